@@ -1,0 +1,1 @@
+"""Rules of aggregation: from patches to one slide score."""

@@ -1,0 +1,50 @@
+"""Errors a user reads: what is wrong, where, and how to put it right."""
+
+from __future__ import annotations
+
+
+class Her2Error(Exception):
+    """A mistake the user can mend.
+
+    Parameters
+    ----------
+    what : str
+        One sentence: what is wrong.
+    where : str
+        File, line, column or option.
+    fix : str
+        What to do about it.
+    """
+
+    def __init__(self, what: str, where: str, fix: str):
+        super().__init__(what, where, fix)
+        self.what, self.where, self.fix = what, where, fix
+
+    def __str__(self) -> str:
+        return f"her2pipe: {self.what}\n  where: {self.where}\n  fix:   {self.fix}"
+
+
+class BadSlideError(Her2Error):
+    """A slide that cannot be used although the machine is well.
+
+    `what` is the reason recorded in the patch store and the ledger.
+    """
+
+
+class ManyErrors(Her2Error):  # noqa: N818 - reads as what it is: several errors at once
+    """Several mistakes, all told at once."""
+
+    def __init__(self, problems: list[Her2Error]):
+        super().__init__(problems[0].what, problems[0].where, problems[0].fix)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+def raise_all(problems: list[Her2Error]) -> None:
+    """Raise what was collected: nothing, one error, or all of them together."""
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise ManyErrors(problems)

@@ -1,0 +1,240 @@
+"""Settings on their way: from a study file with every mistake told, to flags, and back."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from her2pipe.config import VIEW, Config, Section
+from her2pipe.errors import Her2Error, raise_all
+
+
+def _references(config: Config) -> list[tuple[tuple[str, ...], str, str]]:
+    """Find names that point nowhere: (key, what, fix)."""
+    found = []
+    for name, method in config.methods.items():
+        if method.encoder not in config.encoders:
+            known = ", ".join(config.encoders)
+            found.append(
+                (
+                    ("methods", name, "encoder"),
+                    f"method {name} names an unknown encoder, {method.encoder}",
+                    f"use one of: {known}",
+                )
+            )
+    development = [n for n, c in config.cohorts.items() if c.role == "development"]
+    if len(development) != 1:
+        found.append(
+            (
+                ("cohorts",),
+                f"{len(development)} cohorts have the role development",
+                "give exactly one cohort role: development; encoders learn from it",
+            )
+        )
+    for name in config.synthesise.scanners:
+        if name not in config.cohorts:
+            found.append(
+                (
+                    ("synthesise", "scanners", name),
+                    f"scanner {name} is for no cohort",
+                    f"use one of: {', '.join(config.cohorts)}",
+                )
+            )
+    return found
+
+
+def load(path: str | Path) -> Config:
+    """Read and check a study file.
+
+    Raises
+    ------
+    Her2Error
+        With every mistake of the file, each with its key and line.
+    """
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise Her2Error("the study file does not exist", str(path), "check the path") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise Her2Error(
+            f"the study file is not YAML: {getattr(error, 'problem', error)}",
+            f"{path}{line}",
+            "mind indentation, colons and quotes",
+        ) from None
+    return check(data, str(path))
+
+
+def check(data: Any, path: str) -> Config:
+    """Check a study's settings; `path` is the file they came from, for the messages."""
+    lines, repeated = _key_lines(path)
+    problems = [
+        Her2Error(f"key {'.'.join(key)} stands twice", f"{path} line {line}", "keep one of the two")
+        for key, line in repeated
+    ]
+
+    def where(key):
+        known = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)
+        return f"{path}{f' line {known}' if known else ''}, key {'.'.join(key) or '(all)'}"
+
+    try:
+        config = Config.model_validate(data if data is not None else {})
+    except ValidationError as error:
+        problems += [Her2Error(what, where(key), fix) for key, what, fix in explain(error, Config)]
+    else:
+        problems += [Her2Error(what, where(key), fix) for key, what, fix in _references(config)]
+        if not problems:
+            return config
+    return raise_all(problems)
+
+
+def explain(
+    error: ValidationError, model: type[BaseModel]
+) -> list[tuple[tuple[str, ...], str, str]]:
+    """Turn pydantic's findings into (key, what is wrong, how to mend it)."""
+    found = {}
+    for item in error.errors():
+        key = tuple(str(part) for part in item["loc"] if part != "[key]")
+        name = key[-1] if key else "file"
+        if item["type"] == "extra_forbidden":
+            siblings = _siblings(model, item["loc"][:-1])
+            near = difflib.get_close_matches(name, siblings, 1)
+            fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}"
+            found[key] = f"unknown key {name}", fix
+        elif item["type"] == "missing":
+            found[key] = f"{name} is missing", f"add {'.'.join(key)}"
+        elif item["type"] == "string_pattern_mismatch":
+            kind = (
+                "adaptive, a side in level-0 px such as 1024, or microns such as 256um"
+                if item["ctx"]["pattern"] == VIEW
+                else "letters, digits and . _ + - only"
+            )
+            found[key] = f"{name} is {item['input']!r}", f"use {kind}"
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            got = item["input"] if not isinstance(item["input"], (dict, list)) else "given"
+            found[key] = f"{name} is {got!r}", message[0].lower() + message[1:]
+    return [(key, what, fix) for key, (what, fix) in found.items()]
+
+
+def _siblings(model: Any, loc: tuple) -> list[str]:
+    """Keys allowed at a place of the model."""
+    for part in loc:
+        fields = getattr(model, "model_fields", {})
+        kind = fields[part].annotation if part in fields else model
+        inner = [a for a in getattr(kind, "__args__", ()) if hasattr(a, "model_fields")]
+        model = inner[-1] if inner else kind
+    return list(getattr(model, "model_fields", {}))
+
+
+def _key_lines(path: str) -> tuple[dict[tuple, int], list[tuple[tuple, int]]]:
+    """Line of every key of a YAML file, and the keys that stand twice."""
+    lines, repeated = {}, []
+
+    def walk(node, key):
+        if isinstance(node, yaml.MappingNode):
+            for name, value in node.value:
+                inner = (*key, str(name.value))
+                if inner in lines:
+                    repeated.append((inner, name.start_mark.line + 1))
+                lines[inner] = name.start_mark.line + 1
+                walk(value, inner)
+
+    with contextlib.suppress(OSError, yaml.YAMLError):  # settings from elsewhere have no lines
+        walk(yaml.compose(Path(path).read_text()), ())
+    return lines, repeated
+
+
+# --- settings as flags -------------------------------------------------------------------------
+
+
+def _flag_fields(model: type[Section]) -> dict[str, Any]:
+    return {n: f for n, f in model.model_fields.items() if (f.json_schema_extra or {}).get("flag")}
+
+
+def flags(*sections: Section, as_type: type[Section] | None = None) -> str:
+    """Write settings as the flags of a command, quoted for a shell."""
+    words = []
+    for section in sections:
+        for name in _flag_fields(as_type or type(section)):
+            value = section.model_dump(mode="json")[name]
+            words.append(f"--{name.replace('_', '-')}")
+            if isinstance(value, list):
+                words += [str(v) for v in value]
+            elif isinstance(value, (dict, bool)):
+                words.append(json.dumps(value, separators=(",", ":")))
+            else:
+                words.append(str(value))
+    return shlex.join(words)
+
+
+def add_flags(parser, model: type[Section]) -> None:
+    """Add one flag per setting to an argparse parser, with unit, range and default in its help."""
+    group = parser.add_argument_group(model.__doc__.splitlines()[0].rstrip("."))
+    for name, field in _flag_fields(model).items():
+        default = field.default
+        many = isinstance(default, (list, tuple))
+        text = field.description.replace("%", "%%")
+        unit = field.json_schema_extra["unit"].replace("%", "%%")
+        facts = [unit, _range(field), f"default {json.dumps(default)}".replace("%", "%%")]
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            nargs="*" if many else None,
+            metavar=name.upper(),
+            help=f"{text} [{'; '.join(f for f in facts if f)}]",
+        )
+
+
+def _range(field) -> str:
+    if choices := re.findall(r"Literal\[(.*)\]", str(field.annotation)):
+        return " | ".join(re.sub(r"'", "", choices[0]).split(", "))
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    return ", ".join(
+        f"{sign} {getattr(m, key)}"
+        for m in field.metadata
+        for key, sign in signs.items()
+        if hasattr(m, key)
+    )
+
+
+def from_flags(model: type[Section], args) -> Section:
+    """Read settings back from parsed flags.
+
+    Raises
+    ------
+    Her2Error
+        With every flag that is wrong.
+    """
+    given = {n: getattr(args, n) for n in _flag_fields(model) if getattr(args, n) is not None}
+    for name, value in given.items():
+        if isinstance(value, str) and value.startswith("{"):
+            with contextlib.suppress(json.JSONDecodeError):  # the check below names the flag
+                given[name] = json.loads(value)
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise_all(
+            [
+                Her2Error(what, f"option --{'.'.join(key).replace('_', '-')}", fix)
+                for key, what, fix in explain(error, model)
+            ]
+        )
+
+
+def as_json(*sections: Section) -> str:
+    """Write settings as the JSON kept with every output."""
+    merged = {}
+    for section in sections:
+        merged.update(section.model_dump(mode="json"))
+    return json.dumps(merged, sort_keys=True)
