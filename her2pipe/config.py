@@ -160,6 +160,10 @@ class TileSettings(Section):
         "grey levels^2",
         ge=0,
     )
+    annotation_names: list[str] = setting(
+        ["tumor", "tumour", "carcinoma", "invasive"],
+        "an annotated region counts when its class holds one of these words, or it has no class",
+    )
     jpeg_quality: int = setting(95, "JPEG quality of stored patches", "", ge=50, le=100)
     jpeg_subsampling: Literal["444", "422", "420"] = setting("444", "chroma subsampling")
     overview_px: int = setting(1024, "longer side of the stored overview", "px", ge=64, le=4096)

@@ -1,0 +1,410 @@
+"""Cohort sheets: rows, HER2 labels, patient-level splits and batches."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from her2pipe.config import LEVELS, PLAIN_NAME
+from her2pipe.errors import Her2Error, raise_all
+
+REQUIRED = ("slide", "path", "patient")
+LABELS = ("her2", "ihc", "fish_ratio", "fish_copies", "fish", "er", "pr", "pcr", "rcb")
+OPTIONAL = ("mpp", "annotation", "split", *LABELS)
+STATUS = {"positive": True, "pos": True, "+": True, "negative": False, "neg": False, "-": False}
+UNKNOWN = {"", "na", "n/a", "nan", "unknown", "equivocal", "indeterminate", "not done"}
+YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+RCB_CLASSES = ("0", "I", "II", "III")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One slide of a sheet, its values checked and its label derived.
+
+    `positive` is the binary HER2 status, `level` one of the five levels; either is None when the
+    sheet does not decide it, and `unlabelled` then says why there is no binary status.
+    """
+
+    slide: str
+    path: str
+    patient: str
+    line: int
+    mpp: float | None = None
+    annotation: str = ""
+    split: str = ""
+    positive: bool | None = None
+    level: str | None = None
+    unlabelled: str = ""
+    er: bool | None = None
+    pr: bool | None = None
+    pcr: bool | None = None
+    rcb: str | None = None
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def load(sheet: str | Path, known_paths: tuple[str, ...] = (), root: str | Path = "") -> list[Row]:
+    """Read a sheet and check every row.
+
+    Parameters
+    ----------
+    sheet : path
+        TSV with the columns `slide, path, patient` and any of the optional ones; columns of other
+        names are kept in `Row.extra`.
+    known_paths : tuple of str
+        Prefixes of slides and annotations that a rule will make, so need not exist yet.
+    root : path
+        Folder that relative slide and annotation paths start from.
+
+    Raises
+    ------
+    Her2Error
+        Naming line and column of every mistake.
+    """
+    sheet = Path(sheet)
+    table = _read(sheet)
+    problems: list[Her2Error] = []
+    rows, seen = [], {}
+    for line, values in table:
+        where = f"{sheet} line {line}, column "
+        row = _row(values, line, where, Path(root), problems)
+        if row.slide in seen:
+            problems.append(
+                Her2Error(
+                    f"slide {row.slide} stands twice (first on line {seen[row.slide]})",
+                    where + "slide",
+                    "give every slide a name of its own",
+                )
+            )
+        seen[row.slide] = line
+        for column in ("path", "annotation"):
+            path = getattr(row, column)
+            if path and not path.startswith(known_paths or ("\0",)) and not Path(path).exists():
+                problems.append(
+                    Her2Error(
+                        f"the {'slide' if column == 'path' else 'annotation'} of {row.slide}"
+                        f" does not exist: {path}",
+                        where + column,
+                        "correct the path; relative paths start from the cohort's root, "
+                        "or the working directory",
+                    )
+                )
+        rows.append(row)
+    problems += _patients_on_both_sides(rows, sheet)
+    raise_all(problems)
+    return rows
+
+
+def _read(sheet: Path) -> list[tuple[int, dict[str, str]]]:
+    """Return (line number, values) of every row that is not empty."""
+    try:
+        lines = sheet.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise Her2Error(
+            "the sheet does not exist", str(sheet), "check `sheet` in the study file"
+        ) from None
+    except UnicodeDecodeError:
+        raise Her2Error(
+            "the sheet is not UTF-8 text", str(sheet), "save it as tab-separated UTF-8 text"
+        ) from None
+    header = lines[0].split("\t") if lines else []
+    names = [name.strip() for name in header]
+    missing = [name for name in REQUIRED if name not in names]
+    twice = [name for name, n in Counter(names).items() if n > 1]
+    if missing or twice:
+        raise Her2Error(
+            f"the sheet has no column {missing[0]}"
+            if missing
+            else f"column {twice[0]} stands twice",
+            f"{sheet} line 1",
+            "separate columns with tabs; needed are slide, path and patient",
+        )
+    table = []
+    for line, cells in enumerate(csv.reader(lines[1:], delimiter="\t"), start=2):
+        if len(cells) > len(names):
+            raise Her2Error(
+                f"the row has {len(cells)} cells under {len(names)} column names",
+                f"{sheet} line {line}",
+                "remove the surplus tabs",
+            )
+        if any(cell.strip() for cell in cells):
+            table.append((line, dict(zip(names, (c.strip() for c in cells), strict=False))))
+    if not table:
+        raise Her2Error("the sheet has no rows", str(sheet), "add one line per slide")
+    return table
+
+
+def _row(values: dict[str, str], line: int, where: str, root: Path, problems: list) -> Row:
+    """Check the cells of one row; mistakes are added to `problems`."""
+
+    def wrong(column, what, fix):
+        problems.append(Her2Error(what, where + column, fix))
+
+    def get(column):
+        return values.get(column, "")
+
+    def choice(column, known):
+        text = get(column).lower()
+        if text in UNKNOWN and text not in known:
+            return None
+        if text not in known:
+            allowed = ", ".join(dict.fromkeys(k for k in known if len(k) > 1))
+            wrong(column, f"{column} is {get(column)!r}", f"use one of: {allowed}, or leave empty")
+            return None
+        return known[text]
+
+    def number(column):
+        if get(column).lower() in UNKNOWN:
+            return None
+        try:
+            value = float(get(column))
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value >= 0) or (column == "mpp" and value == 0):
+            wrong(column, f"{column} is {get(column)!r}", "give a positive number, or leave empty")
+            return None
+        return value
+
+    for column in REQUIRED:
+        if not get(column):
+            wrong(column, f"{column} is empty", "fill it in")
+    if get("slide") and not re.match(PLAIN_NAME, get("slide")):
+        wrong(
+            "slide",
+            f"slide name {get('slide')!r} is not a plain file name",
+            "use letters, digits and . _ + - only, beginning with a letter or digit",
+        )
+    split = get("split").lower()
+    if split not in ("", "train", "validation"):
+        wrong("split", f"split is {get('split')!r}", "use train or validation")
+    ihc = get("ihc").upper().removeprefix("IHC").strip()
+    ihc = {"1": "1+", "2": "2+", "3": "3+", "0+": "0"}.get(ihc, ihc)
+    if ihc.lower() in UNKNOWN:
+        ihc = ""
+    elif ihc not in ("0", "1+", "2+", "3+"):
+        wrong("ihc", f"ihc is {get('ihc')!r}, an unknown level", "use 0, 1+, 2+ or 3+")
+        ihc = ""
+    ratio, copies = number("fish_ratio"), number("fish_copies")
+    fish = choice("fish", STATUS)
+    positive, level, why = label(choice("her2", STATUS), ihc, fish, ratio, copies)
+    return Row(
+        slide=get("slide"),
+        path=_under(root, get("path")),
+        patient=get("patient"),
+        line=line,
+        mpp=number("mpp"),
+        annotation=_under(root, get("annotation")),
+        split=split,
+        positive=positive,
+        level=level,
+        unlabelled=why,
+        er=choice("er", STATUS),
+        pr=choice("pr", STATUS),
+        pcr=choice("pcr", YES_NO | STATUS),
+        rcb=_rcb(get("rcb"), wrong),
+        extra={k: v for k, v in values.items() if k not in REQUIRED + OPTIONAL},
+    )
+
+
+def _under(root: Path, path: str) -> str:
+    return str(root / path) if path else ""
+
+
+def _rcb(text: str, wrong) -> str | None:
+    """Read an RCB class, or the class of an RCB index written with a decimal point."""
+    name = text.upper().removeprefix("RCB").strip(" -")
+    if text.lower() in UNKNOWN:
+        return None
+    if name in RCB_CLASSES:
+        return name
+    if re.fullmatch(r"[0-9]+\.[0-9]+", name):
+        return rcb_class(float(name))
+    wrong(
+        "rcb",
+        f"rcb is {text!r}",
+        "use 0, I, II or III, or the index with a decimal point such as 1.0",
+    )
+    return None
+
+
+def label(
+    her2: bool | None,
+    ihc: str,
+    fish: bool | None,
+    ratio: float | None = None,
+    copies: float | None = None,
+) -> tuple[bool | None, str | None, str]:
+    """Derive the binary status and the five-level label of a slide.
+
+    Parameters
+    ----------
+    her2 : bool or None
+        Final status given by the sheet; it always wins over a derived one.
+    ihc : str
+        `0`, `1+`, `2+`, `3+` or empty.
+    fish : bool or None
+        ISH status given by the sheet.
+    ratio, copies : float or None
+        HER2/CEP17 ratio and mean HER2 copies per cell of a dual-probe assay.
+
+    Returns
+    -------
+    positive : bool or None
+    level : str or None
+        One of `config.LEVELS`.
+    reason : str
+        Why there is no binary status; empty when there is one.
+
+    References
+    ----------
+    Wolff et al. 2018, doi 10.1200/JCO.2018.77.8738; affirmed 2023, doi 10.1200/JCO.22.02864.
+    """
+    why = ""
+    if fish is None:
+        fish, why = _ish(ihc, ratio, copies)
+    if ihc in ("0", "1+", "3+"):
+        derived = ihc == "3+"
+    else:
+        derived = fish
+        if fish is None:
+            why = f"IHC 2+ without {why or 'ISH'}" if ihc else why or "no HER2 status"
+    positive = derived if her2 is None else her2
+    level = ihc or None
+    if ihc == "2+":
+        ish = fish if fish is not None else her2  # a final status of a 2+ slide is its ISH status
+        level = None if ish is None else "2+/FISH+" if ish else "2+/FISH-"
+    return positive, level, "" if positive is not None else why
+
+
+def _ish(ihc: str, ratio: float | None, copies: float | None) -> tuple[bool | None, str]:
+    """Interpret a dual-probe ISH result by its ASCO/CAP group."""
+    if ratio is None and copies is None:
+        return None, ""
+    if ratio is None or copies is None:
+        return None, f"an ISH result with {'fish_ratio' if ratio is None else 'fish_copies'}"
+    if ratio >= 2 and copies >= 4:  # group 1
+        return True, ""
+    if ratio < 2 and copies < 4:  # group 5
+        return False, ""
+    if not ihc:
+        group = 2 if ratio >= 2 else 3 if copies >= 6 else 4
+        return None, f"ISH group {group} needs the IHC score"
+    if ratio < 2 and copies >= 6:  # group 3
+        return ihc in ("2+", "3+"), ""
+    return ihc == "3+", ""  # groups 2 and 4
+
+
+def rcb_index(
+    diameter1_mm: float,
+    diameter2_mm: float,
+    cellularity: float,
+    in_situ: float,
+    nodes: int,
+    metastasis_mm: float,
+) -> float:
+    """Compute the residual cancer burden.
+
+    Parameters
+    ----------
+    diameter1_mm, diameter2_mm : float
+        Diameters of the primary tumour bed.
+    cellularity, in_situ : float
+        Cancer cellularity and in-situ share, fractions.
+    nodes : int
+        Positive lymph nodes.
+    metastasis_mm : float
+        Diameter of the largest nodal metastasis.
+
+    References
+    ----------
+    Symmans et al. 2007, doi 10.1200/JCO.2007.10.6823.
+    """
+    primary = (1 - in_situ) * cellularity * math.sqrt(diameter1_mm * diameter2_mm)
+    nodal = 4 * (1 - 0.75**nodes) * metastasis_mm
+    return 1.4 * primary**0.17 + nodal**0.17
+
+
+def rcb_class(index: float) -> str:
+    """Return class 0, I (<= 1.36), II (<= 3.28) or III of an RCB index."""
+    return "0" if index == 0 else "I" if index <= 1.36 else "II" if index <= 3.28 else "III"
+
+
+def _patients_on_both_sides(rows: list[Row], sheet: Path) -> list[Her2Error]:
+    sides, problems = {}, []
+    for row in rows:
+        if row.split and sides.setdefault(row.patient, row.split) != row.split:
+            problems.append(
+                Her2Error(
+                    f"patient {row.patient} is on both sides of the split",
+                    f"{sheet} line {row.line}, column split",
+                    "give all slides of a patient the same split",
+                )
+            )
+    given = [row for row in rows if row.split]
+    if given and len(given) < len(rows):
+        first = next(row for row in rows if not row.split)
+        problems.append(
+            Her2Error(
+                f"slide {first.slide} has no split although others have",
+                f"{sheet} line {first.line}, column split",
+                "fill the column for every slide, or leave it empty for all",
+            )
+        )
+    return problems
+
+
+def split(rows: list[Row], validation_fraction: float, seed: int) -> dict[str, str]:
+    """Assign each slide to `train` or `validation`, whole patients at a time.
+
+    An explicit split column is taken as it is. Otherwise patients are stratified by status and,
+    within a stratum, ordered by a hash of seed and name: the first `validation_fraction` validate.
+
+    Returns
+    -------
+    dict
+        Slide name to side.
+    """
+    if rows[0].split:
+        return {row.slide: row.split for row in rows}
+    strata: dict[str, set[str]] = {}
+    status: dict[str, bool | None] = {}
+    for row in rows:  # a patient counts as positive when any slide is
+        known = status.get(row.patient)
+        status[row.patient] = (known or row.positive) if row.positive is not None else known
+    for patient, positive in status.items():
+        strata.setdefault(str(positive), set()).add(patient)
+    validating: set[str] = set()
+    for patients in strata.values():
+        order = sorted(patients, key=lambda p: _hash(f"{seed}/{p}"))
+        validating.update(order[: math.floor(validation_fraction * len(order) + 0.5)])
+    return {row.slide: "validation" if row.patient in validating else "train" for row in rows}
+
+
+def batch_count(slides: int, batch_slides: int) -> int:
+    """Return the number of batches of a cohort: a power of two near slides / batch_slides."""
+    return 2 ** max(0, round(math.log2(max(slides, 1) / batch_slides)))
+
+
+def batch_of(slide: str, batches: int) -> int:
+    """Return the batch of a slide: it depends on its name alone, so no other slide moves it."""
+    return _hash(slide) % batches
+
+
+def digest(rows: list[Row], *columns: str) -> str:
+    """Fingerprint the named values of a sheet, to rerun what used them when they change."""
+    values = sorted([row.slide, *(getattr(row, column) for column in columns)] for row in rows)
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def level_index(level: str) -> int:
+    """Return the rank of a level, 0 to 4."""
+    return LEVELS.index(level)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -1,0 +1,264 @@
+"""The only room that knows HDF5: patch stores and encodings, read and written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from her2pipe.errors import Her2Error
+
+PATCHES, ENCODING = "her2pipe/patches", "her2pipe/encoding"
+VERSION = 1
+FLUSH_BYTES = 8 << 20
+CHUNK_BYTES = 1 << 20
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Write a file beside its place and move it there only when it is complete.
+
+    Yields
+    ------
+    Path
+        Name to write under. After an error the file is gone, and what stood at `path` still does.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+class PatchWriter:
+    """A patch store being written; memory stays bounded however many patches come."""
+
+    def __init__(self, file: h5py.File):
+        self._file = file
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._lengths: list[int] = []
+        self._bytes = file.create_dataset(
+            "jpeg/bytes", (0,), "u1", maxshape=(None,), chunks=(CHUNK_BYTES,), fletcher32=True
+        )
+        self._coords: list[tuple[int, int]] = []
+        self._variance: list[float] = []
+
+    def add(self, jpeg: bytes, x: int, y: int, variance: float) -> None:
+        """Append one patch: its JPEG, top left corner in level-0 px, grey-level variance."""
+        self._pending.append(jpeg)
+        self._pending_bytes += len(jpeg)
+        self._lengths.append(len(jpeg))
+        self._coords.append((x, y))
+        self._variance.append(variance)
+        if self._pending_bytes >= FLUSH_BYTES:
+            self._flush()
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    @property
+    def coords(self) -> np.ndarray:
+        """Corners added so far, (N, 2) int32."""
+        return np.array(self._coords, np.int32).reshape(-1, 2)
+
+    def _flush(self) -> None:
+        block = np.frombuffer(b"".join(self._pending), np.uint8)
+        start = self._bytes.shape[0]
+        self._bytes.resize(start + len(block), axis=0)
+        self._bytes[start:] = block
+        self._pending, self._pending_bytes = [], 0
+
+    def finish(
+        self,
+        attributes: dict[str, Any],
+        tumour: np.ndarray | None = None,
+        stain: dict[str, Any] | None = None,
+        overview: bytes = b"",
+    ) -> None:
+        """Write all that is not JPEG: coordinates, fractions, stain, overview, attributes."""
+        self._flush()
+        n, file = len(self), self._file
+        file["jpeg/offsets"] = np.concatenate([[0], np.cumsum(self._lengths)]).astype(np.int64)
+        file["coords"] = self.coords
+        file["variance"] = np.array(self._variance, np.float32)
+        file["tumour"] = np.full(n, np.nan, np.float32) if tumour is None else tumour
+        if overview:
+            file["overview"] = np.frombuffer(overview, np.uint8)
+        for key, value in (stain or {}).items():
+            if isinstance(value, (list, np.ndarray)):
+                file[f"stain/{key}"] = np.asarray(value, float)
+            else:
+                file.require_group("stain").attrs[key] = value
+        _attributes(file, PATCHES, attributes)
+
+
+@contextmanager
+def write_patches(path: str | Path) -> Iterator[PatchWriter]:
+    """Open a patch store for writing; it appears at `path` only when the block ends well."""
+    with replacing(path) as part, h5py.File(part, "w") as file:
+        yield PatchWriter(file)
+
+
+class PatchStore:
+    """A patch store, read.
+
+    Attributes
+    ----------
+    coords : (N, 2) int32
+        Top left corners `(x, y)`, level-0 px.
+    variance : (N,) float32
+    tumour : (N,) float32
+        Fraction inside the annotation; NaN without one.
+    attributes : dict
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._file = _open(path, PATCHES)
+        self.attributes = dict(self._file.attrs)
+        self.coords = self._file["coords"][:]
+        self.variance = self._file["variance"][:]
+        self.tumour = self._file["tumour"][:]
+        self._offsets = self._file["jpeg/offsets"][:]
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def __enter__(self) -> PatchStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+    @property
+    def excluded(self) -> str:
+        """Reason for which the slide is excluded; empty when it is not."""
+        return self.attributes["reason"] if self.attributes["status"] == "excluded" else ""
+
+    @property
+    def stain(self) -> dict[str, Any]:
+        """Stain profile of the slide, as `stain.Profile.from_dict` takes it."""
+        if "stain" not in self._file:
+            return {}
+        group = self._file["stain"]
+        return {**dict(group.attrs), **{key: group[key][:].tolist() for key in group}}
+
+    @property
+    def overview(self) -> bytes:
+        """JPEG of the whole slide; empty when the slide could not be read."""
+        return self._file["overview"][:].tobytes() if "overview" in self._file else b""
+
+    def jpeg(self, index: int) -> bytes:
+        """Return the JPEG of one patch."""
+        start, stop = self._offsets[index : index + 2]
+        return self._file["jpeg/bytes"][start:stop].tobytes()
+
+    def pixels(self, index: int, at_least_px: int | None = None) -> np.ndarray:
+        """Decode one patch.
+
+        Parameters
+        ----------
+        index : int
+        at_least_px : int, optional
+            The decoder may halve the patch as long as its side stays at least this long.
+
+        Returns
+        -------
+        (side, side, 3) uint8
+            RGB.
+        """
+        import simplejpeg
+
+        least = at_least_px or 0
+        try:
+            return simplejpeg.decode_jpeg(self.jpeg(index), min_height=least, min_width=least)
+        except (ValueError, OSError) as error:
+            raise Her2Error(
+                f"patch {index} cannot be read: {error}",
+                str(self.path),
+                "delete the store and run again; the slide will be tiled anew",
+            ) from None
+
+
+def write_encoding(
+    path: str | Path,
+    coords: np.ndarray,
+    probabilities: np.ndarray,
+    features: np.ndarray,
+    attributes: dict[str, Any],
+) -> None:
+    """Write the encoding of one slide atomically.
+
+    Parameters
+    ----------
+    path : path
+    coords : (N, 2) int32
+        Top left corners, level-0 px.
+    probabilities : (N, C) float32
+    features : (N, d) float16
+    attributes : dict
+        Among them status, reason, encoder, classes, model digest.
+    """
+    with replacing(path) as part, h5py.File(part, "w") as file:
+        file["coords"] = np.asarray(coords, np.int32).reshape(-1, 2)
+        file["probabilities"] = np.asarray(probabilities, np.float32)
+        file["features"] = np.asarray(features, np.float16)
+        _attributes(file, ENCODING, attributes)
+
+
+def read_encoding(path: str | Path, features: bool = True) -> dict[str, Any]:
+    """Read an encoding: coords, probabilities, features (unless not wanted), attributes."""
+    with _open(path, ENCODING) as file:
+        names = ["coords", "probabilities", *(["features"] if features else [])]
+        return {**{name: file[name][:] for name in names}, "attributes": dict(file.attrs)}
+
+
+def encodings(paths: list[Path]) -> list[Path]:
+    """List encoding files: files as given, folders by what they hold, ordered by slide."""
+    found = [f for p in paths for f in (sorted(Path(p).glob("*.h5")) if Path(p).is_dir() else [p])]
+    return sorted(map(Path, found), key=lambda path: path.stem)
+
+
+def _attributes(file: h5py.File, kind: str, attributes: dict[str, Any]) -> None:
+    file.attrs["format"], file.attrs["version"] = kind, VERSION
+    for key, value in attributes.items():
+        file.attrs[key] = np.nan if value is None else value
+
+
+def _open(path: str | Path, kind: str) -> h5py.File:
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except FileNotFoundError:
+        raise Her2Error("the file does not exist", str(path), "check the path") from None
+    except OSError as error:
+        raise Her2Error(
+            f"not a readable HDF5 file: {error}", str(path), "delete it and run again"
+        ) from None
+    if file.attrs.get("format") != kind or file.attrs.get("version") != VERSION:
+        found = f"{file.attrs.get('format')} v{file.attrs.get('version')}"
+        file.close()
+        raise Her2Error(
+            f"expected {kind} v{VERSION}, found {found}", str(path), "give the right file"
+        )
+    return file
