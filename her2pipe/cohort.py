@@ -48,7 +48,12 @@ class Row:
     extra: dict[str, str] = field(default_factory=dict)
 
 
-def load(sheet: str | Path, known_paths: tuple[str, ...] = (), root: str | Path = "") -> list[Row]:
+def load(
+    sheet: str | Path,
+    root: str | Path = "",
+    made: tuple[str, ...] = (),
+    check_files: bool = True,
+) -> list[Row]:
     """Read a sheet and check every row.
 
     Parameters
@@ -56,10 +61,12 @@ def load(sheet: str | Path, known_paths: tuple[str, ...] = (), root: str | Path 
     sheet : path
         TSV with the columns `slide, path, patient` and any of the optional ones; columns of other
         names are kept in `Row.extra`.
-    known_paths : tuple of str
-        Prefixes of slides and annotations that a rule will make, so need not exist yet.
     root : path
         Folder that relative slide and annotation paths start from.
+    made : tuple of str
+        Beginnings of paths that a rule will make, so that need not exist yet.
+    check_files : bool
+        Whether slides and annotations must exist.
 
     Raises
     ------
@@ -84,7 +91,7 @@ def load(sheet: str | Path, known_paths: tuple[str, ...] = (), root: str | Path 
         seen[row.slide] = line
         for column in ("path", "annotation"):
             path = getattr(row, column)
-            if path and not path.startswith(known_paths or ("\0",)) and not Path(path).exists():
+            if check_files and path and not path.startswith(made) and not Path(path).exists():
                 problems.append(
                     Her2Error(
                         f"the {'slide' if column == 'path' else 'annotation'} of {row.slide}"

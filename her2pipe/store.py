@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,38 +11,12 @@ import h5py
 import numpy as np
 
 from her2pipe.errors import Her2Error
+from her2pipe.files import replacing
 
 PATCHES, ENCODING = "her2pipe/patches", "her2pipe/encoding"
 VERSION = 1
 FLUSH_BYTES = 8 << 20
 CHUNK_BYTES = 1 << 20
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Write a file beside its place and move it there only when it is complete.
-
-    Yields
-    ------
-    Path
-        Name to write under. After an error the file is gone, and what stood at `path` still does.
-    """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 class PatchWriter:

@@ -1,0 +1,118 @@
+"""Patches on their way from stores to a network: decoded by threads, in order, ahead of need."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from her2pipe.stain import Profile, normalise_batch
+from her2pipe.store import PatchStore
+
+AHEAD = 2  # batches decoded while the network computes
+
+
+class Colours:
+    """Stain normalisation of batches whose patches come from several slides.
+
+    Parameters
+    ----------
+    profiles : list of Profile
+        One per slide.
+    target : Profile
+    device : torch.device
+    """
+
+    def __init__(self, profiles: Sequence[Profile], target: Profile, device: torch.device):
+        self._plain = target.method == "none"
+        self._target = target
+        self._matrix = torch.tensor(np.stack([p.matrix for p in profiles]), device=device)
+        self._maximum = torch.tensor(
+            np.stack([p.max_concentration for p in profiles]), device=device
+        )
+
+    def __call__(self, batch: torch.Tensor, slides: torch.Tensor) -> torch.Tensor:
+        """Normalise (B, 3, H, W) uint8, patch i being of slide `slides[i]`: float32, 0 to 255."""
+        if self._plain:
+            return batch.float()
+        source = (self._matrix[slides], self._maximum[slides])
+        return normalise_batch(batch, source, self._target)
+
+
+def profile(store: PatchStore) -> Profile:
+    """Return the stain profile kept in a store."""
+    return Profile.from_dict(store.stain)
+
+
+def batches(
+    stores: Sequence[PatchStore],
+    items: np.ndarray,
+    input_px: int,
+    batch_patches: int,
+    device: torch.device,
+    threads: int = 1,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Decode patches in the given order.
+
+    Parameters
+    ----------
+    stores : sequence of PatchStore
+    items : (N, 2) int
+        Store number and patch number of each patch wanted.
+    input_px : int
+        Side wanted, px.
+    batch_patches : int
+    device : torch.device
+        Where the batch goes; from pinned memory, without waiting, on CUDA.
+    threads : int
+        Decoding threads.
+
+    Yields
+    ------
+    images : (B, 3, input_px, input_px) uint8
+    slides : (B,) int64
+        Store number of each patch.
+    """
+    cuda = device.type == "cuda"
+
+    def decode(batch: torch.Tensor, place: int, store: int, patch: int) -> None:
+        batch[place] = torch.from_numpy(_pixels(stores[store], patch, input_px))
+
+    starts = range(0, len(items), batch_patches)
+    waiting: deque[tuple[torch.Tensor, np.ndarray, list[Future]]] = deque()
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+
+        def submit(start: int) -> None:
+            chosen = items[start : start + batch_patches]
+            shape = (len(chosen), input_px, input_px, 3)
+            batch = torch.empty(shape, dtype=torch.uint8, pin_memory=cuda)
+            jobs = [pool.submit(decode, batch, i, s, p) for i, (s, p) in enumerate(chosen)]
+            waiting.append((batch, chosen[:, 0].copy(), jobs))
+
+        for start in starts[:AHEAD]:
+            submit(start)
+        for start in starts:
+            batch, slides, jobs = waiting.popleft()
+            for job in jobs:
+                job.result()
+            if start + AHEAD * batch_patches < len(items):
+                submit(start + AHEAD * batch_patches)
+            yield (
+                batch.to(device, non_blocking=True).permute(0, 3, 1, 2),
+                torch.from_numpy(slides).to(device, non_blocking=True),
+            )
+
+
+def _pixels(store: PatchStore, patch: int, input_px: int) -> np.ndarray:
+    """Decode one patch at the network's size: (input_px, input_px, 3) uint8."""
+    import cv2
+
+    pixels = store.pixels(patch, at_least_px=input_px)
+    if pixels.shape[0] == input_px:
+        return pixels
+    shrink = pixels.shape[0] > input_px
+    how = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+    return cv2.resize(pixels, (input_px, input_px), interpolation=how)
