@@ -1,12 +1,16 @@
-"""Files and folders that are either complete or not there."""
+"""Files, folders and tables that are either complete or not there."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from her2pipe.errors import Her2Error
 
 
 @contextmanager
@@ -53,3 +57,43 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file atomically."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[dict]) -> None:
+    """Write a TSV atomically; floats get six decimals, what is missing or NaN stays empty."""
+    lines = ["\t".join(columns)]
+    lines += ["\t".join(_cell(row.get(column)) for column in columns) for row in rows]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_table(path: str | Path) -> list[dict[str, str]]:
+    """Read a TSV written by `write_table`.
+
+    Raises
+    ------
+    Her2Error
+        When the file is missing or empty.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Her2Error(f"the table cannot be read: {error}", str(path), "check the path") from None
+    if not lines:
+        raise Her2Error("the table is empty", str(path), "delete it and run again")
+    names = lines[0].split("\t")
+    return [dict(zip(names, line.split("\t"), strict=True)) for line in lines[1:]]
+
+
+def read_json(path: str | Path, what: str) -> dict[str, Any]:
+    """Read a JSON file; `what` names what it should have been."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Her2Error(f"not {what}: {error}", str(path), "give the right folder") from None
+
+
+def _cell(value: object) -> str:
+    if value is None or value != value:
+        return ""
+    text = f"{value:.6f}" if isinstance(value, float) else str(value)
+    return " ".join(text.split()) if "\t" in text or "\n" in text else text

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
+from her2pipe.errors import Her2Error
 from her2pipe.stain import Profile, normalise_batch
 from her2pipe.store import PatchStore
 
@@ -24,22 +25,36 @@ class Colours:
         One per slide.
     target : Profile
     device : torch.device
+
+    Raises
+    ------
+    Her2Error
+        When slides and target were estimated by different methods.
     """
 
     def __init__(self, profiles: Sequence[Profile], target: Profile, device: torch.device):
+        strange = {p.method for p in profiles} - {target.method}
+        if strange:
+            raise Her2Error(
+                f"patches were tiled for stain method {strange.pop()},"
+                f" the encoder expects {target.method}",
+                "patch stores and model",
+                "tile with the stain settings the encoder was trained with",
+            )
         self._plain = target.method == "none"
         self._target = target
-        self._matrix = torch.tensor(np.stack([p.matrix for p in profiles]), device=device)
-        self._maximum = torch.tensor(
-            np.stack([p.max_concentration for p in profiles]), device=device
+        matrix, maximum = (
+            np.stack([getattr(p, name) for p in profiles]).astype(np.float32)
+            for name in ("matrix", "max_concentration")
         )
+        self._source = torch.from_numpy(matrix).to(device), torch.from_numpy(maximum).to(device)
 
     def __call__(self, batch: torch.Tensor, slides: torch.Tensor) -> torch.Tensor:
         """Normalise (B, 3, H, W) uint8, patch i being of slide `slides[i]`: float32, 0 to 255."""
         if self._plain:
             return batch.float()
-        source = (self._matrix[slides], self._maximum[slides])
-        return normalise_batch(batch, source, self._target)
+        matrix, maximum = self._source
+        return normalise_batch(batch, (matrix[slides], maximum[slides]), self._target)
 
 
 def profile(store: PatchStore) -> Profile:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from her2pipe.errors import Her2Error
-from her2pipe.files import write_text
+from her2pipe.files import read_json, write_text
 
 
 def create(name: str, classes: int = 3, input_px: int | None = None, **options: Any) -> nn.Module:
@@ -126,13 +126,12 @@ def load(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     from safetensors.torch import load_file
 
     folder = Path(folder)
-    try:
-        about = json.loads((folder / "model.json").read_text())
-        found = file_digest(folder / "model.safetensors")
-    except (OSError, json.JSONDecodeError) as error:
+    about = read_json(folder / "model.json", "a trained model")
+    if not (folder / "model.safetensors").is_file():
         raise Her2Error(
-            f"not a trained model: {error}", str(folder), "give a folder written by her2pipe train"
-        ) from None
+            "the model has no weights", str(folder / "model.safetensors"), "train it again"
+        )
+    found = file_digest(folder / "model.safetensors")
     if found != about["digest"]:
         raise Her2Error(
             "model.safetensors is not the file that model.json describes",

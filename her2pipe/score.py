@@ -9,7 +9,7 @@ import numpy as np
 from her2pipe import aggregate, cohort
 from her2pipe.config import ScoreSettings
 from her2pipe.errors import Her2Error
-from her2pipe.files import write_text
+from her2pipe.files import write_table
 
 SETTINGS = (ScoreSettings,)
 COLUMNS = (
@@ -36,7 +36,7 @@ def run(args, settings: ScoreSettings) -> None:
     patients = {}
     if args.sheet:
         patients = {r.slide: r.patient for r in cohort.load(args.sheet, check_files=False)}
-    lines = ["\t".join(COLUMNS)]
+    rows = []
     for path in encodings(args.encodings):
         encoding = read_encoding(path, features=False)
         about, p = encoding["attributes"], encoding["probabilities"]
@@ -48,15 +48,9 @@ def run(args, settings: ScoreSettings) -> None:
             )
         row = {"slide": about["slide"], "patient": patients.get(about["slide"], "")}
         if about["status"] == "excluded":
-            row |= {"score": "", "patches": 0, "flag": "excluded", "reason": about["reason"]}
+            row |= {"patches": 0, "flag": "excluded", "reason": about["reason"]}
         else:
             result = aggregate.score(args.aggregate, p, json.loads(about["classes"]), settings)
             row |= vars(result) | {"patches": len(p)}
-        lines.append("\t".join(_cell(row.get(column, "")) for column in COLUMNS))
-    write_text(args.scores, "\n".join(lines) + "\n")
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.6f}"
-    return str(value).replace("\t", " ").replace("\n", " ")
+        rows.append(row)
+    write_table(args.scores, COLUMNS, rows)

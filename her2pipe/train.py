@@ -16,7 +16,7 @@ from her2pipe import cohort
 from her2pipe import settings as flags
 from her2pipe.config import CLASSES, SplitSettings, TrainSettings
 from her2pipe.errors import Her2Error
-from her2pipe.files import replacing_folder
+from her2pipe.files import replacing_folder, write_table
 
 SETTINGS = (SplitSettings, TrainSettings)
 HISTORY = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds")
@@ -34,7 +34,7 @@ def run(args, split: SplitSettings, train: TrainSettings) -> None:
     """Draw the training set, train until the loss rests, write the model."""
     import torch
 
-    from her2pipe import loader, networks, stain
+    from her2pipe import loader, networks, plots, stain
     from her2pipe.store import PatchStore
 
     torch.set_num_threads(args.threads)
@@ -61,12 +61,9 @@ def run(args, split: SplitSettings, train: TrainSettings) -> None:
         networks.save(
             model, _about(model, train, split, norm, target, table, items, stores), folder
         )
-        lines = ["\t".join(HISTORY)]
-        lines += ["\t".join(f"{row[key]:.6g}" for key in HISTORY) for row in history]
-        (folder / "history.tsv").write_text("\n".join(lines) + "\n")
-        columns = list(table[0])
-        lines = ["\t".join(columns)] + ["\t".join(str(r[c]) for c in columns) for r in table]
-        (folder / "training_set.tsv").write_text("\n".join(lines) + "\n")
+        write_table(folder / "history.tsv", HISTORY, history)
+        write_table(folder / "training_set.tsv", list(table[0]), table)
+        plots.save(plots.history(history), folder / "history")
     for store in stores:
         store.close()
 

@@ -1,0 +1,55 @@
+"""The command line: one verb per step, its settings as flags."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from her2pipe import __version__, settings
+from her2pipe.config import STEPS
+from her2pipe.errors import Her2Error
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; a mistake of the user ends in three lines and exit code 1."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(__version__)
+        return 0
+    verb = argv[0]
+    try:
+        if verb not in STEPS:
+            raise Her2Error(
+                f"unknown verb {verb}", "command line", f"use one of: {', '.join(STEPS)}"
+            )
+        module = importlib.import_module(f"her2pipe.{verb}")
+        parser = argparse.ArgumentParser(
+            prog=f"her2pipe {verb}", description=module.__doc__.split(":", 1)[-1].strip()
+        )
+        module.arguments(parser)
+        for section in module.SETTINGS:
+            settings.add_flags(parser, section)
+        args = parser.parse_intermixed_args(argv[1:])
+        module.run(args, *(settings.from_flags(section, args) for section in module.SETTINGS))
+    except Her2Error as error:
+        print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+def _overview() -> str:
+    lines = ["usage: her2pipe VERB ...   (her2pipe VERB --help tells its arguments)", ""]
+    for verb in STEPS:
+        module = importlib.import_module(f"her2pipe.{verb}")
+        lines.append(f"  {verb:<11} {module.__doc__.splitlines()[0].split(':', 1)[-1].strip()}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
