@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -415,3 +416,30 @@ def level_index(level: str) -> int:
 
 def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def check_leaks(cohorts: dict[str, tuple[str, Iterable[Row]]], sheets: dict[str, str]) -> None:
+    """Refuse patients of the development cohort who are in another cohort, too.
+
+    Parameters
+    ----------
+    cohorts : dict
+        Name to (role, rows).
+    sheets : dict
+        Name to sheet, for the message.
+    """
+    cohorts = {name: (role, list(rows)) for name, (role, rows) in cohorts.items()}
+    learnt = {r.patient for role, rows in cohorts.values() if role == "development" for r in rows}
+    raise_all(
+        [
+            Her2Error(
+                f"patient {row.patient} is in the development cohort, too",
+                f"{sheets[name]} line {row.line}, column patient",
+                "remove the patient from one cohort; if two centres number alike, add a prefix",
+            )
+            for name, (role, rows) in cohorts.items()
+            if role in ("external", "treatment")
+            for row in rows
+            if row.patient in learnt
+        ]
+    )

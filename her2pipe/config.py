@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 STEPS = (
     "synthesise",
@@ -86,11 +86,19 @@ class SlidesSettings(Section):
 class StainSettings(Section):
     """Stain normalisation (Vahadane et al. 2016; Macenko et al. 2009)."""
 
-    stain_method: Literal["vahadane", "macenko", "none"] = setting("vahadane", "estimator")
+    stain_method: Literal["vahadane", "macenko", "macenko-dab", "none"] = setting(
+        "vahadane", "estimator; macenko-dab is the modified Macenko for IHC"
+    )
     stain_sparsity: float = setting(0.02, "lambda, weight of the L1 term", "OD", ge=0, le=1)
     stain_pixels: int = setting(20_000, "tissue pixels sampled per slide", "px", ge=100)
+    stain_pixels_min: int = setting(
+        500, "a slide with fewer tissue pixels gets the reference vectors", "px", ge=10
+    )
     stain_luminosity_max: float = setting(
         0.8, "a pixel is tissue below this Lab luminosity (L/100)", "", gt=0, le=1
+    )
+    stain_black_max: int = setting(
+        30, "a pixel with no channel above this is ink or void, not tissue", "levels", ge=0, le=254
     )
     stain_percentile: float = setting(
         99.0, "percentile taken as the maximum concentration", "%", gt=0, le=100
@@ -100,8 +108,30 @@ class StainSettings(Section):
     )
     stain_iterations: int = setting(1000, "most alternations", "", ge=1)
     stain_seed: int = setting(2025, "seed of the pixel sample", "", ge=0)
+    stain_angle_min: float = setting(
+        5.0, "two vectors closer than this cannot be told apart", "degrees", ge=1, lt=90
+    )
+    stain_concentration_min: float = setting(
+        0.05, "a stain whose maximum concentration is lower is absent", "OD", gt=0
+    )
+    stain_reference_max: tuple[float, float] = setting(
+        (1.5, 1.0), "maximum concentrations assumed where a slide has none of its own", "OD"
+    )
     macenko_beta: float = setting(0.15, "optical density below which a pixel is glass", "OD", ge=0)
     macenko_alpha: float = setting(1.0, "percentile of the extreme angles", "%", ge=0, lt=50)
+    macenko_dab_max: float = setting(
+        1.0,
+        "macenko-dab: DAB concentration taken as the maximum on every slide; keeps DAB unscaled",
+        "OD",
+        gt=0,
+    )
+    macenko_dab_angle_max: float = setting(
+        20.0,
+        "macenko-dab: a vector farther than this from its Ruifrok reference is not that stain",
+        "degrees",
+        gt=0,
+        le=90,
+    )
 
 
 class SplitSettings(Section):
@@ -125,18 +155,23 @@ class Scanner(Section):
         (0.65, 0.70, 0.29), "optical density of haematoxylin in R, G, B", "OD"
     )
     eosin: tuple[float, float, float] = setting(
-        (0.07, 0.99, 0.11), "optical density of eosin in R, G, B", "OD"
+        (0.09, 0.95, 0.28), "optical density of eosin in R, G, B", "OD"
     )
     strength: float = setting(1.0, "staining strength", "", gt=0, le=3)
     shape: Literal["section", "core", "strips"] = setting("section", "outline of the tissue")
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _from_flag(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class SynthesiseSettings(Section):
     """Synthetic slides, for the demo and for tests."""
 
     algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
-    width_um: float = setting(1500.0, "width of the scanned field", "um", ge=100, le=100_000)
-    height_um: float = setting(1200.0, "height of the scanned field", "um", ge=100, le=100_000)
+    width_um: float = setting(800.0, "width of the field; a slide varies by 20 %", "um", ge=100, le=5000)
+    height_um: float = setting(640.0, "height of the field; a slide varies by 20 %", "um", ge=100, le=5000)
     jpeg_quality: int = setting(85, "JPEG quality of the slide", "", ge=30, le=100)
     scanners: dict[Name, Scanner] = setting(
         {}, "cohort name to scanner; a cohort not named here gets the default one", flag=False
@@ -281,6 +316,9 @@ class HeatmapSettings(Section):
     """Slide overlays."""
 
     algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    methods: list[Name] = setting(
+        [], "methods whose maps are drawn; none named: the first one", flag=False
+    )
     opacity: float = setting(0.55, "opacity of the map over the slide", "", gt=0, le=1)
 
 

@@ -39,6 +39,15 @@ def _references(config: Config) -> list[tuple[tuple[str, ...], str, str]]:
                 "give exactly one cohort role: development; encoders learn from it",
             )
         )
+    for name in config.heatmap.methods:
+        if name not in config.methods:
+            found.append(
+                (
+                    ("heatmap", "methods"),
+                    f"heatmap.methods names an unknown method, {name}",
+                    f"use some of: {', '.join(config.methods)}",
+                )
+            )
     for name in config.synthesise.scanners:
         if name not in config.cohorts:
             found.append(
@@ -163,11 +172,16 @@ def _flag_fields(model: type[Section]) -> dict[str, Any]:
 
 
 def flags(*sections: Section, as_type: type[Section] | None = None) -> str:
-    """Write settings as the flags of a command, quoted for a shell."""
+    """Write settings as the flags of a command, quoted for a shell.
+
+    A section that derives from `as_type` gives the flags of that class only.
+    """
     words = []
     for section in sections:
-        for name in _flag_fields(as_type or type(section)):
-            value = section.model_dump(mode="json")[name]
+        kind = as_type if as_type and isinstance(section, as_type) else type(section)
+        values = section.model_dump(mode="json")
+        for name in _flag_fields(kind):
+            value = values[name]
             words.append(f"--{name.replace('_', '-')}")
             if isinstance(value, list):
                 words += [str(v) for v in value]

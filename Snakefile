@@ -1,0 +1,46 @@
+# her2pipe: slide -> tile -> train -> encode -> score -> evaluate -> compare -> report
+#
+#   snakemake --cores all                                  the demo study (config.yaml)
+#   snakemake --cores all --configfile studies/my.yaml     a study of your own
+#   snakemake --cores all -n                               what would run, and why
+
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+if not workflow.overwrite_configfiles:
+
+    configfile: Path(workflow.basedir) / "config.yaml"
+
+
+include: "workflow/common.smk"
+include: "workflow/synthesise.smk"
+include: "workflow/tile.smk"
+include: "workflow/train.smk"
+include: "workflow/encode.smk"
+include: "workflow/score.smk"
+include: "workflow/evaluate.smk"
+include: "workflow/compare.smk"
+include: "workflow/heatmap.smk"
+include: "workflow/ledger.smk"
+include: "workflow/report.smk"
+
+
+wildcard_constraints:
+    view="adaptive|[0-9.]+(um)?",
+    cohort="[^/]+",
+    slide="[^/]+",
+    encoder="[^/]+",
+    method="[^/]+",
+    batch="[0-9]+of[0-9]+",
+
+
+rule all:
+    default_target: True
+    input:
+        "results/compare",
+        "results/ledger/ledger.tsv",
+        "results/report/index.html",

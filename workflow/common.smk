@@ -1,0 +1,129 @@
+# What the rules share: the checked study, its sheets, and the paths between steps.
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from her2pipe import cohort, settings
+from her2pipe.config import Encoder, Scanner, TrainSettings
+from her2pipe.errors import Her2Error, raise_all
+
+SYNTHETIC = "results/synthesise/"
+
+# Rules call the her2pipe of this Python unless their own environment brings one.
+shell.prefix(f'export PATH="$PATH:{Path(sys.executable).parent}"; ')
+
+
+def study_file():
+    given = workflow.overwrite_configfiles or workflow.configfiles
+    return str(given[-1]) if given else "the command line"
+
+
+def find(path, what, key):
+    """Look for a file named in the study file: beside that file, then in the working directory."""
+    folders = [Path(study_file()).parent, Path(workflow.basedir), Path.cwd()]
+    for folder in folders:
+        found = folder / path
+        if found.exists():
+            near = os.path.relpath(found)
+            return str(found) if near.startswith("..") else near
+    raise Her2Error(
+        f"the {what} {path} does not exist",
+        f"{study_file()}, key {key}",
+        "paths are relative to the study file or to the working directory",
+    )
+
+
+def read_sheets(study):
+    """Read every sheet; mistakes of all sheets are told together."""
+    sheets, rows, problems = {}, {}, []
+    for name, part in study.cohorts.items():
+        try:
+            sheets[name] = find(part.sheet, "sheet", f"cohorts.{name}.sheet")
+            root = find(part.root, "folder", f"cohorts.{name}.root") if part.root else ""
+            loaded = cohort.load(sheets[name], root, made=(SYNTHETIC,))
+            rows[name] = {row.slide: row for row in loaded}
+        except Her2Error as error:
+            problems += getattr(error, "problems", [error])
+    raise_all(problems)
+    return sheets, rows
+
+
+try:
+    STUDY = settings.check(config, study_file())
+    SHEETS, ROWS = read_sheets(STUDY)
+    cohort.check_leaks({n: (c.role, ROWS[n].values()) for n, c in STUDY.cohorts.items()}, SHEETS)
+except Her2Error as mistake:
+    print(mistake, file=sys.stderr)
+    sys.exit(1)
+
+SCORED = [name for name, part in STUDY.cohorts.items() if part.role != "pretraining"]
+DEVELOPMENT = next(n for n, part in STUDY.cohorts.items() if part.role == "development")
+ENCODERS = sorted({method.encoder for method in STUDY.methods.values()})
+DRAWN = STUDY.heatmap.methods or list(STUDY.methods)[:1]
+BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n in SCORED}
+
+
+def slide_settings(wildcards):
+    """Flags of one slide's own row."""
+    row = ROWS[wildcards.cohort][wildcards.slide]
+    return " ".join([f"--mpp {row.mpp}"] if row.mpp else [])
+
+
+def annotation(wildcards):
+    row = ROWS[wildcards.cohort][wildcards.slide]
+    return [row.annotation] if row.annotation else []
+
+
+def drawing(wildcards):
+    """Flags that draw a synthetic slide: its row's seed, severity and fault, nothing else."""
+    row = ROWS[wildcards.cohort][wildcards.slide]
+    flags = [f"--{k} {row.extra[k]}" for k in ("seed", "severity", "fault") if row.extra.get(k)]
+    scanner = STUDY.synthesise.scanners.get(wildcards.cohort, Scanner())
+    return " ".join([*flags, settings.flags(STUDY.synthesise, scanner)])
+
+
+def training_stores(wildcards):
+    views = STUDY.encoders[wildcards.encoder].train_views
+    return [
+        f"results/tile/{view}/{DEVELOPMENT}/{slide}.h5"
+        for view in views
+        for slide in ROWS[DEVELOPMENT]
+    ]
+
+
+def stores(wildcards):
+    """Patch stores of a cohort, or of one of its batches, in the encoder's view."""
+    if "method" in wildcards.keys():
+        encoder = STUDY.methods[wildcards.method].encoder
+    else:
+        encoder = wildcards.encoder
+    slides = list(ROWS[wildcards.cohort])
+    if "batch" in wildcards.keys():
+        number, of = map(int, wildcards.batch.split("of"))
+        slides = [slide for slide in slides if cohort.batch_of(slide, of) == number]
+    view = STUDY.encoders[encoder].view
+    return [f"results/tile/{view}/{wildcards.cohort}/{slide}.h5" for slide in slides]
+
+
+def batch_folders(wildcards):
+    """Folders of encodings that make up a cohort; empty batches are not made."""
+    encoder, of = STUDY.methods[wildcards.method].encoder, BATCHES[wildcards.cohort]
+    numbers = sorted({cohort.batch_of(slide, of) for slide in ROWS[wildcards.cohort]})
+    return [f"results/encode/{encoder}/{wildcards.cohort}/{n}of{of}" for n in numbers]
+
+
+def labels(name, *columns):
+    """Fingerprint of the sheet's columns a step uses: only a change in these reruns it."""
+    return cohort.digest(list(ROWS[name].values()), *columns)
+
+
+def growing(amount):
+    """A resource that grows with every attempt."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+def on_gpu(device):
+    """Graphics cards a job asks for."""
+    return 0 if device == "cpu" else 1

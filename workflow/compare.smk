@@ -1,0 +1,20 @@
+# The method table of the study.
+rule compare:
+    input:
+        expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
+    output:
+        directory("results/compare"),
+    log:
+        "logs/compare.log",
+    benchmark:
+        "benchmarks/compare.tsv"
+    conda:
+        "../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(30),
+    params:
+        settings=settings.flags(STUDY.compare),
+    shell:
+        "her2pipe compare {input:q} {output:q} {params.settings} > {log:q} 2>&1"

@@ -1,0 +1,30 @@
+# Statistics and figures of one method on one cohort.
+rule evaluate:
+    input:
+        "results/score/{method}/{cohort}.tsv",
+    output:
+        directory("results/evaluate/{method}/{cohort}"),
+    log:
+        "logs/evaluate/{method}/{cohort}.log",
+    benchmark:
+        "benchmarks/evaluate/{method}/{cohort}.tsv"
+    conda:
+        "../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        sheet=lambda wildcards: SHEETS[wildcards.cohort],
+        labels=lambda wildcards: labels(
+            wildcards.cohort, "patient", "positive", "level", "split", "pcr", "rcb", "unlabelled"
+        ),
+        role=lambda wildcards: STUDY.cohorts[wildcards.cohort].role,
+        encoder=lambda wildcards: STUDY.methods[wildcards.method].encoder,
+        aggregate=lambda wildcards: STUDY.methods[wildcards.method].aggregate,
+        settings=settings.flags(STUDY.split, STUDY.evaluate),
+    shell:
+        "her2pipe evaluate {input:q} {output:q} --sheet {params.sheet:q} --role {params.role}"
+        " --method {wildcards.method:q} --encoder {params.encoder:q}"
+        " --aggregate {params.aggregate} --cohort {wildcards.cohort:q}"
+        " {params.settings} > {log:q} 2>&1"

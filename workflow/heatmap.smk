@@ -1,0 +1,22 @@
+# Overlays of a cohort's slides, for one method.
+rule heatmap:
+    input:
+        stores=stores,
+        encodings=batch_folders,
+    output:
+        directory("results/heatmap/{method}/{cohort}"),
+    log:
+        "logs/heatmap/{method}/{cohort}.log",
+    benchmark:
+        "benchmarks/heatmap/{method}/{cohort}.tsv"
+    conda:
+        "../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(120),
+    params:
+        settings=settings.flags(STUDY.heatmap),
+    shell:
+        "her2pipe heatmap {input.stores:q} {output:q} --encoding {input.encodings:q}"
+        " {params.settings} > {log:q} 2>&1"

@@ -1,0 +1,22 @@
+# The account of every slide.
+rule ledger:
+    input:
+        expand("results/score/{method}/{cohort}.tsv", method=STUDY.methods, cohort=SCORED),
+    output:
+        "results/ledger/ledger.tsv",
+    log:
+        "logs/ledger.log",
+    benchmark:
+        "benchmarks/ledger.tsv"
+    conda:
+        "../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(500),
+        runtime=growing(10),
+    params:
+        sheets=[f"--sheet={name}={SHEETS[name]}" for name in SCORED],
+        labels=[labels(name, "patient", "unlabelled") for name in SCORED],
+        settings=settings.flags(STUDY.ledger),
+    shell:
+        "her2pipe ledger {input:q} {output:q} {params.sheets:q} {params.settings} > {log:q} 2>&1"

@@ -1,0 +1,33 @@
+# The study's page.
+rule report:
+    input:
+        compare="results/compare",
+        evaluate=expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
+        ledger="results/ledger/ledger.tsv",
+        train=expand("results/train/{encoder}", encoder=ENCODERS),
+        heatmap=expand("results/heatmap/{method}/{cohort}", method=DRAWN, cohort=SCORED),
+    output:
+        "results/report/index.html",
+    log:
+        "logs/report.log",
+    benchmark:
+        "benchmarks/report.tsv"
+    conda:
+        "../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+    params:
+        study=json.dumps(
+            {
+                "title": STUDY.study.title,
+                "cohorts": {n: {"title": c.title, "role": c.role} for n, c in STUDY.cohorts.items()},
+                "settings": STUDY.model_dump(mode="json"),
+            }
+        ),
+        settings=settings.flags(STUDY.report),
+    shell:
+        "her2pipe report {output:q} --compare {input.compare:q} --evaluate {input.evaluate:q}"
+        " --ledger {input.ledger:q} --train {input.train:q} --heatmap {input.heatmap:q}"
+        " --study {params.study:q} {params.settings} > {log:q} 2>&1"

@@ -1,0 +1,24 @@
+# Score a cohort's slides by one method.
+rule score:
+    input:
+        batch_folders,
+    output:
+        "results/score/{method}/{cohort}.tsv",
+    log:
+        "logs/score/{method}/{cohort}.log",
+    benchmark:
+        "benchmarks/score/{method}/{cohort}.tsv"
+    conda:
+        "../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(30),
+    params:
+        sheet=lambda wildcards: SHEETS[wildcards.cohort],
+        patients=lambda wildcards: labels(wildcards.cohort, "patient"),
+        aggregate=lambda wildcards: STUDY.methods[wildcards.method].aggregate,
+        settings=settings.flags(STUDY.score),
+    shell:
+        "her2pipe score {input:q} {output:q} --aggregate {params.aggregate}"
+        " --sheet {params.sheet:q} {params.settings} > {log:q} 2>&1"
