@@ -1,4 +1,4 @@
-"""Cohort sheets: rows, HER2 labels, patient-level splits and batches."""
+"""Cohort sheets: rows, patient-level splits and batches."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from her2pipe.config import LEVELS, PLAIN_NAME
 from her2pipe.errors import Her2Error, raise_all
+from her2pipe.labels import RCB_CLASSES, label, rcb_class
 
 REQUIRED = ("slide", "path", "patient")
 LABELS = ("her2", "ihc", "fish_ratio", "fish_copies", "fish", "er", "pr", "pcr", "rcb")
@@ -21,7 +22,6 @@ OPTIONAL = ("mpp", "annotation", "split", *LABELS)
 STATUS = {"positive": True, "pos": True, "+": True, "negative": False, "neg": False, "-": False}
 UNKNOWN = {"", "na", "n/a", "nan", "unknown", "equivocal", "indeterminate", "not done"}
 YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-RCB_CLASSES = ("0", "I", "II", "III")
 
 
 @dataclass(frozen=True)
@@ -238,108 +238,6 @@ def _rcb(text: str, wrong) -> str | None:
         "use 0, I, II or III, or the index with a decimal point such as 1.0",
     )
     return None
-
-
-def label(
-    her2: bool | None,
-    ihc: str,
-    fish: bool | None,
-    ratio: float | None = None,
-    copies: float | None = None,
-) -> tuple[bool | None, str | None, str]:
-    """Derive the binary status and the five-level label of a slide.
-
-    Parameters
-    ----------
-    her2 : bool or None
-        Final status given by the sheet; it always wins over a derived one.
-    ihc : str
-        `0`, `1+`, `2+`, `3+` or empty.
-    fish : bool or None
-        ISH status given by the sheet.
-    ratio, copies : float or None
-        HER2/CEP17 ratio and mean HER2 copies per cell of a dual-probe assay.
-
-    Returns
-    -------
-    positive : bool or None
-    level : str or None
-        One of `config.LEVELS`.
-    reason : str
-        Why there is no binary status; empty when there is one.
-
-    References
-    ----------
-    Wolff et al. 2018, doi 10.1200/JCO.2018.77.8738; affirmed 2023, doi 10.1200/JCO.22.02864.
-    """
-    why = ""
-    if fish is None:
-        fish, why = _ish(ihc, ratio, copies)
-    if ihc in ("0", "1+", "3+"):
-        derived = ihc == "3+"
-    else:
-        derived = fish
-        if fish is None:
-            why = f"IHC 2+ without {why or 'ISH'}" if ihc else why or "no HER2 status"
-    positive = derived if her2 is None else her2
-    level = ihc or None
-    if ihc == "2+":
-        ish = fish if fish is not None else her2  # a final status of a 2+ slide is its ISH status
-        level = None if ish is None else "2+/FISH+" if ish else "2+/FISH-"
-    return positive, level, "" if positive is not None else why
-
-
-def _ish(ihc: str, ratio: float | None, copies: float | None) -> tuple[bool | None, str]:
-    """Interpret a dual-probe ISH result by its ASCO/CAP group."""
-    if ratio is None and copies is None:
-        return None, ""
-    if ratio is None or copies is None:
-        return None, f"an ISH result with {'fish_ratio' if ratio is None else 'fish_copies'}"
-    if ratio >= 2 and copies >= 4:  # group 1
-        return True, ""
-    if ratio < 2 and copies < 4:  # group 5
-        return False, ""
-    if not ihc:
-        group = 2 if ratio >= 2 else 3 if copies >= 6 else 4
-        return None, f"ISH group {group} needs the IHC score"
-    if ratio < 2 and copies >= 6:  # group 3
-        return ihc in ("2+", "3+"), ""
-    return ihc == "3+", ""  # groups 2 and 4
-
-
-def rcb_index(
-    diameter1_mm: float,
-    diameter2_mm: float,
-    cellularity: float,
-    in_situ: float,
-    nodes: int,
-    metastasis_mm: float,
-) -> float:
-    """Compute the residual cancer burden.
-
-    Parameters
-    ----------
-    diameter1_mm, diameter2_mm : float
-        Diameters of the primary tumour bed.
-    cellularity, in_situ : float
-        Cancer cellularity and in-situ share, fractions.
-    nodes : int
-        Positive lymph nodes.
-    metastasis_mm : float
-        Diameter of the largest nodal metastasis.
-
-    References
-    ----------
-    Symmans et al. 2007, doi 10.1200/JCO.2007.10.6823.
-    """
-    primary = (1 - in_situ) * cellularity * math.sqrt(diameter1_mm * diameter2_mm)
-    nodal = 4 * (1 - 0.75**nodes) * metastasis_mm
-    return 1.4 * primary**0.17 + nodal**0.17
-
-
-def rcb_class(index: float) -> str:
-    """Return class 0, I (<= 1.36), II (<= 3.28) or III of an RCB index."""
-    return "0" if index == 0 else "I" if index <= 1.36 else "II" if index <= 3.28 else "III"
 
 
 def _patients_on_both_sides(rows: list[Row], sheet: Path) -> list[Her2Error]:

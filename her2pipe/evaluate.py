@@ -11,6 +11,7 @@ from her2pipe import cohort
 from her2pipe.config import LEVELS, EvaluateSettings, SplitSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, replacing_folder, write_table
+from her2pipe.labels import RCB_CLASSES
 
 SETTINGS = (SplitSettings, EvaluateSettings)
 SLIDES = ("slide", "patient", "score", "level", "positive", "true_level", "pcr", "rcb", "used",
@@ -53,7 +54,7 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings) -> None:
                 metrics["levels"] |= agreement(used, folder)
         if args.role == "treatment":
             metrics["pcr"] = response(used, folder, evaluate)
-            metrics["rcb"] = ordered(used, "rcb", cohort.RCB_CLASSES, folder, evaluate)
+            metrics["rcb"] = ordered(used, "rcb", RCB_CLASSES, folder, evaluate)
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     main = metrics["pcr" if args.role == "treatment" else "auc"]
     told = main.get("note") or f"AUC {main['value']:.3f} ({main['low']:.3f} to {main['high']:.3f})"
@@ -136,7 +137,7 @@ def response(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict
     except stats.StatisticUndefined as reason:
         result["rank_sum_note"] = str(reason)
         return result
-    note = f"rank-sum P = {result['rank_sum_p']:.3g}"
+    note = f"Rank-sum test: {plots.p_text(result['rank_sum_p'])}"
     plots.save(plots.boxes(groups, "HER2 score", "response", note), folder / "pcr")
     return result
 
@@ -152,7 +153,7 @@ def _auc(y, score, stem: str, folder: Path, evaluate, names) -> dict[str, Any]:
         return result | {"note": str(reason)}
     fpr, tpr, _ = stats.roc(y, score)
     curve = {names[0]: (fpr, tpr, value, low, high, len(y))}
-    plots.save(plots.roc(curve), folder / stem)
+    plots.save(plots.roc(curve, confidence=evaluate.confidence), folder / stem)
     write_table(
         folder / f"{stem}.tsv",
         ("false_positive_rate", "true_positive_rate"),
@@ -176,13 +177,13 @@ def ordered(
     note = ""
     try:
         ranks = [order.index(s[key]) for s in known]
-        rho, p, low, high = stats.spearman(ranks, [s["score"] for s in known], evaluate.confidence)
-        result["spearman"] = {"rho": rho, "p": p, "low": low, "high": high}
-        note = f"Spearman rho = {rho:.2f}, P = {p:.3g}"
+        found = stats.spearman(ranks, [s["score"] for s in known], evaluate.confidence)
+        result["spearman"] = found._asdict()
+        note = plots.spearman_text(found, len(known))
     except stats.StatisticUndefined as reason:
         result["spearman"] = {"note": str(reason)}
+    label = "HER2 level" if key == "true_level" else "RCB class"
     if groups:
-        label = "HER2 level" if key == "true_level" else "RCB class"
         plots.save(plots.boxes(groups, "HER2 score", label, note), folder / stem)
     try:
         for adjust in (None, "holm"):
@@ -196,8 +197,9 @@ def ordered(
                     for g in table.index
                 ],
             )
-            title = "Dunn, Holm-adjusted P" if adjust else "Dunn, unadjusted P"
-            plots.save(plots.dunn(table, title), folder / name)
+            sizes = [len(groups[g]) for g in table.index]
+            how = "Holm-adjusted" if adjust else "unadjusted"
+            plots.save(plots.dunn(table, "", label, how, sizes), folder / name)
     except stats.StatisticUndefined as reason:
         result["dunn_note"] = str(reason)
     return result

@@ -50,5 +50,6 @@ def run(args, heatmap: HeatmapSettings) -> None:
                 class_names=classes,
                 opacity=heatmap.opacity,
                 title=slide,
+                mpp=about["mpp"] if about.get("mpp", 0) > 0 else None,
             )
             plots.save(figure, folder / slide, formats=("png",))

@@ -19,7 +19,9 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
 
 SETTINGS = (SplitSettings, TrainSettings)
-HISTORY = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds")
+HISTORY = (
+    "epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds",
+)  # fmt: skip
 
 
 def arguments(parser) -> None:

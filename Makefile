@@ -1,0 +1,52 @@
+# make demo   set up and run the demo study      make test   set up and run the tests
+# make setup  only set up                        make lint   style and workflow checks
+# make bench  measure against named peers        make pins   renew requirements.txt
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/ready
+export UV_PYTHON := $(BIN)/python
+export PYTHONUNBUFFERED := 1
+
+.PHONY: setup demo test bench lint pins schema clean
+
+setup: $(READY)
+
+$(READY): requirements.txt pyproject.toml
+	@echo "her2pipe: setting up .venv (about a minute and 6 GB, once)"
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip install --quiet -r requirements.txt
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+demo: $(READY)
+	@echo "her2pipe: the demo study, 245 short jobs; a few minutes on two cores"
+	$(BIN)/snakemake --cores all --quiet rules host reason --prioritize results/train/swin-t
+	@echo
+	@echo "Done. Open  results/report/index.html   the study as one page"
+	@echo "      Read  results/compare/methods.tsv AUC of each method on each cohort"
+	@echo "            results/ledger/ledger.tsv   what became of every slide"
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+bench: $(READY)
+	for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
+
+pins: $(READY)
+	$(BIN)/uv pip compile -q --no-header --no-annotate --no-emit-index-url \
+	  --extra test --extra slurm pyproject.toml -o requirements.txt
+
+schema: $(READY)
+	$(BIN)/python -m her2pipe.config > studies/schema.json
+
+clean:
+	rm -rf results logs benchmarks .snakemake

@@ -1,0 +1,393 @@
+"""Figures: data in, matplotlib Figure out. Steps import this late, for matplotlib is slow to load.
+
+Every figure is built without pyplot and leaves matplotlib's settings as they were. Text is never
+read as mathematics, so a name such as `a_$b$` shows as it is. Colours are those of Okabe and Ito
+(2008), cividis and viridis, which colour-blind readers tell apart.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap, LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from her2pipe import stats
+from her2pipe.files import replacing
+
+COLUMN_MM, PAGE_MM = 85.0, 180.0
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BLUE, VERMILLION = OKABE_ITO[:2]
+CLASS_COLOURS = (BLUE, VERMILLION, "#F0E442", *OKABE_ITO[2:])
+METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  # no versions
+LUMA = np.array([0.299, 0.587, 0.114])  # weights of R, G and B in grey (ITU-R BT.601)
+GREY, PALE = "#BBBBBB", "#EEEEEE"
+SMALL = ("xtick.labelsize", "ytick.labelsize", "legend.fontsize", "legend.title_fontsize")
+STYLE = [
+    "default",
+    {"font.size": 7, "axes.titlesize": 7, "figure.titlesize": 8, "lines.linewidth": 1.1},
+    dict.fromkeys(SMALL, 6),
+    dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
+    dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    {"text.parse_math": False, "svg.hashsalt": "her2pipe", "axes.titlelocation": "left"},
+]
+
+
+def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Write `{stem}.png` (200 dots per inch) and `{stem}.svg`, each whole or not at all.
+
+    The same figure always gives the same bytes: no dates, no versions, no random names.
+    """
+    paths = [Path(f"{stem}.{kind}") for kind in formats]  # with_suffix would cut at a dot
+    for path, kind in zip(paths, formats, strict=True):
+        with replacing(path) as part, style.context(STYLE):
+            figure.savefig(part, format=kind, metadata=METADATA[kind])
+    return paths
+
+
+def p_text(p: float) -> str:
+    """Write a P value as it is printed: `P < 0.001`, `P = 0.012`, `P = 0.45`."""
+    return "P < 0.001" if p < 0.001 else f"P = {p:.{3 if p < 0.1 else 2}f}"
+
+
+def spearman_text(found: stats.Correlation, n: int) -> str:
+    """Write a rank correlation with its interval, P and number of slides."""
+    return f"Spearman ρ = {_interval_text(found.rho, *found[2:])}, {p_text(found.p)}, n = {n:,}"
+
+
+def _interval_text(value: float | None, low: float, high: float) -> str:
+    defined = value is not None and math.isfinite(value)
+    return f"{value:.2f} ({low:.2f} to {high:.2f})" if defined else "not defined"
+
+
+def _figure(width_mm: float, height_mm: float) -> Figure:
+    figure = Figure((width_mm / 25.4, height_mm / 25.4), dpi=200, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _done(figure: Figure) -> Figure:
+    """Lay a figure out for good, its ticks made while our style holds: all saves draw the same."""
+    for axes in figure.axes:
+        axes.tick_params(labelsize=6)  # matplotlib spaces ticks by it, whatever style then holds
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def _legend(place: Figure | Axes, handles: Sequence, labels: Sequence[str], **options):
+    """Draw a legend that also shows labels starting with an underscore, which matplotlib hides."""
+    legend = place.legend(handles, [str(i) for i in range(len(handles))], **options)
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_text(label)
+    return legend
+
+
+def _curve(curve: Sequence, confidence: float, items: str) -> tuple:
+    """Return fpr, tpr and the legend's text of (y, score) or (fpr, tpr, auc, low, high, n)."""
+    if len(curve) == 6:
+        fpr, tpr, value, low, high, n = curve
+        return fpr, tpr, f"{_interval_text(value, low, high)}, n = {n:,}"
+    y, score = curve
+    try:
+        fpr, tpr, _ = stats.roc(y, score, items)
+        value, low, high, _ = stats.auc(y, score, confidence, items)
+    except stats.StatisticUndefined as reason:
+        return [], [], str(reason)
+    return fpr, tpr, f"{_interval_text(value, low, high)}, n = {len(y):,}"
+
+
+@style.context(STYLE)
+def roc(curves: Mapping, title: str = "", confidence=0.95, items: str = "slides") -> Figure:
+    """Draw ROC curves; the legend gives each AUC, its interval and n, or why there is none.
+
+    `curves` maps a label to (y, score), (n,) of 0 and 1 and (n,) float, or to the curve's points
+    and numbers (fpr, tpr, auc, low, high, n). `items` is what n counts.
+    """
+    drawn = {label: _curve(curve, confidence, items) for label, curve in curves.items()}
+    labels = [textwrap.fill(f"{label}: {text}", 58) for label, (_, _, text) in drawn.items()]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure = _figure(COLUMN_MM, COLUMN_MM + 10 + 3.2 * lines)
+    axes = figure.add_subplot(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="chance")
+    handles = []
+    for i, (label, (fpr, tpr, _)) in enumerate(drawn.items()):
+        look = {"color": OKABE_ITO[i % 7], "linestyle": ("-", "--", "-.", (0, (1, 1)))[i % 4]}
+        handles += axes.plot(fpr, tpr, label=str(label), **look)
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=title)
+    heading = f"AUC ({100 * confidence:g} % confidence interval), n {items}"
+    _legend(figure, handles, labels, loc="outside lower center", title=heading, handlelength=3)
+    return _done(figure)
+
+
+def _box(axes: Axes, x: float, values: np.ndarray) -> None:
+    """Draw one box plot; `Axes.boxplot` would load pyplot and choose a screen to draw on."""
+    quarter, middle, three = np.quantile(values, [0.25, 0.5, 0.75])
+    reach = 1.5 * (three - quarter)
+    low = min(quarter, values[values >= quarter - reach].min())
+    high = max(three, values[values <= three + reach].max())
+    look = {"color": "black", "linewidth": 0.7, "zorder": 3}
+    left, right = x - 1 / 3, x + 1 / 3
+    axes.plot([left, left, right, right, left], [quarter, three, three, quarter, quarter], **look)
+    for end, side in ((low, quarter), (high, three)):
+        axes.plot([x - 1 / 6, x + 1 / 6, x, x], [end, end, end, side], **look)
+    axes.plot([left, right], [middle] * 2, color=VERMILLION, linewidth=1.4, zorder=3)
+
+
+@style.context(STYLE)
+def boxes(groups: Mapping, ylabel="HER2 score", xlabel="HER2 level", note="", title="") -> Figure:
+    """Draw the values of each group, (n,) float, under a box plot, in the given order, with n.
+
+    Boxes span the quartiles, whiskers reach the last value within 1.5 box heights. `note` (say,
+    `spearman_text`) stands above the axes.
+    """
+    figure = _figure(COLUMN_MM, 65)
+    axes = figure.add_subplot()
+    for i, values in enumerate(groups.values()):
+        values = np.sort(np.asarray(values, dtype=float))
+        if bad := int((~np.isfinite(values)).sum()):
+            raise ValueError(f"{bad} of {len(values)} values are not finite numbers")
+        if not len(values):
+            continue
+        _box(axes, i, values)
+        dots = {"s": 10, "alpha": 0.6} if len(values) <= 100 else {"s": 2, "alpha": 0.35}
+        dots["rasterized"] = len(values) > 1000  # a vector drawing of each would be huge
+        jitter = np.arange(len(values)) * 0.6180339887 % 1 - 0.5  # golden ratio: never clumps
+        axes.scatter(i + jitter / 2, values, color=BLUE, linewidths=0, zorder=2, **dots)
+    names = [f"{textwrap.fill(str(k), 14)}\nn = {len(v):,}" for k, v in groups.items()]
+    turn = 45 if sum(len(name.rsplit("\n", 1)[0]) for name in names) > 45 else 0
+    axes.set_xticks(range(len(names)), names, rotation=turn)
+    axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.6, len(names) - 0.4))
+    axes.set_title("\n".join(line for line in (title, note) if line))
+    return _done(figure)
+
+
+def _grid(values: np.ndarray, text: Callable, rows: list, columns: list, **options) -> tuple:
+    """Draw a table of coloured cells, NaN grey, with text(value, row, column) in each."""
+    count = max(len(rows), len(columns))
+    figure = _figure(COLUMN_MM if count <= 6 else min(PAGE_MM, 14.0 * count), 25 + 10.0 * len(rows))
+    axes = figure.add_subplot(facecolor=PALE)
+    mesh = axes.pcolormesh(np.ma.masked_invalid(values), edgecolors="#DDDDDD", **options)
+    for (i, j), value in np.ndenumerate(values):
+        luma = np.dot(mesh.cmap(mesh.norm(value))[:3], LUMA) if np.isfinite(value) else 1
+        look = {"color": "white" if luma < 0.5 else "black", "ha": "center", "va": "center"}
+        axes.text(j + 0.5, i + 0.5, text(value, i, j), size=6, **look)
+    axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
+    if max(map(len, columns)) > 6:
+        axes.set_xticks(axes.get_xticks(), columns, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.invert_yaxis()
+    return figure, axes, mesh
+
+
+def _dunn_text(p: float, *_) -> str:
+    stars = "*" * sum(p < limit for limit in (0.05, 0.01, 0.001))
+    return "" if np.isnan(p) else f"{p_text(p)[2:].removeprefix('= ')}\n{stars}"
+
+
+@style.context(STYLE)
+def dunn(table, title="", xlabel="", adjusted="", n: Sequence[int] = ()) -> Figure:
+    """Draw the P of every pair, (k, k) DataFrame of `stats.dunn`; n, (k,), counts the groups."""
+    values = table.to_numpy(dtype=float, copy=True)
+    np.fill_diagonal(values, np.nan)
+    names = [textwrap.fill(str(name), 14) for name in table.index]
+    rows = [f"{name}\nn = {n[i]:,}" for i, name in enumerate(names)] if len(n) else names
+    look = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
+    figure, axes, mesh = _grid(values, _dunn_text, rows, names, **look)
+    heading = "P, Dunn's test" + (f", {adjusted}" if adjusted else "")
+    bar = figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02, label=heading)
+    bar.set_ticks([1e-4, 1e-3, 1e-2, 0.05, 1], labels=["≤ 0.0001", "0.001", "0.01", "0.05", "1"])
+    bar.minorticks_off()
+    axes.set(title=title, ylabel=xlabel)
+    axes.set_xlabel(f"{xlabel}\n* P < 0.05   ** P < 0.01   *** P < 0.001".strip())
+    return _done(figure)
+
+
+@style.context(STYLE)
+def confusion(matrix, labels, title="", truth="true level", predicted="predicted level") -> Figure:
+    """Draw counts, (k, k) int by truth (row) and prediction (column), and each row's shares."""
+    matrix = np.asarray(matrix)
+    totals = matrix.sum(axis=1)
+    share = 100 * matrix / np.where(totals, totals, 1)[:, None]
+    share[totals == 0] = np.nan
+    names = [textwrap.fill(str(label), 14) for label in labels]
+    rows = [f"{name}\nn = {n:,}" for name, n in zip(names, totals, strict=True)]
+    blues = LinearSegmentedColormap.from_list("blues", ["white", BLUE, "#00304C"])
+
+    def text(percent: float, i: int, j: int) -> str:
+        return f"{matrix[i, j]:,}" + (f"\n{percent:.0f} %" if percent > 0 else "")
+
+    figure, axes, mesh = _grid(share, text, rows, names, cmap=blues, vmin=0, vmax=100)
+    figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02, label="share of the row, %")
+    axes.set(xlabel=f"{predicted} (n = {matrix.sum():,})", ylabel=truth, title=title)
+    return _done(figure)
+
+
+@style.context(STYLE)
+def history(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
+    """Draw learning curves from rows of epoch and {train,validation}_{loss,accuracy}.
+
+    A column that is missing, or a cell that is empty or NaN, is left out.
+    """
+    rows = list(rows)
+    figure = _figure(COLUMN_MM, 90)
+    panels = figure.subplots(2, sharex=True)
+    epoch = np.array([row["epoch"] for row in rows], dtype=float)
+    for axes, what, unit in zip(panels, ("loss", "accuracy"), ("nats", "fraction"), strict=True):
+        for part, colour, line in (("train", BLUE, "-"), ("validation", VERMILLION, "--")):
+            cells = [row.get(f"{part}_{what}") for row in rows]
+            values = np.array([math.nan if cell in (None, "") else cell for cell in cells], float)
+            known = np.isfinite(values)
+            look = {"color": colour, "linestyle": line, "marker": "o", "markersize": 2.5}
+            if known.any():
+                axes.plot(epoch[known], values[known], label=part, **look)
+        axes.set_ylabel(f"{what} ({unit})")
+        if axes.lines:
+            axes.legend()
+    panels[0].set_title(title)
+    panels[1].set_xlabel("epoch")
+    panels[1].xaxis.get_major_locator().set_params(integer=True)
+    return _done(figure)
+
+
+@style.context(STYLE)
+def forest(rows: Iterable[Mapping[str, object]], title: str = "", confidence=0.95) -> Figure:
+    """Draw the AUC of every method in every cohort with its interval, in order of appearance.
+
+    Rows hold method, cohort, n, auc, low and high, as in the method table; an AUC that is None
+    or NaN is listed as not defined.
+    """
+    rows = list(rows)
+    methods = list(dict.fromkeys(str(row["method"]) for row in rows))
+    cohorts = list(dict.fromkeys(str(row["cohort"]) for row in rows))
+    figure = _figure(PAGE_MM, 26 + 3.4 * (len(rows) + len(methods)))
+    axes = figure.add_subplot()
+    beside, place, least, centres = axes.get_yaxis_transform(), 0, 0.45, []
+    for method in methods:
+        mine = [row for row in rows if str(row["method"]) == method]
+        centres.append(place + (len(mine) - 1) / 2)
+        for row in mine:
+            i = cohorts.index(str(row["cohort"]))
+            look = {"color": OKABE_ITO[i % 7], "marker": "osD^vPX"[i % 7], "markersize": 4}
+            found = [math.nan if row[key] is None else row[key] for key in ("auc", "low", "high")]
+            axes.plot([found[1], found[0], found[2]], [place] * 3, markevery=[1], **look)
+            least = min(least, found[1])  # stays as it is where that is NaN
+            text = f"{row['cohort']}  {_interval_text(*found)}, n = {row['n']:,}"
+            axes.text(1.02, place, text, transform=beside, va="center", size=6)
+            place += 1
+        axes.axhline(place, color="#DDDDDD", linewidth=0.6)
+        place += 1
+    axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set_yticks(centres, [textwrap.fill(method, 24) for method in methods])
+    axes.set(xlim=(math.floor(10 * least) / 10, 1), ylim=(place - 1, -1), title=title)
+    axes.set_xlabel(f"AUC ({100 * confidence:g} % confidence interval)")
+    return _done(figure)
+
+
+def _paint(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[np.ndarray, list]:
+    """Put patch values on their grid, NaN elsewhere; return it with its extent in level-0 px."""
+    origin = coords.min(axis=0)
+    steps = (coords - origin) / side_px0
+    cell = np.rint(steps).astype(int)
+    if np.abs(steps - cell).max() > 0.1:
+        raise ValueError(f"patches do not lie on one grid of {side_px0:g} px")
+    columns, rows = cell.max(axis=0) + 1
+    grid = np.full((rows, columns), np.nan)
+    grid[cell[:, 1], cell[:, 0]] = values
+    right, bottom = origin + np.array([columns, rows]) * side_px0
+    return grid, [origin[0], right, bottom, origin[1]]
+
+
+def _scale_bar(axes: Axes, width_px0: int, mpp: float | None, below: float) -> None:
+    """Draw a bar of a round length, about a quarter of the slide; without mpp, write the width."""
+    place = {"transform": axes.get_xaxis_transform(), "clip_on": False, "in_layout": False}
+    text = f"width {width_px0:,} px"
+    if mpp:
+        quarter_um = width_px0 * mpp / 4
+        power = 10 ** math.floor(math.log10(quarter_um))
+        length_um = max(step * power for step in (1, 2, 5) if step * power <= quarter_um)
+        look = {"color": "black", "linewidth": 2, "solid_capstyle": "butt"}
+        axes.plot([0, length_um / mpp], [-below, -below], **look, **place)
+        text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
+    axes.text(0, -2 * below, text, va="top", size=6, **place)
+
+
+@style.context(STYLE)
+def overlay(
+    overview: np.ndarray,
+    width_px0: int,
+    height_px0: int,
+    coords: np.ndarray,
+    side_px0: float,
+    probability: np.ndarray,
+    classes: np.ndarray,
+    class_names: Sequence[str],
+    opacity: float = 0.55,
+    title: str = "",
+    mpp: float | None = None,
+) -> Figure:
+    """Draw a slide, its map of p(HER2+) and its map of classes side by side.
+
+    `overview` is the whole slide, (h, w, 3) uint8; the maps lie on a pale grey copy, so that only
+    they have colour. `coords`, (N, 2), are the patches' upper left corners (x, y) in level-0 px, on
+    one grid of `side_px0`; `probability` is (N,) p(HER2+), `classes` (N,) int into `class_names`.
+    `opacity` is 0 to 1; `mpp`, micrometres per level-0 px, gives a scale bar.
+    """
+    picture_mm = min(max(57 * height_px0 / width_px0, 25), 150)
+    figure = _figure(PAGE_MM, picture_mm + 27)
+    panels = figure.subplots(2, 3, height_ratios=[picture_mm, 5 + 3.2 * len(class_names)])
+    coords, whole = np.asarray(coords).reshape(-1, 2), [0, width_px0, height_px0, 0]
+    colours = [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(len(class_names))]
+    chart = ListedColormap(colours)
+    panels[0, 0].imshow(overview, extent=whole)
+    maps = ((probability, "viridis", 1), (classes, chart, len(colours) - 1))
+    for axes, (values, cmap, most) in zip(panels[0, 1:], maps, strict=True):
+        # a range that starts below 0 makes the grey pale, so that map and colour bar look alike
+        axes.imshow(np.asarray(overview) @ LUMA, extent=whole, cmap="gray", vmin=-255, vmax=255)
+        if len(coords):
+            grid, extent = _paint(coords, side_px0, values)
+            look = {"cmap": cmap, "vmin": 0, "vmax": most, "interpolation": "nearest"}
+            axes.imshow(grid, extent=extent, alpha=opacity, **look)
+    for axes, heading in zip(panels[0], ("slide", "p(HER2+)", "class"), strict=True):
+        axes.set(xlim=(0, width_px0), ylim=(height_px0, 0), title=heading)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    _scale_bar(panels[0, 0], width_px0, mpp, below=2 / picture_mm)
+    bar = panels[1, 1].inset_axes([0.1, 0.75, 0.8, 0.2])
+    scale = ScalarMappable(Normalize(0, 1), "viridis")
+    figure.colorbar(scale, cax=bar, orientation="horizontal", alpha=opacity, label="p(HER2+)")
+    count = np.bincount(np.asarray(classes, dtype=int), minlength=len(class_names))
+    names = [f"{name} (n = {n:,} patches)" for name, n in zip(class_names, count, strict=True)]
+    handles = [Patch(facecolor=colour, alpha=opacity) for colour in colours]
+    _legend(panels[1, 2], handles, names, loc="upper center")
+    figure.suptitle(title or None)
+    return _done(figure)
+
+
+@style.context(STYLE)
+def patches(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6) -> Figure:
+    """Draw patches, (h, w, 3) uint8 each, as a contact sheet with a title over each."""
+    rows = max(1, math.ceil(len(images) / columns))
+    side_mm = PAGE_MM / columns
+    wrap = {"width": int(side_mm / 1.3), "break_on_hyphens": False}  # a letter takes about 1.3 mm
+    titles = [textwrap.fill(str(text), **wrap) for text in titles]
+    lines = max((text.count("\n") + 1 for text in titles), default=0)
+    figure = _figure(PAGE_MM, rows * (side_mm + 1.5 + 3.2 * lines))
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for axes, image, text in zip(panels.flat, images, titles, strict=False):
+        axes.imshow(image)
+        axes.set_title(text, size=6, loc="center")
+    return _done(figure)

@@ -1,0 +1,103 @@
+"""What several tests share: synthetic stores, encodings and models, made without slides."""
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+CLASSES = ["HER2-", "HER2+", "Non-tumour"]
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def data():
+    """Folder of real slides and images; tests that need it are skipped without it."""
+    if not DATA.is_dir():
+        pytest.skip("no real data beside the project")
+    return DATA
+
+
+def make_store(path, pixels, coords, tumour=None, status="ok", reason="", view="64", slide=None):
+    """Write a patch store of given pictures, (N, s, s, 3) uint8."""
+    import simplejpeg
+
+    from her2pipe.config import StainSettings
+    from her2pipe.stain import estimate
+    from her2pipe.store import write_patches
+
+    with write_patches(path) as writer:
+        for patch, (x, y) in zip(pixels, coords, strict=True):
+            jpeg = simplejpeg.encode_jpeg(patch, quality=95, colorsubsampling="444")
+            writer.add(jpeg, int(x), int(y), float(patch.var()))
+        stain = None
+        if len(pixels):
+            stain = estimate(np.asarray(pixels).reshape(-1, 3), StainSettings()).as_dict()
+        about = {
+            "slide": slide or Path(path).stem,
+            "view": view,
+            "status": status,
+            "reason": reason,
+            "patch_size": 64,
+            "patch_size_level0": 64,
+            "width_px0": 640,
+            "height_px0": 640,
+        }
+        overview = simplejpeg.encode_jpeg(np.full((64, 64, 3), 230, np.uint8))
+        writer.finish(about, tumour, stain, overview)
+    return path
+
+
+def stained(n, seed, cells=12, px=64, dark=1.0):
+    """Draw pictures of purple dots on pink, (n, px, px, 3) uint8."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:px, :px]
+    pictures = np.empty((n, px, px, 3), np.uint8)
+    for i in range(n):
+        haematoxylin = random.uniform(0.02, 0.08, (px, px))
+        for y, x in random.integers(0, px, (cells, 2)):
+            haematoxylin[(rows - y) ** 2 + (columns - x) ** 2 < 16] = dark
+        eosin = random.uniform(0.3, 0.6, (px, px))
+        od = haematoxylin[..., None] * [0.65, 0.70, 0.29] + eosin[..., None] * [0.07, 0.99, 0.11]
+        pictures[i] = np.clip(255 * np.exp(-od), 0, 255)
+    return pictures
+
+
+def make_encoding(path, probabilities, status="ok", reason=""):
+    """Write an encoding of given probabilities, (N, 3)."""
+    from her2pipe.store import write_encoding
+
+    p = np.asarray(probabilities, np.float32).reshape(-1, 3)
+    n = len(p)
+    coords = np.stack([np.arange(n) % 8 * 64, np.arange(n) // 8 * 64], axis=1)
+    about = {
+        "slide": Path(path).stem,
+        "classes": json.dumps(CLASSES),
+        "status": status,
+        "reason": reason,
+    }
+    write_encoding(path, coords, p, np.zeros((n, 4)), about)
+    return path
+
+
+@pytest.fixture
+def make():
+    """Makers of small stores and encodings."""
+    return SimpleNamespace(
+        store=make_store, encoding=make_encoding, stained=stained, classes=CLASSES
+    )
+
+
+@pytest.fixture
+def her2pipe(capsys):
+    """Run a command as a user types it; returns (exit code, what it told on stderr)."""
+    from her2pipe.cli import main
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        return code, capsys.readouterr().err
+
+    return run

@@ -1,0 +1,69 @@
+"""The command line: help for everybody, three lines for mistakes."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from her2pipe import cli
+from her2pipe.config import STEPS
+
+
+def test_overview_names_every_verb(capsys):
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for step in STEPS:
+        assert re.search(rf"^  {step} +\S", text, re.M)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_help_of_every_verb(step, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main([step, "--help"])
+    assert left.value.code == 0
+    assert f"usage: her2pipe {step}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_no_flag_stands_twice(step):
+    import argparse
+    import importlib
+
+    from her2pipe import settings
+
+    module = importlib.import_module(f"her2pipe.{step}")
+    parser = argparse.ArgumentParser()
+    module.arguments(parser)
+    for section in module.SETTINGS:
+        settings.add_flags(parser, section)  # argparse refuses a flag that is there already
+
+
+def test_mistakes_take_three_lines(her2pipe, tmp_path):
+    for words in (
+        ["tilt"],
+        ["tile", tmp_path / "none.svs", tmp_path / "out.h5"],
+        ["tile", tmp_path / "none.svs", tmp_path / "out.h5", "--patch-px", "0"],
+        ["score", tmp_path / "none.h5", tmp_path / "out.tsv"],
+        ["report", tmp_path / "x.html", "--compare", "x", "--evaluate", "y", "--ledger", "z"],
+    ):
+        code, told = her2pipe(*words)
+        assert code == 1
+        lines = told.splitlines()
+        assert [line[:8] for line in lines] == ["her2pipe", "  where:", "  fix:  "], told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arguments_may_stand_before_and_after_options(her2pipe, make, tmp_path):
+    make.encoding(tmp_path / "S1.h5", [[0.1, 0.9, 0]])
+    out = tmp_path / "scores.tsv"
+    assert her2pipe("score", tmp_path / "S1.h5", "--aggregate", "mean", out)[0] == 0
+    assert out.exists()
+
+
+@pytest.mark.slow
+def test_the_installed_command():
+    command = Path(sys.executable).parent / "her2pipe"
+    run = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == cli.__version__

@@ -1,0 +1,198 @@
+"""Settings: every mistake told at once, flags that carry every value, a schema that is current."""
+
+import argparse
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from her2pipe import config, settings
+from her2pipe.errors import Her2Error, ManyErrors
+
+ROOT = Path(__file__).parents[1]
+SECTIONS = [
+    field.annotation
+    for name, field in config.Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, config.Section)
+]
+MINIMAL = {
+    "cohorts": {"A": {"sheet": "A.tsv", "role": "development"}},
+    "encoders": {"swin-t": {}},
+    "methods": {"TL-PA": {"encoder": "swin-t"}},
+}
+
+
+def write(tmp_path, text):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_demo_is_valid_and_comments_every_key():
+    text = (ROOT / "config.yaml").read_text()
+    settings.load(ROOT / "config.yaml")
+    assert set(yaml.safe_load(text)) <= set(config.Config.model_fields)
+
+
+def test_minimal_study_takes_the_published_values():
+    study = settings.check(MINIMAL, "study.yaml")
+    assert study.tile.adaptive_area_px0 == 1e9
+    assert study.tile.variance_min == 500
+    assert study.encoders["swin-t"].batch_size == 128
+    assert study.encoders["swin-t"].frozen == ["patch_embed", "layers.0", "layers.1"]
+    assert study.encoders["swin-t"].fractions["1024"]["Non-tumour"] == 0.49
+    assert study.score.cutoffs == (0.10, 0.15, 0.20, 0.25)
+
+
+def test_all_mistakes_are_told_with_key_and_line(tmp_path):
+    path = write(
+        tmp_path,
+        "cohorts:\n"
+        "  A: {sheet: a.tsv, role: development}\n"
+        "  B: {sheet: b.tsv, role: extern}\n"
+        "encoders:\n"
+        "  swin-t: {batch_siz: 3}\n"
+        "methods:\n"
+        "  TL-PA: {encoder: swin-t}\n"
+        "tile:\n"
+        "  variance_min: -1\n"
+        "  tile_px: 3\n",
+    )
+    with pytest.raises(ManyErrors) as caught:
+        settings.load(path)
+    text = str(caught.value)
+    assert f"{path} line 3, key cohorts.B.role" in text
+    assert f"{path} line 5, key encoders.swin-t.batch_siz" in text
+    assert "did you mean batch_size?" in text
+    assert f"{path} line 9, key tile.variance_min" in text
+    assert f"{path} line 10, key tile.tile_px" in text
+    assert len(caught.value.problems) == 4
+    for problem in caught.value.problems:
+        lines = str(problem).splitlines()
+        assert len(lines) == 3
+        assert lines[0].startswith("her2pipe: ")
+        assert lines[1].startswith("  where: ")
+        assert lines[2].startswith("  fix:   ")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"methods": {"TL-PA": {"encoder": "swin"}}}, "unknown encoder, swin"),
+        ({"cohorts": {"A": {"sheet": "a", "role": "external"}}}, "0 cohorts have the role"),
+        ({"cohorts": {"../A": {"sheet": "a", "role": "development"}}}, "'../A'"),
+        ({"encoders": {"swin-t": {"view": "half"}}}, "view is 'half'"),
+        ({"score": {"cutoffs": [0.2, 0.1, 0.3, 0.4]}}, "must ascend"),
+        ({"heatmap": {"methods": ["X"]}}, "unknown method, X"),
+        ({"synthesise": {"scanners": {"Z": {}}}}, "scanner Z is for no cohort"),
+    ],
+)
+def test_references_and_values_are_checked(change, told):
+    with pytest.raises(Her2Error) as caught:
+        settings.check(MINIMAL | change, "study.yaml")
+    assert told in str(caught.value)
+
+
+def test_a_key_that_stands_twice_is_an_error(tmp_path):
+    text = yaml.safe_dump(MINIMAL) + "tile: {patch_px: 256}\ntile: {patch_px: 512}\n"
+    with pytest.raises(Her2Error, match="tile stands twice"):
+        settings.load(write(tmp_path, text))
+
+
+def test_not_yaml_and_not_there(tmp_path):
+    with pytest.raises(Her2Error, match="is not YAML"):
+        settings.load(write(tmp_path, "a: [1\nb: 2\n"))
+    with pytest.raises(Her2Error, match="does not exist"):
+        settings.load(tmp_path / "none.yaml")
+    with pytest.raises(Her2Error, match="cohorts is missing"):
+        settings.load(write(tmp_path, ""))
+
+
+def test_an_encoder_overrides_train():
+    study = settings.check(
+        MINIMAL
+        | {"train": {"batch_size": 16, "max_epochs": 3}, "encoders": {"swin-t": {"max_epochs": 7}}},
+        "study.yaml",
+    )
+    assert study.encoders["swin-t"].batch_size == 16
+    assert study.encoders["swin-t"].max_epochs == 7
+
+
+def test_settings_never_change():
+    with pytest.raises(Exception, match="frozen"):
+        config.TileSettings().patch_px = 3
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
+def test_flags_carry_every_setting(section):
+    """What Snakemake types comes back as the same settings, for defaults and for changed values."""
+    changed = {}
+    for name, field in section.model_fields.items():
+        if not field.json_schema_extra["flag"]:
+            continue
+        if isinstance(field.default, bool):
+            changed[name] = not field.default
+        elif field.annotation is int and name != "algorithm":
+            changed[name] = field.default + 1
+        elif field.annotation is str:
+            changed[name] = "a b'c"
+    changed = {k: v for k, v in changed.items() if _valid(section, k, v)}
+    for settings_in in (section(), section(**changed)):
+        parser = argparse.ArgumentParser()
+        settings.add_flags(parser, section)
+        args = parser.parse_args(shlex.split(settings.flags(settings_in)))
+        again = settings.from_flags(section, args)
+        flagged = settings._flag_fields(section)
+        assert {n: getattr(again, n) for n in flagged} == {
+            n: getattr(settings_in, n) for n in flagged
+        }
+
+
+def _valid(section, key, value):
+    try:
+        section(**{key: value})
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
+def test_help_tells_meaning_unit_and_default(section):
+    parser = argparse.ArgumentParser(
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=300)
+    )
+    settings.add_flags(parser, section)
+    text = re.sub(r"\s+", " ", parser.format_help())
+    for name, field in settings._flag_fields(section).items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert field.description.split(";")[0].replace("%%", "%") in text
+        assert field.json_schema_extra["unit"] in text
+
+
+def test_a_wrong_flag_is_named():
+    parser = argparse.ArgumentParser()
+    settings.add_flags(parser, config.TileSettings)
+    args = parser.parse_args(["--patch-px", "0", "--jpeg-quality", "much"])
+    with pytest.raises(ManyErrors) as caught:
+        settings.from_flags(config.TileSettings, args)
+    assert {p.where for p in caught.value.problems} == {
+        "option --patch-px",
+        "option --jpeg-quality",
+    }
+
+
+def test_every_setting_has_a_meaning():
+    for section in [*SECTIONS, config.Cohort, config.Encoder, config.Method, config.Scanner]:
+        for name, field in section.model_fields.items():
+            assert field.description, f"{section.__name__}.{name}"
+
+
+def test_schema_is_current_and_knows_the_demo():
+    from jsonschema import validate
+
+    shipped = (ROOT / "studies" / "schema.json").read_text()
+    assert shipped == config.schema(), "run make schema"
+    validate(yaml.safe_load((ROOT / "config.yaml").read_text()), json.loads(shipped))

@@ -1,0 +1,63 @@
+"""The ledger: every row of every sheet, once, with its reason."""
+
+import pytest
+
+from her2pipe.files import read_table
+
+SCORES = "slide\tscore\tflag\treason\n"
+
+
+@pytest.fixture
+def study(tmp_path):
+    sheet = tmp_path / "C sheet.tsv"
+    sheet.write_text(
+        "slide\tpath\tpatient\tihc\nS1\tx\tP1\t3+\nS2\tx\tP1\t2+\nS3\tx\tP3\t0\nS4\tx\tP4\t1+\n"
+    )
+    for method, last in (("TL-PA", "S4\t0.1\t\t\n"), ("other", "S4\t\texcluded\tno nodes\n")):
+        (tmp_path / method).mkdir()
+        (tmp_path / method / "C.tsv").write_text(
+            SCORES + "S1\t0.5\t\t\nS2\t0.2\t\t\nS3\t\texcluded\tunreadable: truncated\n" + last
+        )
+    return sheet
+
+
+def test_one_row_per_row(tmp_path, study, her2pipe):
+    code, told = her2pipe("ledger", tmp_path / "TL-PA" / "C.tsv", tmp_path / "ledger.tsv",
+                          f"--sheet=C={study}")  # fmt: skip
+    assert code == 0
+    assert "4 slides = 3 scored, 1 excluded" in told
+    rows = read_table(tmp_path / "ledger.tsv")
+    assert list(rows[0]) == ["slide", "patient", "cohort", "status", "reason"]
+    assert [(r["slide"], r["patient"], r["status"], r["reason"]) for r in rows] == [
+        ("S1", "P1", "scored", ""),
+        ("S2", "P1", "scored", "no binary status: IHC 2+ without ISH"),
+        ("S3", "P3", "excluded", "unreadable: truncated"),
+        ("S4", "P4", "scored", ""),
+    ]
+
+
+def test_a_slide_one_method_excludes_is_excluded(tmp_path, study, her2pipe):
+    files = [tmp_path / m / "C.tsv" for m in ("TL-PA", "other")]
+    her2pipe("ledger", *files, tmp_path / "ledger.tsv", f"--sheet=C={study}")
+    assert read_table(tmp_path / "ledger.tsv")[3]["reason"] == "no nodes"
+
+
+@pytest.mark.parametrize("change", ["lost", "stray"])
+def test_a_lost_or_stray_slide_is_an_error(tmp_path, study, her2pipe, change):
+    path = tmp_path / "TL-PA" / "C.tsv"
+    text = path.read_text()
+    path.write_text(text.replace("S4\t0.1\t\t\n", "") if change == "lost" else text + "S9\t0\t\t\n")
+    code, told = her2pipe("ledger", path, tmp_path / "ledger.tsv", f"--sheet=C={study}")
+    assert code == 1
+    assert (
+        "1 slides are in only one of sheet and scores: S" + ("4" if change == "lost" else "9")
+        in told
+    )
+    assert not (tmp_path / "ledger.tsv").exists()
+
+
+def test_a_cohort_without_scores_is_an_error(tmp_path, study, her2pipe):
+    code, told = her2pipe("ledger", tmp_path / "TL-PA" / "C.tsv", tmp_path / "ledger.tsv",
+                          f"--sheet=D={study}")  # fmt: skip
+    assert code == 1
+    assert "cohort D has no scores" in told

@@ -1,0 +1,114 @@
+"""Patch stores and encodings: what goes in comes out, and nothing half-written stays."""
+
+import h5py
+import numpy as np
+import pytest
+
+from her2pipe import store
+from her2pipe.errors import Her2Error
+
+
+def test_patches_come_back(tmp_path, make):
+    pixels = make.stained(5, 1)
+    coords = [(0, 0), (64, 0), (128, 64), (0, 640), (64, 704)]
+    path = make.store(tmp_path / "S.h5", pixels, coords, np.linspace(0, 1, 5, dtype=np.float32))
+    with store.PatchStore(path) as found:
+        assert len(found) == 5
+        assert found.coords.tolist() == [list(c) for c in coords]
+        assert found.coords.dtype == np.int32
+        assert found.tumour.tolist() == [0, 0.25, 0.5, 0.75, 1]
+        assert found.excluded == ""
+        for i in range(5):
+            difference = np.abs(found.pixels(i).astype(int) - pixels[i])
+            assert difference.mean() < 4
+        assert found.pixels(0, at_least_px=32).shape == (32, 32, 3)
+        assert found.pixels(0, at_least_px=33).shape[0] in range(33, 65)
+        assert found.stain["method"] == "vahadane"
+        assert found.overview[:2] == b"\xff\xd8"
+
+
+def test_names_are_those_of_the_format(tmp_path, make):
+    path = make.store(tmp_path / "S.h5", make.stained(2, 1), [(0, 0), (64, 0)])
+    with h5py.File(path) as file:
+        assert file.attrs["format"] == "her2pipe/patches"
+        assert file.attrs["version"] == 1
+        assert file["jpeg/bytes"].dtype == np.uint8
+        assert file["jpeg/bytes"].fletcher32
+        assert file["jpeg/offsets"].shape == (3,)
+        assert file["jpeg/offsets"][-1] == file["jpeg/bytes"].shape[0]
+        assert file["stain/matrix"].shape == (2, 3)
+        assert file["stain/max_concentration"].shape == (2,)
+        assert np.isnan(file["tumour"][:]).all()
+
+
+def test_many_flushes_keep_order(tmp_path, make, monkeypatch):
+    monkeypatch.setattr(store, "FLUSH_BYTES", 1)
+    pixels = make.stained(4, 2)
+    path = make.store(tmp_path / "S.h5", pixels, [(i, 0) for i in range(4)])
+    with store.PatchStore(path) as found:
+        for i in range(4):
+            assert np.abs(found.pixels(i).astype(int) - pixels[i]).mean() < 4
+
+
+def test_an_excluded_slide_is_an_empty_store(tmp_path, make):
+    path = make.store(tmp_path / "S.h5", [], [], status="excluded", reason="no tissue")
+    with store.PatchStore(path) as found:
+        assert len(found) == 0
+        assert found.excluded == "no tissue"
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    def stop_half_way():
+        with store.write_patches(tmp_path / "S.h5") as writer:
+            writer.add(b"x", 0, 0, 1.0)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        stop_half_way()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_keeps_what_stood_there(tmp_path, make):
+    path = make.encoding(tmp_path / "S.h5", [[1, 0, 0]])
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="reshape"):
+        store.write_encoding(path, np.zeros(3), np.zeros((1, 3)), np.zeros((1, 4)), {})
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["S.h5"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not hdf5 at all", b"\x89HDF\r\n\x1a\n" + b"\0" * 50])
+def test_broken_files_are_named(tmp_path, content):
+    path = tmp_path / "S.h5"
+    path.write_bytes(content)
+    with pytest.raises(Her2Error, match="not a readable HDF5 file") as caught:
+        store.PatchStore(path)
+    assert caught.value.where == str(path)
+
+
+def test_the_wrong_kind_is_told(tmp_path, make):
+    path = make.encoding(tmp_path / "S.h5", [[1, 0, 0]])
+    with pytest.raises(Her2Error, match="expected her2pipe/patches v1, found her2pipe/encoding v1"):
+        store.PatchStore(path)
+
+
+def test_damaged_patches_are_noticed(tmp_path, make):
+    path = make.store(tmp_path / "S.h5", make.stained(1, 1), [(0, 0)])
+    with h5py.File(path, "r+") as file:
+        file["jpeg/bytes"][:64] = 0
+    with (
+        store.PatchStore(path) as found,
+        pytest.raises(Her2Error, match="patch 0 cannot be read"),
+    ):
+        found.pixels(0)
+
+
+def test_encodings_are_listed_by_slide(tmp_path, make):
+    for folder, slide in (("0of2", "B"), ("1of2", "A")):
+        (tmp_path / folder).mkdir()
+        make.encoding(tmp_path / folder / f"{slide}.h5", [[1, 0, 0]])
+    found = store.encodings([tmp_path / "0of2", tmp_path / "1of2"])
+    assert [p.stem for p in found] == ["A", "B"]
+    encoding = store.read_encoding(found[0])
+    assert encoding["features"].dtype == np.float16
+    assert encoding["probabilities"].dtype == np.float32

@@ -1,0 +1,230 @@
+"""Training: what is drawn, what is learnt, what stays fixed, what is written."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from her2pipe import cohort, networks
+from her2pipe.config import TrainSettings
+from her2pipe.errors import Her2Error
+from her2pipe.files import read_table
+from her2pipe.store import PatchStore
+from her2pipe.train import draw, fit
+
+HEADER = "slide\tpath\tpatient\tsplit\ther2\n"
+SMALL = ("--architecture", "resnet10t", "--input-px", "64", "--frozen", "--train-views", "64",
+         "--batch-size", "16", "--learning-rate", "1e-3", "--device", "cpu")  # fmt: skip
+
+
+@pytest.fixture
+def development(tmp_path, make):
+    """Six annotated slides of two classes that look different, and their sheet."""
+    lines, stores = [HEADER], []
+    for i in range(6):
+        positive = i % 2 == 1
+        tumour = make.stained(12, seed=i, cells=40 if positive else 15)
+        stroma = make.stained(12, seed=100 + i, cells=1)
+        pixels = np.concatenate([tumour, stroma])
+        coords = [(64 * k, 0) for k in range(24)]
+        fraction = np.array([1.0] * 12 + [0.2] * 12, np.float32)
+        stores.append(make.store(tmp_path / f"S{i}.h5", pixels, coords, fraction))
+        side = "validation" if i >= 4 else "train"
+        lines.append(f"S{i}\tx\tP{i}\t{side}\t{'positive' if positive else 'negative'}\n")
+    sheet = tmp_path / "sheet.tsv"
+    sheet.write_text("".join(lines))
+    return stores, sheet
+
+
+def opened(development, **changes):
+    stores, sheet = development
+    rows = cohort.load(sheet, check_files=False)
+    return (
+        [PatchStore(p) for p in stores],
+        rows,
+        cohort.split(rows, 0.2, 1),
+        TrainSettings(**changes),
+    )
+
+
+def test_classes_come_from_annotation_and_slide(development):
+    stores, rows, sides, train = opened(development, train_views=["64"])
+    table, items = draw(stores, rows, sides, train)
+    for store, patch, kind in items["train"].tolist():
+        positive = store % 2 == 1
+        assert kind == (int(positive) if patch < 12 else 2)
+        assert store < 4
+    assert {s for s, *_ in items["validation"].tolist()} == {4, 5}
+    rows = {(r["side"], r["kind"]): r for r in table}
+    assert rows["train", "HER2+"]["available"] == 24
+    assert rows["train", "Non-tumour"]["used"] == 48
+    assert rows["train", "HER2-"]["patients"] == 2
+
+
+def test_half_inside_is_tumour(development, tmp_path, make):
+    fraction = np.array([0.5, 0.49], np.float32)
+    make.store(tmp_path / "S0.h5", make.stained(2, 1), [(0, 0), (64, 0)], fraction)
+    stores, rows, sides, train = opened(development)
+    _, items = draw(stores, rows, sides, train)
+    assert [k for s, p, k in items["train"].tolist() if s == 0] == [0, 2]
+
+
+@pytest.mark.parametrize(("fraction", "used"), [(0.70, 16), (0.49, 11), (1.0, 24), (0.25, 6)])
+def test_fractions_round_down_as_in_table_1(development, fraction, used):
+    stores, rows, sides, train = opened(development, fractions={"64": {"HER2+": fraction}})
+    table, items = draw(stores, rows, sides, train)
+    row = next(r for r in table if r["side"] == "train" and r["kind"] == "HER2+")
+    assert row["used"] == used == (items["train"][:, 2] == 1).sum()
+
+
+def test_table_1_of_the_paper():
+    import math
+
+    for available, fraction, used in ((90_664, 0.70, 63_464), (97_264, 0.70, 68_084),
+                                      (142_336, 0.49, 69_744), (21_877, 0.70, 15_313)):  # fmt: skip
+        assert math.floor(fraction * available + 1e-9) == used
+
+
+def test_drawing_is_seeded(development):
+    half = {"64": {"HER2-": 0.5, "HER2+": 0.5, "Non-tumour": 0.5}}
+    drawn = []
+    for seed in (1, 1, 2):
+        stores, rows, sides, train = opened(development, fractions=half, train_seed=seed)
+        drawn.append(draw(stores, rows, sides, train)[1]["train"].tolist())
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_slides_without_annotation_or_label_teach_nothing(development, tmp_path, make):
+    make.store(tmp_path / "S0.h5", make.stained(3, 1), [(0, 0), (64, 0), (128, 0)])
+    make.store(tmp_path / "S1.h5", [], [], status="excluded", reason="no tissue")
+    stores, rows, sides, train = opened(development)
+    _, items = draw(stores, rows, sides, train)
+    assert {s for s, *_ in items["train"].tolist()} == {2, 3}
+
+
+def test_a_missing_class_is_told(development, tmp_path):
+    stores, sheet = development
+    sheet.write_text(sheet.read_text().replace("positive", "negative"))
+    with pytest.raises(Her2Error, match=r"no training patch of class HER2\+"):
+        draw(*opened((stores, sheet)))
+
+
+def test_step_learns_and_writes_everything(development, tmp_path, her2pipe):
+    stores, sheet = development
+    out = tmp_path / "model"
+    code, told = her2pipe("train", *stores, out, "--sheet", sheet, *SMALL, "--max-epochs", "8")
+    assert code == 0, told
+    history = read_table(out / "history.tsv")
+    assert len(history) == 8
+    assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
+    assert float(history[-1]["validation_accuracy"]) > 0.6  # chance is 0.33
+    about = json.loads((out / "model.json").read_text())
+    assert about["classes"] == ["HER2-", "HER2+", "Non-tumour"]
+    assert about["parameters"]["total"] == about["parameters"]["trainable"]
+    assert about["stain"]["method"] == "vahadane"
+    assert about["training_set_digest"]
+    assert {"torch", "timm", "her2pipe"} <= set(about["versions"])
+    assert {p.name for p in out.iterdir()} == {
+        "model.safetensors", "model.json", "history.tsv", "training_set.tsv",
+        "history.png", "history.svg"}  # fmt: skip
+    model, again = networks.load(out)
+    assert again == about
+    assert not model.training
+
+
+def test_two_runs_give_the_same_weights(development, tmp_path, her2pipe):
+    stores, sheet = development
+    for name in ("one", "two"):
+        assert her2pipe("train", *stores, tmp_path / name, "--sheet", sheet, *SMALL,
+                        "--max-epochs", "2")[0] == 0  # fmt: skip
+    one, two = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("one", "two"))
+    assert one == two
+
+
+def test_frozen_modules_stay_bit_identical(development, tmp_path, her2pipe):
+    stores, sheet = development
+    common = ["train", *stores]
+    frozen = [w if w != "--frozen" else "--frozen" for w in SMALL]
+    place = frozen.index("--frozen") + 1
+    frozen[place:place] = ["conv1", "bn1", "layer1"]
+    for epochs in ("1", "3"):
+        her2pipe(*common, tmp_path / epochs, "--sheet", sheet, *frozen, "--max-epochs", epochs)
+    a, b = (networks.load(tmp_path / e)[0].state_dict() for e in ("1", "3"))
+    for name in a:
+        fixed = name.split(".")[0] in ("conv1", "bn1", "layer1")
+        assert torch.equal(a[name], b[name]) == fixed or "num_batches" in name, name
+    about = json.loads((tmp_path / "1" / "model.json").read_text())
+    assert about["parameters"]["trainable"] < about["parameters"]["total"]
+
+
+def test_an_unknown_module_to_freeze_is_told(development, tmp_path, her2pipe):
+    stores, sheet = development
+    words = ["train", *stores, tmp_path / "m", "--sheet", sheet, *SMALL]
+    words[words.index("--frozen")] = "--frozen=layers.9"
+    code, told = her2pipe(*words)
+    assert code == 1
+    assert "no module layers.9" in told
+    assert not (tmp_path / "m").exists()
+
+
+def constant(loss_by_epoch):
+    """Batches whose loss is set by the images: a model of one weight that never learns."""
+
+    def feed(side, epoch):
+        value = loss_by_epoch[min(epoch or 1, len(loss_by_epoch)) - 1]
+        logits = torch.tensor([[0.0, value], [0.0, value]])
+        yield logits, torch.zeros(2, dtype=torch.long)
+
+    return feed
+
+
+class Still(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return x + 0 * self.weight
+
+
+def test_plateau_rule():
+    """Loss log(1 + e^v): falls for three epochs, then rests; five restful epochs end it."""
+    train = TrainSettings(plateau_epochs=5, plateau_tolerance=1e-3, max_epochs=50)
+    falling = [2.0, 1.0, 0.5] + [0.5] * 40
+    sizes = {"train": 2, "validation": 2}
+    history = fit(Still(), constant(falling), sizes, train)
+    assert len(history) == 3 + 5
+    assert history[0]["train_loss"] == pytest.approx(np.log1p(np.exp(2.0)))
+    creeping = [2.0 - 1e-5 * i for i in range(50)]  # falls, but by less than the tolerance
+    assert len(fit(Still(), constant(creeping), sizes, train)) == 1 + 5
+
+
+def test_a_loss_that_is_no_number_stops():
+    with pytest.raises(Her2Error, match="loss is nan in epoch 2"):
+        fit(Still(), constant([1.0, float("nan")]), {"train": 2, "validation": 2}, TrainSettings())
+
+
+def test_swin_t_has_the_published_size():
+    model = networks.create("swin_tiny_patch4_window7_224", 3)
+    assert networks.count(model)["total"] == 27_521_661
+    logits, features = networks.forward(model.eval(), torch.zeros(1, 3, 224, 224))
+    assert logits.shape == (1, 3)
+    assert features.shape == (1, 768)
+    assert torch.allclose(model(torch.zeros(1, 3, 224, 224)), logits, atol=1e-6)
+
+
+def test_an_unknown_architecture_is_told():
+    with pytest.raises(Her2Error, match="unknown architecture swin_tinny"):
+        networks.create("swin_tinny_patch4_window7_224")
+
+
+def test_changed_weights_are_refused(development, tmp_path, her2pipe):
+    stores, sheet = development
+    out = tmp_path / "model"
+    her2pipe("train", *stores, out, "--sheet", sheet, *SMALL, "--max-epochs", "1")
+    weights = bytearray((out / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (out / "model.safetensors").write_bytes(bytes(weights))
+    with pytest.raises(Her2Error, match=r"not the file that model\.json describes"):
+        networks.load(out)

@@ -1,0 +1,266 @@
+"""The workflow as a user runs it: lint, dry runs, a small study end to end, and what reruns."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from her2pipe import cohort, settings
+from her2pipe.files import read_table
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.xdist_group("workflow")
+
+STUDY = {
+    "study": {"name": "small", "title": "Small study"},
+    "cohorts": {
+        "A": {"sheet": "sheets/A.tsv", "role": "development"},
+        "B": {"sheet": "sheets/B.tsv", "role": "external"},
+    },
+    "synthesise": {"width_um": 260, "height_um": 220, "scanners": {"A": {"objective": 20}}},
+    "tile": {"adaptive_area_px0": 6.3e6, "patch_px": 128},
+    "train": {
+        "max_epochs": 1, "batch_size": 16, "frozen": [], "device": "cpu", "fractions": {},
+        "architecture": "resnet10t", "input_px": 64, "train_views": ["64"],
+    },
+    "encoders": {"small": {}},
+    "encode": {"device": "cpu", "batch_slides": 2},
+    "methods": {
+        "TL-PA": {"encoder": "small"},
+        "TL-mean": {"encoder": "small", "aggregate": "mean"},
+    },
+}  # fmt: skip
+STUDY_LEVEL = {("compare", ""), ("ledger", ""), ("report", "")}
+
+
+def sheet_lines(name, n, fault=()):
+    """Rows of a synthetic cohort, half of it positive."""
+    lines = ["slide\tpath\tpatient\tannotation\ther2\tseed\tseverity\tfault"]
+    for i in range(1, n + 1):
+        slide, kind = f"{name}-{i}", ["negative", "positive"][i % 2]
+        base = f"results/synthesise/{name}/{slide}"
+        cells = [slide, f"{base}.svs", f"{name}-P{i}", f"{base}.{['xml', 'geojson'][i % 2]}", kind,
+                 str(i), "4" if i % 2 else "0", dict(fault).get(i, "")]  # fmt: skip
+        lines.append("\t".join(cells))
+    return lines
+
+
+def write_study(folder, study, sheets):
+    (folder / "sheets").mkdir(parents=True, exist_ok=True)
+    for name, lines in sheets.items():
+        (folder / "sheets" / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+
+
+def snakemake(folder, *words):
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
+               folder, "--configfile", folder / "study.yaml", "--cores", "2", *words]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def planned(folder):
+    """What a dry run would do: a counter of (rule, cohort)."""
+    run = snakemake(folder, "--dry-run")
+    assert run.returncode == 0, run.stderr
+    text = run.stdout + run.stderr
+    found = []
+    for block in re.split(r"\n(?=\[)", text):
+        rule = re.search(r"^(?:local)?rule (\w+):", block, re.M)
+        if rule and rule[1] != "all":
+            where = re.search(r"wildcards: .*?cohort=([^,\s]+)", block)
+            found.append((rule[1], where[1] if where else ""))
+    return Counter(found)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A small study run to its end, in a folder whose name holds a space."""
+    folder = tmp_path_factory.mktemp("workflow") / "my study"
+    sheets = {
+        "A": sheet_lines("A", 6),
+        "B": sheet_lines("B", 5, {2: "blank", 3: "truncated"}.items()),
+    }
+    write_study(folder, STUDY, sheets)
+    run = snakemake(folder)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return folder, sheets
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    """A copy of the finished study that a test may change."""
+    folder = tmp_path / "my study"
+    shutil.copytree(finished[0], folder, symlinks=True)
+    return folder, {name: list(lines) for name, lines in finished[1].items()}
+
+
+def test_lint():
+    run = subprocess.run([sys.executable, "-m", "snakemake", "--lint"], capture_output=True,
+                         text=True, cwd=ROOT)  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_demo_plans_every_job_once():
+    run = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run", "--forceall", "--quiet"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    counted = dict(re.findall(r"^(\w+) +(\d+)$", run.stdout + run.stderr, re.M))
+    study = settings.load(ROOT / "config.yaml")
+    rows = {n: cohort.load(ROOT / c.sheet, check_files=False) for n, c in study.cohorts.items()}
+    slides = sum(map(len, rows.values()))
+    encoder = study.encoders["swin-t"]
+    batches = sum(
+        len({cohort.batch_of(r.slide, n) for r in part})
+        for part in rows.values()
+        for n in [cohort.batch_count(len(part), study.encode.batch_slides)]
+    )
+    expected = {
+        "synthesise": slides,
+        "tile": slides + len(rows["A"]) * len(encoder.train_views),
+        "train": 1,
+        "encode": batches,  # one pass serves both methods
+        "score": 2 * len(rows),
+        "evaluate": 2 * len(rows),
+        "heatmap": len(rows),
+        "compare": 1,
+        "ledger": 1,
+        "report": 1,
+    }
+    assert {step: int(counted[step]) for step in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"tile": {"patchpx": 3}}, "unknown key patchpx"),
+        (
+            {"cohorts": {"A": {"sheet": "none.tsv", "role": "development"}}},
+            "none.tsv does not exist",
+        ),
+    ],
+)
+def test_a_mistake_in_the_study_is_three_lines(tmp_path, change, told):
+    write_study(tmp_path, STUDY | change, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)})
+    run = snakemake(tmp_path, "--dry-run")
+    assert run.returncode == 1
+    assert told in run.stderr
+    assert "Traceback" not in run.stderr + run.stdout
+    start = run.stderr.index("her2pipe: ")
+    lines = run.stderr[start:].splitlines()[:3]
+    assert [line[:8] for line in lines] == ["her2pipe", "  where:", "  fix:  "]
+
+
+def test_mistakes_of_all_sheets_come_together(tmp_path):
+    sheets = {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)}
+    sheets["A"][2] = sheets["A"][2].replace("positive", "perhaps").replace("negative", "perhaps")
+    sheets["B"][3] = sheets["B"][3].replace("results/synthesise", "nowhere")
+    write_study(tmp_path, STUDY, sheets)
+    run = snakemake(tmp_path, "--dry-run")
+    assert "A.tsv line 3, column her2" in run.stderr
+    assert "B.tsv line 4, column path" in run.stderr
+    assert "B.tsv line 4, column annotation" in run.stderr
+
+
+@pytest.mark.slow
+def test_end_to_end(finished):
+    folder, sheets = finished
+    ledger = read_table(folder / "results/ledger/ledger.tsv")
+    assert [r["slide"] for r in ledger] == [
+        line.split("\t")[0] for lines in sheets.values() for line in lines[1:]
+    ]
+    excluded = {r["slide"]: r["reason"] for r in ledger if r["status"] == "excluded"}
+    assert set(excluded) == {"B-2", "B-3"}
+    assert excluded["B-2"].startswith("no tissue")
+    assert excluded["B-3"].startswith("unreadable")
+    methods = read_table(folder / "results/compare/methods.tsv")
+    assert {(r["method"], r["cohort"]) for r in methods} == {
+        (m, c) for m in ("TL-PA", "TL-mean") for c in "AB"
+    }
+    page = (folder / "results/report/index.html").read_text()
+    assert "Small study" in page
+    assert excluded["B-3"].split(":")[0] in page
+    assert {p.stem for p in (folder / "results/heatmap/TL-PA/B").iterdir()} == {"B-1", "B-4", "B-5"}
+    for name in ("synthesise", "tile", "train", "encode", "score", "evaluate"):
+        assert (folder / "benchmarks" / name).is_dir()
+    assert not [p for p in (folder / "results").rglob("*.part")]
+
+
+@pytest.mark.slow
+def test_again_there_is_nothing_to_be_done(finished):
+    run = snakemake(finished[0])
+    assert run.returncode == 0
+    assert "Nothing to be done" in run.stdout + run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "steps"),
+    [
+        ({"score": {"chance": 0.4}}, {"score", "evaluate", "compare", "ledger", "report"}),
+        ({"evaluate": {"confidence": 0.9}}, {"evaluate", "compare", "report"}),
+        ({"heatmap": {"opacity": 0.3}}, {"heatmap", "report"}),
+        ({"study": {"title": "Another"}}, {"report"}),
+    ],
+)
+def test_a_changed_setting_reruns_its_step_and_what_follows(study, change, steps):
+    folder, sheets = study
+    write_study(folder, STUDY | change, sheets)
+    assert {rule for rule, _ in planned(folder)} == steps
+
+
+@pytest.mark.slow
+def test_a_new_cohort_runs_only_itself(study):
+    folder, sheets = study
+    cohorts = STUDY["cohorts"] | {"E": {"sheet": "sheets/E.tsv", "role": "external"}}
+    write_study(folder, STUDY | {"cohorts": cohorts}, sheets | {"E": sheet_lines("E", 3)})
+    found = planned(folder)
+    assert set(found) - STUDY_LEVEL == {
+        (step, "E") for step in ("synthesise", "tile", "encode", "score", "evaluate", "heatmap")
+    }
+    assert found["synthesise", "E"] == found["tile", "E"] == 3
+
+
+@pytest.mark.slow
+def test_a_new_row_runs_its_slide_its_batch_and_its_cohort(study):
+    folder, sheets = study
+    sheets["B"] = sheet_lines("B", 6, {2: "blank", 3: "truncated"}.items())
+    write_study(folder, STUDY, sheets)
+    assert cohort.batch_count(5, 2) == cohort.batch_count(6, 2) == 2
+    assert planned(folder) == Counter(
+        {("synthesise", "B"): 1, ("tile", "B"): 1, ("encode", "B"): 1, ("score", "B"): 2,
+         ("evaluate", "B"): 2, ("heatmap", "B"): 1} | dict.fromkeys(STUDY_LEVEL, 1)
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_corrected_label_reruns_statistics_only(study):
+    folder, sheets = study
+    sheets["B"][1] = sheets["B"][1].replace("positive", "negative")
+    write_study(folder, STUDY, sheets)
+    assert planned(folder) == Counter({("evaluate", "B"): 2, ("compare", ""): 1, ("report", ""): 1})
+
+
+@pytest.mark.slow
+def test_a_removed_row_keeps_the_others(study):
+    folder, sheets = study
+    del sheets["B"][5]
+    write_study(folder, STUDY, sheets)
+    found = planned(folder)
+    assert ("tile", "B") not in found
+    assert {c for _, c in found} <= {"B", ""}
+
+
+@pytest.mark.slow
+def test_a_lost_result_comes_back(study):
+    folder, _ = study
+    before = (folder / "results/score/TL-PA/B.tsv").read_bytes()
+    (folder / "results/score/TL-PA/B.tsv").unlink()
+    assert snakemake(folder).returncode == 0
+    assert (folder / "results/score/TL-PA/B.tsv").read_bytes() == before
