@@ -107,7 +107,7 @@ def test_lint():
 
 def test_the_demo_plans_every_job_once():
     run = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run", "--forceall", "--quiet"],
+        [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run", "--forceall", "--quiet", "rules"],
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
@@ -189,7 +189,7 @@ def test_end_to_end(finished):
     assert {p.stem for p in (folder / "results/heatmap/TL-PA/B").iterdir()} == {"B-1", "B-4", "B-5"}
     for name in ("synthesise", "tile", "train", "encode", "score", "evaluate"):
         assert (folder / "benchmarks" / name).is_dir()
-    assert not [p for p in (folder / "results").rglob("*.part")]
+    assert not list((folder / "results").rglob("*.part"))
 
 
 @pytest.mark.slow
