@@ -36,7 +36,9 @@ def arguments(parser) -> None:
     parser.add_argument("--evaluate", nargs="+", required=True, help="evaluation folders")
     parser.add_argument("--ledger", required=True, help="ledger (.tsv)")
     parser.add_argument("--train", nargs="*", default=[], help="encoder folders")
-    parser.add_argument("--heatmap", nargs="*", default=[], help="heat-map folders")
+    parser.add_argument(
+        "--heatmap", nargs="*", default=[], help="heat-map folders, one per batch of a cohort"
+    )
     parser.add_argument(
         "--study", default="{}", help="JSON: title, cohorts (title, role by name), settings"
     )
@@ -120,14 +122,15 @@ def _encoder(folder: Path) -> dict[str, Any]:
 
 
 def _gallery(folders: list[str], most: int) -> list[dict[str, Any]]:
-    """Choose heat maps: the first of each cohort, as many as wanted."""
-    shown = []
+    """Choose heat maps: the first of each cohort by name, as many as wanted."""
+    found: dict[str, list[Path]] = {}
     for folder in map(Path, folders):
-        paths = sorted(folder.glob("*.png"))[:most]
-        shown += [
-            {"cohort": folder.name, "slide": path.stem, "image": _picture(path)} for path in paths
-        ]
-    return shown
+        found.setdefault(folder.parent.name, []).extend(folder.glob("*.png"))
+    return [
+        {"cohort": name, "slide": path.stem, "image": _picture(path)}
+        for name, paths in found.items()
+        for path in sorted(paths, key=lambda path: path.name)[:most]
+    ]
 
 
 def _image(path: Path) -> str:

@@ -26,7 +26,9 @@ HISTORY = (
 
 def arguments(parser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("stores", nargs="+", help="patch stores of the development cohort")
+    parser.add_argument(
+        "stores", nargs="+", help="patch stores of the development cohort, or folders of them"
+    )
     parser.add_argument("folder", help="folder to write: model, description, history")
     parser.add_argument("--sheet", required=True, help="sheet of the development cohort")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
@@ -42,8 +44,8 @@ def run(args, split: SplitSettings, train: TrainSettings) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(train.train_seed)
     device = networks.pick_device(train.device)
-    stores = [PatchStore(path) for path in args.stores]
     rows = cohort.load(args.sheet, check_files=False)
+    stores = [PatchStore(path) for path in _files(args.stores, [row.slide for row in rows])]
     sides = cohort.split(rows, split.validation_fraction, split.split_seed)
     table, items = draw(stores, rows, sides, train)
     profiles = [loader.profile(s) if len(s) else None for s in stores]
@@ -68,6 +70,12 @@ def run(args, split: SplitSettings, train: TrainSettings) -> None:
         plots.save(plots.history(history), folder / "history")
     for store in stores:
         store.close()
+
+
+def _files(paths: list[str], slides: list[str]) -> list[Path]:
+    """List stores: files as given, and of a folder those of the sheet's slides, no others."""
+    found = [[p / f"{s}.h5" for s in slides] if p.is_dir() else [p] for p in map(Path, paths)]
+    return [path for part in found for path in part]
 
 
 def _start(train: TrainSettings, networks):

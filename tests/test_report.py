@@ -56,7 +56,7 @@ def study(tmp_path):
             {"slide": "S3", "patient": "P2", "cohort": "C", "status": "excluded", "reason": NASTY},
         ],
     )
-    maps = tmp_path / "heatmap" / "C"
+    maps = tmp_path / "heatmap" / "C" / "0of1"
     maps.mkdir(parents=True)
     for slide in ("S1", "S2"):
         cv2.imwrite(str(maps / f"{slide}.png"), np.zeros((20, 60, 3), np.uint8))
@@ -67,7 +67,7 @@ def page(study, her2pipe, *more):
     code, told = her2pipe(
         "report", study / "index.html", "--compare", study / "compare", "--evaluate",
         study / "evaluate" / "C", "--ledger", study / "ledger.tsv", "--heatmap",
-        study / "heatmap" / "C", "--study",
+        study / "heatmap" / "C" / "0of1", "--study",
         json.dumps({"title": "A & B", "cohorts": {"C": {"title": "Centre", "role": "external"}}}),
         *more,
     )  # fmt: skip

@@ -107,11 +107,22 @@ def stores(wildcards):
     return [f"results/tile/{view}/{wildcards.cohort}/{slide}.h5" for slide in slides]
 
 
+def batches(name):
+    """Batches of a cohort that hold a slide."""
+    of = BATCHES[name]
+    return [f"{n}of{of}" for n in sorted({cohort.batch_of(slide, of) for slide in ROWS[name]})]
+
+
+def batch_folder(wildcards):
+    """Folder of encodings of one batch."""
+    encoder = STUDY.methods[wildcards.method].encoder
+    return f"results/encode/{encoder}/{wildcards.cohort}/{wildcards.batch}"
+
+
 def batch_folders(wildcards):
-    """Folders of encodings that make up a cohort; empty batches are not made."""
-    encoder, of = STUDY.methods[wildcards.method].encoder, BATCHES[wildcards.cohort]
-    numbers = sorted({cohort.batch_of(slide, of) for slide in ROWS[wildcards.cohort]})
-    return [f"results/encode/{encoder}/{wildcards.cohort}/{n}of{of}" for n in numbers]
+    """Folders of encodings that make up a cohort."""
+    folder = f"results/encode/{STUDY.methods[wildcards.method].encoder}/{wildcards.cohort}"
+    return [f"{folder}/{batch}" for batch in batches(wildcards.cohort)]
 
 
 def labels(name, *columns):

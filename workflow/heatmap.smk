@@ -1,14 +1,14 @@
-# Overlays of a cohort's slides, for one method.
+# Overlays of one batch of a cohort's slides, for one method.
 rule heatmap:
     input:
         stores=stores,
-        encodings=batch_folders,
+        encodings=batch_folder,
     output:
-        directory("results/heatmap/{method}/{cohort}"),
+        directory("results/heatmap/{method}/{cohort}/{batch}"),
     log:
-        "logs/heatmap/{method}/{cohort}.log",
+        "logs/heatmap/{method}/{cohort}/{batch}.log",
     benchmark:
-        "benchmarks/heatmap/{method}/{cohort}.tsv"
+        "benchmarks/heatmap/{method}/{cohort}/{batch}.tsv"
     conda:
         "../envs/stats.yaml"
     threads: 1

@@ -5,7 +5,12 @@ rule report:
         evaluate=expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
         ledger="results/ledger/ledger.tsv",
         train=expand("results/train/{encoder}", encoder=ENCODERS),
-        heatmap=expand("results/heatmap/{method}/{cohort}", method=DRAWN, cohort=SCORED),
+        heatmap=[
+            f"results/heatmap/{method}/{name}/{batch}"
+            for method in DRAWN
+            for name in SCORED
+            for batch in batches(name)
+        ],
     output:
         "results/report/index.html",
     log:
@@ -22,7 +27,9 @@ rule report:
         study=json.dumps(
             {
                 "title": STUDY.study.title,
-                "cohorts": {n: {"title": c.title, "role": c.role} for n, c in STUDY.cohorts.items()},
+                "cohorts": {
+                    n: {"title": c.title, "role": c.role} for n, c in STUDY.cohorts.items()
+                },
                 "settings": STUDY.model_dump(mode="json"),
             }
         ),
