@@ -69,8 +69,8 @@ class Cohort(Section):
 class SlidesSettings(Section):
     """How slides are opened."""
 
-    reader: Literal["auto", "openslide", "tiatoolbox"] = setting(
-        "auto", "reader; auto tries OpenSlide, then tiatoolbox"
+    reader: Literal["auto", "openslide", "tiff", "tiatoolbox"] = setting(
+        "auto", "reader; auto tries the fast one for tiled TIFF, then OpenSlide, then tiatoolbox"
     )
     mpp_policy: Literal["header", "sheet"] = setting(
         "header", "which resolution wins; header: a sheet that disagrees is an error"
@@ -80,6 +80,12 @@ class SlidesSettings(Section):
     )
     on_bad_slide: Literal["exclude", "fail"] = setting(
         "exclude", "an unreadable slide is recorded and left out, or stops the run"
+    )
+    corrupt_max: float = setting(
+        0.05, "share of the tissue patches that corrupt tiles may cost", "fraction", ge=0, le=1
+    )
+    decode_psnr_db: float = setting(
+        43.0, "least fidelity of JPEG reduced by its decoder; 0: always reduce", "dB", ge=0
     )
 
 
@@ -170,8 +176,12 @@ class SynthesiseSettings(Section):
     """Synthetic slides, for the demo and for tests."""
 
     algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
-    width_um: float = setting(800.0, "width of the field; a slide varies by 20 %", "um", ge=100, le=5000)
-    height_um: float = setting(640.0, "height of the field; a slide varies by 20 %", "um", ge=100, le=5000)
+    width_um: float = setting(
+        800.0, "width of the field; a slide varies by 20 %", "um", ge=100, le=5000
+    )
+    height_um: float = setting(
+        640.0, "height of the field; a slide varies by 20 %", "um", ge=100, le=5000
+    )
     jpeg_quality: int = setting(85, "JPEG quality of the slide", "", ge=30, le=100)
     scanners: dict[Name, Scanner] = setting(
         {}, "cohort name to scanner; a cohort not named here gets the default one", flag=False
@@ -195,10 +205,14 @@ class TileSettings(Section):
         "grey levels^2",
         ge=0,
     )
+    screen: float = setting(
+        0.02, "cells below this share of variance_min on a coarse level go unread", "", ge=0, le=0.5
+    )
     annotation_names: list[str] = setting(
         ["tumor", "tumour", "carcinoma", "invasive"],
         "an annotated region counts when its class holds one of these words, or it has no class",
     )
+    patch_format: Literal["jpeg", "png"] = setting("jpeg", "how patches are stored; png: lossless")
     jpeg_quality: int = setting(95, "JPEG quality of stored patches", "", ge=50, le=100)
     jpeg_subsampling: Literal["444", "422", "420"] = setting("444", "chroma subsampling")
     overview_px: int = setting(1024, "longer side of the stored overview", "px", ge=64, le=4096)

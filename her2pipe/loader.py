@@ -93,8 +93,8 @@ def batches(
     """
     cuda = device.type == "cuda"
 
-    def decode(batch: torch.Tensor, place: int, store: int, patch: int) -> None:
-        batch[place] = torch.from_numpy(_pixels(stores[store], patch, input_px))
+    def decode(batch: np.ndarray, place: int, store: int, patch: int) -> None:
+        batch[place] = _pixels(stores[store], patch, input_px)
 
     starts = range(0, len(items), batch_patches)
     waiting: deque[tuple[torch.Tensor, np.ndarray, list[Future]]] = deque()
@@ -104,7 +104,8 @@ def batches(
             chosen = items[start : start + batch_patches]
             shape = (len(chosen), input_px, input_px, 3)
             batch = torch.empty(shape, dtype=torch.uint8, pin_memory=cuda)
-            jobs = [pool.submit(decode, batch, i, s, p) for i, (s, p) in enumerate(chosen)]
+            view = batch.numpy()  # the same memory; threads know nothing of inference mode
+            jobs = [pool.submit(decode, view, i, s, p) for i, (s, p) in enumerate(chosen)]
             waiting.append((batch, chosen[:, 0].copy(), jobs))
 
         for start in starts[:AHEAD]:

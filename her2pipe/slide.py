@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,9 @@ SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
     b"\0\0\0\x0cjP  ": "JPEG 2000",
 }
+PRINT_MPP = 10.0  # a coarser resolution tag of a plain TIFF speaks of paper, not of a scanner
+UNREADABLE = 128  # grey level of corrupt areas of an overview
+OVERVIEW_BAND_PX = 16 << 20  # pixels read at once for an overview
 
 
 class Slide:
@@ -37,6 +42,8 @@ class Slide:
         `header`, `sheet` or `unknown`.
     objective : float or None
         Scan magnification.
+    icc : bytes
+        Colour profile, for the record: pixels are never converted. Empty without one.
     """
 
     reader = ""
@@ -47,6 +54,7 @@ class Slide:
         self.mpp: float | None = None
         self.mpp_source = "unknown"
         self.objective: float | None = None
+        self.icc = b""
 
     def __enter__(self) -> Slide:
         return self
@@ -94,106 +102,105 @@ class Slide:
             return pixels
         return np.asarray(image.resize(tuple(out_px), Image.Resampling.BICUBIC, box=box))
 
-    def regions(
-        self, corners: Iterable[tuple[int, int]], side_px0: int, out_px: int
-    ) -> Iterator[np.ndarray]:
-        """Read many squares of one size, in the given order.
+    def patches(
+        self,
+        corners: Iterable[tuple[int, int]],
+        side_px0: int,
+        out_px: int,
+        work: Callable[[int, np.ndarray], Any],
+        threads: int = 1,
+    ) -> Iterator[Any]:
+        """Read squares of one size and do something with each, in parallel but in order.
+
+        Parameters
+        ----------
+        corners : iterable of (int, int)
+            Top left corners, level-0 px; row by row is fastest.
+        side_px0, out_px : int
+            Side on level 0 and side wanted.
+        work : callable
+            `work(index, patch)` with a (out_px, out_px, 3) uint8 RGB patch that is overwritten
+            afterwards. Its result must not be None.
+        threads : int
 
         Yields
         ------
-        (out_px, out_px, 3) uint8
+        object
+            What `work` returned, or None where the pixels cannot be decoded.
         """
-        for x, y in corners:
-            yield self.region(x, y, side_px0, side_px0, (out_px, out_px))
+        from concurrent.futures import ThreadPoolExecutor
+
+        corners = list(corners)
+        cell = self._cells(corners, side_px0, out_px)
+
+        def job(index):
+            try:
+                patch = cell(*corners[index])
+            except BadSlideError:
+                return None
+            return work(index, patch)
+
+        if threads == 1:
+            yield from map(job, range(len(corners)))
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            waiting = deque()
+            try:
+                for index in range(len(corners)):
+                    waiting.append(pool.submit(job, index))
+                    if len(waiting) > 4 * threads:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _cells(self, corners, side_px0: int, out_px: int) -> Callable[[int, int], np.ndarray]:
+        """Prepare to read these squares: a function of x and y that reads one."""
+        return lambda x, y: self.region(x, y, side_px0, side_px0, (out_px, out_px))
+
+    def background(
+        self, corners: list[tuple[int, int]], side_px0: int, variance_max: float
+    ) -> np.ndarray:
+        """Mark the squares that can be told to be blank without reading them.
+
+        A square is blank when its grey-level variance on a coarse level is below `variance_max`
+        and its tiles hold too few bytes for texture that the coarse level does not show. No
+        proof, but a wide margin: such texture would have to be a grating of one frequency.
+
+        Returns
+        -------
+        (N,) bool
+        """
+        return np.zeros(len(corners), bool)
+
+    def _grain(self, factor: float) -> float:
+        """Level-0 px per px that is read for a resolution `factor` times coarser than level 0."""
+        return 1.0
 
     def overview(self, longest_px: int) -> np.ndarray:
-        """Read the whole slide, its longer side at most `longest_px`: (h, w, 3) uint8."""
+        """Read the whole slide, its longer side at most `longest_px`: (h, w, 3) uint8.
+
+        It is there to be looked at: what cannot be decoded is grey.
+        """
         scale = min(1.0, longest_px / max(self.width_px0, self.height_px0))
-        out = (max(1, round(self.width_px0 * scale)), max(1, round(self.height_px0 * scale)))
-        return self.region(0, 0, self.width_px0, self.height_px0, out)
+        width, height = (max(1, round(v * scale)) for v in (self.width_px0, self.height_px0))
+        made = np.empty((height, width, 3), np.uint8)
+        pixels_per_row = self.width_px0 * self.height_px0 / height / self._grain(1 / scale) ** 2
+        step = max(1, int(OVERVIEW_BAND_PX / pixels_per_row))
+        edges = [round(row * self.height_px0 / height) for row in range(height + 1)]
+        for row in range(0, height, step):
+            stop = min(height, row + step)
+            top, bottom = edges[row], edges[stop]
+            made[row:stop] = self._strip(top, bottom - top, (width, stop - row))
+        return made
 
-
-class OpenSlideSlide(Slide):
-    """A slide read by OpenSlide."""
-
-    reader = "openslide"
-
-    def __init__(self, path: str | Path):
-        import openslide
-
-        super().__init__(path)
+    def _strip(self, top: int, height_px0: int, out_px: tuple[int, int]) -> np.ndarray:
+        """Read a strip as wide as the slide for the overview; corrupt parts are grey."""
         try:
-            self._slide = openslide.OpenSlide(str(path))
-        except openslide.OpenSlideError as error:
-            raise _bad(path, error) from None
-        self.width_px0, self.height_px0 = self._slide.dimensions
-        properties = self._slide.properties
-        mpp = [_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]
-        self.mpp = _one_mpp(mpp, path)
-        self.objective = _number(properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER))
-
-    def close(self) -> None:
-        """Release the file."""
-        self._slide.close()
-
-    def _read(self, x: int, y: int, width_px0: int, height_px0: int, factor: float):
-        import openslide
-
-        downsamples = self._slide.level_downsamples
-        # The coarsest level that still has the wanted resolution, downsamples being inexact.
-        level = max(i for i, d in enumerate(downsamples) if i == 0 or d <= factor * 1.001)
-        d = downsamples[level]
-        left, top = math.floor(x / d), math.floor(y / d)
-        box = (x / d - left, y / d - top, (x + width_px0) / d - left, (y + height_px0) / d - top)
-        size = (math.ceil(box[2] - 1e-6), math.ceil(box[3] - 1e-6))
-        try:
-            rgba = self._slide.read_region((round(left * d), round(top * d)), level, size)
-        except openslide.OpenSlideError as error:
-            raise _bad(self.path, error) from None
-        box = (box[0], box[1], min(box[2], size[0]), min(box[3], size[1]))
-        return _over_white(np.asarray(rgba)), box
-
-
-class TiatoolboxSlide(Slide):
-    """A slide read by tiatoolbox: OME-TIFF, NGFF, plain images, unusual DICOM."""
-
-    reader = "tiatoolbox"
-
-    def __init__(self, path: str | Path):
-        import logging
-        import warnings
-
-        super().__init__(path)
-        logging.getLogger("tiatoolbox").setLevel(logging.ERROR)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # its libraries warn of their own future
-                from tiatoolbox.wsicore.wsireader import WSIReader
-
-                self._slide = WSIReader.open(str(path))
-                info = self._slide.info
-        except MemoryError:
-            raise
-        except Exception as error:  # it has no error class of its own
-            raise _bad(path, error) from None
-        self.width_px0, self.height_px0 = (int(v) for v in info.slide_dimensions)
-        mpp = [float(v) for v in info.mpp] if info.mpp is not None else [None, None]
-        self.mpp = _one_mpp(mpp, path)
-        self.objective = _number(info.objective_power)
-
-    def _read(self, x: int, y: int, width_px0: int, height_px0: int, factor: float):
-        scale = min(1.0, 1 / factor)
-        bounds = (x, y, x + width_px0, y + height_px0)
-        try:
-            pixels = self._slide.read_bounds(
-                bounds, resolution=scale, units="baseline", coord_space="baseline"
-            )
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise _bad(self.path, error) from None
-        pixels = np.ascontiguousarray(pixels[..., :3])
-        return pixels, (0, 0, pixels.shape[1], pixels.shape[0])
+            return self.region(0, top, self.width_px0, height_px0, out_px)
+        except BadSlideError:
+            return np.full((*out_px[::-1], 3), UNREADABLE, np.uint8)
 
 
 def open_slide(path: str | Path, settings: SlidesSettings, mpp_sheet: float | None = None) -> Slide:
@@ -217,7 +224,7 @@ def open_slide(path: str | Path, settings: SlidesSettings, mpp_sheet: float | No
     path = Path(path)
     if not path.exists():
         raise Her2Error("the slide does not exist", str(path), "check the path in the sheet")
-    slide = _open(path, settings.reader)
+    slide = _open(path, settings)
     try:
         _settle_mpp(slide, settings, mpp_sheet)
     except Her2Error:
@@ -226,10 +233,21 @@ def open_slide(path: str | Path, settings: SlidesSettings, mpp_sheet: float | No
     return slide
 
 
-def _open(path: Path, reader: str) -> Slide:
+def _open(path: Path, settings: SlidesSettings) -> Slide:
+    from her2pipe.pyramid import UnsupportedError
+    from her2pipe.readers import OpenSlideSlide, TiatoolboxSlide
+    from her2pipe.tiff import TiffSlide
+
     signature = _signature(path)
-    if reader != "auto":
-        return {"openslide": OpenSlideSlide, "tiatoolbox": TiatoolboxSlide}[reader](path)
+    if settings.reader == "tiff":
+        return TiffSlide(path, settings)
+    if settings.reader != "auto":
+        return {"openslide": OpenSlideSlide, "tiatoolbox": TiatoolboxSlide}[settings.reader](path)
+    if "TIFF" in signature:
+        try:
+            return TiffSlide(path, settings)
+        except UnsupportedError:
+            pass
     if path.name.lower().endswith(TIATOOLBOX_FIRST) or signature == "folder":
         return TiatoolboxSlide(path)
     try:
@@ -250,7 +268,7 @@ def _signature(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(132)
     if not start:
-        raise _bad(path, "the file is empty")
+        raise unreadable(path, "the file is empty")
     if start[128:] == b"DICM":
         return "DICOM"
     return next((kind for magic, kind in SIGNATURES.items() if start.startswith(magic)), "")
@@ -290,32 +308,33 @@ def _settle_mpp(slide: Slide, settings: SlidesSettings, sheet: float | None) -> 
         )
 
 
-def _one_mpp(mpp: list[float | None], path: str | Path) -> float | None:
+def one_mpp(mpp: list[float | None], path: str | Path) -> float | None:
     """Reduce the resolutions along x and y to one; pixels that are not square are refused."""
     if None in mpp or not all(0 < v < math.inf for v in mpp):
         return None
     if abs(mpp[0] / mpp[1] - 1) > 0.05:
-        raise _bad(path, f"its pixels are not square: {mpp[0]:.4g} x {mpp[1]:.4g} um")
+        raise unreadable(path, f"its pixels are not square: {mpp[0]:.4g} x {mpp[1]:.4g} um")
     return (mpp[0] + mpp[1]) / 2
 
 
-def _number(text: object) -> float | None:
+def downsample(full_px: int, level_px: int) -> float:
+    """Ratio of the sizes of two levels; whole where the coarser one was rounded from it."""
+    whole = round(full_px / level_px)
+    return (
+        float(whole) if level_px in (full_px // whole, -(-full_px // whole)) else full_px / level_px
+    )
+
+
+def number(text: object) -> float | None:
+    """Read a number from a header; None when it is none."""
     try:
         return float(text)
     except (TypeError, ValueError):
         return None
 
 
-def _over_white(rgba: np.ndarray) -> np.ndarray:
-    """Lay RGBA over white: unscanned area is glass, never black."""
-    alpha = rgba[..., 3:]
-    if alpha.min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
-    blend = rgba[..., :3].astype(np.uint16) * alpha + 255 * (255 - alpha.astype(np.uint16))
-    return ((blend + 127) // 255).astype(np.uint8)
-
-
-def _bad(path: str | Path, error: object) -> BadSlideError:
+def unreadable(path: str | Path, error: object) -> BadSlideError:
+    """Return the error for a slide whose file is at fault."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return BadSlideError(
         f"unreadable: {reason}", str(path), "replace the file, or leave the slide excluded"

@@ -17,6 +17,7 @@ PATCHES, ENCODING = "her2pipe/patches", "her2pipe/encoding"
 VERSION = 1
 FLUSH_BYTES = 8 << 20
 CHUNK_BYTES = 1 << 20
+PNG = b"\x89PNG"
 
 
 class PatchWriter:
@@ -33,11 +34,11 @@ class PatchWriter:
         self._coords: list[tuple[int, int]] = []
         self._variance: list[float] = []
 
-    def add(self, jpeg: bytes, x: int, y: int, variance: float) -> None:
-        """Append one patch: its JPEG, top left corner in level-0 px, grey-level variance."""
-        self._pending.append(jpeg)
-        self._pending_bytes += len(jpeg)
-        self._lengths.append(len(jpeg))
+    def add(self, patch: bytes, x: int, y: int, variance: float) -> None:
+        """Append one patch: its JPEG or PNG, top left corner in level-0 px, grey-level variance."""
+        self._pending.append(patch)
+        self._pending_bytes += len(patch)
+        self._lengths.append(len(patch))
         self._coords.append((x, y))
         self._variance.append(variance)
         if self._pending_bytes >= FLUSH_BYTES:
@@ -64,8 +65,9 @@ class PatchWriter:
         tumour: np.ndarray | None = None,
         stain: dict[str, Any] | None = None,
         overview: bytes = b"",
+        icc: bytes = b"",
     ) -> None:
-        """Write all that is not JPEG: coordinates, fractions, stain, overview, attributes."""
+        """Write all but the patches: coordinates, fractions, stain, overview, colour profile."""
         self._flush()
         n, file = len(self), self._file
         file["jpeg/offsets"] = np.concatenate([[0], np.cumsum(self._lengths)]).astype(np.int64)
@@ -74,11 +76,13 @@ class PatchWriter:
         file["tumour"] = np.full(n, np.nan, np.float32) if tumour is None else tumour
         if overview:
             file["overview"] = np.frombuffer(overview, np.uint8)
+        if icc:
+            file["icc"] = np.frombuffer(icc, np.uint8)
         for key, value in (stain or {}).items():
             if isinstance(value, (list, np.ndarray)):
                 file[f"stain/{key}"] = np.asarray(value, float)
             else:
-                file.require_group("stain").attrs[key] = value
+                file.require_group("stain").attrs[key] = np.nan if value is None else value
         _attributes(file, PATCHES, attributes)
 
 
@@ -105,7 +109,7 @@ class PatchStore:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._file = _open(path, PATCHES)
-        self.attributes = dict(self._file.attrs)
+        self.attributes = _plain(self._file.attrs)
         self.coords = self._file["coords"][:]
         self.variance = self._file["variance"][:]
         self.tumour = self._file["tumour"][:]
@@ -135,17 +139,30 @@ class PatchStore:
         if "stain" not in self._file:
             return {}
         group = self._file["stain"]
-        return {**dict(group.attrs), **{key: group[key][:].tolist() for key in group}}
+        return {**_plain(group.attrs), **{key: group[key][:].tolist() for key in group}}
 
     @property
     def overview(self) -> bytes:
         """JPEG of the whole slide; empty when the slide could not be read."""
         return self._file["overview"][:].tobytes() if "overview" in self._file else b""
 
-    def jpeg(self, index: int) -> bytes:
-        """Return the JPEG of one patch."""
+    @property
+    def icc(self) -> bytes:
+        """Colour profile of the slide; empty when it has none. Patches are as scanned."""
+        return self._file["icc"][:].tobytes() if "icc" in self._file else b""
+
+    def _stored(self, index: int) -> bytes:
         start, stop = self._offsets[index : index + 2]
         return self._file["jpeg/bytes"][start:stop].tobytes()
+
+    def jpeg(self, index: int) -> bytes:
+        """Return the JPEG of one patch; of a lossless one, a JPEG of quality 95."""
+        stored = self._stored(index)
+        if not stored.startswith(PNG):
+            return stored
+        import simplejpeg
+
+        return simplejpeg.encode_jpeg(self.pixels(index), quality=95, colorsubsampling="444")
 
     def pixels(self, index: int, at_least_px: int | None = None) -> np.ndarray:
         """Decode one patch.
@@ -154,24 +171,39 @@ class PatchStore:
         ----------
         index : int
         at_least_px : int, optional
-            The decoder may halve the patch as long as its side stays at least this long.
+            The decoder may shrink a JPEG as long as its side stays at least this long.
 
         Returns
         -------
         (side, side, 3) uint8
             RGB.
-        """
-        import simplejpeg
 
-        least = at_least_px or 0
+        Raises
+        ------
+        Her2Error
+            When the patch is damaged.
+        """
         try:
-            return simplejpeg.decode_jpeg(self.jpeg(index), min_height=least, min_width=least)
+            return _decode(self._stored(index), at_least_px or 0)
         except (ValueError, OSError) as error:
             raise Her2Error(
                 f"patch {index} cannot be read: {error}",
                 str(self.path),
                 "delete the store and run again; the slide will be tiled anew",
             ) from None
+
+
+def _decode(data: bytes, least_px: int) -> np.ndarray:
+    if data.startswith(PNG):
+        import cv2
+
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if pixels is None:
+            raise ValueError("it is no PNG")
+        return pixels
+    import simplejpeg
+
+    return simplejpeg.decode_jpeg(data, min_height=least_px, min_width=least_px)
 
 
 def write_encoding(
@@ -204,7 +236,7 @@ def read_encoding(path: str | Path, features: bool = True) -> dict[str, Any]:
     """Read an encoding: coords, probabilities, features (unless not wanted), attributes."""
     with _open(path, ENCODING) as file:
         names = ["coords", "probabilities", *(["features"] if features else [])]
-        return {**{name: file[name][:] for name in names}, "attributes": dict(file.attrs)}
+        return {**{name: file[name][:] for name in names}, "attributes": _plain(file.attrs)}
 
 
 def encodings(paths: list[Path]) -> list[Path]:
@@ -217,6 +249,11 @@ def _attributes(file: h5py.File, kind: str, attributes: dict[str, Any]) -> None:
     file.attrs["format"], file.attrs["version"] = kind, VERSION
     for key, value in attributes.items():
         file.attrs[key] = np.nan if value is None else value
+
+
+def _plain(attributes) -> dict[str, Any]:
+    """Read attributes as Python's own strings and numbers."""
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in attributes.items()}
 
 
 def _open(path: str | Path, kind: str) -> h5py.File:

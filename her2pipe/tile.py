@@ -27,6 +27,9 @@ def arguments(parser) -> None:
     )
     parser.add_argument("--annotation", help="tumour annotation: Aperio XML, GeoJSON or mask image")
     parser.add_argument("--mpp", type=float, help="resolution given by the sheet [um/px]")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="cells decoded and encoded at a time [default 1]"
+    )
 
 
 def run(args, slides: SlidesSettings, stain: StainSettings, tile: TileSettings) -> None:
@@ -34,6 +37,8 @@ def run(args, slides: SlidesSettings, stain: StainSettings, tile: TileSettings) 
     from her2pipe.slide import open_slide
     from her2pipe.store import write_patches
 
+    if args.threads < 1:
+        raise Her2Error(f"{args.threads} threads", "option --threads", "use a number from 1")
     about = {
         "algorithm": tile.algorithm,
         "settings": flags.as_json(slides, stain, tile),
@@ -46,28 +51,27 @@ def run(args, slides: SlidesSettings, stain: StainSettings, tile: TileSettings) 
             open_slide(args.slide, slides, args.mpp) as slide,
             write_patches(args.store) as writer,
         ):
-            cut(slide, writer, args.view, args.annotation, stain, tile, about)
+            lay_out(slide, args.view, tile, about)
+            profile = cut(slide, writer, slides, stain, tile, about, args.threads)
+            complete(slide, writer, args.annotation, tile, about, profile)
             status = f"{len(writer)} of {about['cells']} patches kept"
+            status += f", {about['dropped']} dropped" if about["dropped"] else ""
     except BadSlideError as error:
         if slides.on_bad_slide == "fail":
             raise
         status = f"excluded: {error.what}"
-        unknown = dict.fromkeys(("width_px0", "height_px0", "patch_size_level0", "cells"), 0)
+        unknown = dict.fromkeys(
+            ("width_px0", "height_px0", "patch_size_level0", "cells", "dropped"), 0
+        )
         with write_patches(args.store) as writer:
             writer.finish(unknown | about | {"status": "excluded", "reason": error.what})
     print(f"tile: {about['slide']}: {status}", file=sys.stderr)
 
 
-def cut(slide, writer, view, annotation, stain, tile: TileSettings, about: dict) -> None:
-    """Write the kept patches of an open slide and everything known about it."""
-    import cv2
-    import simplejpeg
-
-    from her2pipe.annotation import tumour_fraction
-    from her2pipe.stain import estimate
-
-    side = crop_side(view, slide.width_px0, slide.height_px0, slide.mpp, tile, str(slide.path))
-    corners = grid(slide.width_px0, slide.height_px0, side)
+def lay_out(slide, view: str, tile: TileSettings, about: dict) -> None:
+    """Settle the side of the cells and note what the slide says of itself."""
+    size = slide.width_px0, slide.height_px0
+    side = crop_side(view, *size, slide.mpp, tile, str(slide.path))
     about |= {
         "width_px0": slide.width_px0,
         "height_px0": slide.height_px0,
@@ -76,33 +80,123 @@ def cut(slide, writer, view, annotation, stain, tile: TileSettings, about: dict)
         "objective": slide.objective,
         "reader": slide.reader,
         "patch_size_level0": side,
-        "cells": len(corners),
+        "cells": len(grid(*size, side)),
+        "dropped": 0,
     }
-    random = np.random.default_rng(stain.stain_seed)
-    sample = []
-    for (x, y), patch in zip(corners, slide.regions(corners, side, tile.patch_px), strict=True):
-        variance = float(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY).var(dtype=np.float64))
-        if variance < tile.variance_min:
-            continue
-        jpeg = simplejpeg.encode_jpeg(
-            patch, quality=tile.jpeg_quality, colorsubsampling=tile.jpeg_subsampling
-        )
-        writer.add(jpeg, x, y, variance)
-        sample.append(_sample(patch, random))
-    if not len(writer):
+
+
+def cut(slide, writer, slides, stain, tile: TileSettings, about: dict, threads: int) -> dict:
+    """Write the kept patches of an open slide and return its stain profile.
+
+    Raises
+    ------
+    BadSlideError
+        When nothing is kept, or too much is lost to corrupt tiles.
+    """
+    import cv2
+
+    from her2pipe.stain import estimate
+
+    cv2.setNumThreads(1)  # cells run in parallel, not what is done to one
+    side, cells = about["patch_size_level0"], about["cells"]
+    corners = grid(slide.width_px0, slide.height_px0, side)
+    if not corners:
         raise BadSlideError(
-            f"no tissue: none of {len(corners)} cells reaches a grey-level variance of"
+            f"smaller than one patch: {slide.width_px0} x {slide.height_px0} px, side {side} px",
+            str(slide.path),
+            "choose a smaller view",
+        )
+    blank = slide.background(corners, side, tile.screen * tile.variance_min)
+    corners = [corner for corner, skip in zip(corners, blank, strict=True) if not skip]
+    work = _Work(tile, stain.stain_seed, len(corners))
+    sample = []
+    made = slide.patches(corners, side, tile.patch_px, work, threads)
+    for (x, y), result in zip(corners, made, strict=True):
+        if result is None:
+            about["dropped"] += 1
+            if about["dropped"] > slides.corrupt_max * cells:  # whatever the rest is like
+                raise _corrupt(slide, about, f"of {cells} cells")
+            continue
+        variance, patch, pixels = result
+        if patch:
+            writer.add(patch, x, y, variance)
+            sample.append(pixels)
+    kept = len(writer)
+    if about["dropped"] > slides.corrupt_max * (kept + about["dropped"]):
+        raise _corrupt(slide, about, f"and {kept} are kept")
+    if not kept:
+        raise BadSlideError(
+            f"no tissue: none of {cells} cells reaches a grey-level variance of"
             f" {tile.variance_min:g}",
             str(slide.path),
             "look at the slide; pale tissue needs a lower tile.variance_min",
         )
+    return estimate(np.concatenate(sample), stain).as_dict()
+
+
+def complete(
+    slide, writer, annotation: str | None, tile: TileSettings, about: dict, profile: dict
+) -> None:
+    """Add what belongs to the slide as a whole and close the store."""
+    import simplejpeg
+
+    from her2pipe.annotation import tumour_fraction
+
     tumour = None
     if annotation:
         size = (slide.width_px0, slide.height_px0)
+        side = about["patch_size_level0"]
         tumour = tumour_fraction(annotation, writer.coords, side, size, tile.annotation_names)
     overview = simplejpeg.encode_jpeg(slide.overview(tile.overview_px), quality=85)
-    profile = estimate(np.concatenate(sample), stain).as_dict()
-    writer.finish(about | {"status": "ok", "reason": ""}, tumour, profile, overview)
+    about |= {"status": "ok", "reason": ""}
+    writer.finish(about, tumour, profile, overview, slide.icc)
+
+
+class _Work:
+    """What is done with each patch: background test, compression, stain sample.
+
+    Calling it with (index, patch) returns (variance, bytes, pixels); background has no bytes.
+    """
+
+    def __init__(self, tile: TileSettings, seed: int, patches: int):
+        self._tile = tile
+        self._step = max(1, tile.patch_px // SAMPLE_GRID)
+        self._jitter = np.random.default_rng(seed).integers(0, self._step, (patches, 2))
+
+    def __call__(self, index: int, patch: np.ndarray) -> tuple[float, bytes, np.ndarray | None]:
+        import cv2
+
+        gray = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY)
+        variance = float(cv2.meanStdDev(gray)[1][0, 0] ** 2)
+        if variance < self._tile.variance_min:
+            return variance, b"", None
+        row, column = self._jitter[index]
+        pixels = patch[row :: self._step, column :: self._step].reshape(-1, 3).copy()
+        return variance, compress(patch, self._tile), pixels
+
+
+def compress(patch: np.ndarray, tile: TileSettings) -> bytes:
+    """Compress a patch, (side, side, 3) uint8 RGB, as the store is to hold it."""
+    if tile.patch_format == "png":
+        import cv2
+
+        bgr = cv2.cvtColor(patch, cv2.COLOR_RGB2BGR)
+        return cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    import simplejpeg
+
+    return simplejpeg.encode_jpeg(
+        np.ascontiguousarray(patch),
+        quality=tile.jpeg_quality,
+        colorsubsampling=tile.jpeg_subsampling,
+    )
+
+
+def _corrupt(slide, about: dict, rest: str) -> BadSlideError:
+    return BadSlideError(
+        f"corrupt tiles: {about['dropped']} patches cannot be read, {rest}",
+        str(slide.path),
+        "replace the file, or raise slides.corrupt_max",
+    )
 
 
 def crop_side(
@@ -166,10 +260,3 @@ def grid(width_px0: int, height_px0: int, side_px0: int) -> list[tuple[int, int]
         for y in range(0, height_px0 - side_px0 + 1, side_px0)
         for x in range(0, width_px0 - side_px0 + 1, side_px0)
     ]
-
-
-def _sample(patch: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Take a jittered grid of pixels: (SAMPLE_GRID**2, 3) uint8."""
-    step = max(1, patch.shape[0] // SAMPLE_GRID)
-    row, column = random.integers(0, step, 2)
-    return patch[row::step, column::step].reshape(-1, 3)

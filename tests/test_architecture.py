@@ -17,8 +17,8 @@ LAYERS = [
     {"errors", "__init__"},
     {"config", "files"},
     {"settings"},
-    {"aggregate", "annotation", "cohort", "drawing", "labels", "networks", "plots", "slide",
-     "stain", "stats", "store", "tiff"},
+    {"aggregate", "annotation", "cohort", "drawing", "labels", "mosaic", "networks", "plots",
+     "pyramid", "readers", "resample", "slide", "stain", "stats", "store", "tiff"},
     {"loader"},
     set(STEPS),
     {"cli"},
@@ -110,7 +110,7 @@ def test_only_their_rooms_know_hdf5_and_openslide():
             for a in node.names
         }
         assert "h5py" not in names or room(path) == "store"
-        assert not names & {"openslide", "tiatoolbox"} or room(path) in ("slide", "tiff")
+        assert not names & {"openslide", "tiatoolbox"} or room(path) == "readers"
 
 
 def test_nothing_is_unpickled_unchecked():

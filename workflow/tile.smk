@@ -20,5 +20,5 @@ rule tile:
         row=slide_settings,
         settings=settings.flags(STUDY.slides, STUDY.stain, STUDY.tile),
     shell:
-        "her2pipe tile {input.slide:q} {output:q} --view {wildcards.view} {params.annotation:q}"
-        " {params.row} {params.settings} > {log:q} 2>&1"
+        "her2pipe tile {input.slide:q} {output:q} --view {wildcards.view} --threads {threads}"
+        " {params.annotation:q} {params.row} {params.settings} > {log:q} 2>&1"
