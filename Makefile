@@ -49,7 +49,7 @@ pins: $(READY)
 	  --extra test --extra slurm pyproject.toml -o requirements.txt
 
 schema: $(READY)
-	$(BIN)/python -m her2pipe.config > studies/schema.json
+	$(BIN)/python -m her2pipe.settings > studies/schema.json
 
 clean:
 	rm -rf results logs benchmarks .snakemake

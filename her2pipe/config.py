@@ -6,7 +6,6 @@ the `settings` attribute of every output (all in `settings.py`), and `studies/sc
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -240,6 +239,10 @@ class TrainSettings(Section):
         gt=0,
         le=1,
     )
+    stain_target: str = setting(
+        "median",
+        "colours patches are brought to: median (of the training slides), or a patch store",
+    )
     frozen: list[str] = setting(
         ["patch_embed", "layers.0", "layers.1"], "modules whose weights stay fixed"
     )
@@ -387,12 +390,3 @@ class Config(Section):
             k: {} if v is None and k not in ("cohorts", "encoders", "methods") else v
             for k, v in data.items()
         }
-
-
-def schema() -> str:
-    """Return the JSON schema of a study file."""
-    return json.dumps(Config.model_json_schema(), indent=1, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    print(schema(), end="")

@@ -16,6 +16,7 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder
 
 SETTINGS = (EncodeSettings,)
+CARRIED = ("view", "patch_size_level0", "dropped")  # attributes a store hands on
 
 
 def arguments(parser) -> None:
@@ -58,8 +59,8 @@ def run(args, encode: EncodeSettings) -> None:
                     *result,
                     common
                     | {"slide": slide, "status": store.attributes["status"]}
-                    | {"reason": store.excluded}
-                    | {key: store.attributes[key] for key in ("view", "patch_size_level0")},
+                    | {"reason": store.excluded, "stain": json.dumps(store.stain)}
+                    | {key: store.attributes.get(key, 0) for key in CARRIED},
                 )
             rate = len(result[0]) / (time.monotonic() - began)
             print(f"encode: {slide}: {len(result[0])} patches, {rate:.0f} patches/s,"

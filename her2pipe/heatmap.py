@@ -24,7 +24,7 @@ def run(args, heatmap: HeatmapSettings) -> None:
     """Draw every slide that is not excluded."""
     import simplejpeg
 
-    from her2pipe import plots
+    from her2pipe import pictures, plots
     from her2pipe.store import PatchStore, encodings, read_encoding
 
     files = {path.stem: path for path in encodings(args.encoding)}
@@ -39,7 +39,7 @@ def run(args, heatmap: HeatmapSettings) -> None:
             encoding = read_encoding(files[slide], features=False)
             classes = json.loads(encoding["attributes"]["classes"])
             p = encoding["probabilities"]
-            figure = plots.overlay(
+            figure = pictures.overlay(
                 overview=simplejpeg.decode_jpeg(overview),
                 width_px0=int(about["width_px0"]),
                 height_px0=int(about["height_px0"]),

@@ -63,17 +63,17 @@ def account(name: str, sheet: str, scores: list[str]) -> list[dict[str, Any]]:
             )
     account = []
     for row in rows:
-        reasons = [
-            t[row.slide]["reason"] for t in tables.values() if t[row.slide]["flag"] == "excluded"
-        ]
-        note = f"no binary status: {row.unlabelled}" if row.unlabelled else ""
+        scores = [table[row.slide] for table in tables.values()]
+        excluded = [score["reason"] for score in scores if score["flag"] == "excluded"]
+        notes = [f"no binary status: {row.unlabelled}"] if row.unlabelled else []
+        notes += dict.fromkeys(score["reason"] for score in scores if score["reason"])
         account.append(
             {
                 "slide": row.slide,
                 "patient": row.patient,
                 "cohort": name,
-                "status": "excluded" if reasons else "scored",
-                "reason": reasons[0] if reasons else note,
+                "status": "excluded" if excluded else "scored",
+                "reason": excluded[0] if excluded else "; ".join(notes),
             }
         )
     return account

@@ -58,7 +58,19 @@ class Colours:
 
 
 def profile(store: PatchStore) -> Profile:
-    """Return the stain profile kept in a store."""
+    """Return the stain profile kept in a store.
+
+    Raises
+    ------
+    Her2Error
+        When the slide is excluded, and so has none.
+    """
+    if not store.stain:
+        raise Her2Error(
+            f"the store has no stain profile ({store.excluded})",
+            str(store.path),
+            "give the store of a slide that is not excluded",
+        )
     return Profile.from_dict(store.stain)
 
 

@@ -1,4 +1,4 @@
-"""Figures: data in, matplotlib Figure out. Steps import this late, for matplotlib is slow to load.
+"""Plots: data in, matplotlib Figure out. Steps import this late, for matplotlib is slow to load.
 
 Every figure is built without pyplot and leaves matplotlib's settings as they were. Text is never
 read as mathematics, so a name such as `a_$b$` shows as it is. Colours are those of Okabe and Ito
@@ -16,10 +16,8 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap, LogNorm, Normalize
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from her2pipe import stats
 from her2pipe.files import replacing
@@ -69,13 +67,14 @@ def _interval_text(value: float | None, low: float, high: float) -> str:
     return f"{value:.2f} ({low:.2f} to {high:.2f})" if defined else "not defined"
 
 
-def _figure(width_mm: float, height_mm: float) -> Figure:
+def new_figure(width_mm: float, height_mm: float) -> Figure:
+    """Make an empty figure of a size on paper."""
     figure = Figure((width_mm / 25.4, height_mm / 25.4), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _done(figure: Figure) -> Figure:
+def finish(figure: Figure) -> Figure:
     """Lay a figure out for good, its ticks made while our style holds: all saves draw the same."""
     for axes in figure.axes:
         axes.tick_params(labelsize=6)  # matplotlib spaces ticks by it, whatever style then holds
@@ -84,7 +83,7 @@ def _done(figure: Figure) -> Figure:
     return figure
 
 
-def _legend(place: Figure | Axes, handles: Sequence, labels: Sequence[str], **options):
+def draw_legend(place: Figure | Axes, handles: Sequence, labels: Sequence[str], **options):
     """Draw a legend that also shows labels starting with an underscore, which matplotlib hides."""
     legend = place.legend(handles, [str(i) for i in range(len(handles))], **options)
     for text, label in zip(legend.get_texts(), labels, strict=True):
@@ -116,7 +115,7 @@ def roc(curves: Mapping, title: str = "", confidence=0.95, items: str = "slides"
     drawn = {label: _curve(curve, confidence, items) for label, curve in curves.items()}
     labels = [textwrap.fill(f"{label}: {text}", 58) for label, (_, _, text) in drawn.items()]
     lines = sum(label.count("\n") + 1 for label in labels)
-    figure = _figure(COLUMN_MM, COLUMN_MM + 10 + 3.2 * lines)
+    figure = new_figure(COLUMN_MM, COLUMN_MM + 10 + 3.2 * lines)
     axes = figure.add_subplot(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="chance")
     handles = []
@@ -125,8 +124,8 @@ def roc(curves: Mapping, title: str = "", confidence=0.95, items: str = "slides"
         handles += axes.plot(fpr, tpr, label=str(label), **look)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=title)
     heading = f"AUC ({100 * confidence:g} % confidence interval), n {items}"
-    _legend(figure, handles, labels, loc="outside lower center", title=heading, handlelength=3)
-    return _done(figure)
+    draw_legend(figure, handles, labels, loc="outside lower center", title=heading, handlelength=3)
+    return finish(figure)
 
 
 def _box(axes: Axes, x: float, values: np.ndarray) -> None:
@@ -150,7 +149,7 @@ def boxes(groups: Mapping, ylabel="HER2 score", xlabel="HER2 level", note="", ti
     Boxes span the quartiles, whiskers reach the last value within 1.5 box heights. `note` (say,
     `spearman_text`) stands above the axes.
     """
-    figure = _figure(COLUMN_MM, 65)
+    figure = new_figure(COLUMN_MM, 65)
     axes = figure.add_subplot()
     for i, values in enumerate(groups.values()):
         values = np.sort(np.asarray(values, dtype=float))
@@ -168,13 +167,15 @@ def boxes(groups: Mapping, ylabel="HER2 score", xlabel="HER2 level", note="", ti
     axes.set_xticks(range(len(names)), names, rotation=turn)
     axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.6, len(names) - 0.4))
     axes.set_title("\n".join(line for line in (title, note) if line))
-    return _done(figure)
+    return finish(figure)
 
 
 def _grid(values: np.ndarray, text: Callable, rows: list, columns: list, **options) -> tuple:
     """Draw a table of coloured cells, NaN grey, with text(value, row, column) in each."""
     count = max(len(rows), len(columns))
-    figure = _figure(COLUMN_MM if count <= 6 else min(PAGE_MM, 14.0 * count), 25 + 10.0 * len(rows))
+    figure = new_figure(
+        COLUMN_MM if count <= 6 else min(PAGE_MM, 14.0 * count), 25 + 10.0 * len(rows)
+    )
     axes = figure.add_subplot(facecolor=PALE)
     mesh = axes.pcolormesh(np.ma.masked_invalid(values), edgecolors="#DDDDDD", **options)
     for (i, j), value in np.ndenumerate(values):
@@ -211,7 +212,7 @@ def dunn(table, title="", xlabel="", adjusted="", n: Sequence[int] = ()) -> Figu
     bar.minorticks_off()
     axes.set(title=title, ylabel=xlabel)
     axes.set_xlabel(f"{xlabel}\n* P < 0.05   ** P < 0.01   *** P < 0.001".strip())
-    return _done(figure)
+    return finish(figure)
 
 
 @style.context(STYLE)
@@ -231,7 +232,7 @@ def confusion(matrix, labels, title="", truth="true level", predicted="predicted
     figure, axes, mesh = _grid(share, text, rows, names, cmap=blues, vmin=0, vmax=100)
     figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02, label="share of the row, %")
     axes.set(xlabel=f"{predicted} (n = {matrix.sum():,})", ylabel=truth, title=title)
-    return _done(figure)
+    return finish(figure)
 
 
 @style.context(STYLE)
@@ -241,7 +242,7 @@ def history(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
     A column that is missing, or a cell that is empty or NaN, is left out.
     """
     rows = list(rows)
-    figure = _figure(COLUMN_MM, 90)
+    figure = new_figure(COLUMN_MM, 90)
     panels = figure.subplots(2, sharex=True)
     epoch = np.array([row["epoch"] for row in rows], dtype=float)
     for axes, what, unit in zip(panels, ("loss", "accuracy"), ("nats", "fraction"), strict=True):
@@ -258,7 +259,7 @@ def history(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
     panels[0].set_title(title)
     panels[1].set_xlabel("epoch")
     panels[1].xaxis.get_major_locator().set_params(integer=True)
-    return _done(figure)
+    return finish(figure)
 
 
 @style.context(STYLE)
@@ -271,7 +272,7 @@ def forest(rows: Iterable[Mapping[str, object]], title: str = "", confidence=0.9
     rows = list(rows)
     methods = list(dict.fromkeys(str(row["method"]) for row in rows))
     cohorts = list(dict.fromkeys(str(row["cohort"]) for row in rows))
-    figure = _figure(PAGE_MM, 26 + 3.4 * (len(rows) + len(methods)))
+    figure = new_figure(PAGE_MM, 26 + 3.4 * (len(rows) + len(methods)))
     axes = figure.add_subplot()
     beside, place, least, centres = axes.get_yaxis_transform(), 0, 0.45, []
     for method in methods:
@@ -292,102 +293,4 @@ def forest(rows: Iterable[Mapping[str, object]], title: str = "", confidence=0.9
     axes.set_yticks(centres, [textwrap.fill(method, 24) for method in methods])
     axes.set(xlim=(math.floor(10 * least) / 10, 1), ylim=(place - 1, -1), title=title)
     axes.set_xlabel(f"AUC ({100 * confidence:g} % confidence interval)")
-    return _done(figure)
-
-
-def _paint(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[np.ndarray, list]:
-    """Put patch values on their grid, NaN elsewhere; return it with its extent in level-0 px."""
-    origin = coords.min(axis=0)
-    steps = (coords - origin) / side_px0
-    cell = np.rint(steps).astype(int)
-    if np.abs(steps - cell).max() > 0.1:
-        raise ValueError(f"patches do not lie on one grid of {side_px0:g} px")
-    columns, rows = cell.max(axis=0) + 1
-    grid = np.full((rows, columns), np.nan)
-    grid[cell[:, 1], cell[:, 0]] = values
-    right, bottom = origin + np.array([columns, rows]) * side_px0
-    return grid, [origin[0], right, bottom, origin[1]]
-
-
-def _scale_bar(axes: Axes, width_px0: int, mpp: float | None, below: float) -> None:
-    """Draw a bar of a round length, about a quarter of the slide; without mpp, write the width."""
-    place = {"transform": axes.get_xaxis_transform(), "clip_on": False, "in_layout": False}
-    text = f"width {width_px0:,} px"
-    if mpp:
-        quarter_um = width_px0 * mpp / 4
-        power = 10 ** math.floor(math.log10(quarter_um))
-        length_um = max(step * power for step in (1, 2, 5) if step * power <= quarter_um)
-        look = {"color": "black", "linewidth": 2, "solid_capstyle": "butt"}
-        axes.plot([0, length_um / mpp], [-below, -below], **look, **place)
-        text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
-    axes.text(0, -2 * below, text, va="top", size=6, **place)
-
-
-@style.context(STYLE)
-def overlay(
-    overview: np.ndarray,
-    width_px0: int,
-    height_px0: int,
-    coords: np.ndarray,
-    side_px0: float,
-    probability: np.ndarray,
-    classes: np.ndarray,
-    class_names: Sequence[str],
-    opacity: float = 0.55,
-    title: str = "",
-    mpp: float | None = None,
-) -> Figure:
-    """Draw a slide, its map of p(HER2+) and its map of classes side by side.
-
-    `overview` is the whole slide, (h, w, 3) uint8; the maps lie on a pale grey copy, so that only
-    they have colour. `coords`, (N, 2), are the patches' upper left corners (x, y) in level-0 px, on
-    one grid of `side_px0`; `probability` is (N,) p(HER2+), `classes` (N,) int into `class_names`.
-    `opacity` is 0 to 1; `mpp`, micrometres per level-0 px, gives a scale bar.
-    """
-    picture_mm = min(max(57 * height_px0 / width_px0, 25), 150)
-    figure = _figure(PAGE_MM, picture_mm + 27)
-    panels = figure.subplots(2, 3, height_ratios=[picture_mm, 5 + 3.2 * len(class_names)])
-    coords, whole = np.asarray(coords).reshape(-1, 2), [0, width_px0, height_px0, 0]
-    colours = [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(len(class_names))]
-    chart = ListedColormap(colours)
-    panels[0, 0].imshow(overview, extent=whole)
-    maps = ((probability, "viridis", 1), (classes, chart, len(colours) - 1))
-    for axes, (values, cmap, most) in zip(panels[0, 1:], maps, strict=True):
-        # a range that starts below 0 makes the grey pale, so that map and colour bar look alike
-        axes.imshow(np.asarray(overview) @ LUMA, extent=whole, cmap="gray", vmin=-255, vmax=255)
-        if len(coords):
-            grid, extent = _paint(coords, side_px0, values)
-            look = {"cmap": cmap, "vmin": 0, "vmax": most, "interpolation": "nearest"}
-            axes.imshow(grid, extent=extent, alpha=opacity, **look)
-    for axes, heading in zip(panels[0], ("slide", "p(HER2+)", "class"), strict=True):
-        axes.set(xlim=(0, width_px0), ylim=(height_px0, 0), title=heading)
-    for axes in panels.flat:
-        axes.set_axis_off()
-    _scale_bar(panels[0, 0], width_px0, mpp, below=2 / picture_mm)
-    bar = panels[1, 1].inset_axes([0.1, 0.75, 0.8, 0.2])
-    scale = ScalarMappable(Normalize(0, 1), "viridis")
-    figure.colorbar(scale, cax=bar, orientation="horizontal", alpha=opacity, label="p(HER2+)")
-    count = np.bincount(np.asarray(classes, dtype=int), minlength=len(class_names))
-    names = [f"{name} (n = {n:,} patches)" for name, n in zip(class_names, count, strict=True)]
-    handles = [Patch(facecolor=colour, alpha=opacity) for colour in colours]
-    _legend(panels[1, 2], handles, names, loc="upper center")
-    figure.suptitle(title or None)
-    return _done(figure)
-
-
-@style.context(STYLE)
-def patches(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6) -> Figure:
-    """Draw patches, (h, w, 3) uint8 each, as a contact sheet with a title over each."""
-    rows = max(1, math.ceil(len(images) / columns))
-    side_mm = PAGE_MM / columns
-    wrap = {"width": int(side_mm / 1.3), "break_on_hyphens": False}  # a letter takes about 1.3 mm
-    titles = [textwrap.fill(str(text), **wrap) for text in titles]
-    lines = max((text.count("\n") + 1 for text in titles), default=0)
-    figure = _figure(PAGE_MM, rows * (side_mm + 1.5 + 3.2 * lines))
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for axes in panels.flat:
-        axes.set_axis_off()
-    for axes, image, text in zip(panels.flat, images, titles, strict=False):
-        axes.imshow(image)
-        axes.set_title(text, size=6, loc="center")
-    return _done(figure)
+    return finish(figure)

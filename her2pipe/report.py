@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import platform
+import tempfile
 from collections import Counter
 from importlib import metadata
 from pathlib import Path
@@ -39,6 +40,10 @@ def arguments(parser) -> None:
     parser.add_argument(
         "--heatmap", nargs="*", default=[], help="heat-map folders, one per batch of a cohort"
     )
+    parser.add_argument("--encode", nargs="*", default=[], help="folders of encodings")
+    parser.add_argument(
+        "--sample", nargs="*", default=[], help="patch stores whose colours are shown, COHORT=STORE"
+    )
     parser.add_argument(
         "--study", default="{}", help="JSON: title, cohorts (title, role by name), settings"
     )
@@ -51,6 +56,7 @@ def run(args, report: ReportSettings) -> None:
     study = json.loads(args.study)
     evaluations = [_evaluation(Path(path)) for path in args.evaluate]
     ledger = read_table(args.ledger)
+    encoders = [_encoder(Path(path)) for path in args.train]
     loader = jinja2.PackageLoader("her2pipe", "templates")
     page = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -67,7 +73,8 @@ def run(args, report: ReportSettings) -> None:
             published=PUBLISHED,
             forest=_image(Path(args.compare) / "forest.svg"),
             evaluations=evaluations,
-            encoders=[_encoder(Path(path)) for path in args.train],
+            encoders=encoders,
+            colours=_colours(args.encode, args.sample, encoders[0]["stain"] if encoders else {}),
             gallery=_gallery(args.heatmap, report.gallery),
             settings=json.dumps(study.get("settings", {}), indent=1),
             versions=_versions(),
@@ -131,6 +138,44 @@ def _gallery(folders: list[str], most: int) -> list[dict[str, Any]]:
         for name, paths in found.items()
         for path in sorted(paths, key=lambda path: path.name)[:most]
     ]
+
+
+def _colours(folders: list[str], samples: list[str], target: dict[str, Any]) -> dict[str, str]:
+    """Draw the slides' stain vectors by cohort, and patches before and after normalisation."""
+    from her2pipe import pictures
+    from her2pipe.stain import Profile, normalise
+    from her2pipe.store import PatchStore, encodings, read_attributes
+
+    vectors: dict[str, list] = {}
+    for path in encodings([Path(folder) for folder in folders]):
+        stain = json.loads(read_attributes(path).get("stain", "{}"))
+        if stain and stain["method"] != "none":
+            vectors.setdefault(path.parents[1].name, []).append(stain["matrix"])
+    if not vectors or not target:
+        return {}
+    found = {"vectors": _figure(pictures.stains(vectors, target["matrix"]))}
+    images, titles = [], []
+    for pair in samples:
+        name, _, path = pair.partition("=")
+        with PatchStore(path) as store:
+            if store.excluded:
+                continue
+            # The patch of median variance: tissue, neither its palest nor its darkest.
+            patch = store.pixels(int(store.variance.argsort()[len(store) // 2]), at_least_px=224)
+            source = Profile.from_dict(store.stain)
+        images += [patch, normalise(patch, source, Profile.from_dict(target))]
+        titles += [f"{name}, before", f"{name}, after"]
+    if images:
+        found["patches"] = _figure(pictures.patches(images, titles))
+    return found
+
+
+def _figure(figure) -> str:
+    """Return a figure as a data address."""
+    from her2pipe import plots
+
+    with tempfile.TemporaryDirectory() as folder:
+        return _image(plots.save(figure, Path(folder) / "figure", ("svg",))[0])
 
 
 def _image(path: Path) -> str:

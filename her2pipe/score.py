@@ -52,5 +52,7 @@ def run(args, settings: ScoreSettings) -> None:
         else:
             result = aggregate.score(args.aggregate, p, json.loads(about["classes"]), settings)
             row |= vars(result) | {"patches": len(p)}
+            if dropped := about.get("dropped", 0):
+                row["reason"] = f"{dropped} patches dropped: damaged tiles"
         rows.append(row)
     write_table(args.scores, COLUMNS, rows)

@@ -252,3 +252,12 @@ def as_json(*sections: Section) -> str:
     for section in sections:
         merged.update(section.model_dump(mode="json"))
     return json.dumps(merged, sort_keys=True)
+
+
+def schema() -> str:
+    """Return the JSON schema of a study file."""
+    return json.dumps(Config.model_json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    print(schema(), end="")

@@ -239,6 +239,12 @@ def read_encoding(path: str | Path, features: bool = True) -> dict[str, Any]:
         return {**{name: file[name][:] for name in names}, "attributes": _plain(file.attrs)}
 
 
+def read_attributes(path: str | Path) -> dict[str, Any]:
+    """Read the attributes of an encoding, none of its arrays."""
+    with _open(path, ENCODING) as file:
+        return _plain(file.attrs)
+
+
 def encodings(paths: list[Path]) -> list[Path]:
     """List encoding files: files as given, folders by what they hold, ordered by slide."""
     found = [f for p in paths for f in (sorted(Path(p).glob("*.h5")) if Path(p).is_dir() else [p])]

@@ -49,7 +49,11 @@ def run(args, split: SplitSettings, train: TrainSettings) -> None:
     sides = cohort.split(rows, split.validation_fraction, split.split_seed)
     table, items = draw(stores, rows, sides, train)
     profiles = [loader.profile(s) if len(s) else None for s in stores]
-    target = stain.median([profiles[i] for i in np.unique(items["train"][:, 0])])
+    if train.stain_target == "median":
+        target = stain.median([profiles[i] for i in np.unique(items["train"][:, 0])])
+    else:
+        with PatchStore(train.stain_target) as reference:
+            target = loader.profile(reference)
     fallback = next(p for p in profiles if p is not None)
     colours = loader.Colours([p or fallback for p in profiles], target, device)
 

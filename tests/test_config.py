@@ -194,5 +194,5 @@ def test_schema_is_current_and_knows_the_demo():
     from jsonschema import validate
 
     shipped = (ROOT / "studies" / "schema.json").read_text()
-    assert shipped == config.schema(), "run make schema"
+    assert shipped == settings.schema(), "run make schema"
     validate(yaml.safe_load((ROOT / "config.yaml").read_text()), json.loads(shipped))

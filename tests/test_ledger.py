@@ -16,7 +16,10 @@ def study(tmp_path):
     for method, last in (("TL-PA", "S4\t0.1\t\t\n"), ("other", "S4\t\texcluded\tno nodes\n")):
         (tmp_path / method).mkdir()
         (tmp_path / method / "C.tsv").write_text(
-            SCORES + "S1\t0.5\t\t\nS2\t0.2\t\t\nS3\t\texcluded\tunreadable: truncated\n" + last
+            SCORES
+            + "S1\t0.5\t\t3 patches dropped: damaged tiles\nS2\t0.2\t\t\n"
+            + "S3\t\texcluded\tunreadable: truncated\n"
+            + last
         )
     return sheet
 
@@ -29,7 +32,7 @@ def test_one_row_per_row(tmp_path, study, her2pipe):
     rows = read_table(tmp_path / "ledger.tsv")
     assert list(rows[0]) == ["slide", "patient", "cohort", "status", "reason"]
     assert [(r["slide"], r["patient"], r["status"], r["reason"]) for r in rows] == [
-        ("S1", "P1", "scored", ""),
+        ("S1", "P1", "scored", "3 patches dropped: damaged tiles"),
         ("S2", "P1", "scored", "no binary status: IHC 2+ without ISH"),
         ("S3", "P3", "excluded", "unreadable: truncated"),
         ("S4", "P4", "scored", ""),

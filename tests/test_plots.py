@@ -10,7 +10,7 @@ from matplotlib.cbook import boxplot_stats
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.text import Text
 
-from her2pipe import plots, stats
+from her2pipe import pictures, plots, stats
 
 LEVELS = ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
 CLASSES = ["HER2-", "HER2+", "Non-tumour"]
@@ -53,7 +53,7 @@ def small_overlay(**changes):
         "class_names": CLASSES,
         "opacity": 1.0,
     }
-    return plots.overlay(**(arguments | changes))
+    return pictures.overlay(**(arguments | changes))
 
 
 def every_figure(scores, groups, name="A"):
@@ -69,7 +69,7 @@ def every_figure(scores, groups, name="A"):
         "history": plots.history([{"epoch": 1, "train_loss": 1.0}], name),
         "forest": plots.forest([row], name),
         "overlay": small_overlay(title=name, class_names=["-", "+", name]),
-        "patches": plots.patches([image] * 2, [name, name], columns=2),
+        "patches": pictures.patches([image] * 2, [name, name], columns=2),
     }
 
 
@@ -151,7 +151,7 @@ def test_global_state_is_left_alone():
     code = """if True:
         import sys, matplotlib
         before = str(matplotlib.rcParams.copy())
-        from her2pipe import plots
+        from her2pipe import pictures, plots
         plots.boxes({"0": [1, 2, 3]})
         assert str(matplotlib.rcParams.copy()) == before
         assert "matplotlib.pyplot" not in sys.modules
@@ -377,7 +377,7 @@ def test_scale_bar(width_px0, mpp, length_px0, text):
 
 def test_patches_stand_under_their_titles():
     images = [np.full((4, 4, 3), shade, np.uint8) for shade in (10, 20, 30)]
-    figure = plots.patches(images, ["a", "b", "c"], columns=2)
+    figure = pictures.patches(images, ["a", "b", "c"], columns=2)
     shown = [axes for axes in figure.axes if axes.images]
     assert [axes.get_title() for axes in shown] == ["a", "b", "c"]
     assert [axes.images[0].get_array()[0, 0, 0] for axes in shown] == [10, 20, 30]

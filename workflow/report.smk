@@ -11,6 +11,16 @@ rule report:
             for name in SCORED
             for batch in batches(name)
         ],
+        encode=[
+            f"results/encode/{encoder}/{name}/{batch}"
+            for encoder in ENCODERS[:1]
+            for name in SCORED
+            for batch in batches(name)
+        ],
+        sample=[
+            f"results/tile/{STUDY.encoders[ENCODERS[0]].view}/{name}/{next(iter(ROWS[name]))}.h5"
+            for name in SCORED
+        ],
     output:
         "results/report/index.html",
     log:
@@ -33,8 +43,12 @@ rule report:
                 "settings": STUDY.model_dump(mode="json"),
             }
         ),
+        sample=lambda wildcards, input: [
+            f"{name}={path}" for name, path in zip(SCORED, input.sample)
+        ],
         settings=settings.flags(STUDY.report),
     shell:
         "her2pipe report {output:q} --compare {input.compare:q} --evaluate {input.evaluate:q}"
         " --ledger {input.ledger:q} --train {input.train:q} --heatmap {input.heatmap:q}"
+        " --encode {input.encode:q} --sample {params.sample:q}"
         " --study {params.study:q} {params.settings} > {log:q} 2>&1"
