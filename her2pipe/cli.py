@@ -38,7 +38,12 @@ def main(argv: list[str] | None = None) -> int:
     except Her2Error as error:
         print(error, file=sys.stderr)
         return 1
-    except BrokenPipeError:
+    except OSError as error:  # a full disk, a file one may not read: the machine's mistakes
+        if error.filename is None and error.errno is None:
+            raise  # not the system's: a library's own error, and so a bug to be seen
+        where = error.filename or "the machine"
+        fix = "make room, or correct the permissions, and run again"
+        print(Her2Error(error.strerror or str(error), str(where), fix), file=sys.stderr)
         return 1
     return 0
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
+import difflib
 import hashlib
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from her2pipe.labels import RCB_CLASSES, label, rcb_class
 REQUIRED = ("slide", "path", "patient")
 LABELS = ("her2", "ihc", "fish_ratio", "fish_copies", "fish", "er", "pr", "pcr", "rcb")
 OPTIONAL = ("mpp", "annotation", "split", *LABELS)
-STATUS = {"positive": True, "pos": True, "+": True, "negative": False, "neg": False, "-": False}
+STATUS = {"positive": True, "pos": True, "negative": False, "neg": False}
 UNKNOWN = {"", "na", "n/a", "nan", "unknown", "equivocal", "indeterminate", "not done"}
 YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
@@ -75,9 +76,9 @@ def load(
         Naming line and column of every mistake.
     """
     sheet = Path(sheet)
-    table = _read(sheet)
     problems: list[Her2Error] = []
-    rows, seen = [], {}
+    table = _read(sheet, problems)
+    rows, seen, files = [], {}, {}
     for line, values in table:
         where = f"{sheet} line {line}, column "
         row = _row(values, line, where, Path(root), problems)
@@ -90,6 +91,15 @@ def load(
                 )
             )
         seen[row.slide] = line
+        if row.path in files:
+            problems.append(
+                Her2Error(
+                    f"slide {row.slide} is the same file as {files[row.path]}",
+                    where + "path",
+                    "correct the path, or remove one of the two rows",
+                )
+            )
+        files[row.path] = row.slide
         for column in ("path", "annotation"):
             path = getattr(row, column)
             if check_files and path and not path.startswith(made) and not Path(path).exists():
@@ -108,7 +118,7 @@ def load(
     return rows
 
 
-def _read(sheet: Path) -> list[tuple[int, dict[str, str]]]:
+def _read(sheet: Path, problems: list[Her2Error]) -> list[tuple[int, dict[str, str]]]:
     """Return (line number, values) of every row that is not empty."""
     try:
         lines = sheet.read_text(encoding="utf-8-sig").splitlines()
@@ -120,31 +130,54 @@ def _read(sheet: Path) -> list[tuple[int, dict[str, str]]]:
         raise Her2Error(
             "the sheet is not UTF-8 text", str(sheet), "save it as tab-separated UTF-8 text"
         ) from None
-    header = lines[0].split("\t") if lines else []
-    names = [name.strip() for name in header]
-    missing = [name for name in REQUIRED if name not in names]
-    twice = [name for name, n in Counter(names).items() if n > 1]
-    if missing or twice:
-        raise Her2Error(
-            f"the sheet has no column {missing[0]}"
-            if missing
-            else f"column {twice[0]} stands twice",
-            f"{sheet} line 1",
-            "separate columns with tabs; needed are slide, path and patient",
-        )
+    header = [_cell(name) for name in lines[0].split("\t")] if lines else []
+    known = {name.lower(): name for name in REQUIRED + OPTIONAL}
+    names = [known.get(name.lower(), name) for name in header]
+    _check_header(names, sheet)
     table = []
-    for line, cells in enumerate(csv.reader(lines[1:], delimiter="\t"), start=2):
-        if len(cells) > len(names):
-            raise Her2Error(
-                f"the row has {len(cells)} cells under {len(names)} column names",
-                f"{sheet} line {line}",
-                "remove the surplus tabs",
+    for line, text in enumerate(lines[1:], start=2):
+        cells = [_cell(cell) for cell in text.split("\t")]
+        if any(cells[len(names) :]):
+            problems.append(
+                Her2Error(
+                    f"the row has {len(cells)} cells under {len(names)} column names",
+                    f"{sheet} line {line}",
+                    "remove the surplus tabs",
+                )
             )
-        if any(cell.strip() for cell in cells):
-            table.append((line, dict(zip(names, (c.strip() for c in cells), strict=False))))
-    if not table:
+        elif any(cells):
+            table.append((line, dict(zip(names, cells, strict=False))))
+    if not table and not problems:
         raise Her2Error("the sheet has no rows", str(sheet), "add one line per slide")
     return table
+
+
+def _cell(text: str) -> str:
+    """Strip a cell, and the quotes spreadsheets put around it; a quote never spans cells."""
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1].replace('""', '"').strip()
+    return text
+
+
+def _check_header(names: list[str], sheet: Path) -> None:
+    """Refuse a header that lacks a column, has one twice, or all but names one."""
+    problems = []
+    for name in REQUIRED:
+        if name not in names:
+            problems.append((f"the sheet has no column {name}", "separate columns with tabs"))
+    problems += [
+        (f"column {name} stands twice", "keep one of the two")
+        for name, n in Counter(names).items()
+        if n > 1 and name
+    ]
+    for name in names:
+        near = difflib.get_close_matches(name.lower(), REQUIRED + OPTIONAL, 1, cutoff=0.8)
+        if near and name not in REQUIRED + OPTIONAL and near[0] not in names:
+            problems.append(
+                (f"column {name} is not known", f"did you mean {near[0]}? else rename it clearly")
+            )
+    raise_all([Her2Error(what, f"{sheet} line 1", fix) for what, fix in problems])
 
 
 def _row(values: dict[str, str], line: int, where: str, root: Path, problems: list) -> Row:
@@ -213,7 +246,7 @@ def _row(values: dict[str, str], line: int, where: str, root: Path, problems: li
         unlabelled=why,
         er=choice("er", STATUS),
         pr=choice("pr", STATUS),
-        pcr=choice("pcr", YES_NO | STATUS),
+        pcr=choice("pcr", YES_NO),
         rcb=_rcb(get("rcb"), wrong),
         extra={k: v for k, v in values.items() if k not in REQUIRED + OPTIONAL},
     )
@@ -317,7 +350,7 @@ def _hash(text: str) -> int:
 
 
 def check_leaks(cohorts: dict[str, tuple[str, Iterable[Row]]], sheets: dict[str, str]) -> None:
-    """Refuse patients of the development cohort who are in another cohort, too.
+    """Refuse patients and files of the development cohort that are in another cohort, too.
 
     Parameters
     ----------
@@ -327,17 +360,22 @@ def check_leaks(cohorts: dict[str, tuple[str, Iterable[Row]]], sheets: dict[str,
         Name to sheet, for the message.
     """
     cohorts = {name: (role, list(rows)) for name, (role, rows) in cohorts.items()}
-    learnt = {r.patient for role, rows in cohorts.values() if role == "development" for r in rows}
+    learnt = [r for role, rows in cohorts.values() if role == "development" for r in rows]
+    known = {
+        "patient": {row.patient for row in learnt},
+        "path": {os.path.realpath(row.path) for row in learnt},
+    }
     raise_all(
         [
             Her2Error(
-                f"patient {row.patient} is in the development cohort, too",
-                f"{sheets[name]} line {row.line}, column patient",
-                "remove the patient from one cohort; if two centres number alike, add a prefix",
+                f"{what} {getattr(row, what)} is in the development cohort, too",
+                f"{sheets[name]} line {row.line}, column {what}",
+                "remove it from one cohort; if two centres number patients alike, add a prefix",
             )
             for name, (role, rows) in cohorts.items()
-            if role in ("external", "treatment")
+            if role != "development"
             for row in rows
-            if row.patient in learnt
+            for what, value in (("patient", row.patient), ("path", os.path.realpath(row.path)))
+            if value in known[what]
         ]
     )

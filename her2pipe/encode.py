@@ -40,6 +40,12 @@ def run(args, encode: EncodeSettings) -> None:
     model, about = networks.load(args.model)
     model = model.to(device, memory_format=torch.channels_last)
     target = Profile.from_dict(about["stain"])
+    if target.digest() != about["stain_digest"]:
+        raise Her2Error(
+            "the stain target is not the one the encoder was trained with",
+            f"{args.model}/model.json",
+            "train again, or restore the model's own description",
+        )
     common = {
         "algorithm": encode.algorithm,
         "settings": flags.as_json(encode),

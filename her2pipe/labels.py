@@ -47,7 +47,8 @@ def label(
     else:
         derived = fish
         if fish is None:
-            why = f"IHC 2+ without {why or 'ISH'}" if ihc else why or "no HER2 status"
+            open_2 = f"IHC 2+, {why}" if why else "IHC 2+ without ISH"
+            why = open_2 if ihc else why or "no HER2 status"
     positive = derived if her2 is None else her2
     level = ihc or None
     if ihc == "2+":
@@ -61,7 +62,7 @@ def _ish(ihc: str, ratio: float | None, copies: float | None) -> tuple[bool | No
     if ratio is None and copies is None:
         return None, ""
     if ratio is None or copies is None:
-        return None, f"an ISH result with {'fish_ratio' if ratio is None else 'fish_copies'}"
+        return None, f"ISH without {'fish_ratio' if ratio is None else 'fish_copies'}"
     if ratio >= 2 and copies >= 4:  # group 1
         return True, ""
     if ratio < 2 and copies < 4:  # group 5

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from her2pipe import __version__
-from her2pipe.config import ReportSettings
+from her2pipe.config import LEVELS, ReportSettings
 from her2pipe.files import read_json, read_table, write_text
 
 SETTINGS = (ReportSettings,)
@@ -24,7 +24,6 @@ ROLES = {
     "development": "development (internal validation)",
     "external": "external validation",
     "treatment": "neoadjuvant treatment",
-    "pretraining": "pre-training",
 }
 # Li et al. 2025, doi 10.1186/s13058-025-02008-7, Table 2 and text: internal, external mean and SD.
 PUBLISHED = {"TL-PA": {"internal_auc": 0.75, "external_mean": 0.76, "external_sd": 0.01}}
@@ -112,7 +111,11 @@ def _cohorts(
                 "evaluated": len(own) - excluded - sum(left.values()),
                 "positive": sum(r["positive"] == "True" for r in table),
                 "negative": sum(r["positive"] == "False" for r in table),
-                "levels": Counter(r["true_level"] for r in table if r["true_level"]),
+                "levels": [
+                    (level, n)
+                    for level in LEVELS
+                    if (n := sum(r["true_level"] == level for r in table))
+                ],
             }
         )
     return rows
@@ -124,6 +127,7 @@ def _encoder(folder: Path) -> dict[str, Any]:
     return about | {
         "name": folder.name,
         "history": read_table(folder / "history.tsv"),
+        "unused": [row for row in read_table(folder / "slides.tsv") if row["unused"]],
         "curves": _image(folder / "history.svg"),
     }
 

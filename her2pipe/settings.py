@@ -17,46 +17,45 @@ from her2pipe.config import VIEW, Config, Section
 from her2pipe.errors import Her2Error, raise_all
 
 
-def _references(config: Config) -> list[tuple[tuple[str, ...], str, str]]:
-    """Find names that point nowhere: (key, what, fix)."""
-    found = []
-    for name, method in config.methods.items():
-        if method.encoder not in config.encoders:
-            known = ", ".join(config.encoders)
-            found.append(
-                (
-                    ("methods", name, "encoder"),
-                    f"method {name} names an unknown encoder, {method.encoder}",
-                    f"use one of: {known}",
-                )
-            )
-    development = [n for n, c in config.cohorts.items() if c.role == "development"]
-    if len(development) != 1:
-        found.append(
-            (
-                ("cohorts",),
-                f"{len(development)} cohorts have the role development",
-                "give exactly one cohort role: development; encoders learn from it",
-            )
-        )
-    for name in config.heatmap.methods:
-        if name not in config.methods:
-            found.append(
-                (
-                    ("heatmap", "methods"),
-                    f"heatmap.methods names an unknown method, {name}",
-                    f"use some of: {', '.join(config.methods)}",
-                )
-            )
-    for name in config.synthesise.scanners:
-        if name not in config.cohorts:
-            found.append(
-                (
-                    ("synthesise", "scanners", name),
-                    f"scanner {name} is for no cohort",
-                    f"use one of: {', '.join(config.cohorts)}",
-                )
-            )
+def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
+    """Find names that point nowhere: (key, what, fix).
+
+    Works on the file's own values, so that these are told beside any other mistake.
+    """
+
+    def section(*keys):
+        found = data
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    def items(mapping, key):
+        return {n: v[key] for n, v in mapping.items() if isinstance(v, dict) and key in v}
+
+    cohorts, encoders, methods = section("cohorts"), section("encoders"), section("methods")
+    drawn = section("heatmap").get("methods")
+    named = [
+        (("methods", name, "encoder"), f"method {name} names an unknown encoder", value, encoders)
+        for name, value in items(methods, "encoder").items()
+    ]
+    named += [
+        (("heatmap", "methods"), "heatmap.methods names an unknown method", value, methods)
+        for value in (drawn if isinstance(drawn, list) else [])
+    ]
+    named += [
+        (("synthesise", "scanners", name), "this scanner is for no cohort", name, cohorts)
+        for name in section("synthesise", "scanners")
+    ]
+    found = [
+        (key, f"{what}: {value}", f"use one of: {', '.join(map(str, known))}")
+        for key, what, value, known in named
+        if value not in known
+    ]
+    roles = list(items(cohorts, "role").values())
+    if cohorts and roles.count("development") != 1:
+        what = f"{roles.count('development')} cohorts have the role development"
+        fix = "give exactly one cohort role: development; encoders learn from it"
+        found.append((("cohorts",), what, fix))
     return found
 
 
@@ -100,11 +99,9 @@ def check(data: Any, path: str) -> Config:
         config = Config.model_validate(data if data is not None else {})
     except ValidationError as error:
         problems += [Her2Error(what, where(key), fix) for key, what, fix in explain(error, Config)]
-    else:
-        problems += [Her2Error(what, where(key), fix) for key, what, fix in _references(config)]
-        if not problems:
-            return config
-    return raise_all(problems)
+    problems += [Her2Error(what, where(key), fix) for key, what, fix in _references(data)]
+    raise_all(problems)
+    return config
 
 
 def explain(

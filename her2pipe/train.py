@@ -71,6 +71,9 @@ def run(args, split: SplitSettings, train: TrainSettings) -> None:
         )
         write_table(folder / "history.tsv", HISTORY, history)
         write_table(folder / "training_set.tsv", list(table[0]), table)
+        write_table(
+            folder / "slides.tsv", ("slide", "side", "unused"), _account(rows, sides, stores)
+        )
         plots.save(plots.history(history), folder / "history")
     for store in stores:
         store.close()
@@ -80,6 +83,16 @@ def _files(paths: list[str], slides: list[str]) -> list[Path]:
     """List stores: files as given, and of a folder those of the sheet's slides, no others."""
     found = [[p / f"{s}.h5" for s in slides] if p.is_dir() else [p] for p in map(Path, paths)]
     return [path for part in found for path in part]
+
+
+def _account(rows, sides, stores) -> list[dict[str, str]]:
+    """List every slide of the sheet: its side, and why it teaches nothing if so."""
+    by_slide = {row.slide: row for row in rows}
+    why = {str(store.attributes["slide"]): unused(store, by_slide) for store in stores}
+    return [
+        {"slide": r.slide, "side": sides[r.slide], "unused": why.get(r.slide, "no store given")}
+        for r in rows
+    ]
 
 
 def _start(train: TrainSettings, networks):
@@ -107,6 +120,18 @@ def _start(train: TrainSettings, networks):
     return model
 
 
+def unused(store, rows: dict[str, cohort.Row]) -> str:
+    """Tell why a slide teaches nothing; empty when it does."""
+    row = rows.get(str(store.attributes["slide"]))
+    if row is None:
+        return "not in the sheet"
+    if store.excluded:
+        return f"excluded: {store.excluded}"
+    if row.positive is None:
+        return f"no binary status: {row.unlabelled}"
+    return "no tumour annotation" if np.isnan(store.tumour).all() else ""
+
+
 def draw(stores, rows, sides: dict[str, str], train: TrainSettings):
     """Draw the training and validation patches.
 
@@ -121,11 +146,13 @@ def draw(stores, rows, sides: dict[str, str], train: TrainSettings):
         `train` and `validation` to (N, 3) int: store, patch, class.
     """
     by_slide = {row.slide: row for row in rows}
+    why = {str(s.attributes["slide"]): unused(s, by_slide) for s in stores}
     found: dict[tuple[str, str, int], list[np.ndarray]] = {}
     for number, store in enumerate(stores):
-        row = by_slide.get(str(store.attributes["slide"]))
-        if row is None or store.excluded or row.positive is None or np.isnan(store.tumour).all():
+        slide = str(store.attributes["slide"])
+        if why[slide]:
             continue
+        row = by_slide[slide]
         kinds = np.where(store.tumour >= train.tumour_min, int(row.positive), 2)
         for kind in np.unique(kinds):
             patches = np.flatnonzero(kinds == kind)
@@ -224,7 +251,7 @@ def fit(model, feed, sizes: dict[str, int], train: TrainSettings) -> list[dict[s
     import torch
 
     wanted = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(wanted, lr=train.learning_rate)
+    optimiser = torch.optim.Adam(wanted, lr=train.learning_rate, fused=True)
     best, rested, history = math.inf, 0, []
     for epoch in range(1, train.max_epochs + 1):
         began = time.monotonic()

@@ -53,7 +53,8 @@ def test_labels(her2, ihc, fish, ratio, copies, positive, level):
     ("ihc", "ratio", "copies", "why"),
     [
         ("2+", None, None, "IHC 2+ without ISH"),
-        ("2+", 2.2, None, "IHC 2+ without an ISH result with fish_copies"),
+        ("2+", 2.2, None, "IHC 2+, ISH without fish_copies"),
+        ("", None, 3.0, "ISH without fish_ratio"),
         ("", 2.2, 3.0, "ISH group 2 needs the IHC score"),
         ("", 1.5, 7.0, "ISH group 3 needs the IHC score"),
         ("", 1.5, 5.0, "ISH group 4 needs the IHC score"),
@@ -79,7 +80,7 @@ def test_rcb_as_published():
 
 def test_rcb_cells(tmp_path):
     header = HEADER + "\trcb"
-    found = rows(tmp_path, *[f"S{i}\tp\tP{i}\t{v}" for i, v in enumerate(
+    found = rows(tmp_path, *[f"S{i}\tp{i}\tP{i}\t{v}" for i, v in enumerate(
         ["0", "I", "RCB-II", "rcb iii", "3.0313", "", "NA"])], header=header)  # fmt: skip
     assert [r.rcb for r in found] == ["0", "I", "II", "III", "II", None, None]
     with pytest.raises(Her2Error, match="rcb is '2'"):  # class II, or an index of class II?
@@ -96,17 +97,18 @@ def test_values_are_read(tmp_path):
 
 def test_mistakes_name_line_and_column(tmp_path):
     there = tmp_path / "there.svs"
-    there.touch()
+    for n in range(1, 9):
+        Path(f"{there}{n}").touch()
     path = sheet(
         tmp_path,
-        f"S1\t{there}\tP1\ttrain\t3+\t0.25",
-        f"S1\t{there}\tP2\ttrain\t3+\t0.25",  # 3: stands twice
+        f"S1\t{there}1\tP1\ttrain\t3+\t0.25",
+        f"S1\t{there}2\tP2\ttrain\t3+\t0.25",  # 3: stands twice
         f"S3\t{tmp_path}/gone.svs\tP3\ttrain\t3+\t0.25",  # 4: file
-        f"S4\t{there}\tP1\tvalidation\t3+\t0.25",  # 5: patient on both sides
-        f"S5\t{there}\tP5\ttrain\t4+\t0.25",  # 6: unknown level
-        f"../S6\t{there}\tP6\ttrain\t3+\t0.25",  # 7: not a plain name
-        f"S7\t{there}\tP7\ttest\t3+\t-1",  # 8: split, mpp
-        f"S8\t{there}\t\ttrain\t3+\t0.25",  # 9: no patient
+        f"S4\t{there}4\tP1\tvalidation\t3+\t0.25",  # 5: patient on both sides
+        f"S5\t{there}5\tP5\ttrain\t4+\t0.25",  # 6: unknown level
+        f"../S6\t{there}6\tP6\ttrain\t3+\t0.25",  # 7: not a plain name
+        f"S7\t{there}7\tP7\ttest\t3+\t-1",  # 8: split, mpp
+        f"S8\t{there}8\t\ttrain\t3+\t0.25",  # 9: no patient
         header=HEADER + "\tsplit\tihc\tmpp",
     )
     with pytest.raises(ManyErrors) as caught:
@@ -143,7 +145,7 @@ def test_broken_sheets(tmp_path, text, told):
 
 def test_a_split_half_given_is_an_error(tmp_path):
     with pytest.raises(Her2Error, match="slide S2 has no split"):
-        rows(tmp_path, "S1\tp\tP1\ttrain", "S2\tp\tP2\t", header=HEADER + "\tsplit")
+        rows(tmp_path, "S1\tp\tP1\ttrain", "S2\tq\tP2\t", header=HEADER + "\tsplit")
 
 
 def test_slides_that_a_rule_makes_need_not_exist(tmp_path):
@@ -161,7 +163,7 @@ def test_root_and_bom(tmp_path):
 
 
 def many(tmp_path, n=100):
-    lines = [f"S{i}\tp\tP{i // 2}\t{'positive' if i % 4 < 2 else 'negative'}" for i in range(n)]
+    lines = [f"S{i}\tp{i}\tP{i // 2}\t{'positive' if i % 4 < 2 else 'negative'}" for i in range(n)]
     return rows(tmp_path, *lines, header=HEADER + "\ther2")
 
 
@@ -184,17 +186,51 @@ def test_split_is_seeded_and_stable(tmp_path):
 
 
 def test_split_column_is_taken(tmp_path):
-    found = rows(tmp_path, "S1\tp\tP1\tvalidation", "S2\tp\tP2\ttrain", header=HEADER + "\tsplit")
+    found = rows(tmp_path, "S1\tp\tP1\tvalidation", "S2\tq\tP2\ttrain", header=HEADER + "\tsplit")
     assert cohort.split(found, 0.5, 1) == {"S1": "validation", "S2": "train"}
 
 
 def test_a_patient_of_the_development_cohort_elsewhere_is_a_leak(tmp_path):
-    a, b = rows(tmp_path, "S1\tp\tP1"), rows(tmp_path, "T0\tp\tP0", "T1\tp\tP1")
+    a, b = rows(tmp_path, "S1\tp\tP1"), rows(tmp_path, "T0\tq\tP0", "T1\tr\tP1")
     sheets = {"A": "A.tsv", "B": "B.tsv"}
     with pytest.raises(Her2Error) as caught:
         cohort.check_leaks({"A": ("development", a), "B": ("external", b)}, sheets)
     assert caught.value.where == "B.tsv line 3, column patient"
-    cohort.check_leaks({"A": ("development", a), "B": ("pretraining", b)}, sheets)
+    cohort.check_leaks({"A": ("external", a), "B": ("external", b)}, sheets)
+
+
+def test_a_file_of_the_development_cohort_elsewhere_is_a_leak(tmp_path):
+    a, b = rows(tmp_path, "S1\tx/../p\tP1"), rows(tmp_path, "T1\tp\tQ1")
+    with pytest.raises(Her2Error, match="path p is in the development cohort, too"):
+        cohort.check_leaks(
+            {"A": ("development", a), "B": ("external", b)}, {"A": "A.tsv", "B": "B.tsv"}
+        )
+
+
+def test_one_file_is_one_slide(tmp_path):
+    with pytest.raises(Her2Error, match="slide S2 is the same file as S1"):
+        rows(tmp_path, "S1\tp\tP1", "S2\tp\tP2")
+
+
+def test_a_quote_never_swallows_lines(tmp_path):
+    header = HEADER + "\tihc\tnote"
+    found = rows(tmp_path, 'S1\tp\tP1\t3+\t"upper', 'S2\tq\tP2\t0\tx', 'S3\t"r,1"\tP3\t1+\t"lower',
+                 header=header)  # fmt: skip
+    assert [(r.slide, r.path, r.level) for r in found] == [
+        ("S1", "p", "3+"), ("S2", "q", "0"), ("S3", "r,1", "1+")]  # fmt: skip
+
+
+def test_a_misspelt_column_is_told(tmp_path):
+    with pytest.raises(Her2Error, match="did you mean annotation"):
+        rows(tmp_path, "S1\tp\tP1\tx", header=HEADER + "\tAnotation")
+    found = rows(tmp_path, "S1\tp\tP1\t3+", header="Slide\tPATH\tPatient\tIHC")
+    assert found[0].level == "3+"
+
+
+@pytest.mark.parametrize("value", ["-", "+", "yes"])
+def test_an_ambiguous_status_is_an_error(tmp_path, value):
+    with pytest.raises(Her2Error, match="use one of: positive"):
+        rows(tmp_path, f"S1\tp\tP1\t{value}", header=HEADER + "\ther2")
 
 
 def test_batches_are_powers_of_two_and_independent():

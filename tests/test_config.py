@@ -81,19 +81,39 @@ def test_all_mistakes_are_told_with_key_and_line(tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"methods": {"TL-PA": {"encoder": "swin"}}}, "unknown encoder, swin"),
+        ({"methods": {"TL-PA": {"encoder": "swin"}}}, "unknown encoder: swin"),
         ({"cohorts": {"A": {"sheet": "a", "role": "external"}}}, "0 cohorts have the role"),
         ({"cohorts": {"../A": {"sheet": "a", "role": "development"}}}, "'../A'"),
         ({"encoders": {"swin-t": {"view": "half"}}}, "view is 'half'"),
         ({"score": {"cutoffs": [0.2, 0.1, 0.3, 0.4]}}, "must ascend"),
-        ({"heatmap": {"methods": ["X"]}}, "unknown method, X"),
-        ({"synthesise": {"scanners": {"Z": {}}}}, "scanner Z is for no cohort"),
+        ({"heatmap": {"methods": ["X"]}}, "unknown method: X"),
+        ({"synthesise": {"scanners": {"Z": {}}}}, "scanner is for no cohort: Z"),
     ],
 )
 def test_references_and_values_are_checked(change, told):
     with pytest.raises(Her2Error) as caught:
         settings.check(MINIMAL | change, "study.yaml")
     assert told in str(caught.value)
+
+
+def test_unknown_names_are_told_beside_other_mistakes():
+    study = MINIMAL | {"methods": {"TL-PA": {"encoder": "swin"}}, "tile": {"patchpx": 1}}
+    with pytest.raises(ManyErrors) as caught:
+        settings.check(study, "study.yaml")
+    assert "unknown encoder: swin" in str(caught.value)
+    assert "unknown key patchpx" in str(caught.value)
+
+
+def test_the_demo_shows_every_key():
+    """config.yaml is the manual: no setting is missing from it."""
+    text = (ROOT / "config.yaml").read_text()
+    for name, field in config.Config.model_fields.items():
+        kind = field.annotation
+        inner = [a for a in getattr(kind, "__args__", ()) if hasattr(a, "model_fields")]
+        kind = inner[-1] if inner else kind
+        for key in kind.model_fields:
+            if key != "algorithm":
+                assert re.search(rf"^ +#? ?{key}:", text, re.M), f"{name}.{key}"
 
 
 def test_a_key_that_stands_twice_is_an_error(tmp_path):

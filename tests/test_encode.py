@@ -92,10 +92,20 @@ def test_output_that_is_not_finite_is_an_error(tmp_path, make, model, her2pipe):
 def test_another_stain_method_is_refused(tmp_path, make, model, her2pipe):
     about = json.loads((model / "model.json").read_text())
     about["stain"]["method"] = "macenko"
+    about["stain_digest"] = stain.Profile.from_dict(about["stain"]).digest()
     (model / "model.json").write_text(json.dumps(about))
     code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
     assert code == 1
     assert "tiled for stain method vahadane, the encoder expects macenko" in told
+
+
+def test_another_target_is_refused(tmp_path, make, model, her2pipe):
+    about = json.loads((model / "model.json").read_text())
+    about["stain"]["max_concentration"][0] *= 1.1
+    (model / "model.json").write_text(json.dumps(about))
+    code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
+    assert code == 1
+    assert "stain target is not the one" in told
 
 
 def test_a_folder_that_is_no_model(tmp_path, make, her2pipe):

@@ -37,7 +37,7 @@ def test_the_known_auc(tmp_path, write, her2pipe):
     """Labels 0, 0, 1, 1 and scores .1, .4, .35, .8: AUC 0.75, DeLong variance 0.125."""
     her2 = ("negative", "negative", "positive", "positive")
     sheet, scores = write(
-        [f"S{i}\tx\tP{i}\t\t{her2[i]}\t\t\t\t" for i in range(4)],
+        [f"S{i}\tx{i}\tP{i}\t\t{her2[i]}\t\t\t\t" for i in range(4)],
         [scores_row(f"S{i}", v) for i, v in enumerate((0.1, 0.4, 0.35, 0.8))],
     )
     metrics, out = evaluated(tmp_path, her2pipe, sheet, scores)
@@ -55,7 +55,7 @@ def test_only_the_validation_side_of_the_development_cohort_counts(tmp_path, wri
     her2 = ["positive", "negative"] * 4
     wrong_on_train = [0.0, 0.9, 0.0, 0.9, 0.9, 0.0, 0.9, 0.0]
     sheet, scores = write(
-        [f"S{i}\tx\tP{i}\t{sides[i]}\t{her2[i]}\t\t\t\t" for i in range(8)],
+        [f"S{i}\tx{i}\tP{i}\t{sides[i]}\t{her2[i]}\t\t\t\t" for i in range(8)],
         [scores_row(f"S{i}", v) for i, v in enumerate(wrong_on_train)],
     )
     metrics, out = evaluated(tmp_path, her2pipe, sheet, scores, role="development")
@@ -70,11 +70,11 @@ def test_only_the_validation_side_of_the_development_cohort_counts(tmp_path, wri
 def test_every_slide_left_out_has_its_reason(tmp_path, write, her2pipe):
     sheet, scores = write(
         [
-            "S0\tx\tP0\t\tpositive\t\t\t\t",
-            "S1\tx\tP1\t\tnegative\t\t\t\t",
-            "S2\tx\tP2\t\t\t2+\t\t\t",
-            "S3\tx\tP3\t\tpositive\t\t\t\t",
-            "S4\tx\tP4\t\tnegative\t\t\t\t",
+            "S0\tx0\tP0\t\tpositive\t\t\t\t",
+            "S1\tx1\tP1\t\tnegative\t\t\t\t",
+            "S2\tx2\tP2\t\t\t2+\t\t\t",
+            "S3\tx3\tP3\t\tpositive\t\t\t\t",
+            "S4\tx4\tP4\t\tnegative\t\t\t\t",
         ],
         [
             scores_row("S0", 0.5),
@@ -93,7 +93,7 @@ def test_every_slide_left_out_has_its_reason(tmp_path, write, her2pipe):
 
 def test_one_class_is_a_note_and_no_number(tmp_path, write, her2pipe):
     sheet, scores = write(
-        [f"S{i}\tx\tP{i}\t\tpositive\t\t\t\t" for i in range(4)],
+        [f"S{i}\tx{i}\tP{i}\t\tpositive\t\t\t\t" for i in range(4)],
         [scores_row(f"S{i}", i / 10) for i in range(4)],
     )
     metrics, out = evaluated(tmp_path, her2pipe, sheet, scores)
@@ -106,7 +106,7 @@ def test_levels_in_their_order(tmp_path, write, her2pipe):
     levels = [("0", ""), ("1+", ""), ("2+", "negative"), ("2+", "positive"), ("3+", "")] * 4
     called = ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"] * 4
     sheet, scores = write(
-        [f"S{i}\tx\tP{i}\t\t\t{ihc}\t{fish}\t\t" for i, (ihc, fish) in enumerate(levels)],
+        [f"S{i}\tx{i}\tP{i}\t\t\t{ihc}\t{fish}\t\t" for i, (ihc, fish) in enumerate(levels)],
         [scores_row(f"S{i}", 0.1 * (i % 5) + 0.001 * i, called[i]) for i in range(20)],
     )
     metrics, out = evaluated(tmp_path, her2pipe, sheet, scores)
@@ -126,7 +126,7 @@ def test_treatment_response(tmp_path, write, her2pipe):
     pcr = ["yes", "no"] * 6
     rcb = ["0", "III", "0", "II", "I", "III"] * 2
     sheet, scores = write(
-        [f"S{i}\tx\tP{i}\t\tpositive\t\t\t{pcr[i]}\t{rcb[i]}" for i in range(12)],
+        [f"S{i}\tx{i}\tP{i}\t\tpositive\t\t\t{pcr[i]}\t{rcb[i]}" for i in range(12)],
         [scores_row(f"S{i}", (0.5 if pcr[i] == "no" else 0.1) + i / 100) for i in range(12)],
     )
     metrics, out = evaluated(tmp_path, her2pipe, sheet, scores, role="treatment")
@@ -139,7 +139,8 @@ def test_treatment_response(tmp_path, write, her2pipe):
 
 def test_a_slide_without_a_score_is_an_error(tmp_path, write, her2pipe):
     sheet, scores = write(
-        ["S0\tx\tP0\t\tpositive\t\t\t\t", "S1\tx\tP1\t\tnegative\t\t\t\t"], [scores_row("S0", 0.5)]
+        ["S0\tx0\tP0\t\tpositive\t\t\t\t", "S1\tx1\tP1\t\tnegative\t\t\t\t"],
+        [scores_row("S0", 0.5)],
     )
     code, told = her2pipe("evaluate", scores, tmp_path / "out", "--sheet", sheet)
     assert code == 1

@@ -40,7 +40,7 @@ def chain(tmp_path_factory):
         stores.append(folder / f"{slide}.h5")
         run("tile", folder / f"{slide}.svs", stores[-1], "--view", "64", "--patch-px", "128",
             "--annotation", folder / f"{slide}.geojson")  # fmt: skip
-        lines.append(f"{slide}\tx\tP{i}\t{'train' if i < 3 else 'validation'}\t{kind}")
+        lines.append(f"{slide}\tx{i}\tP{i}\t{'train' if i < 3 else 'validation'}\t{kind}")
     (folder / "sheet.tsv").write_text("\n".join(lines) + "\n")
     run("train", *stores, folder / "model", "--sheet", folder / "sheet.tsv", "--architecture",
         "resnet10t", "--input-px", "64", "--frozen", "--train-views", "64", "--batch-size", "16",

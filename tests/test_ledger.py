@@ -11,7 +11,7 @@ SCORES = "slide\tscore\tflag\treason\n"
 def study(tmp_path):
     sheet = tmp_path / "C sheet.tsv"
     sheet.write_text(
-        "slide\tpath\tpatient\tihc\nS1\tx\tP1\t3+\nS2\tx\tP1\t2+\nS3\tx\tP3\t0\nS4\tx\tP4\t1+\n"
+        "slide\tpath\tpatient\tihc\nS1\ta\tP1\t3+\nS2\tb\tP1\t2+\nS3\tc\tP3\t0\nS4\td\tP4\t1+\n"
     )
     for method, last in (("TL-PA", "S4\t0.1\t\t\n"), ("other", "S4\t\texcluded\tno nodes\n")):
         (tmp_path / method).mkdir()

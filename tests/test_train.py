@@ -11,7 +11,7 @@ from her2pipe.config import TrainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
 from her2pipe.store import PatchStore
-from her2pipe.train import draw, fit
+from her2pipe.train import draw, fit, unused
 
 HEADER = "slide\tpath\tpatient\tsplit\ther2\n"
 SMALL = ("--architecture", "resnet10t", "--input-px", "64", "--frozen", "--train-views", "64",
@@ -31,7 +31,7 @@ def development(tmp_path, make):
         fraction = np.array([1.0] * 12 + [0.2] * 12, np.float32)
         stores.append(make.store(tmp_path / f"S{i}.h5", pixels, coords, fraction))
         side = "validation" if i >= 4 else "train"
-        lines.append(f"S{i}\tx\tP{i}\t{side}\t{'positive' if positive else 'negative'}\n")
+        lines.append(f"S{i}\tx{i}\tP{i}\t{side}\t{'positive' if positive else 'negative'}\n")
     sheet = tmp_path / "sheet.tsv"
     sheet.write_text("".join(lines))
     return stores, sheet
@@ -101,6 +101,10 @@ def test_slides_without_annotation_or_label_teach_nothing(development, tmp_path,
     stores, rows, sides, train = opened(development)
     _, items = draw(stores, rows, sides, train)
     assert {s for s, *_ in items["train"].tolist()} == {2, 3}
+    by_slide = {row.slide: row for row in rows}
+    assert unused(stores[0], by_slide) == "no tumour annotation"
+    assert unused(stores[1], by_slide) == "excluded: no tissue"
+    assert unused(stores[2], by_slide) == ""
 
 
 def test_a_missing_class_is_told(development, tmp_path):
@@ -126,7 +130,7 @@ def test_step_learns_and_writes_everything(development, tmp_path, her2pipe):
     assert about["training_set_digest"]
     assert {"torch", "timm", "her2pipe"} <= set(about["versions"])
     assert {p.name for p in out.iterdir()} == {
-        "model.safetensors", "model.json", "history.tsv", "training_set.tsv",
+        "model.safetensors", "model.json", "history.tsv", "training_set.tsv", "slides.tsv",
         "history.png", "history.svg"}  # fmt: skip
     model, again = networks.load(out)
     assert again == about

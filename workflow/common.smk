@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from her2pipe.errors import Her2Error, raise_all
 
 SYNTHETIC = "results/synthesise/"
 
-# Rules call the her2pipe of this Python unless their own environment brings one.
-shell.prefix(f'export PATH="$PATH:{Path(sys.executable).parent}"; ')
+# Rules call the her2pipe beside this Python, unless they run in conda environments of their own.
+OWN = f'"{Path(sys.executable).parent}"'
+IN_CONDA = "conda" in map(str, workflow.deployment_settings.deployment_method)
+shell.prefix(f"export PATH={f'$PATH:{OWN}' if IN_CONDA else f'{OWN}:$PATH'}; ")
 
 
 def study_file():
@@ -22,7 +25,7 @@ def study_file():
 
 def find(path, what, key):
     """Look for a file named in the study file: beside that file, then in the working directory."""
-    folders = [Path(study_file()).parent, Path(workflow.basedir), Path.cwd()]
+    folders = [Path(study_file()).parent, Path.cwd()]
     for folder in folders:
         found = folder / path
         if found.exists():
@@ -50,15 +53,27 @@ def read_sheets(study):
     return sheets, rows
 
 
+def encoder_files(name):
+    """Files an encoder's settings name: they are inputs, so that a changed one reruns it."""
+    encoder = STUDY.encoders[name]
+    named = {"weights": encoder.weights, "stain_target": encoder.stain_target}
+    return {
+        key: find(value, "file", f"encoders.{name}.{key}")
+        for key, value in named.items()
+        if value not in ("none", "imagenet", "median")
+    }
+
+
 try:
     STUDY = settings.check(config, study_file())
     SHEETS, ROWS = read_sheets(STUDY)
+    FILES = {name: encoder_files(name) for name in STUDY.encoders}
     cohort.check_leaks({n: (c.role, ROWS[n].values()) for n, c in STUDY.cohorts.items()}, SHEETS)
 except Her2Error as mistake:
     print(mistake, file=sys.stderr)
     sys.exit(1)
 
-SCORED = [name for name, part in STUDY.cohorts.items() if part.role != "pretraining"]
+SCORED = list(STUDY.cohorts)
 DEVELOPMENT = next(n for n, part in STUDY.cohorts.items() if part.role == "development")
 ENCODERS = sorted({method.encoder for method in STUDY.methods.values()})
 DRAWN = STUDY.heatmap.methods or list(STUDY.methods)[:1]
@@ -68,7 +83,7 @@ BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n 
 def slide_settings(wildcards):
     """Flags of one slide's own row."""
     row = ROWS[wildcards.cohort][wildcards.slide]
-    return " ".join([f"--mpp {row.mpp}"] if row.mpp else [])
+    return f"--mpp {row.mpp}" if row.mpp else ""
 
 
 def annotation(wildcards):
@@ -79,9 +94,9 @@ def annotation(wildcards):
 def drawing(wildcards):
     """Flags that draw a synthetic slide: its row's seed, severity and fault, nothing else."""
     row = ROWS[wildcards.cohort][wildcards.slide]
-    flags = [f"--{k} {row.extra[k]}" for k in ("seed", "severity", "fault") if row.extra.get(k)]
+    flags = [f"--{k}={row.extra[k]}" for k in ("seed", "severity", "fault") if row.extra.get(k)]
     scanner = STUDY.synthesise.scanners.get(wildcards.cohort, Scanner())
-    return " ".join([*flags, settings.flags(STUDY.synthesise, scanner)])
+    return f"{shlex.join(flags)} {settings.flags(STUDY.synthesise, scanner)}"
 
 
 def training_stores(wildcards):
@@ -94,17 +109,13 @@ def training_stores(wildcards):
 
 
 def stores(wildcards):
-    """Patch stores of a cohort, or of one of its batches, in the encoder's view."""
-    if "method" in wildcards.keys():
-        encoder = STUDY.methods[wildcards.method].encoder
-    else:
-        encoder = wildcards.encoder
-    slides = list(ROWS[wildcards.cohort])
-    if "batch" in wildcards.keys():
-        number, of = map(int, wildcards.batch.split("of"))
-        slides = [slide for slide in slides if cohort.batch_of(slide, of) == number]
-    view = STUDY.encoders[encoder].view
-    return [f"results/tile/{view}/{wildcards.cohort}/{slide}.h5" for slide in slides]
+    """Patch stores of one batch, in the encoder's view."""
+    by_method = "method" in wildcards.keys()
+    encoder = STUDY.methods[wildcards.method].encoder if by_method else wildcards.encoder
+    number, of = map(int, wildcards.batch.split("of"))
+    folder = f"results/tile/{STUDY.encoders[encoder].view}/{wildcards.cohort}"
+    slides = ROWS[wildcards.cohort]
+    return [f"{folder}/{slide}.h5" for slide in slides if cohort.batch_of(slide, of) == number]
 
 
 def batches(name):
@@ -130,11 +141,9 @@ def labels(name, *columns):
     return cohort.digest(list(ROWS[name].values()), *columns)
 
 
-def growing(amount):
-    """A resource that grows with every attempt."""
+def growing(amount):  # a resource that grows with every attempt
     return lambda wildcards, attempt: amount * attempt
 
 
-def on_gpu(device):
-    """Graphics cards a job asks for."""
+def on_gpu(device):  # graphics cards a job asks for
     return 0 if device == "cpu" else 1

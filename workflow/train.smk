@@ -1,7 +1,8 @@
 # Fit an encoder to the development cohort.
 rule train:
     input:
-        training_stores,
+        stores=training_stores,
+        files=lambda wildcards: list(FILES[wildcards.encoder].values()),
     output:
         directory("results/train/{encoder}"),
     log:
@@ -24,7 +25,9 @@ rule train:
         sheet=SHEETS[DEVELOPMENT],
         labels=labels(DEVELOPMENT, "patient", "positive", "split"),
         settings=lambda wildcards: settings.flags(
-            STUDY.split, STUDY.encoders[wildcards.encoder], as_type=TrainSettings
+            STUDY.split,
+            STUDY.encoders[wildcards.encoder].model_copy(update=FILES[wildcards.encoder]),
+            as_type=TrainSettings,
         ),
     shell:
         "her2pipe train {params.stores:q} {output:q} --sheet {params.sheet:q} --threads {threads}"
