@@ -26,6 +26,18 @@ from her2pipe.plots import (
     new_figure,
 )
 
+PANEL_PX = 450  # width of a panel as printed, 57 mm at 200 dots per inch
+
+
+def _shrunk(image: np.ndarray, width_px: int) -> np.ndarray:
+    """Shrink a picture to a width once, where matplotlib would do it at every drawing."""
+    import cv2
+
+    scale = width_px / image.shape[1]
+    if scale >= 1:
+        return image
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
 
 def _paint(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[np.ndarray, list]:
     """Put patch values on their grid, NaN elsewhere; return it with its extent in level-0 px."""
@@ -76,6 +88,7 @@ def overlay(
     one grid of `side_px0`; `probability` is (N,) p(HER2+), `classes` (N,) int into `class_names`.
     `opacity` is 0 to 1; `mpp`, micrometres per level-0 px, gives a scale bar.
     """
+    overview = _shrunk(np.asarray(overview), PANEL_PX)
     picture_mm = min(max(57 * height_px0 / width_px0, 25), 150)
     figure = new_figure(PAGE_MM, picture_mm + 27)
     panels = figure.subplots(2, 3, height_ratios=[picture_mm, 5 + 3.2 * len(class_names)])

@@ -114,6 +114,7 @@ def test_a_missing_class_is_told(development, tmp_path):
         draw(*opened((stores, sheet)))
 
 
+@pytest.mark.slow
 def test_step_learns_and_writes_everything(development, tmp_path, her2pipe):
     stores, sheet = development
     out = tmp_path / "model"
@@ -137,6 +138,7 @@ def test_step_learns_and_writes_everything(development, tmp_path, her2pipe):
     assert not model.training
 
 
+@pytest.mark.slow
 def test_two_runs_give_the_same_weights(development, tmp_path, her2pipe):
     stores, sheet = development
     for name in ("one", "two"):
@@ -146,6 +148,7 @@ def test_two_runs_give_the_same_weights(development, tmp_path, her2pipe):
     assert one == two
 
 
+@pytest.mark.slow
 def test_frozen_modules_stay_bit_identical(development, tmp_path, her2pipe):
     stores, sheet = development
     common = ["train", *stores]
