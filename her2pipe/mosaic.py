@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -12,9 +14,13 @@ import numpy as np
 
 from her2pipe.pyramid import JPEG_2000, Level
 from her2pipe.resample import MARGIN_PX
+from her2pipe.slide import blame
 
 WHITE = 255
 CACHE_TILES = 64  # kept whatever their size
+# What decoders raise on damage; imagecodecs has RuntimeErrors, Pillow SyntaxErrors among others.
+DAMAGE = (ValueError, RuntimeError, ArithmeticError, EOFError, SyntaxError)
+DAMAGE += (struct.error, zlib.error)
 
 
 class CorruptTileError(Exception):
@@ -82,7 +88,9 @@ class Mosaic:
         with self._lock:
             uses = self._uses[rows, columns]
             uses -= 1
-            for row, column in np.argwhere(uses == 0):
+            if uses.all():
+                return
+            for row, column in zip(*(uses == 0).nonzero(), strict=True):
                 tile = self._tiles.pop((rows.start + row, columns.start + column), None)
                 if tile is not None and tile.pixels is not None and tile.pixels.flags.writeable:
                     self._spare.append(tile.pixels)
@@ -157,7 +165,7 @@ class Mosaic:
         if mine:
             try:
                 tile.pixels = self.decode(row, column, spare)
-            except CorruptTileError as error:
+            except Exception as error:  # for other threads too: they would take the tile for white
                 tile.error = error
             finally:
                 tile.done.release()
@@ -193,9 +201,12 @@ class Mosaic:
             pixels = level.decode(data, self.scale, target)
             if pixels.shape != larger:
                 raise ValueError(f"it decodes to {pixels.shape}, not to {larger}")
-        except MemoryError:
-            raise
-        except Exception as error:  # each decoder has errors of its own
+        except (*DAMAGE, OSError) as error:
+            blame(error)
+            if "memory" in str(error).lower():
+                raise MemoryError(str(error)) from error
+            if isinstance(error, OSError) and error.errno is not None:  # Pillow's own have none
+                raise
             raise CorruptTileError(f"tile {column}, {row} is corrupt: {error}") from None
         if more == 1:
             return pixels
@@ -219,4 +230,4 @@ class _Tile:
         self.done = threading.Lock()
         self.done.acquire()
         self.pixels: np.ndarray | None = None
-        self.error: CorruptTileError | None = None
+        self.error: Exception | None = None

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from her2pipe.errors import BadSlideError
-from her2pipe.slide import PRINT_MPP, downsample, number
+from her2pipe.slide import PRINT_MPP, blame, downsample, number
 
 Decoder = Callable[[bytes, int, np.ndarray], np.ndarray]
 
@@ -98,25 +98,28 @@ def parse(path: str | Path) -> Pyramid:
     try:
         with tifffile.TiffFile(path) as tiff:
             return _pyramid(tiff, path)
-    except (MemoryError, OSError, UnsupportedError):
+    except UnsupportedError:
         raise
     except Exception as error:  # the parser meets damage in many ways
+        blame(error, "tifffile")
         raise UnsupportedError(path, f"its directories are damaged: {error}") from None
 
 
 def _pyramid(tiff, path) -> Pyramid:
     foreign = next((kind for kind in FOREIGN if getattr(tiff, f"is_{kind}", False)), None)
     base = tiff.pages[0]
-    if foreign or base.software.startswith("MedScan"):
+    if foreign or str(base.software).startswith("MedScan"):
         raise UnsupportedError(path, f"it is a {foreign or 'Trestle'} file")
     if tiff.is_ome and tiff.series[0].axes != "YXS" and tiff.series[0].axes != "YX":
         raise UnsupportedError(path, f"its axes are {tiff.series[0].axes}")
     if not base.is_tiled:
         raise UnsupportedError(path, "it is not tiled")
+    if not _sane(base):
+        raise UnsupportedError(path, "its directories are damaged")
     levels: list[Level] = []
     for page in [*tiff.pages, *(base.pages or [])]:
         page = page.aspage() if hasattr(page, "aspage") else page
-        if not (page.is_tiled and _is_level(page, base, levels)):
+        if not (page.is_tiled and _sane(page) and _is_level(page, base, levels)):
             continue
         level = _level(page, base, path)
         # Scanners leave out coarse tiles over scanned areas too; then the level is of no use.
@@ -124,7 +127,15 @@ def _pyramid(tiff, path) -> Pyramid:
             levels.append(level)
     mpp, objective = _header(tiff, base)
     icc = base.tags.valueof(34675)
-    return Pyramid(levels, mpp, objective, bytes(icc) if icc else b"")
+    return Pyramid(levels, mpp, objective, icc if isinstance(icc, bytes) else b"")
+
+
+def _sane(page) -> bool:
+    """Tell whether the sizes of a page are numbers at all: damage turns them into anything."""
+    sizes = (page.imagewidth, page.imagelength, page.tilewidth, page.tilelength)
+    kinds = (page.samplesperpixel, page.bitspersample, page.sampleformat, page.photometric)
+    kinds += (page.compression, page.planarconfig, page.predictor, page.fillorder)
+    return all(isinstance(v, int) for v in sizes + kinds) and min(sizes) > 0
 
 
 def _is_level(page, base, levels: list[Level]) -> bool:
@@ -186,7 +197,8 @@ def _decoder(page, path) -> tuple[Decoder, str]:
             return partial(_packed, PACKED.get(compression), page.predictor == 2, size), PLAIN
         if compression in IMAGES:
             return partial(_image, IMAGES[compression]), PLAIN
-    raise UnsupportedError(path, f"its compression is {page.compression.name}")
+    name = getattr(page.compression, "name", compression)
+    raise UnsupportedError(path, f"its compression is {name}")
 
 
 def _segments(data: bytes) -> tuple[bytes, int]:
@@ -194,10 +206,8 @@ def _segments(data: bytes) -> tuple[bytes, int]:
 
     What those claim of the colours, the TIFF tags outrank.
     """
-    kept, position = b"", 2
-    while (
-        position < len(data) and data[position] == 0xFF and data[position + 1] not in (0xDA, 0xD9)
-    ):
+    kept, position, last = b"", 2, len(data) - 1
+    while position < last and data[position] == 0xFF and data[position + 1] not in (0xDA, 0xD9):
         marker = data[position + 1]
         size = 2 + int.from_bytes(data[position + 2 : position + 4], "big")
         if marker == 0xFF:  # padding
@@ -270,11 +280,16 @@ def _jpeg_2000(ycbcr: bool, data: bytes, scale: int, into: np.ndarray) -> np.nda
 
         from PIL import Image
 
-        with Image.open(io.BytesIO(data)) as image:
-            image.reduce = scale.bit_length() - 1
-            pixels = np.asarray(image)
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                image.reduce = scale.bit_length() - 1
+                pixels = np.asarray(image)
+        except Image.DecompressionBombError as error:  # it claims to be larger than any tile
+            raise ValueError(str(error)) from None
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], 3, axis=2)
+    if pixels.shape[2:] != (3,) or pixels.dtype != np.uint8:
+        raise ValueError(f"it decodes to {pixels.dtype} of shape {pixels.shape}")
     return cv2.cvtColor(pixels[..., [0, 2, 1]], cv2.COLOR_YCrCb2RGB) if ycbcr else pixels
 
 
@@ -303,15 +318,17 @@ def _header(tiff, base) -> tuple[tuple[float | None, float | None], float | None
     """Find resolution (um per level-0 px along x and y) and objective."""
     if tiff.is_ome:
         return _ome(tiff.ome_metadata)
-    if tiff.is_svs or base.description.startswith("Aperio"):
-        given = dict(re.findall(r"\|\s*([^=|]+?)\s*=\s*([^|]*)", base.description))
+    about = str(base.description)
+    if tiff.is_svs or about.startswith("Aperio"):
+        given = dict(re.findall(r"\|\s*([^=|]+?)\s*=\s*([^|]*)", about))
         mpp = number(given.get("MPP"))
         return (mpp, mpp), number(given.get("AppMag"))
-    unit = UM_PER_UNIT.get(int(base.tags.valueof(296, 2) or 0))
+    unit = UM_PER_UNIT.get(base.tags.valueof(296, 2))
     mpp = []
     for tag in (282, 283):
         value = base.tags.valueof(tag)
-        dots = value[0] / value[1] if value and value[1] else 0
+        pair = isinstance(value, tuple) and len(value) == 2 and value[1]
+        dots = value[0] / value[1] if pair else 0
         mpp.append(unit / dots if unit and dots > 0 else None)
     if tiff.is_ndpi:
         return tuple(mpp), number(base.tags.valueof(65421))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from her2pipe.slide import PRINT_MPP, Slide, downsample, number, one_mpp, unreadable
+from her2pipe.slide import PRINT_MPP, Slide, blame, downsample, number, one_mpp, unreadable
 
 
 class OpenSlideSlide(Slide):
@@ -43,6 +43,7 @@ class OpenSlideSlide(Slide):
             try:
                 self._own.slide = openslide.OpenSlide(str(self.path))
             except openslide.OpenSlideError as error:
+                blame(error)
                 raise unreadable(self.path, error) from None
             self._handles.append(self._own.slide)
         return self._own.slide
@@ -78,6 +79,7 @@ class OpenSlideSlide(Slide):
             rgba = slide.read_region(corner, level, size)
         except openslide.OpenSlideError as error:
             self._own.slide = None
+            blame(error)
             raise unreadable(self.path, error) from None
         box = (box[0], box[1], min(box[2], size[0]), min(box[3], size[1]))
         return _over_white(np.asarray(rgba)), box
@@ -94,17 +96,16 @@ class TiatoolboxSlide(Slide):
 
         super().__init__(path)
         logging.getLogger("tiatoolbox").setLevel(logging.ERROR)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # its libraries warn of their own future
-                from tiatoolbox.wsicore.wsireader import WSIReader
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its libraries warn of their own future
+            from tiatoolbox.wsicore.wsireader import WSIReader
 
+            try:
                 self._slide = WSIReader.open(str(path))
                 info = self._slide.info
-        except MemoryError:
-            raise
-        except Exception as error:  # it has no error class of its own
-            raise unreadable(path, error) from None
+            except Exception as error:  # it has no error class of its own
+                blame(error)
+                raise unreadable(path, error) from None
         self.width_px0, self.height_px0 = (int(v) for v in info.slide_dimensions)
         mpp = [float(v) for v in info.mpp] if info.mpp is not None else [None, None]
         self.mpp = one_mpp(mpp, path)
@@ -124,9 +125,8 @@ class TiatoolboxSlide(Slide):
             pixels = self._slide.read_bounds(
                 bounds, resolution=scale, units="baseline", coord_space="baseline"
             )
-        except MemoryError:
-            raise
         except Exception as error:
+            blame(error)
             raise unreadable(self.path, error) from None
         pixels = np.ascontiguousarray(pixels[..., :3])
         return pixels, (0, 0, pixels.shape[1], pixels.shape[0])

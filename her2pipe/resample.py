@@ -130,16 +130,19 @@ def prefilter(ratio: float, shift_px: float) -> np.ndarray:
     frequency = np.fft.rfftfreq(4 * len(position))
     weight = 1 / np.hypot(frequency, 0.02)
 
-    def spectrum(kernel):
-        wave = np.fft.rfft(kernel, 4 * len(position)) * weight
-        return np.concatenate([wave.real, wave.imag])
+    def spectrum(kernels):
+        wave = np.fft.rfft(kernels, 4 * len(position)) * weight
+        return np.concatenate([wave.real, wave.imag], axis=-1)
 
     parts, wanted = [], []
     for phase in (np.arange(PHASES) + 0.5) / PHASES:
         target = _cubic((position - phase - shift_px) / stretch, PILLOW_CUBIC)
         wanted.append(spectrum(target / target.sum()))
         given = _cubic(position - phase, OPENCV_CUBIC)
-        parts.append(np.stack([spectrum(np.roll(given, k)) for k in range(-reach, reach + 1)], 1))
+        # Its ends are 0, so shifts are cuts from a longer row.
+        longer = np.concatenate([np.zeros(reach), given, np.zeros(reach)])
+        shifted = np.lib.stride_tricks.sliding_window_view(longer, len(given))[::-1]
+        parts.append(spectrum(shifted).T)
     parts, wanted = np.concatenate(parts), np.concatenate(wanted)
     centre = parts[:, reach]  # what the other taps give, the centre takes: the sum stays 1
     others = np.delete(parts, reach, 1) - centre[:, None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -27,6 +29,10 @@ SIGNATURES = {
 PRINT_MPP = 10.0  # a coarser resolution tag of a plain TIFF speaks of paper, not of a scanner
 UNREADABLE = 128  # grey level of corrupt areas of an overview
 OVERVIEW_BAND_PX = 16 << 20  # pixels read at once for an overview
+MACHINE = (  # errors of files that no content of theirs causes
+    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+    errno.ENOSPC, errno.EPERM, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT,
+)  # fmt: skip
 
 
 class Slide:
@@ -128,8 +134,6 @@ class Slide:
         object
             What `work` returned, or None where the pixels cannot be decoded.
         """
-        from concurrent.futures import ThreadPoolExecutor
-
         corners = list(corners)
         cell = self._cells(corners, side_px0, out_px)
 
@@ -143,6 +147,8 @@ class Slide:
         if threads == 1:
             yield from map(job, range(len(corners)))
             return
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(threads) as pool:
             waiting = deque()
             try:
@@ -162,11 +168,12 @@ class Slide:
     def background(
         self, corners: list[tuple[int, int]], side_px0: int, variance_max: float
     ) -> np.ndarray:
-        """Mark the squares that can be told to be blank without reading them.
+        """Mark the squares that look blank, without reading them.
 
         A square is blank when its grey-level variance on a coarse level is below `variance_max`
-        and its tiles hold too few bytes for texture that the coarse level does not show. No
-        proof, but a wide margin: such texture would have to be a grating of one frequency.
+        and its tiles hold too few bytes for texture that the coarse level does not show. That is
+        no proof: few bytes can hold a strong grating of one frequency. So `tile` asks for it only
+        where the setting `screen` says so.
 
         Returns
         -------
@@ -219,12 +226,20 @@ def open_slide(path: str | Path, settings: SlidesSettings, mpp_sheet: float | No
     BadSlideError
         When no reader can open it.
     Her2Error
-        When the file is missing, or header and sheet disagree on the resolution.
+        When the file is missing or may not be read, or header and sheet disagree on the
+        resolution.
     """
     path = Path(path)
-    if not path.exists():
-        raise Her2Error("the slide does not exist", str(path), "check the path in the sheet")
-    slide = _open(path, settings)
+    try:
+        if not path.exists():
+            raise Her2Error("the slide does not exist", str(path), "check the path in the sheet")
+        slide = _open(path, settings)
+    except PermissionError:
+        raise Her2Error(
+            "the slide cannot be read: permission denied",
+            str(path),
+            "allow reading the file, and entering the folders it lies in",
+        ) from None
     try:
         _settle_mpp(slide, settings, mpp_sheet)
     except Her2Error:
@@ -264,6 +279,7 @@ def _open(path: Path, settings: SlidesSettings) -> Slide:
 def _signature(path: Path) -> str:
     """Tell the kind of a file from its first bytes."""
     if path.is_dir():
+        next(path.iterdir(), None)  # raises where reading is not permitted
         return "folder"
     with path.open("rb") as file:
         start = file.read(132)
@@ -287,7 +303,8 @@ def _whole(path: Path, signature: str) -> bool:
                 for page in tiff.pages
                 for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
             ]
-    except Exception:  # whatever the parser stumbled over, the file is not whole
+    except Exception as error:  # whatever the parser stumbled over, the file is not whole
+        blame(error, "tifffile")
         return False
     return bool(ends) and max(ends) <= path.stat().st_size
 
@@ -331,6 +348,31 @@ def number(text: object) -> float | None:
         return float(text)
     except (TypeError, ValueError):
         return None
+
+
+def blame(error: Exception, parser: str = "") -> None:
+    """Raise an error again if the machine or a program is at fault rather than the file.
+
+    Parameters
+    ----------
+    error : Exception
+        What reading a file ended in.
+    parser : str
+        Library that meets damage as wrong types and missing attributes of its own.
+    """
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    where = at.tb_frame.f_globals.get("__name__", "") if at is not None else ""
+    damage = bool(parser) and where.split(".")[0] == parser
+    bug = isinstance(error, (AttributeError, TypeError, AssertionError)) and not damage
+    code = getattr(error, "errno", None)
+    if bug or isinstance(error, (ImportError, MemoryError, NameError)) or code in MACHINE:
+        raise error
+    # Libraries in C put the system's words into their own errors.
+    for code in MACHINE:
+        if os.strerror(code) in str(error):
+            raise OSError(code, os.strerror(code)) from error
 
 
 def unreadable(path: str | Path, error: object) -> BadSlideError:

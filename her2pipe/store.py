@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import io
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,15 @@ VERSION = 1
 FLUSH_BYTES = 8 << 20
 CHUNK_BYTES = 1 << 20
 PNG = b"\x89PNG"
+# An excluded slide has no stains; a reader that knows nothing of that still finds the arrays.
+NO_STAIN = {"matrix": np.full((2, 3), np.nan), "max_concentration": np.full(2, np.nan)}
 
 
 class PatchWriter:
     """A patch store being written; memory stays bounded however many patches come."""
 
-    def __init__(self, file: h5py.File):
-        self._file = file
+    def __init__(self, file: h5py.File, check: Callable[[], None]):
+        self._file, self._check = file, check
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._lengths: list[int] = []
@@ -57,6 +61,7 @@ class PatchWriter:
         start = self._bytes.shape[0]
         self._bytes.resize(start + len(block), axis=0)
         self._bytes[start:] = block
+        self._check()  # a full disk ends the work now, not after the last patch
         self._pending, self._pending_bytes = [], 0
 
     def finish(
@@ -74,11 +79,9 @@ class PatchWriter:
         file["coords"] = self.coords
         file["variance"] = np.array(self._variance, np.float32)
         file["tumour"] = np.full(n, np.nan, np.float32) if tumour is None else tumour
-        if overview:
-            file["overview"] = np.frombuffer(overview, np.uint8)
-        if icc:
-            file["icc"] = np.frombuffer(icc, np.uint8)
-        for key, value in (stain or {}).items():
+        file["overview"] = np.frombuffer(overview, np.uint8)
+        file["icc"] = np.frombuffer(icc, np.uint8)
+        for key, value in (stain or NO_STAIN).items():
             if isinstance(value, (list, np.ndarray)):
                 file[f"stain/{key}"] = np.asarray(value, float)
             else:
@@ -89,8 +92,79 @@ class PatchWriter:
 @contextmanager
 def write_patches(path: str | Path) -> Iterator[PatchWriter]:
     """Open a patch store for writing; it appears at `path` only when the block ends well."""
-    with replacing(path) as part, h5py.File(part, "w") as file:
-        yield PatchWriter(file)
+    with _creating(path) as (file, check):
+        yield PatchWriter(file, check)
+
+
+@contextmanager
+def _creating(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+    """Open a new HDF5 file that appears at `path` only when the block ends well.
+
+    Yields
+    ------
+    file : h5py.File
+    check : callable
+        Raises `Her2Error` if something could not be written so far.
+    """
+    with ExitStack() as stack:
+        with _writing(path):
+            part = stack.enter_context(replacing(path))
+            disk = stack.enter_context(_Disk(part, "w+"))
+        with h5py.File(disk, "w") as file:
+            file.flush()
+            disk.check(path)
+            yield file, partial(disk.check, path)
+        disk.check(path)
+        with _writing(path):
+            stack.close()
+
+
+class _Disk(io.FileIO):
+    """A file that never fails HDF5, which crashes on that, but keeps the error to be told.
+
+    After an error nothing more is written: the file is not going to be used.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data) -> int:
+        """Write all of the data, or none and keep the error."""
+        data = memoryview(data).cast("B")
+        done = 0
+        while done < len(data) and self.error is None:
+            try:
+                done += super().write(data[done:])
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def truncate(self, size=None) -> int:
+        """Set the length, or keep the error."""
+        if self.error is None:
+            try:
+                return super().truncate(size)
+            except OSError as error:
+                self.error = error
+        return size or 0
+
+    def check(self, path: str | Path) -> None:
+        """Raise the error kept, as one of the file at `path`."""
+        with _writing(path):
+            if self.error is not None:
+                raise self.error
+
+
+@contextmanager
+def _writing(path: str | Path) -> Iterator[None]:
+    """Tell plainly that a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise Her2Error(
+            f"cannot write: {error.strerror or error}",
+            str(path),
+            "make room on the disk, or allow writing there, and run again",
+        ) from None
 
 
 class PatchStore:
@@ -135,10 +209,10 @@ class PatchStore:
 
     @property
     def stain(self) -> dict[str, Any]:
-        """Stain profile of the slide, as `stain.Profile.from_dict` takes it."""
-        if "stain" not in self._file:
+        """Stain profile of the slide, as `stain.Profile.from_dict` takes it; empty without one."""
+        group = self._file.get("stain")
+        if group is None or "method" not in group.attrs:
             return {}
-        group = self._file["stain"]
         return {**_plain(group.attrs), **{key: group[key][:].tolist() for key in group}}
 
     @property
@@ -225,7 +299,7 @@ def write_encoding(
     attributes : dict
         Among them status, reason, encoder, classes, model digest.
     """
-    with replacing(path) as part, h5py.File(part, "w") as file:
+    with _creating(path) as (file, _):
         file["coords"] = np.asarray(coords, np.int32).reshape(-1, 2)
         file["probabilities"] = np.asarray(probabilities, np.float32)
         file["features"] = np.asarray(features, np.float16)

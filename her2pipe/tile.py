@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ from her2pipe.config import VIEW, SlidesSettings, StainSettings, TileSettings
 from her2pipe.errors import BadSlideError, Her2Error
 
 SETTINGS = (SlidesSettings, StainSettings, TileSettings)
-SAMPLE_GRID = 16  # pixels taken along each side of every kept patch for the stain estimate
+SAMPLE_GRID = 16  # pixels taken along each side of a kept patch for the stain estimate
+SAMPLE_TIMES = 50  # pixels held for the stain estimate, over those it uses: most may be glass
 
 
 def arguments(parser) -> None:
@@ -39,6 +41,12 @@ def run(args, slides: SlidesSettings, stain: StainSettings, tile: TileSettings) 
 
     if args.threads < 1:
         raise Her2Error(f"{args.threads} threads", "option --threads", "use a number from 1")
+    if args.mpp is not None and not 0 < args.mpp < math.inf:
+        raise Her2Error(
+            f"a resolution of {args.mpp:g} um/px",
+            "option --mpp, or column mpp of the slide's row",
+            "give a positive number, such as 0.25",
+        )
     about = {
         "algorithm": tile.algorithm,
         "settings": flags.as_json(slides, stain, tile),
@@ -60,7 +68,8 @@ def run(args, slides: SlidesSettings, stain: StainSettings, tile: TileSettings) 
         if slides.on_bad_slide == "fail":
             raise
         status = f"excluded: {error.what}"
-        unknown = dict.fromkeys(
+        unknown = {"mpp": None, "mpp_source": "unknown", "objective": None, "reader": ""}
+        unknown |= dict.fromkeys(
             ("width_px0", "height_px0", "patch_size_level0", "cells", "dropped"), 0
         )
         with write_patches(args.store) as writer:
@@ -106,10 +115,11 @@ def cut(slide, writer, slides, stain, tile: TileSettings, about: dict, threads: 
             str(slide.path),
             "choose a smaller view",
         )
-    blank = slide.background(corners, side, tile.screen * tile.variance_min)
-    corners = [corner for corner, skip in zip(corners, blank, strict=True) if not skip]
+    if tile.screen:
+        blank = slide.background(corners, side, tile.screen * tile.variance_min)
+        corners = [corner for corner, skip in zip(corners, blank, strict=True) if not skip]
     work = _Work(tile, stain.stain_seed, len(corners))
-    sample = []
+    sample = _Sample(stain)
     made = slide.patches(corners, side, tile.patch_px, work, threads)
     for (x, y), result in zip(corners, made, strict=True):
         if result is None:
@@ -120,7 +130,7 @@ def cut(slide, writer, slides, stain, tile: TileSettings, about: dict, threads: 
         variance, patch, pixels = result
         if patch:
             writer.add(patch, x, y, variance)
-            sample.append(pixels)
+            sample.add(pixels)
     kept = len(writer)
     if about["dropped"] > slides.corrupt_max * (kept + about["dropped"]):
         raise _corrupt(slide, about, f"and {kept} are kept")
@@ -131,7 +141,7 @@ def cut(slide, writer, slides, stain, tile: TileSettings, about: dict, threads: 
             str(slide.path),
             "look at the slide; pale tissue needs a lower tile.variance_min",
         )
-    return estimate(np.concatenate(sample), stain).as_dict()
+    return estimate(sample.pixels(), stain).as_dict()
 
 
 def complete(
@@ -173,6 +183,33 @@ class _Work:
         row, column = self._jitter[index]
         pixels = patch[row :: self._step, column :: self._step].reshape(-1, 3).copy()
         return variance, compress(patch, self._tile), pixels
+
+
+class _Sample:
+    """Pixels of patches chosen at random, all of them as long as there are not too many.
+
+    Each patch draws a number; when there is no more room, the lowest leaves. What is held is a
+    fair sample of all patches so far, however many come.
+    """
+
+    def __init__(self, stain: StainSettings):
+        self._random = np.random.default_rng(stain.stain_seed)
+        self._room = -(-SAMPLE_TIMES * stain.stain_pixels // SAMPLE_GRID**2)
+        self._held: list[tuple[float, int, np.ndarray]] = []
+        self._seen = 0
+
+    def add(self, pixels: np.ndarray) -> None:
+        """Offer the pixels of one more patch, (n, 3) uint8, in the order of the cells."""
+        item = (self._random.random(), self._seen, pixels)
+        self._seen += 1
+        if len(self._held) < self._room:
+            heapq.heappush(self._held, item)
+        else:
+            heapq.heappushpop(self._held, item)
+
+    def pixels(self) -> np.ndarray:
+        """Return what is held, (n, 3) uint8, in the order it came."""
+        return np.concatenate([item[2] for item in sorted(self._held, key=lambda item: item[1])])
 
 
 def compress(patch: np.ndarray, tile: TileSettings) -> bytes:

@@ -1,5 +1,10 @@
 """Opening slides: which reader, which resolution, which errors."""
 
+import errno
+import logging
+import os
+import sys
+
 import numpy as np
 import pytest
 import slides
@@ -8,7 +13,7 @@ import tifffile
 from her2pipe.config import SlidesSettings
 from her2pipe.errors import BadSlideError, Her2Error
 from her2pipe.readers import OpenSlideSlide
-from her2pipe.slide import open_slide
+from her2pipe.slide import _whole, open_slide
 from her2pipe.store import PatchStore
 
 AUTO = SlidesSettings()
@@ -114,6 +119,78 @@ def test_a_truncated_slide(tmp_path):
 def test_not_a_slide_at_all(data):
     with pytest.raises(BadSlideError, match="Unsupported or missing image file"):
         open_slide(data / "wsi" / "broken.svs", AUTO)
+
+
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def test_permission_denied(svs, monkeypatch):
+    """It is the user's to mend, not a bad slide; root may read all, so the system is played."""
+    denied = PermissionError(errno.EACCES, "Permission denied", str(svs))
+    for name in ("exists", "open"):
+        monkeypatch.setattr(f"pathlib.Path.{name}", raising(denied))
+        with pytest.raises(Her2Error, match="permission denied") as caught:
+            open_slide(svs, AUTO)
+        assert not isinstance(caught.value, BadSlideError)
+        assert str(caught.value).count("\n") == 2
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.EACCES, errno.ENOMEM])
+def test_openslide_on_a_sick_machine(svs, monkeypatch, code):
+    """It tells of the machine in words only."""
+    import openslide
+
+    told = openslide.OpenSlideError(f"Couldn't open {svs}: {os.strerror(code)}")
+    monkeypatch.setattr(openslide, "OpenSlide", raising(told))
+    with pytest.raises((OSError, Her2Error)) as caught:
+        open_slide(svs, SlidesSettings(reader="openslide"))
+    assert not isinstance(caught.value, BadSlideError)
+
+
+def test_a_missing_library_is_not_a_bad_slide(svs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tiatoolbox.wsicore.wsireader", None)
+    with pytest.raises(ImportError):
+        open_slide(svs, SlidesSettings(reader="tiatoolbox"))
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), ImportError(), TypeError(), OSError(errno.EIO, "Input/output error")]
+)
+def test_faults_while_looking_for_a_reader(svs, monkeypatch, error):
+    """Neither `parse` nor `_whole` takes a fault of the machine or a bug for a damaged file."""
+    monkeypatch.setattr(tifffile, "TiffFile", raising(error))
+    with pytest.raises(type(error)):
+        open_slide(svs, AUTO)
+    with pytest.raises(type(error)):
+        _whole(svs, "TIFF")
+
+
+def test_damaged_directories_never_look_like_bugs(svs, tmp_path):
+    """Bytes outside the tiles changed at random: every outcome is a slide or a bad slide."""
+    whole, path, random = svs.read_bytes(), tmp_path / "a.svs", np.random.default_rng(1)
+    free = np.ones(len(whole), bool)
+    for page in (0, 1):
+        for offset, size in zip(*(v.ravel() for v in slides.tiles(svs, page)), strict=True):
+            free[offset : offset + size] = False
+    places, refused = np.flatnonzero(free), 0
+    logging.getLogger("tifffile").disabled = True
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in random.choice(places, random.choice([1, 3, 20])):
+            damaged[place] = random.integers(256)
+        path.write_bytes(damaged)
+        _whole(path, "TIFF")
+        try:
+            open_slide(path, SlidesSettings(reader="tiff")).close()
+        except BadSlideError:
+            refused += 1
+    logging.getLogger("tifffile").disabled = False
+    assert 10 < refused < 150
 
 
 # --- regions -------------------------------------------------------------------------------------

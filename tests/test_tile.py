@@ -3,6 +3,7 @@
 import errno
 import json
 
+import h5py
 import numpy as np
 import pytest
 import slides
@@ -11,9 +12,10 @@ from her2pipe.config import SlidesSettings, StainSettings, TileSettings
 from her2pipe.errors import Her2Error
 from her2pipe.slide import open_slide
 from her2pipe.store import PatchStore
-from her2pipe.tile import crop_side, grid
+from her2pipe.tile import SAMPLE_TIMES, _Sample, crop_side, grid
 
 TILE = TileSettings()
+SCREEN = 0.02  # the share at which screening was measured; it is off by default
 SMALL = ["--view", "100", "--patch-px", "64"]
 PICTURE = slides.tissue(1500, 1100, seed=5, glass=330)
 
@@ -135,10 +137,62 @@ def stores_agree(one, other):
         assert a.overview == b.overview
 
 
-def test_threads_change_nothing(her2pipe, svs, tmp_path):
-    for n in (1, 3):
-        assert her2pipe("tile", svs, tmp_path / f"{n}.h5", *SMALL, "--threads", n)[0] == 0
-    stores_agree(tmp_path / "1.h5", tmp_path / "3.h5")
+def test_threads_change_nothing(her2pipe, svs, tmp_path, monkeypatch):
+    """Not even where the stain sample has no room for all patches."""
+    for times in (50, 0.2):
+        monkeypatch.setattr("her2pipe.tile.SAMPLE_TIMES", times)
+        made = []
+        for n in (1, 2, 3):
+            path = tmp_path / f"{n}" / "S.h5"
+            assert her2pipe("tile", svs, path, *SMALL, "--threads", n)[0] == 0
+            made.append(path)
+        stores_agree(made[0], made[1])
+        assert made[0].read_bytes() == made[1].read_bytes() == made[2].read_bytes()
+
+
+@pytest.mark.parametrize("mpp", ["0", "-0.25", "nan", "inf"])
+def test_a_resolution_is_positive(her2pipe, svs, tmp_path, mpp):
+    words = ["--view", "100um", "--mpp-policy", "sheet", f"--mpp={mpp}"]
+    code, told = her2pipe("tile", svs, tmp_path / "S.h5", *words)
+    assert code == 1
+    assert "give a positive number" in told
+    assert told.count("\n") == 3
+    assert not (tmp_path / "S.h5").exists()
+
+
+# --- stain sample --------------------------------------------------------------------------------
+
+
+def sampled(patches, pixels):
+    """Numbers of the patches a sample holds of so many, and its pixels per patch."""
+    sample = _Sample(StainSettings(stain_pixels=pixels))
+    for number in range(patches):
+        sample.add(np.full((256, 3), number % 256, np.uint8))
+        sample_bytes = sum(item[2].nbytes for item in sample._held)
+        assert sample_bytes <= SAMPLE_TIMES * pixels * 3 + 768
+    return sample.pixels()
+
+
+def test_few_patches_all_count():
+    pixels = sampled(200, 20_000)
+    assert (pixels[::256, 0] == np.arange(200)).all()
+
+
+def test_the_stain_sample_stays_small_and_fair():
+    """250 patches, room for 20: all parts of the slide are among them, the same every time."""
+    room = SAMPLE_TIMES * 100 // 256 + 1
+    pixels = sampled(250, 100)
+    assert len(pixels) == room * 256
+    numbers = pixels[::256, 0]
+    assert (np.diff(numbers.astype(int)) > 0).all()
+    assert numbers.mean() == pytest.approx(125, abs=40)
+    assert (pixels == sampled(250, 100)).all()
+
+
+def test_the_stain_sample_is_plenty():
+    """Tissue on a fifth of each patch still gives ten times the pixels that the estimate uses."""
+    settings = StainSettings()
+    assert _Sample(settings)._room * 256 / 5 >= 10 * settings.stain_pixels
 
 
 @pytest.mark.parametrize("threads", ["0", "-1", "two"])
@@ -167,7 +221,7 @@ def screened(path, side, patch_px):
     """Which cells are screened out, and the variance of all."""
     with open_slide(path, SlidesSettings()) as slide:
         corners = grid(slide.width_px0, slide.height_px0, side)
-        blank = slide.background(corners, side, TILE.screen * TILE.variance_min)
+        blank = slide.background(corners, side, SCREEN * TILE.variance_min)
         import cv2
 
         def variance(_, patch):
@@ -209,7 +263,22 @@ def test_no_coarse_level_no_screening(tmp_path):
         assert not slide.background(grid(1500, 1100, 100), 100, 10).any()
 
 
-def test_screening_changes_nothing(her2pipe, svs, tmp_path):
+def test_every_cell_is_read_by_default(her2pipe, svs, tmp_path, monkeypatch):
+    """A fine grating whose tiles are small is tissue to the exact test, whatever screening says."""
+    from her2pipe.tiff import TiffSlide
+
+    monkeypatch.setattr(
+        TiffSlide, "background", lambda _, corners, *__: np.ones(len(corners), bool)
+    )
+    assert her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)[0] == 0
+    with PatchStore(tmp_path / "S.h5") as store:
+        assert len(store) > 0
+        assert not store.excluded
+    assert her2pipe("tile", svs, tmp_path / "T.h5", *SMALL, "--screen", SCREEN)[0] == 0
+    assert reason(tmp_path / "T.h5").startswith("no tissue")
+
+
+def test_screening_changes_no_patch_here(her2pipe, svs, tmp_path):
     for share in ("0", "0.02"):
         assert her2pipe("tile", svs, tmp_path / f"{share}.h5", *SMALL, "--screen", share)[0] == 0
     with PatchStore(tmp_path / "0.h5") as one, PatchStore(tmp_path / "0.02.h5") as other:
@@ -272,6 +341,25 @@ def test_a_bad_slide_is_excluded(her2pipe, tmp_path, make, words):
     assert code == 0
     assert words in told
     assert reason(tmp_path / "S.h5").startswith(words)
+    with PatchStore(tmp_path / "S.h5") as store:
+        about = store.attributes
+        numbers = ("width_px0", "height_px0", "cells", "dropped", "patch_size_level0")
+        assert all(about[name] >= 0 for name in numbers)
+        if words.startswith("unreadable"):
+            assert np.isnan([about["mpp"], about["objective"]]).all()
+            assert (about["mpp_source"], about["reader"], about["width_px0"]) == ("unknown", "", 0)
+        else:
+            assert (about["mpp"], about["mpp_source"], about["reader"]) == (0.25, "header", "tiff")
+        assert (store.stain, store.overview, store.icc) == ({}, b"", b"")
+    with h5py.File(tmp_path / "S.h5") as file:  # as a loader that knows nothing of ours
+        assert np.isnan(file["stain/matrix"][:]).all()
+        assert file["stain/matrix"].shape == (2, 3)
+        assert np.isnan(file["stain/max_concentration"][:]).all()
+        assert file["stain/max_concentration"].shape == (2,)
+        for name in ("overview", "icc", "jpeg/bytes", "variance", "tumour"):
+            assert file[name].shape == (0,)
+        assert file["jpeg/offsets"][:].tolist() == [0]
+        assert file["coords"].shape == (0, 2)
     code, told = her2pipe(
         "tile", tmp_path / "a.svs", tmp_path / "F.h5", *SMALL, "--on-bad-slide", "fail"
     )
@@ -339,6 +427,87 @@ def test_the_machine_is_never_the_slide(svs, tmp_path, monkeypatch, error):
     with pytest.raises(type(error)):
         tile.run(args, SlidesSettings(), StainSettings(), TileSettings(patch_px=64))
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def fails(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("no simplejpeg"),
+        MemoryError(),
+        AttributeError("a bug"),
+        TypeError("a bug"),
+        NameError("a bug"),
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        PermissionError(errno.EACCES, "Permission denied"),
+    ],
+)
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_fault_while_decoding_is_not_a_corrupt_tile(
+    her2pipe, svs, tmp_path, monkeypatch, error, threads
+):
+    from her2pipe.pyramid import _Jpeg
+
+    calls = []
+
+    def decode(self, *given, _decode=_Jpeg.__call__):
+        calls.append(1)
+        return _decode(self, *given) if len(calls) < 40 else fails(error)()
+
+    monkeypatch.setattr(_Jpeg, "__call__", decode)
+    try:
+        assert her2pipe("tile", svs, tmp_path / "S.h5", *SMALL, "--threads", threads)[0] == 1
+    except type(error):
+        pass
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_a_decoder_out_of_memory(her2pipe, svs, tmp_path, monkeypatch):
+    import cv2
+    import simplejpeg
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", fails(ValueError("Insufficient memory (4)")))
+    with pytest.raises(MemoryError):
+        her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)
+    monkeypatch.undo()
+    monkeypatch.setattr(cv2, "resize", fails(cv2.error("Insufficient memory")))
+    with pytest.raises(cv2.error):
+        her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)
+    assert not (tmp_path / "S.h5").exists()
+
+
+def test_a_full_disk(her2pipe, svs, tmp_path):
+    """A limit on file sizes fails as a full disk does: in the middle of HDF5's writing."""
+    import resource
+
+    for limit in (100, 5_000, 60_000):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+            code, told = her2pipe("tile", svs, tmp_path / "out" / "S.h5", *SMALL)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert code == 1
+        assert "cannot write: File too large" in told
+        assert str(tmp_path / "out" / "S.h5") in told
+        assert told.count("\n") == 3
+        assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert her2pipe("tile", svs, tmp_path / "out" / "S.h5", *SMALL)[0] == 0
+
+
+def test_a_folder_that_cannot_be_made(her2pipe, svs, tmp_path):
+    (tmp_path / "out").touch()
+    code, told = her2pipe("tile", svs, tmp_path / "out" / "S.h5", *SMALL)
+    assert code == 1
+    assert "cannot write: " in told
+    assert told.count("\n") == 3
 
 
 # --- real slides ---------------------------------------------------------------------------------

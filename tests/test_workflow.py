@@ -29,7 +29,7 @@ STUDY = {
         "architecture": "resnet10t", "input_px": 64, "train_views": ["64"],
     },
     "encoders": {"small": {}},
-    "encode": {"device": "cpu", "batch_slides": 2},
+    "encode": {"device": "cpu", "batch_slides": 3},
     "methods": {
         "TL-PA": {"encoder": "small"},
         "TL-mean": {"encoder": "small", "aggregate": "mean"},
@@ -232,7 +232,7 @@ def test_a_new_row_runs_its_slide_its_batch_and_its_cohort(study):
     folder, sheets = study
     sheets["B"] = sheet_lines("B", 6, {2: "blank", 3: "truncated"}.items())
     write_study(folder, STUDY, sheets)
-    assert cohort.batch_count(5, 2) == cohort.batch_count(6, 2) == 2
+    assert cohort.batch_count(5, 3) == cohort.batch_count(6, 3) == 2
     assert planned(folder) == Counter(
         {("synthesise", "B"): 1, ("tile", "B"): 1, ("encode", "B"): 1, ("score", "B"): 2,
          ("evaluate", "B"): 2, ("heatmap", "B"): 1} | dict.fromkeys(STUDY_LEVEL, 1)
