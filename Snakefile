@@ -41,6 +41,8 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
+        expand("results/score/{method}/{cohort}.tsv", method=STUDY.methods, cohort=SCORED),
+        expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
         "results/compare",
         "results/ledger/ledger.tsv",
         "results/report/index.html",

@@ -124,7 +124,7 @@ def test_failure_leaves_nothing_and_keeps_what_was_there(tmp_path):
     old.write_text("precious")
 
     def fail():
-        with synthesise.replacing(str(old), None, str(tmp_path / "new.xml")) as (slide, none, xml):
+        with synthesise._together(str(old), None, str(tmp_path / "new.xml")) as (slide, none, xml):
             assert none is None
             slide.write(b"half")
             xml.write(b"half")
