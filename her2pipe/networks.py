@@ -32,7 +32,7 @@ def create(name: str, classes: int = 3, input_px: int | None = None, **options: 
     Raises
     ------
     Her2Error
-        For a name timm does not know.
+        For a name timm does not know, or pre-trained weights that cannot be fetched.
     """
     import timm
 
@@ -46,7 +46,17 @@ def create(name: str, classes: int = 3, input_px: int | None = None, **options: 
     config = timm.get_pretrained_cfg(name)
     if input_px and config and config.fixed_input_size and config.input_size[-1] != input_px:
         options["img_size"] = input_px
-    return timm.create_model(name, num_classes=classes, **options)
+    try:
+        return timm.create_model(name, num_classes=classes, **options)
+    except Exception as error:
+        if not options.get("pretrained"):
+            raise
+        # The hub's client has a dozen ways to say that it cannot be reached.
+        raise Her2Error(
+            f"no pre-trained weights of {name} could be had: {type(error).__name__}",
+            "option --weights",
+            "connect to the model hub, or give a .safetensors file of these weights",
+        ) from None
 
 
 def normalisation(model: nn.Module) -> dict[str, list[float]]:

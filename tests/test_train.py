@@ -226,6 +226,34 @@ def test_an_unknown_architecture_is_told():
         networks.create("swin_tinny_patch4_window7_224")
 
 
+def test_weights_out_of_reach_are_told(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(Her2Error, match="no pre-trained weights of resnet10t") as caught:
+        networks.create("resnet10t.c3_in1k", pretrained=True)
+    assert "safetensors" in caught.value.fix
+
+
+def test_weights_from_a_file(development, tmp_path, her2pipe):
+    from safetensors.torch import save_file
+
+    stores, sheet = development
+    torch.manual_seed(3)
+    other = networks.create("resnet10t", 7)  # another head: it does not fit and is left out
+    save_file(other.state_dict(), tmp_path / "start.safetensors")
+    words = ["train", *stores, tmp_path / "m", "--sheet", sheet, *SMALL, "--max-epochs", "1",
+             "--learning-rate", "1e-9", "--weights", tmp_path / "start.safetensors"]  # fmt: skip
+    code, told = her2pipe(*words)
+    assert code == 0, told
+    trained = networks.load(tmp_path / "m")[0].state_dict()
+    start = other.state_dict()
+    assert torch.allclose(
+        trained["layer1.0.conv1.weight"], start["layer1.0.conv1.weight"], atol=1e-6
+    )
+    assert trained["fc.weight"].shape[0] == 3
+
+
 def test_changed_weights_are_refused(development, tmp_path, her2pipe):
     stores, sheet = development
     out = tmp_path / "model"
