@@ -83,11 +83,37 @@ def make_encoding(path, probabilities, status="ok", reason=""):
     return path
 
 
+def make_model(folder, target):
+    """Save a small untrained network as train does, for patches brought to a stain target."""
+    import torch
+
+    from her2pipe import networks
+
+    torch.manual_seed(1)
+    network = networks.create("resnet10t", 3)
+    about = {
+        "architecture": "resnet10t",
+        "classes": CLASSES,
+        "input_px": 64,
+        **networks.normalisation(network),
+        "features": int(network.num_features),
+        "stain": target.as_dict(),
+        "stain_digest": target.digest(),
+    }
+    folder.mkdir()
+    networks.save(network, about, folder)
+    return folder
+
+
 @pytest.fixture
 def make():
-    """Makers of small stores and encodings."""
+    """Makers of small stores, encodings and models."""
     return SimpleNamespace(
-        store=make_store, encoding=make_encoding, stained=stained, classes=CLASSES
+        store=make_store,
+        encoding=make_encoding,
+        model=make_model,
+        stained=stained,
+        classes=CLASSES,
     )
 
 

@@ -14,23 +14,8 @@ from her2pipe.store import PatchStore, read_encoding
 
 @pytest.fixture
 def model(tmp_path, make):
-    """A small untrained network saved as train does."""
-    torch.manual_seed(1)
-    network = networks.create("resnet10t", 3)
     target = stain.estimate(make.stained(8, 5).reshape(-1, 3), StainSettings())
-    about = {
-        "architecture": "resnet10t",
-        "classes": make.classes,
-        "input_px": 64,
-        **networks.normalisation(network),
-        "features": int(network.num_features),
-        "stain": target.as_dict(),
-        "stain_digest": target.digest(),
-    }
-    folder = tmp_path / "resnet"
-    folder.mkdir()
-    networks.save(network, about, folder)
-    return folder
+    return make.model(tmp_path / "resnet", target)
 
 
 def slides(tmp_path, make, counts=(5, 3)):

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 
-from her2pipe import loader, networks
+from her2pipe import loader
 from her2pipe.files import read_table
 from her2pipe.store import PatchStore
 
@@ -76,23 +75,10 @@ def test_patches_equal_an_independent_read(section, name):
 def test_from_slide_to_score(section, tmp_path, make, her2pipe):
     """An untrained network: what is tested is the way, not the score."""
     folder, _ = section
-    torch.manual_seed(1)
-    network = networks.create("resnet10t", 3)
     with PatchStore(folder / "C2.h5") as store:
-        target, patches = loader.profile(store), len(store)
-    about = {
-        "architecture": "resnet10t",
-        "classes": make.classes,
-        "input_px": 64,
-        **networks.normalisation(network),
-        "features": int(network.num_features),
-        "stain": target.as_dict(),
-        "stain_digest": target.digest(),
-    }
-    (tmp_path / "model").mkdir()
-    networks.save(network, about, tmp_path / "model")
+        model, patches = make.model(tmp_path / "model", loader.profile(store)), len(store)
     stores = [folder / "C2.h5", folder / "CMU.h5"]
-    code, told = her2pipe("encode", *stores, tmp_path / "out", "--model", tmp_path / "model")
+    code, told = her2pipe("encode", *stores, tmp_path / "out", "--model", model)
     assert code == 0, told
     assert her2pipe("score", tmp_path / "out", tmp_path / "scores.tsv")[0] == 0
     rows = {row["slide"]: row for row in read_table(tmp_path / "scores.tsv")}
