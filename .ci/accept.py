@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[1]
-FAULTS = {"C-016": "no tissue", "D-013": "unreadable"}
+FAULTS = {"C-016": "no tissue", "D-013": "unreadable: the"}
 
 
 def table(path):

@@ -269,7 +269,9 @@ def _open(path: Path, settings: SlidesSettings) -> Slide:
         return OpenSlideSlide(path)
     except BadSlideError as error:
         if not _whole(path, signature):
-            raise
+            told = error.what.removeprefix("unreadable: ")
+            why = f"the {signature} file is cut short or damaged" if signature else "not a slide"
+            raise unreadable(path, f"{why} (OpenSlide: {told})") from None
         try:
             return TiatoolboxSlide(path)
         except BadSlideError:

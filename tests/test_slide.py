@@ -315,7 +315,7 @@ def test_what_tiatoolbox_opens(tmp_path):
 
 WSI = {
     "CMU-1-Small-Region.svs": "",
-    "broken.svs": "unreadable: Unsupported or missing image file",
+    "broken.svs": "unreadable: not a slide (OpenSlide: Unsupported or missing image file)",
     "camelyon_multiframe_jpeg.dcm": "",
     "test3-DAPI-2-(387).ndpi": "no tissue",
     "wsi2dcm_jpeg.dcm": "",

@@ -552,3 +552,17 @@ def test_patches_of_a_real_section(her2pipe, data, tmp_path, view):
     assert 10 * np.log10(255**2 / max(1e-9, np.mean(squares))) >= 38
     assert max(np.abs((a.astype(float) - b).mean((0, 1))).max() for a, b in pairs) < 0.5
     assert max(slides.shift(a, b) for a, b in pairs) < 0.25
+
+
+def test_the_reason_tells_a_cut_file_from_no_slide(tmp_path):
+    from her2pipe.cli import main
+
+    whole, cut, text = (tmp_path / f"{n}.svs" for n in ("whole", "cut", "text"))
+    words = ["--seed", "1", "--width-um", "200", "--height-um", "200", "--objective", "20"]
+    assert main(["synthesise", str(whole), *words]) == 0
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    text.write_text("not a slide at all\n" * 20)
+    for path, reason in ((cut, "TIFF file is cut short or damaged"), (text, "not a slide")):
+        assert main(["tile", str(path), str(tmp_path / "S.h5")]) == 0
+        with PatchStore(tmp_path / "S.h5") as store:
+            assert reason in store.excluded
