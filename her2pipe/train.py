@@ -45,7 +45,9 @@ def run(args, split: SplitSettings, train: TrainSettings) -> None:
     torch.manual_seed(train.train_seed)
     device = networks.pick_device(train.device)
     rows = cohort.load(args.sheet, check_files=False)
-    stores = [PatchStore(path) for path in _files(args.stores, [row.slide for row in rows])]
+    paths = _files(args.stores, [row.slide for row in rows])
+    _allow_open_files(len(paths))
+    stores = [PatchStore(path) for path in paths]
     sides = cohort.split(rows, split.validation_fraction, split.split_seed)
     table, items = draw(stores, rows, sides, train)
     profiles = [loader.profile(s) if len(s) else None for s in stores]
@@ -83,6 +85,23 @@ def _files(paths: list[str], slides: list[str]) -> list[Path]:
     """List stores: files as given, and of a folder those of the sheet's slides, no others."""
     found = [[p / f"{s}.h5" for s in slides] if p.is_dir() else [p] for p in map(Path, paths)]
     return [path for part in found for path in part]
+
+
+def _allow_open_files(count: int) -> None:
+    """Raise the number of files this process may hold open: one per store, and some to spare."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 200
+    if soft >= wanted or soft == resource.RLIM_INFINITY:
+        return
+    if hard < wanted and hard != resource.RLIM_INFINITY:
+        raise Her2Error(
+            f"{count} stores cannot be open at once: the machine allows {hard} files",
+            "ulimit -n",
+            f"allow at least {wanted} open files",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _account(rows, sides, stores) -> list[dict[str, str]]:

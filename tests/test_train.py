@@ -221,6 +221,23 @@ def test_swin_t_has_the_published_size():
     assert torch.allclose(model(torch.zeros(1, 3, 224, 224)), logits, atol=1e-6)
 
 
+def test_more_stores_than_files_allowed_are_told():
+    import resource
+
+    from her2pipe.train import _allow_open_files
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        _allow_open_files(300)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (500, before[1])
+        if before[1] != resource.RLIM_INFINITY:
+            with pytest.raises(Her2Error, match="cannot be open at once"):
+                _allow_open_files(before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 def test_an_unknown_architecture_is_told():
     with pytest.raises(Her2Error, match="unknown architecture swin_tinny"):
         networks.create("swin_tinny_patch4_window7_224")
