@@ -50,7 +50,6 @@ class Section(BaseModel):
 class StudySettings(Section):
     """What the study is called."""
 
-    name: Name = setting("study", "short name, used in file names")
     title: str = setting("A her2pipe study", "title of the report")
 
 

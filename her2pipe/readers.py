@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from abc import abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,28 @@ import numpy as np
 from her2pipe.slide import PRINT_MPP, Slide, blame, downsample, number, one_mpp, unreadable
 
 
-class OpenSlideSlide(Slide):
+class LevelSlide(Slide):
+    """A slide whose reader gives whole level pixels, from which regions are resized."""
+
+    @abstractmethod
+    def _read(self, x: int, y: int, width_px0: int, height_px0: int, factor: float):
+        """Return (RGB array, box): level pixels covering the region and where in them it lies."""
+
+    def region(
+        self, x: int, y: int, width_px0: int, height_px0: int, out_px: tuple[int, int]
+    ) -> np.ndarray:
+        """Read a region at a size, as `Slide.region` tells."""
+        from PIL import Image
+
+        factor = min(width_px0 / out_px[0], height_px0 / out_px[1])
+        pixels, box = self._read(x, y, width_px0, height_px0, factor)
+        image = Image.fromarray(pixels)
+        if image.size == tuple(out_px) and box == (0, 0, *out_px):
+            return pixels
+        return np.asarray(image.resize(tuple(out_px), Image.Resampling.BICUBIC, box=box))
+
+
+class OpenSlideSlide(LevelSlide):
     """A slide read by OpenSlide."""
 
     reader = "openslide"
@@ -85,7 +107,7 @@ class OpenSlideSlide(Slide):
         return _over_white(np.asarray(rgba)), box
 
 
-class TiatoolboxSlide(Slide):
+class TiatoolboxSlide(LevelSlide):
     """A slide read by tiatoolbox: OME-TIFF, NGFF, plain images, unusual DICOM."""
 
     reader = "tiatoolbox"

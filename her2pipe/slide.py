@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -35,7 +36,7 @@ MACHINE = (  # errors of files that no content of theirs causes
 )  # fmt: skip
 
 
-class Slide:
+class Slide(ABC):
     """An open slide: its size, resolution, and square or rectangular regions of it.
 
     Attributes
@@ -68,13 +69,10 @@ class Slide:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - not every reader holds a file
         """Release the file."""
 
-    def _read(self, x: int, y: int, width_px0: int, height_px0: int, factor: float):
-        """Return (RGB array, box): level pixels covering the region and where in them it lies."""
-        raise NotImplementedError  # pragma: no cover - each reader has its own
-
+    @abstractmethod
     def region(
         self, x: int, y: int, width_px0: int, height_px0: int, out_px: tuple[int, int]
     ) -> np.ndarray:
@@ -99,14 +97,6 @@ class Slide:
         BadSlideError
             When the pixels cannot be decoded.
         """
-        from PIL import Image
-
-        factor = min(width_px0 / out_px[0], height_px0 / out_px[1])
-        pixels, box = self._read(x, y, width_px0, height_px0, factor)
-        image = Image.fromarray(pixels)
-        if image.size == tuple(out_px) and box == (0, 0, *out_px):
-            return pixels
-        return np.asarray(image.resize(tuple(out_px), Image.Resampling.BICUBIC, box=box))
 
     def patches(
         self,

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.xdist_group("workflow")
 
 STUDY = {
-    "study": {"name": "small", "title": "Small study"},
+    "study": {"title": "Small study"},
     "cohorts": {
         "A": {"sheet": "sheets/A.tsv", "role": "development"},
         "B": {"sheet": "sheets/B.tsv", "role": "external"},
