@@ -2,7 +2,7 @@
 
     python bench/tile.py [--rounds 3] [--blocks 4] [--sample 4]
 
-her2pipe does its whole job: open, screen, decode, background test, JPEG, HDF5, stain estimate,
+her2pipe does its whole job: open, decode, background test, JPEG, HDF5, stain estimate,
 overview. Two peers do the middle part, cell by cell: an OpenSlide + Pillow loop, and tiatoolbox's
 sliding-window extractor; on the generated slide they do every `--sample`-th cell, as their cells
 share nothing. The floor is nothing but decoding tiles once, at the largest reduction the JPEG
