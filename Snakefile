@@ -17,6 +17,7 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/common.smk"
+include: "workflow/inputs.smk"
 include: "workflow/synthesise.smk"
 include: "workflow/tile.smk"
 include: "workflow/train.smk"

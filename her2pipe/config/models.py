@@ -1,0 +1,108 @@
+"""Settings from the patch store to slide scores: train, encode, methods, score."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from her2pipe.config.base import ALGORITHM, CLASSES, Fraction, Name, Section, View, setting
+
+
+class TrainSettings(Section):
+    """Training an encoder."""
+
+    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    architecture: str = setting("swin_tiny_patch4_window7_224", "timm model name")
+    weights: str = setting("none", "starting weights: none, imagenet (timm hub), or a file")
+    input_px: int = setting(224, "side of the network's input", "px", ge=16, le=2048)
+    train_views: list[View] = setting(["1024", "2048"], "views the training patches come from")
+    fractions: dict[View, dict[Literal[CLASSES], Fraction]] = setting(
+        {
+            "1024": {"HER2-": 0.70, "HER2+": 0.70, "Non-tumour": 0.49},
+            "2048": {"HER2-": 1.0, "HER2+": 1.0, "Non-tumour": 0.70},
+        },
+        "Table 1: fraction of the patches used, by view and class; what is not named is used whole",
+    )
+    tumour_min: float = setting(
+        0.5,
+        "a patch is tumour from this share of its area inside the annotation",
+        "fraction",
+        gt=0,
+        le=1,
+    )
+    stain_target: str = setting(
+        "median",
+        "colours patches are brought to: median (of the training slides), or a patch store",
+    )
+    frozen: list[str] = setting(
+        ["patch_embed", "layers.0", "layers.1"], "modules whose weights stay fixed"
+    )
+    batch_size: int = setting(128, "patches per step", "patches", ge=2)
+    learning_rate: float = setting(1e-4, "Adam's step size", "", gt=0, lt=1)
+    max_epochs: int = setting(100, "most passes over the training set", "epochs", ge=1)
+    plateau_tolerance: float = setting(
+        1e-3, "an epoch counts as better when the loss falls by this share", "relative", ge=0, lt=1
+    )
+    plateau_epochs: int = setting(5, "stop after this many epochs without a better one", "", ge=1)
+    flips: bool = setting(True, "random flips and quarter turns of training patches")
+    train_seed: int = setting(2025, "seed of sampling, order and weights", "", ge=0)
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
+
+
+class Encoder(TrainSettings):
+    """One encoder: training settings of its own over those of `train`."""
+
+    view: View = setting("adaptive", "view whose patches are scored", flag=False)
+
+
+class EncodeSettings(Section):
+    """Running an encoder over patch stores."""
+
+    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    batch_slides: int = setting(
+        32, "slides per job, about; the number of jobs is a power of two", "slides", False, ge=1
+    )
+    batch_patches: int = setting(64, "patches per forward pass", "patches", ge=1)
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "arithmetic; auto is bfloat16 autocast on CUDA and float32 on a CPU"
+    )
+
+
+class Method(Section):
+    """One row of the method table: an encoder and a rule of aggregation."""
+
+    encoder: Name = setting(..., "name under `encoders`")
+    aggregate: Literal["probabilistic", "mean"] = setting("probabilistic", "rule of aggregation")
+
+
+class ScoreSettings(Section):
+    """Slide scores (Eq. 2 to 6)."""
+
+    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    chance: float = setting(
+        0.33,
+        "probability of HER2+ above which a patch counts as stained",
+        "probability",
+        ge=0,
+        lt=1,
+    )
+    area_max: float = setting(
+        0.3, "a slide scores 0 if its stained area is at most this and ...", "fraction", ge=0
+    )
+    mean_max: float = setting(
+        0.17, "... its mean excess is at most this", "probability", ge=0, lt=1
+    )
+    top_fraction: float = setting(
+        0.3, "share of the tumour patches whose excess is averaged", "fraction", gt=0, le=1
+    )
+    cutoffs: tuple[float, float, float, float] = setting(
+        (0.10, 0.15, 0.20, 0.25), "highest score of levels 0, 1+, 2+/FISH- and 2+/FISH+", "score"
+    )
+
+    @model_validator(mode="after")
+    def _ascending(self):
+        if list(self.cutoffs) != sorted(self.cutoffs):
+            raise ValueError("cutoffs must ascend")
+        return self

@@ -1,0 +1,182 @@
+"""Settings up to the patch store: cohorts, slides, stain, split, synthesise, tile."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from her2pipe.config.base import ALGORITHM, Name, Section, setting
+
+
+class StudySettings(Section):
+    """What the study is called."""
+
+    title: str = setting("A her2pipe study", "title of the report")
+
+
+class Cohort(Section):
+    """One cohort: a sheet and a role."""
+
+    sheet: str = setting(..., "TSV sheet; relative to this file, or to the working directory")
+    role: Literal["development", "external", "treatment"] = setting(..., "what the cohort is for")
+    title: str = setting("", "name shown in the report")
+    root: str = setting("", "folder that relative slide paths start from")
+
+
+class SlidesSettings(Section):
+    """How slides are opened."""
+
+    reader: Literal["auto", "openslide", "tiff", "tiatoolbox"] = setting(
+        "auto", "reader; auto tries the fast one for tiled TIFF, then OpenSlide, then tiatoolbox"
+    )
+    mpp_policy: Literal["header", "sheet"] = setting(
+        "header", "which resolution wins; header: a sheet that disagrees is an error"
+    )
+    mpp_tolerance: float = setting(
+        0.05, "allowed difference between header and sheet", "fraction", ge=0, le=1
+    )
+    on_bad_slide: Literal["exclude", "fail"] = setting(
+        "exclude", "an unreadable slide is recorded and left out, or stops the run"
+    )
+    corrupt_max: float = setting(
+        0.05, "share of the tissue patches that corrupt tiles may cost", "fraction", ge=0, le=1
+    )
+    decode_psnr_db: float = setting(
+        43.0, "least fidelity of JPEG reduced by its decoder; 0: always reduce", "dB", ge=0
+    )
+
+
+class StainSettings(Section):
+    """Stain normalisation (Vahadane et al. 2016; Macenko et al. 2009)."""
+
+    stain_method: Literal["vahadane", "macenko", "macenko-dab", "none"] = setting(
+        "vahadane", "estimator; macenko-dab is the modified Macenko for IHC"
+    )
+    stain_sparsity: float = setting(0.02, "lambda, weight of the L1 term", "OD", ge=0, le=1)
+    stain_pixels: int = setting(20_000, "tissue pixels sampled per slide", "px", ge=100)
+    stain_pixels_min: int = setting(
+        500, "a slide with fewer tissue pixels gets the reference vectors", "px", ge=10
+    )
+    stain_luminosity_max: float = setting(
+        0.8, "a pixel is tissue below this Lab luminosity (L/100)", "", gt=0, le=1
+    )
+    stain_black_max: int = setting(
+        30, "a pixel with no channel above this is ink or void, not tissue", "levels", ge=0, le=254
+    )
+    stain_percentile: float = setting(
+        99.0, "percentile taken as the maximum concentration", "%", gt=0, le=100
+    )
+    stain_tolerance: float = setting(
+        1e-8, "stop when the objective improves by less", "relative", gt=0
+    )
+    stain_iterations: int = setting(1000, "most alternations", "", ge=1)
+    stain_seed: int = setting(2025, "seed of the pixel sample", "", ge=0)
+    stain_angle_min: float = setting(
+        5.0, "two vectors closer than this cannot be told apart", "degrees", ge=1, lt=90
+    )
+    stain_concentration_min: float = setting(
+        0.05, "a stain whose maximum concentration is lower is absent", "OD", gt=0
+    )
+    stain_reference_max: tuple[float, float] = setting(
+        (1.5, 1.0), "maximum concentrations assumed where a slide has none of its own", "OD"
+    )
+    macenko_beta: float = setting(0.15, "optical density below which a pixel is glass", "OD", ge=0)
+    macenko_alpha: float = setting(1.0, "percentile of the extreme angles", "%", ge=0, lt=50)
+    macenko_dab_max: float = setting(
+        1.0,
+        "macenko-dab: DAB concentration taken as the maximum on every slide; keeps DAB unscaled",
+        "OD",
+        gt=0,
+    )
+    macenko_dab_angle_max: float = setting(
+        20.0,
+        "macenko-dab: a vector farther than this from its Ruifrok reference is not that stain",
+        "degrees",
+        gt=0,
+        le=90,
+    )
+
+
+class SplitSettings(Section):
+    """Internal split of a development cohort, by patient."""
+
+    validation_fraction: float = setting(
+        0.2,
+        "share of patients kept for validation when the sheet has no split column",
+        "fraction",
+        gt=0,
+        lt=1,
+    )
+    split_seed: int = setting(2025, "seed of the split", "", ge=0)
+
+
+class Scanner(Section):
+    """How the synthetic slides of one cohort look."""
+
+    objective: Literal[20, 40] = setting(40, "scan magnification", "x")
+    hematoxylin: tuple[float, float, float] = setting(
+        (0.65, 0.70, 0.29), "optical density of haematoxylin in R, G, B", "OD"
+    )
+    eosin: tuple[float, float, float] = setting(
+        (0.09, 0.95, 0.28), "optical density of eosin in R, G, B", "OD"
+    )
+    strength: float = setting(1.0, "staining strength", "", gt=0, le=3)
+    shape: Literal["section", "core", "strips"] = setting("section", "outline of the tissue")
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _from_flag(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+class SynthesiseSettings(Section):
+    """Synthetic slides, for the demo and for tests."""
+
+    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    width_um: float = setting(
+        800.0, "width of the field; a slide varies by 20 %", "um", ge=100, le=5000
+    )
+    height_um: float = setting(
+        640.0, "height of the field; a slide varies by 20 %", "um", ge=100, le=5000
+    )
+    jpeg_quality: int = setting(85, "JPEG quality of the slide", "", ge=30, le=100)
+    scanners: dict[Name, Scanner] = setting(
+        {}, "cohort name to scanner; a cohort not named here gets the default one", flag=False
+    )
+
+
+class TileSettings(Section):
+    """Cutting a slide into patches."""
+
+    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    patch_px: int = setting(512, "side of a stored patch", "px", ge=16, le=4096)
+    adaptive_side_px0: float = setting(
+        512.0, "Eq. 1: crop side of a slide of adaptive_area_px0", "level-0 px", gt=0
+    )
+    adaptive_area_px0: float = setting(
+        1e9, "Eq. 1: slide area whose crop side is adaptive_side_px0", "level-0 px^2", gt=0
+    )
+    variance_min: float = setting(
+        500.0,
+        "a patch whose grey-level variance is below this is background",
+        "grey levels^2",
+        ge=0,
+    )
+    screen: float = setting(
+        # Three real sections, 3 views: none of 2,098 cells skipped at 0.02 had a variance over 27.
+        0.0, "skip cells that a coarse level shows blank, under this share of variance_min; 0: none"
+        " (exact); more is an approximation that may lose fine texture", "", ge=0, le=0.5,
+    )  # fmt: skip
+    annotation_names: list[str] = setting(
+        [
+            *("tumor", "tumour", "invasive carcinoma", "invasive tumor", "invasive tumour"),
+            *("carcinoma", "malignant"),
+        ],
+        "an annotated region counts when its class is one of these (whole names, any case; a part"
+        " after a colon is ignored), or it has no class",
+    )
+    patch_format: Literal["jpeg", "png"] = setting("jpeg", "how patches are stored; png: lossless")
+    jpeg_quality: int = setting(95, "JPEG quality of stored patches", "", ge=50, le=100)
+    jpeg_subsampling: Literal["444", "422", "420"] = setting("444", "chroma subsampling")
+    overview_px: int = setting(1024, "longer side of the stored overview", "px", ge=64, le=4096)
