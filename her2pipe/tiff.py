@@ -128,6 +128,8 @@ class TiffSlide(Slide):
         self, level: Level, tiles: np.ndarray, reduction: int, scale: int, wanted_db: float
     ) -> bool:
         """Compare tiles decoded at `scale` with the mean of fully decoded pixels."""
+        import cv2
+
         squares, biases = [], []
         full, fast = (Mosaic(self._file, level, reduction, k, 0) for k in (1, scale))
         for row, column in zip(*np.unravel_index(tiles, level.sizes.shape), strict=True):
@@ -136,9 +138,8 @@ class TiffSlide(Slide):
             except CorruptTileError:
                 continue
             if one is not None:
-                difference = one.astype(np.float32) - other
-                squares.append(np.mean(difference**2))
-                biases.append(difference.mean((0, 1)))
+                squares.append(cv2.norm(one, other, cv2.NORM_L2SQR) / one.size)
+                biases.append(np.subtract(cv2.mean(one), cv2.mean(other)))
         if not squares:
             return False
         psnr_db = 10 * math.log10(WHITE**2 / max(1e-6, np.mean(squares)))
