@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,9 @@ def _fill(model: nn.Module, name: str, path: Path) -> None:
         ) from None
     lacking = _take(model, given)
     if lacking and (renew := getattr(sys.modules[type(model).__module__], RENEW, None)):
-        lacking = _take(model, renew(given, model))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # timm's, of its own way to interpolate
+            lacking = _take(model, renew(given, model))
     if lacking:
         raise Her2Error(
             f"{len(lacking)} tensors of {name} are not in the file, or have another shape there:"
@@ -214,9 +217,9 @@ def forward(
             raise _Enough
 
     logits = None
-    with _module(model, stage, "--features").register_forward_hook(catch):
-        with contextlib.suppress(_Enough):
-            logits = model(images)
+    hook = _module(model, stage, "--features").register_forward_hook(catch)
+    with hook, contextlib.suppress(_Enough):
+        logits = model(images)
     pooled = _average(found[0] if found else None, model, stage)
     return (pooled[:, :0] if logits is None else logits), pooled
 

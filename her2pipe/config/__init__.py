@@ -94,7 +94,7 @@ class Config(Section):
     synthesise: SynthesiseSettings = SynthesiseSettings()
     tile: TileSettings = TileSettings()
     pretrain: PretrainSettings = PretrainSettings()
-    pretrainings: dict[Name, Pretraining] = {}
+    pretrainings: dict[Name, Pretraining] = Field({})
     train: TrainSettings = TrainSettings()
     encoders: dict[Name, Encoder] = Field(..., min_length=1)
     encode: EncodeSettings = EncodeSettings()

@@ -8,7 +8,6 @@ from pydantic import model_validator
 
 from her2pipe.config.base import ALGORITHM, CLASSES, Fraction, Name, Section, View, setting
 
-
 Precision = Literal["auto", "float32", "bfloat16"]
 PRECISION = "arithmetic; auto is bfloat16 autocast on CUDA and float32 on a CPU"
 ACCUMULATE = "batches whose gradients make one step, as one large batch would"
