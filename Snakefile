@@ -1,4 +1,4 @@
-# her2pipe: slide -> tile -> train -> encode -> score -> evaluate -> compare -> report
+# her2pipe: slide -> tile -> (pretrain ->) train -> encode -> score -> evaluate -> compare -> report
 #
 #   snakemake --cores all                                  the demo study (config.yaml)
 #   snakemake --cores all --configfile studies/my.yaml     a study of your own
@@ -20,6 +20,7 @@ include: "workflow/common.smk"
 include: "workflow/inputs.smk"
 include: "workflow/synthesise.smk"
 include: "workflow/tile.smk"
+include: "workflow/pretrain.smk"
 include: "workflow/train.smk"
 include: "workflow/encode.smk"
 include: "workflow/score.smk"
@@ -34,6 +35,7 @@ wildcard_constraints:
     view="adaptive|[0-9.]+(um)?",
     cohort="[^/]+",
     slide="[^/]+",
+    pretraining="[^/]+",
     encoder="[^/]+",
     method="[^/]+",
     batch="[0-9]+of[0-9]+",

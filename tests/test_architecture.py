@@ -17,9 +17,10 @@ LAYERS = [
     {"errors", "__init__"},
     {"config", "files"},
     {"settings"},
-    {"aggregate", "annotation", "cohort", "drawing", "labels", "mosaic", "networks", "pictures",
-     "plots", "pyramid", "readers", "resample", "slide", "stain", "stats", "store", "tiff"},
-    {"loader"},
+    {"aggregate", "alexnet", "annotation", "augment", "cifar", "cohort", "drawing", "labels",
+     "mosaic", "networks", "pictures", "plots", "pyramid", "readers", "resample", "sample",
+     "slide", "stain", "stats", "store", "textures", "tiff"},
+    {"learn", "loader"},
     set(STEPS),
     {"cli"},
 ]  # fmt: skip
@@ -117,5 +118,9 @@ def test_only_their_rooms_know_hdf5_and_openslide():
 def test_nothing_is_unpickled_unchecked():
     for path in MODULES:
         text = path.read_text()
-        assert "pickle" not in text
+        if room(path) == "cifar":  # a published archive, by its MD5, and only arrays out of it
+            assert "def find_class(" in text
+            assert "pickle.load" not in text
+        else:
+            assert "pickle" not in text
         assert "torch.load(" not in text or "weights_only=True" in text

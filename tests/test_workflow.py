@@ -123,6 +123,7 @@ def test_the_demo_plans_every_job_once():
     expected = {
         "synthesise": slides,
         "tile": slides + len(rows["A"]) * len(encoder.train_views),
+        "pretrain": 1,
         "train": 1,
         "encode": batches,  # one pass serves both methods
         "score": 2 * len(rows),

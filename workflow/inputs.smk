@@ -20,13 +20,35 @@ def drawing(wildcards):
     return f"{shlex.join(flags)} {settings.flags(STUDY.synthesise, scanner)}"
 
 
+def pretraining_images(wildcards):
+    return IMAGES[wildcards.pretraining][1]
+
+
+def pretraining_settings(wildcards):
+    """Flags of one pre-training."""
+    own = STUDY.pretrainings[wildcards.pretraining]
+    own = own.model_copy(update={"images": IMAGES[wildcards.pretraining][0]})
+    return settings.flags(own, as_type=PretrainSettings)
+
+
 def training_stores(wildcards):
-    views = STUDY.encoders[wildcards.encoder].train_views
     return [
         f"results/tile/{view}/{DEVELOPMENT}/{slide}.h5"
-        for view in views
+        for view in training_views(wildcards.encoder)
         for slide in ROWS[DEVELOPMENT]
     ]
+
+
+def training_folders(wildcards):
+    """Folders of the training stores, not hundreds of files: a command has a greatest length."""
+    return [f"results/tile/{view}/{DEVELOPMENT}" for view in training_views(wildcards.encoder)]
+
+
+def encoder_settings(wildcards):
+    """Flags of one encoder's training, with the files its study file names."""
+    changes = FILES[wildcards.encoder] | {"train_views": training_views(wildcards.encoder)}
+    own = STUDY.encoders[wildcards.encoder].model_copy(update=changes)
+    return settings.flags(STUDY.split, own, as_type=TrainSettings)
 
 
 def stores(wildcards):
