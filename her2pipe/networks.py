@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import nn
 
 from her2pipe.errors import Her2Error
-from her2pipe.files import read_json, write_text
+from her2pipe.files import file_digest, read_json, write_text
 
 
 def create(name: str, classes: int = 3, input_px: int | None = None, **options: Any) -> nn.Module:
@@ -151,9 +150,3 @@ def load(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     model = create(about["architecture"], len(about["classes"]), about["input_px"])
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval(), about
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, hex, first 16 characters."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from her2pipe.config import VIEW, Config, Section
+from her2pipe.config import FITTED, LEARNT, RULES, VIEW, Config, Section
 from her2pipe.errors import Her2Error, raise_all
 
 
@@ -51,11 +51,31 @@ def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
         for key, what, value, known in named
         if value not in known
     ]
+    found += _unsuited(encoders, methods, section("train"))
     roles = list(items(cohorts, "role").values())
     if cohorts and roles.count("development") != 1:
         what = f"{roles.count('development')} cohorts have the role development"
         fix = "give exactly one cohort role: development; encoders learn from it"
         found.append((("cohorts",), what, fix))
+    return found
+
+
+def _unsuited(encoders: dict, methods: dict, train: dict) -> list[tuple[tuple[str, ...], str, str]]:
+    """Find methods whose rule of aggregation cannot work with their encoder, or learns nothing."""
+    found = []
+    for name, method in methods.items():
+        if not isinstance(method, dict):
+            continue
+        rule, encoder = method.get("aggregate", "probabilistic"), encoders.get(method.get("encoder"))
+        task = {**train, **(encoder if isinstance(encoder, dict) else {})}.get("task", "classify")
+        if rule in RULES and rule not in LEARNT and task != "classify":
+            what = f"method {name} averages probabilities of HER2+, its encoder gives none"
+            fix = f"use a rule that learns from features: {', '.join(LEARNT)}"
+            found.append((("methods", name, "aggregate"), what, fix))
+        if rule in RULES and rule not in FITTED and method.get("fit"):
+            what = f"method {name} has fit settings, but its rule learns nothing"
+            fix = "remove them, or choose another rule"
+            found.append((("methods", name, "fit"), what, fix))
     return found
 
 
