@@ -142,7 +142,8 @@ def _methods_over_fit(data: dict[str, Any]) -> Any:
         return methods
     shared = {k: v for k, v in section("fit").items() if k in FitSettings.model_fields}
     # Graphs are scaled as the adaptive view is, unless told otherwise.
-    area = {"graph_area_px0": v for k, v in section("tile").items() if k == "adaptive_area_px0"}
+    tile = section("tile")
+    area = {"graph_area_px0": tile["adaptive_area_px0"]} if "adaptive_area_px0" in tile else {}
     merged = {}
     for name, method in methods.items():
         merged[name] = method
