@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
 import json
 import sys
 import warnings
@@ -17,7 +16,7 @@ from torch import nn
 
 from her2pipe import __version__
 from her2pipe.errors import Her2Error
-from her2pipe.files import read_json, write_text
+from her2pipe.files import file_digest, read_json, write_text
 
 RENEW = "checkpoint_filter_fn"  # timm's: gives weights new names, and tables of another input size
 
@@ -331,9 +330,3 @@ def described(folder: Path) -> tuple[Path, dict[str, Any]]:
             "train again, or copy both files together",
         )
     return file, about
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, hex, first 16 characters."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

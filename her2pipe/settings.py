@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from her2pipe.config import VIEW, Config, PretrainSettings, Section
+from her2pipe.config import FITTED, LEARNT, RULES, VIEW, Config, PretrainSettings, Section
 from her2pipe.errors import Her2Error, raise_all
 
 
@@ -58,7 +58,7 @@ def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
         for key, what, value, known in named
         if value not in known
     ]
-    found += _starts(section) + _without_classes(section)
+    found += _starts(section) + _unsuited(encoders, methods, section("train"))
     roles = list(items(cohorts, "role").values())
     if cohorts and roles.count("development") != 1:
         what = f"{roles.count('development')} cohorts have the role development"
@@ -91,19 +91,25 @@ def _starts(section) -> list[tuple[tuple[str, ...], str, str]]:
     return found
 
 
-def _without_classes(section) -> list[tuple[tuple[str, ...], str, str]]:
-    """Find methods that need the classes of an encoder that has none."""
+def _unsuited(encoders: dict, methods: dict, train: dict) -> list[tuple[tuple[str, ...], str, str]]:
+    """Find methods whose rule of aggregation cannot work with their encoder, or learns nothing."""
     found = []
-    for name, method in section("methods").items():
-        method = method if isinstance(method, dict) else {}
-        rule, encoder = method.get("aggregate", "probabilistic"), method.get("encoder")
-        given = section("encoders").get(str(encoder))
-        own = {**section("train"), **(given if isinstance(given, dict) else {})}
-        task = own.get("task", "classify")
-        if rule in ("probabilistic", "mean") and task != "classify":
-            what = f"method {name} needs class probabilities; encoder {encoder} has task {task}"
-            fix = "take an encoder with task classify, or another rule of aggregation"
-            found.append((("methods", name, "encoder"), what, fix))
+    for name, method in methods.items():
+        if not isinstance(method, dict):
+            continue
+        rule, encoder = (
+            method.get("aggregate", "probabilistic"),
+            encoders.get(method.get("encoder")),
+        )
+        task = {**train, **(encoder if isinstance(encoder, dict) else {})}.get("task", "classify")
+        if rule in RULES and rule not in LEARNT and task != "classify":
+            what = f"method {name} averages probabilities of HER2+, its encoder gives none"
+            fix = f"use a rule that learns from features: {', '.join(LEARNT)}"
+            found.append((("methods", name, "aggregate"), what, fix))
+        if rule in RULES and rule not in FITTED and method.get("fit"):
+            what = f"method {name} has fit settings, but its rule learns nothing"
+            fix = "remove them, or choose another rule"
+            found.append((("methods", name, "fit"), what, fix))
     return found
 
 

@@ -17,15 +17,15 @@ LAYERS = [
     {"errors", "__init__"},
     {"config", "files"},
     {"settings"},
-    {"aggregate", "alexnet", "annotation", "augment", "cifar", "cohort", "drawing", "labels",
-     "mosaic", "networks", "pictures", "plots", "pyramid", "readers", "resample", "sample",
-     "slide", "stain", "stats", "store", "textures", "tiff"},
+    {"aggregate", "alexnet", "annotation", "augment", "cifar", "cohort", "drawing", "graph",
+     "labels", "learning", "mosaic", "networks", "pictures", "plots", "poolers", "pyramid",
+     "readers", "resample", "sample", "slide", "stain", "stats", "store", "textures", "tiff"},
     {"learn", "loader"},
     set(STEPS),
     {"cli"},
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy",
-         "scikit_posthocs", "cv2", "shapely"}  # fmt: skip
+         "scikit_posthocs", "torch_geometric", "cv2", "shapely"}  # fmt: skip
 
 
 def layer(module: str) -> int:

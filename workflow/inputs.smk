@@ -75,5 +75,26 @@ def batch_folder(wildcards):
 
 def batch_folders(wildcards):
     """Folders of encodings that make up a cohort."""
-    folder = f"results/encode/{STUDY.methods[wildcards.method].encoder}/{wildcards.cohort}"
-    return [f"{folder}/{batch}" for batch in batches(wildcards.cohort)]
+    return cohort_folders(wildcards.method, wildcards.cohort)
+
+
+def development_folders(wildcards):
+    """Folders of encodings of the development cohort."""
+    return cohort_folders(wildcards.method, DEVELOPMENT)
+
+
+def cohort_folders(method, name):
+    folder = f"results/encode/{STUDY.methods[method].encoder}/{name}"
+    return [f"{folder}/{batch}" for batch in batches(name)]
+
+
+def fitted(wildcards):
+    """What was fitted of a method's aggregation, if it learns."""
+    learns = STUDY.methods[wildcards.method].aggregate in FITTED
+    return [f"results/fit/{wildcards.method}"] if learns else []
+
+
+def fit_gpu(wildcards):
+    """Graphics cards that fitting a method asks for."""
+    method = STUDY.methods[wildcards.method]
+    return on_gpu(method.fit.device) if method.aggregate in LEARNT else 0
