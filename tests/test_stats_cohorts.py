@@ -177,7 +177,7 @@ def test_bootstrap_auc_in_parts_and_for_very_many(monkeypatch):
 
 def test_bootstrap_auc_says_why_not():
     with pytest.raises(StatisticUndefined, match="of 100 resamples"):
-        stats.bootstrap_auc([0, 0, 1, 1], [1, 2, 3, 4], list("aabb")[:3] + ["c"], resamples=100)
+        stats.bootstrap_auc([0, 0, 1, 1], [1, 2, 3, 4], list("aabc"), resamples=100)
     with pytest.raises(StatisticUndefined, match="needs both classes"):
         stats.bootstrap_auc([1, 1, 1], [1, 2, 3], list("abc"))
 

@@ -55,3 +55,18 @@ def batch_folders(wildcards):
     """Folders of encodings that make up a cohort."""
     folder = f"results/encode/{STUDY.methods[wildcards.method].encoder}/{wildcards.cohort}"
     return [f"{folder}/{batch}" for batch in batches(wildcards.cohort)]
+
+
+def trained(wildcards):
+    """Name the stages of a method that learn, as Table 2 does."""
+    method = STUDY.methods[wildcards.method]
+    task = getattr(STUDY.encoders[method.encoder], "task", "classify")
+    stages = ["encoder"] * (task != "none")
+    stages += ["aggregation"] * (method.aggregate not in ("probabilistic", "mean"))
+    return " and ".join(stages) or "none"
+
+
+def evaluated_labels(wildcards):
+    """Fingerprint of the columns an evaluation reads, those of its subgroups among them."""
+    columns = "patient positive level split pcr rcb unlabelled".split()
+    return labels(wildcards.cohort, *columns, *STUDY.evaluate.subgroups)
