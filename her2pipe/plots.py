@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -28,6 +29,7 @@ COLUMN_MM, PAGE_MM = 85.0, 180.0
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 BLUE, VERMILLION = OKABE_ITO[:2]
 CLASS_COLOURS = (BLUE, VERMILLION, "#F0E442", *OKABE_ITO[2:])
+CANVAS = {"png": FigureCanvasAgg, "svg": FigureCanvasSVG}
 METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  # no versions
 LUMA = np.array([0.299, 0.587, 0.114])  # weights of R, G and B in grey (ITU-R BT.601)
 GREY, PALE = "#BBBBBB", "#EEEEEE"
@@ -49,8 +51,9 @@ def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("png", "svg
     """
     paths = [Path(f"{stem}.{kind}") for kind in formats]  # with_suffix would cut at a dot
     for path, kind in zip(paths, formats, strict=True):
+        canvas = CANVAS[kind](figure)  # savefig would draw everything twice
         with replacing(path) as part, style.context(STYLE):
-            figure.savefig(part, format=kind, metadata=METADATA[kind])
+            getattr(canvas, f"print_{kind}")(part, metadata=METADATA[kind])
     return paths
 
 
@@ -80,7 +83,7 @@ def finish(figure: Figure) -> Figure:
     """Lay a figure out for good, its ticks made while our style holds: all saves draw the same."""
     for axes in figure.axes:
         axes.tick_params(labelsize=6)  # matplotlib spaces ticks by it, whatever style then holds
-    figure.draw_without_rendering()
+    figure.get_layout_engine().execute(figure)  # a draw would do no more, and draw
     figure.set_layout_engine("none")
     return figure
 
@@ -180,9 +183,10 @@ def _grid(values: np.ndarray, text: Callable, rows: list, columns: list, **optio
     )
     axes = figure.add_subplot(facecolor=PALE)
     mesh = axes.pcolormesh(np.ma.masked_invalid(values), edgecolors="#DDDDDD", **options)
+    luma = mesh.cmap(mesh.norm(values))[..., :3] @ LUMA
     for (i, j), value in np.ndenumerate(values):
-        luma = np.dot(mesh.cmap(mesh.norm(value))[:3], LUMA) if np.isfinite(value) else 1
-        look = {"color": "white" if luma < 0.5 else "black", "ha": "center", "va": "center"}
+        dark = np.isfinite(value) and luma[i, j] < 0.5
+        look = {"color": "white" if dark else "black", "ha": "center", "va": "center"}
         axes.text(j + 0.5, i + 0.5, text(value, i, j), size=6, **look)
     axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
     if max(map(len, columns)) > 6:
@@ -199,20 +203,35 @@ def _dunn_text(p: float, *_) -> str:
     return "" if np.isnan(p) else f"{p_text(p)[2:].removeprefix('= ')}\n{stars}"
 
 
+def _named(table) -> tuple[list, np.ndarray]:
+    """Return the names and values of a DataFrame, or of such a pair as it is."""
+    return table if isinstance(table, tuple) else (list(table.index), table.to_numpy(dtype=float))
+
+
 @style.context(STYLE)
 def dunn(table, title="", xlabel="", adjusted="", n: Sequence[int] = ()) -> Figure:
-    """Draw the P of every pair, (k, k) DataFrame of `stats.dunn`; n, (k,), counts the groups."""
-    values = table.to_numpy(dtype=float, copy=True)
+    """Draw the P of every pair of groups.
+
+    `table` is what `stats.dunn` or `stats.dunn_matrix` give; n, (k,), counts the groups. `adjusted`
+    says how P was adjusted, or is a second such table, shown above the diagonal.
+    """
+    names, values = _named(table)
+    values = values.copy()
+    heading, note = "P, Dunn's test", ""
+    if isinstance(adjusted, str):
+        heading += f", {adjusted}" if adjusted else ""
+    else:
+        upper, note = np.triu_indices(len(values), 1), "Below the diagonal unadjusted, above Holm"
+        values[upper] = _named(adjusted)[1][upper]
     np.fill_diagonal(values, np.nan)
-    names = [textwrap.fill(str(name), 14) for name in table.index]
+    names = [textwrap.fill(str(name), 14) for name in names]
     rows = [f"{name}\nn = {n[i]:,}" for i, name in enumerate(names)] if len(n) else names
     look = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
     figure, axes, mesh = _grid(values, _dunn_text, rows, names, **look)
-    heading = "P, Dunn's test" + (f", {adjusted}" if adjusted else "")
     bar = figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02, label=heading)
     bar.set_ticks([1e-4, 1e-3, 1e-2, 0.05, 1], labels=["≤ 0.0001", "0.001", "0.01", "0.05", "1"])
     bar.minorticks_off()
-    axes.set(title=title, ylabel=xlabel)
+    axes.set(title="\n".join(line for line in (title, note) if line), ylabel=xlabel)
     axes.set_xlabel(f"{xlabel}\n* P < 0.05   ** P < 0.01   *** P < 0.001".strip())
     return finish(figure)
 

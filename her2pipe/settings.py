@@ -42,6 +42,9 @@ def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
         (("heatmap", "methods"), "heatmap.methods names an unknown method", value, methods)
         for value in (drawn if isinstance(drawn, list) else [])
     ]
+    if (reference := section("compare").get("reference")) not in (None, ""):
+        key = ("compare", "reference")
+        named.append((key, "compare.reference names an unknown method", reference, methods))
     named += [
         (("synthesise", "scanners", name), "this scanner is for no cohort", name, cohorts)
         for name in section("synthesise", "scanners")

@@ -328,6 +328,12 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
         return _plain(file.attrs)
 
 
+def encoding_shape(path: str | Path) -> tuple[int, int]:
+    """Return how many classes and how many features an encoding holds per patch."""
+    with _open(path, ENCODING) as file:
+        return file["probabilities"].shape[1], file["features"].shape[1]
+
+
 def encodings(paths: list[Path]) -> list[Path]:
     """List encoding files: files as given, folders by what they hold, ordered by slide."""
     found = [f for p in paths for f in (sorted(Path(p).glob("*.h5")) if Path(p).is_dir() else [p])]
