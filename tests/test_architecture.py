@@ -17,14 +17,15 @@ LAYERS = [
     {"errors", "__init__"},
     {"config", "files"},
     {"settings"},
-    {"aggregate", "annotation", "cohort", "drawing", "labels", "mosaic", "networks", "pictures",
-     "plots", "pyramid", "readers", "resample", "slide", "stain", "stats", "store", "tiff"},
+    {"aggregate", "annotation", "captions", "chapters", "cohort", "drawing", "flow", "gallery",
+     "labels", "mosaic", "networks", "page", "pictures", "plots", "pyramid", "readers",
+     "references", "resample", "slide", "stain", "stats", "store", "throughput", "tiff", "viewer"},
     {"loader"},
     set(STEPS),
     {"cli"},
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy",
-         "scikit_posthocs", "cv2", "shapely"}  # fmt: skip
+         "scikit_posthocs", "cv2", "shapely", "bokeh"}  # fmt: skip
 
 
 def layer(module: str) -> int:
