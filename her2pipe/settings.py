@@ -33,15 +33,16 @@ def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
         return {n: v[key] for n, v in mapping.items() if isinstance(v, dict) and key in v}
 
     cohorts, encoders, methods = section("cohorts"), section("encoders"), section("methods")
-    drawn = section("heatmap").get("methods")
     named = [
         (("methods", name, "encoder"), f"method {name} names an unknown encoder", value, encoders)
         for name, value in items(methods, "encoder").items()
     ]
-    named += [
-        (("heatmap", "methods"), "heatmap.methods names an unknown method", value, methods)
-        for value in (drawn if isinstance(drawn, list) else [])
-    ]
+    for part in ("heatmap", "report"):
+        drawn = section(part).get("methods")
+        named += [
+            ((part, "methods"), f"{part}.methods names an unknown method", value, methods)
+            for value in (drawn if isinstance(drawn, list) else [])
+        ]
     if (reference := section("compare").get("reference")) not in (None, ""):
         key = ("compare", "reference")
         named.append((key, "compare.reference names an unknown method", reference, methods))

@@ -334,6 +334,12 @@ def encoding_shape(path: str | Path) -> tuple[int, int]:
         return file["probabilities"].shape[1], file["features"].shape[1]
 
 
+def read_summary(path: str | Path) -> dict[str, Any]:
+    """Read the attributes of a patch store and its number of patches, none of its arrays."""
+    with _open(path, PATCHES) as file:
+        return {**_plain(file.attrs), "patches": len(file["coords"])}
+
+
 def encodings(paths: list[Path]) -> list[Path]:
     """List encoding files: files as given, folders by what they hold, ordered by slide."""
     found = [f for p in paths for f in (sorted(Path(p).glob("*.h5")) if Path(p).is_dir() else [p])]

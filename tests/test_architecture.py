@@ -17,16 +17,17 @@ LAYERS = [
     {"errors", "__init__"},
     {"config", "files"},
     {"settings"},
-    {"aggregate", "alexnet", "annotation", "augment", "cifar", "cohort", "drawing", "graph",
-     "importers", "labels", "learning", "measures", "mosaic", "networks", "panels", "pictures",
-     "plots", "poolers", "pyramid", "readers", "resample", "sample", "slide", "stain", "stats",
-     "store", "textures", "tiff"},
+    {"aggregate", "alexnet", "annotation", "augment", "captions", "chapters", "cifar", "cohort",
+     "drawing", "flow", "gallery", "graph", "importers", "labels", "learning", "measures",
+     "mosaic", "networks", "page", "panels", "pictures", "plots", "poolers", "pyramid", "readers",
+     "references", "resample", "sample", "slide", "stain", "stats", "store", "textures",
+     "throughput", "tiff", "viewer"},
     {"learn", "loader"},
     set(STEPS),
     {"cli"},
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy",
-         "scikit_posthocs", "torch_geometric", "cv2", "shapely"}  # fmt: skip
+         "scikit_posthocs", "torch_geometric", "cv2", "shapely", "bokeh"}  # fmt: skip
 
 
 def layer(module: str) -> int:
