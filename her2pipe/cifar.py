@@ -26,7 +26,9 @@ KNOWN = {
     ("numpy._core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
     ("numpy", "ndarray"): np.ndarray,
     # Python 2 wrote 0 and 1 here, which numpy no longer takes for no and yes.
-    ("numpy", "dtype"): lambda kind, align, copy: np.dtype(kind, align=bool(align), copy=bool(copy)),
+    ("numpy", "dtype"): lambda kind, align, copy: np.dtype(
+        kind, align=bool(align), copy=bool(copy)
+    ),
     ("_codecs", "encode"): lambda text, code: text.encode(code),
 }
 
