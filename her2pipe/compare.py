@@ -57,7 +57,8 @@ def run(args, compare: CompareSettings) -> None:
         write_table(folder / "timing.tsv", TIMING, timing(evaluations, args.timing))
         known = [row for row in rows if row["auc"] is not None]
         if known:
-            plots.save(plots.forest(known, confidence=compare.confidence), folder / "forest")
+            figure = plots.forest(known, _endpoints(evaluations), compare.confidence)
+            plots.save(figure, folder / "forest")
         if curves := roc_curves(evaluations):
             plots.save(panels.roc_panels(curves, compare.confidence), folder / "roc_panels")
         scores = {e["cohort"]: _by_status(e) for e in evaluations if e["method"] == reference}
@@ -68,6 +69,12 @@ def run(args, compare: CompareSettings) -> None:
 def _evaluation(folder: Path) -> dict[str, Any]:
     metrics = read_json(folder / "metrics.json", "an evaluation")
     return metrics | {"table": read_table(folder / "slides.tsv")}
+
+
+def _endpoints(evaluations: list[Evaluation]) -> str:
+    treated = dict.fromkeys(e["cohort"] for e in evaluations if e["role"] == "treatment")
+    of_response = f"; in {', '.join(treated)}: no pathological complete response" if treated else ""
+    return f"Endpoint: HER2 status{of_response}"
 
 
 def reference_method(evaluations: list[Evaluation], compare: CompareSettings) -> str:

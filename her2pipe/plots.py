@@ -80,12 +80,47 @@ def new_figure(width_mm: float, height_mm: float) -> Figure:
 
 
 def finish(figure: Figure) -> Figure:
-    """Lay a figure out for good, its ticks made while our style holds: all saves draw the same."""
+    """Lay a figure out for good, its ticks made while our style holds: all saves draw the same.
+
+    One panel, with or without a `side_bar`, is measured once and placed; matplotlib's own engine,
+    which measures everything four times, lays out the others. Nothing is drawn yet.
+    """
     for axes in figure.axes:
         axes.tick_params(labelsize=6)  # matplotlib spaces ticks by it, whatever style then holds
-    figure.get_layout_engine().execute(figure)  # a draw would do no more, and draw
+    if len(figure.axes) == 1 + (figure.axes[-1].get_label() == "side bar"):
+        _place(figure)
+    else:
+        figure.get_layout_engine().execute(figure)
     figure.set_layout_engine("none")
     return figure
+
+
+def side_bar(figure: Figure, mesh, label: str):
+    """Draw the colour scale of a figure's one panel to its right; `finish` places it."""
+    bar = figure.add_axes((0.85, 0.2, 0.03, 0.6), label="side bar")
+    return figure.colorbar(mesh, cax=bar, label=label)
+
+
+def _place(figure: Figure) -> None:
+    """Give the panel all room that its texts, its bar and the legend below leave."""
+    renderer, px_mm = figure.canvas.get_renderer(), figure.dpi / 25.4
+    (width, height), pad = figure.bbox.size, 1.5 * px_mm
+    legends = [legend.get_window_extent(renderer).height for legend in figure.legends]
+    floor = pad + sum(legends) + (1.5 * px_mm if legends else 0)
+    axes, *bars = figure.axes
+    axes.set_position((0.2, 0.2, 0.6, 0.6))
+    axes.apply_aspect()
+    box, texts = axes.bbox, axes.get_tightbbox(renderer)
+    left, below = box.x0 - texts.x0 + pad, box.y0 - texts.y0 + floor
+    right, above = texts.x1 - box.x1 + pad, texts.y1 - box.y1 + pad
+    for bar in bars:
+        wide, around = 2.5 * px_mm, bar.get_tightbbox(renderer)
+        right += wide + around.x1 - bar.bbox.x1 + 1.5 * px_mm
+    room = width - left - right, height - below - above
+    axes.set_position((left / width, below / height, room[0] / width, room[1] / height))
+    for bar in bars:
+        start = left + room[0] + 1.5 * px_mm
+        bar.set_position((start / width, below / height, wide / width, room[1] / height))
 
 
 def draw_legend(place: Figure | Axes, handles: Sequence, labels: Sequence[str], **options):
@@ -228,7 +263,7 @@ def dunn(table, title="", xlabel="", adjusted="", n: Sequence[int] = ()) -> Figu
     rows = [f"{name}\nn = {n[i]:,}" for i, name in enumerate(names)] if len(n) else names
     look = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
     figure, axes, mesh = _grid(values, _dunn_text, rows, names, **look)
-    bar = figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02, label=heading)
+    bar = side_bar(figure, mesh, heading)
     bar.set_ticks([1e-4, 1e-3, 1e-2, 0.05, 1], labels=["≤ 0.0001", "0.001", "0.01", "0.05", "1"])
     bar.minorticks_off()
     axes.set(title="\n".join(line for line in (title, note) if line), ylabel=xlabel)
@@ -251,7 +286,7 @@ def confusion(matrix, labels, title="", truth="true level", predicted="predicted
         return f"{matrix[i, j]:,}" + (f"\n{percent:.0f} %" if percent > 0 else "")
 
     figure, axes, mesh = _grid(share, text, rows, names, cmap=blues, vmin=0, vmax=100)
-    figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02, label="share of the row, %")
+    side_bar(figure, mesh, "share of the row, %")
     axes.set(xlabel=f"{predicted} (n = {matrix.sum():,})", ylabel=truth, title=title)
     return finish(figure)
 
