@@ -16,6 +16,9 @@ if not workflow.overwrite_configfiles:
     configfile: Path(workflow.basedir) / "config.yaml"
 
 
+report: "workflow/report/study.rst"
+
+
 include: "workflow/common.smk"
 include: "workflow/inputs.smk"
 include: "workflow/synthesise.smk"

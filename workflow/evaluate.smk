@@ -3,7 +3,14 @@ rule evaluate:
     input:
         "results/score/{method}/{cohort}.tsv",
     output:
-        directory("results/evaluate/{method}/{cohort}"),
+        report(
+            directory("results/evaluate/{method}/{cohort}"),
+            patterns=["{name}.svg"],
+            caption="report/evaluate.rst",
+            category="Results by cohort",
+            subcategory="{method}",
+            labels={"cohort": "{cohort}", "figure": "{name}"},
+        ),
     log:
         "logs/evaluate/{method}/{cohort}.log",
     benchmark:
