@@ -17,8 +17,12 @@ if not workflow.overwrite_configfiles:
     configfile: Path(workflow.basedir) / "config.yaml"
 
 
+report: "workflow/report/study.rst"
+
+
 include: "workflow/common.smk"
 include: "workflow/inputs.smk"
+include: "workflow/reported.smk"
 include: "workflow/synthesise.smk"
 include: "workflow/tile.smk"
 include: "workflow/pretrain.smk"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from her2pipe.page import counted, figure, interval, known, number, p_value
+from her2pipe.page import figure, interval, known, number, p_value
 
 Metrics = Mapping[str, Any]
 
@@ -61,11 +61,11 @@ def _told(stem: str, about: Metrics, percent: str) -> list[str]:
     if stem == "patch_roc":
         return patches(about, percent)
     if stem.endswith(("_dunn", "_dunn_holm")):
-        return [f"{_sizes(about).capitalize()}."]
+        return [f"Slides: {_sizes(about)}."]
     if stem == "calibration":
         return calibration(about)
     if stem in ("levels", "rcb"):
-        return [*rank(about, percent), f"{_sizes(about)}.", BOXES]
+        return [*rank(about, percent), f"Slides: {_sizes(about)}.", BOXES]
     if stem == "pcr":
         p = about.get("rank_sum_p")
         test = [f"Two-sided rank-sum test: P {_equal(p)}, n = {number(about.get('n'), 0)}."]
@@ -82,7 +82,8 @@ def _equal(p: object) -> str:
 
 def _sizes(about: Metrics) -> str:
     groups = ", ".join(f"{name}: {n:,}" for name, n in about.get("groups", {}).items())
-    return f"n = {number(about.get('n'), 0)} slides" + (f" ({groups})" if groups else "")
+    size = f"n = {number(about.get('n'), 0)}"
+    return f"{size} ({groups})" if groups else size
 
 
 def area(about: Metrics, percent: str) -> list[str]:
@@ -98,17 +99,6 @@ def area(about: Metrics, percent: str) -> list[str]:
         size += f", {number(positives, 0)} {kind}"
     value = interval(about["value"], about.get("low"), about.get("high"))
     return [f"AUC {value}, {percent} DeLong interval; {size}."]
-
-
-def resampled(about: Metrics, percent: str) -> list[str]:
-    """Tell the interval from resampled patients."""
-    if known(about.get("low")) is None:
-        return []
-    ends = f"{number(about['low'])} to {number(about['high'])}"
-    return [
-        f"Resampling {counted(about.get('patients', 0), 'patient')} "
-        f"{number(about.get('resamples'), 0)} times: {percent} interval {ends}."
-    ]
 
 
 def patches(about: Metrics, percent: str) -> list[str]:
@@ -135,19 +125,6 @@ def _share(found: Any, what: str, percent: str, items: str = "slides", who: str 
     if known(found.get("low")) is not None:
         text += f", {percent} {who} interval"
     return [f"{text}; n = {number(found['n'], 0)} {items}." if found.get("n") else f"{text}."]
-
-
-def operating(about: Metrics, percent: str) -> list[str]:
-    """Tell the binary decisions at a method's own cut-off."""
-    if about.get("note"):
-        return [f"No operating point: {about['note']}."]
-    if not about.get("rule"):
-        return []
-    cutoff = f" (score of at least {number(about['cutoff'])})" if about.get("cutoff") else ""
-    told = [f"Operating point, {about['rule']}{cutoff}:"]
-    for key in ("sensitivity", "specificity", "accuracy"):
-        told += _share(about.get(key), key, percent)
-    return told
 
 
 def calibration(about: Metrics) -> list[str]:
@@ -184,10 +161,7 @@ def rank(about: Metrics, percent: str) -> list[str]:
 
 def agreement(about: Metrics, percent: str) -> list[str]:
     """Tell accuracy and kappa of five levels."""
-    found = about.get("accuracy")
-    if isinstance(found, list):
-        found = dict(zip(("value", "low", "high", "n"), found, strict=False))
-    told = _share(found, "Accuracy", percent)
+    told = _share(_proportion(about.get("accuracy")), "Accuracy", percent)
     for key, what in (("balanced_accuracy", "Balanced accuracy"), ("f1", "Macro F1")):
         told += _share(about.get(key), what, percent)
     if known(about.get("quadratic_kappa")) is not None:
@@ -197,26 +171,74 @@ def agreement(about: Metrics, percent: str) -> list[str]:
     return told
 
 
-def sentences(metrics: Metrics, percent: str) -> list[str]:
-    """Tell the main numbers of an evaluation, and what is not defined and why."""
+def numbers(metrics: Metrics) -> list[dict[str, Any]]:
+    """List the main numbers of an evaluation: measure, estimate, interval, P, n, and notes."""
     treated = metrics.get("role") == "treatment"
-    n, whole = metrics.get("evaluated", 0), metrics.get("slides", 0)
-    told = [f"{n:,} of {counted(whole, 'slide')} used."]
-    if not treated:
-        told += [f"HER2 status: {text}" for text in area(metrics.get("auc", {}), percent)]
-    for key, what in (("pcr", "Non-pCR against pCR"), ("levels", "Levels"), ("rcb", "RCB class")):
+    auc, pcr, patch = (metrics.get(key) or {} for key in ("auc", "pcr", "patch"))
+    rows = [] if treated else [_line("AUC, HER2 status", auc, "DeLong")]
+    if treated:
+        rows.append(_line("AUC, non-pCR", pcr, "DeLong"))
+        rows.append(
+            {
+                "measure": "Score of non-pCR against pCR",
+                "how": "rank-sum test",
+                "p": pcr.get("rank_sum_p"),
+                "n": pcr.get("n"),
+                "note": pcr.get("rank_sum_note"),
+            }
+        )
+    bootstrap = metrics.get("bootstrap") or {}
+    rows.append(_line("AUC, bootstrap", bootstrap, _resamples(bootstrap)))
+    rows.append(_line("AUC of patches, HER2 status", patch, "Obuchowski, over patients", "patches"))
+    rows.append(_line("Accuracy of patches", patch.get("accuracy"), "Rao-Scott", "patches"))
+    for key, what in (("levels", "HER2 level"), ("rcb", "RCB class")):
         about = metrics.get(key)
         if not isinstance(about, Mapping):
             continue
-        lines = area(about, percent) if key == "pcr" else rank(about, percent)
-        told += [f"{what}: {text}" for text in lines]
+        found = about.get("spearman", {})
+        rows.append(
+            _line(f"Spearman's ρ of score and {what}", found, "Bonett-Wright", key="rho")
+            | {"p": found.get("p"), "n": about.get("n")}
+        )
         if about.get("dunn_note"):
-            told.append(f"{what}: no Dunn test: {about['dunn_note']}.")
-        if about.get("rank_sum_note"):
-            told.append(f"{what}: no rank-sum test: {about['rank_sum_note']}.")
-    told += resampled(metrics.get("bootstrap") or {}, percent)
-    told += patches(metrics.get("patch") or {}, percent)
-    return told + operating(metrics.get("operating_point") or {}, percent)
+            rows.append({"measure": f"Dunn's test, {what}", "note": about["dunn_note"]})
+    levels = metrics.get("levels") or {}
+    rows.append(_line("Accuracy of levels", _proportion(levels.get("accuracy")), "Wilson"))
+    kappa = {"value": levels.get("quadratic_kappa"), "note": levels.get("quadratic_kappa_note")}
+    rows.append(_line("Quadratic-weighted κ of levels", kappa) | {"n": levels.get("called")})
+    point = metrics.get("operating_point") or {}
+    rule = point.get("rule", "")
+    for key in ("sensitivity", "specificity", "accuracy", "f1"):
+        what = "F1" if key == "f1" else key.capitalize()
+        rows.append(_line(f"{what} at {rule}", point.get(key), "Wilson"))
+    if point.get("note"):
+        rows.append({"measure": "Operating point", "note": point["note"]})
+    return [
+        row
+        for row in rows
+        if row.get("note") or known(row.get("value")) is not None or known(row.get("p")) is not None
+    ]
+
+
+def _line(
+    measure: str, found: Any, how: str = "", items: str = "slides", key: str = "value"
+) -> dict[str, Any]:
+    found = found if isinstance(found, Mapping) else {}
+    line = {"measure": measure, "value": found.get(key), "note": found.get("note")}
+    if known(found.get("low")) is not None:
+        line |= {"low": found["low"], "high": found["high"], "how": how}
+    return line | {"n": found.get("n"), "items": items if found.get("n") else ""}
+
+
+def _resamples(about: Metrics) -> str:
+    return f"{number(about.get('resamples'), 0)} resamples of patients"
+
+
+def _proportion(found: Any) -> Any:
+    """Return a proportion under its names, however it was written."""
+    if isinstance(found, list):
+        return dict(zip(("value", "low", "high", "n"), found, strict=False))
+    return found
 
 
 def flat(value: Any, name: str = "") -> Iterable[dict[str, str]]:

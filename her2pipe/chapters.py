@@ -23,13 +23,11 @@ TABLE2 = (
     METHOD[0],
     METHOD[1],
     Column("trained", "Trained stages"),
-    Column("features", "Numbers per patch", "count"),
+    Column("features", "Features", "count"),
     METHOD[2],
-    Column("internal_n", "Internal n", "count"),
-    Column("internal_auc", "Internal AUC", 3, ("internal_low", "internal_high")),
+    Column("internal_auc", "Internal AUC", 3, ("internal_low", "internal_high"), "internal_note"),
     Column("external_cohorts", "External cohorts", "count"),
-    Column("external_mean", "External AUC, mean ± SD", 3, ("external_sd",)),
-    Column("external_interval", "Interval of the mean"),
+    Column("external_mean", "External AUC, mean ± SD", 3, ("external_sd",), "external_note"),
     Column("published_internal_auc", "Published internal", 2),
     Column("published_external_mean", "Published external", 2, ("published_external_sd",)),
 )
@@ -61,6 +59,7 @@ TABLES = {
          Column("p", "P", "p"), Column("slope", "Slope", 2), Column("intercept", "Intercept", 3)),
     ),
 }  # fmt: skip
+LONG = 24  # rows from which on a table is folded away
 DRAWN = {
     "forest": "AUC of each method on each cohort with {percent} DeLong intervals and n slides.",
     "roc_panels": "ROC curves of HER2 status, one panel per method and a curve per cohort, with "
@@ -137,11 +136,13 @@ def compared(folder: Path, percent: str) -> dict[str, Any]:
     for row in rows:
         low, high = (page.known(row.pop(f"external_{end}", "")) for end in ("low", "high"))
         known = low is not None and high is not None
-        row["external_interval"] = f"{page.number(low)} to {page.number(high)}" if known else ""
+        row["internal_note"] = f", n\u00a0=\u00a0{n}" if (n := row.pop("internal_n", "")) else ""
+        row["external_note"] = f" ({page.number(low)} to {page.number(high)})" if known else ""
     caption = (
         "Methods (laid out as Table 2 of Li et al. 2025). Internal: validation slides of the "
         "development cohort. External: mean and population standard deviation over the external "
-        f"cohorts. Intervals are {percent} DeLong intervals. Published figures come from the "
+        f"cohorts. Intervals are {percent} DeLong intervals. Features: numbers per patch that the "
+        "aggregation reads. Published figures come from the "
         "papers' own cohorts and stand here for orientation only."
     )
     tables = [page.table(caption, page.guess(rows, TABLE2), rows)]
@@ -150,7 +151,12 @@ def compared(folder: Path, percent: str) -> dict[str, Any]:
             continue
         text, columns = TABLES.get(stem, (f"{stem.replace('_', ' ').capitalize()}.", ()))
         text = text.format(percent=percent)
-        tables.append(page.table(text, page.guess(rows, columns), rows))
+        found = page.table(text, page.guess(rows, columns), rows)
+        folded = len(rows) > LONG
+        tables.append(
+            found
+            | {"folded": f"{text.split(':')[0].split('.')[0]}: {len(rows)} rows" if folded else ""}
+        )
     figures = []
     for stem in dict.fromkeys([*DRAWN, *(p.stem for p in sorted(folder.glob("*.svg")))]):
         if image := page.either(folder / stem):
@@ -171,23 +177,37 @@ def results(evaluations: list[dict], methods: list[str], percent: str) -> list[d
     for e in evaluations:
         full = e["method"] in shown
         who = f"{e['method']}, cohort {e['cohort']}"
-        numbers = [Column("name", "Number"), Column("value", "Value")]
+        every = [Column("name", "Number"), Column("value", "Value")]
+        main = [Column("measure", "Measure"), Column("value", "Estimate", 3, ("low", "high")),
+                Column("how", "Interval or test"), Column("p", "P", "p"), Column("n", "n", "count"),
+                Column("items", "of"), Column("note", "Note")]  # fmt: skip
         found.setdefault(e["method"], []).append(
             {
                 "cohort": e["cohort"],
                 "groups": _subgroups(e, percent),
-                "told": captions.sentences(e, percent),
+                "main": page.table(
+                    f"Main numbers: {who}, {_used(e)}. {percent} intervals; all tests two-sided.",
+                    main,
+                    captions.numbers(e),
+                    sortable=False,
+                ),
                 "figures": captions.figures(e, e["images"], percent) if full else [],
-                "numbers": page.table(f"All numbers: {who}.", numbers, captions.flat(e["metrics"])),
+                "numbers": page.table(f"All numbers: {who}.", every, captions.flat(e["metrics"]))
+                | {"raw": True},
                 "slides": page.table(f"Scores of every slide: {who}.", scores, e["table"])
-                if full
-                else None,
+                | {"raw": True},
             }
         )
     return [
         {"method": m, "number": i, "full": m in shown, "cohorts": parts}
         for i, (m, parts) in enumerate(found.items(), start=1)
     ]
+
+
+def _used(e: Mapping[str, Any]) -> str:
+    """Say how many slides count."""
+    whole = page.counted(e.get("slides", 0), "slide")
+    return f"{e.get('evaluated', 0):,} of {whole} scored and not used for training"
 
 
 def _subgroups(e: Mapping[str, Any], percent: str) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from her2pipe.cohort import Row
+from her2pipe.cohort import Row, value
 from her2pipe.config import LEVELS
 from her2pipe.errors import Her2Error
 from her2pipe.labels import RCB_CLASSES
@@ -130,10 +130,10 @@ def describe(
         return [line] if any(line[c] != NONE for c in sheets) else []
 
     def scanner(row: Row) -> str | None:
-        return getattr(row, "scanner", "") or row.extra.get("scanner") or None
+        return value(row, "scanner") or None
 
-    def told(value: bool | None, yes: str, no: str) -> str | None:
-        return None if value is None else yes if value else no
+    def told(answer: bool | None, yes: str, no: str) -> str | None:
+        return None if answer is None else yes if answer else no
 
     sign = ("positive", "negative")
     rows = [
@@ -183,11 +183,11 @@ def _megapixels(about: Mapping[str, Any]) -> tuple[float, int]:
 
 def _spread(found: Iterable[tuple[float | None, int]]) -> str:
     """Write median and range of (value, decimals) pairs."""
-    pairs = [(value, digits) for value, digits in found if value is not None and value > 0]
+    pairs = [(size, digits) for size, digits in found if size is not None and size > 0]
     if not pairs:
         return NONE
-    digits, values = pairs[0][1], [value for value, _ in pairs]
-    middle, low, high = statistics.median(values), min(values), max(values)
+    digits, sizes = pairs[0][1], [size for size, _ in pairs]
+    middle, low, high = statistics.median(sizes), min(sizes), max(sizes)
     if number(low, digits) == number(high, digits):
         return number(low, digits)
     return f"{number(middle, digits)} ({number(low, digits)} to {number(high, digits)})"

@@ -21,12 +21,14 @@ class Column(NamedTuple):
 
     `kind` is `text`, `count`, `p`, or the number of decimals. With `bounds`, the keys of an
     interval's ends, a number is written `0.76 (0.70 to 0.82)`; of one spread, `0.76 ± 0.01`.
+    `after` is the key of a text that follows the number as it stands.
     """
 
     key: str
     title: str
     kind: str | int = "text"
     bounds: tuple[str, ...] = ()
+    after: str = ""
 
 
 class Cell(NamedTuple):
@@ -49,7 +51,7 @@ def known(value: object) -> float | None:
 def number(value: object, digits: int = 3) -> str:
     """Write a number with its decimals, thousands set apart; a dash when there is none."""
     found = known(value)
-    return NONE if found is None else f"{found:,.{digits}f}"
+    return NONE if found is None else f"{round(found, digits) + 0.0:,.{digits}f}"  # never -0
 
 
 def interval(value: object, low: object, high: object, digits: int = 3) -> str:
@@ -88,8 +90,8 @@ def _cell(row: Mapping[str, Any], column: Column) -> Cell:
     if len(ends) == 2:
         text = interval(value, *ends, digits)
     elif found is not None and ends and known(ends[0]) is not None:
-        text += f" ± {number(ends[0], digits)}"
-    return Cell(text, sort, True)
+        text += f"\u00a0±\u00a0{number(ends[0], digits)}"
+    return Cell(text + str(row.get(column.after) or ""), sort, True)
 
 
 def table(
@@ -110,6 +112,8 @@ def table(
         "head": [{"title": c.title, "number": c.kind != "text"} for c in shown],
         "rows": [[_cell(row, c) for c in shown] for row in rows],
         "groups": None,
+        "folded": "",
+        "raw": False,
         "sortable": sortable and len(rows) > 1,
     }
 
@@ -129,7 +133,7 @@ def guess(rows: Sequence[Mapping[str, Any]], named: Sequence[Column]) -> list[Co
         if key.endswith("low") and high in keys:
             before = keys[max(0, keys.index(key) - 1)]
             bounds[stem if stem in keys else before] = (key, high)
-    ends = {end for pair in bounds.values() for end in pair}
+    ends = {end for pair in bounds.values() for end in pair} | {c.after for c in named}
     found = []
     for key in keys:
         if key in ends:

@@ -42,6 +42,7 @@ WORKS = (
     Work("Their fast computation", "Sun and Xu 2014", "IEEE Signal Processing Letters 21:1389",
          "10.1109/LSP.2014.2337313"),
     Work("AUC of clustered data", "Obuchowski 1997", "Biometrics 53:567", "10.2307/2533958"),
+    Work("Shares of clustered data", "Rao and Scott 1992", "Biometrics 48:577", "10.2307/2532311"),
     Work("Rank-sum tests of many groups", "Dunn 1964", "Technometrics 6:241",
          "10.1080/00401706.1964.10490181"),
     Work("Step-down adjustment", "Holm 1979", "Scandinavian Journal of Statistics 6:65", ""),

@@ -3,7 +3,13 @@ rule compare:
     input:
         expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
     output:
-        directory("results/compare"),
+        report(
+            directory("results/compare"),
+            patterns=["{name}.svg", "{name}.tsv"],
+            caption="report/compare.rst",
+            category="Methods compared",
+            labels={"what": "{name}"},
+        ),
     log:
         "logs/compare.log",
     benchmark:

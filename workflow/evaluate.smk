@@ -5,7 +5,14 @@ rule evaluate:
         development=f"results/score/{{method}}/{DEVELOPMENT}.tsv",
         encodings=batch_folders,
     output:
-        directory("results/evaluate/{method}/{cohort}"),
+        report(
+            directory("results/evaluate/{method}/{cohort}"),
+            patterns=["{name}.svg"],
+            caption="report/evaluate.rst",
+            category="Results by cohort",
+            subcategory="{method}",
+            labels={"cohort": "{cohort}", "figure": "{name}"},
+        ),
     log:
         "logs/evaluate/{method}/{cohort}.log",
     benchmark:

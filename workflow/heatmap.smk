@@ -4,7 +4,14 @@ rule heatmap:
         stores=stores,
         encodings=batch_folder,
     output:
-        directory("results/heatmap/{method}/{cohort}/{batch}"),
+        report(
+            directory("results/heatmap/{method}/{cohort}/{batch}"),
+            patterns=["{slide}.png"],
+            caption="report/heatmap.rst",
+            category="Heat maps",
+            subcategory="{cohort}",
+            labels={"method": "{method}", "slide": "{slide}"},
+        ),
     log:
         "logs/heatmap/{method}/{cohort}/{batch}.log",
     benchmark:

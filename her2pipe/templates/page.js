@@ -32,10 +32,10 @@
     });
   }
 
-  // Paper shows what is folded away, but not the viewers.
+  // Paper shows what is folded away, but neither viewers nor raw numbers.
   let folded = [];
   addEventListener("beforeprint", () => {
-    folded = [...document.querySelectorAll("details:not(.viewer):not([open])")];
+    folded = [...document.querySelectorAll("details:not(.viewer, .raw, [open])")];
     folded.forEach((part) => (part.open = true));
   });
   addEventListener("afterprint", () => folded.forEach((part) => (part.open = false)));
