@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from her2pipe.config import VIEW, Config, Section
+from her2pipe.config import VIEW, Config, PretrainSettings, Section
 from her2pipe.errors import Her2Error, raise_all
 
 
@@ -46,16 +46,64 @@ def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
         (("synthesise", "scanners", name), "this scanner is for no cohort", name, cohorts)
         for name in section("synthesise", "scanners")
     ]
+    pretrainings = section("pretrainings")
+    named += [
+        (("encoders", name, "pretrain"), f"encoder {name} names an unknown pre-training",
+         str(value), pretrainings)
+        for name, value in items(encoders, "pretrain").items()
+        if value
+    ]  # fmt: skip
     found = [
-        (key, f"{what}: {value}", f"use one of: {', '.join(map(str, known))}")
+        (key, f"{what}: {value}", f"use one of: {', '.join(map(str, known)) or '(there is none)'}")
         for key, what, value, known in named
         if value not in known
     ]
+    found += _starts(section) + _without_classes(section)
     roles = list(items(cohorts, "role").values())
     if cohorts and roles.count("development") != 1:
         what = f"{roles.count('development')} cohorts have the role development"
         fix = "give exactly one cohort role: development; encoders learn from it"
         found.append((("cohorts",), what, fix))
+    return found
+
+
+def _starts(section) -> list[tuple[tuple[str, ...], str, str]]:
+    """Find encoders whose start is said twice, or is another network's."""
+    found = []
+    for name, encoder in section("encoders").items():
+        own = {**section("train"), **(encoder if isinstance(encoder, dict) else {})}
+        start = str(own.get("pretrain") or "")
+        if not start:
+            continue
+        if own.get("weights", "none") != "none":
+            what = f"encoder {name} has both weights and pretrain"
+            fix = "keep one: weights is where training starts, and so is the pre-training"
+            found.append((("encoders", name, "weights"), what, fix))
+        given = section("pretrainings").get(start)
+        if start not in section("pretrainings"):
+            continue
+        other = {**section("pretrain"), **(given if isinstance(given, dict) else {})}
+        default = PretrainSettings().architecture
+        a, b = (each.get("architecture", default) for each in (own, other))
+        if a != b:
+            what = f"encoder {name} is {a}, but its pre-training {start} is {b}"
+            found.append((("encoders", name, "pretrain"), what, "give both one architecture"))
+    return found
+
+
+def _without_classes(section) -> list[tuple[tuple[str, ...], str, str]]:
+    """Find methods that need the classes of an encoder that has none."""
+    found = []
+    for name, method in section("methods").items():
+        method = method if isinstance(method, dict) else {}
+        rule, encoder = method.get("aggregate", "probabilistic"), method.get("encoder")
+        given = section("encoders").get(str(encoder))
+        own = {**section("train"), **(given if isinstance(given, dict) else {})}
+        task = own.get("task", "classify")
+        if rule in ("probabilistic", "mean") and task != "classify":
+            what = f"method {name} needs class probabilities; encoder {encoder} has task {task}"
+            fix = "take an encoder with task classify, or another rule of aggregation"
+            found.append((("methods", name, "encoder"), what, fix))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -206,6 +207,14 @@ class PatchStore:
     def excluded(self) -> str:
         """Reason for which the slide is excluded; empty when it is not."""
         return self.attributes["reason"] if self.attributes["status"] == "excluded" else ""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what makes the patches: settings, places, labels, lengths, stain."""
+        found = hashlib.sha256(str(self.attributes.get("settings")).encode())
+        for part in (self.coords, self.tumour, self._offsets, str(self.stain).encode()):
+            found.update(part)
+        return found.hexdigest()
 
     @property
     def stain(self) -> dict[str, Any]:

@@ -17,9 +17,10 @@ LAYERS = [
     {"errors", "__init__"},
     {"config", "files"},
     {"settings"},
-    {"aggregate", "annotation", "cohort", "drawing", "labels", "mosaic", "networks", "pictures",
-     "plots", "pyramid", "readers", "resample", "slide", "stain", "stats", "store", "tiff"},
-    {"loader"},
+    {"aggregate", "alexnet", "annotation", "augment", "cifar", "cohort", "drawing", "labels",
+     "mosaic", "networks", "pictures", "plots", "pyramid", "readers", "resample", "sample",
+     "slide", "stain", "stats", "store", "textures", "tiff"},
+    {"learn", "loader"},
     set(STEPS),
     {"cli"},
 ]  # fmt: skip

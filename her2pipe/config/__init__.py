@@ -11,7 +11,15 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from her2pipe.config.base import CLASSES, LEVELS, PLAIN_NAME, VIEW, Name, Section
-from her2pipe.config.models import Encoder, EncodeSettings, Method, ScoreSettings, TrainSettings
+from her2pipe.config.models import (
+    Encoder,
+    EncodeSettings,
+    Method,
+    Pretraining,
+    PretrainSettings,
+    ScoreSettings,
+    TrainSettings,
+)
 from her2pipe.config.results import (
     CompareSettings,
     EvaluateSettings,
@@ -45,6 +53,8 @@ __all__ = [
     "HeatmapSettings",
     "LedgerSettings",
     "Method",
+    "PretrainSettings",
+    "Pretraining",
     "ReportSettings",
     "Scanner",
     "ScoreSettings",
@@ -61,6 +71,7 @@ __all__ = [
 STEPS = (
     "synthesise",
     "tile",
+    "pretrain",
     "train",
     "encode",
     "score",
@@ -82,6 +93,8 @@ class Config(Section):
     stain: StainSettings = StainSettings()
     synthesise: SynthesiseSettings = SynthesiseSettings()
     tile: TileSettings = TileSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    pretrainings: dict[Name, Pretraining] = {}
     train: TrainSettings = TrainSettings()
     encoders: dict[Name, Encoder] = Field(..., min_length=1)
     encode: EncodeSettings = EncodeSettings()
@@ -95,17 +108,18 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _encoders_over_train(cls, data: Any) -> Any:
-        """Lay each encoder's own settings over those of `train`."""
+    def _named_over_shared(cls, data: Any) -> Any:
+        """Lay the settings of each encoder over those of `train`, and of each pre-training."""
         if not isinstance(data, dict):
             return data
-        train, encoders = data.get("train") or {}, data.get("encoders")
-        if isinstance(train, dict) and isinstance(encoders, dict):
-            merged = {
-                k: {**train, **(v or {})} if isinstance(v or {}, dict) else v
-                for k, v in encoders.items()
-            }
-            data = {**data, "encoders": merged}
+        for shared, several in (("train", "encoders"), ("pretrain", "pretrainings")):
+            common, named = data.get(shared) or {}, data.get(several)
+            if isinstance(common, dict) and isinstance(named, dict):
+                merged = {
+                    k: {**common, **(v or {})} if isinstance(v or {}, dict) else v
+                    for k, v in named.items()
+                }
+                data = {**data, several: merged}
         return {
             k: {} if v is None and k not in ("cohorts", "encoders", "methods") else v
             for k, v in data.items()
