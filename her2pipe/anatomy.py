@@ -28,6 +28,7 @@ def noise(rng, shape, grain, smooth=True):
 
 
 def blur(field, spread):
+    """Blur a field by a Gaussian of so many cells."""
     return cv2.GaussianBlur(field.astype(np.float32), (0, 0), spread)
 
 

@@ -2,7 +2,7 @@
 
 Everything is drawn on a canvas of about 0.5 um per pixel and enlarged for a 40x slide, where real
 scans are just as soft. Grids and `um` are those of `anatomy`. A `Section` can be stained again:
-`pairing` does so for HER2.
+`immuno` does so for HER2.
 """
 
 from __future__ import annotations

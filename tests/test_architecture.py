@@ -17,10 +17,10 @@ LAYERS = [
     {"errors", "__init__"},
     {"config", "files"},
     {"settings"},
-    {"aggregate", "alexnet", "annotation", "augment", "cifar", "cohort", "drawing", "labels",
+    {"aggregate", "alexnet", "anatomy", "annotation", "augment", "cifar", "cohort", "drawing", "immuno", "labels",
      "mosaic", "networks", "pictures", "plots", "pyramid", "readers", "resample", "sample",
      "slide", "stain", "stats", "store", "textures", "tiff"},
-    {"learn", "loader"},
+    {"density", "fingerprint", "learn", "lesson", "loader", "pairing"},
     set(STEPS),
     {"cli"},
 ]  # fmt: skip
