@@ -55,6 +55,8 @@ class Outcome(NamedTuple):
 class Objective(Protocol):
     """What is to be learnt. A batch is a tuple of tensors, images first."""
 
+    curves: tuple[tuple[str, str], ...]  # measures to be drawn over the epochs, and their units
+
     def __call__(self, model: Callable, batch: tuple[torch.Tensor, ...]) -> Outcome:
         """Run the network on a batch."""
 
@@ -73,6 +75,8 @@ class Classes:
     watched : str, optional
         Class whose probability is tested against the positives, (B,) bool, by an AUC.
     """
+
+    curves = (("loss", "nats"), ("accuracy", "fraction"))
 
     def __init__(
         self, names: Sequence[str], weights: Sequence[float] | None = None, watched: str = ""
@@ -106,6 +110,12 @@ class Classes:
         return found
 
 
+def resume_folder(folder: str | Path) -> Path:
+    """Return the hidden folder beside an output folder, where work in progress is kept."""
+    folder = Path(folder)
+    return folder.with_name(f".{folder.name}.resume")
+
+
 class Checkpoint:
     """The state after the last whole epoch, kept until the work is done.
 
@@ -124,8 +134,7 @@ class Checkpoint:
     @classmethod
     def beside(cls, folder: str | Path, digest: str) -> Checkpoint:
         """Keep the state in a hidden folder beside an output folder."""
-        folder = Path(folder)
-        return cls(folder.with_name(f".{folder.name}.resume"), digest)
+        return cls(resume_folder(folder), digest)
 
     def save(self, model, optimiser, history: Rows) -> None:
         """Keep weights, optimiser, random state and history, in place of the last ones."""

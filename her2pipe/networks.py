@@ -195,8 +195,9 @@ def forward(
     images : (B, 3, H, W) float32
         As `standardise` gives them.
     stage : str
-        `pooled`: what the head sees. A module's name, such as `layer3`: the average of its map;
-        a network without classes then runs no further than that.
+        `pooled`: what the head sees. `outputs`: what the head gives, which then are no logits. A
+        module's name, such as `layer3`: the average of its map; a network without classes then
+        runs no further than that.
 
     Raises
     ------
@@ -205,8 +206,10 @@ def forward(
     """
     head = model.get_classifier()
     bare = isinstance(head, nn.Identity)
-    if stage == "pooled":
+    if stage in ("pooled", "outputs"):
         pooled = model.forward_head(model.forward_features(images), pre_logits=True)  # (B, d)
+        if stage == "outputs":
+            return pooled[:, :0], head(pooled)
         return (pooled[:, :0] if bare else head(pooled)), pooled
     found: list[torch.Tensor] = []
 
@@ -312,7 +315,8 @@ def load(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     from safetensors.torch import load_file
 
     file, about = described(Path(folder))
-    model = create(about["architecture"], len(about["classes"]), about["input_px"])
+    outputs = about.get("outputs", len(about["classes"]))
+    model = create(about["architecture"], outputs, about["input_px"])
     model.load_state_dict(load_file(file))
     return model.eval(), about
 

@@ -292,8 +292,12 @@ def confusion(matrix, labels, title="", truth="true level", predicted="predicted
 
 
 @style.context(STYLE)
-def history(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
-    """Draw learning curves from rows of epoch and {train,validation}_{loss,accuracy}.
+def history(
+    rows: Iterable[Mapping[str, object]],
+    title: str = "",
+    curves: Sequence[tuple[str, str]] = (("loss", "nats"), ("accuracy", "fraction")),
+) -> Figure:
+    """Draw learning curves: of two measures and their units, {train,validation}_{measure}.
 
     A column that is missing, or a cell that is empty or NaN, is left out.
     """
@@ -301,7 +305,7 @@ def history(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
     figure = new_figure(COLUMN_MM, 90)
     panels = figure.subplots(2, sharex=True)
     epoch = np.array([row["epoch"] for row in rows], dtype=float)
-    for axes, what, unit in zip(panels, ("loss", "accuracy"), ("nats", "fraction"), strict=True):
+    for axes, (what, unit) in zip(panels, curves, strict=True):
         for part, colour, line in (("train", BLUE, "-"), ("validation", VERMILLION, "--")):
             cells = [row.get(f"{part}_{what}") for row in rows]
             values = np.array([math.nan if cell in (None, "") else cell for cell in cells], float)
@@ -309,7 +313,7 @@ def history(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
             look = {"color": colour, "linestyle": line, "marker": "o", "markersize": 2.5}
             if known.any():
                 axes.plot(epoch[known], values[known], label=part, **look)
-        axes.set_ylabel(f"{what} ({unit})")
+        axes.set_ylabel(f"{what.replace('_', ' ')} ({unit})")
         if axes.lines:
             axes.legend()
     panels[0].set_title(title)

@@ -21,7 +21,9 @@ def unused(store: PatchStore, rows: Mapping[str, Row], task: str = "classify") -
         return "not in the sheet"
     if store.excluded:
         return f"excluded: {store.excluded}"
-    if task == "none":  # colours are all that is taken from it
+    if task == "fingerprint" and len(store) < 2:
+        return "only one patch"
+    if task != "classify":  # no label and no annotation is needed
         return ""
     if row.positive is None:
         return f"no binary status: {row.unlabelled}"

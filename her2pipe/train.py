@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from her2pipe import cohort
 from her2pipe import settings as flags
-from her2pipe.config import CLASSES, SplitSettings, TrainSettings
+from her2pipe.config import SplitSettings, TrainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_json, replacing_folder, write_table
 
@@ -37,7 +36,7 @@ def run(args, split: SplitSettings, train: TrainSettings) -> None:
     """
     import torch
 
-    from her2pipe import learn, networks, sample
+    from her2pipe import learn, networks
     from her2pipe.store import PatchStore
 
     torch.set_num_threads(args.threads)
@@ -46,22 +45,23 @@ def run(args, split: SplitSettings, train: TrainSettings) -> None:
     rows = cohort.load(args.sheet, check_files=False)
     paths = _files(args.stores, [row.slide for row in rows])
     _allow_open_files(len(paths))
+    scratch = learn.resume_folder(args.folder)
     with ExitStack() as stack:
         stores = [stack.enter_context(PatchStore(path)) for path in paths]
-        lesson = _prepare(stores, rows, split, train)
-        classes = list(CLASSES) if train.task == "classify" else []
-        model = networks.start(train.architecture, len(classes), train.input_px, train.weights)
-        networks.freeze(model, train.frozen if classes else [""])  # "" is the whole network
-        about = _about(model, classes, lesson, split, train)
-        size = about["parameters"]
-        _tell(f"{train.architecture}: {size['trainable']:,} of {size['total']:,} parameters learn")
+        lesson = _prepare(args, stores, rows, split, train, scratch)
+        for store in lesson.stores:
+            stack.callback(store.close)
+        model = networks.start(train.architecture, lesson.outputs, train.input_px, train.weights)
+        networks.freeze(model, train.frozen if lesson.objective else [""])  # "" is all of it
+        about = _about(model, lesson, split, train)
+        _tell_of(lesson, about["parameters"], train)
         checkpoint = learn.Checkpoint.beside(args.folder, _digest(model, lesson, split, train))
         history: learn.Rows = []
-        if classes:
-            _tell("patches available (used)\n" + sample.layout(lesson.table))
+        if lesson.objective:
             history = _learn(model, about, lesson, train, device, args.threads, checkpoint)
+        lesson.finish(model)
         _write(args.folder, model, about, history, lesson)
-        checkpoint.remove()
+    checkpoint.remove()
 
 
 def _tell(text: str) -> None:
@@ -91,62 +91,42 @@ def _allow_open_files(count: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-@dataclass(frozen=True, eq=False)
-class Lesson:
-    """What there is to learn from."""
-
-    stores: list
-    profiles: list  # stain profile of each store; None of an excluded one
-    positive: np.ndarray  # (stores,) bool: label of each store's slide, False where it has none
-    table: list[dict]  # what was drawn, as `sample.draw` counts it
-    items: dict[str, np.ndarray]  # `train` and `validation` to (N, 3) int: store, patch, class
-    account: list[dict]  # every slide of the sheet, and why it teaches nothing
-    target: Any  # stain profile patches are brought to
-
-
-def _prepare(stores, rows, split: SplitSettings, train: TrainSettings) -> Lesson:
-    """Draw the patches, and find the colours they are brought to."""
-    from her2pipe import loader, sample, stain
-    from her2pipe.store import PatchStore
+def _prepare(args, stores, rows, split: SplitSettings, train: TrainSettings, scratch: Path):
+    """Find what there is to learn, by the task."""
+    from her2pipe import lesson
 
     sides = cohort.split(rows, split.validation_fraction, split.split_seed)
-    by_slide = {row.slide: row for row in rows}
-    slides = [str(store.attributes["slide"]) for store in stores]
-    profiles = [loader.profile(store) if len(store) else None for store in stores]
-    table, items = [], dict.fromkeys(("train", "validation"), np.zeros((0, 3), int))
-    if train.task == "classify":
-        table, items = sample.draw(stores, rows, sides, train)
-        teachers = np.unique(items["train"][:, 0])
+    development = lesson.Cohort(stores, rows, sides, train)
+    if train.task == "density":
+        return lesson.dab(development, split, scratch, args.threads)
+    kinds = {"classify": lesson.classify, "fingerprint": lesson.same_slide, "none": lesson.nothing}
+    return kinds[train.task](development)
+
+
+def _tell_of(lesson, size: dict[str, int], train: TrainSettings) -> None:
+    """Tell what is about to be learnt."""
+    from her2pipe import sample
+
+    _tell(f"{train.architecture}: {size['trainable']:,} of {size['total']:,} parameters learn")
+    if lesson.classes:
+        _tell("patches available (used)\n" + sample.layout(lesson.table))
     else:
-        why = [sample.unused(store, by_slide, train.task) for store in stores]
-        teachers = [i for i, s in enumerate(slides) if not why[i] and sides[s] == "train"]
-    if train.stain_target != "median":
-        with PatchStore(train.stain_target) as reference:
-            target = loader.profile(reference)
-    elif len(teachers):
-        target = stain.median([profiles[i] for i in teachers])
-    else:
-        raise Her2Error(
-            "no slide of the training side has colours to take the median of",
-            "the development cohort's stores and sheet",
-            "look into the ledger why its slides are excluded, or set stain_target to a store",
-        )
-    positive = np.array([bool(by_slide[s].positive) if s in by_slide else False for s in slides])
-    account = sample.account(rows, sides, stores, train.task)
-    return Lesson(stores, profiles, positive, table, items, account, target)
-
-
-def _learn(model, about, lesson: Lesson, train: TrainSettings, device, threads: int, checkpoint):
-    """Train the network on its device; return the history."""
-    from her2pipe import learn, loader, networks, sample
-
-    profiles = [profile or lesson.target for profile in lesson.profiles]
-    colours = loader.Colours(profiles, lesson.target, device)
-    weights = None
-    if train.class_weights == "balanced":
-        weights = sample.class_weights(lesson.items["train"][:, 2])
-        told = zip(about["classes"], weights, strict=True)
+        for row in lesson.table:
+            _tell("  ".join(f"{name} {value}" for name, value in row.items()))
+    for rows in lesson.tables.values():
+        unused = [row for row in rows if row["unused"]]
+        if unused:
+            _tell(f"{len(unused)} are not used, the first because of: {unused[0]['unused']}")
+    if weights := lesson.facts.get("class_weights"):
+        told = zip(lesson.classes, weights, strict=True)
         _tell("class weights: " + ", ".join(f"{name} {weight:.3g}" for name, weight in told))
+
+
+def _learn(model, about, lesson, train: TrainSettings, device, threads: int, checkpoint):
+    """Train the network on its device; return the history."""
+    from her2pipe import learn, loader, networks
+
+    colours = loader.Colours(lesson.profiles, lesson.target, device)
 
     def batches(side: str, epoch: int | None):
         return _batches(lesson, side, epoch, colours, about, train, device, threads)
@@ -160,41 +140,41 @@ def _learn(model, about, lesson: Lesson, train: TrainSettings, device, threads: 
         bfloat16=networks.bfloat16(train.precision, device),
         compile=train.compile,
     )
-    objective = learn.Classes(about["classes"], weights, watched="HER2+")
-    return learn.learn(networks.place(model, device), batches, objective, plan, checkpoint)
+    return learn.learn(networks.place(model, device), batches, lesson.objective, plan, checkpoint)
 
 
-def _batches(lesson: Lesson, side, epoch, colours, about, train: TrainSettings, device, threads):
-    """Yield images, labels, and whether their slides are positive.
+def _batches(lesson, side, epoch, colours, about, train: TrainSettings, device, threads):
+    """Yield images, and what the objective is told of them.
 
-    Given an epoch, patches are shuffled over all stores, and changed a little.
+    Given an epoch, patches come in its own order, and changed a little.
     """
     import torch
 
     from her2pipe import augment, loader, networks
 
-    items = lesson.items[side]
     random = np.random.default_rng([train.train_seed, epoch or 0])
-    if epoch is not None:
-        items = items[random.permutation(len(items))]
-    labels = torch.from_numpy(items[:, 2].copy()).to(device)
-    positive = torch.from_numpy(lesson.positive).to(device)
+    order = lesson.arrange(side, epoch, random)
+    items = lesson.items[side][order]
+    profiles, *told = (
+        torch.from_numpy(column[order] if number else column).to(device)
+        for number, column in enumerate((items[:, 2].copy(), *lesson.told[side]))
+    )
     place = 0
-    for images, slides in loader.batches(
+    for images, _ in loader.batches(
         lesson.stores, items[:, :2], train.input_px, train.batch_size, device, threads
     ):
-        images = colours(images, slides)
+        own = slice(place, place + len(images))
+        images = colours(images, profiles[own])
         if epoch is not None and train.jitter:
             images = augment.jitter(images, random, train.jitter)
         images = networks.standardise(images, about["mean"], about["std"])
         if epoch is not None and train.flips:
             images = augment.turn(images, random)
-        own = labels[place : place + len(images)]
-        yield networks.arrange(images), own, positive[slides]
+        yield networks.arrange(images), *(column[own] for column in told)
         place += len(images)
 
 
-def _digest(model, lesson: Lesson, split: SplitSettings, train: TrainSettings) -> str:
+def _digest(model, lesson, split: SplitSettings, train: TrainSettings) -> str:
     """Return the digest of all that the trained weights depend on."""
     import torch
 
@@ -206,25 +186,29 @@ def _digest(model, lesson: Lesson, split: SplitSettings, train: TrainSettings) -
         torch.__version__,
         lesson.target.digest(),
         *lesson.items.values(),
+        *(column for side in lesson.told.values() for column in side),
+        *(profile.digest() for profile in lesson.profiles),
         *(lesson.stores[i].fingerprint for i in used),
         *(weights.numpy() for weights in model.state_dict().values()),
     )
 
 
-def _about(model, classes, lesson: Lesson, split, train: TrainSettings) -> dict[str, Any]:
+def _about(model, lesson, split, train: TrainSettings) -> dict[str, Any]:
     """Collect what must be known about a model to use it and to repeat it."""
-    from her2pipe import networks, sample
+    from her2pipe import networks
 
     return {
         "task": train.task,
-        **networks.describe(model, train.architecture, train.input_px, train.features),
-        "classes": classes,
+        **networks.describe(model, train.architecture, train.input_px, lesson.stage),
+        "classes": lesson.classes,
+        "outputs": lesson.outputs,
         "start": _origin(train.weights),
         "train_views": train.train_views,
         "stain": lesson.target.as_dict(),
         "stain_digest": lesson.target.digest(),
         "training_set": lesson.table,
-        "training_set_digest": sample.digest(lesson.stores, lesson.items["train"]),
+        "training_set_digest": lesson.digest,
+        **lesson.facts,
         "settings": json.loads(flags.as_json(split, train)),
     }
 
@@ -242,15 +226,18 @@ def _origin(weights: str) -> dict[str, Any]:
     return found | {"digest": networks.file_digest(path)} if path.is_file() else found
 
 
-def _write(path, model, about: dict[str, Any], history: list[dict], lesson: Lesson) -> None:
+def _write(path, model, about: dict[str, Any], history: list[dict], lesson) -> None:
     """Write the model and its account."""
     from her2pipe import networks, plots
+    from her2pipe.lesson import TABLE
 
-    columns = tuple(lesson.table[0]) if lesson.table else ("side", "view", "kind")
     with replacing_folder(path) as folder:
         networks.save(model, about, folder)
         write_table(folder / "history.tsv", list(history[0]) if history else ["epoch"], history)
-        write_table(folder / "training_set.tsv", columns, lesson.table)
+        write_table(folder / "training_set.tsv", TABLE, lesson.table)
         write_table(folder / "slides.tsv", ("slide", "side", "unused"), lesson.account)
+        for name, rows in lesson.tables.items():
+            write_table(folder / f"{name}.tsv", list(rows[0]), rows)
         if history:
-            plots.save(plots.history(history), folder / "history")
+            curves = plots.history(history, curves=lesson.objective.curves)
+            plots.save(curves, folder / "history")

@@ -56,8 +56,10 @@ class TrainSettings(Section):
     """Training an encoder."""
 
     algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
-    task: Literal["classify", "none"] = setting(
-        "classify", "what is learnt: patch classes, or nothing (frozen features)"
+    task: Literal["classify", "density", "fingerprint", "none"] = setting(
+        "classify",
+        "what is learnt: patch classes, the DAB density of IHC, to tell slides apart, or nothing"
+        " (frozen features)",
     )
     architecture: str = setting("swin_tiny_patch4_window7_224", "timm model name, or alexnet")
     weights: str = setting(
@@ -81,6 +83,20 @@ class TrainSettings(Section):
         "fraction",
         gt=0,
         le=1,
+    )
+    pairs: str = setting(
+        "",
+        "density: folder of registered pairs, with folders HE and IHC (BCI); or synthetic: drawn",
+    )
+    pair_px: int = setting(
+        512, "density: side of the tiles that pairs are cut into", "px", ge=16, le=4096
+    )
+    synthetic_pairs: int = setting(40, "density: pairs drawn, if synthetic", "pairs", ge=4)
+    slide_patches: int = setting(
+        0, "fingerprint: patches of a slide in an epoch, drawn anew each time; 0: all", "", ge=0
+    )
+    temperature: float = setting(
+        0.1, "fingerprint: what cosine similarities are divided by", "", gt=0, le=10
     )
     stain_target: str = setting(
         "median",
@@ -112,6 +128,16 @@ class TrainSettings(Section):
     precision: Precision = setting("auto", PRECISION)
     compile: bool = setting(False, COMPILE)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.task == "density" and not self.pairs:
+            raise ValueError("task density needs pairs: a folder, or synthetic")
+        if self.task in ("density", "fingerprint") and self.features != "pooled":
+            raise ValueError(f"task {self.task} has features of its own: leave `features` out")
+        if self.task == "fingerprint" and self.batch_size % 2:
+            raise ValueError("task fingerprint works on pairs: batch_size must be even")
+        return self
 
 
 class Encoder(TrainSettings):
