@@ -15,8 +15,8 @@ from her2pipe.files import read_table, replacing_folder, write_table
 from her2pipe.labels import RCB_CLASSES
 
 SETTINGS = (SplitSettings, EvaluateSettings)
-SLIDES = ("slide", "patient", "score", "level", "positive", "true_level", "pcr", "rcb", "used",
-          "why_not")  # fmt: skip
+SLIDES = ("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr", "rcb",
+          "used", "why_not")  # fmt: skip
 CURVE = ("false_positive_rate", "true_positive_rate")
 SUBGROUPS = ("column", "group", "n", "positives", "value", "low", "high", "note")
 RELIABILITY = ("view", "predicted", "observed", "low", "high", "n")
@@ -129,6 +129,7 @@ def join(
                 "patient": row.patient,
                 "score": float(score["score"]) if score["score"] else None,
                 "level": score["level"],
+                "call": score.get("call", ""),
                 "positive": row.positive,
                 "true_level": row.level,
                 "unlabelled": row.unlabelled,

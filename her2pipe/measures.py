@@ -141,14 +141,17 @@ def operating_point(
 ) -> dict[str, Any]:
     """Binary decisions at the method's own cut-off, never at one chosen on these slides.
 
-    A score with levels is positive from 2+/FISH+ on; that of a learnt aggregation, a probability,
-    above 0.5; any other from Youden's threshold on the training slides of the development cohort
+    A score with levels is positive from 2+/FISH+ on; one that was fitted, as its model calls it;
+    that of a learnt aggregation, a probability, above 0.5; any other from Youden's threshold on the training slides of the development cohort
     (`development`, slides of both sides of its split).
     """
     known, y = endpoint(slides, False)
     if any(slide["level"] for slide in known):
         rule, cutoff = f"level {LEVELS[3]} or higher", None
         called = [slide["level"] in LEVELS[3:] for slide in known]
+    elif known and all(slide.get("call") for slide in known):
+        rule, cutoff = "threshold fitted on the training slides", None
+        called = [slide["call"] == "HER2+" for slide in known]
     else:
         rule, cutoff = _cutoff(aggregation, development)
         if cutoff is None:

@@ -26,7 +26,13 @@ def arrays(network):
 
 
 def model(members, classes=STATUS, **more):
-    about = {"classes": classes, "members": len(members), "features": 12, "threshold": 0.5, "settings": {}}
+    about = {
+        "classes": classes,
+        "members": len(members),
+        "features": 12,
+        "threshold": 0.5,
+        "settings": {},
+    }
     return Model(about | more, members)
 
 

@@ -140,25 +140,21 @@ def fit(
     scale = learning.standardiser([lesson.prepared.features for lesson in train])
     targets = np.array([lesson.target for lesson in train])
     positive = np.array([lesson.positive for lesson in validation])
-    sides = {
-        name: _data(part, scale, device)
-        for name, part in (("train", train), ("validation", validation))
-    }
+    batch_of = poolers.geometric().data.Batch.from_data_list
+    graphs = _data(train, scale, device)
+    own, size = _data(validation, scale, device), settings.step_slides
+    held = [batch_of(own[i : i + size]) for i in range(0, len(own), size)]
+    known = torch.from_numpy(positive).to(device)
 
-    def run(network, chosen, side):
-        batch = poolers.geometric().data.Batch.from_data_list([sides[side][i] for i in chosen])
-        return network(batch.x, batch.edge_index, batch.batch, len(chosen))[0]
+    def run(network, batch):
+        return network(batch.x, batch.edge_index, batch.batch, batch.num_graphs)[0]
 
     def loss(network, chosen, random):
-        known = torch.from_numpy(targets[chosen] == 1).to(device)
-        return poolers.ranking(run(network, chosen, "train"), known)
+        wanted = torch.from_numpy(targets[chosen] == 1).to(device)
+        return poolers.ranking(run(network, batch_of([graphs[i] for i in chosen])), wanted)
 
     def check(network):
-        parts = np.array_split(
-            np.arange(len(validation)), -(-len(validation) // settings.step_slides)
-        )
-        scores = torch.cat([run(network, part, "validation") for part in parts])
-        known = torch.from_numpy(positive).to(device)
+        scores = torch.cat([run(network, batch) for batch in held])
         return float(poolers.ranking(scores, known)), scores.cpu().numpy()
 
     task = learning.Task(
