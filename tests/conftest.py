@@ -10,7 +10,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 CLASSES = ["HER2-", "HER2+", "Non-tumour"]
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(os.environ.get("HER2PIPE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 @pytest.fixture
