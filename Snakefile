@@ -25,6 +25,7 @@ include: "workflow/encode.smk"
 include: "workflow/score.smk"
 include: "workflow/evaluate.smk"
 include: "workflow/compare.smk"
+include: "workflow/describe.smk"
 include: "workflow/heatmap.smk"
 include: "workflow/ledger.smk"
 include: "workflow/report.smk"
@@ -45,5 +46,6 @@ rule all:
         expand("results/score/{method}/{cohort}.tsv", method=STUDY.methods, cohort=SCORED),
         expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
         "results/compare",
+        [f"results/describe/{encoder}/{name}" for encoder, name in DESCRIBED],
         "results/ledger/ledger.tsv",
         "results/report/index.html",

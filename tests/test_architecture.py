@@ -17,14 +17,15 @@ LAYERS = [
     {"errors", "__init__"},
     {"config", "files"},
     {"settings"},
-    {"aggregate", "annotation", "cohort", "drawing", "labels", "mosaic", "networks", "pictures",
-     "plots", "pyramid", "readers", "resample", "slide", "stain", "stats", "store", "tiff"},
+    {"aggregate", "annotation", "cohort", "drawing", "features", "grades", "labels", "mosaic",
+     "networks", "nuclei", "panels", "pictures", "plots", "pyramid", "readers", "resample", "slide",
+     "stain", "stats", "store", "tiff", "viewers"},
     {"loader"},
     set(STEPS),
     {"cli"},
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy",
-         "scikit_posthocs", "cv2", "shapely"}  # fmt: skip
+         "scikit_posthocs", "skimage", "cv2", "shapely"}  # fmt: skip
 
 
 def layer(module: str) -> int:

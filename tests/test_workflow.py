@@ -127,6 +127,7 @@ def test_the_demo_plans_every_job_once():
         "encode": batches,  # one pass serves both methods
         "score": 2 * len(rows),
         "evaluate": 2 * len(rows),
+        "describe": len(study.describe.cohorts),
         "heatmap": batches,
         "compare": 1,
         "ledger": 1,

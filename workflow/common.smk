@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from her2pipe import cohort, settings
-from her2pipe.config import Encoder, Scanner, TrainSettings
+from her2pipe.config import LEARNT, Encoder, Scanner, TrainSettings
 from her2pipe.errors import Her2Error, raise_all
 
 SYNTHETIC = "results/synthesise/"
@@ -77,6 +77,12 @@ SCORED = list(STUDY.cohorts)
 DEVELOPMENT = next(n for n, part in STUDY.cohorts.items() if part.role == "development")
 ENCODERS = sorted({method.encoder for method in STUDY.methods.values()})
 DRAWN = STUDY.heatmap.methods or list(STUDY.methods)[:1]
+GRADING = [m.encoder for m in STUDY.methods.values() if settings.has_classes(STUDY, m.encoder)]
+DESCRIBED = [
+    (encoder, name)
+    for encoder in STUDY.describe.encoders or GRADING[:1]
+    for name in STUDY.describe.cohorts or SCORED
+]
 BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n in SCORED}
 
 

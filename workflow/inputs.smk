@@ -52,6 +52,20 @@ def batch_folder(wildcards):
 
 
 def batch_folders(wildcards):
-    """Folders of encodings that make up a cohort."""
-    folder = f"results/encode/{STUDY.methods[wildcards.method].encoder}/{wildcards.cohort}"
+    """Folders of encodings that make up a cohort, of a method's encoder or of one by name."""
+    by_method = "method" in wildcards.keys()
+    encoder = STUDY.methods[wildcards.method].encoder if by_method else wildcards.encoder
+    folder = f"results/encode/{encoder}/{wildcards.cohort}"
     return [f"{folder}/{batch}" for batch in batches(wildcards.cohort)]
+
+
+def cohort_stores(wildcards):
+    """Patch stores of a cohort, in the encoder's view."""
+    folder = f"results/tile/{STUDY.encoders[wildcards.encoder].view}/{wildcards.cohort}"
+    return [f"{folder}/{slide}.h5" for slide in ROWS[wildcards.cohort]]
+
+
+def fitted_model(wildcards):
+    """Folder of a method's fitted aggregation, where its rule cannot do without."""
+    rule = STUDY.methods[wildcards.method].aggregate
+    return [f"results/fit/{wildcards.method}"] if rule in LEARNT else []

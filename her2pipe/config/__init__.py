@@ -21,6 +21,7 @@ from her2pipe.config.base import (
     Name,
     Section,
 )
+from her2pipe.config.describing import GRADES, DescribeSettings
 from her2pipe.config.fitting import FitSettings, Method, published
 from her2pipe.config.models import Encoder, EncodeSettings, ScoreSettings, TrainSettings
 from her2pipe.config.results import (
@@ -44,6 +45,7 @@ from her2pipe.config.slides import (
 __all__ = [
     "CLASSES",
     "FITTED",
+    "GRADES",
     "LEARNT",
     "LEVELS",
     "PLAIN_NAME",
@@ -53,6 +55,7 @@ __all__ = [
     "Cohort",
     "CompareSettings",
     "Config",
+    "DescribeSettings",
     "EncodeSettings",
     "Encoder",
     "EvaluateSettings",
@@ -83,6 +86,7 @@ STEPS = (
     "score",
     "evaluate",
     "compare",
+    "describe",
     "heatmap",
     "ledger",
     "report",
@@ -107,6 +111,7 @@ class Config(Section):
     score: ScoreSettings = ScoreSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     compare: CompareSettings = CompareSettings()
+    describe: DescribeSettings = DescribeSettings()
     heatmap: HeatmapSettings = HeatmapSettings()
     ledger: LedgerSettings = LedgerSettings()
     report: ReportSettings = ReportSettings()
