@@ -32,6 +32,7 @@ include: "workflow/fit.smk"
 include: "workflow/score.smk"
 include: "workflow/evaluate.smk"
 include: "workflow/compare.smk"
+include: "workflow/describe.smk"
 include: "workflow/heatmap.smk"
 include: "workflow/ledger.smk"
 include: "workflow/report.smk"
@@ -53,5 +54,6 @@ rule all:
         expand("results/score/{method}/{cohort}.tsv", method=STUDY.methods, cohort=SCORED),
         expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
         "results/compare",
+        [f"results/describe/{encoder}/{name}" for encoder, name in DESCRIBED],
         "results/ledger/ledger.tsv",
         "results/report/index.html",

@@ -142,8 +142,8 @@ def operating_point(
     """Binary decisions at the method's own cut-off, never at one chosen on these slides.
 
     A score with levels is positive from 2+/FISH+ on; one that was fitted, as its model calls it;
-    that of a learnt aggregation, a probability, above 0.5; any other from Youden's threshold on the training slides of the development cohort
-    (`development`, slides of both sides of its split).
+    that of a learnt aggregation, a probability, above 0.5; any other from Youden's threshold on
+    the training slides of the development cohort (`development`, slides of both sides).
     """
     known, y = endpoint(slides, False)
     if any(slide["level"] for slide in known):

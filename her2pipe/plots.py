@@ -168,7 +168,7 @@ def roc(curves: Mapping, title: str = "", confidence=0.95, items: str = "slides"
     return finish(figure)
 
 
-def _box(axes: Axes, x: float, values: np.ndarray) -> None:
+def draw_box(axes: Axes, x: float, values: np.ndarray) -> None:
     """Draw one box plot; `Axes.boxplot` would load pyplot and choose a screen to draw on."""
     quarter, middle, three = np.quantile(values, [0.25, 0.5, 0.75])
     reach = 1.5 * (three - quarter)
@@ -197,7 +197,7 @@ def boxes(groups: Mapping, ylabel="HER2 score", xlabel="HER2 level", note="", ti
             raise ValueError(f"{bad} of {len(values)} values are not finite numbers")
         if not len(values):
             continue
-        _box(axes, i, values)
+        draw_box(axes, i, values)
         dots = {"s": 10, "alpha": 0.6} if len(values) <= 100 else {"s": 2, "alpha": 0.35}
         dots["rasterized"] = len(values) > 1000  # a vector drawing of each would be huge
         jitter = np.arange(len(values)) * 0.6180339887 % 1 - 0.5  # golden ratio: never clumps

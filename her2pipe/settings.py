@@ -63,6 +63,7 @@ def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
         if value not in known
     ]
     found += _starts(section) + _unsuited(encoders, methods, section("train"))
+    found += _undescribable(section("describe"), encoders, cohorts, section("train"))
     roles = list(items(cohorts, "role").values())
     if cohorts and roles.count("development") != 1:
         what = f"{roles.count('development')} cohorts have the role development"
@@ -115,6 +116,31 @@ def _unsuited(encoders: dict, methods: dict, train: dict) -> list[tuple[tuple[st
             fix = "remove them, or choose another rule"
             found.append((("methods", name, "fit"), what, fix))
     return found
+
+
+def _undescribable(
+    describe: dict, encoders: dict, cohorts: dict, train: dict
+) -> list[tuple[tuple[str, ...], str, str]]:
+    """Find what describe names in vain: unknown names, and encoders that give no p(HER2+)."""
+    found = []
+    for key, known in (("encoders", encoders), ("cohorts", cohorts)):
+        given = describe.get(key)
+        for name in given if isinstance(given, list) else []:
+            own = encoders.get(name) if key == "encoders" else None
+            task = {**train, **(own if isinstance(own, dict) else {})}.get("task", "classify")
+            if name not in known:
+                what = f"describe.{key} names an unknown {key[:-1]}: {name}"
+                found.append((("describe", key), what, f"use one of: {', '.join(map(str, known))}"))
+            elif key == "encoders" and task != "classify":
+                what = f"describe.encoders names {name}, which has no classes to grade patches by"
+                fix = "name encoders that are trained to classify, or none"
+                found.append((("describe", key), what, fix))
+    return found
+
+
+def has_classes(study: Config, encoder: str) -> bool:
+    """Tell whether an encoder gives probabilities of classes."""
+    return getattr(study.encoders[encoder], "task", "classify") == "classify"
 
 
 def load(path: str | Path) -> Config:

@@ -21,7 +21,9 @@ def data():
     return DATA
 
 
-def make_store(path, pixels, coords, tumour=None, status="ok", reason="", view="64", slide=None):
+def make_store(
+    path, pixels, coords, tumour=None, status="ok", reason="", view="64", slide=None, mpp=0
+):
     """Write a patch store of given pictures, (N, s, s, 3) uint8."""
     import simplejpeg
 
@@ -45,6 +47,7 @@ def make_store(path, pixels, coords, tumour=None, status="ok", reason="", view="
             "patch_size_level0": 64,
             "width_px0": 640,
             "height_px0": 640,
+            "mpp": mpp,
         }
         overview = simplejpeg.encode_jpeg(np.full((64, 64, 3), 230, np.uint8))
         writer.finish(about, tumour, stain, overview)

@@ -18,16 +18,17 @@ LAYERS = [
     {"config", "files"},
     {"settings"},
     {"aggregate", "alexnet", "anatomy", "annotation", "augment", "captions", "chapters", "cifar",
-     "cohort", "drawing", "flow", "gallery", "graph", "immuno", "importers", "labels", "learning",
-     "measures", "mosaic", "networks", "page", "panels", "pictures", "plots", "poolers", "pyramid",
-     "readers", "references", "resample", "sample", "slide", "stain", "stats", "store", "textures",
-     "throughput", "tiff", "viewer"},
+     "cohort", "drawing", "exports", "features", "flow", "gallery", "grades", "gradings", "graph",
+     "immuno", "importers", "labels", "learning", "measures", "mosaic", "networks", "nuclei",
+     "page", "panels", "pictures", "plots", "poolers", "pyramid", "readers", "references",
+     "resample", "sample", "slide", "stain", "stats", "store", "textures", "throughput", "tiff",
+     "viewer"},
     {"density", "fingerprint", "learn", "lesson", "loader", "pairing"},
     set(STEPS),
     {"cli"},
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy",
-         "scikit_posthocs", "torch_geometric", "cv2", "shapely", "bokeh"}  # fmt: skip
+         "scikit_posthocs", "skimage", "torch_geometric", "cv2", "shapely", "bokeh"}  # fmt: skip
 
 
 def layer(module: str) -> int:

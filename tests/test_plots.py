@@ -369,6 +369,18 @@ def test_overlay_legend_counts_patches_and_matches_the_map():
     assert patches[1].get_facecolor() == pytest.approx(to_rgba(plots.VERMILLION, 0.5))
 
 
+def test_overlay_of_what_is_no_probability():
+    """Colours between the limits, pointed where values lie beyond; without classes two panels."""
+    figure = small_overlay(classes=(), class_names=(), probability=[-4, 2, 9], label="node score",
+                           limits=(-2, 6))  # fmt: skip
+    assert len(figure.axes[0].images) == 1
+    assert figure.axes[1].images[1].get_clim() == (-2, 6)
+    assert figure.get_figwidth() * 25.4 == pytest.approx(plots.PAGE_MM * 2 / 3)
+    assert words(figure).count("node score") == 2  # over the map and under the colours
+    assert "class" not in words(figure)
+    assert figure.axes[-1].xaxis.get_ticklabels()
+
+
 def test_overlay_of_a_slide_without_patches():
     figure = small_overlay(coords=[], probability=[], classes=[])
     assert [len(axes.images) for axes in figure.axes[:3]] == [1, 1, 1]

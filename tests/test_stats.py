@@ -266,6 +266,30 @@ def test_dunn_equals_scikit_posthocs_and_keeps_the_level_order(adjust):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_kruskal_equals_scipy(seed):
+    from scipy.stats import kruskal
+
+    random = np.random.default_rng(seed)
+    groups = {name: random.integers(0, 9, n) + i / 3 * (seed % 2)
+              for i, (name, n) in enumerate({"c": 12, "a": 30, "b": 5}.items())}  # fmt: skip
+    expected = kruskal(*groups.values())
+    found = stats.kruskal({**groups, "empty": []})
+    assert found.h == pytest.approx(expected.statistic)
+    assert found.p == pytest.approx(expected.pvalue)
+
+
+def test_kruskal_by_hand():
+    """Ranks 1 to 6 in pairs: H = 12 / 42 (9 + 49 + 121) / 2 - 21 = 32 / 7, P = exp(-16 / 7)."""
+    found = stats.kruskal({"a": [1, 2], "b": [3, 4], "c": [5, 6]})
+    assert found.h == pytest.approx(32 / 7)
+    assert found.p == pytest.approx(np.exp(-16 / 7))
+    with pytest.raises(StatisticUndefined, match="at least 2 groups"):
+        stats.kruskal({"a": [1, 2, 3], "b": []})
+    with pytest.raises(StatisticUndefined, match="values that differ"):
+        stats.kruskal({"a": [1, 1], "b": [1]})
+
+
 def test_dunn_leaves_out_empty_groups():
     found = stats.dunn({"3+": [3, 4, 5], "1+": [], "0": [1, 2]})
     assert list(found.index) == ["3+", "0"]

@@ -131,6 +131,7 @@ def test_the_demo_plans_every_job_once():
         "fit": 3,  # CLAM, SlideGraph+, and the threshold of the mean
         "score": 4 * len(rows),
         "evaluate": 4 * len(rows),
+        "describe": len(study.describe.cohorts),
         "heatmap": batches,
         "compare": 1,
         "ledger": 1,

@@ -90,6 +90,12 @@ SCORED = list(STUDY.cohorts)
 DEVELOPMENT = next(n for n, part in STUDY.cohorts.items() if part.role == "development")
 ENCODERS = sorted({method.encoder for method in STUDY.methods.values()})
 DRAWN = STUDY.heatmap.methods or list(STUDY.methods)[:1]
+GRADING = [m.encoder for m in STUDY.methods.values() if settings.has_classes(STUDY, m.encoder)]
+DESCRIBED = [
+    (encoder, name)
+    for encoder in STUDY.describe.encoders or GRADING[:1]
+    for name in STUDY.describe.cohorts or SCORED
+]
 BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n in SCORED}
 
 

@@ -74,18 +74,19 @@ def batch_folder(wildcards):
 
 
 def batch_folders(wildcards):
-    """Folders of encodings that make up a cohort."""
-    return cohort_folders(wildcards.method, wildcards.cohort)
+    """Folders of encodings that make up a cohort, of a method's encoder or of one by name."""
+    by_method = "method" in wildcards.keys()
+    encoder = STUDY.methods[wildcards.method].encoder if by_method else wildcards.encoder
+    return cohort_folders(encoder, wildcards.cohort)
 
 
 def development_folders(wildcards):
     """Folders of encodings of the development cohort."""
-    return cohort_folders(wildcards.method, DEVELOPMENT)
+    return cohort_folders(STUDY.methods[wildcards.method].encoder, DEVELOPMENT)
 
 
-def cohort_folders(method, name):
-    folder = f"results/encode/{STUDY.methods[method].encoder}/{name}"
-    return [f"{folder}/{batch}" for batch in batches(name)]
+def cohort_folders(encoder, name):
+    return [f"results/encode/{encoder}/{name}/{batch}" for batch in batches(name)]
 
 
 def fitted(wildcards):
@@ -113,3 +114,15 @@ def evaluated_labels(wildcards):
     """Fingerprint of the columns an evaluation reads, those of its subgroups among them."""
     columns = "patient positive level split pcr rcb unlabelled".split()
     return labels(wildcards.cohort, *columns, *STUDY.evaluate.subgroups)
+
+
+def cohort_stores(wildcards):
+    """Patch stores of a cohort, in the encoder's view."""
+    folder = f"results/tile/{STUDY.encoders[wildcards.encoder].view}/{wildcards.cohort}"
+    return [f"{folder}/{slide}.h5" for slide in ROWS[wildcards.cohort]]
+
+
+def fitted_model(wildcards):
+    """Folder of a method's fitted aggregation, where its rule cannot do without."""
+    needed = STUDY.methods[wildcards.method].aggregate in LEARNT
+    return [f"results/fit/{wildcards.method}"] if needed else []

@@ -21,6 +21,7 @@ from her2pipe.config.base import (
     Name,
     Section,
 )
+from her2pipe.config.describing import GRADES, DescribeSettings
 from her2pipe.config.fitting import FitSettings, Method, published
 from her2pipe.config.models import (
     Encoder,
@@ -51,6 +52,7 @@ from her2pipe.config.slides import (
 __all__ = [
     "CLASSES",
     "FITTED",
+    "GRADES",
     "LEARNT",
     "LEVELS",
     "PLAIN_NAME",
@@ -60,6 +62,7 @@ __all__ = [
     "Cohort",
     "CompareSettings",
     "Config",
+    "DescribeSettings",
     "EncodeSettings",
     "Encoder",
     "EvaluateSettings",
@@ -93,6 +96,7 @@ STEPS = (
     "score",
     "evaluate",
     "compare",
+    "describe",
     "heatmap",
     "ledger",
     "report",
@@ -119,6 +123,7 @@ class Config(Section):
     score: ScoreSettings = ScoreSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     compare: CompareSettings = CompareSettings()
+    describe: DescribeSettings = DescribeSettings()
     heatmap: HeatmapSettings = HeatmapSettings()
     ledger: LedgerSettings = LedgerSettings()
     report: ReportSettings = ReportSettings()

@@ -38,11 +38,14 @@ class CompareSettings(Section):
 class HeatmapSettings(Section):
     """Slide overlays."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     methods: list[Name] = setting(
         [], "methods whose maps are drawn; none named: the first one", flag=False
     )
     opacity: float = setting(0.55, "opacity of the map over the slide", "", gt=0, le=1)
+    viewers: bool = setting(
+        True, "write each map for QuPath (GeoJSON) and TIAViz (annotation store), too"
+    )
 
 
 class LedgerSettings(Section):

@@ -43,11 +43,13 @@ from her2pipe.stats.decisions import (
 )
 from her2pipe.stats.ranks import (
     Correlation,
+    Kruskal,
     RankSum,
     dunn,
     dunn_matrix,
     holm,
     kolmogorov_smirnov,
+    kruskal,
     mann_whitney,
     spearman,
 )
@@ -59,6 +61,7 @@ __all__ = [
     "Correlation",
     "Difference",
     "Drift",
+    "Kruskal",
     "Platt",
     "Proportion",
     "RankSum",
@@ -80,6 +83,7 @@ __all__ = [
     "f1",
     "holm",
     "kolmogorov_smirnov",
+    "kruskal",
     "macro_auc",
     "mann_whitney",
     "midranks",

@@ -12,6 +12,7 @@ from her2pipe.stats.base import enough, half_width, midranks, numbers, pair, two
 
 Correlation = namedtuple("Correlation", "rho p low high")
 RankSum = namedtuple("RankSum", "u p superiority")
+Kruskal = namedtuple("Kruskal", "h p")
 EXACT_RANK_SUM = 8  # a smaller group up to this size, without ties, gets the exact P, as in scipy
 EXACT_KS = 10_000
 
@@ -89,6 +90,27 @@ def dunn(groups: Mapping[str, Sequence[float]], adjust: str | None = None):
 
     names, table = dunn_matrix(groups, adjust)
     return DataFrame(table, index=names, columns=names)
+
+
+def kruskal(groups: Mapping[str, Sequence[float]]) -> Kruskal:
+    """Test whether groups, (n,) each, come from one distribution; H is corrected for ties.
+
+    P is that of chi-square with k - 1 degrees of freedom; empty groups are left out (Kruskal &
+    Wallis 1952, doi 10.1080/01621459.1952.10483441).
+    """
+    from scipy.special import chdtrc
+
+    values = [numbers(group) for group in groups.values() if len(group)]
+    enough(len(values), "groups", least=2)
+    pooled = np.concatenate(values)
+    n = len(pooled)
+    enough(n, "values")
+    varied(pooled)
+    size = np.array([len(group) for group in values])
+    rank = midranks(pooled) - (n + 1) / 2
+    between = (np.add.reduceat(rank, np.cumsum(size) - size) ** 2 / size).sum()
+    h = float((n - 1) * between / (rank @ rank))
+    return Kruskal(h, float(chdtrc(len(size) - 1, h)))
 
 
 def mann_whitney(a: Sequence[float], b: Sequence[float]) -> RankSum:
