@@ -57,7 +57,7 @@ def test_calls_at_the_threshold_are_counted(tmp_path, write, her2pipe):
     sheet, scores = write(
         [f"S{i}\tx{i}\tP{i}\t\t{'positive' if k == 'p' else 'negative'}\t\t\t\t"
          for i, k in enumerate(her2)],
-        [scores_row(f"S{i}", i / 10) for i in range(6)],
+        [scores_row(f"S{i}", i / 10, "") for i in range(6)],
     )  # fmt: skip
     lines = scores.read_text().splitlines()
     lines = [

@@ -15,6 +15,8 @@ def reported(wildcards):
         "ledger": "results/ledger/ledger.tsv",
         "evaluate": [f"results/evaluate/{m}/{name}" for m in STUDY.methods for name in SCORED],
         "train": [f"results/train/{name}" for name in ENCODERS],
+        "pretrain": [f"results/pretrain/{name}" for name in IMAGES if name in pretrained()],
+        "describe": [f"results/describe/{graded}/{name}" for graded, name in DESCRIBED],
         "heatmap": [f"results/heatmap/{method}/{part}" for method in DRAWN for part in parts],
         "encode": [f"results/encode/{encoder}/{part}" for part in parts],
         "tile": [
@@ -26,11 +28,17 @@ def reported(wildcards):
 def report_words(wildcards, input):
     """Options of the study's page; stores by their folders, for a command has a greatest length."""
     folders = {name: os.path.dirname(path) for name, path in zip(store_cohorts(), input.tile)}
-    options = {key: input.get(key) for key in ("evaluate", "train", "heatmap", "encode")}
+    folders_of = ("evaluate", "train", "pretrain", "heatmap", "encode", "describe")
+    options = {key: input.get(key) for key in folders_of}
     options["tile"] = [f"{name}={folder}" for name, folder in folders.items()]
     options["sheet"] = [f"{name}={SHEETS[name]}" for name in SCORED]
     options["methods"] = STUDY.report.methods
     return [word for key, words in options.items() if words for word in (f"--{key}", *words)]
+
+
+def pretrained():
+    """Pre-trainings that the study's encoders start from."""
+    return {STUDY.encoders[name].pretrain for name in ENCODERS}
 
 
 def store_cohorts():
