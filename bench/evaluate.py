@@ -150,6 +150,46 @@ def start_up(code: str) -> float:
     return min(best)
 
 
+def cpu(function, repeats: int = 3) -> float:
+    best = []
+    for _ in range(repeats):
+        began = time.process_time()
+        function()
+        best.append(time.process_time() - began)
+    return min(best)
+
+
+def peers(folder: Path) -> list[tuple[str, float, str, float]]:
+    """Time our parts beside named peers that do the same, in turn: CPU seconds of either."""
+    from scikit_posthocs import posthoc_dunn
+    from sklearn.metrics import roc_auc_score
+
+    from her2pipe import plots, stats
+
+    random = np.random.default_rng(1)
+    y, score = np.arange(191) % 3 == 0, random.normal(size=191)
+    groups = {level: random.normal(size=15) for level in LEVELS}
+    figure = plots.roc({"A": (y, score)})
+
+    def resample():
+        for _ in range(200):
+            rows = random.integers(191, size=191)
+            roc_auc_score(y[rows], score[rows])
+
+    def savefig():
+        for kind in ("png", "svg"):
+            figure.savefig(folder / f"peer.{kind}")
+
+    return [
+        ("bootstrap of an AUC, 2,000 resamples",
+         cpu(lambda: stats.bootstrap_auc(y, score, np.arange(191))), "sklearn", 10 * cpu(resample)),
+        ("Dunn's test of five groups", cpu(lambda: stats.dunn_matrix(groups)), "scikit_posthocs",
+         cpu(lambda: posthoc_dunn(list(groups.values())))),
+        ("a figure as PNG and SVG", cpu(lambda: plots.save(figure, folder / "ours")),
+         "savefig", cpu(savefig)),
+    ]  # fmt: skip
+
+
 def run(folder: Path) -> None:
     random = np.random.default_rng(2025)
     for name in COHORTS:
@@ -165,6 +205,10 @@ def run(folder: Path) -> None:
           f" {1000 * total / figures:.0f} ms each")  # fmt: skip
     seconds, peak = patches()
     print(f"2,000,000 patches of 500 slides: {seconds:.1f} s, peak {peak:.0f} MB")
+    print("beside peers, ms")
+    for what, ours, peer, theirs in peers(folder):
+        times = f"{1000 * ours:8.1f}   {peer} {1000 * theirs:.1f}"
+        print(f"  {what:<40}{times}, {theirs / ours:.1f} times ours")
     print("start of one evaluate job, CPU seconds")
     for what, code in (
         ("Python alone", "pass"),

@@ -187,6 +187,8 @@ def _roc(fpr, tpr, found: dict, stem: Path, evaluate: EvaluateSettings, items: s
     from her2pipe import plots
 
     label = found.get("endpoint", "HER2-positive").split(" v ")[0]
+    if items == "patches":
+        label += f", {found['patients']:,} patients"
     numbers = (fpr, tpr, found["value"], found["low"], found["high"], found["n"])
     plots.save(plots.roc({label: numbers}, confidence=evaluate.confidence, items=items), stem)
     rows = [dict(zip(CURVE, map(float, point), strict=True)) for point in zip(fpr, tpr)]  # noqa: B905

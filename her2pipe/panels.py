@@ -49,6 +49,8 @@ def roc_panels(methods: Mapping[str, Mapping[str, tuple]], confidence=0.95) -> F
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in grid.flat[len(methods) :]:
         axes.set_axis_off()
+    for axes in grid.flat[max(0, len(methods) - columns) : len(methods)]:
+        axes.tick_params(labelbottom=True)  # nothing below it shows the numbers
     for axes, (method, curves) in zip(grid.flat, methods.items(), strict=False):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
         handles, texts = [], []

@@ -87,7 +87,8 @@ def finish(figure: Figure) -> Figure:
     """
     for axes in figure.axes:
         axes.tick_params(labelsize=6)  # matplotlib spaces ticks by it, whatever style then holds
-    if len(figure.axes) == 1 + (figure.axes[-1].get_label() == "side bar"):
+    alone = len(figure.axes) == 1 + (figure.axes[-1].get_label() == "side bar")
+    if alone and not (figure.get_supxlabel() or figure.get_suptitle()):
         _place(figure)
     else:
         figure.get_layout_engine().execute(figure)
