@@ -166,8 +166,6 @@ def _objectives(stores: Mapping[str, Sequence[Mapping]]) -> list[dict[str, Any]]
         for c, found in stores.items()
     }
     names = sorted({name for tally in tallies.values() for name in tally if name}, reverse=True)
-    if not names:
-        return []
     if any(None in tally for tally in tallies.values()):
         names.append(None)
     return [
