@@ -54,39 +54,40 @@ def follow(
             "run the workflow again",
         )
     treated = cohort["role"] == "treatment"
-    reasons, unknowns, groups, training = Counter(), Counter(), Counter(), 0
+    tallies = {place: Counter() for place in ("excluded", "training", "unknown", "evaluated")}
     for row in ledger:
-        found = by_slide.get(row["slide"], {})
-        if row["status"] == "excluded":
-            reasons[row["reason"].split(":")[0] or "no reason given"] += 1
-        elif found.get("why_not") == "training slide":
-            training += 1
-        elif not found:
-            unknowns["not evaluated"] += 1
-        elif treated:
-            answer = {"True": "pCR", "False": "non-pCR"}.get(found["pcr"])
-            (groups if answer else unknowns)[answer or "pCR not known"] += 1
-        else:
-            answer = {"True": "HER2-positive", "False": "HER2-negative"}.get(found["positive"])
-            why = found["why_not"].removeprefix("no status: ") or "no HER2 status"
-            (groups if answer else unknowns)[answer or why] += 1
+        place, text = _place(row, by_slide.get(row["slide"]), treated)
+        tallies[place][text] += 1
+    counts = {place: sum(tally.values()) for place, tally in tallies.items()}
     order = ("non-pCR", "pCR") if treated else ("HER2-positive", "HER2-negative")
-    excluded, unknown = sum(reasons.values()), sum(unknowns.values())
     return {
         **cohort,
+        **counts,
         "role": ROLES.get(cohort["role"], cohort["role"]),
         "slides": len(ledger),
         "patients": len({row["patient"] for row in ledger}),
-        "excluded": excluded,
-        "reasons": sorted(reasons.items()),
-        "scored": len(ledger) - excluded,
-        "training": training,
-        "unknown": unknown,
-        "unknowns": sorted(unknowns.items()),
-        "evaluated": sum(groups.values()),
-        "groups": [(name, groups[name]) for name in order],
+        "scored": len(ledger) - counts["excluded"],
+        "reasons": sorted(tallies["excluded"].items()),
+        "unknowns": sorted(tallies["unknown"].items()),
+        "groups": [(name, tallies["evaluated"][name]) for name in order],
         "endpoint": "response" if treated else "HER2 status",
     }
+
+
+def _place(row: Mapping[str, str], found: Mapping | None, treated: bool) -> tuple[str, str]:
+    """Say where a slide of the ledger went, and why or as what."""
+    if row["status"] == "excluded":
+        return "excluded", row["reason"].split(":")[0] or "no reason given"
+    if found is None:
+        return "unknown", "not evaluated"
+    if found["why_not"] == "training slide":
+        return "training", ""
+    if treated:
+        answer = {"True": "pCR", "False": "non-pCR"}.get(found["pcr"])
+        return ("evaluated", answer) if answer else ("unknown", "pCR not known")
+    answer = {"True": "HER2-positive", "False": "HER2-negative"}.get(found["positive"])
+    why = found["why_not"].removeprefix("no status: ") or "no HER2 status"
+    return ("evaluated", answer) if answer else ("unknown", why)
 
 
 def describe(
@@ -106,53 +107,57 @@ def describe(
     list of dict
         group, label, and one text per cohort; groups no cohort knows anything about are left out.
     """
+    sign = ("positive", "negative")
 
     def shares(group: str, names: Sequence[str], of: Callable) -> list[dict[str, Any]]:
-        """One row per name: how many slides, and their share of the slides that are known."""
-        tallies = {c: Counter(of(row) for row in rows) for c, rows in sheets.items()}
-        lines = [{"group": group, "label": name} for name in (*names, "not known")]
-        for cohort, tally in tallies.items():
-            whole = sum(tally[name] for name in names)
-            for line in lines[:-1]:
-                share = (
-                    f"{tally[line['label']]:,} ({100 * tally[line['label']] / (whole or 1):.0f} %)"
-                )
-                line[cohort] = share if whole else NONE
-            lines[-1][cohort] = f"{len(sheets[cohort]) - whole:,}"
-        told = any(tally[name] for tally in tallies.values() for name in names)
-        missing = any(lines[-1][cohort] != "0" for cohort in sheets)
-        return lines[: None if missing else -1] if told else []
+        return _shares(sheets, group, names, of)
 
-    def values(group: str, label: str, of: Callable) -> list[dict[str, Any]]:
-        """One row: median and range over the slides that could be read."""
-        line = {"group": group, "label": label}
+    def values(label: str, of: Callable) -> list[dict[str, Any]]:
+        line = {"group": "Scan", "label": f"{label}, median (range)"}
         line |= {c: _spread([of(about) for about in stores.get(c, [])]) for c in sheets}
         return [line] if any(line[c] != NONE for c in sheets) else []
 
-    def scanner(row: Row) -> str | None:
-        return value(row, "scanner") or None
-
-    def told(answer: bool | None, yes: str, no: str) -> str | None:
-        return None if answer is None else yes if answer else no
-
-    sign = ("positive", "negative")
-    rows = [
+    return [
         {"group": "", "label": "Slides"} | {c: f"{len(rows):,}" for c, rows in sheets.items()},
         {"group": "", "label": "Patients"}
         | {c: f"{len({row.patient for row in rows}):,}" for c, rows in sheets.items()},
         *_objectives({c: stores.get(c, []) for c in sheets}),
-        *values("Scan", "resolution, µm/px, median (range)", lambda a: (a.get("mpp"), 3)),
-        *values("Scan", "slide size, megapixels, median (range)", _megapixels),
-        *values("Scan", "patches scored per slide, median (range)", lambda a: (a["patches"], 0)),
-        *shares("Scanner", _names(sheets, scanner), scanner),
-        *shares("HER2 status", sign, lambda r: told(r.positive, *sign)),
+        *values("resolution, µm/px", lambda a: (a.get("mpp"), 3)),
+        *values("slide size, megapixels", _megapixels),
+        *values("patches scored per slide", lambda a: (a["patches"], 0)),
+        *shares("Scanner", _names(sheets, _scanner), _scanner),
+        *shares("HER2 status", sign, lambda r: _told(r.positive, *sign)),
         *shares("HER2 level (IHC/FISH)", LEVELS, lambda r: r.level),
-        *shares("ER", sign, lambda r: told(r.er, *sign)),
-        *shares("PR", sign, lambda r: told(r.pr, *sign)),
-        *shares("Response", ("pCR", "non-pCR"), lambda r: told(r.pcr, "pCR", "non-pCR")),
+        *shares("ER", sign, lambda r: _told(r.er, *sign)),
+        *shares("PR", sign, lambda r: _told(r.pr, *sign)),
+        *shares("Response", ("pCR", "non-pCR"), lambda r: _told(r.pcr, "pCR", "non-pCR")),
         *shares("RCB class", RCB_CLASSES, lambda r: r.rcb),
     ]
-    return rows
+
+
+def _shares(
+    sheets: Mapping[str, Sequence[Row]], group: str, names: Sequence[str], of: Callable
+) -> list[dict[str, Any]]:
+    """One row per name: how many slides, and their share of the slides that are known."""
+    tallies = {c: Counter(of(row) for row in rows) for c, rows in sheets.items()}
+    lines = [{"group": group, "label": name} for name in (*names, "not known")]
+    for cohort, tally in tallies.items():
+        whole = sum(tally[name] for name in names)
+        for line in lines[:-1]:
+            share = f"{tally[line['label']]:,} ({100 * tally[line['label']] / (whole or 1):.0f} %)"
+            line[cohort] = share if whole else NONE
+        lines[-1][cohort] = f"{len(sheets[cohort]) - whole:,}"
+    known = any(tally[name] for tally in tallies.values() for name in names)
+    missing = any(lines[-1][cohort] != "0" for cohort in sheets)
+    return lines[: None if missing else -1] if known else []
+
+
+def _scanner(row: Row) -> str | None:
+    return value(row, "scanner") or None
+
+
+def _told(answer: bool | None, yes: str, no: str) -> str | None:
+    return None if answer is None else yes if answer else no
 
 
 def _names(sheets: Mapping[str, Sequence[Row]], of: Callable) -> list[str]:
@@ -166,8 +171,6 @@ def _objectives(stores: Mapping[str, Sequence[Mapping]]) -> list[dict[str, Any]]
         for c, found in stores.items()
     }
     names = sorted({name for tally in tallies.values() for name in tally if name}, reverse=True)
-    if not names:
-        return []
     if any(None in tally for tally in tallies.values()):
         names.append(None)
     return [

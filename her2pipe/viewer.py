@@ -79,8 +79,8 @@ def scene(store, coords: np.ndarray, probability, classes, names: Sequence[str])
     from bokeh.document import Document
     from bokeh.models import Range1d
 
-    mpp = store.attributes.get("mpp") or 0
-    unit = mpp if mpp > 0 else 1  # micrometres where the resolution is known, else level-0 px
+    mpp = _resolution(store)
+    unit = mpp or 1  # micrometres where the resolution is known, else level-0 px
     width, height = (unit * store.attributes[f"{side}_px0"] for side in ("width", "height"))
     ranges = {
         "x_range": Range1d(-MARGIN * width, (1 + MARGIN) * width, name="x"),
@@ -88,7 +88,7 @@ def scene(store, coords: np.ndarray, probability, classes, names: Sequence[str])
     }
     slide = _plot(width, height, ranges, "slide")
     patches = _plot(width, height, ranges, "map")
-    if mpp > 0:
+    if mpp:
         _scale_bar(slide, ranges["x_range"])
     side = unit * store.attributes["patch_size_level0"]
     centres = (coords * unit + side / 2).astype(np.float32)
@@ -97,6 +97,12 @@ def scene(store, coords: np.ndarray, probability, classes, names: Sequence[str])
     for plot in (slide, patches):
         document.add_root(plot)
     return Markup(_renumbered(script_json(document.to_json(deferred=False))))
+
+
+def _resolution(store) -> float:
+    """Return micrometres per level-0 px, 0 when they are not known."""
+    mpp = store.attributes.get("mpp") or 0
+    return mpp if mpp > 0 else 0
 
 
 def _plot(width: float, height: float, ranges: dict[str, Any], name: str):
@@ -189,7 +195,8 @@ def view(store, encoding: dict[str, Any], names: Sequence[str], longest_px: int)
         "scene": scene(store, encoding["coords"], plus, most, names),
         "names": list(names),
         "legend": legend(most, names),
-        "resolution": store.attributes.get("mpp") or 0,
+        "resolution": _resolution(store),
+        "ratio": store.attributes["width_px0"] / store.attributes["height_px0"],
     }
 
 

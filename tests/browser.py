@@ -157,10 +157,15 @@ class Browser:
         self.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         self.ask("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=delta)
 
-    def click(self, x, y):
-        """Press the left button at a place of the window."""
-        for kind in ("mousePressed", "mouseReleased"):
-            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+    def drag(self, x, y, to_x, to_y):
+        """Drag from one place of the window to another with the left button."""
+        self.move(x, y)
+        held = {"button": "left", "clickCount": 1}
+        self.ask("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, **held)
+        for i in range(1, 6):
+            at = {"x": x + (to_x - x) * i / 5, "y": y + (to_y - y) * i / 5}
+            self.ask("Input.dispatchMouseEvent", type="mouseMoved", buttons=1, button="left", **at)
+        self.ask("Input.dispatchMouseEvent", type="mouseReleased", x=to_x, y=to_y, **held)
 
     def move(self, x, y):
         """Move the pointer to a place of the window."""

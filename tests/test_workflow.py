@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -283,3 +284,18 @@ def test_a_lost_result_comes_back(study):
     (folder / "results/score/TL-PA/B.tsv").unlink()
     assert snakemake(folder).returncode == 0
     assert (folder / "results/score/TL-PA/B.tsv").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_snakemakes_own_report(finished):
+    """Main outputs are in it under their categories, with captions."""
+    folder = finished[0]
+    run = snakemake(folder, "--report", str(folder / "own.zip"))
+    assert run.returncode == 0, run.stdout + run.stderr
+    with zipfile.ZipFile(folder / "own.zip") as packed:
+        names = {Path(name).name for name in packed.namelist()}
+        page = next(packed.read(n).decode() for n in packed.namelist() if n.endswith("report.html"))
+    assert {"index.html", "table2.tsv", "methods.tsv", "ledger.tsv", "B-1.png"} <= names
+    for text in ("Study page", "Methods compared", "Cohorts and slides", "Heat maps",
+                 "Every slide of every sheet", "one page that opens from disk"):  # fmt: skip
+        assert text in page
