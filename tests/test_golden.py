@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    """Run synthesise, tile, train, encode and score on one pair of small slides."""
+    """Run synthesise, tile, pretrain, train, encode and score on two pairs of small slides."""
     from her2pipe.cli import main
 
     folder = tmp_path_factory.mktemp("golden")
@@ -42,6 +42,9 @@ def chain(tmp_path_factory):
             "--annotation", folder / f"{slide}.geojson")  # fmt: skip
         lines.append(f"{slide}\tx{i}\tP{i}\t{'train' if i < 3 else 'validation'}\t{kind}")
     (folder / "sheet.tsv").write_text("\n".join(lines) + "\n")
+    run("pretrain", folder / "shapes", "--images", "synthetic", "--synthetic-images", "50",
+        "--architecture", "resnet10t", "--input-px", "32", "--batch-size", "25", "--epochs", "2",
+        "--device", "cpu")  # fmt: skip
     run("train", *stores, folder / "model", "--sheet", folder / "sheet.tsv", "--architecture",
         "resnet10t", "--input-px", "64", "--frozen", "--train-views", "64", "--batch-size", "16",
         "--max-epochs", "1", "--device", "cpu")  # fmt: skip
@@ -71,6 +74,15 @@ def tile(folder):
             "stain": rounded(store.stain["matrix"], 2),
             "concentration": rounded(store.stain["max_concentration"], 1),
         }
+
+
+def pretrain(folder):
+    about = json.loads((folder / "shapes" / "model.json").read_text())
+    history = read_table(folder / "shapes" / "history.tsv")
+    return {
+        "images": about["images"],
+        "loss": rounded([row["train_loss"] for row in history], 1),
+    }
 
 
 def train(folder):
@@ -109,7 +121,7 @@ def score(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("summary", [synthesise, tile, train, encode, score])
+@pytest.mark.parametrize("summary", [synthesise, tile, pretrain, train, encode, score])
 def test_golden(summary, chain):
     step = summary.__name__
     section = config.Config.model_fields[step].annotation

@@ -173,6 +173,42 @@ def test_mistakes_of_all_sheets_come_together(tmp_path):
     assert "B.tsv line 4, column annotation" in run.stderr
 
 
+def test_encoders_share_a_pre_training_and_frozen_ones_tile_their_own_view_only(tmp_path):
+    study = STUDY | {
+        "pretrain": {"images": "synthetic", "device": "cpu", "architecture": "resnet10t"},
+        "pretrainings": {"shapes": {}, "idle": {}},
+        "encoders": {
+            "one": {"pretrain": "shapes"},
+            "two": {"pretrain": "shapes", "max_epochs": 2},
+            "bare": {"task": "none", "pretrain": "shapes", "view": "96", "features": "layer3"},
+        },
+        "methods": {"M1": {"encoder": "one"}, "M2": {"encoder": "two"}},
+    }
+    write_study(tmp_path, study, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)})
+    assert planned(tmp_path)["pretrain", ""] == 1
+    run = snakemake(tmp_path, "--dry-run", "--printshellcmds", "results/train/bare")
+    assert run.returncode == 0, run.stderr
+    text = run.stdout + run.stderr
+    assert "--features layer3" in text
+    assert "--weights results/pretrain/shapes" in text
+    assert set(re.findall(r"results/tile/(\w+)/A/", text)) == {"96"}
+
+
+def test_images_that_are_not_there_are_told(tmp_path):
+    study = STUDY | {
+        "pretrain": {"architecture": "resnet10t"},
+        "pretrainings": {"cifar": {}},
+        "encoders": {"small": {"pretrain": "cifar"}},
+    }
+    write_study(tmp_path, study, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)})
+    run = snakemake(tmp_path, "--dry-run")
+    assert run.returncode == 1
+    lines = run.stderr[run.stderr.index("her2pipe: ") :].splitlines()[:3]
+    assert lines[0].endswith("the archive cifar-100-python.tar.gz does not exist")
+    assert "key pretrainings.cifar.images" in lines[1]
+    assert "or the folder cifar-100-python with its files train and test" in lines[2]
+
+
 @pytest.mark.slow
 def test_end_to_end(finished):
     folder, sheets = finished
@@ -275,6 +311,32 @@ def test_a_removed_row_keeps_the_others(study):
     found = planned(folder)
     assert ("tile", "B") not in found
     assert {c for _, c in found} <= {"B", ""}
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_goes_on(study):
+    """Snakemake deletes a killed job's output before it starts it again; the state is beside it."""
+    import time
+
+    import psutil
+
+    folder, sheets = study
+    write_study(folder, STUDY | {"train": STUDY["train"] | {"max_epochs": 8}}, sheets)
+    words = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
+             folder, "--configfile", folder / "study.yaml", "--cores", "1", "--retries", "1",
+             "results/train/small"]  # fmt: skip
+    run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT)
+    kept = folder / "results/train/.small.resume/checkpoint.pt"
+    while not kept.exists() and run.poll() is None:
+        time.sleep(0.01)
+    jobs = psutil.Process(run.pid).children(recursive=True)
+    [job] = [j for j in jobs if "train" in j.cmdline() and "bash" not in j.cmdline()[0]]
+    job.kill()
+    out, _ = run.communicate()
+    assert run.returncode == 0, out
+    assert "going on after epoch" in (folder / "logs/train/small.log").read_text()
+    assert len(read_table(folder / "results/train/small/history.tsv")) == 8
+    assert not kept.parent.exists()
 
 
 @pytest.mark.slow
