@@ -138,6 +138,20 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, her2pipe, small, rule)
     assert not checkpoint.exists()
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("rule", RULES)
+def test_a_gpu_learns_the_same_every_time(tmp_path, her2pipe, small, rule):
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    for name in ("one", "two"):
+        assert fit(her2pipe, small, tmp_path / name, rule, "--device", "cuda")[0] == 0
+    one, two = (aggregate.load(rule, tmp_path / name) for name in ("one", "two"))
+    for a, b in zip(one.members, two.members, strict=True):
+        assert all(np.allclose(a[k], b[k], atol=1e-4) for k in a)
+
+
 def test_everything_is_written(tmp_path, her2pipe, small):
     write_slide(small / "e" / "S002.h5", np.zeros((0, 16)), status="excluded", reason="no tissue")
     sheet = (small / "sheet.tsv").read_text()
