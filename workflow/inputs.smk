@@ -67,5 +67,5 @@ def cohort_stores(wildcards):
 
 def fitted_model(wildcards):
     """Folder of a method's fitted aggregation, where its rule cannot do without."""
-    rule = STUDY.methods[wildcards.method].aggregate
-    return [f"results/fit/{wildcards.method}"] if rule in LEARNT else []
+    learnt = STUDY.methods[wildcards.method].aggregate in LEARNT
+    return [f"results/fit/{wildcards.method}"] if learnt else []
