@@ -1,5 +1,6 @@
 """The workflow as a user runs it: lint, dry runs, a small study end to end, and what reruns."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -227,8 +228,13 @@ def test_end_to_end(finished):
     page = (folder / "results/report/index.html").read_text()
     assert "Small study" in page
     assert excluded["B-3"].split(":")[0] in page
-    maps = (folder / "results/heatmap/TL-PA/B").glob("*/*.png")
-    assert {p.stem for p in maps} == {"B-1", "B-4", "B-5"}
+    for kind in ("png", "geojson", "db"):
+        maps = (folder / "results/heatmap/TL-PA/B").glob(f"*/*.{kind}")
+        assert {p.stem for p in maps} == {"B-1", "B-4", "B-5"}
+    for name in "AB":
+        described = json.loads((folder / f"results/describe/small/{name}/about.json").read_text())
+        assert described["cohort"] == name
+        assert described["slides"] == {"A": 6, "B": 3}[name]
     for name in ("synthesise", "tile", "train", "encode", "fit", "score", "evaluate"):
         assert (folder / "benchmarks" / name).is_dir()
     assert not list((folder / "results").rglob("*.part"))
@@ -252,6 +258,7 @@ def test_again_there_is_nothing_to_be_done(finished):
         ),
         ({"evaluate": {"confidence": 0.9}}, {"evaluate", "compare", "report"}),
         ({"heatmap": {"opacity": 0.3}}, {"heatmap", "report"}),
+        ({"describe": {"glcm_levels": 16}}, {"describe", "report"}),
         ({"study": {"title": "Another"}}, {"report"}),
     ],
 )
@@ -268,7 +275,8 @@ def test_a_new_cohort_runs_only_itself(study):
     write_study(folder, STUDY | {"cohorts": cohorts}, sheets | {"E": sheet_lines("E", 3)})
     found = planned(folder)
     assert set(found) - STUDY_LEVEL == {
-        (step, "E") for step in ("synthesise", "tile", "encode", "score", "evaluate", "heatmap")
+        (step, "E")
+        for step in ("synthesise", "tile", "encode", "score", "evaluate", "describe", "heatmap")
     }
     assert found["synthesise", "E"] == found["tile", "E"] == 3
 
@@ -281,7 +289,8 @@ def test_a_new_row_runs_its_slide_its_batch_and_its_cohort(study):
     assert cohort.batch_count(5, 3) == cohort.batch_count(6, 3) == 2
     assert planned(folder) == Counter(
         {("synthesise", "B"): 1, ("tile", "B"): 1, ("encode", "B"): 1, ("score", "B"): 3,
-         ("evaluate", "B"): 3, ("heatmap", "B"): 1} | dict.fromkeys(STUDY_LEVEL, 1)
+         ("evaluate", "B"): 3, ("describe", "B"): 1, ("heatmap", "B"): 1}
+        | dict.fromkeys(STUDY_LEVEL, 1)
     )  # fmt: skip
 
 
