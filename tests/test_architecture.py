@@ -19,7 +19,7 @@ LAYERS = [
     {"settings"},
     {"aggregate", "annotation", "captions", "chapters", "cohort", "drawing", "flow", "gallery",
      "labels", "mosaic", "networks", "page", "pictures", "plots", "pyramid", "readers",
-     "references", "resample", "slide", "stain", "stats", "store", "throughput", "tiff", "viewer"},
+     "references", "resample", "slide", "stain", "stats", "store", "throughput", "tiff", "zoom"},
     {"loader"},
     set(STEPS),
     {"cli"},
