@@ -22,7 +22,7 @@ LAYERS = [
      "immuno", "importers", "labels", "learning", "measures", "mosaic", "networks", "nuclei",
      "page", "panels", "pictures", "plots", "poolers", "pyramid", "readers", "references",
      "resample", "sample", "slide", "stain", "stats", "store", "textures", "throughput", "tiff",
-     "viewer"},
+     "zoom"},
     {"density", "fingerprint", "learn", "lesson", "loader", "pairing"},
     set(STEPS),
     {"cli"},
