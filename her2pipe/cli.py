@@ -10,6 +10,8 @@ from her2pipe import __version__, settings
 from her2pipe.config import STEPS
 from her2pipe.errors import Her2Error
 
+VERBS = ("status",)  # that are not steps
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; a mistake of the user ends in three lines and exit code 1."""
@@ -22,9 +24,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     verb = argv[0]
     try:
-        if verb not in STEPS:
+        if verb not in STEPS + VERBS:
             raise Her2Error(
-                f"unknown verb {verb}", "command line", f"use one of: {', '.join(STEPS)}"
+                f"unknown verb {verb}", "command line", f"use one of: {', '.join(STEPS + VERBS)}"
             )
         module = importlib.import_module(f"her2pipe.{verb}")
         parser = argparse.ArgumentParser(
@@ -50,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _overview() -> str:
     lines = ["usage: her2pipe VERB ...   (her2pipe VERB --help tells its arguments)", ""]
-    for verb in STEPS:
+    for verb in STEPS + VERBS:
         module = importlib.import_module(f"her2pipe.{verb}")
         lines.append(f"  {verb:<11} {module.__doc__.splitlines()[0].split(':', 1)[-1].strip()}")
     return "\n".join(lines)

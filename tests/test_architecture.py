@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from her2pipe.cli import VERBS
 from her2pipe.config import STEPS, Config
 
 ROOT = Path(__file__).parents[1]
@@ -18,9 +19,10 @@ LAYERS = [
     {"config", "files"},
     {"settings"},
     {"aggregate", "annotation", "cohort", "drawing", "labels", "mosaic", "networks", "pictures",
-     "plots", "pyramid", "readers", "resample", "slide", "stain", "stats", "store", "tiff"},
+     "plots", "pyramid", "readers", "resample", "runs", "slide", "stage", "stain", "stats", "store",
+     "tiff"},
     {"loader"},
-    set(STEPS),
+    {*STEPS, *VERBS},
     {"cli"},
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy",
@@ -94,7 +96,7 @@ def test_files_stay_small(path):
     assert len(path.read_text().splitlines()) <= 400
 
 
-@pytest.mark.parametrize("module", ["cli", "cohort", "settings", *STEPS])
+@pytest.mark.parametrize("module", ["cli", "cohort", "settings", *STEPS, *VERBS])
 def test_imports_are_late(module):
     """Importing a step or the command line loads none of the slow libraries."""
     code = f"import sys, her2pipe.{module}; print(*{HEAVY!r} & set(sys.modules))"

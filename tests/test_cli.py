@@ -14,11 +14,11 @@ from her2pipe.config import STEPS
 def test_overview_names_every_verb(capsys):
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
-    for step in STEPS:
+    for step in STEPS + cli.VERBS:
         assert re.search(rf"^  {step} +\S", text, re.M)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", STEPS + cli.VERBS)
 def test_help_of_every_verb(step, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main([step, "--help"])
@@ -26,7 +26,7 @@ def test_help_of_every_verb(step, capsys):
     assert f"usage: her2pipe {step}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", STEPS + cli.VERBS)
 def test_no_flag_stands_twice(step):
     import argparse
     import importlib
