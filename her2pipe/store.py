@@ -11,8 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
+
+# HDF5 never locks: shared file systems often cannot, or wait for ever. A file is written beside its
+# place and moved there when complete, so no reader meets a writer. The variable would overrule what
+# is asked of a single file; HDF5 reads it once, when it is loaded.
+os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"
+
+import h5py
 
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing

@@ -151,9 +151,7 @@ def score(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "summary", [synthesise, tile, pretrain, train, encode, fit, score]
-)
+@pytest.mark.parametrize("summary", [synthesise, tile, pretrain, train, encode, fit, score])
 def test_golden(summary, chain):
     step = summary.__name__
     section = config.Config.model_fields[step].annotation

@@ -4,9 +4,13 @@ import json
 import os
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
-from her2pipe import cifar, cohort, settings
+from snakemake import exceptions
+from snakemake.logging import logger
+
+from her2pipe import cifar, cohort, runs, settings
 from her2pipe.config import FITTED, LEARNT, Encoder, PretrainSettings, Scanner, TrainSettings
 from her2pipe.errors import Her2Error, raise_all
 
@@ -16,6 +20,25 @@ SYNTHETIC = "results/synthesise/"
 OWN = f'"{Path(sys.executable).parent}"'
 IN_CONDA = "conda" in map(str, workflow.deployment_settings.deployment_method)
 shell.prefix(f"export PATH={f'$PATH:{OWN}' if IN_CONDA else f'{OWN}:$PATH'}; ")
+
+# A job reads this file, too; what concerns the whole run is for the first process alone.
+MAIN = workflow.is_main_process
+WATCH = runs.Watch()
+if MAIN:
+    logger.addHandler(WATCH)
+    exceptions.LockException = lambda: exceptions.WorkflowError(str(runs.at_work()))
+
+
+onstart:
+    runs.begin()
+
+
+onsuccess:
+    runs.end(WATCH)
+
+
+onerror:
+    print(runs.end(WATCH), file=sys.stderr)
 
 
 def study_file():
@@ -45,7 +68,7 @@ def read_sheets(study):
         try:
             sheets[name] = find(part.sheet, "sheet", f"cohorts.{name}.sheet")
             root = find(part.root, "folder", f"cohorts.{name}.root") if part.root else ""
-            loaded = cohort.load(sheets[name], root, made=(SYNTHETIC,))
+            loaded = cohort.load(sheets[name], root, made=(SYNTHETIC,), check_files=MAIN)
             rows[name] = {row.slide: row for row in loaded}
         except Her2Error as error:
             problems += getattr(error, "problems", [error])
@@ -81,7 +104,9 @@ try:
     SHEETS, ROWS = read_sheets(STUDY)
     FILES = {name: encoder_files(name) for name in STUDY.encoders}
     IMAGES = {e.pretrain: images(e.pretrain) for e in STUDY.encoders.values() if e.pretrain}
-    cohort.check_leaks({n: (c.role, ROWS[n].values()) for n, c in STUDY.cohorts.items()}, SHEETS)
+    if MAIN:
+        roles = {n: (c.role, ROWS[n].values()) for n, c in STUDY.cohorts.items()}
+        cohort.check_leaks(roles, SHEETS)
 except Her2Error as mistake:
     print(mistake, file=sys.stderr)
     sys.exit(1)
@@ -105,6 +130,7 @@ def training_views(name):
     return encoder.train_views if encoder.task == "classify" else [encoder.view]
 
 
+@cache
 def labels(name, *columns):
     """Fingerprint of the sheet's columns a step uses: only a change in these reruns it."""
     return cohort.digest(list(ROWS[name].values()), *columns)

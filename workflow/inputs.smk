@@ -57,14 +57,22 @@ def stores(wildcards):
     encoder = STUDY.methods[wildcards.method].encoder if by_method else wildcards.encoder
     number, of = map(int, wildcards.batch.split("of"))
     folder = f"results/tile/{STUDY.encoders[encoder].view}/{wildcards.cohort}"
-    slides = ROWS[wildcards.cohort]
-    return [f"{folder}/{slide}.h5" for slide in slides if cohort.batch_of(slide, of) == number]
+    return [f"{folder}/{slide}.h5" for slide in by_batch(wildcards.cohort, of).get(number, [])]
+
+
+@cache
+def by_batch(name, of):
+    """Slides of a cohort, by the number of their batch."""
+    found = {}
+    for slide in ROWS[name]:
+        found.setdefault(cohort.batch_of(slide, of), []).append(slide)
+    return found
 
 
 def batches(name):
     """Batches of a cohort that hold a slide."""
     of = BATCHES[name]
-    return [f"{n}of{of}" for n in sorted({cohort.batch_of(slide, of) for slide in ROWS[name]})]
+    return [f"{number}of{of}" for number in sorted(by_batch(name, of))]
 
 
 def batch_folder(wildcards):
