@@ -10,6 +10,8 @@ from her2pipe import __version__, settings
 from her2pipe.config import STEPS
 from her2pipe.errors import Her2Error
 
+VERBS = {**{step: step for step in STEPS}, "cohort": "importers"}  # verb: its module
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; a mistake of the user ends in three lines and exit code 1."""
@@ -22,11 +24,11 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     verb = argv[0]
     try:
-        if verb not in STEPS:
+        if verb not in VERBS:
             raise Her2Error(
-                f"unknown verb {verb}", "command line", f"use one of: {', '.join(STEPS)}"
+                f"unknown verb {verb}", "command line", f"use one of: {', '.join(VERBS)}"
             )
-        module = importlib.import_module(f"her2pipe.{verb}")
+        module = importlib.import_module(f"her2pipe.{VERBS[verb]}")
         parser = argparse.ArgumentParser(
             prog=f"her2pipe {verb}", description=module.__doc__.split(":", 1)[-1].strip()
         )
@@ -50,8 +52,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _overview() -> str:
     lines = ["usage: her2pipe VERB ...   (her2pipe VERB --help tells its arguments)", ""]
-    for verb in STEPS:
-        module = importlib.import_module(f"her2pipe.{verb}")
+    for verb, name in VERBS.items():
+        module = importlib.import_module(f"her2pipe.{name}")
         lines.append(f"  {verb:<11} {module.__doc__.splitlines()[0].split(':', 1)[-1].strip()}")
     return "\n".join(lines)
 

@@ -16,7 +16,8 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder
 
 SETTINGS = (EncodeSettings,)
-CARRIED = ("view", "patch_size_level0", "dropped")  # attributes a store hands on
+# Attributes a store hands on.
+CARRIED = ("view", "patch_size_level0", "width_px0", "height_px0", "dropped")
 
 
 def arguments(parser) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import nn
 
 from her2pipe import __version__
 from her2pipe.errors import Her2Error
-from her2pipe.files import read_json, write_text
+from her2pipe.files import file_digest, read_json, write_text
 
 RENEW = "checkpoint_filter_fn"  # timm's: gives weights new names, and tables of another input size
 
@@ -111,7 +111,9 @@ def _fill(model: nn.Module, name: str, path: Path) -> None:
         ) from None
     lacking = _take(model, given)
     if lacking and (renew := getattr(sys.modules[type(model).__module__], RENEW, None)):
-        lacking = _take(model, renew(given, model))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # timm's, of its own way to interpolate
+            lacking = _take(model, renew(given, model))
     if lacking:
         raise Her2Error(
             f"{len(lacking)} tensors of {name} are not in the file, or have another shape there:"
@@ -217,9 +219,9 @@ def forward(
             raise _Enough
 
     logits = None
-    with _module(model, stage, "--features").register_forward_hook(catch):
-        with contextlib.suppress(_Enough):
-            logits = model(images)
+    hook = _module(model, stage, "--features").register_forward_hook(catch)
+    with hook, contextlib.suppress(_Enough):
+        logits = model(images)
     pooled = _average(found[0] if found else None, model, stage)
     return (pooled[:, :0] if logits is None else logits), pooled
 
@@ -332,9 +334,3 @@ def described(folder: Path) -> tuple[Path, dict[str, Any]]:
             "train again, or copy both files together",
         )
     return file, about
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, hex, first 16 characters."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

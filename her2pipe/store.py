@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -189,6 +190,7 @@ class PatchStore:
         self.variance = self._file["variance"][:]
         self.tumour = self._file["tumour"][:]
         self._offsets = self._file["jpeg/offsets"][:]
+        self._data = _Bytes(self._file["jpeg/bytes"])
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -235,8 +237,7 @@ class PatchStore:
         return self._file["icc"][:].tobytes() if "icc" in self._file else b""
 
     def _stored(self, index: int) -> bytes:
-        start, stop = self._offsets[index : index + 2]
-        return self._file["jpeg/bytes"][start:stop].tobytes()
+        return self._data.read(*self._offsets[index : index + 2].tolist())
 
     def jpeg(self, index: int) -> bytes:
         """Return the JPEG of one patch; of a lossless one, a JPEG of quality 95."""
@@ -274,6 +275,39 @@ class PatchStore:
                 str(self.path),
                 "delete the store and run again; the slide will be tiled anew",
             ) from None
+
+
+class _Bytes:
+    """Ranges of a dataset of bytes, from many threads.
+
+    HDF5 reads whole chunks, checks their sums, and lets one thread in at a time. So it reads the
+    first range of each chunk; later ones come straight from the file, where the chunk was well.
+    """
+
+    def __init__(self, data: h5py.Dataset):
+        self._data, self._chunk_bytes = data, (data.chunks or (CHUNK_BYTES,))[0]
+        self._file = data.file.id.get_vfd_handle()
+        self._places: dict[int, int] = {}
+        self._checked: set[int] = set()
+        if data.chunks and data.compression is None and not data.shuffle:  # stored as they are
+            data.id.chunk_iter(self._note)
+
+    def _note(self, chunk: h5py.h5d.StoreInfo) -> None:
+        if chunk.filter_mask == 0:
+            self._places[chunk.chunk_offset[0] // self._chunk_bytes] = chunk.byte_offset
+
+    def read(self, start: int, stop: int) -> bytes:
+        size = self._chunk_bytes
+        chunks = range(start // size, (stop - 1) // size + 1)
+        if not self._checked.issuperset(chunks):
+            found = self._data[start:stop].tobytes()
+            self._checked.update(self._places.keys() & set(chunks))
+            return found
+        parts = []
+        for chunk in chunks:
+            low, high = max(start, chunk * size), min(stop, (chunk + 1) * size)
+            parts.append(os.pread(self._file, high - low, self._places[chunk] + low - chunk * size))
+        return b"".join(parts)
 
 
 def _decode(data: bytes, least_px: int) -> np.ndarray:
@@ -326,6 +360,18 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
     """Read the attributes of an encoding, none of its arrays."""
     with _open(path, ENCODING) as file:
         return _plain(file.attrs)
+
+
+def encoding_shape(path: str | Path) -> tuple[int, int]:
+    """Return how many classes and how many features an encoding holds per patch."""
+    with _open(path, ENCODING) as file:
+        return file["probabilities"].shape[1], file["features"].shape[1]
+
+
+def read_summary(path: str | Path) -> dict[str, Any]:
+    """Read the attributes of a patch store and its number of patches, none of its arrays."""
+    with _open(path, PATCHES) as file:
+        return {**_plain(file.attrs), "patches": len(file["coords"])}
 
 
 def encodings(paths: list[Path]) -> list[Path]:

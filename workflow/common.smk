@@ -6,8 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from her2pipe import cohort, settings
-from her2pipe.config import Encoder, Scanner, TrainSettings
+from her2pipe import cifar, cohort, settings
+from her2pipe.config import FITTED, LEARNT, Encoder, PretrainSettings, Scanner, TrainSettings
 from her2pipe.errors import Her2Error, raise_all
 
 SYNTHETIC = "results/synthesise/"
@@ -23,7 +23,7 @@ def study_file():
     return str(given[-1]) if given else "the command line"
 
 
-def find(path, what, key):
+def find(path, what, key, fix=""):
     """Look for a file named in the study file: beside that file, then in the working directory."""
     folders = [Path(study_file()).parent, Path.cwd()]
     for folder in folders:
@@ -34,7 +34,7 @@ def find(path, what, key):
     raise Her2Error(
         f"the {what} {path} does not exist",
         f"{study_file()}, key {key}",
-        "paths are relative to the study file or to the working directory",
+        f"{fix}{'; ' if fix else ''}paths are relative to the study file or the working directory",
     )
 
 
@@ -57,17 +57,30 @@ def encoder_files(name):
     """Files an encoder's settings name: they are inputs, so that a changed one reruns it."""
     encoder = STUDY.encoders[name]
     named = {"weights": encoder.weights, "stain_target": encoder.stain_target}
-    return {
+    found = {
         key: find(value, "file", f"encoders.{name}.{key}")
         for key, value in named.items()
         if value not in ("none", "imagenet", "median")
     }
+    if encoder.pretrain:
+        found["weights"] = f"results/pretrain/{encoder.pretrain}"
+    return found
+
+
+def images(name):
+    """Where a pre-training's images are, and the files that hold them."""
+    given = STUDY.pretrainings[name].images
+    if given == "synthetic":
+        return given, []
+    path = find(given, "archive", f"pretrainings.{name}.images", cifar.LAYOUT)
+    return path, [str(file) for file in cifar.files(path)]
 
 
 try:
     STUDY = settings.check(config, study_file())
     SHEETS, ROWS = read_sheets(STUDY)
     FILES = {name: encoder_files(name) for name in STUDY.encoders}
+    IMAGES = {e.pretrain: images(e.pretrain) for e in STUDY.encoders.values() if e.pretrain}
     cohort.check_leaks({n: (c.role, ROWS[n].values()) for n, c in STUDY.cohorts.items()}, SHEETS)
 except Her2Error as mistake:
     print(mistake, file=sys.stderr)
@@ -77,7 +90,19 @@ SCORED = list(STUDY.cohorts)
 DEVELOPMENT = next(n for n, part in STUDY.cohorts.items() if part.role == "development")
 ENCODERS = sorted({method.encoder for method in STUDY.methods.values()})
 DRAWN = STUDY.heatmap.methods or list(STUDY.methods)[:1]
+GRADING = [m.encoder for m in STUDY.methods.values() if settings.has_classes(STUDY, m.encoder)]
+DESCRIBED = [
+    (encoder, name)
+    for encoder in STUDY.describe.encoders or GRADING[:1]
+    for name in STUDY.describe.cohorts or SCORED
+]
 BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n in SCORED}
+
+
+def training_views(name):
+    """Views an encoder's training looks at: frozen features need the colours of their own only."""
+    encoder = STUDY.encoders[name]
+    return encoder.train_views if encoder.task == "classify" else [encoder.view]
 
 
 def labels(name, *columns):

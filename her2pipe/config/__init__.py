@@ -10,11 +10,22 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from her2pipe.config.base import CLASSES, LEVELS, PLAIN_NAME, VIEW, Name, Section
+from her2pipe.config.base import (
+    CLASSES,
+    FITTED,
+    LEARNT,
+    LEVELS,
+    PLAIN_NAME,
+    RULES,
+    VIEW,
+    Name,
+    Section,
+)
+from her2pipe.config.describing import GRADES, DescribeSettings
+from her2pipe.config.fitting import FitSettings, Method, published
 from her2pipe.config.models import (
     Encoder,
     EncodeSettings,
-    Method,
     Pretraining,
     PretrainSettings,
     ScoreSettings,
@@ -40,16 +51,22 @@ from her2pipe.config.slides import (
 
 __all__ = [
     "CLASSES",
+    "FITTED",
+    "GRADES",
+    "LEARNT",
     "LEVELS",
     "PLAIN_NAME",
+    "RULES",
     "STEPS",
     "VIEW",
     "Cohort",
     "CompareSettings",
     "Config",
+    "DescribeSettings",
     "EncodeSettings",
     "Encoder",
     "EvaluateSettings",
+    "FitSettings",
     "HeatmapSettings",
     "LedgerSettings",
     "Method",
@@ -66,6 +83,7 @@ __all__ = [
     "SynthesiseSettings",
     "TileSettings",
     "TrainSettings",
+    "published",
 ]
 
 STEPS = (
@@ -74,9 +92,11 @@ STEPS = (
     "pretrain",
     "train",
     "encode",
+    "fit",
     "score",
     "evaluate",
     "compare",
+    "describe",
     "heatmap",
     "ledger",
     "report",
@@ -94,14 +114,16 @@ class Config(Section):
     synthesise: SynthesiseSettings = SynthesiseSettings()
     tile: TileSettings = TileSettings()
     pretrain: PretrainSettings = PretrainSettings()
-    pretrainings: dict[Name, Pretraining] = {}
+    pretrainings: dict[Name, Pretraining] = Field({})
     train: TrainSettings = TrainSettings()
     encoders: dict[Name, Encoder] = Field(..., min_length=1)
     encode: EncodeSettings = EncodeSettings()
+    fit: FitSettings = FitSettings()
     methods: dict[Name, Method] = Field(..., min_length=1)
     score: ScoreSettings = ScoreSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     compare: CompareSettings = CompareSettings()
+    describe: DescribeSettings = DescribeSettings()
     heatmap: HeatmapSettings = HeatmapSettings()
     ledger: LedgerSettings = LedgerSettings()
     report: ReportSettings = ReportSettings()
@@ -120,7 +142,30 @@ class Config(Section):
                     for k, v in named.items()
                 }
                 data = {**data, several: merged}
+        data = {**data, "methods": _methods_over_fit(data)}
         return {
             k: {} if v is None and k not in ("cohorts", "encoders", "methods") else v
             for k, v in data.items()
         }
+
+
+def _methods_over_fit(data: dict[str, Any]) -> Any:
+    """Lay each method's own settings over those of `fit`, and these over its rule's published."""
+
+    def section(name):
+        return data[name] if isinstance(data.get(name), dict) else {}
+
+    methods = data.get("methods")
+    if not isinstance(methods, dict):
+        return methods
+    shared = {k: v for k, v in section("fit").items() if k in FitSettings.model_fields}
+    # Graphs are scaled as the adaptive view is, unless told otherwise.
+    tile = section("tile")
+    area = {"graph_area_px0": tile["adaptive_area_px0"]} if "adaptive_area_px0" in tile else {}
+    merged = {}
+    for name, method in methods.items():
+        merged[name] = method
+        if isinstance(method, dict) and isinstance(own := method.get("fit") or {}, dict):
+            rule = published(method.get("aggregate"))
+            merged[name] = {**method, "fit": {**rule, **area, **shared, **own}}
+    return merged

@@ -1,4 +1,4 @@
-"""Settings from the patch store to slide scores: pretrain, train, encode, methods, score."""
+"""Settings from the patch store to slide scores: pretrain, train, encode, score."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from her2pipe.config.base import ALGORITHM, CLASSES, Fraction, Name, Section, View, setting
-
+from her2pipe.config.base import ALGORITHM, CLASSES, Fraction, Section, View, setting
 
 Precision = Literal["auto", "float32", "bfloat16"]
 PRECISION = "arithmetic; auto is bfloat16 autocast on CUDA and float32 on a CPU"
@@ -153,7 +152,7 @@ class Encoder(TrainSettings):
 class EncodeSettings(Section):
     """Running an encoder over patch stores."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     batch_slides: int = setting(
         32, "slides per job, about; the number of jobs is a power of two", "slides", False, ge=1
     )
@@ -162,17 +161,10 @@ class EncodeSettings(Section):
     precision: Precision = setting("auto", PRECISION)
 
 
-class Method(Section):
-    """One row of the method table: an encoder and a rule of aggregation."""
-
-    encoder: Name = setting(..., "name under `encoders`")
-    aggregate: Literal["probabilistic", "mean"] = setting("probabilistic", "rule of aggregation")
-
-
 class ScoreSettings(Section):
     """Slide scores (Eq. 2 to 6)."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     chance: float = setting(
         0.33,
         "probability of HER2+ above which a patch counts as stained",
