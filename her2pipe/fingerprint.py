@@ -69,8 +69,7 @@ class SameSlide:
         learning = torch.is_grad_enabled()
         features = model(images).float()
         with torch.autocast(images.device.type, enabled=False):
-            features = functional.normalize(features, dim=1)  # (B, d)
-            likeness = features @ features.T / self._temperature  # (B, B)
+            likeness = _likeness(features, features) / self._temperature  # (B, B)
         index = torch.arange(len(images), device=images.device)
         partner = index ^ 1
         paired = partner < len(images)
@@ -81,14 +80,24 @@ class SameSlide:
         counted = paired & ((~kin).sum(1) > 1)  # someone to tell the partner from
         each = functional.cross_entropy(likeness[counted], partner[counted], reduction="none")
         hits = likeness.argmax(1) == partner
-        kept = (hits, counted) if learning else (hits, counted, features, slides, patients)
-        return Outcome(each.sum(), counted.sum().clamp(min=1e-9), kept)
+        rest = () if learning else (features, slides, patients)
+        return Outcome(each.sum(), counted.sum().clamp(min=1e-9), (hits, counted, *rest))
 
     def measure(self, side: str, *kept: torch.Tensor) -> dict[str, float]:
         """Return how often the partner is found, and of the validation side `retrieval`."""
         hits, counted, *rest = kept
         found = {"accuracy": float(hits[counted].float().mean())}
         return found | (retrieval(*rest) if rest else {})
+
+
+def _likeness(some: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Compute cosine similarities about the mean of all features, (n, N).
+
+    Pooled features are mostly positive: about zero, any two would be alike.
+    """
+    middle = features.mean(0)
+    some, features = (functional.normalize(part - middle, dim=1) for part in (some, features))
+    return some @ features.T
 
 
 def retrieval(
@@ -99,7 +108,6 @@ def retrieval(
     Parameters
     ----------
     features : (N, d) float32
-        Of length 1.
     slides, patients : (N,) int
         Other slides of the same patient are left out of the search.
     """
@@ -110,7 +118,7 @@ def retrieval(
         itself = torch.arange(len(own), device=own.device)
         own[itself, itself + start] = False
         others = patients[block, None] != patients[None]
-        likeness = features[block] @ features.T
+        likeness = _likeness(features[block], features)
         likeness.masked_fill_(~(own | others), -math.inf)
         # A patch alone of its slide has nothing to find, one without strangers nothing to miss.
         fair = own.any(1) & others.any(1)

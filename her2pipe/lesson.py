@@ -156,7 +156,7 @@ def same_slide(cohort: Cohort) -> Lesson:
         views = np.array([str(cohort.stores[i].attributes["view"]) for i in items[side][:, 0]])
         for view in np.unique(views):
             here = views == view
-            count = {"available": here.sum(), "used": here.sum()}
+            count = {"available": int(here.sum()), "used": int(here.sum())}
             count |= {"slides": len(set(numbers[here])), "patients": len(set(kin[here]))}
             table.append({"side": side, "view": view, "kind": "tissue"} | count)
     if len(np.unique(told["train"][1])) < 2:

@@ -85,6 +85,8 @@ def encoder_files(name):
         for key, value in named.items()
         if value not in ("none", "imagenet", "median")
     }
+    if encoder.task == "density" and encoder.pairs != "synthetic":
+        found["pairs"] = find(encoder.pairs, "folder of pairs", f"encoders.{name}.pairs")
     if encoder.pretrain:
         found["weights"] = f"results/pretrain/{encoder.pretrain}"
     return found
@@ -125,9 +127,10 @@ BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n 
 
 
 def training_views(name):
-    """Views an encoder's training looks at: frozen features need the colours of their own only."""
+    """Views an encoder's training looks at: of its own, only the colours, if others teach it."""
     encoder = STUDY.encoders[name]
-    return encoder.train_views if encoder.task == "classify" else [encoder.view]
+    by_patches = encoder.task in ("classify", "fingerprint")
+    return encoder.train_views if by_patches else [encoder.view]
 
 
 @cache

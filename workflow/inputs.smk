@@ -39,6 +39,14 @@ def training_stores(wildcards):
     ]
 
 
+def training_files(wildcards):
+    """Files an encoder's settings name; of pairs the folders, whose times tell of new files."""
+    named = FILES[wildcards.encoder]
+    pairs = Path(named["pairs"]) if "pairs" in named else None
+    inner = [*pairs.glob("*/"), *pairs.glob("*/*/")] if pairs else []
+    return [*named.values(), *sorted(map(str, inner))]
+
+
 def training_folders(wildcards):
     """Folders of the training stores, not hundreds of files: a command has a greatest length."""
     return [f"results/tile/{view}/{DEVELOPMENT}" for view in training_views(wildcards.encoder)]

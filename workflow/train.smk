@@ -2,7 +2,7 @@
 rule train:
     input:
         stores=training_stores,
-        files=lambda wildcards: list(FILES[wildcards.encoder].values()),
+        files=training_files,
     output:
         directory("results/train/{encoder}"),
     log:

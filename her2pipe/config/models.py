@@ -96,7 +96,7 @@ class TrainSettings(Section):
         0, "fingerprint: patches of a slide in an epoch, drawn anew each time; 0: all", "", ge=0
     )
     temperature: float = setting(
-        0.1, "fingerprint: what cosine similarities are divided by", "", gt=0, le=10
+        0.5, "fingerprint: what cosine similarities are divided by", "", gt=0, le=10
     )
     stain_target: str = setting(
         "median",
