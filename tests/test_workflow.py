@@ -213,7 +213,7 @@ def test_again_there_is_nothing_to_be_done(finished):
         ({"score": {"chance": 0.4}}, {"score", "evaluate", "compare", "ledger", "report"}),
         ({"evaluate": {"confidence": 0.9}}, {"evaluate", "compare", "report"}),
         ({"heatmap": {"opacity": 0.3}}, {"heatmap", "report"}),
-        ({"describe": {"glcm_levels": 16}}, {"describe"}),
+        ({"describe": {"glcm_levels": 16}}, {"describe", "report"}),
         ({"study": {"title": "Another"}}, {"report"}),
     ],
 )
