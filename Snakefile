@@ -1,4 +1,4 @@
-# her2pipe: slide -> tile -> train -> encode -> score -> evaluate -> compare -> report
+# her2pipe: slide -> tile -> train -> encode -> fit -> score -> evaluate -> compare -> report
 #
 #   snakemake --cores all                                  the demo study (config.yaml)
 #   snakemake --cores all --configfile studies/my.yaml     a study of your own
@@ -22,6 +22,7 @@ include: "workflow/synthesise.smk"
 include: "workflow/tile.smk"
 include: "workflow/train.smk"
 include: "workflow/encode.smk"
+include: "workflow/fit.smk"
 include: "workflow/score.smk"
 include: "workflow/evaluate.smk"
 include: "workflow/compare.smk"

@@ -14,8 +14,8 @@ from her2pipe.files import read_table, replacing_folder, write_table
 from her2pipe.labels import RCB_CLASSES
 
 SETTINGS = (SplitSettings, EvaluateSettings)
-SLIDES = ("slide", "patient", "score", "level", "positive", "true_level", "pcr", "rcb", "used",
-          "why_not")  # fmt: skip
+SLIDES = ("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr", "rcb",
+          "used", "why_not")  # fmt: skip
 
 
 def arguments(parser) -> None:
@@ -48,6 +48,8 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings) -> None:
     with replacing_folder(args.folder) as folder:
         write_table(folder / "slides.tsv", SLIDES, slides)
         metrics["auc"] = status(used, folder, evaluate)
+        if any(s["call"] for s in used):
+            metrics["calls"] = calls(used, evaluate)
         if any(s["true_level"] for s in used):
             metrics["levels"] = ordered(used, "true_level", LEVELS, folder, evaluate)
             if any(s["level"] for s in used):
@@ -92,6 +94,7 @@ def join(scores: str, sheet: str, role: str, split: SplitSettings) -> list[dict[
                 "patient": row.patient,
                 "score": float(score["score"]) if score["score"] else None,
                 "level": score["level"],
+                "call": score.get("call", ""),
                 "positive": row.positive,
                 "true_level": row.level,
                 "unlabelled": row.unlabelled,
@@ -119,6 +122,22 @@ def status(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict[s
     known = [s for s in used if s["positive"] is not None]
     return _auc([s["positive"] for s in known], [s["score"] for s in known], "roc", folder,
                 evaluate, ("HER2-positive", "HER2-negative"))  # fmt: skip
+
+
+def calls(used: list[dict], evaluate: EvaluateSettings) -> dict[str, Any]:
+    """Sensitivity and specificity at the threshold of the training slides, each with n."""
+    from her2pipe import stats
+
+    known = [s for s in used if s["positive"] is not None and s["call"]]
+    truth, called = [s["positive"] for s in known], [s["call"] == "HER2+" for s in known]
+    result: dict[str, Any] = {}
+    for function in (stats.sensitivity, stats.specificity):
+        try:
+            found = function(truth, called, confidence=evaluate.confidence)
+            result[function.__name__] = found._asdict()
+        except stats.StatisticUndefined as reason:
+            result[function.__name__] = {"note": str(reason)}
+    return result
 
 
 def response(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict[str, Any]:

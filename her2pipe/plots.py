@@ -7,6 +7,7 @@ read as mathematics, so a name such as `a_$b$` shows as it is. Colours are those
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from her2pipe import stats
 from her2pipe.files import replacing
@@ -259,6 +261,30 @@ def history(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
     panels[0].set_title(title)
     panels[1].set_xlabel("epoch")
     panels[1].xaxis.get_major_locator().set_params(integer=True)
+    return finish(figure)
+
+
+@style.context(STYLE)
+def fitting(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
+    """Draw the learning curves of each fold from rows of fold, epoch, losses and held-out AUC."""
+    rows = list(rows)
+    figure = new_figure(COLUMN_MM, 100)
+    panels = figure.subplots(2, sharex=True)
+    folds = sorted({row["fold"] for row in rows})
+    for fold, colour in zip(folds, itertools.cycle(OKABE_ITO), strict=False):
+        own = [row for row in rows if row["fold"] == fold]
+        epoch = [row["epoch"] for row in own]
+        look = {"color": colour, "linewidth": 0.8}
+        panels[0].plot(epoch, [r["train_loss"] for r in own], linestyle="-", **look)
+        panels[0].plot(epoch, [r["validation_loss"] for r in own], linestyle="--", **look)
+        panels[1].plot(epoch, [r["validation_auc"] for r in own], label=f"fold {fold}", **look)
+    kinds = [Line2D([], [], color="black", linewidth=0.8, linestyle=kind) for kind in ("-", "--")]
+    panels[0].legend(kinds, ["training slides", "held-out slides"])
+    panels[0].set(ylabel="loss", title=title)
+    panels[1].axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+    panels[1].set(ylabel="AUC of the held-out slides", xlabel="epoch", ylim=(-0.03, 1.03))
+    panels[1].xaxis.get_major_locator().set_params(integer=True)
+    panels[1].legend(ncols=3)
     return finish(figure)
 
 

@@ -67,7 +67,10 @@ def _unsuited(encoders: dict, methods: dict, train: dict) -> list[tuple[tuple[st
     for name, method in methods.items():
         if not isinstance(method, dict):
             continue
-        rule, encoder = method.get("aggregate", "probabilistic"), encoders.get(method.get("encoder"))
+        rule, encoder = (
+            method.get("aggregate", "probabilistic"),
+            encoders.get(str(method.get("encoder"))),
+        )
         task = {**train, **(encoder if isinstance(encoder, dict) else {})}.get("task", "classify")
         if rule in RULES and rule not in LEARNT and task != "classify":
             what = f"method {name} averages probabilities of HER2+, its encoder gives none"

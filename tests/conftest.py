@@ -94,7 +94,7 @@ def make_bag(probabilities, classes=CLASSES, features=None, side_px0=64, area_px
     """Make a bag of given probabilities, (N, C), its patches on a square grid."""
     from her2pipe.aggregate import Bag
 
-    p = np.asarray(probabilities).reshape(-1, len(classes))
+    p = np.asarray(probabilities)
     wide = int(np.ceil(np.sqrt(max(1, len(p)))))
     coords = np.stack([np.arange(len(p)) % wide, np.arange(len(p)) // wide], axis=1) * side_px0
     features = np.zeros((len(p), 0)) if features is None else features

@@ -17,15 +17,15 @@ LAYERS = [
     {"errors", "__init__"},
     {"config", "files"},
     {"settings"},
-    {"aggregate", "annotation", "cohort", "drawing", "features", "grades", "labels", "mosaic",
-     "networks", "nuclei", "panels", "pictures", "plots", "pyramid", "readers", "resample", "slide",
-     "stain", "stats", "store", "tiff", "viewers"},
+    {"aggregate", "annotation", "cohort", "drawing", "features", "grades", "graph", "labels",
+     "learning", "mosaic", "networks", "nuclei", "panels", "pictures", "plots", "poolers",
+     "pyramid", "readers", "resample", "slide", "stain", "stats", "store", "tiff", "viewers"},
     {"loader"},
     set(STEPS),
     {"cli"},
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy",
-         "scikit_posthocs", "skimage", "cv2", "shapely"}  # fmt: skip
+         "scikit_posthocs", "skimage", "torch_geometric", "cv2", "shapely"}  # fmt: skip
 
 
 def layer(module: str) -> int:

@@ -50,6 +50,28 @@ def test_the_known_auc(tmp_path, write, her2pipe):
     assert (out / "roc.svg").exists()
 
 
+def test_calls_at_the_threshold_are_counted(tmp_path, write, her2pipe):
+    """Three of four positives called so, and one of two negatives not."""
+    her2, called = "ppppnn", "+++-+-"
+    sheet, scores = write(
+        [f"S{i}\tx{i}\tP{i}\t\t{'positive' if k == 'p' else 'negative'}\t\t\t\t"
+         for i, k in enumerate(her2)],
+        [scores_row(f"S{i}", i / 10) for i in range(6)],
+    )  # fmt: skip
+    metrics, _ = evaluated(tmp_path, her2pipe, sheet, scores)
+    assert "calls" not in metrics
+    lines = scores.read_text().splitlines()
+    lines = [
+        f"{a}\t{b}" for a, b in zip(lines, ["call", *(f"HER2{c}" for c in called)], strict=True)
+    ]
+    scores.write_text("\n".join(lines) + "\n")
+    metrics, out = evaluated(tmp_path, her2pipe, sheet, scores)
+    assert metrics["calls"]["sensitivity"]["value"] == 0.75
+    assert metrics["calls"]["sensitivity"]["n"] == 4
+    assert metrics["calls"]["specificity"]["value"] == 0.5
+    assert read_table(out / "slides.tsv")[3]["call"] == "HER2-"
+
+
 def test_only_the_validation_side_of_the_development_cohort_counts(tmp_path, write, her2pipe):
     sides = ["train"] * 4 + ["validation"] * 4
     her2 = ["positive", "negative"] * 4

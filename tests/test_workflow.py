@@ -34,7 +34,9 @@ STUDY = {
     "methods": {
         "TL-PA": {"encoder": "small"},
         "TL-mean": {"encoder": "small", "aggregate": "mean"},
+        "TL-mlp": {"encoder": "small", "aggregate": "mlp"},
     },
+    "fit": {"folds": 2, "max_epochs": 2, "device": "cpu"},
 }  # fmt: skip
 STUDY_LEVEL = {("compare", ""), ("ledger", ""), ("report", "")}
 
@@ -125,9 +127,10 @@ def test_the_demo_plans_every_job_once():
         "synthesise": slides,
         "tile": slides + len(rows["A"]) * len(encoder.train_views),
         "train": 1,
-        "encode": batches,  # one pass serves both methods
-        "score": 2 * len(rows),
-        "evaluate": 2 * len(rows),
+        "encode": batches,  # one pass serves all methods
+        "fit": 3,  # CLAM, SlideGraph+, and the threshold of the mean
+        "score": 4 * len(rows),
+        "evaluate": 4 * len(rows),
         "describe": len(study.describe.cohorts),
         "heatmap": batches,
         "compare": 1,
@@ -182,7 +185,7 @@ def test_end_to_end(finished):
     assert excluded["B-3"].startswith("unreadable")
     methods = read_table(folder / "results/compare/methods.tsv")
     assert {(r["method"], r["cohort"]) for r in methods} == {
-        (m, c) for m in ("TL-PA", "TL-mean") for c in "AB"
+        (m, c) for m in STUDY["methods"] for c in "AB"
     }
     page = (folder / "results/report/index.html").read_text()
     assert "Small study" in page
@@ -194,7 +197,7 @@ def test_end_to_end(finished):
         described = json.loads((folder / f"results/describe/small/{name}/about.json").read_text())
         assert described["cohort"] == name
         assert described["slides"] == {"A": 6, "B": 3}[name]
-    for name in ("synthesise", "tile", "train", "encode", "score", "evaluate"):
+    for name in ("synthesise", "tile", "train", "encode", "fit", "score", "evaluate"):
         assert (folder / "benchmarks" / name).is_dir()
     assert not list((folder / "results").rglob("*.part"))
 
@@ -211,6 +214,10 @@ def test_again_there_is_nothing_to_be_done(finished):
     ("change", "steps"),
     [
         ({"score": {"chance": 0.4}}, {"score", "evaluate", "compare", "ledger", "report"}),
+        (
+            {"fit": STUDY["fit"] | {"patience": 3}},
+            {"fit", "score", "evaluate", "compare", "ledger", "report"},
+        ),
         ({"evaluate": {"confidence": 0.9}}, {"evaluate", "compare", "report"}),
         ({"heatmap": {"opacity": 0.3}}, {"heatmap", "report"}),
         ({"describe": {"glcm_levels": 16}}, {"describe", "report"}),
@@ -243,8 +250,8 @@ def test_a_new_row_runs_its_slide_its_batch_and_its_cohort(study):
     write_study(folder, STUDY, sheets)
     assert cohort.batch_count(5, 3) == cohort.batch_count(6, 3) == 2
     assert planned(folder) == Counter(
-        {("synthesise", "B"): 1, ("tile", "B"): 1, ("encode", "B"): 1, ("score", "B"): 2,
-         ("evaluate", "B"): 2, ("describe", "B"): 1, ("heatmap", "B"): 1}
+        {("synthesise", "B"): 1, ("tile", "B"): 1, ("encode", "B"): 1, ("score", "B"): 3,
+         ("evaluate", "B"): 3, ("describe", "B"): 1, ("heatmap", "B"): 1}
         | dict.fromkeys(STUDY_LEVEL, 1)
     )  # fmt: skip
 
@@ -254,7 +261,17 @@ def test_a_corrected_label_reruns_statistics_only(study):
     folder, sheets = study
     sheets["B"][1] = sheets["B"][1].replace("positive", "negative")
     write_study(folder, STUDY, sheets)
-    assert planned(folder) == Counter({("evaluate", "B"): 2, ("compare", ""): 1, ("report", ""): 1})
+    assert planned(folder) == Counter({("evaluate", "B"): 3, ("compare", ""): 1, ("report", ""): 1})
+
+
+@pytest.mark.slow
+def test_a_models_rule_scores_with_what_was_fitted(finished):
+    folder, _ = finished
+    assert {p.name for p in (folder / "results/fit").iterdir()} == {"TL-mean", "TL-mlp"}
+    for method in ("TL-mean", "TL-mlp"):
+        rows = read_table(folder / f"results/score/{method}/B.tsv")
+        assert {r["call"] for r in rows if r["flag"] != "excluded"} <= {"HER2+", "HER2-"}
+        assert [r["slide"] for r in rows if r["flag"] == "excluded"] == ["B-2", "B-3"]
 
 
 @pytest.mark.slow

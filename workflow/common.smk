@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from her2pipe import cohort, settings
-from her2pipe.config import LEARNT, Encoder, Scanner, TrainSettings
+from her2pipe.config import FITTED, LEARNT, Encoder, Scanner, TrainSettings
 from her2pipe.errors import Her2Error, raise_all
 
 SYNTHETIC = "results/synthesise/"

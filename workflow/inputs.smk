@@ -52,10 +52,23 @@ def batch_folder(wildcards):
 
 
 def batch_folders(wildcards):
-    """Folders of encodings that make up a cohort, of a method's encoder or of one by name."""
-    by_method = "method" in wildcards.keys()
-    encoder = STUDY.methods[wildcards.method].encoder if by_method else wildcards.encoder
-    folder = f"results/encode/{encoder}/{wildcards.cohort}"
+    """Folders of encodings that make up a cohort."""
+    return cohort_folders(wildcards.method, wildcards.cohort)
+
+
+def development_folders(wildcards):
+    """Folders of encodings of the development cohort."""
+    return cohort_folders(wildcards.method, DEVELOPMENT)
+
+
+def cohort_folders(method, name):
+    folder = f"results/encode/{STUDY.methods[method].encoder}/{name}"
+    return [f"{folder}/{batch}" for batch in batches(name)]
+
+
+def described_folders(wildcards):
+    """Folders of encodings of a cohort, by encoder."""
+    folder = f"results/encode/{wildcards.encoder}/{wildcards.cohort}"
     return [f"{folder}/{batch}" for batch in batches(wildcards.cohort)]
 
 
@@ -65,7 +78,13 @@ def cohort_stores(wildcards):
     return [f"{folder}/{slide}.h5" for slide in ROWS[wildcards.cohort]]
 
 
-def fitted_model(wildcards):
-    """Folder of a method's fitted aggregation, where its rule cannot do without."""
-    learnt = STUDY.methods[wildcards.method].aggregate in LEARNT
-    return [f"results/fit/{wildcards.method}"] if learnt else []
+def fitted(wildcards):
+    """What was fitted of a method's aggregation, if it learns."""
+    learns = STUDY.methods[wildcards.method].aggregate in FITTED
+    return [f"results/fit/{wildcards.method}"] if learns else []
+
+
+def fit_gpu(wildcards):
+    """Graphics cards that fitting a method asks for."""
+    method = STUDY.methods[wildcards.method]
+    return on_gpu(method.fit.device) if method.aggregate in LEARNT else 0

@@ -1,8 +1,8 @@
 """Rules of aggregation: from a slide's patches to one slide score.
 
-Each rule is a module of this package with `score` and `contributions`; those of `FITTED` also have
-`fit`, which learns from the slides of a development cohort and writes a folder that `load` reads.
-Scoring needs numpy alone, whatever a rule was fitted with.
+Each rule is a module of this package with `score` and `contributions`. A learnt one also has
+`prepare`, what it makes of a slide; `fit`, which learns from prepared slides; and `predict`, which
+gives one its class probabilities. Scoring needs no torch, whatever a rule was fitted with.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from her2pipe.config import FITTED, LEARNT, LEVELS, ScoreSettings
+from her2pipe.config import FITTED, LEARNT, LEVELS, FitSettings, ScoreSettings
 from her2pipe.errors import Her2Error
-from her2pipe.files import file_digest, read_json
+from her2pipe.files import file_digest, read_json, write_text
 
-__all__ = ["FITTED", "LEARNT", "Bag", "Model", "SlideScore", "contributions", "load", "score"]
+__all__ = [
+    "FITTED", "LEARNT", "POSITIVE", "Bag", "Lesson", "Model", "SlideScore", "contributions",
+    "load", "module", "save", "score",
+]  # fmt: skip
 POSITIVE = {"HER2+", *LEVELS[3:]}  # classes that count as HER2-positive
 
 
@@ -68,6 +71,16 @@ class Bag:
     def __len__(self) -> int:
         return len(self.coords)
 
+    def check(self, path: str | Path) -> None:
+        """Refuse numbers that are none; `path` is the encoding, for the message."""
+        for name in ("probabilities", "features"):
+            if bad := int((~np.isfinite(getattr(self, name))).sum()):
+                raise Her2Error(
+                    f"the encoding holds {bad} {name} that are not numbers",
+                    str(path),
+                    "delete it and encode again",
+                )
+
     @property
     def positive(self) -> np.ndarray:
         """Probability of HER2+ of each patch, (N,) float64.
@@ -99,6 +112,16 @@ class SlideScore:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """A slide to learn from: what its rule's `prepare` made of it, and its class."""
+
+    slide: str
+    prepared: Any
+    target: int
+    positive: bool
+
+
+@dataclass(frozen=True)
 class Model:
     """What `fit` learnt.
 
@@ -114,9 +137,21 @@ class Model:
     members: list[dict[str, np.ndarray]]
 
     @property
+    def settings(self) -> FitSettings:
+        """Settings the rule was fitted with."""
+        known = FitSettings.model_fields
+        return FitSettings(**{k: v for k, v in self.about["settings"].items() if k in known})
+
+    @property
     def positive(self) -> list[int]:
         """Columns of the classes that count as HER2-positive."""
         return [i for i, name in enumerate(self.about["classes"]) if name in POSITIVE]
+
+    def slide_score(self, p: np.ndarray) -> SlideScore:
+        """Make a score of class probabilities (C,): that of HER2+, and the level where taught."""
+        level = self.about["classes"][int(p.argmax())]
+        score = float(np.clip(p[self.positive].sum(), 0, 1))
+        return SlideScore(score, level if level in LEVELS else "")
 
     def call(self, score: float) -> str:
         """Return HER2+ when the score reaches the threshold of the training slides, else HER2-."""
@@ -152,6 +187,8 @@ def contributions(
     """
     if rule in LEARNT:
         _suit(rule, bag, model)
+    if not len(bag):
+        return np.zeros(0, np.float32), ""
     value, label = module(rule).contributions(bag, settings, model)
     return np.asarray(value, np.float32), label
 
@@ -188,6 +225,22 @@ def load(rule: str, folder: str | Path) -> Model:
         number, _, rest = name.partition(".")
         members[int(number)][rest] = values
     return Model(about, members)
+
+
+def save(model: Model, folder: Path) -> None:
+    """Write `model.json`, and `model.safetensors` of a rule with networks, into a folder."""
+    about = model.about
+    if model.members:
+        from safetensors.numpy import save_file
+
+        arrays = {
+            f"{number}.{name}": np.ascontiguousarray(values)
+            for number, member in enumerate(model.members)
+            for name, values in member.items()
+        }
+        save_file(arrays, folder / "model.safetensors")
+        about = {**about, "digest": file_digest(folder / "model.safetensors")}
+    write_text(folder / "model.json", json.dumps(about, indent=1) + "\n")
 
 
 def module(rule: str) -> ModuleType:

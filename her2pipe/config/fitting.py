@@ -78,9 +78,7 @@ class FitSettings(Section):
         0.7, "clam: weight of the slide's loss; the rest is the instances'", "", gt=0, le=1
     )
     hidden: int = setting(256, "mlp: units of the hidden layer", "", ge=1, le=8192)
-    step_patches: int = setting(
-        512, "mlp: patches drawn of each slide in a step", "patches", ge=1
-    )
+    step_patches: int = setting(512, "mlp: patches drawn of each slide in a step", "patches", ge=1)
     similarity_distance: float = setting(
         3e-3, "slidegraph: decay of similarity with distance", "1/px", gt=0
     )

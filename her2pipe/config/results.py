@@ -8,7 +8,7 @@ from her2pipe.config.base import ALGORITHM, Name, Section, setting
 class EvaluateSettings(Section):
     """Statistics of one method on one cohort."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     confidence: float = setting(0.95, "level of the confidence intervals", "", gt=0.5, lt=1)
 
 
