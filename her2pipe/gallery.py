@@ -12,6 +12,7 @@ from typing import Any
 from her2pipe.page import drawing, figure, known, number, photograph
 
 Rows = Sequence[Mapping[str, str]]
+LOOKED_AT, GLASS = 32, 200  # patches; grey level above which all channels of glass are
 P = "p(HER2+) of each kept patch"
 WHAT = {"probabilistic": P, "mean": P, "": P}
 
@@ -172,8 +173,7 @@ def colours(shelf: Shelf, target: Mapping[str, Any]) -> list[dict[str, Any]]:
         with PatchStore(path) as store:
             if store.excluded or not store.stain:
                 continue
-            # The patch of median variance: tissue, neither its palest nor its darkest.
-            patch = store.pixels(int(store.variance.argsort()[len(store) // 2]), at_least_px=224)
+            patch = store.pixels(_fullest(store), at_least_px=224)
             source = Profile.from_dict(store.stain)
         images += [patch, normalise(patch, source, Profile.from_dict(target))]
         titles += [f"{cohort}, before", f"{cohort}, after"]
@@ -182,12 +182,21 @@ def colours(shelf: Shelf, target: Mapping[str, Any]) -> list[dict[str, Any]]:
             figure(
                 _drawn(pictures.patches(images, titles), "png"),
                 "One patch of each cohort before and after stain normalisation.",
-                "One patch of the first slide of each cohort, of median grey-level variance, "
-                "before and after normalisation.",
+                "One patch of the first slide of each cohort, that of least glass among "
+                f"{LOOKED_AT}, before and after normalisation.",
                 wide=True,
             )
         )
     return found
+
+
+def _fullest(store) -> int:
+    """Return the patch of least glass among some, taken evenly."""
+    import numpy as np
+
+    some = np.unique(np.linspace(0, len(store) - 1, LOOKED_AT).astype(int))
+    glass = [(store.pixels(int(i), at_least_px=64).min(axis=2) > GLASS).mean() for i in some]
+    return int(some[int(np.argmin(glass))])
 
 
 def _drawn(shape, kind: str = "svg") -> str:
