@@ -20,8 +20,8 @@ from her2pipe.drawing import Drawing, Section, cut, expose
 # Measured on HER2 slides: the counterstain is bluer than the haematoxylin of H&E slides.
 HAEMATOXYLIN, DAB = (0.71, 0.63, 0.31), (0.28, 0.54, 0.79)  # optical density in R, G, B
 
-# What a membrane shows at severities 0, 1, 2, 3, 4.
-LEVELS = (0, 1, 2, 3, 4)
+# What a membrane shows at each severity; from 2 to 3.3 it is 2+, which FISH has to decide.
+LEVELS = (0, 1, 2, 3.3, 4)
 DENSITY = (0.05, 0.22, 0.52, 0.72, 1.75)  # DAB of the membrane, OD
 COMPLETE = (0.04, 0.34, 0.72, 0.82, 0.985)  # share of its length that is stained
 HALF_UM = (0.42, 0.45, 0.55, 0.62, 0.90)  # half its thickness, um
