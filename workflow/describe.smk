@@ -2,7 +2,7 @@
 rule describe:
     input:
         model="results/train/{encoder}",
-        encodings=described_folders,
+        encodings=batch_folders,
         stores=cohort_stores,
     output:
         directory("results/describe/{encoder}/{cohort}"),

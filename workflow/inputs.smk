@@ -136,9 +136,3 @@ def cohort_stores(wildcards):
     """Patch stores of a cohort, in the encoder's view."""
     folder = f"results/tile/{STUDY.encoders[wildcards.encoder].view}/{wildcards.cohort}"
     return [f"{folder}/{slide}.h5" for slide in ROWS[wildcards.cohort]]
-
-
-def fitted_model(wildcards):
-    """Folder of a method's fitted aggregation, where its rule cannot do without."""
-    needed = STUDY.methods[wildcards.method].aggregate in LEARNT
-    return [f"results/fit/{wildcards.method}"] if needed else []
