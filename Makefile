@@ -26,7 +26,7 @@ $(READY): requirements.txt pyproject.toml
 demo: $(READY)
 	@echo "her2pipe: the demo study, about 250 short jobs; a few minutes on two cores"
 	$(BIN)/snakemake --cores all --quiet rules host reason \
-	  --prioritize results/train/swin-t --set-threads train=1
+	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1
 	@echo
 	@echo "Done. Open  results/report/index.html   the study as one page"
 	@echo "      Read  results/compare/methods.tsv AUC of each method on each cohort"

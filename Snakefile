@@ -1,4 +1,5 @@
-# her2pipe: slide -> tile -> train -> encode -> score -> evaluate -> compare -> report
+# her2pipe: slide -> tile -> (pretrain ->) train -> encode -> (fit ->) score -> evaluate
+#           -> compare -> report
 #
 #   snakemake --cores all                                  the demo study (config.yaml)
 #   snakemake --cores all --configfile studies/my.yaml     a study of your own
@@ -16,15 +17,22 @@ if not workflow.overwrite_configfiles:
     configfile: Path(workflow.basedir) / "config.yaml"
 
 
+report: "workflow/report/study.rst"
+
+
 include: "workflow/common.smk"
 include: "workflow/inputs.smk"
+include: "workflow/reported.smk"
 include: "workflow/synthesise.smk"
 include: "workflow/tile.smk"
+include: "workflow/pretrain.smk"
 include: "workflow/train.smk"
 include: "workflow/encode.smk"
+include: "workflow/fit.smk"
 include: "workflow/score.smk"
 include: "workflow/evaluate.smk"
 include: "workflow/compare.smk"
+include: "workflow/describe.smk"
 include: "workflow/heatmap.smk"
 include: "workflow/ledger.smk"
 include: "workflow/report.smk"
@@ -34,6 +42,7 @@ wildcard_constraints:
     view="adaptive|[0-9.]+(um)?",
     cohort="[^/]+",
     slide="[^/]+",
+    pretraining="[^/]+",
     encoder="[^/]+",
     method="[^/]+",
     batch="[0-9]+of[0-9]+",
@@ -45,5 +54,6 @@ rule all:
         expand("results/score/{method}/{cohort}.tsv", method=STUDY.methods, cohort=SCORED),
         expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
         "results/compare",
+        [f"results/describe/{encoder}/{name}" for encoder, name in DESCRIBED],
         "results/ledger/ledger.tsv",
         "results/report/index.html",

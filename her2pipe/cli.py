@@ -10,7 +10,8 @@ from her2pipe import __version__, settings
 from her2pipe.config import STEPS
 from her2pipe.errors import Her2Error
 
-VERBS = ("status",)  # that are not steps
+# verb: its module
+VERBS = {**{step: step for step in STEPS}, "cohort": "importers", "status": "status"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,11 +25,11 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     verb = argv[0]
     try:
-        if verb not in STEPS + VERBS:
+        if verb not in VERBS:
             raise Her2Error(
-                f"unknown verb {verb}", "command line", f"use one of: {', '.join(STEPS + VERBS)}"
+                f"unknown verb {verb}", "command line", f"use one of: {', '.join(VERBS)}"
             )
-        module = importlib.import_module(f"her2pipe.{verb}")
+        module = importlib.import_module(f"her2pipe.{VERBS[verb]}")
         parser = argparse.ArgumentParser(
             prog=f"her2pipe {verb}", description=module.__doc__.split(":", 1)[-1].strip()
         )
@@ -52,8 +53,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _overview() -> str:
     lines = ["usage: her2pipe VERB ...   (her2pipe VERB --help tells its arguments)", ""]
-    for verb in STEPS + VERBS:
-        module = importlib.import_module(f"her2pipe.{verb}")
+    for verb, name in VERBS.items():
+        module = importlib.import_module(f"her2pipe.{name}")
         lines.append(f"  {verb:<11} {module.__doc__.splitlines()[0].split(':', 1)[-1].strip()}")
     return "\n".join(lines)
 

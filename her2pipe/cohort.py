@@ -336,8 +336,13 @@ def batch_of(slide: str, batches: int) -> int:
 
 def digest(rows: list[Row], *columns: str) -> str:
     """Fingerprint the named values of a sheet, to rerun what used them when they change."""
-    values = sorted([row.slide, *(getattr(row, column) for column in columns)] for row in rows)
+    values = sorted([row.slide, *(value(row, column) for column in columns)] for row in rows)
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def value(row: Row, column: str):
+    """Return a row's checked value of a column, or its text in a column of the user's own."""
+    return getattr(row, column, row.extra.get(column, ""))
 
 
 def level_index(level: str) -> int:

@@ -16,7 +16,8 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder
 
 SETTINGS = (EncodeSettings,)
-CARRIED = ("view", "patch_size_level0", "dropped")  # attributes a store hands on
+# Attributes a store hands on.
+CARRIED = ("view", "patch_size_level0", "width_px0", "height_px0", "dropped")
 
 
 def arguments(parser) -> None:
@@ -98,9 +99,8 @@ def encode_store(
     if not len(store):
         shape = (0, len(about["classes"])), (0, about["features"])
         return store.coords, np.zeros(shape[0], np.float32), np.zeros(shape[1], np.float16)
-    bfloat16 = encode.precision == "bfloat16" or (
-        encode.precision == "auto" and device.type == "cuda"
-    )
+    bfloat16 = networks.bfloat16(encode.precision, device)
+    stage = about.get("stage", "pooled")
     colours = loader.Colours([loader.profile(store)], target, device)
     items = np.stack([np.zeros(len(store), int), np.arange(len(store))], axis=1)
     probabilities, features = [], []
@@ -111,7 +111,7 @@ def encode_store(
             images = networks.standardise(colours(images, slides), about["mean"], about["std"])
             images = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                logits, pooled = networks.forward(model, images)
+                logits, pooled = networks.forward(model, images, stage)
             probabilities.append(logits.float().softmax(1))
             features.append(pooled.float())
         p = torch.cat(probabilities).cpu().numpy()  # the one place where the host waits

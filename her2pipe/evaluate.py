@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ from her2pipe.files import read_table, replacing_folder, write_table
 from her2pipe.labels import RCB_CLASSES
 
 SETTINGS = (SplitSettings, EvaluateSettings)
-SLIDES = ("slide", "patient", "score", "level", "positive", "true_level", "pcr", "rcb", "used",
-          "why_not")  # fmt: skip
+SLIDES = ("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr", "rcb",
+          "used", "why_not")  # fmt: skip
+CURVE = ("false_positive_rate", "true_positive_rate")
+SUBGROUPS = ("column", "group", "n", "positives", "value", "low", "high", "note")
+RELIABILITY = ("view", "predicted", "observed", "low", "high", "n")
+ON_PROBABILITIES = ("probabilistic", "mean")  # what the other rules read are features
 
 
 def arguments(parser) -> None:
@@ -27,41 +32,73 @@ def arguments(parser) -> None:
     parser.add_argument("--method", default="", help="name of the method")
     parser.add_argument("--encoder", default="", help="name of its encoder")
     parser.add_argument("--aggregate", default="", help="its rule of aggregation")
+    parser.add_argument("--trained", default="", help="its stages that learn, for the method table")
     parser.add_argument("--cohort", default="", help="name of the cohort")
+    parser.add_argument(
+        "--encoding", nargs="+", default=[], help="encodings of the cohort, or folders of them,"
+        " for the patch ROC",
+    )  # fmt: skip
+    parser.add_argument(
+        "--development", help="the method's scores of the development cohort, for its cut-off and"
+        " the calibration",
+    )  # fmt: skip
+    parser.add_argument("--development-sheet", help="sheet of the development cohort")
 
 
 def run(args, split: SplitSettings, evaluate: EvaluateSettings) -> None:
     """Write every statistic and figure the cohort's columns allow."""
-    slides = join(args.scores, args.sheet, args.role, split)
+    from her2pipe import measures
+
+    slides = join(args.scores, args.sheet, args.role, split, evaluate)
     used = [s for s in slides if s["used"]]
+    learnt: list[dict[str, Any]] = []
+    if args.development and args.development_sheet:
+        learnt = join(args.development, args.development_sheet, "development", split, evaluate)
+    treated = args.role == "treatment"
     metrics: dict[str, Any] = {
         "algorithm": evaluate.algorithm,
         "method": args.method,
         "encoder": args.encoder,
         "aggregation": args.aggregate,
+        "trained": args.trained,
+        "features": dimension(args.encoding, args.aggregate),
         "cohort": args.cohort,
         "role": args.role,
         "slides": len(slides),
+        "patients": len({s["patient"] for s in slides}),
         "evaluated": len(used),
         "left_out": _tally(slides),
     }
     with replacing_folder(args.folder) as folder:
         write_table(folder / "slides.tsv", SLIDES, slides)
-        metrics["auc"] = status(used, folder, evaluate)
+        metrics["auc"] = measures.area(used, False, evaluate)
+        curve(used, False, metrics["auc"], folder / "roc", evaluate)
+        metrics["bootstrap"] = measures.resampled(used, treated, evaluate)
+        if args.encoding:
+            metrics["patch"] = patch_panel(used, args.encoding, folder, evaluate)
         if any(s["true_level"] for s in used):
             metrics["levels"] = ordered(used, "true_level", LEVELS, folder, evaluate)
             if any(s["level"] for s in used):
-                metrics["levels"] |= agreement(used, folder)
-        if args.role == "treatment":
+                metrics["levels"] |= agreement(used, folder, evaluate)
+        if treated:
             metrics["pcr"] = response(used, folder, evaluate)
             metrics["rcb"] = ordered(used, "rcb", RCB_CLASSES, folder, evaluate)
+        metrics["operating_point"] = measures.operating_point(
+            used, args.aggregate, learnt, evaluate
+        )
+        metrics["calibration"] = calibration(used, args.aggregate, learnt, folder, evaluate)
+        metrics["subgroups"] = measures.subgroups(used, treated, evaluate)
+        if metrics["subgroups"]:
+            write_table(folder / "subgroups.tsv", SUBGROUPS, metrics["subgroups"])
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    main = metrics["pcr" if args.role == "treatment" else "auc"]
+    main = metrics["pcr" if treated else "auc"]
     told = main.get("note") or f"AUC {main['value']:.3f} ({main['low']:.3f} to {main['high']:.3f})"
     print(f"evaluate: {args.method} on {args.cohort}: n {len(used)}, {told}", file=sys.stderr)
 
 
-def join(scores: str, sheet: str, role: str, split: SplitSettings) -> list[dict[str, Any]]:
+def join(
+    scores: str, sheet: str, role: str, split: SplitSettings, evaluate: EvaluateSettings
+) -> list[dict[str, Any]]:
     """Join scores and labels, one row per row of the sheet.
 
     Raises
@@ -92,16 +129,26 @@ def join(scores: str, sheet: str, role: str, split: SplitSettings) -> list[dict[
                 "patient": row.patient,
                 "score": float(score["score"]) if score["score"] else None,
                 "level": score["level"],
+                "call": score.get("call", ""),
                 "positive": row.positive,
                 "true_level": row.level,
                 "unlabelled": row.unlabelled,
                 "pcr": row.pcr,
                 "rcb": row.rcb,
+                "groups": {column: _group(row, column) for column in evaluate.subgroups},
                 "used": not why,
                 "why_not": why or (f"no status: {row.unlabelled}" if row.unlabelled else ""),
             }
         )
     return table
+
+
+def _group(row: cohort.Row, column: str) -> str:
+    """Return the subgroup a slide is in: of receptors, positive or negative; empty if unknown."""
+    value = cohort.value(row, column)
+    if isinstance(value, bool):
+        return "positive" if value else "negative"
+    return "" if value is None or str(value).lower() in cohort.UNKNOWN else str(value)
 
 
 def _tally(slides: list[dict]) -> dict[str, int]:
@@ -114,24 +161,71 @@ def _tally(slides: list[dict]) -> dict[str, int]:
     return tally
 
 
-def status(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict[str, Any]:
-    """Slide ROC and AUC of the binary HER2 status (Fig. 4)."""
-    known = [s for s in used if s["positive"] is not None]
-    return _auc([s["positive"] for s in known], [s["score"] for s in known], "roc", folder,
-                evaluate, ("HER2-positive", "HER2-negative"))  # fmt: skip
+def dimension(encodings: list[str], aggregate: str) -> int | None:
+    """Return how many numbers per patch the aggregation reads: classes, or features."""
+    from her2pipe import store
+
+    for path in store.encodings(encodings):
+        classes, features = store.encoding_shape(path)
+        return classes if aggregate in ON_PROBABILITIES else features
+    return None
+
+
+def curve(
+    used: list[dict], of_response: bool, found: dict, stem: Path, evaluate: EvaluateSettings
+) -> None:
+    """Draw and list the slides' ROC curve (Fig. 4), where it is defined."""
+    from her2pipe import measures, stats
+
+    if "value" in found:
+        known, y = measures.endpoint(used, of_response)
+        fpr, tpr, _ = stats.roc(y, [slide["score"] for slide in known])
+        _roc(fpr, tpr, found, stem, evaluate, "slides")
+
+
+def _roc(fpr, tpr, found: dict, stem: Path, evaluate: EvaluateSettings, items: str) -> None:
+    from her2pipe import plots
+
+    label = found.get("endpoint", "HER2-positive").split(" v ")[0]
+    if items == "patches":
+        label += f", {found['patients']:,} patients"
+    numbers = (fpr, tpr, found["value"], found["low"], found["high"], found["n"])
+    plots.save(plots.roc({label: numbers}, confidence=evaluate.confidence, items=items), stem)
+    rows = [dict(zip(CURVE, map(float, point), strict=True)) for point in zip(fpr, tpr)]  # noqa: B905
+    write_table(f"{stem}.tsv", CURVE, rows)
+
+
+def patch_panel(
+    used: list[dict], encodings: list[str], folder: Path, evaluate: EvaluateSettings
+) -> dict[str, Any]:
+    """ROC of all patches, and their accuracy, against their slide's status (Fig. 3)."""
+    from her2pipe import measures
+
+    result, points = measures.patches(used, _probabilities(encodings), evaluate)
+    if points:
+        _roc(*points, result, folder / "patch_roc", evaluate, "patches")
+    return result
+
+
+def _probabilities(encodings: list[str]) -> Iterator[tuple]:
+    from her2pipe import store
+
+    for path in store.encodings(encodings):
+        found = store.read_encoding(path, features=False)
+        about = found["attributes"]
+        yield about["slide"], found["probabilities"], json.loads(about["classes"])
 
 
 def response(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict[str, Any]:
     """Non-pCR against the score: AUC, rank-sum P and box plot (Fig. 7)."""
-    from her2pipe import plots, stats
+    from her2pipe import measures, plots, stats
 
-    known = [s for s in used if s["pcr"] is not None]
+    result = measures.area(used, True, evaluate)
+    curve(used, True, result, folder / "pcr_roc", evaluate)
     groups = {
-        name: [s["score"] for s in known if s["pcr"] is value]
+        name: [s["score"] for s in used if s["pcr"] is value]
         for name, value in (("pCR", True), ("non-pCR", False))
     }
-    result = _auc([not s["pcr"] for s in known], [s["score"] for s in known], "pcr_roc", folder,
-                  evaluate, ("non-pCR", "pCR"))  # fmt: skip
     try:
         result["rank_sum_p"] = stats.mann_whitney(groups["non-pCR"], groups["pCR"]).p
     except stats.StatisticUndefined as reason:
@@ -142,86 +236,61 @@ def response(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict
     return result
 
 
-def _auc(y, score, stem: str, folder: Path, evaluate, names) -> dict[str, Any]:
-    """AUC with its interval and ROC figure; a note in place of the number when undefined."""
-    from her2pipe import plots, stats
-
-    result: dict[str, Any] = {"n": len(y), "positives": sum(y), "endpoint": " v ".join(names)}
-    try:
-        value, low, high, variance = stats.auc(y, score, evaluate.confidence)
-    except stats.StatisticUndefined as reason:
-        return result | {"note": str(reason)}
-    fpr, tpr, _ = stats.roc(y, score)
-    curve = {names[0]: (fpr, tpr, value, low, high, len(y))}
-    plots.save(plots.roc(curve, confidence=evaluate.confidence), folder / stem)
-    write_table(
-        folder / f"{stem}.tsv",
-        ("false_positive_rate", "true_positive_rate"),
-        [{"false_positive_rate": float(f), "true_positive_rate": float(t)}
-         for f, t in zip(fpr, tpr, strict=True)],
-    )  # fmt: skip
-    return result | {"value": value, "low": low, "high": high, "variance": variance}
-
-
 def ordered(
     used: list[dict], key: str, order: tuple[str, ...], folder: Path, evaluate: EvaluateSettings
 ) -> dict[str, Any]:
     """Scores over ordered groups: box plot, Spearman, Dunn (Figs. 5 and 7)."""
-    from her2pipe import plots, stats
+    from her2pipe import measures, plots, stats
 
     stem = "levels" if key == "true_level" else key
-    known = [s for s in used if s[key] is not None]
-    groups = {g: [s["score"] for s in known if s[key] == g] for g in order}
-    groups = {g: values for g, values in groups.items() if values}
-    result: dict[str, Any] = {"n": len(known), "groups": {g: len(v) for g, v in groups.items()}}
-    note = ""
-    try:
-        ranks = [order.index(s[key]) for s in known]
-        found = stats.spearman(ranks, [s["score"] for s in known], evaluate.confidence)
-        result["spearman"] = found._asdict()
-        note = plots.spearman_text(found, len(known))
-    except stats.StatisticUndefined as reason:
-        result["spearman"] = {"note": str(reason)}
     label = "HER2 level" if key == "true_level" else "RCB class"
+    result, groups, tests = measures.ordered(used, key, order, evaluate)
+    found, note = result["spearman"], ""
+    if "rho" in found:
+        note = plots.spearman_text(stats.Correlation(**found), result["n"])
     if groups:
         plots.save(plots.boxes(groups, "HER2 score", label, note), folder / stem)
-    try:
-        for adjust in (None, "holm"):
-            table = stats.dunn(groups, adjust)
-            name = f"{stem}_dunn{f'_{adjust}' if adjust else ''}"
-            write_table(
-                folder / f"{name}.tsv",
-                ("group", *table.columns),
-                [
-                    {"group": g, **{k: float(v) for k, v in table.loc[g].items()}}
-                    for g in table.index
-                ],
-            )
-            sizes = [len(groups[g]) for g in table.index]
-            how = "Holm-adjusted" if adjust else "unadjusted"
-            plots.save(plots.dunn(table, "", label, how, sizes), folder / name)
-    except stats.StatisticUndefined as reason:
-        result["dunn_note"] = str(reason)
+    for how, (names, table) in tests.items():
+        rows = [{"group": g, **dict(zip(names, map(float, line), strict=True))}
+                for g, line in zip(names, table, strict=True)]  # fmt: skip
+        name = f"{stem}_dunn" + ("" if how == "unadjusted" else f"_{how}")
+        write_table(folder / f"{name}.tsv", ("group", *names), rows)
+    if tests:
+        sizes = [len(groups[name]) for name in tests["holm"][0]]
+        figure = plots.dunn(tests["unadjusted"], "", label, n=sizes, adjusted=tests["holm"])
+        plots.save(figure, folder / f"{stem}_dunn")
     return result
 
 
-def agreement(used: list[dict], folder: Path) -> dict[str, Any]:
+def agreement(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict[str, Any]:
     """Five-level confusion matrix at the cut-offs, accuracy and quadratic kappa."""
-    from her2pipe import plots, stats
+    from her2pipe import measures, plots
 
-    known = [s for s in used if s["true_level"] and s["level"]]
-    truth, predicted = [s["true_level"] for s in known], [s["level"] for s in known]
-    matrix = stats.confusion(truth, predicted, LEVELS)
+    result, matrix = measures.agreement(used, evaluate)
     plots.save(plots.confusion(matrix, LEVELS), folder / "confusion")
     write_table(
         folder / "confusion.tsv",
         ("true_level", *LEVELS),
-        [{"true_level": level, **{k: int(v) for k, v in zip(LEVELS, row, strict=True)}}
+        [{"true_level": level, **dict(zip(LEVELS, map(int, row), strict=True))}
          for level, row in zip(LEVELS, matrix, strict=True)],
     )  # fmt: skip
-    result: dict[str, Any] = {"accuracy": list(stats.accuracy(truth, predicted))}
-    try:
-        result["quadratic_kappa"] = stats.quadratic_kappa(truth, predicted, LEVELS)
-    except stats.StatisticUndefined as reason:
-        result["quadratic_kappa_note"] = str(reason)
+    return result
+
+
+def calibration(
+    used: list[dict], aggregate: str, learnt: list[dict], folder: Path, evaluate: EvaluateSettings
+) -> dict[str, Any]:
+    """Reliability of the scores as probabilities, as they are and after Platt scaling."""
+    from her2pipe import measures, panels, plots
+
+    result = measures.calibrated(used, aggregate, learnt, evaluate)
+    views = {v: found for v, found in result.items() if v != "n" and "predicted" in found}
+    if views:
+        plots.save(panels.reliability(views, evaluate.confidence), folder / "calibration")
+        rows = [
+            {"view": view, **{key: found[key][i] for key in RELIABILITY[1:]}}
+            for view, found in views.items()
+            for i in range(len(found["n"]))
+        ]
+        write_table(folder / "calibration.tsv", RELIABILITY, rows)
     return result

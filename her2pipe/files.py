@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -103,6 +104,12 @@ def read_json(path: str | Path, what: str) -> dict[str, Any]:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise Her2Error(f"not {what}: {error}", str(path), "give the right folder") from None
+
+
+def file_digest(path: str | Path) -> str:
+    """Return the SHA-256 of a file, hex, first 16 characters."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _cell(value: object) -> str:

@@ -14,6 +14,7 @@ from her2pipe.stain import Profile, normalise_batch
 from her2pipe.store import PatchStore
 
 AHEAD = 2  # batches decoded while the network computes
+SHARE = 8  # patches a thread decodes at a time
 
 
 class Colours:
@@ -105,8 +106,9 @@ def batches(
     """
     cuda = device.type == "cuda"
 
-    def decode(batch: np.ndarray, place: int, store: int, patch: int) -> None:
-        batch[place] = _pixels(stores[store], patch, input_px)
+    def decode(batch: np.ndarray, chosen: np.ndarray, first: int) -> None:
+        for place, (store, patch) in enumerate(chosen[first : first + SHARE].tolist(), first):
+            batch[place] = _pixels(stores[store], patch, input_px)
 
     starts = range(0, len(items), batch_patches)
     waiting: deque[tuple[torch.Tensor, np.ndarray, list[Future]]] = deque()
@@ -117,7 +119,8 @@ def batches(
             shape = (len(chosen), input_px, input_px, 3)
             batch = torch.empty(shape, dtype=torch.uint8, pin_memory=cuda)
             view = batch.numpy()  # the same memory; threads know nothing of inference mode
-            jobs = [pool.submit(decode, view, i, s, p) for i, (s, p) in enumerate(chosen)]
+            firsts = range(0, len(chosen), SHARE)
+            jobs = [pool.submit(decode, view, chosen, first) for first in firsts]
             waiting.append((batch, chosen[:, 0].copy(), jobs))
 
         for start in starts[:AHEAD]:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import hashlib
 import json
+import sys
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from her2pipe import __version__
 from her2pipe.errors import Her2Error
-from her2pipe.files import read_json, write_text
+from her2pipe.files import file_digest, read_json, write_text
+
+RENEW = "checkpoint_filter_fn"  # timm's: gives weights new names, and tables of another input size
 
 
 def create(name: str, classes: int = 3, input_px: int | None = None, **options: Any) -> nn.Module:
-    """Build a network by its timm name.
+    """Build a network by its name.
 
     Parameters
     ----------
     name : str
-        Any timm model, e.g. `swin_tiny_patch4_window7_224`.
+        Any timm model, e.g. `swin_tiny_patch4_window7_224`; or `alexnet`, which timm lacks.
     classes : int
-        Outputs of the head.
+        Outputs of the head; 0 for none.
     input_px : int, optional
         Side of the input; networks tied to one size are built for this one.
     **options
-        Passed to timm.
+        Passed to timm; `pretrained=True` asks for ImageNet weights.
 
     Raises
     ------
@@ -36,6 +42,10 @@ def create(name: str, classes: int = 3, input_px: int | None = None, **options: 
     """
     import timm
 
+    if name == "alexnet":
+        from her2pipe.alexnet import AlexNet
+
+        return AlexNet(classes, **options)
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), 3)
         raise Her2Error(
@@ -59,12 +69,76 @@ def create(name: str, classes: int = 3, input_px: int | None = None, **options: 
         ) from None
 
 
+def start(name: str, classes: int, input_px: int, weights: str) -> nn.Module:
+    """Build a network with its starting weights.
+
+    Parameters
+    ----------
+    name, classes, input_px
+        As `create` takes them.
+    weights : str
+        `none`; `imagenet`; a safetensors file; or a folder written by `save`. Of the last two
+        everything must fit but the head.
+
+    Raises
+    ------
+    Her2Error
+        When the weights are missing or another network's.
+    """
+    options: dict[str, Any] = {"pretrained": True} if weights == "imagenet" else {}
+    model = create(name, classes, input_px, **options)
+    if weights not in ("none", "imagenet"):
+        _fill(model, name, Path(weights))
+    return model
+
+
+def _fill(model: nn.Module, name: str, path: Path) -> None:
+    """Give a network the weights of a file or folder, all but the head's if that differs."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if path.is_dir():
+        path = described(path)[0]
+    if not path.is_file():
+        raise Her2Error(
+            "the starting weights do not exist", str(path), "correct `weights` of the encoder"
+        )
+    try:
+        given = load_file(path)
+    except SafetensorError as error:
+        raise Her2Error(
+            f"the weights are no safetensors file: {error}", str(path), "give another file"
+        ) from None
+    lacking = _take(model, given)
+    if lacking and (renew := getattr(sys.modules[type(model).__module__], RENEW, None)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # timm's, of its own way to interpolate
+            lacking = _take(model, renew(given, model))
+    if lacking:
+        raise Her2Error(
+            f"{len(lacking)} tensors of {name} are not in the file, or have another shape there:"
+            f" {', '.join(lacking[:3])}",
+            str(path),
+            "give weights of the same architecture and input size",
+        )
+
+
+def _take(model: nn.Module, given: dict[str, torch.Tensor]) -> list[str]:
+    """Load what fits; return the names of what does not, the head's left out."""
+    own = model.state_dict()
+    head = {id(p) for p in model.get_classifier().parameters()}
+    of_head = {key for key, p in model.named_parameters() if id(p) in head}
+    fitting = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
+    model.load_state_dict(fitting, strict=False)
+    return [k for k in own if k not in fitting and k not in of_head]
+
+
 def normalisation(model: nn.Module) -> dict[str, list[float]]:
     """Return mean and standard deviation the network expects, RGB in 0 to 1."""
     return {key: list(model.pretrained_cfg[key]) for key in ("mean", "std")}
 
 
-def freeze(model: nn.Module, names: list[str]) -> None:
+def freeze(model: nn.Module, names: Sequence[str]) -> None:
     """Fix the weights of the named modules.
 
     Raises
@@ -73,16 +147,34 @@ def freeze(model: nn.Module, names: list[str]) -> None:
         When the network has no module of that name.
     """
     for name in names:
-        try:
-            module = model.get_submodule(name)
-        except AttributeError:
-            tops = [n for n, _ in model.named_modules() if n and n.count(".") <= 1]
-            raise Her2Error(
-                f"the network has no module {name} to freeze",
-                "option --frozen",
-                f"choose among: {', '.join(tops[:20])}",
-            ) from None
-        module.requires_grad_(False)
+        _module(model, name, "--frozen").requires_grad_(False)
+
+
+def _module(model: nn.Module, name: str, option: str) -> nn.Module:
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        tops = [n for n, _ in model.named_modules() if n and n.count(".") <= 1]
+        raise Her2Error(
+            f"the network has no module {name}",
+            f"option {option}",
+            f"choose among: {', '.join(tops[:20])}",
+        ) from None
+
+
+def describe(model: nn.Module, name: str, input_px: int, stage: str = "pooled") -> dict[str, Any]:
+    """Collect what `load` and `forward` need to know of a network, and the libraries' versions."""
+    import timm
+
+    return {
+        "architecture": name,
+        "input_px": input_px,
+        **normalisation(model),
+        "stage": stage,
+        "features": width(model, input_px, stage),
+        "parameters": count(model),
+        "versions": {"her2pipe": __version__, "torch": torch.__version__, "timm": timm.__version__},
+    }
 
 
 def count(model: nn.Module) -> dict[str, int]:
@@ -91,10 +183,80 @@ def count(model: nn.Module) -> dict[str, int]:
     return {"trainable": sum(n for n, on in sizes if on), "total": sum(n for n, _ in sizes)}
 
 
-def forward(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute logits (B, classes) and pooled features (B, d) in one pass."""
-    pooled = model.forward_head(model.forward_features(images), pre_logits=True)  # (B, d)
-    return model.get_classifier()(pooled), pooled
+def forward(
+    model: nn.Module, images: torch.Tensor, stage: str = "pooled"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute logits (B, classes) and features (B, d) in one pass.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        As `create` builds it.
+    images : (B, 3, H, W) float32
+        As `standardise` gives them.
+    stage : str
+        `pooled`: what the head sees. `outputs`: what the head gives, which then are no logits. A
+        module's name, such as `layer3`: the average of its map; a network without classes then
+        runs no further than that.
+
+    Raises
+    ------
+    Her2Error
+        When there is no such module, or what it gives cannot be averaged.
+    """
+    head = model.get_classifier()
+    bare = isinstance(head, nn.Identity)
+    if stage in ("pooled", "outputs"):
+        pooled = model.forward_head(model.forward_features(images), pre_logits=True)  # (B, d)
+        if stage == "outputs":
+            return pooled[:, :0], head(pooled)
+        return (pooled[:, :0] if bare else head(pooled)), pooled
+    found: list[torch.Tensor] = []
+
+    def catch(module: nn.Module, inputs: Any, output: Any) -> None:
+        found.append(output)
+        if bare:
+            raise _Enough
+
+    logits = None
+    hook = _module(model, stage, "--features").register_forward_hook(catch)
+    with hook, contextlib.suppress(_Enough):
+        logits = model(images)
+    pooled = _average(found[0] if found else None, model, stage)
+    return (pooled[:, :0] if logits is None else logits), pooled
+
+
+class _Enough(Exception):  # noqa: N818 - no error: the stage wanted is reached
+    pass
+
+
+def _average(maps: Any, model: nn.Module, stage: str) -> torch.Tensor:
+    """Average a stage's maps or tokens over their places: (B, d)."""
+    if isinstance(maps, torch.Tensor) and maps.ndim in (3, 4):
+        if maps.ndim == 3:  # (B, tokens, d)
+            return maps[:, getattr(model, "num_prefix_tokens", 0) :].mean(1)
+        last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+        return maps.mean((1, 2) if last else (2, 3))
+    raise Her2Error(
+        f"module {stage} gives no map that could be averaged",
+        "option --features",
+        f"choose among: {', '.join(stages(model))}",
+    )
+
+
+def stages(model: nn.Module) -> list[str]:
+    """List what `forward` can take features from: `pooled`, and the stages timm names."""
+    return ["pooled", *(str(each["module"]) for each in model.feature_info)]
+
+
+@torch.no_grad()
+def width(model: nn.Module, input_px: int, stage: str = "pooled") -> int:
+    """Discover the number of features by a forward pass."""
+    was, device = model.training, next(model.parameters()).device
+    model.eval()
+    pooled = forward(model, torch.zeros(1, 3, input_px, input_px, device=device), stage)[1]
+    model.train(was)
+    return pooled.shape[1]
 
 
 def standardise(batch: torch.Tensor, mean: list[float], std: list[float]) -> torch.Tensor:
@@ -103,6 +265,23 @@ def standardise(batch: torch.Tensor, mean: list[float], std: list[float]) -> tor
     mean_255 = torch.tensor(mean, device=batch.device).mul(255).view(shape)
     std_255 = torch.tensor(std, device=batch.device).mul(255).view(shape)
     return (batch.float() - mean_255) / std_255
+
+
+def place(model: nn.Module, device: torch.device) -> nn.Module:
+    """Put a network on its device, with the layout in memory that is fast there."""
+    if device.type == "cuda":
+        return model.to(device, memory_format=torch.channels_last)
+    return model.to(device)
+
+
+def arrange(images: torch.Tensor) -> torch.Tensor:
+    """Give a batch the layout that `place` gives the network."""
+    return images.contiguous(memory_format=torch.channels_last) if images.is_cuda else images
+
+
+def bfloat16(precision: str, device: torch.device) -> bool:
+    """Tell whether to compute under bfloat16 autocast; `auto` does so on CUDA."""
+    return precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
 
 
 def pick_device(name: str) -> torch.device:
@@ -135,25 +314,23 @@ def load(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """
     from safetensors.torch import load_file
 
-    folder = Path(folder)
+    file, about = described(Path(folder))
+    outputs = about.get("outputs", len(about["classes"]))
+    model = create(about["architecture"], outputs, about["input_px"])
+    model.load_state_dict(load_file(file))
+    return model.eval(), about
+
+
+def described(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Return a model's weights file and description, having checked that they belong together."""
     about = read_json(folder / "model.json", "a trained model")
-    if not (folder / "model.safetensors").is_file():
-        raise Her2Error(
-            "the model has no weights", str(folder / "model.safetensors"), "train it again"
-        )
-    found = file_digest(folder / "model.safetensors")
-    if found != about["digest"]:
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        raise Her2Error("the model has no weights", str(file), "train it again")
+    if file_digest(file) != about["digest"]:
         raise Her2Error(
             "model.safetensors is not the file that model.json describes",
             str(folder),
             "train again, or copy both files together",
         )
-    model = create(about["architecture"], len(about["classes"]), about["input_px"])
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    return model.eval(), about
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, hex, first 16 characters."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return file, about

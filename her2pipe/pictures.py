@@ -75,49 +75,66 @@ def overlay(
     coords: np.ndarray,
     side_px0: float,
     probability: np.ndarray,
-    classes: np.ndarray,
-    class_names: Sequence[str],
+    classes: np.ndarray = (),
+    class_names: Sequence[str] = (),
     opacity: float = 0.55,
     title: str = "",
     mpp: float | None = None,
+    label: str = "p(HER2+)",
+    limits: tuple[float, float] = (0.0, 1.0),
 ) -> Figure:
     """Draw a slide, its map of p(HER2+) and its map of classes side by side.
 
     `overview` is the whole slide, (h, w, 3) uint8; the maps lie on a pale grey copy, so that only
     they have colour. `coords`, (N, 2), are the patches' upper left corners (x, y) in level-0 px, on
-    one grid of `side_px0`; `probability` is (N,) p(HER2+), `classes` (N,) int into `class_names`.
+    one grid of `side_px0`; `probability` is (N,) p(HER2+), or what `label` says, coloured between
+    the `limits`; `classes` (N,) int into `class_names`, without which there is no map of classes.
     `opacity` is 0 to 1; `mpp`, micrometres per level-0 px, gives a scale bar.
     """
     overview = _shrunk(np.asarray(overview), PANEL_PX)
-    picture_mm = min(max(57 * height_px0 / width_px0, 25), 150)
-    figure = new_figure(PAGE_MM, picture_mm + 27)
-    panels = figure.subplots(2, 3, height_ratios=[picture_mm, 5 + 3.2 * len(class_names)])
+    picture_mm, count = min(max(57 * height_px0 / width_px0, 25), 150), 3 if class_names else 2
+    figure = new_figure(PAGE_MM * count / 3, picture_mm + 27)
+    panels = figure.subplots(
+        2, count, height_ratios=[picture_mm, max(15, 5 + 3.2 * len(class_names))]
+    )
     coords, whole = np.asarray(coords).reshape(-1, 2), [0, width_px0, height_px0, 0]
     colours = [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(len(class_names))]
-    chart = ListedColormap(colours)
     panels[0, 0].imshow(overview, extent=whole)
-    maps = ((probability, "viridis", 1), (classes, chart, len(colours) - 1))
-    for axes, (values, cmap, most) in zip(panels[0, 1:], maps, strict=True):
+    maps = [(probability, "viridis", *limits)]
+    if class_names:
+        maps.append((classes, ListedColormap(colours), 0, len(colours) - 1))
+    for axes, (values, cmap, least, most) in zip(panels[0, 1:], maps, strict=True):
         # a range that starts below 0 makes the grey pale, so that map and colour bar look alike
         axes.imshow(np.asarray(overview) @ LUMA, extent=whole, cmap="gray", vmin=-255, vmax=255)
         if len(coords):
             grid, extent = _paint(coords, side_px0, values)
-            look = {"cmap": cmap, "vmin": 0, "vmax": most, "interpolation": "nearest"}
+            look = {"cmap": cmap, "vmin": least, "vmax": most, "interpolation": "nearest"}
             axes.imshow(grid, extent=extent, alpha=opacity, **look)
-    for axes, heading in zip(panels[0], ("slide", "p(HER2+)", "class"), strict=True):
+    for axes, heading in zip(panels[0], ("slide", label, "class"), strict=False):
         axes.set(xlim=(0, width_px0), ylim=(height_px0, 0), title=heading)
     for axes in panels.flat:
         axes.set_axis_off()
     _scale_bar(panels[0, 0], width_px0, mpp, below=2 / picture_mm)
-    bar = panels[1, 1].inset_axes([0.1, 0.75, 0.8, 0.2])
-    scale = ScalarMappable(Normalize(0, 1), "viridis")
-    figure.colorbar(scale, cax=bar, orientation="horizontal", alpha=opacity, label="p(HER2+)")
-    count = np.bincount(np.asarray(classes, dtype=int), minlength=len(class_names))
-    names = [f"{name} (n = {n:,} patches)" for name, n in zip(class_names, count, strict=True)]
-    handles = [Patch(facecolor=colour, alpha=opacity) for colour in colours]
-    draw_legend(panels[1, 2], handles, names, loc="upper center")
+    _colour_bar(panels[1, 1], probability, label, limits, opacity)
+    if class_names:
+        n = np.bincount(np.asarray(classes, dtype=int), minlength=len(class_names))
+        names = [f"{name} (n = {k:,} patches)" for name, k in zip(class_names, n, strict=True)]
+        handles = [Patch(facecolor=colour, alpha=opacity) for colour in colours]
+        draw_legend(panels[1, 2], handles, names, loc="upper center")
     figure.suptitle(title or None)
     return finish(figure)
+
+
+def _colour_bar(axes: Axes, values: np.ndarray, label: str, limits: tuple, opacity: float) -> None:
+    """Draw the colours' scale, pointed at an end where values lie beyond it."""
+    place, values = axes.inset_axes([0.1, 0.75, 0.8, 0.2]), np.asarray(values, float)
+    beyond = bool((values < limits[0]).any()), bool((values > limits[1]).any())
+    ends = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
+    bar = axes.figure.colorbar(
+        ScalarMappable(Normalize(*limits), "viridis"),
+        cax=place, orientation="horizontal", alpha=opacity, label=label, extend=ends,
+    )  # fmt: skip
+    bar.formatter.set_powerlimits((-3, 4))
 
 
 @style.context(STYLE)

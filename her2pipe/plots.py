@@ -7,6 +7,7 @@ read as mathematics, so a name such as `a_$b$` shows as it is. Colours are those
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,8 +17,10 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from her2pipe import stats
 from her2pipe.files import replacing
@@ -26,6 +29,7 @@ COLUMN_MM, PAGE_MM = 85.0, 180.0
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 BLUE, VERMILLION = OKABE_ITO[:2]
 CLASS_COLOURS = (BLUE, VERMILLION, "#F0E442", *OKABE_ITO[2:])
+CANVAS = {"png": FigureCanvasAgg, "svg": FigureCanvasSVG}
 METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  # no versions
 LUMA = np.array([0.299, 0.587, 0.114])  # weights of R, G and B in grey (ITU-R BT.601)
 GREY, PALE = "#BBBBBB", "#EEEEEE"
@@ -47,8 +51,9 @@ def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("png", "svg
     """
     paths = [Path(f"{stem}.{kind}") for kind in formats]  # with_suffix would cut at a dot
     for path, kind in zip(paths, formats, strict=True):
+        canvas = CANVAS[kind](figure)  # savefig would draw everything twice
         with replacing(path) as part, style.context(STYLE):
-            figure.savefig(part, format=kind, metadata=METADATA[kind])
+            getattr(canvas, f"print_{kind}")(part, metadata=METADATA[kind])
     return paths
 
 
@@ -75,12 +80,48 @@ def new_figure(width_mm: float, height_mm: float) -> Figure:
 
 
 def finish(figure: Figure) -> Figure:
-    """Lay a figure out for good, its ticks made while our style holds: all saves draw the same."""
+    """Lay a figure out for good, its ticks made while our style holds: all saves draw the same.
+
+    One panel, with or without a `side_bar`, is measured once and placed; matplotlib's own engine,
+    which measures everything four times, lays out the others. Nothing is drawn yet.
+    """
     for axes in figure.axes:
         axes.tick_params(labelsize=6)  # matplotlib spaces ticks by it, whatever style then holds
-    figure.draw_without_rendering()
+    alone = len(figure.axes) == 1 + (figure.axes[-1].get_label() == "side bar")
+    if alone and not (figure.get_supxlabel() or figure.get_suptitle()):
+        _place(figure)
+    else:
+        figure.get_layout_engine().execute(figure)
     figure.set_layout_engine("none")
     return figure
+
+
+def side_bar(figure: Figure, mesh, label: str):
+    """Draw the colour scale of a figure's one panel to its right; `finish` places it."""
+    bar = figure.add_axes((0.85, 0.2, 0.03, 0.6), label="side bar")
+    return figure.colorbar(mesh, cax=bar, label=label)
+
+
+def _place(figure: Figure) -> None:
+    """Give the panel all room that its texts, its bar and the legend below leave."""
+    renderer, px_mm = figure.canvas.get_renderer(), figure.dpi / 25.4
+    (width, height), pad = figure.bbox.size, 1.5 * px_mm
+    legends = [legend.get_window_extent(renderer).height for legend in figure.legends]
+    floor = pad + sum(legends) + (1.5 * px_mm if legends else 0)
+    axes, *bars = figure.axes
+    axes.set_position((0.2, 0.2, 0.6, 0.6))
+    axes.apply_aspect()
+    box, texts = axes.bbox, axes.get_tightbbox(renderer)
+    left, below = box.x0 - texts.x0 + pad, box.y0 - texts.y0 + floor
+    right, above = texts.x1 - box.x1 + pad, texts.y1 - box.y1 + pad
+    for bar in bars:
+        wide, around = 2.5 * px_mm, bar.get_tightbbox(renderer)
+        right += wide + around.x1 - bar.bbox.x1 + 1.5 * px_mm
+    room = width - left - right, height - below - above
+    axes.set_position((left / width, below / height, room[0] / width, room[1] / height))
+    for bar in bars:
+        start = left + room[0] + 1.5 * px_mm
+        bar.set_position((start / width, below / height, wide / width, room[1] / height))
 
 
 def draw_legend(place: Figure | Axes, handles: Sequence, labels: Sequence[str], **options):
@@ -128,7 +169,7 @@ def roc(curves: Mapping, title: str = "", confidence=0.95, items: str = "slides"
     return finish(figure)
 
 
-def _box(axes: Axes, x: float, values: np.ndarray) -> None:
+def draw_box(axes: Axes, x: float, values: np.ndarray) -> None:
     """Draw one box plot; `Axes.boxplot` would load pyplot and choose a screen to draw on."""
     quarter, middle, three = np.quantile(values, [0.25, 0.5, 0.75])
     reach = 1.5 * (three - quarter)
@@ -157,7 +198,7 @@ def boxes(groups: Mapping, ylabel="HER2 score", xlabel="HER2 level", note="", ti
             raise ValueError(f"{bad} of {len(values)} values are not finite numbers")
         if not len(values):
             continue
-        _box(axes, i, values)
+        draw_box(axes, i, values)
         dots = {"s": 10, "alpha": 0.6} if len(values) <= 100 else {"s": 2, "alpha": 0.35}
         dots["rasterized"] = len(values) > 1000  # a vector drawing of each would be huge
         jitter = np.arange(len(values)) * 0.6180339887 % 1 - 0.5  # golden ratio: never clumps
@@ -178,9 +219,10 @@ def _grid(values: np.ndarray, text: Callable, rows: list, columns: list, **optio
     )
     axes = figure.add_subplot(facecolor=PALE)
     mesh = axes.pcolormesh(np.ma.masked_invalid(values), edgecolors="#DDDDDD", **options)
+    luma = mesh.cmap(mesh.norm(values))[..., :3] @ LUMA
     for (i, j), value in np.ndenumerate(values):
-        luma = np.dot(mesh.cmap(mesh.norm(value))[:3], LUMA) if np.isfinite(value) else 1
-        look = {"color": "white" if luma < 0.5 else "black", "ha": "center", "va": "center"}
+        dark = np.isfinite(value) and luma[i, j] < 0.5
+        look = {"color": "white" if dark else "black", "ha": "center", "va": "center"}
         axes.text(j + 0.5, i + 0.5, text(value, i, j), size=6, **look)
     axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
     if max(map(len, columns)) > 6:
@@ -197,20 +239,35 @@ def _dunn_text(p: float, *_) -> str:
     return "" if np.isnan(p) else f"{p_text(p)[2:].removeprefix('= ')}\n{stars}"
 
 
+def _named(table) -> tuple[list, np.ndarray]:
+    """Return the names and values of a DataFrame, or of such a pair as it is."""
+    return table if isinstance(table, tuple) else (list(table.index), table.to_numpy(dtype=float))
+
+
 @style.context(STYLE)
 def dunn(table, title="", xlabel="", adjusted="", n: Sequence[int] = ()) -> Figure:
-    """Draw the P of every pair, (k, k) DataFrame of `stats.dunn`; n, (k,), counts the groups."""
-    values = table.to_numpy(dtype=float, copy=True)
+    """Draw the P of every pair of groups.
+
+    `table` is what `stats.dunn` or `stats.dunn_matrix` give; n, (k,), counts the groups. `adjusted`
+    says how P was adjusted, or is a second such table, shown above the diagonal.
+    """
+    names, values = _named(table)
+    values = values.copy()
+    heading, note = "P, Dunn's test", ""
+    if isinstance(adjusted, str):
+        heading += f", {adjusted}" if adjusted else ""
+    else:
+        upper, note = np.triu_indices(len(values), 1), "Below the diagonal unadjusted, above Holm"
+        values[upper] = _named(adjusted)[1][upper]
     np.fill_diagonal(values, np.nan)
-    names = [textwrap.fill(str(name), 14) for name in table.index]
+    names = [textwrap.fill(str(name), 14) for name in names]
     rows = [f"{name}\nn = {n[i]:,}" for i, name in enumerate(names)] if len(n) else names
     look = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
     figure, axes, mesh = _grid(values, _dunn_text, rows, names, **look)
-    heading = "P, Dunn's test" + (f", {adjusted}" if adjusted else "")
-    bar = figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02, label=heading)
+    bar = side_bar(figure, mesh, heading)
     bar.set_ticks([1e-4, 1e-3, 1e-2, 0.05, 1], labels=["≤ 0.0001", "0.001", "0.01", "0.05", "1"])
     bar.minorticks_off()
-    axes.set(title=title, ylabel=xlabel)
+    axes.set(title="\n".join(line for line in (title, note) if line), ylabel=xlabel)
     axes.set_xlabel(f"{xlabel}\n* P < 0.05   ** P < 0.01   *** P < 0.001".strip())
     return finish(figure)
 
@@ -230,14 +287,18 @@ def confusion(matrix, labels, title="", truth="true level", predicted="predicted
         return f"{matrix[i, j]:,}" + (f"\n{percent:.0f} %" if percent > 0 else "")
 
     figure, axes, mesh = _grid(share, text, rows, names, cmap=blues, vmin=0, vmax=100)
-    figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02, label="share of the row, %")
+    side_bar(figure, mesh, "share of the row, %")
     axes.set(xlabel=f"{predicted} (n = {matrix.sum():,})", ylabel=truth, title=title)
     return finish(figure)
 
 
 @style.context(STYLE)
-def history(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
-    """Draw learning curves from rows of epoch and {train,validation}_{loss,accuracy}.
+def history(
+    rows: Iterable[Mapping[str, object]],
+    title: str = "",
+    curves: Sequence[tuple[str, str]] = (("loss", "nats"), ("accuracy", "fraction")),
+) -> Figure:
+    """Draw learning curves: of two measures and their units, {train,validation}_{measure}.
 
     A column that is missing, or a cell that is empty or NaN, is left out.
     """
@@ -245,7 +306,7 @@ def history(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
     figure = new_figure(COLUMN_MM, 90)
     panels = figure.subplots(2, sharex=True)
     epoch = np.array([row["epoch"] for row in rows], dtype=float)
-    for axes, what, unit in zip(panels, ("loss", "accuracy"), ("nats", "fraction"), strict=True):
+    for axes, (what, unit) in zip(panels, curves, strict=True):
         for part, colour, line in (("train", BLUE, "-"), ("validation", VERMILLION, "--")):
             cells = [row.get(f"{part}_{what}") for row in rows]
             values = np.array([math.nan if cell in (None, "") else cell for cell in cells], float)
@@ -253,12 +314,36 @@ def history(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
             look = {"color": colour, "linestyle": line, "marker": "o", "markersize": 2.5}
             if known.any():
                 axes.plot(epoch[known], values[known], label=part, **look)
-        axes.set_ylabel(f"{what} ({unit})")
+        axes.set_ylabel(f"{what.replace('_', ' ')} ({unit})")
         if axes.lines:
             axes.legend()
     panels[0].set_title(title)
     panels[1].set_xlabel("epoch")
     panels[1].xaxis.get_major_locator().set_params(integer=True)
+    return finish(figure)
+
+
+@style.context(STYLE)
+def fitting(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
+    """Draw the learning curves of each fold from rows of fold, epoch, losses and held-out AUC."""
+    rows = list(rows)
+    figure = new_figure(COLUMN_MM, 100)
+    panels = figure.subplots(2, sharex=True)
+    folds = sorted({row["fold"] for row in rows})
+    for fold, colour in zip(folds, itertools.cycle(OKABE_ITO), strict=False):
+        own = [row for row in rows if row["fold"] == fold]
+        epoch = [row["epoch"] for row in own]
+        look = {"color": colour, "linewidth": 0.8}
+        panels[0].plot(epoch, [r["train_loss"] for r in own], linestyle="-", **look)
+        panels[0].plot(epoch, [r["validation_loss"] for r in own], linestyle="--", **look)
+        panels[1].plot(epoch, [r["validation_auc"] for r in own], label=f"fold {fold}", **look)
+    kinds = [Line2D([], [], color="black", linewidth=0.8, linestyle=kind) for kind in ("-", "--")]
+    panels[0].legend(kinds, ["training slides", "held-out slides"])
+    panels[0].set(ylabel="loss", title=title)
+    panels[1].axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+    panels[1].set(ylabel="AUC of the held-out slides", xlabel="epoch", ylim=(-0.03, 1.03))
+    panels[1].xaxis.get_major_locator().set_params(integer=True)
+    panels[1].legend(ncols=3)
     return finish(figure)
 
 

@@ -2,206 +2,168 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import platform
-import tempfile
-from collections import Counter
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from her2pipe import __version__
-from her2pipe.config import LEVELS, ReportSettings
+from her2pipe import __version__, chapters, gallery, page
+from her2pipe.config import STEPS, ReportSettings
+from her2pipe.errors import Her2Error
 from her2pipe.files import read_json, read_table, write_text
+from her2pipe.gallery import Shelf
+from her2pipe.page import Column
+from her2pipe.references import cited
+from her2pipe.throughput import stages
 
 SETTINGS = (ReportSettings,)
 LIBRARIES = (
-    "torch", "torchvision", "timm", "tiatoolbox", "openslide-python", "h5py", "numpy", "scipy",
-    "pandas", "scikit-learn", "scikit-posthocs", "snakemake",
+    "numpy", "scipy", "pandas", "scikit-learn", "scikit-posthocs", "matplotlib", "bokeh", "jinja2",
+    "h5py", "opencv-python", "simplejpeg", "pydantic", "torch", "torchvision", "timm",
+    "tiatoolbox", "openslide-python", "tifffile", "imagecodecs", "shapely", "safetensors",
+    "snakemake",
 )  # fmt: skip
-ROLES = {
-    "development": "development (internal validation)",
-    "external": "external validation",
-    "treatment": "neoadjuvant treatment",
-}
-# Li et al. 2025, doi 10.1186/s13058-025-02008-7, Table 2 and text: internal, external mean and SD.
-PUBLISHED = {"TL-PA": {"internal_auc": 0.75, "external_mean": 0.76, "external_sd": 0.01}}
 
 
 def arguments(parser) -> None:
     """Declare what the command takes."""
     parser.add_argument("page", help="page to write (.html)")
-    parser.add_argument("--compare", required=True, help="folder written by her2pipe compare")
+    for name, need, text in (
+        ("compare", True, "folder written by her2pipe compare"),
+        ("ledger", True, "ledger (.tsv)"),
+        ("benchmarks", False, "folder of the jobs' times, as Snakemake keeps them"),
+        ("study", False, "JSON: title, cohorts (title, role by name), settings"),
+    ):
+        parser.add_argument(f"--{name}", required=need, help=text)
     parser.add_argument("--evaluate", nargs="+", required=True, help="evaluation folders")
-    parser.add_argument("--ledger", required=True, help="ledger (.tsv)")
-    parser.add_argument("--train", nargs="*", default=[], help="encoder folders")
-    parser.add_argument(
-        "--heatmap", nargs="*", default=[], help="heat-map folders, one per batch of a cohort"
-    )
-    parser.add_argument("--encode", nargs="*", default=[], help="folders of encodings")
-    parser.add_argument(
-        "--sample", nargs="*", default=[], help="patch stores whose colours are shown, COHORT=STORE"
-    )
-    parser.add_argument(
-        "--study", default="{}", help="JSON: title, cohorts (title, role by name), settings"
-    )
+    for name, text in (
+        ("sheet", "sheets of the cohorts, COHORT=SHEET"),
+        ("train", "encoder folders"),
+        ("pretrain", "folders of pre-trained networks"),
+        ("heatmap", "heat-map folders, METHOD/COHORT/BATCH"),
+        ("encode", "folders of encodings, COHORT/BATCH, of the encoder of the heat maps"),
+        ("tile", "folders of patch stores, COHORT=FOLDER, in the view of that encoder"),
+        ("describe", "folders of described patches, ENCODER/COHORT"),
+        ("methods", "methods whose figures are shown cohort by cohort [default: the first]"),
+    ):
+        parser.add_argument(f"--{name}", nargs="*", default=[], help=text)
 
 
 def run(args, report: ReportSettings) -> None:
     """Write the page."""
-    import jinja2
-
-    study = json.loads(args.study)
-    evaluations = [_evaluation(Path(path)) for path in args.evaluate]
+    study = json.loads(args.study or "{}")
+    settings = study.get("settings", {})
+    percent = f"{100 * settings.get('evaluate', {}).get('confidence', 0.95):g} %"
     ledger = read_table(args.ledger)
-    encoders = [_encoder(Path(path)) for path in args.train]
-    loader = jinja2.PackageLoader("her2pipe", "templates")
-    page = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    ).get_template("report.html")
-    write_text(
-        args.page,
-        page.render(
-            title=study.get("title", "her2pipe study"),
-            cohorts=_cohorts(study.get("cohorts", {}), evaluations, ledger),
-            counts=Counter(row["status"] for row in ledger),
-            ledger=ledger,
-            methods=read_table(Path(args.compare) / "methods.tsv"),
-            table2=read_table(Path(args.compare) / "table2.tsv"),
-            published=PUBLISHED,
-            forest=_image(Path(args.compare) / "forest.svg"),
-            evaluations=evaluations,
-            encoders=encoders,
-            colours=_colours(args.encode, args.sample, encoders[0]["stain"] if encoders else {}),
-            gallery=_gallery(args.heatmap, report.gallery),
-            settings=json.dumps(study.get("settings", {}), indent=1),
-            versions=_versions(),
-        ),
+    evaluations = [_evaluation(Path(path)) for path in args.evaluate]
+    encoders = [chapters.network(Path(path)) for path in args.train]
+    pretrained = [chapters.network(Path(path), "Pre-training") for path in args.pretrain]
+    shelf = Shelf(ledger, _pairs(args.tile), args.encode)
+    flows = chapters.flows(study.get("cohorts", {}), ledger, evaluations)
+    maps = gallery.maps(args.heatmap, evaluations, shelf, report.gallery, report.zoom_px)
+    shown = Path(args.encode[0]).parent.parent.name if args.encode else ""
+    target = next((e["about"].get("stain") for e in encoders if e["name"] == shown), {})
+    text = page.render(
+        "report.html",
+        title=study.get("title", "her2pipe study"),
+        version=__version__,
+        percent=percent,
+        summary=chapters.summary(ledger, flows, evaluations, encoders, percent),
+        flows=flows,
+        cohorts=chapters.cohort_table(_pairs(args.sheet), shelf, [f["name"] for f in flows]),
+        flow_table=chapters.flow_table(flows),
+        remarks=chapters.remarks(ledger),
+        compared=chapters.compared(Path(args.compare), percent),
+        results=chapters.results(evaluations, args.methods, percent),
+        described=[chapters.described(Path(p), i == 0) for i, p in enumerate(args.describe)],
+        maps=maps,
+        opacity=settings.get("heatmap", {}).get("opacity", 0.55),
+        bokeh=_bokeh(maps),
+        colours=gallery.colours(shelf, target),
+        networks=pretrained + encoders,
+        timings=_timings(args, shelf),
+        settings=json.dumps(settings, indent=1),
+        versions=_versions(encoders),
+        works=cited(_used(evaluations, settings)),
     )
+    write_text(args.page, text)
+    print(f"report: {args.page}: {len(text.encode()) / 1e6:.1f} MB", file=sys.stderr)
+
+
+def _pairs(words: list[str]) -> dict[str, str]:
+    """Read NAME=PATH words."""
+    for word in words:
+        if "=" not in word:
+            raise Her2Error(f"{word!r} has no name", "command line", "write COHORT=PATH")
+    return dict(word.split("=", 1) for word in words)
 
 
 def _evaluation(folder: Path) -> dict[str, Any]:
-    """Collect one evaluation: numbers, figures by stem, slides left out by reason."""
+    """Collect one evaluation: numbers, figures by stem, slides."""
     metrics = read_json(folder / "metrics.json", "an evaluation")
-    images = {path.stem: _image(path) for path in sorted(folder.glob("*.svg"))}
-    return metrics | {"images": images, "table": read_table(folder / "slides.tsv")}
-
-
-def _cohorts(
-    named: dict[str, Any], evaluations: list[dict], ledger: list[dict]
-) -> list[dict[str, Any]]:
-    """Describe each cohort: slides, patients, labels, and where every slide went."""
-    rows = []
-    for name in dict.fromkeys(row["cohort"] for row in ledger):
-        own = [row for row in ledger if row["cohort"] == name]
-        table = next((e["table"] for e in evaluations if e["cohort"] == name), [])
-        left = Counter(r["why_not"] for r in table if r["why_not"].startswith(("training", "no ")))
-        excluded = sum(row["status"] == "excluded" for row in own)
-        rows.append(
-            {
-                "name": name,
-                "title": named.get(name, {}).get("title", ""),
-                "role": ROLES.get(named.get(name, {}).get("role", ""), ""),
-                "slides": len(own),
-                "patients": len({row["patient"] for row in own}),
-                "excluded": excluded,
-                "training": left.get("training slide", 0),
-                "unlabelled": sum(n for why, n in left.items() if why != "training slide"),
-                "evaluated": len(own) - excluded - sum(left.values()),
-                "positive": sum(r["positive"] == "True" for r in table),
-                "negative": sum(r["positive"] == "False" for r in table),
-                "levels": [
-                    (level, n)
-                    for level in LEVELS
-                    if (n := sum(r["true_level"] == level for r in table))
-                ],
-            }
-        )
-    return rows
-
-
-def _encoder(folder: Path) -> dict[str, Any]:
-    """Describe an encoder: what it is, what it learnt from, how the loss fell."""
-    about = read_json(folder / "model.json", "an encoder")
+    stems = sorted(path.stem for path in folder.glob("*.svg"))
+    about = {"method": "", "cohort": folder.name, "role": ""} | metrics
     return about | {
-        "name": folder.name,
-        "history": read_table(folder / "history.tsv"),
-        "unused": [row for row in read_table(folder / "slides.tsv") if row["unused"]],
-        "curves": _image(folder / "history.svg"),
+        "images": {stem: page.either(folder / stem) for stem in stems},
+        "table": chapters.optional(folder / "slides.tsv"),
+        "metrics": metrics,
     }
 
 
-def _gallery(folders: list[str], most: int) -> list[dict[str, Any]]:
-    """Choose heat maps: the first of each cohort by name, as many as wanted."""
-    found: dict[str, list[Path]] = {}
-    for folder in map(Path, folders):
-        found.setdefault(folder.parent.name, []).extend(folder.glob("*.png"))
-    return [
-        {"cohort": name, "slide": path.stem, "image": _picture(path)}
-        for name, paths in found.items()
-        for path in sorted(paths, key=lambda path: path.name)[:most]
-    ]
-
-
-def _colours(folders: list[str], samples: list[str], target: dict[str, Any]) -> dict[str, str]:
-    """Draw the slides' stain vectors by cohort, and patches before and after normalisation."""
-    from her2pipe import pictures
-    from her2pipe.stain import Profile, normalise
-    from her2pipe.store import PatchStore, encodings, read_attributes
-
-    vectors: dict[str, list] = {}
-    for path in encodings([Path(folder) for folder in folders]):
-        stain = json.loads(read_attributes(path).get("stain", "{}"))
-        if stain and stain["method"] != "none":
-            vectors.setdefault(path.parents[1].name, []).append(stain["matrix"])
-    if not vectors or not target:
-        return {}
-    found = {"vectors": _figure(pictures.stains(vectors, target["matrix"]))}
-    images, titles = [], []
-    for pair in samples:
-        name, _, path = pair.partition("=")
-        with PatchStore(path) as store:
-            if store.excluded:
-                continue
-            # The patch of median variance: tissue, neither its palest nor its darkest.
-            patch = store.pixels(int(store.variance.argsort()[len(store) // 2]), at_least_px=224)
-            source = Profile.from_dict(store.stain)
-        images += [patch, normalise(patch, source, Profile.from_dict(target))]
-        titles += [f"{name}, before", f"{name}, after"]
-    if images:
-        found["patches"] = _figure(pictures.patches(images, titles))
-    return found
-
-
-def _figure(figure) -> str:
-    """Return a figure as a data address."""
-    from her2pipe import plots
-
-    with tempfile.TemporaryDirectory() as folder:
-        return _image(plots.save(figure, Path(folder) / "figure", ("svg",))[0])
-
-
-def _image(path: Path) -> str:
-    """Return an SVG figure as a data address, so that its inner names stay its own."""
-    if not path.exists():
+def _bokeh(maps: list[dict]) -> str:
+    """Return Bokeh's own JavaScript when there is a slide to zoom into."""
+    if not any(found["view"] for found in maps):
         return ""
-    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
+    from her2pipe import zoom
+
+    return zoom.library()
 
 
-def _picture(path: Path) -> str:
-    """Return a picture as a JPEG data address: slides are photographs, PNG would be ten times."""
-    import cv2
+def _timings(args, shelf: Shelf) -> list[dict[str, Any]]:
+    """Lay out what differs from run to run: seconds and megabytes of jobs, time per slide."""
+    tables = []
+    if args.benchmarks and (
+        rows := stages(Path(args.benchmarks), STEPS[:-1], _passed(args, shelf))
+    ):
+        columns = [
+            Column("stage", "Stage"),
+            Column("jobs", "Jobs", "count"),
+            Column("hours", "Hours in all", 2),
+            Column("median_s", "Seconds per job, median", 1),
+            Column("patches_s", "Patches per second", 1),
+            Column("memory_mb", "Peak memory, MB", "count"),
+        ]
+        caption = "Time and memory of each stage, summed over its jobs, start-up included."
+        tables.append(page.table(caption, columns, rows))
+    if rows := chapters.optional(Path(args.compare) / "timing.tsv"):
+        tables.append(page.table("Time of the aggregation.", page.guess(rows, ()), rows))
+    return tables
 
-    _, jpeg = cv2.imencode(".jpg", cv2.imread(str(path)), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
+
+def _passed(args, shelf: Shelf) -> dict[str, int]:
+    """Count the patches that the shown view's tiling and its encoder have handled."""
+    whole = sum(about["patches"] for facts in shelf.facts.values() for about in facts)
+    views = {f"tile {Path(folder).parent.name}" for folder in _pairs(args.tile).values()}
+    encoders = {f"encode {Path(folder).parent.parent.name}" for folder in args.encode}
+    return dict.fromkeys(views | encoders, whole) if whole else {}
 
 
-def _versions() -> dict[str, str]:
+def _used(evaluations: list[dict], settings: dict[str, Any]) -> set[str]:
+    """Name the aggregations and the stain method of the study."""
+    stain = settings.get("stain", {}).get("stain_method", "vahadane")
+    return {str(e.get("aggregation", "")) for e in evaluations} | {stain}
+
+
+def _versions(encoders: list[dict]) -> dict[str, str]:
+    """Versions of this program and its libraries, as far as they are known here or in a model."""
     found = {"her2pipe": __version__, "Python": platform.python_version()}
+    learnt = {k: v for e in encoders for k, v in e["about"].get("versions", {}).items()}
     for name in LIBRARIES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
+            if name in learnt:
+                found[name] = f"{learnt[name]} (training)"
     return found

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
-import numpy as np
+from pathlib import Path
+from typing import Any
 
 from her2pipe import aggregate, cohort
-from her2pipe.config import ScoreSettings
+from her2pipe.config import LEARNT, RULES, ScoreSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import write_table
 
 SETTINGS = (ScoreSettings,)
 COLUMNS = (
-    "slide", "patient", "score", "level", "patches", "tumour_patches", "stained_area",
+    "slide", "patient", "score", "level", "call", "patches", "tumour_patches", "stained_area",
     "mean_excess", "flag", "reason",
 )  # fmt: skip
 
@@ -23,36 +22,56 @@ def arguments(parser) -> None:
     parser.add_argument("encodings", nargs="+", help="encodings (.h5), or folders of them")
     parser.add_argument("scores", help="table to write (.tsv)")
     parser.add_argument(
-        "--aggregate", default="probabilistic", choices=("probabilistic", "mean"),
-        help="rule of aggregation",
-    )  # fmt: skip
+        "--aggregate", default="probabilistic", choices=RULES, help="rule of aggregation"
+    )
+    parser.add_argument("--model", help="folder written by her2pipe fit; learnt rules need one")
     parser.add_argument("--sheet", help="sheet of the cohort, for the patients' names")
 
 
 def run(args, settings: ScoreSettings) -> None:
     """Score every slide; excluded ones keep their row and their reason."""
-    from her2pipe.store import encodings, read_encoding
+    from her2pipe.store import encodings
 
-    patients = {}
+    rule, patients = args.aggregate, {}
     if args.sheet:
         patients = {r.slide: r.patient for r in cohort.load(args.sheet, check_files=False)}
+    model = aggregate.load(rule, args.model) if args.model else None
     rows = []
     for path in encodings(args.encodings):
-        encoding = read_encoding(path, features=False)
-        about, p = encoding["attributes"], encoding["probabilities"]
-        if not np.isfinite(p).all():
-            raise Her2Error(
-                f"the encoding holds {np.isnan(p).sum()} probabilities that are not numbers",
-                str(path),
-                "delete it and encode again",
-            )
-        row = {"slide": about["slide"], "patient": patients.get(about["slide"], "")}
-        if about["status"] == "excluded":
-            row |= {"patches": 0, "flag": "excluded", "reason": about["reason"]}
-        else:
-            result = aggregate.score(args.aggregate, p, json.loads(about["classes"]), settings)
-            row |= vars(result) | {"patches": len(p)}
-            if dropped := about.get("dropped", 0):
-                row["reason"] = f"{dropped} patches dropped: damaged tiles"
-        rows.append(row)
+        row = score_slide(path, rule, settings, model)
+        rows.append({"patient": patients.get(row["slide"], "")} | row)
     write_table(args.scores, COLUMNS, rows)
+
+
+def score_slide(path: Path, rule: str, settings: ScoreSettings, model) -> dict[str, Any]:
+    """Score one encoding: its row of the table.
+
+    Raises
+    ------
+    Her2Error
+        When the encoding is damaged, or not of the encoder the model was fitted on.
+    """
+    from her2pipe.store import read_encoding
+
+    encoding = read_encoding(path, features=rule in LEARNT)
+    about = encoding["attributes"]
+    row: dict[str, Any] = {"slide": about["slide"]}
+    if about["status"] == "excluded":
+        return row | {"patches": 0, "flag": "excluded", "reason": about["reason"]}
+    if model and model.about["encoder_digest"] != about.get("model_digest", ""):
+        raise Her2Error(
+            f"slide {about['slide']} was encoded by another model than the rule was fitted on",
+            str(path),
+            "encode and fit with the same encoder",
+        )
+    bag = aggregate.Bag.of(encoding)
+    bag.check(path)
+    if not len(bag):
+        return row | {"patches": 0, "flag": "excluded", "reason": "no patches"}
+    result = aggregate.score(rule, bag, settings, model)
+    row |= vars(result) | {"patches": len(bag)}
+    if model:
+        row["call"] = model.call(result.score)
+    if dropped := about.get("dropped", 0):
+        row["reason"] = f"{dropped} patches dropped: damaged tiles"
+    return row

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from her2pipe.config import VIEW, Config, Section
+from her2pipe.config import FITTED, LEARNT, RULES, VIEW, Config, PretrainSettings, Section
 from her2pipe.errors import Her2Error, raise_all
 
 
@@ -33,30 +33,114 @@ def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
         return {n: v[key] for n, v in mapping.items() if isinstance(v, dict) and key in v}
 
     cohorts, encoders, methods = section("cohorts"), section("encoders"), section("methods")
-    drawn = section("heatmap").get("methods")
     named = [
         (("methods", name, "encoder"), f"method {name} names an unknown encoder", value, encoders)
         for name, value in items(methods, "encoder").items()
     ]
-    named += [
-        (("heatmap", "methods"), "heatmap.methods names an unknown method", value, methods)
-        for value in (drawn if isinstance(drawn, list) else [])
-    ]
+    for part in ("heatmap", "report"):
+        drawn = section(part).get("methods")
+        named += [
+            ((part, "methods"), f"{part}.methods names an unknown method", value, methods)
+            for value in (drawn if isinstance(drawn, list) else [])
+        ]
+    if (reference := section("compare").get("reference")) not in (None, ""):
+        key = ("compare", "reference")
+        named.append((key, "compare.reference names an unknown method", reference, methods))
     named += [
         (("synthesise", "scanners", name), "this scanner is for no cohort", name, cohorts)
         for name in section("synthesise", "scanners")
     ]
+    pretrainings = section("pretrainings")
+    named += [
+        (("encoders", name, "pretrain"), f"encoder {name} names an unknown pre-training",
+         str(value), pretrainings)
+        for name, value in items(encoders, "pretrain").items()
+        if value
+    ]  # fmt: skip
     found = [
-        (key, f"{what}: {value}", f"use one of: {', '.join(map(str, known))}")
+        (key, f"{what}: {value}", f"use one of: {', '.join(map(str, known)) or '(there is none)'}")
         for key, what, value, known in named
         if value not in known
     ]
+    found += _starts(section) + _unsuited(encoders, methods, section("train"))
+    found += _undescribable(section("describe"), encoders, cohorts, section("train"))
     roles = list(items(cohorts, "role").values())
     if cohorts and roles.count("development") != 1:
         what = f"{roles.count('development')} cohorts have the role development"
         fix = "give exactly one cohort role: development; encoders learn from it"
         found.append((("cohorts",), what, fix))
     return found
+
+
+def _starts(section) -> list[tuple[tuple[str, ...], str, str]]:
+    """Find encoders whose start is said twice, or is another network's."""
+    found = []
+    for name, encoder in section("encoders").items():
+        own = {**section("train"), **(encoder if isinstance(encoder, dict) else {})}
+        start = str(own.get("pretrain") or "")
+        if not start:
+            continue
+        if own.get("weights", "none") != "none":
+            what = f"encoder {name} has both weights and pretrain"
+            fix = "keep one: weights is where training starts, and so is the pre-training"
+            found.append((("encoders", name, "weights"), what, fix))
+        given = section("pretrainings").get(start)
+        if start not in section("pretrainings"):
+            continue
+        other = {**section("pretrain"), **(given if isinstance(given, dict) else {})}
+        default = PretrainSettings().architecture
+        a, b = (each.get("architecture", default) for each in (own, other))
+        if a != b:
+            what = f"encoder {name} is {a}, but its pre-training {start} is {b}"
+            found.append((("encoders", name, "pretrain"), what, "give both one architecture"))
+    return found
+
+
+def _unsuited(encoders: dict, methods: dict, train: dict) -> list[tuple[tuple[str, ...], str, str]]:
+    """Find methods whose rule of aggregation cannot work with their encoder, or learns nothing."""
+    found = []
+    for name, method in methods.items():
+        if not isinstance(method, dict):
+            continue
+        rule, encoder = (
+            method.get("aggregate", "probabilistic"),
+            encoders.get(str(method.get("encoder"))),
+        )
+        task = {**train, **(encoder if isinstance(encoder, dict) else {})}.get("task", "classify")
+        if rule in RULES and rule not in LEARNT and task != "classify":
+            what = f"method {name} averages probabilities of HER2+, its encoder gives none"
+            fix = f"use a rule that learns from features: {', '.join(LEARNT)}"
+            found.append((("methods", name, "aggregate"), what, fix))
+        if rule in RULES and rule not in FITTED and method.get("fit"):
+            what = f"method {name} has fit settings, but its rule learns nothing"
+            fix = "remove them, or choose another rule"
+            found.append((("methods", name, "fit"), what, fix))
+    return found
+
+
+def _undescribable(
+    describe: dict, encoders: dict, cohorts: dict, train: dict
+) -> list[tuple[tuple[str, ...], str, str]]:
+    """Find what describe names in vain: unknown names, and encoders that give no p(HER2+)."""
+    found = []
+    for key, known in (("encoders", encoders), ("cohorts", cohorts)):
+        given = describe.get(key)
+        for name in given if isinstance(given, list) else []:
+            own = encoders.get(name) if key == "encoders" else None
+            task = {**train, **(own if isinstance(own, dict) else {})}.get("task", "classify")
+            if name not in known:
+                what = f"describe.{key} names an unknown {key[:-1]}: {name}"
+                found.append((("describe", key), what, f"use one of: {', '.join(map(str, known))}"))
+            elif key == "encoders" and task != "classify":
+                what = f"describe.encoders names {name}, which has no classes to grade patches by"
+                fix = "name encoders that are trained to classify, or none"
+                found.append((("describe", key), what, fix))
+    return found
+
+
+def has_classes(study: Config, encoder: str) -> bool:
+    """Tell whether an encoder gives probabilities of classes."""
+    return getattr(study.encoders[encoder], "task", "classify") == "classify"
 
 
 def load(path: str | Path) -> Config:

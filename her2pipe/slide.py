@@ -158,18 +158,19 @@ class Slide(ABC):
     def background(
         self, corners: list[tuple[int, int]], side_px0: int, variance_max: float
     ) -> np.ndarray:
-        """Mark the squares that look blank, without reading them.
+        """Tell which squares look blank, without reading them, and how far that can be trusted.
 
-        A square is blank when its grey-level variance on a coarse level is below `variance_max`
+        A square looks blank when its grey-level variance on a coarse level is below `variance_max`
         and its tiles hold too few bytes for texture that the coarse level does not show. That is
-        no proof: few bytes can hold a strong grating of one frequency. So `tile` asks for it only
-        where the setting `screen` says so.
+        no proof: few bytes can hold a strong grating of one frequency. The more bytes, the higher
+        the risk, so whoever skips these squares reads the riskiest to see.
 
         Returns
         -------
-        (N,) bool
+        (N,) float64
+            Risk from 0 to 1 of a square that looks blank; infinite for one that must be read.
         """
-        return np.zeros(len(corners), bool)
+        return np.full(len(corners), np.inf)
 
     def _grain(self, factor: float) -> float:
         """Level-0 px per px that is read for a resolution `factor` times coarser than level 0."""

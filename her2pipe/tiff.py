@@ -128,6 +128,8 @@ class TiffSlide(Slide):
         self, level: Level, tiles: np.ndarray, reduction: int, scale: int, wanted_db: float
     ) -> bool:
         """Compare tiles decoded at `scale` with the mean of fully decoded pixels."""
+        import cv2
+
         squares, biases = [], []
         full, fast = (Mosaic(self._file, level, reduction, k, 0) for k in (1, scale))
         for row, column in zip(*np.unravel_index(tiles, level.sizes.shape), strict=True):
@@ -136,9 +138,8 @@ class TiffSlide(Slide):
             except CorruptTileError:
                 continue
             if one is not None:
-                difference = one.astype(np.float32) - other
-                squares.append(np.mean(difference**2))
-                biases.append(difference.mean((0, 1)))
+                squares.append(cv2.norm(one, other, cv2.NORM_L2SQR) / one.size)
+                biases.append(np.subtract(cv2.mean(one), cv2.mean(other)))
         if not squares:
             return False
         psnr_db = 10 * math.log10(WHITE**2 / max(1e-6, np.mean(squares)))
@@ -190,23 +191,22 @@ class TiffSlide(Slide):
         return cell
 
     def background(self, corners, side_px0: int, variance_max: float) -> np.ndarray:
-        """Mark cells that are blank on a low-resolution level; see `Slide.background`."""
+        """Tell which cells look blank on a low-resolution level; see `Slide.background`."""
         import cv2
 
-        blank = np.zeros(len(corners), bool)
+        risk = np.full(len(corners), np.inf)
         gray, view = self._screen(side_px0)
         if gray is None or not len(corners):
-            return blank
+            return risk
         fine = self._view(1.0)
         for i, (x, y) in enumerate(corners):
             left, top = (math.floor(v) - 1 for v in view.at(x, y))
             right, bottom = (math.ceil(v) + 1 for v in view.at(x + side_px0, y + side_px0))
             part = gray[max(0, top) : bottom, max(0, left) : right]
-            blank[i] = (
-                cv2.meanStdDev(part)[1][0, 0] ** 2 < variance_max
-                and fine.bits(x, y, side_px0) < SCREEN_BITS
-            )
-        return blank
+            if cv2.meanStdDev(part)[1][0, 0] ** 2 < variance_max:
+                share = fine.bits(x, y, side_px0) / SCREEN_BITS
+                risk[i] = share if share < 1 else np.inf
+        return risk
 
     def _screen(self, side_px0: int):
         """Read the image that cells are screened on: 8-bit luma and its view, or None."""

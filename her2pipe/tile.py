@@ -15,6 +15,9 @@ from her2pipe.errors import BadSlideError, Her2Error
 
 SETTINGS = (SlidesSettings, StainSettings, TileSettings)
 SAMPLE_GRID = 16  # pixels taken along each side of a kept patch for the stain estimate
+# Of the cells that look blank, those read to see whether they are; and the variance, as a share of
+# `variance_min`, from which on one of them proves the look deceptive.
+PROBES_MIN, PROBES_SHARE, PROBES_VARIANCE = 4, 0.02, 0.5
 SAMPLE_TIMES = 50  # pixels held for the stain estimate, over those it uses: most may be glass
 
 
@@ -77,7 +80,7 @@ def run(args, slides: SlidesSettings, stain: StainSettings, tile: TileSettings) 
         status = f"excluded: {error.what}"
         unknown = {"mpp": None, "mpp_source": "unknown", "objective": None, "reader": ""}
         unknown |= dict.fromkeys(
-            ("width_px0", "height_px0", "patch_size_level0", "cells", "dropped"), 0
+            ("width_px0", "height_px0", "patch_size_level0", "cells", "dropped", "screened"), 0
         )
         with write_patches(args.store) as writer:
             writer.finish(unknown | about | {"status": "excluded", "reason": error.what})
@@ -98,6 +101,7 @@ def lay_out(slide, view: str, tile: TileSettings, about: dict) -> None:
         "patch_size_level0": side,
         "cells": len(grid(*size, side)),
         "dropped": 0,
+        "screened": 0,
     }
 
 
@@ -123,8 +127,8 @@ def cut(slide, writer, slides, stain, tile: TileSettings, about: dict, threads: 
             "choose a smaller view",
         )
     if tile.screen:
-        blank = slide.background(corners, side, tile.screen * tile.variance_min)
-        corners = [corner for corner, skip in zip(corners, blank, strict=True) if not skip]
+        corners = screen(slide, corners, side, tile)
+        about["screened"] = cells - len(corners)
     work = _Work(tile, stain.stain_seed, len(corners))
     sample = _Sample(stain)
     made = slide.patches(corners, side, tile.patch_px, work, threads)
@@ -134,9 +138,9 @@ def cut(slide, writer, slides, stain, tile: TileSettings, about: dict, threads: 
             if about["dropped"] > slides.corrupt_max * cells:  # whatever the rest is like
                 raise _corrupt(slide, about, f"of {cells} cells")
             continue
-        variance, patch, pixels = result
+        found, patch, pixels = result
         if patch:
-            writer.add(patch, x, y, variance)
+            writer.add(patch, x, y, found)
             sample.add(pixels)
     kept = len(writer)
     if about["dropped"] > slides.corrupt_max * (kept + about["dropped"]):
@@ -149,6 +153,35 @@ def cut(slide, writer, slides, stain, tile: TileSettings, about: dict, threads: 
             "look at the slide; pale tissue needs a lower tile.variance_min",
         )
     return estimate(sample.pixels(), stain).as_dict()
+
+
+def screen(slide, corners, side: int, tile: TileSettings) -> list[tuple[int, int]]:
+    """Leave out the cells that look blank on a coarse level, if that proves right on this slide.
+
+    The riskiest of them are read in full. Unless all of these are far below `variance_min`,
+    none is left out.
+
+    Returns
+    -------
+    list of (int, int)
+        Corners of the cells to read, in order.
+    """
+    risk = slide.background(corners, side, tile.screen * tile.variance_min)
+    blank = np.flatnonzero(np.isfinite(risk))
+    count = min(len(blank), max(PROBES_MIN, math.ceil(PROBES_SHARE * len(blank))))
+    riskiest = np.sort(blank[np.argsort(-risk[blank], kind="stable")[:count]])
+    probes = [corners[i] for i in riskiest]
+    found = slide.patches(probes, side, tile.patch_px, lambda _, patch: variance(patch))
+    if any(v is None or v > PROBES_VARIANCE * tile.variance_min for v in found):
+        return corners
+    return [corner for corner, r in zip(corners, risk, strict=True) if np.isinf(r)]
+
+
+def variance(patch: np.ndarray) -> float:
+    """Return the grey-level variance of a patch, (side, side, 3) uint8 RGB."""
+    import cv2
+
+    return float(cv2.meanStdDev(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY))[1][0, 0] ** 2)
 
 
 def complete(
@@ -181,15 +214,12 @@ class _Work:
         self._jitter = np.random.default_rng(seed).integers(0, self._step, (patches, 2))
 
     def __call__(self, index: int, patch: np.ndarray) -> tuple[float, bytes, np.ndarray | None]:
-        import cv2
-
-        gray = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY)
-        variance = float(cv2.meanStdDev(gray)[1][0, 0] ** 2)
-        if variance < self._tile.variance_min:
-            return variance, b"", None
+        found = variance(patch)
+        if found < self._tile.variance_min:
+            return found, b"", None
         row, column = self._jitter[index]
         pixels = patch[row :: self._step, column :: self._step].reshape(-1, 3).copy()
-        return variance, compress(patch, self._tile), pixels
+        return found, compress(patch, self._tile), pixels
 
 
 class _Sample:

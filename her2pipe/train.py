@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import sys
-import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,11 @@ import numpy as np
 
 from her2pipe import cohort
 from her2pipe import settings as flags
-from her2pipe.config import CLASSES, SplitSettings, TrainSettings
+from her2pipe.config import SplitSettings, TrainSettings
 from her2pipe.errors import Her2Error
-from her2pipe.files import replacing_folder, write_table
+from her2pipe.files import read_json, replacing_folder, write_table
 
 SETTINGS = (SplitSettings, TrainSettings)
-HISTORY = (
-    "epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds",
-)  # fmt: skip
 
 
 def arguments(parser) -> None:
@@ -35,10 +30,13 @@ def arguments(parser) -> None:
 
 
 def run(args, split: SplitSettings, train: TrainSettings) -> None:
-    """Draw the training set, train until the loss rests, write the model."""
+    """Draw the training set, train until the loss rests, write the model.
+
+    A run that was killed goes on after its last epoch when it is started again.
+    """
     import torch
 
-    from her2pipe import loader, networks, plots, stain
+    from her2pipe import learn, networks
     from her2pipe.store import PatchStore
 
     torch.set_num_threads(args.threads)
@@ -47,38 +45,27 @@ def run(args, split: SplitSettings, train: TrainSettings) -> None:
     rows = cohort.load(args.sheet, check_files=False)
     paths = _files(args.stores, [row.slide for row in rows])
     _allow_open_files(len(paths))
-    stores = [PatchStore(path) for path in paths]
-    sides = cohort.split(rows, split.validation_fraction, split.split_seed)
-    table, items = draw(stores, rows, sides, train)
-    profiles = [loader.profile(s) if len(s) else None for s in stores]
-    if train.stain_target == "median":
-        target = stain.median([profiles[i] for i in np.unique(items["train"][:, 0])])
-    else:
-        with PatchStore(train.stain_target) as reference:
-            target = loader.profile(reference)
-    fallback = next(p for p in profiles if p is not None)
-    colours = loader.Colours([p or fallback for p in profiles], target, device)
+    scratch = learn.resume_folder(args.folder)
+    with ExitStack() as stack:
+        stores = [stack.enter_context(PatchStore(path)) for path in paths]
+        lesson = _prepare(args, stores, rows, split, train, scratch)
+        for store in lesson.stores:
+            stack.callback(store.close)
+        model = networks.start(train.architecture, lesson.outputs, train.input_px, train.weights)
+        networks.freeze(model, train.frozen if lesson.objective else [""])  # "" is all of it
+        about = _about(model, lesson, split, train)
+        _tell_of(lesson, about["parameters"], train)
+        checkpoint = learn.Checkpoint.beside(args.folder, _digest(model, lesson, split, train))
+        history: learn.Rows = []
+        if lesson.objective:
+            history = _learn(model, about, lesson, train, device, args.threads, checkpoint)
+        lesson.finish(model)
+        _write(args.folder, model, about, history, lesson)
+    checkpoint.remove()
 
-    model = _start(train, networks)
-    norm = networks.normalisation(model)
-    model.to(device)
 
-    def feed(side: str, epoch: int | None):
-        return _feed(stores, items[side], colours, norm, train, device, args.threads, epoch)
-
-    history = fit(model, feed, {k: len(v) for k, v in items.items()}, train)
-    with replacing_folder(args.folder) as folder:
-        networks.save(
-            model, _about(model, train, split, norm, target, table, items, stores), folder
-        )
-        write_table(folder / "history.tsv", HISTORY, history)
-        write_table(folder / "training_set.tsv", list(table[0]), table)
-        write_table(
-            folder / "slides.tsv", ("slide", "side", "unused"), _account(rows, sides, stores)
-        )
-        plots.save(plots.history(history), folder / "history")
-    for store in stores:
-        store.close()
+def _tell(text: str) -> None:
+    print(f"train: {text}", file=sys.stderr, flush=True)
 
 
 def _files(paths: list[str], slides: list[str]) -> list[Path]:
@@ -104,251 +91,153 @@ def _allow_open_files(count: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _account(rows, sides, stores) -> list[dict[str, str]]:
-    """List every slide of the sheet: its side, and why it teaches nothing if so."""
-    by_slide = {row.slide: row for row in rows}
-    why = {str(store.attributes["slide"]): unused(store, by_slide) for store in stores}
-    return [
-        {"slide": r.slide, "side": sides[r.slide], "unused": why.get(r.slide, "no store given")}
-        for r in rows
-    ]
+def _prepare(args, stores, rows, split: SplitSettings, train: TrainSettings, scratch: Path):
+    """Find what there is to learn, by the task."""
+    from her2pipe import lesson
+
+    sides = cohort.split(rows, split.validation_fraction, split.split_seed)
+    development = lesson.Cohort(stores, rows, sides, train)
+    if train.task == "density":
+        return lesson.dab(development, split, scratch, args.threads)
+    kinds = {"classify": lesson.classify, "fingerprint": lesson.same_slide, "none": lesson.nothing}
+    return kinds[train.task](development)
 
 
-def _start(train: TrainSettings, networks):
-    """Build the network with its starting weights and its frozen part."""
-    from safetensors.torch import load_file
+def _tell_of(lesson, size: dict[str, int], train: TrainSettings) -> None:
+    """Tell what is about to be learnt."""
+    from her2pipe import sample
 
-    options: dict[str, Any] = {"pretrained": True} if train.weights == "imagenet" else {}
-    model = networks.create(train.architecture, len(CLASSES), train.input_px, **options)
-    if train.weights not in ("none", "imagenet"):
-        path = Path(train.weights)
-        if not path.is_file():
-            raise Her2Error(
-                "the starting weights do not exist", str(path), "correct `weights` of the encoder"
-            )
-        own = model.state_dict()
-        given = {k: v for k, v in load_file(path).items() if k in own and v.shape == own[k].shape}
-        if not given:
-            raise Her2Error(
-                f"none of the file's tensors fits {train.architecture}",
-                str(path),
-                "give weights of the same architecture and input size",
-            )
-        model.load_state_dict(given, strict=False)
-    networks.freeze(model, train.frozen)
-    return model
+    _tell(f"{train.architecture}: {size['trainable']:,} of {size['total']:,} parameters learn")
+    if lesson.classes:
+        _tell("patches available (used)\n" + sample.layout(lesson.table))
+    else:
+        for row in lesson.table:
+            _tell("  ".join(f"{name} {value}" for name, value in row.items()))
+    for rows in lesson.tables.values():
+        unused = [row for row in rows if row["unused"]]
+        if unused:
+            _tell(f"{len(unused)} are not used, the first because of: {unused[0]['unused']}")
+    if weights := lesson.facts.get("class_weights"):
+        told = zip(lesson.classes, weights, strict=True)
+        _tell("class weights: " + ", ".join(f"{name} {weight:.3g}" for name, weight in told))
 
 
-def unused(store, rows: dict[str, cohort.Row]) -> str:
-    """Tell why a slide teaches nothing; empty when it does."""
-    row = rows.get(str(store.attributes["slide"]))
-    if row is None:
-        return "not in the sheet"
-    if store.excluded:
-        return f"excluded: {store.excluded}"
-    if row.positive is None:
-        return f"no binary status: {row.unlabelled}"
-    return "no tumour annotation" if np.isnan(store.tumour).all() else ""
+def _learn(model, about, lesson, train: TrainSettings, device, threads: int, checkpoint):
+    """Train the network on its device; return the history."""
+    from her2pipe import learn, loader, networks
+
+    colours = loader.Colours(lesson.profiles, lesson.target, device)
+
+    def batches(side: str, epoch: int | None):
+        return _batches(lesson, side, epoch, colours, about, train, device, threads)
+
+    plan = learn.Plan(
+        learning_rate=train.learning_rate,
+        epochs=train.max_epochs,
+        accumulate=train.accumulate,
+        plateau_tolerance=train.plateau_tolerance,
+        plateau_epochs=train.plateau_epochs,
+        bfloat16=networks.bfloat16(train.precision, device),
+        compile=train.compile,
+    )
+    return learn.learn(networks.place(model, device), batches, lesson.objective, plan, checkpoint)
 
 
-def draw(stores, rows, sides: dict[str, str], train: TrainSettings):
-    """Draw the training and validation patches.
+def _batches(lesson, side, epoch, colours, about, train: TrainSettings, device, threads):
+    """Yield images, and what the objective is told of them.
 
-    A patch is Non-tumour below `tumour_min`, and has its slide's class from there on. Of each
-    view and class a fraction is drawn, the same for validation.
-
-    Returns
-    -------
-    table : list of dict
-        Patches available and used, slides and patients, by side, view and class (Table 1).
-    items : dict
-        `train` and `validation` to (N, 3) int: store, patch, class.
+    Given an epoch, patches come in its own order, and changed a little.
     """
-    by_slide = {row.slide: row for row in rows}
-    why = {str(s.attributes["slide"]): unused(s, by_slide) for s in stores}
-    found: dict[tuple[str, str, int], list[np.ndarray]] = {}
-    for number, store in enumerate(stores):
-        slide = str(store.attributes["slide"])
-        if why[slide]:
-            continue
-        row = by_slide[slide]
-        kinds = np.where(store.tumour >= train.tumour_min, int(row.positive), 2)
-        for kind in np.unique(kinds):
-            patches = np.flatnonzero(kinds == kind)
-            block = np.stack(
-                [np.full_like(patches, number), patches, np.full_like(patches, kind)], axis=1
-            )
-            key = (sides[row.slide], str(store.attributes["view"]), int(kind))
-            found.setdefault(key, []).append(block)
-    random = np.random.default_rng(train.train_seed)
-    table, drawn = [], {"train": [], "validation": []}
-    for (side, view, kind), blocks in sorted(found.items()):
-        block = np.concatenate(blocks)
-        fraction = train.fractions.get(view, {}).get(CLASSES[kind], 1.0)
-        used = math.floor(fraction * len(block) + 1e-9)
-        chosen = block[np.sort(random.choice(len(block), used, replace=False))]
-        drawn[side].append(chosen)
-        slides = {str(stores[i].attributes["slide"]) for i in np.unique(chosen[:, 0])}
-        patients = {by_slide[s].patient for s in slides}
-        table.append(
-            {
-                "side": side,
-                "view": view,
-                "kind": CLASSES[kind],
-                "available": len(block),
-                "used": used,
-                "slides": len(slides),
-                "patients": len(patients),
-            }
-        )
-    items = {k: np.concatenate(v) if v else np.zeros((0, 3), int) for k, v in drawn.items()}
-    classes = np.unique(items["train"][:, 2])
-    if len(classes) < len(CLASSES):
-        lacking = [CLASSES[k] for k in range(len(CLASSES)) if k not in classes]
-        raise Her2Error(
-            f"no training patch of class {', '.join(lacking)}",
-            "the development cohort's stores and sheet",
-            "training needs annotated slides of both HER2 classes on the training side",
-        )
-    return table, items
-
-
-def _feed(stores, items, colours, norm, train, device, threads, epoch):
-    """Yield (images, labels); shuffled and augmented when an epoch is given."""
     import torch
 
-    from her2pipe import loader, networks
+    from her2pipe import augment, loader, networks
 
-    random = np.random.default_rng([train.train_seed, 0 if epoch is None else epoch])
-    if epoch is not None:
-        items = items[random.permutation(len(items))]
-    labels = torch.from_numpy(items[:, 2].copy()).to(device)
+    random = np.random.default_rng([train.train_seed, epoch or 0])
+    order = lesson.arrange(side, epoch, random)
+    items = lesson.items[side][order]
+    profiles, *told = (
+        torch.from_numpy(column[order] if number else column).to(device)
+        for number, column in enumerate((items[:, 2].copy(), *lesson.told[side]))
+    )
     place = 0
-    for images, slides in loader.batches(
-        stores, items[:, :2], train.input_px, train.batch_size, device, threads
+    for images, _ in loader.batches(
+        lesson.stores, items[:, :2], train.input_px, train.batch_size, device, threads
     ):
-        images = networks.standardise(colours(images, slides), **norm)
+        own = slice(place, place + len(images))
+        images = colours(images, profiles[own])
+        if epoch is not None and train.jitter:
+            images = augment.jitter(images, random, train.jitter)
+        images = networks.standardise(images, about["mean"], about["std"])
         if epoch is not None and train.flips:
-            images = _turn(images, random)
-        yield images, labels[place : place + len(images)]
+            images = augment.turn(images, random)
+        yield networks.arrange(images), *(column[own] for column in told)
         place += len(images)
 
 
-def _turn(images, random: np.random.Generator):
-    """Flip and turn each image by one of the eight symmetries of the square."""
+def _digest(model, lesson, split: SplitSettings, train: TrainSettings) -> str:
+    """Return the digest of all that the trained weights depend on."""
     import torch
 
-    kind = torch.from_numpy(random.integers(0, 2, (3, len(images), 1, 1, 1)).astype(bool))
-    kind = kind.to(images.device)
-    images = torch.where(kind[0], images.flip(2), images)
-    images = torch.where(kind[1], images.flip(3), images)
-    return torch.where(kind[2], images.transpose(2, 3), images)
+    from her2pipe import learn
 
-
-def fit(model, feed, sizes: dict[str, int], train: TrainSettings) -> list[dict[str, float]]:
-    """Train until the loss rests.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    feed : callable
-        `feed(side, epoch)` yields (images, labels); `epoch=None` asks for the plain order.
-    sizes : dict
-        Patches of `train` and `validation`.
-    train : TrainSettings
-
-    Returns
-    -------
-    list of dict
-        One row per epoch, keys as in `HISTORY`.
-
-    Raises
-    ------
-    Her2Error
-        When the loss stops being a number.
-    """
-    import torch
-
-    wanted = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(wanted, lr=train.learning_rate, fused=True)
-    best, rested, history = math.inf, 0, []
-    for epoch in range(1, train.max_epochs + 1):
-        began = time.monotonic()
-        loss, accuracy = _pass(model, feed("train", epoch), sizes["train"], optimiser)
-        with torch.no_grad():
-            check = _pass(model, feed("validation", None), sizes["validation"], None)
-        if not math.isfinite(loss):
-            raise Her2Error(
-                f"the training loss is {loss} in epoch {epoch}",
-                "step train",
-                "lower train.learning_rate, or look for broken patches",
-            )
-        row = (epoch, loss, accuracy, *check, time.monotonic() - began)
-        history.append(dict(zip(HISTORY, row, strict=True)))
-        print("train: " + "  ".join(f"{k} {v:.4g}" for k, v in history[-1].items()),
-              file=sys.stderr, flush=True)  # fmt: skip
-        if loss < best * (1 - train.plateau_tolerance):
-            best, rested = loss, 0
-        else:
-            rested += 1
-            if rested >= train.plateau_epochs:
-                break
-    return history
-
-
-def _pass(model, batches, size: int, optimiser) -> tuple[float, float]:
-    """Go once over the data: mean cross-entropy and accuracy. No optimiser: no learning."""
-    import torch
-    from torch.nn import functional
-
-    model.train(optimiser is not None)
-    for module in model.modules():  # frozen batch statistics stay as they are, too
-        weights = list(module.parameters())
-        if weights and not any(w.requires_grad for w in weights):
-            module.eval()
-    total = hits = None
-    for images, labels in batches:
-        if optimiser is not None and len(images) < 2:
-            continue  # batch statistics need two
-        with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda):
-            logits = model(images)
-        loss = functional.cross_entropy(logits.float(), labels)
-        if optimiser is not None:
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-        # Sums stay on the device: reading them here would make the GPU wait for every batch.
-        step = loss.detach() * len(images)
-        right = (logits.argmax(1) == labels).sum()
-        total, hits = (step, right) if total is None else (total + step, hits + right)
-    if total is None:
-        return math.nan, math.nan
-    return float(total) / size, float(hits) / size
-
-
-def _about(model, train, split, norm, target, table, items, stores) -> dict[str, Any]:
-    """Collect what must be known about a model to use it and to repeat it."""
-    import timm
-    import torch
-
-    from her2pipe import __version__, networks
-
-    used = sorted(
-        f"{stores[s].attributes['slide']}/{stores[s].attributes['view']}/{p}/{k}"
-        for s, p, k in items["train"].tolist()
+    used = np.unique(np.concatenate([part[:, 0] for part in lesson.items.values()]))
+    return learn.digest_of(
+        flags.as_json(split, train),
+        torch.__version__,
+        lesson.target.digest(),
+        *lesson.items.values(),
+        *(column for side in lesson.told.values() for column in side),
+        *(profile.digest() for profile in lesson.profiles),
+        *(lesson.stores[i].fingerprint for i in used),
+        *(weights.numpy() for weights in model.state_dict().values()),
     )
+
+
+def _about(model, lesson, split, train: TrainSettings) -> dict[str, Any]:
+    """Collect what must be known about a model to use it and to repeat it."""
+    from her2pipe import networks
+
     return {
-        "architecture": train.architecture,
-        "classes": list(CLASSES),
-        "input_px": train.input_px,
-        **norm,
-        "features": int(model.num_features),
-        "parameters": networks.count(model),
+        "task": train.task,
+        **networks.describe(model, train.architecture, train.input_px, lesson.stage),
+        "classes": lesson.classes,
+        "outputs": lesson.outputs,
+        "start": _origin(train.weights),
         "train_views": train.train_views,
-        "stain": target.as_dict(),
-        "stain_digest": target.digest(),
-        "training_set": table,
-        "training_set_digest": hashlib.sha256("\n".join(used).encode()).hexdigest()[:16],
+        "stain": lesson.target.as_dict(),
+        "stain_digest": lesson.target.digest(),
+        "training_set": lesson.table,
+        "training_set_digest": lesson.digest,
+        **lesson.facts,
         "settings": json.loads(flags.as_json(split, train)),
-        "versions": {"her2pipe": __version__, "torch": torch.__version__, "timm": timm.__version__},
     }
+
+
+def _origin(weights: str) -> dict[str, Any]:
+    """Tell where the starting weights are from."""
+    from her2pipe import networks
+
+    path = Path(weights)
+    if path.is_dir():
+        about = read_json(path / "model.json", "a trained model")
+        kept = {k: about[k] for k in ("digest", "images", "training_set_digest") if k in about}
+        return {"weights": path.name, **kept}
+    found = {"weights": path.name}
+    return found | {"digest": networks.file_digest(path)} if path.is_file() else found
+
+
+def _write(path, model, about: dict[str, Any], history: list[dict], lesson) -> None:
+    """Write the model and its account."""
+    from her2pipe import networks, plots
+    from her2pipe.lesson import TABLE
+
+    with replacing_folder(path) as folder:
+        networks.save(model, about, folder)
+        write_table(folder / "history.tsv", list(history[0]) if history else ["epoch"], history)
+        write_table(folder / "training_set.tsv", TABLE, lesson.table)
+        write_table(folder / "slides.tsv", ("slide", "side", "unused"), lesson.account)
+        for name, rows in lesson.tables.items():
+            write_table(folder / f"{name}.tsv", list(rows[0]), rows)
+        if history:
+            curves = plots.history(history, curves=lesson.objective.curves)
+            plots.save(curves, folder / "history")

@@ -10,7 +10,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 CLASSES = ["HER2-", "HER2+", "Non-tumour"]
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(os.environ.get("HER2PIPE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 @pytest.fixture
@@ -21,7 +21,9 @@ def data():
     return DATA
 
 
-def make_store(path, pixels, coords, tumour=None, status="ok", reason="", view="64", slide=None):
+def make_store(
+    path, pixels, coords, tumour=None, status="ok", reason="", view="64", slide=None, mpp=0
+):
     """Write a patch store of given pictures, (N, s, s, 3) uint8."""
     import simplejpeg
 
@@ -45,6 +47,7 @@ def make_store(path, pixels, coords, tumour=None, status="ok", reason="", view="
             "patch_size_level0": 64,
             "width_px0": 640,
             "height_px0": 640,
+            "mpp": mpp,
         }
         overview = simplejpeg.encode_jpeg(np.full((64, 64, 3), 230, np.uint8))
         writer.finish(about, tumour, stain, overview)
@@ -66,8 +69,8 @@ def stained(n, seed, cells=12, px=64, dark=1.0):
     return pictures
 
 
-def make_encoding(path, probabilities, status="ok", reason=""):
-    """Write an encoding of given probabilities, (N, 3)."""
+def make_encoding(path, probabilities, status="ok", reason="", features=None):
+    """Write an encoding of given probabilities, (N, 3), and features, (N, d)."""
     from her2pipe.store import write_encoding
 
     p = np.asarray(probabilities, np.float32).reshape(-1, 3)
@@ -78,9 +81,26 @@ def make_encoding(path, probabilities, status="ok", reason=""):
         "classes": json.dumps(CLASSES),
         "status": status,
         "reason": reason,
+        "model_digest": "0123456789abcdef",
+        "patch_size_level0": 64,
+        "width_px0": 640,
+        "height_px0": 640,
     }
-    write_encoding(path, coords, p, np.zeros((n, 4)), about)
+    write_encoding(path, coords, p, np.zeros((n, 4)) if features is None else features, about)
     return path
+
+
+def make_bag(probabilities, classes=CLASSES, features=None, side_px0=64, area_px0=1e9):
+    """Make a bag of given probabilities, (N, C), its patches on a square grid."""
+    from her2pipe.aggregate import Bag
+
+    p = np.asarray(probabilities)
+    wide = int(np.ceil(np.sqrt(max(1, len(p)))))
+    coords = np.stack([np.arange(len(p)) % wide, np.arange(len(p)) // wide], axis=1) * side_px0
+    features = np.zeros((len(p), 0)) if features is None else features
+    side = round(area_px0**0.5)
+    return Bag("S", coords.astype(np.int32), side_px0, side, side, p,
+               np.asarray(features, np.float16), list(classes))  # fmt: skip
 
 
 def make_model(folder, target):
@@ -110,6 +130,7 @@ def make():
     """Makers of small stores, encodings and models."""
     return SimpleNamespace(
         store=make_store,
+        bag=make_bag,
         encoding=make_encoding,
         model=make_model,
         stained=stained,

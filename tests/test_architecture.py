@@ -18,15 +18,18 @@ LAYERS = [
     {"errors", "__init__"},
     {"config", "files"},
     {"settings"},
-    {"aggregate", "annotation", "cohort", "drawing", "labels", "mosaic", "networks", "pictures",
-     "plots", "pyramid", "readers", "resample", "runs", "slide", "stage", "stain", "stats", "store",
-     "tiff"},
-    {"loader"},
-    {*STEPS, *VERBS},
+    {"aggregate", "alexnet", "anatomy", "annotation", "augment", "captions", "chapters", "cifar",
+     "cohort", "drawing", "exports", "features", "flow", "gallery", "grades", "gradings", "graph",
+     "immuno", "importers", "labels", "learning", "measures", "mosaic", "networks", "nuclei",
+     "page", "panels", "pictures", "plots", "poolers", "pyramid", "readers", "references",
+     "resample", "runs", "sample", "slide", "stage", "stain", "stats", "store", "textures",
+     "throughput", "tiff", "zoom"},
+    {"density", "fingerprint", "learn", "lesson", "loader", "pairing"},
+    {*STEPS, "status"},
     {"cli"},
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy",
-         "scikit_posthocs", "cv2", "shapely"}  # fmt: skip
+         "scikit_posthocs", "skimage", "torch_geometric", "cv2", "shapely", "bokeh"}  # fmt: skip
 
 
 def layer(module: str) -> int:
@@ -86,7 +89,7 @@ def test_rules_are_complete(step):
 
 def test_the_map_fits_a_screen():
     assert len((ROOT / "Snakefile").read_text().splitlines()) <= 60
-    for name in ("common", "inputs"):
+    for name in ("common", "inputs", "reported"):
         assert len((ROOT / "workflow" / f"{name}.smk").read_text().splitlines()) <= 150
     assert len((PACKAGE / "cli.py").read_text().splitlines()) <= 100
 
@@ -96,7 +99,7 @@ def test_files_stay_small(path):
     assert len(path.read_text().splitlines()) <= 400
 
 
-@pytest.mark.parametrize("module", ["cli", "cohort", "settings", *STEPS, *VERBS])
+@pytest.mark.parametrize("module", ["cli", "cohort", "settings", *VERBS.values()])
 def test_imports_are_late(module):
     """Importing a step or the command line loads none of the slow libraries."""
     code = f"import sys, her2pipe.{module}; print(*{HEAVY!r} & set(sys.modules))"
@@ -119,5 +122,9 @@ def test_only_their_rooms_know_hdf5_and_openslide():
 def test_nothing_is_unpickled_unchecked():
     for path in MODULES:
         text = path.read_text()
-        assert "pickle" not in text
+        if room(path) == "cifar":  # a published archive, by its MD5, and only arrays out of it
+            assert "def find_class(" in text
+            assert "pickle.load" not in text
+        else:
+            assert "pickle" not in text
         assert "torch.load(" not in text or "weights_only=True" in text

@@ -1,55 +1,201 @@
-"""The method table: rows, endpoint, population SD."""
+"""The method table: rows, endpoint, population SD, paired tests, drift, timing."""
 
 import json
 
+import numpy as np
 import pytest
 
-from her2pipe.files import read_table
+from her2pipe import stats
+from her2pipe.files import read_table, write_table
+
+SLIDES = ("slide", "score", "positive", "pcr", "used")
 
 
-def evaluation(folder, cohort, role, auc, method="TL-PA", pcr=None):
+def evaluation(folder, cohort, role, auc, method="TL-PA", pcr=None, slides=(), **more):
+    """Write what evaluate leaves; slides are (name, score, positive, pcr, used)."""
     folder = folder / method / cohort
     folder.mkdir(parents=True)
-    interval = {"low": auc - 0.1, "high": auc + 0.1} if auc is not None else {}
+    interval = {"low": auc - 0.1, "high": auc + 0.1, "variance": 0.01} if auc is not None else {}
     metrics = {
         "method": method,
         "encoder": "swin-t",
         "aggregation": "probabilistic",
         "cohort": cohort,
         "role": role,
+        "slides": max(1, len(slides)),
         "auc": {"n": 20}
         | ({"value": auc} | interval if auc is not None else {"note": "one class"}),
+        **more,
     }
     if pcr is not None:
         metrics["pcr"] = {"n": 15, "value": pcr, "low": 0.5, "high": 1.0}
     (folder / "metrics.json").write_text(json.dumps(metrics))
+    rows = slides or [
+        ("S1", 0.1, False, None, True),
+        ("S2", 0.2, True, None, True),
+        ("S3", 0.3, True, None, True),
+    ]
+    table = [dict(zip(SLIDES, row, strict=True)) for row in rows]
+    write_table(folder / "slides.tsv", SLIDES, table)
     return folder
+
+
+def compared(tmp_path, her2pipe, folders, *more):
+    code, told = her2pipe("compare", *folders, tmp_path / "out", *more)
+    assert code == 0, told
+    return tmp_path / "out"
 
 
 def test_tables(tmp_path, her2pipe):
     folders = [
-        evaluation(tmp_path, "A", "development", 0.9),
+        evaluation(tmp_path, "A", "development", 0.9, trained="encoder", features=3),
         evaluation(tmp_path, "B", "external", 0.7),
         evaluation(tmp_path, "C", "external", 0.8),
         evaluation(tmp_path, "NAT", "treatment", None, pcr=0.77),
         evaluation(tmp_path, "B", "external", 0.6, method="mean"),
         evaluation(tmp_path, "C", "external", None, method="mean"),
     ]
-    assert her2pipe("compare", *folders, tmp_path / "out")[0] == 0
-    header = (tmp_path / "out" / "methods.tsv").read_text().splitlines()[0].split("\t")
+    out = compared(tmp_path, her2pipe, folders)
+    header = (out / "methods.tsv").read_text().splitlines()[0].split("\t")
     assert header == ["method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high"]
-    rows = {(r["method"], r["cohort"]): r for r in read_table(tmp_path / "out" / "methods.tsv")}
+    rows = {(r["method"], r["cohort"]): r for r in read_table(out / "methods.tsv")}
     assert len(rows) == 6
     assert float(rows["TL-PA", "B"]["auc"]) == 0.7
     assert float(rows["TL-PA", "NAT"]["auc"]) == 0.77  # no binary status: non-pCR is the endpoint
     assert rows["TL-PA", "NAT"]["n"] == "15"
     assert rows["mean", "C"]["auc"] == ""
-    table2 = {r["method"]: r for r in read_table(tmp_path / "out" / "table2.tsv")}
-    assert float(table2["TL-PA"]["internal_auc"]) == 0.9
-    assert float(table2["TL-PA"]["external_mean"]) == pytest.approx(0.75)
-    assert float(table2["TL-PA"]["external_sd"]) == pytest.approx(0.05)  # ddof 0
+    table2 = {r["method"]: r for r in read_table(out / "table2.tsv")}
+    own = table2["TL-PA"]
+    assert (own["trained"], own["features"], own["internal_n"]) == ("encoder", "3", "20")
+    assert [float(own[f"internal_{key}"]) for key in ("auc", "low", "high")] == [0.9, 0.8, 1.0]
+    assert float(own["external_mean"]) == pytest.approx(0.75)
+    assert float(own["external_sd"]) == pytest.approx(0.05)  # ddof 0
+    half = 1.959964 * (0.02 / 4) ** 0.5  # two cohorts of variance 0.01
+    assert float(own["external_low"]) == pytest.approx(0.75 - half, abs=1e-6)
     assert table2["mean"]["external_cohorts"] == "1"
-    assert (tmp_path / "out" / "forest.svg").exists()
+    assert (out / "forest.svg").exists()
+    assert (out / "roc_panels.png").exists()
+
+
+def test_published_figures_are_marked(tmp_path, her2pipe):
+    folders = [evaluation(tmp_path, "B", "external", 0.7, method) for method in ("TL-PA", "mean")]
+    out = compared(tmp_path, her2pipe, folders)
+    table2 = {r["method"]: r for r in read_table(out / "table2.tsv")}
+    names = ("published_internal_auc", "published_external_mean", "published_external_sd")
+    assert [float(table2["TL-PA"][name]) for name in names] == [0.75, 0.76, 0.01]
+    assert [table2["mean"][name] for name in names] == ["", "", ""]
+    paper = {row["cohort"]: float(row["auc"]) for row in read_table(out / "published.tsv")}
+    external = [paper[name] for name in "BCD"]
+    assert np.mean(external) == pytest.approx(0.76, abs=0.005)
+    assert np.std(external) == pytest.approx(0.01, abs=0.005)
+
+
+def scored(seed, n=40, shift=0.0, role="external"):
+    """Slides with random scores; every fifth is not used, every seventh has no status."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        score = round(float(random.normal() + (i % 2 == 0) + shift), 3)
+        if role == "treatment":
+            rows.append((f"S{i}", score, True, i % 2 == 1, True))
+        else:
+            rows.append((f"S{i}", score, None if i % 7 == 6 else i % 2 == 0, None, i % 5 > 0))
+    return rows
+
+
+def test_paired_tests_against_the_reference(tmp_path, her2pipe):
+    """On the slides that count in both, by status or response; Holm within a cohort."""
+    folders, table = [], {}
+    for k, method in enumerate(("TL-PA", "TL-CLAM", "Rawat")):
+        for cohort, role in (("B", "external"), ("NAT", "treatment")):
+            rows = scored(10 * k + len(cohort), role=role)
+            if method == "Rawat" and cohort == "B":
+                rows = rows[:30]  # S30 to S39 are only in the other
+            table[method, cohort] = rows
+            folders.append(evaluation(tmp_path, cohort, role, 0.7, method, 0.7, rows))
+    rows = read_table(compared(tmp_path, her2pipe, folders) / "delong.tsv")
+    assert [(row["method"], row["cohort"]) for row in rows] == [
+        ("TL-CLAM", "B"),
+        ("TL-CLAM", "NAT"),
+        ("Rawat", "B"),
+        ("Rawat", "NAT"),
+    ]
+    for row in rows:
+        of = [table[method, row["cohort"]] for method in (row["method"], "TL-PA")]
+        a, b = ({slide[0]: slide for slide in slides if slide[4]} for slides in of)
+        at = 3 if row["cohort"] == "NAT" else 2
+        both = [name for name in a if name in b and a[name][at] is not None]
+        y = [a[name][at] is (at == 2) for name in both]
+        scores = [[each[name][1] for name in both] for each in (a, b)]
+        assert int(row["n"]) == len(both)
+        areas = [stats.auc(y, each).value for each in scores]
+        assert float(row["auc"]) == pytest.approx(areas[0], abs=1e-6)
+        assert float(row["difference"]) == pytest.approx(areas[0] - areas[1], abs=2e-6)
+        expected = stats.delong(y, *scores)
+        assert [float(row["z"]), float(row["p"])] == pytest.approx(list(expected), abs=1e-6)
+    of_b = [row for row in rows if row["cohort"] == "B"]
+    smaller, larger = sorted(of_b, key=lambda row: float(row["p"]))
+    assert float(smaller["p_holm"]) == pytest.approx(min(1, 2 * float(smaller["p"])), abs=2e-6)
+    assert float(larger["p_holm"]) >= float(larger["p"])
+
+
+def test_another_reference_and_one_that_is_not_there(tmp_path, her2pipe):
+    names = ("x", "TL-PA", "y")
+    folders = [
+        evaluation(tmp_path, "B", "external", 0.7, name, slides=scored(k))
+        for k, name in enumerate(names)
+    ]
+    rows = read_table(compared(tmp_path, her2pipe, folders, "--reference", "y") / "delong.tsv")
+    assert [(row["method"], row["reference"]) for row in rows] == [("x", "y"), ("TL-PA", "y")]
+    rows = read_table(compared(tmp_path, her2pipe, folders) / "delong.tsv")
+    assert {row["reference"] for row in rows} == {"TL-PA"}
+    code, told = her2pipe("compare", *folders, tmp_path / "out", "--reference", "z")
+    assert code == 1
+    assert "no evaluation of the reference method z" in told
+
+
+def test_tests_that_cannot_be_made_say_why(tmp_path, her2pipe):
+    rows = [(f"S{i}", 0.1 * i, True, None, True) for i in range(5)]
+    folders = [evaluation(tmp_path, "B", "external", None, m, slides=rows) for m in ("TL-PA", "x")]
+    row = read_table(compared(tmp_path, her2pipe, folders) / "delong.tsv")[0]
+    assert (row["p"], row["n"]) == ("", "5")
+    assert "all 5 slides are positive" in row["note"]
+
+
+def test_drift_by_status(tmp_path, her2pipe):
+    """Scores of B are those of A plus 0.5: told for all slides and for those of either status."""
+    folders = [
+        evaluation(tmp_path, "A", "development", 0.7, slides=scored(1)),
+        evaluation(tmp_path, "B", "external", 0.7, slides=scored(1, shift=0.5)),
+    ]
+    out = compared(tmp_path, her2pipe, folders)
+    rows = read_table(out / "drift.tsv")
+    assert [row["slides"] for row in rows] == ["all", "HER2-negative", "HER2-positive"]
+    for row in rows:
+        assert (row["reference"], row["cohort"]) == ("A", "B")
+        assert float(row["median_shift"]) == pytest.approx(0.5, abs=1e-6)
+        assert float(row["slope"]) == pytest.approx(1, abs=1e-6)
+        assert float(row["intercept"]) == pytest.approx(-0.5, abs=1e-6)
+    used = [row for row in scored(1) if row[4]]
+    assert int(rows[0]["n"]) == len(used)
+    assert int(rows[2]["n"]) == sum(row[2] is True for row in used)
+    assert (out / "drift.svg").exists()
+
+
+def test_timing_has_a_file_of_its_own(tmp_path, her2pipe):
+    """Benchmarks change from run to run: nothing else does."""
+    folders = [evaluation(tmp_path, "B", "external", 0.7, slides=scored(1))]
+    kept = []
+    for seconds in (8.0, 6.0):
+        bench = tmp_path / "B.tsv"
+        bench.write_text(f"s\th:m:s\n{seconds}\t0:00:08\n")
+        files = (f"TL-PA=B={bench}", f"TL-PA=C={tmp_path / 'none.tsv'}")
+        out = compared(tmp_path, her2pipe, folders, "--timing", *files)
+        (row,) = read_table(out / "timing.tsv")
+        assert (row["method"], row["slides"]) == ("TL-PA", "40")
+        assert float(row["seconds_per_slide"]) == pytest.approx(seconds / 40)
+        kept.append({p.name: p.read_bytes() for p in out.iterdir() if p.name != "timing.tsv"})
+    assert kept[0] == kept[1]
 
 
 def test_not_an_evaluation(tmp_path, her2pipe):

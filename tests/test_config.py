@@ -88,6 +88,23 @@ def test_all_mistakes_are_told_with_key_and_line(tmp_path):
         ({"score": {"cutoffs": [0.2, 0.1, 0.3, 0.4]}}, "must ascend"),
         ({"heatmap": {"methods": ["X"]}}, "unknown method: X"),
         ({"synthesise": {"scanners": {"Z": {}}}}, "scanner is for no cohort: Z"),
+        ({"methods": {"M": {"encoder": "swin-t", "fit": {"folds": 3}}}}, "its rule learns nothing"),
+        (
+            {
+                "methods": {
+                    "M": {
+                        "encoder": "swin-t",
+                        "aggregate": "slidegraph",
+                        "fit": {"classes": "levels"},
+                    }
+                }
+            },
+            "slidegraph ranks two classes",
+        ),
+        (
+            {"encoders": {"swin-t": {"task": "features"}}},
+            "method TL-PA averages probabilities of HER2+, its encoder gives none",
+        ),
     ],
 )
 def test_references_and_values_are_checked(change, told):
@@ -139,6 +156,24 @@ def test_an_encoder_overrides_train():
     )
     assert study.encoders["swin-t"].batch_size == 16
     assert study.encoders["swin-t"].max_epochs == 7
+
+
+def test_a_method_overrides_fit_and_fit_its_rules_published_values():
+    methods = {
+        "CLAM": {"encoder": "swin-t", "aggregate": "clam"},
+        "Graph": {"encoder": "swin-t", "aggregate": "slidegraph", "fit": {"max_epochs": 7}},
+    }
+    study = settings.check(MINIMAL | {"methods": methods, "fit": {"folds": 2}}, "study.yaml")
+    clam, graph = (study.methods[name].fit for name in methods)
+    assert (clam.folds, clam.learning_rate, clam.weight_decay, clam.max_epochs) == (
+        2, 2e-4, 1e-5, 200)  # fmt: skip
+    assert (clam.patience, clam.min_epochs, clam.bag_weight, clam.step_slides) == (20, 50, 0.7, 1)
+    assert (graph.folds, graph.learning_rate, graph.weight_decay, graph.max_epochs) == (
+        2, 1e-3, 1e-4, 7)  # fmt: skip
+    assert (graph.patience, graph.best_epochs, graph.step_slides) == (30, 10, 8)
+    assert graph.graph_area_px0 == 1e9
+    small = {"tile": {"adaptive_area_px0": 3e7}, "methods": methods}
+    assert settings.check(MINIMAL | small, "x").methods["Graph"].fit.graph_area_px0 == 3e7
 
 
 def test_settings_never_change():

@@ -98,7 +98,7 @@ def test_a_figure_saved_twice_is_the_same(tmp_path, figures):
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
-def test_a_failed_save_leaves_the_old_file(tmp_path, scores):
+def test_a_failed_save_leaves_the_old_file(tmp_path, scores, monkeypatch):
     figure = plots.roc({"A": scores})
     plots.save(figure, tmp_path / "roc")
     before = (tmp_path / "roc.png").read_bytes()
@@ -106,7 +106,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, scores):
     def fail(*_, **__):
         raise OSError("disk full")
 
-    figure.savefig = fail
+    monkeypatch.setattr(plots.FigureCanvasAgg, "print_png", fail)
     with pytest.raises(OSError, match="disk full"):
         plots.save(figure, tmp_path / "roc")
     assert (tmp_path / "roc.png").read_bytes() == before
@@ -263,6 +263,18 @@ def test_dunn_writes_each_p_in_its_cell(groups):
     assert "P, Dunn's test, Holm" in words(plots.dunn(table, adjusted="Holm"))
 
 
+def test_dunn_shows_both_tables(groups):
+    """Unadjusted P below the diagonal, adjusted above; DataFrames and plain tables alike."""
+    plain, holm = stats.dunn_matrix(groups), stats.dunn_matrix(groups, "holm")
+    figure = plots.dunn(plain, adjusted=holm)
+    values = figure.axes[0].collections[0].get_array()
+    assert values[3, 0] == plain[1][3, 0]
+    assert values[0, 3] == holm[1][0, 3] > plain[1][0, 3]
+    assert "Below the diagonal unadjusted, above Holm" in words(figure)
+    frames = plots.dunn(stats.dunn(groups), adjusted=stats.dunn(groups, "holm"))
+    np.testing.assert_array_equal(frames.axes[0].collections[0].get_array(), values)
+
+
 def test_confusion_writes_counts_and_shares():
     figure = plots.confusion([[3, 1], [0, 0]], ["HER2-", "HER2+"])
     axes = figure.axes[0]
@@ -355,6 +367,18 @@ def test_overlay_legend_counts_patches_and_matches_the_map():
     assert "Non-tumour (n = 0 patches)" in words(figure)
     patches = figure.axes[5].get_legend().get_patches()
     assert patches[1].get_facecolor() == pytest.approx(to_rgba(plots.VERMILLION, 0.5))
+
+
+def test_overlay_of_what_is_no_probability():
+    """Colours between the limits, pointed where values lie beyond; without classes two panels."""
+    figure = small_overlay(classes=(), class_names=(), probability=[-4, 2, 9], label="node score",
+                           limits=(-2, 6))  # fmt: skip
+    assert len(figure.axes[0].images) == 1
+    assert figure.axes[1].images[1].get_clim() == (-2, 6)
+    assert figure.get_figwidth() * 25.4 == pytest.approx(plots.PAGE_MM * 2 / 3)
+    assert words(figure).count("node score") == 2  # over the map and under the colours
+    assert "class" not in words(figure)
+    assert figure.axes[-1].xaxis.get_ticklabels()
 
 
 def test_overlay_of_a_slide_without_patches():

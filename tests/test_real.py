@@ -1,5 +1,7 @@
 """Real sections, from slide to score: the same commands as for synthetic ones."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -86,4 +88,10 @@ def test_from_slide_to_score(section, tmp_path, make, her2pipe):
     assert all(0 <= float(row["score"]) <= 0.67 for row in rows.values())
     code, told = her2pipe("heatmap", *stores, tmp_path / "maps", "--encoding", tmp_path / "out")
     assert code == 0, told
-    assert {p.name for p in (tmp_path / "maps").iterdir()} == {"C2.png", "CMU.png"}
+    kinds = ("png", "geojson", "db")
+    names = {f"{name}.{kind}" for name in ("C2", "CMU") for kind in kinds}
+    assert {p.name for p in (tmp_path / "maps").iterdir()} == names
+    with PatchStore(folder / "C2.h5") as store:
+        corners = store.coords.tolist()
+    tiles = json.loads((tmp_path / "maps" / "C2.geojson").read_text())["features"]
+    assert [tile["geometry"]["coordinates"][0][0] for tile in tiles] == corners

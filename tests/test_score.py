@@ -31,11 +31,14 @@ def patches(p, kinds):
     return found
 
 
-def score(p, kinds):
-    return probabilistic.score(patches(p, kinds), CLASSES, SETTINGS)
+@pytest.fixture
+def score(make):
+    return lambda p, kinds: aggregate.score(
+        "probabilistic", make.bag(patches(p, kinds).reshape(-1, 3)), SETTINGS
+    )
 
 
-def test_the_worked_example():
+def test_the_worked_example(score):
     found = score((0.9, 0.8, 0.5, 0.2), "+++-")
     assert found.tumour_patches == 4
     assert found.stained_area == 0.75
@@ -44,7 +47,7 @@ def test_the_worked_example():
     assert found.level == "3+"
 
 
-def test_a_faint_slide_scores_nothing():
+def test_a_faint_slide_scores_nothing(score):
     found = score((0.4, *[0.1] * 9), "-" * 10)
     assert found.tumour_patches == 10
     assert found.stained_area == pytest.approx(0.1)
@@ -53,14 +56,14 @@ def test_a_faint_slide_scores_nothing():
     assert found.level == "0"
 
 
-def test_stained_patches_may_be_non_tumour_so_area_may_exceed_one():
+def test_stained_patches_may_be_non_tumour_so_area_may_exceed_one(score):
     found = score((0.45, 0.45, 0.45, 0.2), "nnn-")  # 0.45 < 0.55: argmax is Non-tumour
     assert found.tumour_patches == 1
     assert found.stained_area == 3
     assert found.score == pytest.approx(0.12)
 
 
-def test_both_conditions_are_needed_for_zero():
+def test_both_conditions_are_needed_for_zero(score):
     # area 0.3 (not above), mean 0.6 (above 0.17): not zero
     assert score((0.93,) * 3 + (0.1,) * 7, "+" * 3 + "-" * 7).score == pytest.approx(0.6)
     # area above, mean below: not zero either
@@ -69,7 +72,7 @@ def test_both_conditions_are_needed_for_zero():
     assert found.score == pytest.approx(0.07)
 
 
-def test_the_number_averaged_rounds_half_up():
+def test_the_number_averaged_rounds_half_up(score):
     # A = 5: 0.3 x 5 = 1.5 -> 2; A = 15: 4.5 -> 5 (0.3 x 15 falls under 4.5 in floating point)
     assert score((0.93, 0.83) + (0.1,) * 3, "++---").mean_excess == pytest.approx(0.55)
     five = (0.83,) * 5 + (0.1,) * 10
@@ -78,7 +81,7 @@ def test_the_number_averaged_rounds_half_up():
 
 
 @pytest.mark.parametrize("tumour", range(1, 200))
-def test_k_is_exact_for_every_count(tumour):
+def test_k_is_exact_for_every_count(tumour, score):
     exact = max(1, (6 * tumour + 10) // 20)  # floor(0.3 A + 0.5) in whole numbers
     found = score((0.83,) * tumour, "+" * tumour)
     assert found.mean_excess == pytest.approx(0.5)
@@ -86,16 +89,16 @@ def test_k_is_exact_for_every_count(tumour):
     assert one.mean_excess == pytest.approx(0.5 / exact)
 
 
-def test_no_tumour():
+def test_no_tumour(score):
     found = score((0.1, 0.2), "nn")
     assert (found.score, found.flag, found.level) == (0, "no_tumour", "0")
 
 
-def test_chance_itself_is_not_stained():
+def test_chance_itself_is_not_stained(score):
     assert score((0.33,), "-").stained_area == 0
 
 
-def test_the_range_ends_at_two_thirds():
+def test_the_range_ends_at_two_thirds(score):
     assert score((1.0,) * 4, "++++").score == pytest.approx(0.67)
 
 
@@ -108,8 +111,8 @@ def test_levels_at_the_cutoffs(value, level):
     assert probabilistic.level(value, SETTINGS) == level
 
 
-def test_mean_is_the_mean():
-    found = aggregate.score("mean", patches((0.9, 0.2, 0.1), "+-n"), CLASSES, SETTINGS)
+def test_mean_is_the_mean(make):
+    found = aggregate.score("mean", make.bag(patches((0.9, 0.2, 0.1), "+-n")), SETTINGS)
     assert found.score == pytest.approx(0.4)
     assert found.tumour_patches == 2
     assert found.level == ""

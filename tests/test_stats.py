@@ -4,7 +4,6 @@ import csv
 import doctest
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from her2pipe.stats import StatisticUndefined
 
 LEVELS = ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
 DUNN_EXAMPLE = {"a": [1, 2, 3, 5, 1], "b": [12, 31, 54], "c": [10, 12, 6, 74, 11]}
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "stats" / "aSAH.csv"
 
 
 def tied_scores(seed, n=60):
@@ -56,9 +54,9 @@ def brute_force_test(y, a, b):
 
 
 def test_examples_in_docstrings():
-    result = doctest.testmod(stats)
-    assert result.attempted == 2
-    assert result.failed == 0
+    results = [doctest.testmod(each) for each in (stats.curves, stats.ranks)]
+    assert [result.attempted for result in results] == [1, 1]
+    assert [result.failed for result in results] == [0, 0]
 
 
 # --- AUC, DeLong, ROC
@@ -136,10 +134,9 @@ def test_delong_p_is_uniform_when_scores_are_equally_good():
     assert np.mean(p) == pytest.approx(0.5, abs=0.06)
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="no shared data")
-def test_subarachnoid_haemorrhage_example():
+def test_subarachnoid_haemorrhage_example(data):
     """Turck et al. 2010: 41 patients with a poor outcome, 72 with a good one."""
-    with SHARED.open() as file:
+    with (data / "stats" / "aSAH.csv").open() as file:
         rows = list(csv.DictReader(file))
     y = [int(row["outcome"] == "Poor") for row in rows]
     markers = {name: [float(row[name]) for row in rows] for name in ("s100b", "ndka", "wfns")}
@@ -269,6 +266,30 @@ def test_dunn_equals_scikit_posthocs_and_keeps_the_level_order(adjust):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_kruskal_equals_scipy(seed):
+    from scipy.stats import kruskal
+
+    random = np.random.default_rng(seed)
+    groups = {name: random.integers(0, 9, n) + i / 3 * (seed % 2)
+              for i, (name, n) in enumerate({"c": 12, "a": 30, "b": 5}.items())}  # fmt: skip
+    expected = kruskal(*groups.values())
+    found = stats.kruskal({**groups, "empty": []})
+    assert found.h == pytest.approx(expected.statistic)
+    assert found.p == pytest.approx(expected.pvalue)
+
+
+def test_kruskal_by_hand():
+    """Ranks 1 to 6 in pairs: H = 12 / 42 (9 + 49 + 121) / 2 - 21 = 32 / 7, P = exp(-16 / 7)."""
+    found = stats.kruskal({"a": [1, 2], "b": [3, 4], "c": [5, 6]})
+    assert found.h == pytest.approx(32 / 7)
+    assert found.p == pytest.approx(np.exp(-16 / 7))
+    with pytest.raises(StatisticUndefined, match="at least 2 groups"):
+        stats.kruskal({"a": [1, 2, 3], "b": []})
+    with pytest.raises(StatisticUndefined, match="values that differ"):
+        stats.kruskal({"a": [1, 1], "b": [1]})
+
+
 def test_dunn_leaves_out_empty_groups():
     found = stats.dunn({"3+": [3, 4, 5], "1+": [], "0": [1, 2]})
     assert list(found.index) == ["3+", "0"]
@@ -278,6 +299,66 @@ def test_dunn_leaves_out_empty_groups():
         stats.dunn({"0": [0, 0], "3+": [0, 0]})
     with pytest.raises(ValueError, match="adjust is None or 'holm'"):
         stats.dunn(DUNN_EXAMPLE, "bonferoni")
+
+
+def test_dunn_without_pandas_is_the_same():
+    names, table = stats.dunn_matrix(DUNN_EXAMPLE, "holm")
+    found = stats.dunn(DUNN_EXAMPLE, "holm")
+    assert names == list(found.index)
+    np.testing.assert_array_equal(table, found)
+
+
+def test_holm_by_hand():
+    """Three tests: the smallest P times 3, the next times 2, and never below the one before."""
+    assert stats.holm([0.03, 0.01, 0.02]).tolist() == pytest.approx([0.04, 0.03, 0.04])
+    assert stats.holm([0.6, 0.7]).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "digits"), [(5, 9, 9), (8, 30, 9), (9, 12, 9), (40, 25, 1), (3, 2, 0)]
+)
+def test_mann_whitney_equals_scipy(m, n, digits):
+    """Exact for a small group without ties, corrected for ties and continuity otherwise."""
+    from scipy.stats import mannwhitneyu
+
+    random = np.random.default_rng(m + n)
+    for shift in (0, 0.7, 3):
+        a, b = (
+            np.round(random.normal(shift, 1, m), digits),
+            np.round(random.normal(0, 1, n), digits),
+        )
+        if len(set(a) | set(b)) == 1:
+            continue
+        expected = mannwhitneyu(a, b, alternative="two-sided")
+        found = stats.mann_whitney(a, b)
+        assert found.u == expected.statistic
+        assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "digits"), [(6, 9, 9), (30, 30, 9), (35, 41, 1), (190, 74, 2), (1, 5, 0)]
+)
+def test_kolmogorov_smirnov_equals_scipy(m, n, digits):
+    from scipy.stats import ks_2samp
+
+    random = np.random.default_rng(m * n)
+    for shift in (0, 0.4, 2):
+        a, b = (
+            np.round(random.normal(shift, 1, m), digits),
+            np.round(random.normal(0, 1, n), digits),
+        )
+        expected = ks_2samp(a, b, method="exact")
+        found = stats.kolmogorov_smirnov(a, b)
+        assert found[0] == pytest.approx(expected.statistic, abs=1e-12)
+        assert found[1] == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-13)
+
+
+def test_kolmogorov_smirnov_of_very_many():
+    from scipy.stats import ks_2samp
+
+    random = np.random.default_rng(1)
+    a, b = random.normal(size=10_001), random.normal(0.02, 1, 500)
+    assert stats.kolmogorov_smirnov(a, b)[1] == pytest.approx(ks_2samp(a, b).pvalue, abs=0.02)
 
 
 def test_mann_whitney():
@@ -357,108 +438,6 @@ def test_kappa_extremes():
     assert stats.quadratic_kappa(["a", "c"], ["c", "a"], "abc") == -1
     with pytest.raises(StatisticUndefined, match="needs two levels"):
         stats.quadratic_kappa(["a", "a"], ["a", "a"], "abc")
-
-
-# --- resampling, calibration, drift
-
-
-def test_bootstrap_is_seeded_and_about_right():
-    values = np.random.default_rng(8).normal(5, 2, 100)
-
-    def mean(rows):
-        return values[rows].mean()
-
-    found = stats.bootstrap(range(100), mean, resamples=1000, seed=1)
-    assert found == stats.bootstrap(range(100), mean, resamples=1000, seed=1)
-    assert found != stats.bootstrap(range(100), mean, resamples=1000, seed=2)
-    assert found.value == values.mean()
-    half = 1.96 * values.std(ddof=1) / 10
-    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.1)
-
-
-def test_bootstrap_draws_whole_patients():
-    patients = np.array(["b", "a", "c", "a", "b", "a"])
-    drawn = []
-
-    def record(rows):
-        drawn.append(rows)
-        return 0.0
-
-    stats.bootstrap(patients, record, resamples=50)
-    for rows in drawn[1:]:
-        count = np.bincount(rows, minlength=6)
-        assert count[1] == count[3] == count[5]
-        assert count[0] == count[4]
-        assert count[1] + count[0] + count[2] == 3  # three patients drawn
-
-
-def test_bootstrap_by_patient_is_wider_than_by_row():
-    random = np.random.default_rng(2)
-    patients = np.repeat(np.arange(30), 10)
-    values = random.normal(size=30)[patients] + random.normal(0, 0.1, 300)
-
-    def mean(rows):
-        return values[rows].mean()
-
-    by_patient = stats.bootstrap(patients, mean, resamples=500)
-    by_row = stats.bootstrap(np.arange(300), mean, resamples=500)
-    assert by_patient.high - by_patient.low > 2 * (by_row.high - by_row.low)
-
-
-def test_bootstrap_counts_the_resamples_that_define_the_statistic():
-    y, score = np.array([0, 0, 0, 0, 1, 1]), np.array([1, 2, 3, 4, 3.5, 6])
-
-    def area(rows):
-        return stats.auc(y[rows], score[rows]).value
-
-    found = stats.bootstrap(range(6), area, resamples=400)
-    # fewer than 2 of one class: (4^6 + 6 2 4^5 + 2^6 + 6 4 2^5) / 6^6 = 0.369
-    assert found.resamples / 400 == pytest.approx(1 - 0.369, abs=0.08)
-    with pytest.raises(StatisticUndefined, match="of 400 resamples"):
-        stats.bootstrap(range(4), lambda rows: area(rows + 2), resamples=400)
-    with pytest.raises(StatisticUndefined, match="at least 3 patients: there are 2"):
-        stats.bootstrap(["a", "a", "b"], np.mean)
-
-
-def test_calibration_by_hand():
-    found = stats.calibration([0, 1, 0, 1, 1], [0.1, 0.3, 0.3, 0.9, 1.0], bins=2)
-    assert found.n.tolist() == [3, 2]
-    assert found.predicted == pytest.approx([0.7 / 3, 0.95])
-    assert found.observed == pytest.approx([1 / 3, 1])
-    assert found.low[0] == pytest.approx(stats.wilson(1, 3).low)
-    assert found.brier == pytest.approx((0.01 + 0.49 + 0.09 + 0.01 + 0) / 5)
-    assert found.ece == pytest.approx(3 / 5 * 0.1 + 2 / 5 * 0.05)
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        stats.calibration([0, 1, 1], [0.2, 0.4, 1.2])
-
-
-def test_calibration_equals_sklearn():
-    from sklearn.calibration import calibration_curve
-    from sklearn.metrics import brier_score_loss
-
-    random = np.random.default_rng(5)
-    p = random.uniform(size=500)
-    y = random.uniform(size=500) < p
-    found = stats.calibration(y, p)
-    observed, predicted = calibration_curve(y, p, n_bins=10)
-    np.testing.assert_allclose(found.observed, observed)
-    np.testing.assert_allclose(found.predicted, predicted)
-    assert found.brier == pytest.approx(brier_score_loss(y, p))
-    assert found.ece < 0.08
-
-
-def test_drift_recovers_a_known_shift():
-    reference = np.random.default_rng(6).uniform(0, 0.6, 200)
-    found = stats.drift(reference, 0.1 + 0.5 * reference)
-    assert (found.slope, found.intercept) == pytest.approx((2, -0.2))
-    assert found.median_shift == pytest.approx(0.1 - 0.5 * np.median(reference))
-    assert found.p < 0.001
-    same = stats.drift(reference, reference)
-    assert same[:3] == (0, 0, 1)
-    assert same[3:] == pytest.approx((1, 0))
-    assert stats.drift(reference, np.zeros(5)).slope == 1
-    with pytest.raises(StatisticUndefined, match="at least 3 slides in each cohort: there are 2"):
-        stats.drift(reference, [0.1, 0.2])
 
 
 # --- what cannot be computed says why

@@ -118,6 +118,31 @@ def test_encodings_are_listed_by_slide(tmp_path, make):
     assert encoding["probabilities"].dtype == np.float32
 
 
+def test_a_patch_read_twice_is_the_same_and_damage_is_found(tmp_path, monkeypatch):
+    """The second time bytes come straight from the file; sums are checked before that."""
+    monkeypatch.setattr(store, "CHUNK_BYTES", 64)  # patches straddle chunks
+    random = np.random.default_rng(0)
+    patches = [random.integers(0, 256, n, np.uint8).tobytes() for n in (30, 100, 1, 200, 61)]
+    with store.write_patches(tmp_path / "a.h5") as writer:
+        for i, patch in enumerate(patches):
+            writer.add(patch, i, 0, 1.0)
+        writer.finish({"slide": "a", "status": "ok", "reason": ""})
+    with store.PatchStore(tmp_path / "a.h5") as first:
+        for _ in range(2):
+            assert [first._stored(i) for i in (3, 0, 4, 2, 1)] == [
+                patches[i] for i in (3, 0, 4, 2, 1)
+            ]
+        assert first._data._checked == set(range(7))  # 392 bytes
+        place = first._data._places[3]
+    data = bytearray((tmp_path / "a.h5").read_bytes())
+    data[place] ^= 1
+    (tmp_path / "a.h5").write_bytes(data)
+    with store.PatchStore(tmp_path / "a.h5") as damaged:
+        assert damaged._stored(0) == patches[0]
+        with pytest.raises(Her2Error, match="patch 3 cannot be read"):
+            damaged.pixels(3)
+
+
 def test_locks_of_others_are_not_waited_for(tmp_path, make):
     """Shared file systems lock badly: HDF5 never asks them, whatever the environment says."""
     path = make.store(tmp_path / "S.h5", make.stained(2, 1), [(0, 0), (64, 0)])

@@ -1,6 +1,10 @@
 """Training: what is drawn, what is learnt, what stays fixed, what is written."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -10,8 +14,8 @@ from her2pipe import cohort, networks
 from her2pipe.config import TrainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
+from her2pipe.sample import class_weights, draw, layout, unused
 from her2pipe.store import PatchStore
-from her2pipe.train import draw, fit, unused
 
 HEADER = "slide\tpath\tpatient\tsplit\ther2\n"
 SMALL = ("--architecture", "resnet10t", "--input-px", "64", "--frozen", "--train-views", "64",
@@ -86,6 +90,33 @@ def test_table_1_of_the_paper():
         assert math.floor(fraction * available + 1e-9) == used
 
 
+def test_the_drawn_table_in_the_papers_layout():
+    def row(side, view, kind, available, used):
+        return {"side": side, "view": view, "kind": kind, "available": available, "used": used,
+                "slides": 5, "patients": 4}  # fmt: skip
+
+    table = [
+        row("train", "2048", "HER2-", 15_441, 15_441),
+        row("train", "1024", "HER2+", 97_264, 68_084),
+        row("train", "1024", "HER2-", 90_664, 63_464),
+    ]
+    lines = [line.split("  ") for line in layout(table).splitlines()]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    heads = ["side", "size", "HER2-", "slides/patients", "HER2+", "slides/patients",
+             "Non-tumour", "slides/patients"]  # fmt: skip
+    assert cells == [
+        heads,
+        ["train", "1024", "90,664 (63,464)", "5/4", "97,264 (68,084)", "5/4", "0 (0)", "0/0"],
+        ["train", "2048", "15,441 (15,441)", "5/4", "0 (0)", "0/0", "0 (0)", "0/0"],
+    ]
+
+
+def test_balanced_class_weights():
+    """4, 2 and 2 of 8 items: 8 / (3 n), so that each class weighs the same in total."""
+    found = class_weights(np.array([0, 0, 0, 0, 1, 1, 2, 2]))
+    assert found == pytest.approx([2 / 3, 4 / 3, 4 / 3])
+
+
 def test_drawing_is_seeded(development):
     half = {"64": {"HER2-": 0.5, "HER2+": 0.5, "Non-tumour": 0.5}}
     drawn = []
@@ -124,6 +155,12 @@ def test_step_learns_and_writes_everything(development, tmp_path, her2pipe):
     assert len(history) == 8
     assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
     assert float(history[-1]["validation_accuracy"]) > 0.6  # chance is 0.33
+    assert list(history[0]) == [
+        "epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy",
+        "validation_recall_HER2-", "validation_recall_HER2+", "validation_recall_Non-tumour",
+        "validation_auc"]  # fmt: skip
+    assert "patches available (used)" in told
+    assert "48 (48)" in told  # Non-tumour, of four training slides
     about = json.loads((out / "model.json").read_text())
     assert about["classes"] == ["HER2-", "HER2+", "Non-tumour"]
     assert about["parameters"]["total"] == about["parameters"]["trainable"]
@@ -136,6 +173,86 @@ def test_step_learns_and_writes_everything(development, tmp_path, her2pipe):
     model, again = networks.load(out)
     assert again == about
     assert not model.training
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_with_the_same_files(development, tmp_path):
+    stores, sheet = development
+    words = ["--sheet", sheet, *SMALL, "--max-epochs", "6", "--accumulate", "2",
+             "--class-weights", "balanced"]  # fmt: skip
+
+    def start(out):
+        command = [sys.executable, "-m", "her2pipe.cli", "train", *stores, out, *words]
+        return subprocess.Popen([str(w) for w in command], stderr=subprocess.PIPE, text=True)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run = start(whole)
+    assert "going on" not in run.communicate()[1]
+    assert run.returncode == 0
+    run, kept = start(killed), tmp_path / ".killed.resume" / "checkpoint.pt"
+    while not kept.exists() and run.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.2)  # into an epoch
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    assert run.returncode == -signal.SIGKILL
+    assert not killed.exists()
+    run = start(killed)
+    told = run.communicate()[1]
+    assert run.returncode == 0, told
+    assert "going on after epoch" in told
+    assert not kept.parent.exists()
+    for name in ("model.safetensors", "history.tsv", "training_set.tsv", "model.json"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_frozen_features_are_the_starting_weights(development, tmp_path, make, her2pipe):
+    """Task none: nothing learns; colours are the training side's, labels play no part."""
+    from safetensors.torch import save_file
+
+    from her2pipe import loader, stain
+    from her2pipe.store import read_encoding
+
+    stores, sheet = development
+    sheet.write_text(sheet.read_text().replace("positive", "").replace("negative", ""))
+    make.store(tmp_path / "S1.h5", [], [], status="excluded", reason="no tissue")
+    torch.manual_seed(3)
+    other = networks.create("resnet10t", 7)
+    save_file(other.state_dict(), tmp_path / "start.safetensors")
+    words = ["train", *stores, tmp_path / "m", "--sheet", sheet, "--task", "none", "--features",
+             "layer2", "--architecture", "resnet10t", "--input-px", "64", "--weights",
+             tmp_path / "start.safetensors"]  # fmt: skip
+    code, told = her2pipe(*words)
+    assert code == 0, told
+    model, about = networks.load(tmp_path / "m")
+    assert (about["classes"], about["training_set"], about["stage"]) == ([], [], "layer2")
+    assert about["features"] == 128
+    assert about["parameters"]["trainable"] == 0
+    assert read_table(tmp_path / "m" / "history.tsv") == []
+    unused_slides = {r["slide"]: r["unused"] for r in read_table(tmp_path / "m" / "slides.tsv")}
+    assert unused_slides == dict.fromkeys((f"S{i}" for i in range(6)), "") | {
+        "S1": "excluded: no tissue"
+    }
+    profiles = [loader.profile(PatchStore(stores[i])) for i in (0, 2, 3)]
+    assert about["stain_digest"] == stain.median(profiles).digest()
+    start = other.state_dict()
+    assert all(torch.equal(v, start[k]) for k, v in model.state_dict().items())
+    code, told = her2pipe("encode", stores[0], tmp_path / "out", "--model", tmp_path / "m")
+    assert code == 0, told
+    found = read_encoding(tmp_path / "out" / "S0.h5")
+    assert found["probabilities"].shape == (24, 0)
+    assert found["features"].shape == (24, 128)
+    assert json.loads(found["attributes"]["classes"]) == []
+
+
+def test_frozen_features_need_colours(development, tmp_path, make, her2pipe):
+    stores, sheet = development
+    for path in stores[:4]:
+        make.store(path, [], [], status="excluded", reason="no tissue")
+    code, told = her2pipe("train", *stores, tmp_path / "m", "--sheet", sheet, "--task", "none",
+                          "--architecture", "resnet10t", "--input-px", "64")  # fmt: skip
+    assert code == 1
+    assert "no slide of the training side has colours" in told
 
 
 @pytest.mark.slow
@@ -172,44 +289,8 @@ def test_an_unknown_module_to_freeze_is_told(development, tmp_path, her2pipe):
     code, told = her2pipe(*words)
     assert code == 1
     assert "no module layers.9" in told
+    assert "option --frozen" in told
     assert not (tmp_path / "m").exists()
-
-
-def constant(loss_by_epoch):
-    """Batches whose loss is set by the images: a model of one weight that never learns."""
-
-    def feed(side, epoch):
-        value = loss_by_epoch[min(epoch or 1, len(loss_by_epoch)) - 1]
-        logits = torch.tensor([[0.0, value], [0.0, value]])
-        yield logits, torch.zeros(2, dtype=torch.long)
-
-    return feed
-
-
-class Still(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, x):
-        return x + 0 * self.weight
-
-
-def test_plateau_rule():
-    """Loss log(1 + e^v): falls for three epochs, then rests; five restful epochs end it."""
-    train = TrainSettings(plateau_epochs=5, plateau_tolerance=1e-3, max_epochs=50)
-    falling = [2.0, 1.0, 0.5] + [0.5] * 40
-    sizes = {"train": 2, "validation": 2}
-    history = fit(Still(), constant(falling), sizes, train)
-    assert len(history) == 3 + 5
-    assert history[0]["train_loss"] == pytest.approx(np.log1p(np.exp(2.0)))
-    creeping = [2.0 - 1e-5 * i for i in range(50)]  # falls, but by less than the tolerance
-    assert len(fit(Still(), constant(creeping), sizes, train)) == 1 + 5
-
-
-def test_a_loss_that_is_no_number_stops():
-    with pytest.raises(Her2Error, match="loss is nan in epoch 2"):
-        fit(Still(), constant([1.0, float("nan")]), {"train": 2, "validation": 2}, TrainSettings())
 
 
 def test_swin_t_has_the_published_size():
@@ -269,6 +350,20 @@ def test_weights_from_a_file(development, tmp_path, her2pipe):
         trained["layer1.0.conv1.weight"], start["layer1.0.conv1.weight"], atol=1e-6
     )
     assert trained["fc.weight"].shape[0] == 3
+
+
+def test_weights_of_another_network_are_told(development, tmp_path, her2pipe):
+    from safetensors.torch import save_file
+
+    stores, sheet = development
+    save_file(networks.create("resnet18", 3).state_dict(), tmp_path / "start.safetensors")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    for name, wanted in (("start", "not in the file, or have another shape"),
+                         ("text", "no safetensors file"), ("none", "do not exist")):  # fmt: skip
+        code, told = her2pipe("train", *stores, tmp_path / "m", "--sheet", sheet, *SMALL,
+                              "--weights", tmp_path / f"{name}.safetensors")  # fmt: skip
+        assert code == 1
+        assert wanted in told
 
 
 def test_changed_weights_are_refused(development, tmp_path, her2pipe):

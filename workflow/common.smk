@@ -10,8 +10,8 @@ from pathlib import Path
 from snakemake import exceptions
 from snakemake.logging import logger
 
-from her2pipe import cohort, runs, settings
-from her2pipe.config import Encoder, Scanner, TrainSettings
+from her2pipe import cifar, cohort, runs, settings
+from her2pipe.config import FITTED, LEARNT, Encoder, PretrainSettings, Scanner, TrainSettings
 from her2pipe.errors import Her2Error, raise_all
 
 SYNTHETIC = "results/synthesise/"
@@ -46,7 +46,7 @@ def study_file():
     return str(given[-1]) if given else "the command line"
 
 
-def find(path, what, key):
+def find(path, what, key, fix=""):
     """Look for a file named in the study file: beside that file, then in the working directory."""
     folders = [Path(study_file()).parent, Path.cwd()]
     for folder in folders:
@@ -57,7 +57,7 @@ def find(path, what, key):
     raise Her2Error(
         f"the {what} {path} does not exist",
         f"{study_file()}, key {key}",
-        "paths are relative to the study file or to the working directory",
+        f"{fix}{'; ' if fix else ''}paths are relative to the study file or the working directory",
     )
 
 
@@ -80,17 +80,32 @@ def encoder_files(name):
     """Files an encoder's settings name: they are inputs, so that a changed one reruns it."""
     encoder = STUDY.encoders[name]
     named = {"weights": encoder.weights, "stain_target": encoder.stain_target}
-    return {
+    found = {
         key: find(value, "file", f"encoders.{name}.{key}")
         for key, value in named.items()
         if value not in ("none", "imagenet", "median")
     }
+    if encoder.task == "density" and encoder.pairs != "synthetic":
+        found["pairs"] = find(encoder.pairs, "folder of pairs", f"encoders.{name}.pairs")
+    if encoder.pretrain:
+        found["weights"] = f"results/pretrain/{encoder.pretrain}"
+    return found
+
+
+def images(name):
+    """Where a pre-training's images are, and the files that hold them."""
+    given = STUDY.pretrainings[name].images
+    if given == "synthetic":
+        return given, []
+    path = find(given, "archive", f"pretrainings.{name}.images", cifar.LAYOUT)
+    return path, [str(file) for file in cifar.files(path)]
 
 
 try:
     STUDY = settings.check(config, study_file())
     SHEETS, ROWS = read_sheets(STUDY)
     FILES = {name: encoder_files(name) for name in STUDY.encoders}
+    IMAGES = {e.pretrain: images(e.pretrain) for e in STUDY.encoders.values() if e.pretrain}
     if MAIN:
         roles = {n: (c.role, ROWS[n].values()) for n, c in STUDY.cohorts.items()}
         cohort.check_leaks(roles, SHEETS)
@@ -102,7 +117,20 @@ SCORED = list(STUDY.cohorts)
 DEVELOPMENT = next(n for n, part in STUDY.cohorts.items() if part.role == "development")
 ENCODERS = sorted({method.encoder for method in STUDY.methods.values()})
 DRAWN = STUDY.heatmap.methods or list(STUDY.methods)[:1]
+GRADING = [m.encoder for m in STUDY.methods.values() if settings.has_classes(STUDY, m.encoder)]
+DESCRIBED = [
+    (encoder, name)
+    for encoder in STUDY.describe.encoders or GRADING[:1]
+    for name in STUDY.describe.cohorts or SCORED
+]
 BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n in SCORED}
+
+
+def training_views(name):
+    """Views an encoder's training looks at: of its own, only the colours, if others teach it."""
+    encoder = STUDY.encoders[name]
+    by_patches = encoder.task in ("classify", "fingerprint")
+    return encoder.train_views if by_patches else [encoder.view]
 
 
 @cache

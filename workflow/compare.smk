@@ -3,7 +3,13 @@ rule compare:
     input:
         expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
     output:
-        directory("results/compare"),
+        report(
+            directory("results/compare"),
+            patterns=["{name}.svg", "{name}.tsv"],
+            caption="report/compare.rst",
+            category="Methods compared",
+            labels={"what": "{name}"},
+        ),
     log:
         "logs/compare.log",
     benchmark:
@@ -15,6 +21,13 @@ rule compare:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
+        # No inputs: a benchmark differs from run to run, and only timing.tsv reads it.
+        timing=[
+            f"{method}={name}=benchmarks/score/{method}/{name}.tsv"
+            for method in STUDY.methods
+            for name in SCORED
+        ],
         settings=settings.flags(STUDY.compare),
     shell:
-        "her2pipe compare {input:q} {output:q} {params.settings} > {log:q} 2>&1"
+        "her2pipe compare {input:q} {output:q} {params.settings} --timing {params.timing:q}"
+        " > {log:q} 2>&1"

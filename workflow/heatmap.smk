@@ -1,10 +1,18 @@
-# Overlays of one batch of a cohort's slides, for one method.
+# Maps of one batch of a cohort's slides, for one method.
 rule heatmap:
     input:
         stores=stores,
         encodings=batch_folder,
+        model=fitted,
     output:
-        directory("results/heatmap/{method}/{cohort}/{batch}"),
+        report(
+            directory("results/heatmap/{method}/{cohort}/{batch}"),
+            patterns=["{slide}.png"],
+            caption="report/heatmap.rst",
+            category="Heat maps",
+            subcategory="{cohort}",
+            labels={"method": "{method}", "slide": "{slide}"},
+        ),
     log:
         "logs/heatmap/{method}/{cohort}/{batch}.log",
     benchmark:
@@ -16,7 +24,9 @@ rule heatmap:
         mem_mb=growing(2000),
         runtime=growing(120),
     params:
+        aggregate=lambda wildcards: STUDY.methods[wildcards.method].aggregate,
+        model=lambda wildcards, input: [f"--model={path}" for path in input.model],
         settings=settings.flags(STUDY.heatmap),
     shell:
         "her2pipe heatmap {input.stores:q} {output:q} --encoding {input.encodings:q}"
-        " {params.settings} > {log:q} 2>&1"
+        " --aggregate {params.aggregate} {params.model:q} {params.settings} > {log:q} 2>&1"

@@ -20,13 +20,43 @@ def drawing(wildcards):
     return f"{shlex.join(flags)} {settings.flags(STUDY.synthesise, scanner)}"
 
 
+def pretraining_images(wildcards):
+    return IMAGES[wildcards.pretraining][1]
+
+
+def pretraining_settings(wildcards):
+    """Flags of one pre-training."""
+    own = STUDY.pretrainings[wildcards.pretraining]
+    own = own.model_copy(update={"images": IMAGES[wildcards.pretraining][0]})
+    return settings.flags(own, as_type=PretrainSettings)
+
+
 def training_stores(wildcards):
-    views = STUDY.encoders[wildcards.encoder].train_views
     return [
         f"results/tile/{view}/{DEVELOPMENT}/{slide}.h5"
-        for view in views
+        for view in training_views(wildcards.encoder)
         for slide in ROWS[DEVELOPMENT]
     ]
+
+
+def training_files(wildcards):
+    """Files an encoder's settings name; of pairs the folders, whose times tell of new files."""
+    named = FILES[wildcards.encoder]
+    pairs = Path(named["pairs"]) if "pairs" in named else None
+    inner = [*pairs.glob("*/"), *pairs.glob("*/*/")] if pairs else []
+    return [*named.values(), *sorted(map(str, inner))]
+
+
+def training_folders(wildcards):
+    """Folders of the training stores, not hundreds of files: a command has a greatest length."""
+    return [f"results/tile/{view}/{DEVELOPMENT}" for view in training_views(wildcards.encoder)]
+
+
+def encoder_settings(wildcards):
+    """Flags of one encoder's training, with the files its study file names."""
+    changes = FILES[wildcards.encoder] | {"train_views": training_views(wildcards.encoder)}
+    own = STUDY.encoders[wildcards.encoder].model_copy(update=changes)
+    return settings.flags(STUDY.split, own, as_type=TrainSettings)
 
 
 def stores(wildcards):
@@ -60,6 +90,49 @@ def batch_folder(wildcards):
 
 
 def batch_folders(wildcards):
-    """Folders of encodings that make up a cohort."""
-    folder = f"results/encode/{STUDY.methods[wildcards.method].encoder}/{wildcards.cohort}"
-    return [f"{folder}/{batch}" for batch in batches(wildcards.cohort)]
+    """Folders of encodings that make up a cohort, of a method's encoder or of one by name."""
+    by_method = "method" in wildcards.keys()
+    encoder = STUDY.methods[wildcards.method].encoder if by_method else wildcards.encoder
+    return cohort_folders(encoder, wildcards.cohort)
+
+
+def development_folders(wildcards):
+    """Folders of encodings of the development cohort."""
+    return cohort_folders(STUDY.methods[wildcards.method].encoder, DEVELOPMENT)
+
+
+def cohort_folders(encoder, name):
+    return [f"results/encode/{encoder}/{name}/{batch}" for batch in batches(name)]
+
+
+def fitted(wildcards):
+    """What was fitted of a method's aggregation, if it learns."""
+    learns = STUDY.methods[wildcards.method].aggregate in FITTED
+    return [f"results/fit/{wildcards.method}"] if learns else []
+
+
+def fit_gpu(wildcards):
+    """Graphics cards that fitting a method asks for."""
+    method = STUDY.methods[wildcards.method]
+    return on_gpu(method.fit.device) if method.aggregate in LEARNT else 0
+
+
+def trained(wildcards):
+    """Name the stages of a method that learn, as Table 2 does."""
+    method = STUDY.methods[wildcards.method]
+    task = STUDY.encoders[method.encoder].task
+    stages = ["encoder"] * (task != "none")
+    stages += ["aggregation"] * (method.aggregate in LEARNT)
+    return " and ".join(stages) or "none"
+
+
+def evaluated_labels(wildcards):
+    """Fingerprint of the columns an evaluation reads, those of its subgroups among them."""
+    columns = "patient positive level split pcr rcb unlabelled".split()
+    return labels(wildcards.cohort, *columns, *STUDY.evaluate.subgroups)
+
+
+def cohort_stores(wildcards):
+    """Patch stores of a cohort, in the encoder's view."""
+    folder = f"results/tile/{STUDY.encoders[wildcards.encoder].view}/{wildcards.cohort}"
+    return [f"{folder}/{slide}.h5" for slide in ROWS[wildcards.cohort]]

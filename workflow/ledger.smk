@@ -3,7 +3,12 @@ rule ledger:
     input:
         expand("results/score/{method}/{cohort}.tsv", method=STUDY.methods, cohort=SCORED),
     output:
-        "results/ledger/ledger.tsv",
+        report(
+            "results/ledger/ledger.tsv",
+            caption="report/ledger.rst",
+            category="Cohorts and slides",
+            labels={"what": "every slide"},
+        ),
     log:
         "logs/ledger.log",
     benchmark:

@@ -1,7 +1,8 @@
 # Score a cohort's slides by one method.
 rule score:
     input:
-        batch_folders,
+        encodings=batch_folders,
+        model=fitted,
     output:
         "results/score/{method}/{cohort}.tsv",
     log:
@@ -18,7 +19,8 @@ rule score:
         sheet=lambda wildcards: SHEETS[wildcards.cohort],
         patients=lambda wildcards: labels(wildcards.cohort, "patient"),
         aggregate=lambda wildcards: STUDY.methods[wildcards.method].aggregate,
+        model=lambda wildcards, input: [f"--model={path}" for path in input.model],
         settings=settings.flags(STUDY.score),
     shell:
-        "her2pipe score {input:q} {output:q} --aggregate {params.aggregate}"
-        " --sheet {params.sheet:q} {params.settings} > {log:q} 2>&1"
+        "her2pipe score {input.encodings:q} {output:q} --aggregate {params.aggregate}"
+        " {params.model:q} --sheet {params.sheet:q} {params.settings} > {log:q} 2>&1"

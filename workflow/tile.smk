@@ -22,4 +22,4 @@ rule tile:
         settings=settings.flags(STUDY.slides, STUDY.stain, STUDY.tile),
     shell:
         "her2pipe tile {input.slide:q} {output:q} --view {wildcards.view} --threads {threads}"
-        " --stage {resources.stage:q} {params.annotation:q} {params.row} {params.settings} > {log:q} 2>&1"
+        " --stage={resources.stage:q} {params.annotation:q} {params.row} {params.settings} > {log:q} 2>&1"

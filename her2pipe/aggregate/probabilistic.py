@@ -6,20 +6,12 @@ import math
 
 import numpy as np
 
-from her2pipe.aggregate import SlideScore
+from her2pipe.aggregate import Bag, SlideScore
 from her2pipe.config import LEVELS, ScoreSettings
 
 
-def score(probabilities: np.ndarray, classes: list[str], settings: ScoreSettings) -> SlideScore:
+def score(bag: Bag, settings: ScoreSettings, model=None) -> SlideScore:
     """Score a slide by how many of its patches are stained and how strongly.
-
-    Parameters
-    ----------
-    probabilities : (N, C) float
-        Softmax over `classes`.
-    classes : list of str
-        Must hold `HER2+` and `HER2-`.
-    settings : ScoreSettings
 
     Returns
     -------
@@ -30,11 +22,11 @@ def score(probabilities: np.ndarray, classes: list[str], settings: ScoreSettings
     ----------
     Li et al. 2025, doi 10.1186/s13058-025-02008-7, Eq. 2 to 6.
     """
-    predicted = probabilities.argmax(1)
-    tumour = np.isin(predicted, [classes.index("HER2+"), classes.index("HER2-")]).sum()
+    p = bag.positive
+    kinds = [i for i, name in enumerate(bag.classes) if name in ("HER2+", "HER2-")]
+    tumour = np.isin(bag.probabilities.argmax(1), kinds).sum()
     if tumour == 0:
         return SlideScore(0.0, level(0.0, settings), 0, 0.0, 0.0, "no_tumour")
-    p = probabilities[:, classes.index("HER2+")].astype(float)
     excess = np.sort(p[p > settings.chance] - settings.chance)[::-1]
     area = len(excess) / tumour
     # 0.3 A can fall just under a half in floating point; 1e-9 keeps 0.3 x 5 at 2.
@@ -43,6 +35,11 @@ def score(probabilities: np.ndarray, classes: list[str], settings: ScoreSettings
     low = area <= settings.area_max and mean <= settings.mean_max
     value = 0.0 if low else mean
     return SlideScore(value, level(value, settings), int(tumour), float(area), mean)
+
+
+def contributions(bag: Bag, settings: ScoreSettings, model=None) -> tuple[np.ndarray, str]:
+    """Return the probability of HER2+ of each patch."""
+    return bag.positive, "p(HER2+)"
 
 
 def level(value: float, settings: ScoreSettings) -> str:

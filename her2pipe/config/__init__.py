@@ -6,12 +6,32 @@ the `settings` attribute of every output (all in `settings.py`), and `studies/sc
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from pydantic import Field, model_validator
 
-from her2pipe.config.base import CLASSES, LEVELS, PLAIN_NAME, VIEW, Name, Section
-from her2pipe.config.models import Encoder, EncodeSettings, Method, ScoreSettings, TrainSettings
+from her2pipe.config.base import (
+    CLASSES,
+    FITTED,
+    LEARNT,
+    LEVELS,
+    PLAIN_NAME,
+    RULES,
+    VIEW,
+    Name,
+    Section,
+)
+from her2pipe.config.describing import GRADES, DescribeSettings
+from her2pipe.config.fitting import FitSettings, Method, published
+from her2pipe.config.models import (
+    Encoder,
+    EncodeSettings,
+    Pretraining,
+    PretrainSettings,
+    ScoreSettings,
+    TrainSettings,
+)
 from her2pipe.config.results import (
     CompareSettings,
     EvaluateSettings,
@@ -32,19 +52,27 @@ from her2pipe.config.slides import (
 
 __all__ = [
     "CLASSES",
+    "FITTED",
+    "GRADES",
+    "LEARNT",
     "LEVELS",
     "PLAIN_NAME",
+    "RULES",
     "STEPS",
     "VIEW",
     "Cohort",
     "CompareSettings",
     "Config",
+    "DescribeSettings",
     "EncodeSettings",
     "Encoder",
     "EvaluateSettings",
+    "FitSettings",
     "HeatmapSettings",
     "LedgerSettings",
     "Method",
+    "PretrainSettings",
+    "Pretraining",
     "ReportSettings",
     "Scanner",
     "ScoreSettings",
@@ -56,16 +84,20 @@ __all__ = [
     "SynthesiseSettings",
     "TileSettings",
     "TrainSettings",
+    "published",
 ]
 
 STEPS = (
     "synthesise",
     "tile",
+    "pretrain",
     "train",
     "encode",
+    "fit",
     "score",
     "evaluate",
     "compare",
+    "describe",
     "heatmap",
     "ledger",
     "report",
@@ -82,31 +114,59 @@ class Config(Section):
     stain: StainSettings = StainSettings()
     synthesise: SynthesiseSettings = SynthesiseSettings()
     tile: TileSettings = TileSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    pretrainings: dict[Name, Pretraining] = Field({})
     train: TrainSettings = TrainSettings()
     encoders: dict[Name, Encoder] = Field(..., min_length=1)
     encode: EncodeSettings = EncodeSettings()
+    fit: FitSettings = FitSettings()
     methods: dict[Name, Method] = Field(..., min_length=1)
     score: ScoreSettings = ScoreSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     compare: CompareSettings = CompareSettings()
+    describe: DescribeSettings = DescribeSettings()
     heatmap: HeatmapSettings = HeatmapSettings()
     ledger: LedgerSettings = LedgerSettings()
     report: ReportSettings = ReportSettings()
 
     @model_validator(mode="before")
     @classmethod
-    def _encoders_over_train(cls, data: Any) -> Any:
-        """Lay each encoder's own settings over those of `train`."""
+    def _named_over_shared(cls, data: Any) -> Any:
+        """Lay the settings of each encoder over those of `train`, and of each pre-training."""
         if not isinstance(data, dict):
             return data
-        train, encoders = data.get("train") or {}, data.get("encoders")
-        if isinstance(train, dict) and isinstance(encoders, dict):
-            merged = {
-                k: {**train, **(v or {})} if isinstance(v or {}, dict) else v
-                for k, v in encoders.items()
-            }
-            data = {**data, "encoders": merged}
+        for shared, several in (("train", "encoders"), ("pretrain", "pretrainings")):
+            common, named = data.get(shared) or {}, data.get(several)
+            if isinstance(common, dict) and isinstance(named, dict):
+                merged = {
+                    k: {**common, **(v or {})} if isinstance(v or {}, dict) else v
+                    for k, v in named.items()
+                }
+                data = {**data, several: merged}
+        if isinstance(data.get("methods"), dict):
+            data = {**data, "methods": _methods_over_fit(data)}
         return {
             k: {} if v is None and k not in ("cohorts", "encoders", "methods") else v
             for k, v in data.items()
         }
+
+
+def _methods_over_fit(data: dict[str, Any]) -> dict[str, Any]:
+    """Lay each method's own settings over those of `fit`, and these over its rule's published."""
+
+    def section(name):
+        return data[name] if isinstance(data.get(name), dict) else {}
+
+    shared = {k: v for k, v in section("fit").items() if k in FitSettings.model_fields}
+    # Graphs are scaled as the adaptive view is, unless told otherwise.
+    area = {}
+    with contextlib.suppress(TypeError, ValueError):  # a wrong value is told where it stands
+        if float(section("tile").get("adaptive_area_px0", "nan")) > 0:
+            area = {"graph_area_px0": section("tile")["adaptive_area_px0"]}
+    merged = {}
+    for name, method in data["methods"].items():
+        merged[name] = method
+        if isinstance(method, dict) and isinstance(own := method.get("fit") or {}, dict):
+            rule = published(method.get("aggregate"))
+            merged[name] = {**method, "fit": {**rule, **area, **shared, **own}}
+    return merged

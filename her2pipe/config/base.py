@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 LEVELS = ("0", "1+", "2+/FISH-", "2+/FISH+", "3+")
 CLASSES = ("HER2-", "HER2+", "Non-tumour")
+LEARNT = ("clam", "slidegraph", "mlp")  # rules of aggregation that cannot score without a model
+FITTED = (*LEARNT, "mean")  # rules that learn something, if only a threshold
+RULES = ("probabilistic", "mean", *LEARNT)
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 VIEW = r"^(adaptive|[1-9][0-9]*|[1-9][0-9]*(\.[0-9]+)?um)$"
 

@@ -1,4 +1,4 @@
-"""Settings from the patch store to slide scores: train, encode, methods, score."""
+"""Settings from the patch store to slide scores: pretrain, train, encode, score."""
 
 from __future__ import annotations
 
@@ -6,15 +6,68 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from her2pipe.config.base import ALGORITHM, CLASSES, Fraction, Name, Section, View, setting
+from her2pipe.config.base import ALGORITHM, CLASSES, Fraction, Section, View, setting
+
+Precision = Literal["auto", "float32", "bfloat16"]
+PRECISION = "arithmetic; auto is bfloat16 autocast on CUDA and float32 on a CPU"
+ACCUMULATE = "batches whose gradients make one step, as one large batch would"
+COMPILE = "compile the network with torch.compile: slow to start, then faster"
+
+
+class PretrainSettings(Section):
+    """Pre-training a network on labelled images of other things."""
+
+    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    architecture: str = setting("swin_tiny_patch4_window7_224", "timm model name, or alexnet")
+    images: str = setting(
+        "cifar-100-python.tar.gz",
+        "CIFAR-100 as python archive, or the folder it is unpacked in; synthetic: drawn shapes",
+    )
+    images_md5: list[str] = setting(
+        [
+            "eb9058c3a382ffc7106e4002c42a8d85",
+            "16019d7e3df5f24257cddd939b257f8d",
+            "f0ef6b0ae62326f3e7ffdfab6717acfc",
+        ],
+        "MD5 sums of archive, train and test as published; no file of another one is read",
+    )
+    synthetic_images: int = setting(
+        500, "images drawn to learn from, if synthetic; a fifth as many are held out", "", ge=50
+    )
+    input_px: int = setting(
+        224, "side of the network's input, to which images are enlarged", "px", ge=16, le=2048
+    )
+    epochs: int = setting(200, "passes over the images", "epochs", ge=1)
+    batch_size: int = setting(128, "images per batch", "images", ge=2)
+    accumulate: int = setting(1, ACCUMULATE, "batches", ge=1)
+    learning_rate: float = setting(1e-4, "Adam's step size", "", gt=0, lt=1)
+    mirror: bool = setting(True, "swap left and right of every second image, at random")
+    pretrain_seed: int = setting(2025, "seed of order and weights", "", ge=0)
+    precision: Precision = setting("auto", PRECISION)
+    compile: bool = setting(False, COMPILE)
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
+
+
+class Pretraining(PretrainSettings):
+    """One pre-training: settings of its own over those of `pretrain`."""
 
 
 class TrainSettings(Section):
     """Training an encoder."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
-    architecture: str = setting("swin_tiny_patch4_window7_224", "timm model name")
-    weights: str = setting("none", "starting weights: none, imagenet (timm hub), or a file")
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
+    task: Literal["classify", "density", "fingerprint", "none"] = setting(
+        "classify",
+        "what is learnt: patch classes, the DAB density of IHC, to tell slides apart, or nothing"
+        " (frozen features)",
+    )
+    architecture: str = setting("swin_tiny_patch4_window7_224", "timm model name, or alexnet")
+    weights: str = setting(
+        "none", "starting weights: none, imagenet (timm hub), a .safetensors file, a model's folder"
+    )
+    features: str = setting(
+        "pooled", "features kept: pooled (before the head), or a stage's average, e.g. layer3"
+    )
     input_px: int = setting(224, "side of the network's input", "px", ge=16, le=2048)
     train_views: list[View] = setting(["1024", "2048"], "views the training patches come from")
     fractions: dict[View, dict[Literal[CLASSES], Fraction]] = setting(
@@ -31,6 +84,20 @@ class TrainSettings(Section):
         gt=0,
         le=1,
     )
+    pairs: str = setting(
+        "",
+        "density: folder of registered pairs, with folders HE and IHC (BCI); or synthetic: drawn",
+    )
+    pair_px: int = setting(
+        512, "density: side of the tiles that pairs are cut into", "px", ge=16, le=4096
+    )
+    synthetic_pairs: int = setting(40, "density: pairs drawn, if synthetic", "pairs", ge=4)
+    slide_patches: int = setting(
+        0, "fingerprint: patches of a slide in an epoch, drawn anew each time; 0: all", "", ge=0
+    )
+    temperature: float = setting(
+        0.5, "fingerprint: what cosine similarities are divided by", "", gt=0, le=10
+    )
     stain_target: str = setting(
         "median",
         "colours patches are brought to: median (of the training slides), or a patch store",
@@ -38,49 +105,66 @@ class TrainSettings(Section):
     frozen: list[str] = setting(
         ["patch_embed", "layers.0", "layers.1"], "modules whose weights stay fixed"
     )
-    batch_size: int = setting(128, "patches per step", "patches", ge=2)
+    batch_size: int = setting(128, "patches per batch", "patches", ge=2)
+    accumulate: int = setting(1, ACCUMULATE, "batches", ge=1)
     learning_rate: float = setting(1e-4, "Adam's step size", "", gt=0, lt=1)
+    class_weights: Literal["none", "balanced"] = setting(
+        "none", "weights of the classes in the loss: none, or balanced (N / (C N_c))"
+    )
     max_epochs: int = setting(100, "most passes over the training set", "epochs", ge=1)
     plateau_tolerance: float = setting(
         1e-3, "an epoch counts as better when the loss falls by this share", "relative", ge=0, lt=1
     )
     plateau_epochs: int = setting(5, "stop after this many epochs without a better one", "", ge=1)
     flips: bool = setting(True, "random flips and quarter turns of training patches")
+    jitter: float = setting(
+        0.05,
+        "random change of saturation, contrast and brightness of training patches, at most",
+        "relative",
+        ge=0,
+        lt=1,
+    )
     train_seed: int = setting(2025, "seed of sampling, order and weights", "", ge=0)
+    precision: Precision = setting("auto", PRECISION)
+    compile: bool = setting(False, COMPILE)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.task == "density" and not self.pairs:
+            raise ValueError("task density needs pairs: a folder, or synthetic")
+        if self.task in ("density", "fingerprint") and self.features != "pooled":
+            raise ValueError(f"task {self.task} has features of its own: leave `features` out")
+        if self.task == "fingerprint" and self.batch_size % 2:
+            raise ValueError("task fingerprint works on pairs: batch_size must be even")
+        return self
 
 
 class Encoder(TrainSettings):
     """One encoder: training settings of its own over those of `train`."""
 
     view: View = setting("adaptive", "view whose patches are scored", flag=False)
+    pretrain: str = setting(
+        "", "name under `pretrainings` whose network training starts from; empty: none", flag=False
+    )
 
 
 class EncodeSettings(Section):
     """Running an encoder over patch stores."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     batch_slides: int = setting(
         32, "slides per job, about; the number of jobs is a power of two", "slides", False, ge=1
     )
     batch_patches: int = setting(64, "patches per forward pass", "patches", ge=1)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
-    precision: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "arithmetic; auto is bfloat16 autocast on CUDA and float32 on a CPU"
-    )
-
-
-class Method(Section):
-    """One row of the method table: an encoder and a rule of aggregation."""
-
-    encoder: Name = setting(..., "name under `encoders`")
-    aggregate: Literal["probabilistic", "mean"] = setting("probabilistic", "rule of aggregation")
+    precision: Precision = setting("auto", PRECISION)
 
 
 class ScoreSettings(Section):
     """Slide scores (Eq. 2 to 6)."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     chance: float = setting(
         0.33,
         "probability of HER2+ above which a patch counts as stained",

@@ -8,24 +8,44 @@ from her2pipe.config.base import ALGORITHM, Name, Section, setting
 class EvaluateSettings(Section):
     """Statistics of one method on one cohort."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     confidence: float = setting(0.95, "level of the confidence intervals", "", gt=0.5, lt=1)
+    resamples: int = setting(
+        2000, "resamples of patients for the bootstrap interval of the AUC", "", ge=100, le=100_000
+    )
+    resample_seed: int = setting(2025, "seed of the resamples", "", ge=0)
+    calibration_bins: int = setting(
+        10, "bins of equal width of the reliability table", "", ge=2, le=50
+    )
+    subgroups: list[str] = setting(
+        ["er", "pr", "scanner"], "columns of the sheet; each of their values gets an AUC of its own"
+    )
+    subgroup_min: int = setting(
+        10, "a subgroup of fewer slides gets a note in place of an AUC", "slides", ge=3
+    )
 
 
 class CompareSettings(Section):
     """The method table."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
+    confidence: float = setting(0.95, "level of the confidence intervals", "", gt=0.5, lt=1)
+    reference: str = setting(
+        "", "method the others are tested against; empty: TL-PA if there is one, else the first"
+    )
 
 
 class HeatmapSettings(Section):
     """Slide overlays."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     methods: list[Name] = setting(
         [], "methods whose maps are drawn; none named: the first one", flag=False
     )
     opacity: float = setting(0.55, "opacity of the map over the slide", "", gt=0, le=1)
+    viewers: bool = setting(
+        True, "write each map for QuPath (GeoJSON) and TIAViz (annotation store), too"
+    )
 
 
 class LedgerSettings(Section):
@@ -37,5 +57,11 @@ class LedgerSettings(Section):
 class ReportSettings(Section):
     """The study's page."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     gallery: int = setting(4, "heat maps shown per cohort", "slides", ge=0)
+    zoom_px: int = setting(
+        2048, "longer side of the slides one can zoom into; 0: no viewer", "px", ge=0, le=8192
+    )
+    methods: list[Name] = setting(
+        [], "methods whose figures are shown cohort by cohort; none named: the first", flag=False
+    )
