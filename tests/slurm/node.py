@@ -1,6 +1,6 @@
 """A SLURM cluster of one node, for tests: scheduler, node, accounting and a pretended GPU.
 
-    python tests/slurm/node.py install | start | stop | status
+    python tests/slurm/node.py install | check | start | stop | status
 
 Runs as root from Debian's own packages; needs neither systemd nor cgroups. All state lies in one
 folder (HER2PIPE_SLURM, or /tmp/her2pipe-slurm), but for a link at /etc/slurm/slurm.conf: the steps
@@ -291,6 +291,8 @@ if __name__ == "__main__":
         if verb == "status":
             print(run("sinfo", "-N", "-o", "%N %P %T %c %m %G").stdout, end="")
             print(run("squeue").stdout, end="")
+        elif verb == "check":
+            sys.exit(why_not() or 0)
         elif verb in ("install", "start", "stop"):
             {"install": install, "start": start, "stop": stop}[verb]()
         else:
