@@ -19,9 +19,7 @@ rule fit:
         sheet=SHEETS[DEVELOPMENT],
         labels=labels(DEVELOPMENT, "patient", "positive", "level", "split"),
         aggregate=lambda wildcards: STUDY.methods[wildcards.method].aggregate,
-        settings=lambda wildcards: settings.flags(
-            STUDY.split, STUDY.methods[wildcards.method].fit
-        ),
+        settings=lambda wildcards: settings.flags(STUDY.split, STUDY.methods[wildcards.method].fit),
     shell:
         "her2pipe fit {input:q} {output:q} --sheet {params.sheet:q} --threads {threads}"
         " --aggregate {params.aggregate} {params.settings} > {log:q} 2>&1"
