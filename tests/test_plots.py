@@ -396,8 +396,8 @@ def test_fitting_draws_each_fold():
         for e in (1, 2, 3)
     ]
     losses, aucs = plots.fitting(rows).axes
-    drawn = [line.get_ydata().tolist() for line in losses.lines]
+    drawn = [list(line.get_ydata()) for line in losses.lines]
     assert drawn == [[1, 1 / 2, 1 / 3], [1, 1 / 2, 1 / 3], [1, 1 / 2, 1 / 3], [2, 1, 2 / 3]]
     assert losses.lines[0].get_color() != losses.lines[2].get_color()
-    curves = {line.get_label(): line.get_ydata().tolist() for line in aucs.lines}
+    curves = {line.get_label(): list(line.get_ydata()) for line in aucs.lines}
     assert curves["fold 1"] == curves["fold 2"] == [0.1, 0.2, 0.1 * 3]
