@@ -84,7 +84,7 @@ def held_out_auc(her2pipe, folder, out, rule):
 )
 def test_a_planted_signal_is_found_and_none_where_there_is_none(tmp_path, her2pipe, rule, more):
     for shuffled in (False, True):
-        folder = planted(tmp_path / str(shuffled), 40, 80, seed=3, shuffled=shuffled)
+        folder = planted(tmp_path / str(shuffled), 40, 160, seed=4, shuffled=shuffled)
         code, told = fit(her2pipe, folder, tmp_path / f"m{shuffled}", rule, *more)
         assert code == 0, told
         found = held_out_auc(her2pipe, folder, tmp_path / f"m{shuffled}", rule)

@@ -117,21 +117,6 @@ def fit_gpu(wildcards):
     return on_gpu(method.fit.device) if method.aggregate in LEARNT else 0
 
 
-def trained(wildcards):
-    """Name the stages of a method that learn, as Table 2 does."""
-    method = STUDY.methods[wildcards.method]
-    task = STUDY.encoders[method.encoder].task
-    stages = ["encoder"] * (task != "none")
-    stages += ["aggregation"] * (method.aggregate in LEARNT)
-    return " and ".join(stages) or "none"
-
-
-def evaluated_labels(wildcards):
-    """Fingerprint of the columns an evaluation reads, those of its subgroups among them."""
-    columns = "patient positive level split pcr rcb unlabelled".split()
-    return labels(wildcards.cohort, *columns, *STUDY.evaluate.subgroups)
-
-
 def cohort_stores(wildcards):
     """Patch stores of a cohort, in the encoder's view."""
     folder = f"results/tile/{STUDY.encoders[wildcards.encoder].view}/{wildcards.cohort}"

@@ -288,7 +288,7 @@ def read_encoding(path: str | Path, features: bool = True) -> dict[str, Any]:
         return {**{name: file[name][:] for name in names}, "attributes": attributes_of(file.attrs)}
 
 
-def readnote(path: str | Path) -> dict[str, Any]:
+def read_attributes(path: str | Path) -> dict[str, Any]:
     """Read the attributes of an encoding, none of its arrays."""
     with opened(path, ENCODING) as file:
         return attributes_of(file.attrs)
