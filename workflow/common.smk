@@ -16,10 +16,15 @@ from her2pipe.errors import Her2Error, raise_all
 
 SYNTHETIC = "results/synthesise/"
 
-# Rules call the her2pipe beside this Python, unless they run in conda environments of their own.
-OWN = f'"{Path(sys.executable).parent}"'
-IN_CONDA = "conda" in map(str, workflow.deployment_settings.deployment_method)
-shell.prefix(f"export PATH={f'$PATH:{OWN}' if IN_CONDA else f'{OWN}:$PATH'}; ")
+# Rules call the her2pipe beside this Python. In a conda environment of their own they call that
+# environment's Python, which finds the package where this file is: on the shared file system.
+if "conda" in map(str, workflow.deployment_settings.deployment_method):
+    shell.prefix(
+        f"export PYTHONPATH={shlex.quote(str(workflow.basedir))};"
+        ' her2pipe() {{ python -m her2pipe.cli "$@"; }}; '
+    )
+else:
+    shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 # A job reads this file, too; what concerns the whole run is for the first process alone.
 MAIN = workflow.is_main_process

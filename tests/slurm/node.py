@@ -114,6 +114,9 @@ def why_not() -> str:
         return f"not installed: {', '.join(missing)}; python tests/slurm/node.py install"
     if LINK.exists() and LINK.resolve() != FOLDER / "slurm.conf":
         return f"this machine has a SLURM of its own: {LINK}"
+    noted = FOLDER / "run/slurmctld.pid"
+    if noted.exists() and alive(int(noted.read_text() or 0), "slurmctld"):
+        return f"it runs already: {FOLDER}; python tests/slurm/node.py stop"
     return ""
 
 
