@@ -69,14 +69,17 @@ def test_what_a_step_imports_itself_is_listed(step):
 
 
 def run(folder, *words, **environment):
-    """Run the study in a folder in conda environments."""
+    """Run the study in a folder in conda environments; no other python than theirs is in reach.
+
+    Conda itself is installed beside the folder: it takes no space in its own path.
+    """
     bin_ = folder / "bin"
     bin_.mkdir(exist_ok=True)
     (bin_ / "conda").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{HERE}/conda.py" "$@"\n')
     (bin_ / "conda").chmod(0o755)
     kept = {k: v for k, v in os.environ.items() if k != "HER2PIPE_CHANNEL"}
     variables = kept | {
-        "PATH": f"{bin_}:{os.environ['PATH']}", "HER2PIPE_CONDA": str(folder / "conda"),
+        "PATH": f"{bin_}:/usr/bin:/bin", "HER2PIPE_CONDA": str(folder.parent / "conda"),
         **environment,
     }  # fmt: skip
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
