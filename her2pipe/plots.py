@@ -317,7 +317,7 @@ def history(
                 axes.plot(epoch[known], values[known], label=part, **look)
         axes.set_ylabel(f"{what.replace('_', ' ')} ({unit})")
         if axes.lines:
-            axes.legend()
+            axes.legend(loc="best")  # named, or a busy machine gets a warning
     panels[0].set_title(title)
     panels[1].set_xlabel("epoch")
     panels[1].xaxis.get_major_locator().set_params(integer=True)
@@ -339,12 +339,12 @@ def fitting(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
         panels[0].plot(epoch, [r["validation_loss"] for r in own], linestyle="--", **look)
         panels[1].plot(epoch, [r["validation_auc"] for r in own], label=f"fold {fold}", **look)
     kinds = [Line2D([], [], color="black", linewidth=0.8, linestyle=kind) for kind in ("-", "--")]
-    panels[0].legend(kinds, ["training slides", "held-out slides"])
+    panels[0].legend(kinds, ["training slides", "held-out slides"], loc="best")
     panels[0].set(ylabel="loss", title=title)
     panels[1].axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     panels[1].set(ylabel="AUC of the held-out slides", xlabel="epoch", ylim=(-0.03, 1.03))
     panels[1].xaxis.get_major_locator().set_params(integer=True)
-    panels[1].legend(ncols=3)
+    panels[1].legend(loc="best", ncols=3)
     return finish(figure)
 
 

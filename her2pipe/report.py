@@ -118,7 +118,7 @@ def _bokeh(maps: list[dict]) -> str:
         return ""
     from her2pipe import zoom
 
-    return zoom.library()
+    return zoom.bundle()
 
 
 def _timings(args, shelf: Shelf) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ def test_an_encoder_learns_the_dab_of_held_out_pairs(development, tmp_path, her2
     stores, sheet = development
     out = tmp_path / "dab"
     code, told = her2pipe("train", *stores, out, "--sheet", sheet, *DENSITY,
-                          "--synthetic-pairs", "15", "--max-epochs", "4")  # fmt: skip
+                          "--synthetic-pairs", "15", "--max-epochs", "10")  # fmt: skip
     assert code == 0, told
     assert "kind pairs" in told
     last = read_table(out / "history.tsv")[-1]
@@ -74,7 +74,7 @@ def test_density_goes_on_after_a_stop_and_repeats_itself(
     development, tmp_path, her2pipe, monkeypatch
 ):
     stores, sheet = development
-    words = ["--sheet", sheet, *DENSITY, "--synthetic-pairs", "4", "--max-epochs", "2"]
+    words = ["--sheet", sheet, *DENSITY, "--synthetic-pairs", "5", "--max-epochs", "2"]
     assert her2pipe("train", *stores, tmp_path / "whole", *words)[0] == 0
     keep = learn.Checkpoint.save
 
@@ -222,7 +222,7 @@ def test_tasks_without_labels_run_on_cuda(development, tmp_path, her2pipe):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     stores, sheet = development
-    for words in ((*DENSITY, "--synthetic-pairs", "4"), FINGERPRINT):
+    for words in ((*DENSITY, "--synthetic-pairs", "5"), FINGERPRINT):
         words = [word if word != "cpu" else "cuda" for word in words]
         out = tmp_path / words[1]
         code, told = her2pipe("train", *stores, out, "--sheet", sheet, *words,

@@ -103,7 +103,8 @@ def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys):
     growth.simulate(tmp_path, sizes | {"E": 5}, encoders=2)
     assert growth.planned(tmp_path) == {
         ("tile", "E"): 5, ("encode", "E"): 2, ("score", "E"): 4, ("evaluate", "E"): 4,
-        ("heatmap", "E"): 1, ("compare", ""): 1, ("ledger", ""): 1, ("report", ""): 1,
+        ("describe", "E"): 1, ("heatmap", "E"): 1, ("compare", ""): 1, ("ledger", ""): 1,
+        ("report", ""): 1,
     }  # fmt: skip
     words = ["--configfile", tmp_path / "study.yaml", "--directory", tmp_path]
     capsys.readouterr()
@@ -111,5 +112,5 @@ def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys):
 
     assert main(["status", *map(str, words)]) == 0
     said = capsys.readouterr().out
-    assert "A run would do 19 jobs:" in said
+    assert "A run would do 20 jobs:" in said
     assert "tile        5 of E: not there yet" in said

@@ -128,11 +128,11 @@ def test_the_demo_plans_every_job_once():
         "synthesise": slides,
         "tile": slides + len(rows["A"]) * len(encoder.train_views),
         "pretrain": 1,
-        "train": 1,
-        "encode": batches,  # one pass serves all methods
-        "fit": 3,  # CLAM, SlideGraph+, and the threshold of the mean
-        "score": 4 * len(rows),
-        "evaluate": 4 * len(rows),
+        "train": len(study.encoders),
+        "encode": len(study.encoders) * batches,  # one pass serves methods that share an encoder
+        "fit": 7,  # all but TL-PA: Farahmand's is a threshold
+        "score": 8 * len(rows),
+        "evaluate": 8 * len(rows),
         "describe": len(study.describe.cohorts),
         "heatmap": batches,
         "compare": 1,

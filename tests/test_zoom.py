@@ -99,7 +99,7 @@ def test_an_encoder_without_classes_still_shows_the_slide(store):
 
 
 def test_the_library_stays_within_its_script():
-    text = zoom.library()
+    text = zoom.bundle()
     assert "</script" not in text.lower()
     assert "<!--" not in text
     assert len(text) < 1.5e6

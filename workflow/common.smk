@@ -103,13 +103,6 @@ DESCRIBED = [
 BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n in SCORED}
 
 
-def training_views(name):
-    """Views an encoder's training looks at: of its own, only the colours, if others teach it."""
-    encoder = STUDY.encoders[name]
-    by_patches = encoder.task in ("classify", "fingerprint")
-    return encoder.train_views if by_patches else [encoder.view]
-
-
 @cache
 def labels(name, *columns):
     """Fingerprint of the sheet's columns a step uses: only a change in these reruns it."""

@@ -31,6 +31,13 @@ def pretraining_settings(wildcards):
     return settings.flags(own, as_type=PretrainSettings)
 
 
+def training_views(name):
+    """Views an encoder's training looks at: of its own, only the colours, if others teach it."""
+    encoder = STUDY.encoders[name]
+    by_patches = encoder.task in ("classify", "fingerprint")
+    return encoder.train_views if by_patches else [encoder.view]
+
+
 def training_stores(wildcards):
     return [
         f"results/tile/{view}/{DEVELOPMENT}/{slide}.h5"
