@@ -16,7 +16,7 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import node  # noqa: E402
-from test_workflow import STUDY, sheet_lines, write_study  # noqa: E402
+from small import STUDY, sheet_lines, write_study  # noqa: E402
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 AUTO = {"device": "auto"}  # asks for a graphics card, and does without
@@ -80,7 +80,7 @@ def records(rule):
 
 
 @pytest.fixture(scope="module")
-def study(cluster, tmp_path_factory):
+def ran(cluster, tmp_path_factory):
     """A study run to its end although four of its jobs go wrong at first."""
     folder = tmp_path_factory.mktemp("slurm") / "my study"
     devices = {"train": STUDY["train"] | AUTO, "encode": STUDY["encode"] | AUTO}
@@ -106,8 +106,8 @@ def study(cluster, tmp_path_factory):
     return folder, sheets
 
 
-def test_the_study_ends_and_the_ledger_is_right(study):
-    folder, sheets = study
+def test_the_study_ends_and_the_ledger_is_right(ran):
+    folder, sheets = ran
     ledger = read_table(folder / "results/ledger/ledger.tsv")
     assert [row["slide"] for row in ledger] == [
         line.split("\t")[0] for lines in sheets.values() for line in lines[1:]
@@ -118,7 +118,7 @@ def test_the_study_ends_and_the_ledger_is_right(study):
     assert not (folder / "logs/failures.tsv").exists()
 
 
-def test_records_show_the_card_the_memory_and_the_time(study):
+def test_records_show_the_card_the_memory_and_the_time(ran):
     for rule, memory, limit in (("train", "8000M", "1-00:00:00"), ("encode", "6000M", "04:00:00")):
         for row in records(rule):
             assert row["partition"] == "gpu"
@@ -133,7 +133,7 @@ def test_records_show_the_card_the_memory_and_the_time(study):
         assert row["time"] == "00:10:00"
 
 
-def test_small_jobs_share_one_allocation(study):
+def test_small_jobs_share_one_allocation(ran):
     assert len(records("statistics")) == 4  # two methods on two cohorts
     assert len(records("summary")) == 1
     assert not records("score")
@@ -147,7 +147,7 @@ def test_small_jobs_share_one_allocation(study):
         ("A-3", r"CANCELLED", ("asked", "mem=2000M", "mem=4000M")),
     ],
 )
-def test_a_job_that_was_ended_is_done_again_with_more(study, slide, state, then):
+def test_a_job_that_was_ended_is_done_again_with_more(ran, slide, state, then):
     rows = [row for row in records("tile") if row["comment"].endswith(f"adaptive_A_{slide}")]
     assert re.match(state, rows[0]["state"])
     assert rows[-1]["state"] == "COMPLETED"
@@ -156,19 +156,19 @@ def test_a_job_that_was_ended_is_done_again_with_more(study, slide, state, then)
     assert after in rows[-1][column]
 
 
-def test_after_a_failed_node_slurm_starts_the_job_anew(study):
+def test_after_a_failed_node_slurm_starts_the_job_anew(ran):
     rows = records("train")
     assert [row["state"] for row in rows] == ["NODE_FAIL", "COMPLETED"]
     assert len({row["job"] for row in rows}) == 1
 
 
-def test_slides_were_copied_to_the_node_and_the_copies_removed(study):
-    folder, _ = study
+def test_slides_were_copied_to_the_node_and_the_copies_removed(ran):
+    folder, _ = ran
     assert list((folder / "near disk").iterdir()) == []
 
 
-def test_a_lasting_failure_is_told_and_a_rerun_goes_on(study):
-    folder, sheets = study
+def test_a_lasting_failure_is_told_and_a_rerun_goes_on(ran):
+    folder, sheets = ran
     more = sheets | {"B": sheet_lines("B", 4, {2: "blank"}.items())}
     write_study(folder, {**STUDY, "train": STUDY["train"] | AUTO,
                          "encode": STUDY["encode"] | AUTO}, more)  # fmt: skip
