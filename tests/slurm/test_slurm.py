@@ -2,11 +2,13 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from her2pipe.files import read_table
@@ -48,6 +50,16 @@ def begin(folder, *words):
             list(map(str, command)), stdout=said, stderr=said, cwd=ROOT,
             env=os.environ | {"PYTHONPATH": path, "NEAR": str(folder / "near disk")},
         )  # fmt: skip
+
+
+def leave(run, folder):
+    """End Snakemake, if it still runs, and what a failed node left behind in the study's folder."""
+    if run.poll() is None:
+        run.send_signal(signal.SIGINT)
+        run.wait()
+    for process in psutil.process_iter(["cwd"]):
+        if (process.info["cwd"] or "").startswith(str(folder)):
+            process.kill()
 
 
 def until(found, run, seconds=300):
@@ -100,8 +112,7 @@ def ran(cluster, tmp_path_factory):
         node.run("scontrol", "update", f"nodename={host}", "state=resume")
         run.wait(1200)
     finally:
-        run.terminate()
-        run.wait()
+        leave(run, folder)
     assert run.returncode == 0, (folder / "said.txt").read_text()[-5000:]
     return folder, sheets
 
