@@ -1,6 +1,7 @@
 # make demo   set up and run the demo study      make test   set up and run the tests
 # make setup  only set up                        make lint   style and workflow checks
 # make bench  measure against named peers        make pins   renew requirements.txt
+# make cluster  the demo study anew, through a SLURM that is started on this machine (root, Debian)
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -10,7 +11,7 @@ export PYTHONUNBUFFERED := 1
 # A study starts Python hundreds of times: compiled modules halve the time each start takes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test bench lint pins schema clean
+.PHONY: setup demo cluster test bench lint pins schema clean
 
 setup: $(READY)
 
@@ -31,6 +32,14 @@ demo: $(READY)
 	@echo "Done. Open  results/report/index.html   the study as one page"
 	@echo "      Read  results/compare/methods.tsv AUC of each method on each cohort"
 	@echo "            results/ledger/ledger.tsv   what became of every slide"
+
+SLIDES := --groups synthesise=slides tile=slides --group-components slides=4
+cluster: $(READY)
+	$(BIN)/python tests/slurm/node.py start
+	$(BIN)/snakemake --profile profiles/slurm --forceall --jobs 4 --latency-wait 15 \
+	  --slurm-init-seconds-before-status-checks 3 $(SLIDES) --quiet rules host reason \
+	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1; \
+	  ended=$$?; $(BIN)/python tests/slurm/node.py stop; exit $$ended
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from her2pipe import __version__
+from her2pipe.cards import free_card
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, read_json, write_text
 
@@ -285,13 +286,16 @@ def bfloat16(precision: str, device: torch.device) -> bool:
 
 
 def pick_device(name: str) -> torch.device:
-    """Choose the device: `auto` takes CUDA when there is one."""
+    """Choose the device: `auto` takes CUDA when there is one, and of several cards a free one."""
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise Her2Error(
             "no CUDA device is available", "option --device", "use --device auto or cpu"
         )
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
+    if not available or name == "cpu":
+        return torch.device("cpu")
+    torch.cuda.set_device(free_card(torch.cuda.device_count()))
+    return torch.device("cuda")
 
 
 def save(model: nn.Module, about: dict[str, Any], folder: Path) -> None:

@@ -30,6 +30,7 @@ MEANING = {
 def arguments(parser) -> None:
     """Declare what the command takes."""
     parser.add_argument("--configfile", help="study file [default: the demo study, config.yaml]")
+    parser.add_argument("--profile", help="profile the study is run with, as given to snakemake")
     parser.add_argument("--directory", default=".", help="working directory of the study")
 
 
@@ -44,7 +45,7 @@ def run(args) -> None:
     folder = Path(args.directory).resolve()
     file = Path(args.configfile or ROOT / "config.yaml").resolve()
     slides = read_slides(file, folder)
-    jobs = summarise(file, folder, list(slides))
+    jobs = summarise(file, folder, list(slides), args.profile)
     print(f"Study {args.configfile or 'config.yaml'}, results in {folder}/results")
     if busy := runs.at_work(folder):
         print(f"Note: {busy.what}")
@@ -83,10 +84,13 @@ def read_slides(file: Path, folder: Path) -> dict[str, list[str]]:
     return slides
 
 
-def summarise(file: Path, folder: Path, cohorts: list[str]) -> list[Job]:
+def summarise(
+    file: Path, folder: Path, cohorts: list[str], profile: str | None = None
+) -> list[Job]:
     """Ask Snakemake what it thinks of every job's output."""
     words = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--summary",
              "--directory", folder, "--configfile", file, "--cores", "1"]  # fmt: skip
+    words += ["--profile", Path(profile).resolve()] if profile else []
     said = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
     if said.returncode:
         text = said.stderr

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small import finished, study  # noqa: F401 - fixtures of every test that runs the workflow
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 CLASSES = ["HER2-", "HER2+", "Non-tumour"]

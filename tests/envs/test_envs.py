@@ -19,7 +19,7 @@ os.environ.setdefault("HER2PIPE_CONDA", "none")
 
 import channel  # noqa: E402
 import conda  # noqa: E402
-from test_workflow import STUDY, sheet_lines, write_study  # noqa: E402
+from small import STUDY, sheet_lines, write_study  # noqa: E402
 
 ENVS = sorted((ROOT / "envs").glob("*.yaml"))
 # What is imported, by the name of its package where that differs.
@@ -91,7 +91,7 @@ def run(folder, *words, **environment):
 
 
 @pytest.fixture
-def study(tmp_path):
+def started(tmp_path):
     folder = tmp_path / "my study"
     write_study(folder, STUDY, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 2)})
     return folder
@@ -99,7 +99,7 @@ def study(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("workflow")
-def test_a_workflow_in_environments_of_a_channel(study):
+def test_a_workflow_in_environments_of_a_channel(started):
     """Real solving, linking and activating; the packages themselves are stand-ins."""
     pytest.importorskip("rattler")
     wanted = {}
@@ -107,30 +107,30 @@ def test_a_workflow_in_environments_of_a_channel(study):
         _, packages = conda.read(path)
         assert all(wanted.get(name, v) == v for name, v in packages.items())
         wanted |= packages
-    channel.write(study / "channel", wanted, sys.executable)
+    channel.write(started / "channel", wanted, sys.executable)
     target = "results/score/TL-mean/B.tsv"
-    place = {"HER2PIPE_CHANNEL": str(study / "channel")}
-    done = run(study, target, **place)
+    place = {"HER2PIPE_CHANNEL": str(started / "channel")}
+    done = run(started, target, **place)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [row["slide"] for row in read_table(study / target)] == ["B-1", "B-2"]
-    made = sorted((study / ".snakemake/conda").glob("*_/conda-meta"))
+    assert [row["slide"] for row in read_table(started / target)] == ["B-1", "B-2"]
+    made = sorted((started / ".snakemake/conda").glob("*_/conda-meta"))
     assert len(made) == 3  # slides, torch, stats
     for meta in made:
         _, packages = conda.read(f"{meta.parent}.yaml")
         for name, version in packages.items():
             assert (meta.parent / "share/stand-in" / name).read_text() == f"{version}\n"
-    again = run(study, target, **place)
+    again = run(started, target, **place)
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
 @pytest.mark.envs
 @pytest.mark.slow
 @pytest.mark.xdist_group("workflow")
-def test_every_rule_runs_in_its_own_environment(study):
+def test_every_rule_runs_in_its_own_environment(started):
     """The environments' versions from the Python package index, and nothing else, do the work."""
-    done = run(study)
+    done = run(started)
     assert done.returncode == 0, done.stdout + done.stderr
-    made = sorted((study / ".snakemake/conda").glob("*_/pyvenv.cfg"))
+    made = sorted((started / ".snakemake/conda").glob("*_/pyvenv.cfg"))
     assert len(made) == 3
     ran = {line.split()[1].rstrip(":") for line in done.stderr.splitlines()
            if line.startswith("rule ")}  # fmt: skip
@@ -141,7 +141,7 @@ def test_every_rule_runs_in_its_own_environment(study):
         python = places[env_of(step).read_text()]
         code = f"import her2pipe.{step}; print(her2pipe.__file__)"
         said = subprocess.run(
-            [python / "bin/python", "-c", code], capture_output=True, text=True, cwd=study,
+            [python / "bin/python", "-c", code], capture_output=True, text=True, cwd=started,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert said.stdout.strip() == str(ROOT / "her2pipe/__init__.py"), said.stderr

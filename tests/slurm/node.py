@@ -262,7 +262,9 @@ def start_node() -> None:
 
 
 def stop(daemons: list[str] | None = None) -> None:
-    """Stop the daemons this script started, by the process numbers they wrote down."""
+    """Cancel all jobs; stop the daemons this script started, by the numbers they wrote down."""
+    if daemons is None and works("scontrol", "ping"):
+        run("scancel", "--user=root")
     for name in daemons or DAEMONS:
         noted = FOLDER / f"run/{name}.pid"
         if not noted.exists() or not noted.read_text().strip():

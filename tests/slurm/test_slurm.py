@@ -2,11 +2,13 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from her2pipe.files import read_table
@@ -16,11 +18,12 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import node  # noqa: E402
-from test_workflow import STUDY, sheet_lines, write_study  # noqa: E402
+from small import STUDY, sheet_lines, write_study  # noqa: E402
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 AUTO = {"device": "auto"}  # asks for a graphics card, and does without
-FAULTS = {"tile-A-1": "memory", "tile-A-2": "time", "tile-A-3": "wait", "train-small": "wait"}
+FAULTS = {"tile-B-1": "memory", "tile-B-3": "time", "tile-B-4": "wait", "train-small": "wait"}
+CARDS = STUDY | {name: STUDY[name] | AUTO for name in ("train", "encode", "fit")}
 WORDS = [
     "--profile", ROOT / "profiles/slurm", "--slurm-init-seconds-before-status-checks", "3",
     "--latency-wait", "15", "--jobs", "4", "--set-threads", "train=2", "encode=2",
@@ -47,6 +50,16 @@ def begin(folder, *words):
             list(map(str, command)), stdout=said, stderr=said, cwd=ROOT,
             env=os.environ | {"PYTHONPATH": path, "NEAR": str(folder / "near disk")},
         )  # fmt: skip
+
+
+def leave(run, folder):
+    """End Snakemake, if it still runs, and what a failed node left behind in the study's folder."""
+    if run.poll() is None:
+        run.send_signal(signal.SIGINT)
+        run.wait()
+    for process in psutil.process_iter(["cwd"]):
+        if (process.info["cwd"] or "").startswith(str(folder)):
+            process.kill()
 
 
 def until(found, run, seconds=300):
@@ -80,18 +93,17 @@ def records(rule):
 
 
 @pytest.fixture(scope="module")
-def study(cluster, tmp_path_factory):
+def ran(cluster, tmp_path_factory):
     """A study run to its end although four of its jobs go wrong at first."""
     folder = tmp_path_factory.mktemp("slurm") / "my study"
-    devices = {"train": STUDY["train"] | AUTO, "encode": STUDY["encode"] | AUTO}
-    sheets = {"A": sheet_lines("A", 4), "B": sheet_lines("B", 3, {2: "blank"}.items())}
-    write_study(folder, STUDY | devices, sheets)
+    sheets = {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4, {2: "blank"}.items())}
+    write_study(folder, CARDS, sheets)
     (folder / "faults").mkdir()
     for name, kind in FAULTS.items():
         (folder / "faults" / name).write_text(kind)
     run = begin(folder)
     try:
-        job = until(lambda: running(folder, "tile-A-3", "A_A-3"), run)
+        job = until(lambda: running(folder, "tile-B-4", "B_B-4"), run, 600)
         node.run("scancel", job)
         job = until(lambda: running(folder, "train-small", "rule_train"), run, 900)
         host = node.run("squeue", "-h", "-j", job, "-o", "%N").stdout.strip()
@@ -100,14 +112,13 @@ def study(cluster, tmp_path_factory):
         node.run("scontrol", "update", f"nodename={host}", "state=resume")
         run.wait(1200)
     finally:
-        run.terminate()
-        run.wait()
+        leave(run, folder)
     assert run.returncode == 0, (folder / "said.txt").read_text()[-5000:]
     return folder, sheets
 
 
-def test_the_study_ends_and_the_ledger_is_right(study):
-    folder, sheets = study
+def test_the_study_ends_and_the_ledger_is_right(ran):
+    folder, sheets = ran
     ledger = read_table(folder / "results/ledger/ledger.tsv")
     assert [row["slide"] for row in ledger] == [
         line.split("\t")[0] for lines in sheets.values() for line in lines[1:]
@@ -118,14 +129,22 @@ def test_the_study_ends_and_the_ledger_is_right(study):
     assert not (folder / "logs/failures.tsv").exists()
 
 
-def test_records_show_the_card_the_memory_and_the_time(study):
-    for rule, memory, limit in (("train", "8000M", "1-00:00:00"), ("encode", "6000M", "04:00:00")):
-        for row in records(rule):
+def test_records_show_the_card_the_memory_and_the_time(ran):
+    for rule, memory, threads, limit in (
+        ("train", "8000M", 2, "1-00:00:00"),
+        ("encode", "6000M", 2, "04:00:00"),
+        ("fit_wildcards_TL-mlp", "8000M", 4, "12:00:00"),
+    ):
+        rows = records(rule)
+        for row in rows:
             assert row["partition"] == "gpu"
             assert "gres/gpu=1" in row["asked"]
             assert f"mem={memory}" in row["asked"]
-            assert "cpu=2" in row["asked"]
             assert row["time"] == limit
+        assert f"cpu={threads}" in rows[-1]["asked"]
+    (row,) = records("fit_wildcards_TL-mean")  # learns a threshold only
+    assert row["partition"] == "cpu"
+    assert "gres/gpu" not in row["asked"]
     for row in records("synthesise"):
         assert row["partition"] == "cpu"
         assert "gres/gpu" not in row["asked"]
@@ -133,8 +152,8 @@ def test_records_show_the_card_the_memory_and_the_time(study):
         assert row["time"] == "00:10:00"
 
 
-def test_small_jobs_share_one_allocation(study):
-    assert len(records("statistics")) == 4  # two methods on two cohorts
+def test_small_jobs_share_one_allocation(ran):
+    assert len(records("statistics")) == 6  # three methods on two cohorts
     assert len(records("summary")) == 1
     assert not records("score")
 
@@ -142,13 +161,13 @@ def test_small_jobs_share_one_allocation(study):
 @pytest.mark.parametrize(
     ("slide", "state", "then"),
     [
-        ("A-1", r"FAILED|OUT_OF_MEMORY", ("asked", "mem=2000M", "mem=4000M")),
-        ("A-2", r"TIMEOUT", ("time", "00:01:00", "00:10:00")),
-        ("A-3", r"CANCELLED", ("asked", "mem=2000M", "mem=4000M")),
+        ("B-1", r"FAILED|OUT_OF_MEMORY", ("asked", "mem=2000M", "mem=4000M")),
+        ("B-3", r"TIMEOUT", ("time", "00:01:00", "00:10:00")),
+        ("B-4", r"CANCELLED", ("asked", "mem=2000M", "mem=4000M")),
     ],
 )
-def test_a_job_that_was_ended_is_done_again_with_more(study, slide, state, then):
-    rows = [row for row in records("tile") if row["comment"].endswith(f"adaptive_A_{slide}")]
+def test_a_job_that_was_ended_is_done_again_with_more(ran, slide, state, then):
+    rows = [row for row in records("tile") if row["comment"].endswith(f"adaptive_B_{slide}")]
     assert re.match(state, rows[0]["state"])
     assert rows[-1]["state"] == "COMPLETED"
     column, before, after = then
@@ -156,40 +175,38 @@ def test_a_job_that_was_ended_is_done_again_with_more(study, slide, state, then)
     assert after in rows[-1][column]
 
 
-def test_after_a_failed_node_slurm_starts_the_job_anew(study):
+def test_after_a_failed_node_slurm_starts_the_job_anew(ran):
     rows = records("train")
     assert [row["state"] for row in rows] == ["NODE_FAIL", "COMPLETED"]
     assert len({row["job"] for row in rows}) == 1
 
 
-def test_slides_were_copied_to_the_node_and_the_copies_removed(study):
-    folder, _ = study
+def test_slides_were_copied_to_the_node_and_the_copies_removed(ran):
+    folder, _ = ran
     assert list((folder / "near disk").iterdir()) == []
 
 
-def test_a_lasting_failure_is_told_and_a_rerun_goes_on(study):
-    folder, sheets = study
-    more = sheets | {"B": sheet_lines("B", 4, {2: "blank"}.items())}
-    write_study(folder, {**STUDY, "train": STUDY["train"] | AUTO,
-                         "encode": STUDY["encode"] | AUTO}, more)  # fmt: skip
-    (folder / "faults/tile-B-4").write_text("exit")
+def test_a_lasting_failure_is_told_and_a_rerun_goes_on(ran):
+    folder, sheets = ran
+    write_study(folder, CARDS, sheets | {"B": sheet_lines("B", 5, {2: "blank"}.items())})
+    (folder / "faults/tile-B-5").write_text("exit")
     run = begin(folder, "--retries", "0")
     assert run.wait(600) == 1
     told = (folder / "said.txt").read_text()
     block = told[told.index("her2pipe: 1 job failed") :].splitlines()[:4]
-    assert block[1] == "  tile/adaptive/B/B-4.h5: fault: exit"
-    assert block[2] == "    logs/tile/adaptive/B/B-4.log"
-    assert re.fullmatch(r"    logs/slurm/rule_tile/adaptive_B_B-4/\d+\.log", block[3])
+    assert block[1] == "  tile/adaptive/B/B-5.h5: fault: exit"
+    assert block[2] == "    logs/tile/adaptive/B/B-5.log"
+    assert re.fullmatch(r"    logs/slurm/rule_tile/adaptive_B_B-5/\d+\.log", block[3])
     assert (folder / block[3].strip()).exists()
     (failure,) = read_table(folder / "logs/failures.tsv")
     assert (failure["step"], failure["reason"]) == ("tile", "fault: exit")
-    assert "B-4" not in (folder / "results/ledger/ledger.tsv").read_text()
+    assert "B-5" not in (folder / "results/ledger/ledger.tsv").read_text()
 
     done = len(records("tile"))
     run = begin(folder)
     assert run.wait(900) == 0, (folder / "said.txt").read_text()[-5000:]
     assert len(records("tile")) == done + 1
     ledger = {r["slide"]: r["status"] for r in read_table(folder / "results/ledger/ledger.tsv")}
-    assert ledger["B-4"] == "scored"
-    assert len(ledger) == 8
+    assert ledger["B-5"] == "scored"
+    assert len(ledger) == 9
     assert not (folder / "logs/failures.tsv").exists()
