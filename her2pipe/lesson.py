@@ -194,7 +194,7 @@ def dab(cohort: Cohort, split: SplitSettings, scratch: Path, threads: int) -> Le
         source: pairing.Source = pairing.Drawn(train.synthetic_pairs, train.train_seed)
     else:
         source = pairing.Folder(train.pairs)
-    sides = pairing.split(source.names, split.validation_fraction, split.split_seed)
+    sides = source.divide(split.validation_fraction, split.split_seed)
     cutter = pairing.Cutter.like(reference, train.pair_px, train.input_px)
     scratch.mkdir(parents=True, exist_ok=True)
     packed = pairing.pack(source, sides, cutter, scratch / "pairs.h5", threads)

@@ -36,6 +36,9 @@ class Source(Protocol):
     def read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return one pair, H&E and IHC, (H, W, 3) uint8 each; `Unusable` if it is none."""
 
+    def divide(self, fraction: float, seed: int) -> list[str]:
+        """Return the side of each pair, `train` or `validation`."""
+
 
 class Unusable(Exception):  # noqa: N818 - a fact about a file, which is recorded
     """A pair that teaches nothing, and why."""
@@ -75,6 +78,10 @@ class Folder:
             sizes = " and ".join(f"{image.shape[1]} x {image.shape[0]}" for image in (he, ihc))
             raise Unusable(f"H&E and IHC differ in size: {sizes} px")
         return he, ihc
+
+    def divide(self, fraction: float, seed: int) -> list[str]:
+        """Divide the pairs as `split` does."""
+        return split(self.names, fraction, seed)
 
 
 def _sides(folder: Path) -> tuple[Path, Path]:
@@ -118,6 +125,12 @@ class Drawn:
         seed, severity = int(self._seeds[number]), float(self._severities[number])
         pair = draw_pair(seed, severity, FIELD, SCANNER)
         return pair.he.image, pair.ihc.image
+
+    def divide(self, fraction: float, seed: int) -> list[str]:
+        """Keep every n-th by severity for validation: a few pairs show all severities so."""
+        every = max(round(1 / fraction), 2)
+        rank = self._severities.argsort().argsort()
+        return np.where(rank % every == seed % every, "validation", "train").tolist()
 
 
 def split(names: Sequence[str], fraction: float, seed: int) -> list[str]:

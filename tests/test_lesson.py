@@ -14,7 +14,7 @@ from her2pipe.store import read_encoding
 
 NET = ("--architecture", "resnet10t", "--frozen", "--device", "cpu", "--plateau-epochs", "99")
 DENSITY = ("--task", "density", "--pairs", "synthetic", "--pair-px", "128", "--input-px", "48",
-           "--batch-size", "16", "--learning-rate", "3e-4", *NET)  # fmt: skip
+           "--batch-size", "8", "--learning-rate", "1e-4", *NET)  # fmt: skip
 FINGERPRINT = ("--task", "fingerprint", "--train-views", "64", "--input-px", "48",
                "--batch-size", "24", "--learning-rate", "5e-4", *NET)  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_density_goes_on_after_a_stop_and_repeats_itself(
     development, tmp_path, her2pipe, monkeypatch
 ):
     stores, sheet = development
-    words = ["--sheet", sheet, *DENSITY, "--synthetic-pairs", "4", "--max-epochs", "2"]
+    words = ["--sheet", sheet, *DENSITY, "--synthetic-pairs", "5", "--max-epochs", "2"]
     assert her2pipe("train", *stores, tmp_path / "whole", *words)[0] == 0
     keep = learn.Checkpoint.save
 
@@ -222,7 +222,7 @@ def test_tasks_without_labels_run_on_cuda(development, tmp_path, her2pipe):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     stores, sheet = development
-    for words in ((*DENSITY, "--synthetic-pairs", "4"), FINGERPRINT):
+    for words in ((*DENSITY, "--synthetic-pairs", "5"), FINGERPRINT):
         words = [word if word != "cpu" else "cuda" for word in words]
         out = tmp_path / words[1]
         code, told = her2pipe("train", *stores, out, "--sheet", sheet, *words,

@@ -154,6 +154,9 @@ def test_drawn_pairs_show_every_severity():
     dense = [np.mean([tile.dab[0] for tile in cutter(source, i)[1]]) for i in order]
     assert dense == sorted(dense)
     assert dense[-1] > 3 * dense[0]
+    many = Drawn(20, seed=5)
+    kept = np.array(many.divide(0.2, seed=7)) == "validation"
+    assert np.diff(np.sort(many._severities[kept])).tolist() == pytest.approx([1.0] * 3)
 
 
 def test_published_pairs_are_read(data, tmp_path):
