@@ -7,7 +7,9 @@ The loader decodes 512 px JPEG patches of a store, shuffled, to the network's si
 the device. The network runs on one batch that is there already: bfloat16 and channels-last on
 CUDA. Both is what `train` does (forward, backward, Adam) and what `encode` does (forward), colours
 and augmentation included. The ratio is the time of both over the slower of the two parts; the share
-is the speed of both over that of the network alone. Rounds are interleaved; medians.
+is the speed of both over that of the network alone. The last column is the processor time of both
+over that of the two parts: above 1 are colours, augmentation, and threads in each other's way.
+Rounds are interleaved; medians.
 """
 
 import argparse
@@ -113,16 +115,17 @@ class Work:
         self.optimiser.zero_grad(set_to_none=True)
 
     def timed(self, batches, work):
-        """Work through all batches: images per second."""
-        began = time.perf_counter()
+        """Work through all batches: images per second, and images per second of processor time."""
+        began, spent = time.perf_counter(), time.process_time()
         for images in batches:
             work(images)
         if self.device.type == "cuda":
             self.torch.cuda.synchronize()
-        return self.options.batch * self.options.batches / (time.perf_counter() - began)
+        count = self.options.batch * self.options.batches
+        return count / (time.perf_counter() - began), count / (time.process_time() - spent)
 
     def measure(self, learning):
-        """Run one round: images/s of loader, network, and both."""
+        """Run one round: what `timed` tells of loader, network, and both, (3, 2)."""
         self.model.train(learning)
         with self.torch.set_grad_enabled(learning):
             resident = [self.resident] * self.options.batches
@@ -161,16 +164,18 @@ def main():
         name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
         print(f"{options.architecture}, {options.input_px} px, batches of {options.batch}, {name},"
               f" {options.threads} threads; JPEG of {size / 1024:.0f} KB\n")  # fmt: skip
-        print("| images/s | loader alone | network alone | both | ratio | share of the network |")
-        print("|---|---:|---:|---:|---:|---:|")
+        print("| images/s | loader alone | network alone | both | ratio | share | processor |")
+        print("|---|---:|---:|---:|---:|---:|---:|")
         for learning, label in ((True, "train"), (False, "encode")):
             work.measure(learning)  # warm: caches, clocks, compilation
             rounds = np.array([work.measure(learning) for _ in range(options.rounds)])
-            loader, network, both = np.median(rounds, axis=0)
-            ratio = float(np.median(rounds[:, :2].min(1) / rounds[:, 2]))
-            share = float(np.median(rounds[:, 2] / rounds[:, 1]))
+            loader, network, both = np.median(rounds[:, :, 0], axis=0)
+            wall, cpu = rounds[:, :, 0], 1 / rounds[:, :, 1]
+            ratio = np.median(wall[:, :2].min(1) / wall[:, 2])
+            share = 100 * np.median(wall[:, 2] / wall[:, 1])
+            busy = np.median(cpu[:, 2] / cpu[:, :2].sum(1))
             print(f"| {label} | {loader:.1f} | {network:.1f} | {both:.1f} | {ratio:.2f} |"
-                  f" {100 * share:.0f} % |")  # fmt: skip
+                  f" {share:.0f} % | {busy:.2f} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ LUMA = (0.299, 0.587, 0.114)  # weights of R, G and B in grey (ITU-R BT.601)
 
 def turn(images: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
     """Flip and turn each image by one of the eight symmetries of the square."""
-    kind = torch.from_numpy(random.integers(0, 2, (3, len(images), 1, 1, 1)).astype(bool))
-    kind = kind.to(images.device)
+    kind = _sent(random.integers(0, 2, (3, len(images), 1, 1, 1)).astype(bool), images)
     images = torch.where(kind[0], images.flip(2), images)
     images = torch.where(kind[1], images.flip(3), images)
     return torch.where(kind[2], images.transpose(2, 3), images)
@@ -19,8 +18,8 @@ def turn(images: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
 
 def mirror(images: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
     """Swap left and right of every second image or so."""
-    kind = torch.from_numpy(random.integers(0, 2, (len(images), 1, 1, 1)).astype(bool))
-    return torch.where(kind.to(images.device), images.flip(3), images)
+    kind = _sent(random.integers(0, 2, (len(images), 1, 1, 1)).astype(bool), images)
+    return torch.where(kind, images.flip(3), images)
 
 
 def jitter(images: torch.Tensor, random: np.random.Generator, most: float) -> torch.Tensor:
@@ -40,10 +39,14 @@ def jitter(images: torch.Tensor, random: np.random.Generator, most: float) -> to
         Levels, 0 to 255.
     """
     factors = random.uniform(1 - most, 1 + most, (3, len(images), 1, 1, 1)).astype(np.float32)
-    saturation, contrast, brightness = torch.from_numpy(factors).to(images.device)
-    luma = torch.tensor(LUMA, device=images.device).view(1, 3, 1, 1)
-    grey = (images * luma).sum(1, keepdim=True)
+    saturation, contrast, brightness = _sent(factors, images)
+    grey = sum(images[:, k : k + 1] * weight for k, weight in enumerate(LUMA))
     middle = grey.mean((2, 3), keepdim=True)
     # saturation about grey, contrast about the mean grey, brightness about black: one map
     images = images * (saturation * contrast) + grey * ((1 - saturation) * contrast)
     return ((images + middle * (1 - contrast)) * brightness).clamp_(0, 255)
+
+
+def _sent(array: np.ndarray, images: torch.Tensor) -> torch.Tensor:
+    """Send an array to where the images are, without waiting for the work queued there."""
+    return torch.from_numpy(array).to(images.device, non_blocking=True)

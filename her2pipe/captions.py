@@ -184,6 +184,7 @@ def numbers(metrics: Metrics) -> list[dict[str, Any]]:
                 "how": "rank-sum test",
                 "p": pcr.get("rank_sum_p"),
                 "n": pcr.get("n"),
+                "items": "slides",
                 "note": pcr.get("rank_sum_note"),
             }
         )
@@ -198,19 +199,23 @@ def numbers(metrics: Metrics) -> list[dict[str, Any]]:
         found = about.get("spearman", {})
         rows.append(
             _line(f"Spearman's ρ of score and {what}", found, "Bonett-Wright", key="rho")
-            | {"p": found.get("p"), "n": about.get("n")}
+            | {"p": found.get("p"), "n": about.get("n"), "items": "slides"}
         )
         if about.get("dunn_note"):
             rows.append({"measure": f"Dunn's test, {what}", "note": about["dunn_note"]})
     levels = metrics.get("levels") or {}
     rows.append(_line("Accuracy of levels", _proportion(levels.get("accuracy")), "Wilson"))
     kappa = {"value": levels.get("quadratic_kappa"), "note": levels.get("quadratic_kappa_note")}
-    rows.append(_line("Quadratic-weighted κ of levels", kappa) | {"n": levels.get("called")})
+    rows.append(
+        _line("Quadratic-weighted κ of levels", kappa)
+        | {"n": levels.get("called"), "items": "slides"}
+    )
     point = metrics.get("operating_point") or {}
     rule = point.get("rule", "")
     for key in ("sensitivity", "specificity", "accuracy", "f1"):
         what = "F1" if key == "f1" else key.capitalize()
-        rows.append(_line(f"{what} at {rule}", point.get(key), "Wilson"))
+        line = _line(f"{what} at {rule}", point.get(key), "Wilson")
+        rows.append(line if line["n"] else line | {"n": point.get("n"), "items": "slides"})
     if point.get("note"):
         rows.append({"measure": "Operating point", "note": point["note"]})
     return [

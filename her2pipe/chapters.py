@@ -137,7 +137,9 @@ def compared(folder: Path, percent: str) -> dict[str, Any]:
         low, high = (page.known(row.pop(f"external_{end}", "")) for end in ("low", "high"))
         known = low is not None and high is not None
         row["internal_note"] = f", n\u00a0=\u00a0{n}" if (n := row.pop("internal_n", "")) else ""
-        row["external_note"] = f" ({page.number(low)} to {page.number(high)})" if known else ""
+        row["external_note"] = (
+            f" ({page.number(low)}\u00a0to\u00a0{page.number(high)})" if known else ""
+        )
     caption = (
         "Methods (laid out as Table 2 of Li et al. 2025). Internal: validation slides of the "
         "development cohort. External: mean and population standard deviation over the external "
@@ -216,7 +218,10 @@ def _subgroups(e: Mapping[str, Any], percent: str) -> dict[str, Any] | None:
                Column("positives", "Positive", "count"), Column("value", "AUC", 3, ("low", "high")),
                Column("note", "Note")]  # fmt: skip
     caption = f"Subgroups: {e['method']}, cohort {e['cohort']}. AUC with {percent} DeLong interval."
-    rows = [r for r in e.get("subgroups") or [] if isinstance(r, dict)]
+    rows = [
+        r | {"column": r["column"].upper() if r["column"] in ("er", "pr") else r["column"]}
+        for r in e.get("subgroups") or []
+    ]
     return page.table(caption, columns, rows) if rows else None
 
 

@@ -10,7 +10,8 @@ from her2pipe import __version__, settings
 from her2pipe.config import STEPS
 from her2pipe.errors import Her2Error
 
-VERBS = {**{step: step for step in STEPS}, "cohort": "importers"}  # verb: its module
+# verb: its module
+VERBS = {**{step: step for step in STEPS}, "cohort": "importers", "status": "status"}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -116,10 +116,8 @@ def _slides(paths: Sequence[Path], describe: DescribeSettings) -> tuple[dict[str
                 str(path),
                 "describe an encoder that has the class HER2+",
             )
+        bag.check(path)
         p = bag.positive
-        if bad := int((~np.isfinite(p)).sum()):
-            what = f"the encoding holds {bad} probabilities that are not numbers"
-            raise Her2Error(what, str(path), "delete it and encode again")
         grade = grades.grade(p.astype(np.float32), describe.grades)
         found[bag.slide] = Slide(bag.coords, p, grade)
     return found, encoder

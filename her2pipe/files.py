@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +26,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         Name to write under. After an error the file is gone, and what stood at `path` still does.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    part = _part(path)
     try:
         yield part
         with part.open("rb+") as file:
@@ -39,9 +40,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def replacing_folder(path: str | Path) -> Iterator[Path]:
     """Fill a folder beside its place and move it there only when it is complete."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    part = _part(path)
+    part.mkdir()
     try:
         yield part
         for file in part.rglob("*"):
@@ -52,6 +52,19 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _part(path: Path) -> Path:
+    """Name the place to write to until all is complete; what a killed job left there goes.
+
+    The name holds the machine, too: on a shared file system two processes may have one number. No
+    name of a slide or cohort has a ~, so nothing but this very output's parts are met.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}~*.part"):
+        shutil.rmtree(left, ignore_errors=True)
+        left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}~{socket.gethostname()}~{os.getpid()}.part")
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -125,7 +125,7 @@ def read(
             told["unused"] = f"excluded: {about['reason'] or 'no patches'}"
             continue
         bag = aggregate.Bag.of(encoding)
-        _finite(bag, files[row.slide])
+        bag.check(files[row.slide])
         encoder = (about.get("encoder", ""), about.get("model_digest", ""), bag.features.shape[1])
         encoders.setdefault(encoder, row.slide)
         lesson = _prepare(rule, bag, fit)
@@ -148,16 +148,6 @@ def _target(row: cohort.Row, classes: tuple[str, ...]) -> tuple[str, str]:
     if row.positive is None:
         return "", f"no binary status: {row.unlabelled}"
     return STATUS[row.positive], ""
-
-
-def _finite(bag: aggregate.Bag, path: Path) -> None:
-    for name in ("probabilities", "features"):
-        if bad := int((~np.isfinite(getattr(bag, name))).sum()):
-            raise Her2Error(
-                f"the encoding holds {bad} {name} that are not numbers",
-                str(path),
-                "delete it and encode again",
-            )
 
 
 def _prepare(rule: str, bag: aggregate.Bag, fit: FitSettings) -> Any:

@@ -12,6 +12,9 @@ from typing import Any
 from her2pipe.page import drawing, figure, known, number, photograph
 
 Rows = Sequence[Mapping[str, str]]
+LOOKED_AT, GLASS = 32, 200  # patches; grey level above which all channels of glass are
+P = "p(HER2+) of each kept patch"
+WHAT = {"probabilistic": P, "mean": P, "": P}
 
 
 class Shelf:
@@ -84,23 +87,28 @@ def maps(
         own = pictures.setdefault((folder.parent.parent.name, folder.parent.name), {})
         own |= {path.stem: path for path in folder.glob("*.png")}
     tables = {(e["method"], e["cohort"]): e["table"] for e in evaluations}
+    rules = {e["method"]: e.get("aggregation", "") for e in evaluations}
     found = []
     for (method, cohort), paths in pictures.items():
         for row in choose(list(paths), tables.get((method, cohort), []), most):
             slide = row["slide"]
             told = _told(row)
+            what = WHAT.get(rules.get(method, ""), "what each kept patch adds to the score")
             caption = (
-                f"Cohort {cohort}, slide {slide}, method {method}. {told}Left, the slide; middle, "
-                "p(HER2+) of each kept patch; right, its most probable class."
+                f"Cohort {cohort}, slide {slide}, method {method}. {told}Left, the slide; then "
+                f"{what}; right, its most probable class where the encoder has classes."
             )
-            alt = f"Slide {slide} of cohort {cohort}: overview, p(HER2+), classes. {told}"
+            alt = f"Slide {slide} of cohort {cohort}: overview and maps of its patches. {told}"
             found.append(
                 {
                     "cohort": cohort,
                     "method": method,
                     "slide": slide,
                     "figure": figure(photograph(paths[slide]), alt.strip(), caption, wide=True),
-                    "view": _view(shelf, cohort, slide, longest_px) if longest_px else None,
+                    # The encodings at hand are those of the first method.
+                    "view": _view(shelf, cohort, slide, longest_px)
+                    if longest_px and method == next(iter(pictures))[0]
+                    else None,
                 }
             )
     return found
@@ -120,7 +128,7 @@ def _told(row: Mapping[str, str]) -> str:
 
 def _view(shelf: Shelf, cohort: str, slide: str, longest_px: int) -> dict[str, Any] | None:
     """Make a slide to zoom into, when its store and encoding are at hand."""
-    from her2pipe import viewer
+    from her2pipe import zoom
     from her2pipe.store import PatchStore, read_encoding
 
     path, encoding = shelf.store(cohort, slide), shelf.encodings.get((cohort, slide))
@@ -131,7 +139,7 @@ def _view(shelf: Shelf, cohort: str, slide: str, longest_px: int) -> dict[str, A
     with PatchStore(path) as store:
         if store.excluded or not store.overview:
             return None
-        return viewer.view(store, encoded, names, longest_px)
+        return zoom.view(store, encoded, names, longest_px)
 
 
 def colours(shelf: Shelf, target: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -165,8 +173,7 @@ def colours(shelf: Shelf, target: Mapping[str, Any]) -> list[dict[str, Any]]:
         with PatchStore(path) as store:
             if store.excluded or not store.stain:
                 continue
-            # The patch of median variance: tissue, neither its palest nor its darkest.
-            patch = store.pixels(int(store.variance.argsort()[len(store) // 2]), at_least_px=224)
+            patch = store.pixels(_fullest(store), at_least_px=224)
             source = Profile.from_dict(store.stain)
         images += [patch, normalise(patch, source, Profile.from_dict(target))]
         titles += [f"{cohort}, before", f"{cohort}, after"]
@@ -175,12 +182,21 @@ def colours(shelf: Shelf, target: Mapping[str, Any]) -> list[dict[str, Any]]:
             figure(
                 _drawn(pictures.patches(images, titles), "png"),
                 "One patch of each cohort before and after stain normalisation.",
-                "One patch of the first slide of each cohort, of median grey-level variance, "
-                "before and after normalisation.",
+                "One patch of the first slide of each cohort, that of least glass among "
+                f"{LOOKED_AT}, before and after normalisation.",
                 wide=True,
             )
         )
     return found
+
+
+def _fullest(store) -> int:
+    """Return the patch of least glass among some, taken evenly."""
+    import numpy as np
+
+    some = np.unique(np.linspace(0, len(store) - 1, LOOKED_AT).astype(int))
+    glass = [(store.pixels(int(i), at_least_px=64).min(axis=2) > GLASS).mean() for i in some]
+    return int(some[int(np.argmin(glass))])
 
 
 def _drawn(shape, kind: str = "svg") -> str:

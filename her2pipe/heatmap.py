@@ -63,7 +63,9 @@ def _bag(path: Path, about: dict, learnt: bool) -> aggregate.Bag:
     encoding = read_encoding(path, features=learnt)
     for key in ("patch_size_level0", "width_px0", "height_px0"):
         encoding["attributes"][key] = about[key]
-    return aggregate.Bag.of(encoding)
+    bag = aggregate.Bag.of(encoding)
+    bag.check(path)
+    return bag
 
 
 def _picture(folder: Path, bag, value, label: str, about: dict, overview: bytes, opacity) -> None:

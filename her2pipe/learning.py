@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -132,6 +133,9 @@ def learn(
         When the loss stops being a number.
     """
     device = networks.pick_device(settings.device)
+    if device.type == "cuda":  # sums in a fixed order, where there is a way to have it
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(_seed(seed, 0))
     network = task.network().to(device)
     options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay, "fused": True}

@@ -261,9 +261,9 @@ def width(model: nn.Module, input_px: int, stage: str = "pooled") -> int:
 
 def standardise(batch: torch.Tensor, mean: list[float], std: list[float]) -> torch.Tensor:
     """Turn RGB in 0 to 255 into the network's input, (B, 3, H, W) float32."""
-    shape = (1, 3, 1, 1)
-    mean_255 = torch.tensor(mean, device=batch.device).mul(255).view(shape)
-    std_255 = torch.tensor(std, device=batch.device).mul(255).view(shape)
+    # sent without waiting for what the device is doing
+    levels = torch.tensor([mean, std]).mul(255).to(batch.device, non_blocking=True)
+    mean_255, std_255 = levels.view(2, 1, 3, 1, 1)
     return (batch.float() - mean_255) / std_255
 
 

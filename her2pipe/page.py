@@ -78,17 +78,17 @@ def _cell(row: Mapping[str, Any], column: Column) -> Cell:
     value = row.get(column.key)
     if column.kind == "text":
         text = NONE if value in (None, "") else str(value)
-        return Cell(text, text, False)
+        return Cell({"True": "yes", "False": "no"}.get(text, text), text, False)
     found = known(value)
     sort = "" if found is None else repr(found)
     if found is None and value not in (None, ""):  # a note where a number was expected
         return Cell(str(value), "", False)
     if column.kind == "p":
-        return Cell(p_value(value), sort, True)
+        return Cell(p_value(value).replace(" ", "\u00a0"), sort, True)
     digits = 0 if column.kind == "count" else int(column.kind)
     text, ends = number(value, digits), [row.get(key) for key in column.bounds]
-    if len(ends) == 2:
-        text = interval(value, *ends, digits)
+    if len(ends) == 2:  # breaks, if at all, before the interval
+        text = interval(value, *ends, digits).replace(" to ", "\u00a0to\u00a0")
     elif found is not None and ends and known(ends[0]) is not None:
         text += f"\u00a0±\u00a0{number(ends[0], digits)}"
     return Cell(text + str(row.get(column.after) or ""), sort, True)

@@ -30,6 +30,7 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 BLUE, VERMILLION = OKABE_ITO[:2]
 CLASS_COLOURS = (BLUE, VERMILLION, "#F0E442", *OKABE_ITO[2:])
 CANVAS = {"png": FigureCanvasAgg, "svg": FigureCanvasSVG}
+PACKING = {"png": {"pil_kwargs": {"compress_level": 3}}, "svg": {}}  # a third of the time
 METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  # no versions
 LUMA = np.array([0.299, 0.587, 0.114])  # weights of R, G and B in grey (ITU-R BT.601)
 GREY, PALE = "#BBBBBB", "#EEEEEE"
@@ -53,7 +54,7 @@ def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("png", "svg
     for path, kind in zip(paths, formats, strict=True):
         canvas = CANVAS[kind](figure)  # savefig would draw everything twice
         with replacing(path) as part, style.context(STYLE):
-            getattr(canvas, f"print_{kind}")(part, metadata=METADATA[kind])
+            getattr(canvas, f"print_{kind}")(part, metadata=METADATA[kind], **PACKING[kind])
     return paths
 
 
@@ -316,7 +317,7 @@ def history(
                 axes.plot(epoch[known], values[known], label=part, **look)
         axes.set_ylabel(f"{what.replace('_', ' ')} ({unit})")
         if axes.lines:
-            axes.legend()
+            axes.legend(loc="best")  # named, or a busy machine gets a warning
     panels[0].set_title(title)
     panels[1].set_xlabel("epoch")
     panels[1].xaxis.get_major_locator().set_params(integer=True)
@@ -338,12 +339,12 @@ def fitting(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
         panels[0].plot(epoch, [r["validation_loss"] for r in own], linestyle="--", **look)
         panels[1].plot(epoch, [r["validation_auc"] for r in own], label=f"fold {fold}", **look)
     kinds = [Line2D([], [], color="black", linewidth=0.8, linestyle=kind) for kind in ("-", "--")]
-    panels[0].legend(kinds, ["training slides", "held-out slides"])
+    panels[0].legend(kinds, ["training slides", "held-out slides"], loc="best")
     panels[0].set(ylabel="loss", title=title)
     panels[1].axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     panels[1].set(ylabel="AUC of the held-out slides", xlabel="epoch", ylim=(-0.03, 1.03))
     panels[1].xaxis.get_major_locator().set_params(integer=True)
-    panels[1].legend(ncols=3)
+    panels[1].legend(loc="best", ncols=3)
     return finish(figure)
 
 

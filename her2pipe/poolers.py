@@ -108,7 +108,7 @@ def smooth_svm(x: torch.Tensor, y: torch.Tensor, labels: torch.Tensor) -> torch.
 
     References
     ----------
-    Berrada et al. 2018, arXiv:1802.07595, Eq. 9.
+    Berrada et al. 2018, arXiv:1802.07595.
     """
     margin = (labels[None] != y[:, None]).float()  # (n, C)
     return ((x + margin).logsumexp(1) - x.gather(1, y[:, None])[:, 0]).mean()

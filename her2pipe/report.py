@@ -62,7 +62,7 @@ def run(args, report: ReportSettings) -> None:
     pretrained = [chapters.network(Path(path), "Pre-training") for path in args.pretrain]
     shelf = Shelf(ledger, _pairs(args.tile), args.encode)
     flows = chapters.flows(study.get("cohorts", {}), ledger, evaluations)
-    maps = gallery.maps(args.heatmap, evaluations, shelf, report.gallery, report.viewer_px)
+    maps = gallery.maps(args.heatmap, evaluations, shelf, report.gallery, report.zoom_px)
     shown = Path(args.encode[0]).parent.parent.name if args.encode else ""
     target = next((e["about"].get("stain") for e in encoders if e["name"] == shown), {})
     text = page.render(
@@ -116,9 +116,9 @@ def _bokeh(maps: list[dict]) -> str:
     """Return Bokeh's own JavaScript when there is a slide to zoom into."""
     if not any(found["view"] for found in maps):
         return ""
-    from her2pipe import viewer
+    from her2pipe import zoom
 
-    return viewer.library()
+    return zoom.bundle()
 
 
 def _timings(args, shelf: Shelf) -> list[dict[str, Any]]:

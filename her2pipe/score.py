@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from her2pipe import aggregate, cohort
 from her2pipe.config import LEARNT, RULES, ScoreSettings
 from her2pipe.errors import Her2Error
@@ -67,13 +65,7 @@ def score_slide(path: Path, rule: str, settings: ScoreSettings, model) -> dict[s
             "encode and fit with the same encoder",
         )
     bag = aggregate.Bag.of(encoding)
-    for name in ("probabilities", "features"):
-        if bad := int((~np.isfinite(getattr(bag, name))).sum()):
-            raise Her2Error(
-                f"the encoding holds {bad} {name} that are not numbers",
-                str(path),
-                "delete it and encode again",
-            )
+    bag.check(path)
     if not len(bag):
         return row | {"patches": 0, "flag": "excluded", "reason": "no patches"}
     result = aggregate.score(rule, bag, settings, model)

@@ -104,7 +104,7 @@ def _unsuited(encoders: dict, methods: dict, train: dict) -> list[tuple[tuple[st
             continue
         rule, encoder = (
             method.get("aggregate", "probabilistic"),
-            encoders.get(method.get("encoder")),
+            encoders.get(str(method.get("encoder"))),
         )
         task = {**train, **(encoder if isinstance(encoder, dict) else {})}.get("task", "classify")
         if rule in RULES and rule not in LEARNT and task != "classify":

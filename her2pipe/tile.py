@@ -33,6 +33,11 @@ def arguments(parser) -> None:
     parser.add_argument("--annotation", help="tumour annotation: Aperio XML, GeoJSON or mask image")
     parser.add_argument("--mpp", type=float, help="resolution given by the sheet [um/px]")
     parser.add_argument(
+        "--stage",
+        default="",
+        help="folder on the machine's own disk to copy the slide to first; $VARIABLES count",
+    )
+    parser.add_argument(
         "--threads", type=int, default=1, help="cells decoded and encoded at a time [default 1]"
     )
 
@@ -40,6 +45,7 @@ def arguments(parser) -> None:
 def run(args, slides: SlidesSettings, stain: StainSettings, tile: TileSettings) -> None:
     """Cut the slide; an unusable one leaves an empty store that says why."""
     from her2pipe.slide import open_slide
+    from her2pipe.stage import staged
     from her2pipe.store import write_patches
 
     if args.threads < 1:
@@ -59,7 +65,8 @@ def run(args, slides: SlidesSettings, stain: StainSettings, tile: TileSettings) 
     }
     try:
         with (
-            open_slide(args.slide, slides, args.mpp) as slide,
+            staged(args.slide, args.stage) as path,
+            open_slide(path, slides, args.mpp) as slide,
             write_patches(args.store) as writer,
         ):
             lay_out(slide, args.view, tile, about)

@@ -320,6 +320,14 @@ def test_an_encoder_without_her2_is_told(make, rule):
         aggregate.score(rule, make.bag(np.zeros((3, 0)), classes=[]), ScoreSettings())
 
 
+@pytest.mark.parametrize("rule", ["mean", "clam", "slidegraph", "mlp"])
+def test_a_slide_without_patches_has_no_score(rule):
+    found = aggregate.score(rule, bag(0), ScoreSettings(), model([]))
+    assert math.isnan(found.score)
+    assert found.flag == "no_patches"
+    assert len(aggregate.contributions(rule, bag(0), ScoreSettings(), model([]))[0]) == 0
+
+
 def test_a_learnt_rule_needs_its_model_and_its_features():
     with pytest.raises(Her2Error, match="learnt and needs a model"):
         aggregate.score("clam", bag(), ScoreSettings())

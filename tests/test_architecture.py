@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from her2pipe.cli import VERBS
 from her2pipe.config import STEPS, Config
 
 ROOT = Path(__file__).parents[1]
@@ -21,10 +22,10 @@ LAYERS = [
      "cohort", "drawing", "exports", "features", "flow", "gallery", "grades", "gradings", "graph",
      "immuno", "importers", "labels", "learning", "measures", "mosaic", "networks", "nuclei",
      "page", "panels", "pictures", "plots", "poolers", "pyramid", "readers", "references",
-     "resample", "sample", "slide", "stain", "stats", "store", "textures", "throughput", "tiff",
-     "viewer"},
+     "resample", "runs", "sample", "slide", "stage", "stain", "stats", "store", "textures",
+     "throughput", "tiff", "zoom"},
     {"density", "fingerprint", "learn", "lesson", "loader", "pairing"},
-    set(STEPS),
+    {*STEPS, "status"},
     {"cli"},
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy",
@@ -98,7 +99,7 @@ def test_files_stay_small(path):
     assert len(path.read_text().splitlines()) <= 400
 
 
-@pytest.mark.parametrize("module", ["cli", "cohort", "settings", *STEPS])
+@pytest.mark.parametrize("module", ["cli", "cohort", "settings", *VERBS.values()])
 def test_imports_are_late(module):
     """Importing a step or the command line loads none of the slow libraries."""
     code = f"import sys, her2pipe.{module}; print(*{HEAVY!r} & set(sys.modules))"

@@ -26,7 +26,7 @@ def test_help_of_every_verb(verb, capsys):
     assert f"usage: her2pipe {verb}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [*STEPS, "status"])
 def test_no_flag_stands_twice(step):
     import argparse
     import importlib

@@ -251,3 +251,14 @@ def test_schema_is_current_and_knows_the_demo():
     shipped = (ROOT / "studies" / "schema.json").read_text()
     assert shipped == settings.schema(), "run make schema"
     validate(yaml.safe_load((ROOT / "config.yaml").read_text()), json.loads(shipped))
+
+
+def test_the_published_study_has_all_rows_of_table_2():
+    study = settings.load(ROOT / "studies" / "tlpa.yaml")
+    assert list(study.methods) == [
+        *("TL-PA", "TL-SlideGraph+", "TL-CLAM", "ResNet50-CLAM", "Farahmand", "Rawat"),
+        *("DAB-SlideGraph+", "Valieris"),
+    ]
+    assert {study.methods[n].encoder for n in ("TL-PA", "TL-SlideGraph+", "TL-CLAM")} == {"swin-t"}
+    valieris = study.methods["Valieris"].fit
+    assert (valieris.classes, valieris.branch, valieris.learning_rate) == ("levels", "multi", 2e-4)

@@ -47,6 +47,7 @@ def test_every_patch_gets_its_own_numbers(tmp_path, make, model, her2pipe):
         assert np.allclose(found["probabilities"].sum(1), 1, atol=1e-5)
         assert found["features"].shape[1] == 512
         assert found["attributes"]["encoder"] == "resnet"
+        assert found["attributes"]["width_px0"] == found["attributes"]["height_px0"] == 640
         assert json.loads(found["attributes"]["classes"]) == make.classes
         assert found["attributes"]["model_digest"] == about["digest"]
 

@@ -84,7 +84,7 @@ def held_out_auc(her2pipe, folder, out, rule):
 )
 def test_a_planted_signal_is_found_and_none_where_there_is_none(tmp_path, her2pipe, rule, more):
     for shuffled in (False, True):
-        folder = planted(tmp_path / str(shuffled), 40, 80, seed=3, shuffled=shuffled)
+        folder = planted(tmp_path / str(shuffled), 40, 160, seed=4, shuffled=shuffled)
         code, told = fit(her2pipe, folder, tmp_path / f"m{shuffled}", rule, *more)
         assert code == 0, told
         found = held_out_auc(her2pipe, folder, tmp_path / f"m{shuffled}", rule)
@@ -136,6 +136,20 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, her2pipe, small, rule)
     assert "going on in fold" in told
     assert contents(out) == contents(tmp_path / "whole")
     assert not checkpoint.exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rule", RULES)
+def test_a_gpu_learns_the_same_every_time(tmp_path, her2pipe, small, rule):
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    for name in ("one", "two"):
+        assert fit(her2pipe, small, tmp_path / name, rule, "--device", "cuda")[0] == 0
+    one, two = (aggregate.load(rule, tmp_path / name) for name in ("one", "two"))
+    for a, b in zip(one.members, two.members, strict=True):
+        assert all(np.allclose(a[k], b[k], atol=1e-4) for k in a)
 
 
 def test_everything_is_written(tmp_path, her2pipe, small):

@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    """Run synthesise, tile, train, encode and score on one pair of small slides."""
+    """Run synthesise, tile, pretrain, train, encode and score on two pairs of small slides."""
     from her2pipe.cli import main
 
     folder = tmp_path_factory.mktemp("golden")
@@ -42,6 +42,9 @@ def chain(tmp_path_factory):
             "--annotation", folder / f"{slide}.geojson")  # fmt: skip
         lines.append(f"{slide}\tx{i}\tP{i}\t{'train' if i < 3 else 'validation'}\t{kind}")
     (folder / "sheet.tsv").write_text("\n".join(lines) + "\n")
+    run("pretrain", folder / "shapes", "--images", "synthetic", "--synthetic-images", "50",
+        "--architecture", "resnet10t", "--input-px", "32", "--batch-size", "25", "--epochs", "2",
+        "--device", "cpu")  # fmt: skip
     run("train", *stores, folder / "model", "--sheet", folder / "sheet.tsv", "--architecture",
         "resnet10t", "--input-px", "64", "--frozen", "--train-views", "64", "--batch-size", "16",
         "--max-epochs", "1", "--device", "cpu")  # fmt: skip
@@ -73,6 +76,15 @@ def tile(folder):
         }
 
 
+def pretrain(folder):
+    about = json.loads((folder / "shapes" / "model.json").read_text())
+    history = read_table(folder / "shapes" / "history.tsv")
+    return {
+        "images": about["images"],
+        "loss": rounded([row["train_loss"] for row in history], 1),
+    }
+
+
 def train(folder):
     about = json.loads((folder / "model" / "model.json").read_text())
     history = read_table(folder / "model" / "history.tsv")
@@ -92,6 +104,36 @@ def encode(folder):
     }
 
 
+def fit(folder):
+    """Each learnt rule on drawn features of ten slides, two epochs."""
+    from her2pipe.cli import main
+    from her2pipe.store import write_encoding
+
+    random, lines = np.random.default_rng(7), ["slide\tpath\tpatient\tsplit\ther2"]
+    (folder / "bags").mkdir()
+    coords = np.stack([np.arange(20) % 5, np.arange(20) // 5], 1) * 512
+    about = {"status": "ok", "reason": "", "width_px0": 31623, "height_px0": 31623}
+    for i, kind in enumerate(["negative", "positive"] * 5):
+        features = random.normal(0.5 * (i % 2), 1, (20, 8))
+        path = folder / "bags" / f"S{i}.h5"
+        write_encoding(path, coords, np.zeros((20, 0)), features, about | {"slide": path.stem})
+        lines.append(f"S{i}\tx{i}\tP{i}\ttrain\t{kind}")
+    (folder / "bags.tsv").write_text("\n".join(lines) + "\n")
+    found = {}
+    for rule in config.LEARNT:
+        words = ["fit", folder / "bags", folder / rule, "--sheet", folder / "bags.tsv"]
+        words += ["--aggregate", rule, "--folds", 2, "--max-epochs", 2, "--device", "cpu"]
+        assert main([str(w) for w in words]) == 0
+        history = read_table(folder / rule / "history.tsv")
+        slides = read_table(folder / rule / "slides.tsv")
+        found[rule] = {
+            "loss": rounded([row["train_loss"] for row in history], 2),
+            "fold": [int(row["fold"]) for row in slides],
+            "score": rounded([row["score"] for row in slides], 1),
+        }
+    return found
+
+
 def score(folder):
     from her2pipe import aggregate
 
@@ -109,7 +151,7 @@ def score(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("summary", [synthesise, tile, train, encode, score])
+@pytest.mark.parametrize("summary", [synthesise, tile, pretrain, train, encode, fit, score])
 def test_golden(summary, chain):
     step = summary.__name__
     section = config.Config.model_fields[step].annotation

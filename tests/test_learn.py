@@ -222,6 +222,32 @@ def test_a_compiled_network_learns_the_same(tmp_path):
     assert torch.allclose(*found, atol=1e-5)
 
 
+def test_bfloat16_learns_about_the_same(tmp_path):
+    found = []
+    for reduced in (False, True):
+        torch.manual_seed(5)
+        history = learn(torch.nn.Linear(4, 2), points, TWO, Plan(1e-2, 3, bfloat16=reduced),
+                        Checkpoint(tmp_path / str(reduced), "x"))  # fmt: skip
+        found.append(history[-1]["train_loss"])
+    assert found[0] == pytest.approx(found[1], rel=0.02)
+    assert found[0] != found[1]
+
+
+@pytest.mark.gpu
+def test_on_cuda_it_learns_and_goes_on(tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
+    def there(side, epoch):
+        return [tuple(part.cuda() for part in batch) for batch in points(side, epoch)]
+
+    for epochs in (2, 4):
+        plan = Plan(1e-2, epochs, accumulate=2, bfloat16=True)
+        history = learn(little(norm=True).cuda(), there, TWO, plan, Checkpoint(tmp_path, "x"))
+    assert len(history) == 4
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+
+
 def test_digest_tells_parts_apart():
     assert digest_of("ab", "c") != digest_of("a", "bc")
     assert len(digest_of("ab")) == 16

@@ -45,7 +45,7 @@ def test_an_encoder_learns_the_dab_of_held_out_pairs(development, tmp_path, her2
     stores, sheet = development
     out = tmp_path / "dab"
     code, told = her2pipe("train", *stores, out, "--sheet", sheet, *DENSITY,
-                          "--synthetic-pairs", "15", "--max-epochs", "4")  # fmt: skip
+                          "--synthetic-pairs", "15", "--max-epochs", "10")  # fmt: skip
     assert code == 0, told
     assert "kind pairs" in told
     last = read_table(out / "history.tsv")[-1]

@@ -25,7 +25,7 @@ def tissue(shape, discs, dark=1.0, eosin=0.4):
 def drawn(monkeypatch, seed, severity, **scanner):
     """Draw a synthetic slide: picture, mpp, and the nuclei on its tissue, (n, 3) x, y, um^2."""
     stamped, layout = [], {}
-    stamp, lay_out = drawing._stamp, drawing._lay_out
+    stamp, lay_out = drawing._stamp, drawing.lay_out
 
     def keep_stamps(canvas, stamps, points, long_px, broad_px, turn, depth):
         sides = np.ceil(np.maximum(long_px, broad_px) * 0.75).astype(int) * 2 + 1
@@ -40,7 +40,7 @@ def drawn(monkeypatch, seed, severity, **scanner):
         return layout["all"]
 
     monkeypatch.setattr(drawing, "_stamp", keep_stamps)
-    monkeypatch.setattr(drawing, "_lay_out", keep_layout)
+    monkeypatch.setattr(drawing, "lay_out", keep_layout)
     small = SynthesiseSettings(width_um=420, height_um=420)
     found = drawing.draw(seed, severity, small, Scanner(**scanner))
     cells, covered = np.concatenate(stamped), layout["all"][0]

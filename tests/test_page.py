@@ -46,7 +46,8 @@ def test_cells_sort_by_their_value():
             {"who": "b", "n": "too few", "auc": ""}]  # fmt: skip
     table = page.table("T", columns, rows)
     assert [(cell.text, cell.sort) for cell in table["rows"][0]] == [
-        ("a", "a"), ("3,815", "3815.0"), ("< 0.001", "1e-07"), ("0.50 (0.25 to 0.75)", "0.5"),
+        ("a", "a"), ("3,815", "3815.0"), ("<\u00a00.001", "1e-07"),
+        ("0.50 (0.25\u00a0to\u00a00.75)", "0.5"),
         ("0.50\u00a0±\u00a00.12, n = 3", "0.5"),
     ]  # fmt: skip
     assert [cell.text for cell in table["rows"][1]] == ["b", "too few", "–", "–", "–"]

@@ -405,3 +405,23 @@ def test_patches_stand_under_their_titles():
     shown = [axes for axes in figure.axes if axes.images]
     assert [axes.get_title() for axes in shown] == ["a", "b", "c"]
     assert [axes.images[0].get_array()[0, 0, 0] for axes in shown] == [10, 20, 30]
+
+
+def test_fitting_draws_each_fold():
+    rows = [
+        {
+            "fold": f,
+            "epoch": e,
+            "train_loss": 1 / e,
+            "validation_loss": f / e,
+            "validation_auc": 0.1 * e,
+        }
+        for f in (1, 2)
+        for e in (1, 2, 3)
+    ]
+    losses, aucs = plots.fitting(rows).axes
+    drawn = [list(line.get_ydata()) for line in losses.lines]
+    assert drawn == [[1, 1 / 2, 1 / 3], [1, 1 / 2, 1 / 3], [1, 1 / 2, 1 / 3], [2, 1, 2 / 3]]
+    assert losses.lines[0].get_color() != losses.lines[2].get_color()
+    curves = {line.get_label(): list(line.get_ydata()) for line in aucs.lines}
+    assert curves["fold 1"] == curves["fold 2"] == [0.1, 0.2, 0.1 * 3]

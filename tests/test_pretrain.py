@@ -265,7 +265,7 @@ def test_a_pre_training_takes_the_shared_settings():
          "is resnet50, but its pre-training p is swin_tiny_patch4_window7_224"),
         ({"pretrain": {"architecture": "resnet50"}, "encoders": {"swin-t": {"pretrain": "p"}}},
          "but its pre-training p is resnet50"),
-        ({"encoders": {"swin-t": {"task": "none"}}}, "needs class probabilities"),
+        ({"encoders": {"swin-t": {"task": "none"}}}, "its encoder gives none"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_together_is_told(change, told):

@@ -1,5 +1,9 @@
 """Patch stores and encodings: what goes in comes out, and nothing half-written stays."""
 
+import os
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -137,3 +141,22 @@ def test_a_patch_read_twice_is_the_same_and_damage_is_found(tmp_path, monkeypatc
         assert damaged._stored(0) == patches[0]
         with pytest.raises(Her2Error, match="patch 3 cannot be read"):
             damaged.pixels(3)
+
+
+def test_locks_of_others_are_not_waited_for(tmp_path, make):
+    """Shared file systems lock badly: HDF5 never asks them, whatever the environment says."""
+    path = make.store(tmp_path / "S.h5", make.stained(2, 1), [(0, 0), (64, 0)])
+    code = f"""
+import fcntl
+from her2pipe import store
+with open({str(path)!r}, "rb+") as held:
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert len(store.PatchStore({str(path)!r})) == 2
+    import h5py
+    h5py.File({str(path)!r}).close()
+"""
+    environment = os.environ | {"HDF5_USE_FILE_LOCKING": "TRUE"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr

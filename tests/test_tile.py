@@ -430,7 +430,13 @@ def test_the_machine_is_never_the_slide(svs, tmp_path, monkeypatch, error):
 
     monkeypatch.setattr(store.PatchWriter, "add", fail)
     args = SimpleNamespace(
-        slide=svs, store=tmp_path / "S.h5", view="100", annotation=None, mpp=None, threads=2
+        slide=svs,
+        store=tmp_path / "S.h5",
+        view="100",
+        annotation=None,
+        mpp=None,
+        threads=2,
+        stage="",
     )
     with pytest.raises(type(error)):
         tile.run(args, SlidesSettings(), StainSettings(), TileSettings(patch_px=64))

@@ -1,5 +1,6 @@
 """The workflow as a user runs it: lint, dry runs, a small study end to end, and what reruns."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -127,11 +128,11 @@ def test_the_demo_plans_every_job_once():
         "synthesise": slides,
         "tile": slides + len(rows["A"]) * len(encoder.train_views),
         "pretrain": 1,
-        "train": 1,
-        "encode": batches,  # one pass serves all methods
-        "fit": 3,  # CLAM, SlideGraph+, and the threshold of the mean
-        "score": 4 * len(rows),
-        "evaluate": 4 * len(rows),
+        "train": len(study.encoders),
+        "encode": len(study.encoders) * batches,  # one pass serves methods that share an encoder
+        "fit": 7,  # all but TL-PA: Farahmand's is a threshold
+        "score": 8 * len(rows),
+        "evaluate": 8 * len(rows),
         "describe": len(study.describe.cohorts),
         "heatmap": batches,
         "compare": 1,
@@ -173,6 +174,42 @@ def test_mistakes_of_all_sheets_come_together(tmp_path):
     assert "B.tsv line 4, column annotation" in run.stderr
 
 
+def test_encoders_share_a_pre_training_and_frozen_ones_tile_their_own_view_only(tmp_path):
+    study = STUDY | {
+        "pretrain": {"images": "synthetic", "device": "cpu", "architecture": "resnet10t"},
+        "pretrainings": {"shapes": {}, "idle": {}},
+        "encoders": {
+            "one": {"pretrain": "shapes"},
+            "two": {"pretrain": "shapes", "max_epochs": 2},
+            "bare": {"task": "none", "pretrain": "shapes", "view": "96", "features": "layer3"},
+        },
+        "methods": {"M1": {"encoder": "one"}, "M2": {"encoder": "two"}},
+    }
+    write_study(tmp_path, study, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)})
+    assert planned(tmp_path)["pretrain", ""] == 1
+    run = snakemake(tmp_path, "--dry-run", "--printshellcmds", "results/train/bare")
+    assert run.returncode == 0, run.stderr
+    text = run.stdout + run.stderr
+    assert "--features layer3" in text
+    assert "--weights results/pretrain/shapes" in text
+    assert set(re.findall(r"results/tile/(\w+)/A/", text)) == {"96"}
+
+
+def test_images_that_are_not_there_are_told(tmp_path):
+    study = STUDY | {
+        "pretrain": {"architecture": "resnet10t"},
+        "pretrainings": {"cifar": {}},
+        "encoders": {"small": {"pretrain": "cifar"}},
+    }
+    write_study(tmp_path, study, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)})
+    run = snakemake(tmp_path, "--dry-run")
+    assert run.returncode == 1
+    lines = run.stderr[run.stderr.index("her2pipe: ") :].splitlines()[:3]
+    assert lines[0].endswith("the archive cifar-100-python.tar.gz does not exist")
+    assert "key pretrainings.cifar.images" in lines[1]
+    assert "or the folder cifar-100-python with its files train and test" in lines[2]
+
+
 @pytest.mark.slow
 def test_end_to_end(finished):
     folder, sheets = finished
@@ -191,8 +228,13 @@ def test_end_to_end(finished):
     page = (folder / "results/report/index.html").read_text()
     assert "Small study" in page
     assert excluded["B-3"].split(":")[0] in page
-    maps = (folder / "results/heatmap/TL-PA/B").glob("*/*.png")
-    assert {p.stem for p in maps} == {"B-1", "B-4", "B-5"}
+    for kind in ("png", "geojson", "db"):
+        maps = (folder / "results/heatmap/TL-PA/B").glob(f"*/*.{kind}")
+        assert {p.stem for p in maps} == {"B-1", "B-4", "B-5"}
+    for name in "AB":
+        described = json.loads((folder / f"results/describe/small/{name}/about.json").read_text())
+        assert described["cohort"] == name
+        assert described["slides"] == {"A": 6, "B": 3}[name]
     for name in ("synthesise", "tile", "train", "encode", "fit", "score", "evaluate"):
         assert (folder / "benchmarks" / name).is_dir()
     assert not list((folder / "results").rglob("*.part"))
@@ -216,6 +258,7 @@ def test_again_there_is_nothing_to_be_done(finished):
         ),
         ({"evaluate": {"confidence": 0.9}}, {"evaluate", "compare", "report"}),
         ({"heatmap": {"opacity": 0.3}}, {"heatmap", "report"}),
+        ({"describe": {"glcm_levels": 16}}, {"describe", "report"}),
         ({"study": {"title": "Another"}}, {"report"}),
     ],
 )
@@ -232,7 +275,8 @@ def test_a_new_cohort_runs_only_itself(study):
     write_study(folder, STUDY | {"cohorts": cohorts}, sheets | {"E": sheet_lines("E", 3)})
     found = planned(folder)
     assert set(found) - STUDY_LEVEL == {
-        (step, "E") for step in ("synthesise", "tile", "encode", "score", "evaluate", "heatmap")
+        (step, "E")
+        for step in ("synthesise", "tile", "encode", "score", "evaluate", "describe", "heatmap")
     }
     assert found["synthesise", "E"] == found["tile", "E"] == 3
 
@@ -245,7 +289,8 @@ def test_a_new_row_runs_its_slide_its_batch_and_its_cohort(study):
     assert cohort.batch_count(5, 3) == cohort.batch_count(6, 3) == 2
     assert planned(folder) == Counter(
         {("synthesise", "B"): 1, ("tile", "B"): 1, ("encode", "B"): 1, ("score", "B"): 3,
-         ("evaluate", "B"): 3, ("heatmap", "B"): 1} | dict.fromkeys(STUDY_LEVEL, 1)
+         ("evaluate", "B"): 3, ("describe", "B"): 1, ("heatmap", "B"): 1}
+        | dict.fromkeys(STUDY_LEVEL, 1)
     )  # fmt: skip
 
 
@@ -275,6 +320,32 @@ def test_a_removed_row_keeps_the_others(study):
     found = planned(folder)
     assert ("tile", "B") not in found
     assert {c for _, c in found} <= {"B", ""}
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_goes_on(study):
+    """Snakemake deletes a killed job's output before it starts it again; the state is beside it."""
+    import time
+
+    import psutil
+
+    folder, sheets = study
+    write_study(folder, STUDY | {"train": STUDY["train"] | {"max_epochs": 8}}, sheets)
+    words = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
+             folder, "--configfile", folder / "study.yaml", "--cores", "1", "--retries", "1",
+             "results/train/small"]  # fmt: skip
+    run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT)
+    kept = folder / "results/train/.small.resume/checkpoint.pt"
+    while not kept.exists() and run.poll() is None:
+        time.sleep(0.01)
+    jobs = psutil.Process(run.pid).children(recursive=True)
+    [job] = [j for j in jobs if "train" in j.cmdline() and "bash" not in j.cmdline()[0]]
+    job.kill()
+    out, _ = run.communicate()
+    assert run.returncode == 0, out
+    assert "going on after epoch" in (folder / "logs/train/small.log").read_text()
+    assert len(read_table(folder / "results/train/small/history.tsv")) == 8
+    assert not kept.parent.exists()
 
 
 @pytest.mark.slow

@@ -4,18 +4,46 @@ import json
 import os
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
-from her2pipe import cifar, cohort, settings
+from snakemake import exceptions
+from snakemake.logging import logger
+
+from her2pipe import cifar, cohort, runs, settings
 from her2pipe.config import FITTED, LEARNT, Encoder, PretrainSettings, Scanner, TrainSettings
 from her2pipe.errors import Her2Error, raise_all
 
 SYNTHETIC = "results/synthesise/"
 
-# Rules call the her2pipe beside this Python, unless they run in conda environments of their own.
-OWN = f'"{Path(sys.executable).parent}"'
-IN_CONDA = "conda" in map(str, workflow.deployment_settings.deployment_method)
-shell.prefix(f"export PATH={f'$PATH:{OWN}' if IN_CONDA else f'{OWN}:$PATH'}; ")
+# Rules call the her2pipe beside this Python. In a conda environment of their own they call that
+# environment's Python, which finds the package where this file is: on the shared file system.
+if "conda" in map(str, workflow.deployment_settings.deployment_method):
+    shell.prefix(
+        f"export PYTHONPATH={shlex.quote(str(workflow.basedir))};"
+        ' her2pipe() {{ python -m her2pipe.cli "$@"; }}; '
+    )
+else:
+    shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+
+# A job reads this file, too; what concerns the whole run is for the first process alone.
+MAIN = workflow.is_main_process
+WATCH = runs.Watch()
+if MAIN:
+    logger.addHandler(WATCH)
+    exceptions.LockException = lambda: exceptions.WorkflowError(str(runs.at_work()))
+
+
+onstart:
+    runs.begin()
+
+
+onsuccess:
+    runs.end(WATCH)
+
+
+onerror:
+    print(runs.end(WATCH), file=sys.stderr)
 
 
 def study_file():
@@ -45,7 +73,7 @@ def read_sheets(study):
         try:
             sheets[name] = find(part.sheet, "sheet", f"cohorts.{name}.sheet")
             root = find(part.root, "folder", f"cohorts.{name}.root") if part.root else ""
-            loaded = cohort.load(sheets[name], root, made=(SYNTHETIC,))
+            loaded = cohort.load(sheets[name], root, made=(SYNTHETIC,), check_files=MAIN)
             rows[name] = {row.slide: row for row in loaded}
         except Her2Error as error:
             problems += getattr(error, "problems", [error])
@@ -83,7 +111,9 @@ try:
     SHEETS, ROWS = read_sheets(STUDY)
     FILES = {name: encoder_files(name) for name in STUDY.encoders}
     IMAGES = {e.pretrain: images(e.pretrain) for e in STUDY.encoders.values() if e.pretrain}
-    cohort.check_leaks({n: (c.role, ROWS[n].values()) for n, c in STUDY.cohorts.items()}, SHEETS)
+    if MAIN:
+        roles = {n: (c.role, ROWS[n].values()) for n, c in STUDY.cohorts.items()}
+        cohort.check_leaks(roles, SHEETS)
 except Her2Error as mistake:
     print(mistake, file=sys.stderr)
     sys.exit(1)
@@ -101,13 +131,7 @@ DESCRIBED = [
 BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n in SCORED}
 
 
-def training_views(name):
-    """Views an encoder's training looks at: of its own, only the colours, if others teach it."""
-    encoder = STUDY.encoders[name]
-    by_patches = encoder.task in ("classify", "fingerprint")
-    return encoder.train_views if by_patches else [encoder.view]
-
-
+@cache
 def labels(name, *columns):
     """Fingerprint of the sheet's columns a step uses: only a change in these reruns it."""
     return cohort.digest(list(ROWS[name].values()), *columns)

@@ -24,19 +24,10 @@ rule evaluate:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        sheet=lambda wildcards: SHEETS[wildcards.cohort],
+        words=evaluate_words,
         labels=evaluated_labels,
-        development=SHEETS[DEVELOPMENT],
         internal=labels(DEVELOPMENT, "patient", "positive", "split"),
-        role=lambda wildcards: STUDY.cohorts[wildcards.cohort].role,
-        encoder=lambda wildcards: STUDY.methods[wildcards.method].encoder,
-        aggregate=lambda wildcards: STUDY.methods[wildcards.method].aggregate,
-        trained=trained,
         settings=settings.flags(STUDY.split, STUDY.evaluate),
     shell:
-        "her2pipe evaluate {input.scores:q} {output:q} --sheet {params.sheet:q}"
-        " --role {params.role} --method {wildcards.method:q} --encoder {params.encoder:q}"
-        " --aggregate {params.aggregate} --trained {params.trained:q}"
-        " --cohort {wildcards.cohort:q} --encoding {input.encodings:q}"
-        " --development {input.development:q} --development-sheet {params.development:q}"
-        " {params.settings} > {log:q} 2>&1"
+        "her2pipe evaluate {input.scores:q} {output:q} --encoding {input.encodings:q}"
+        " --development {input.development:q} {params.words:q} {params.settings} > {log:q} 2>&1"

@@ -3,7 +3,7 @@ rule heatmap:
     input:
         stores=stores,
         encodings=batch_folder,
-        model=fitted_model,
+        model=fitted,
     output:
         report(
             directory("results/heatmap/{method}/{cohort}/{batch}"),

@@ -31,6 +31,13 @@ def pretraining_settings(wildcards):
     return settings.flags(own, as_type=PretrainSettings)
 
 
+def training_views(name):
+    """Views an encoder's training looks at: of its own, only the colours, if others teach it."""
+    encoder = STUDY.encoders[name]
+    by_patches = encoder.task in ("classify", "fingerprint")
+    return encoder.train_views if by_patches else [encoder.view]
+
+
 def training_stores(wildcards):
     return [
         f"results/tile/{view}/{DEVELOPMENT}/{slide}.h5"
@@ -65,14 +72,22 @@ def stores(wildcards):
     encoder = STUDY.methods[wildcards.method].encoder if by_method else wildcards.encoder
     number, of = map(int, wildcards.batch.split("of"))
     folder = f"results/tile/{STUDY.encoders[encoder].view}/{wildcards.cohort}"
-    slides = ROWS[wildcards.cohort]
-    return [f"{folder}/{slide}.h5" for slide in slides if cohort.batch_of(slide, of) == number]
+    return [f"{folder}/{slide}.h5" for slide in by_batch(wildcards.cohort, of).get(number, [])]
+
+
+@cache
+def by_batch(name, of):
+    """Slides of a cohort, by the number of their batch."""
+    found = {}
+    for slide in ROWS[name]:
+        found.setdefault(cohort.batch_of(slide, of), []).append(slide)
+    return found
 
 
 def batches(name):
     """Batches of a cohort that hold a slide."""
     of = BATCHES[name]
-    return [f"{n}of{of}" for n in sorted({cohort.batch_of(slide, of) for slide in ROWS[name]})]
+    return [f"{number}of{of}" for number in sorted(by_batch(name, of))]
 
 
 def batch_folder(wildcards):
@@ -109,28 +124,7 @@ def fit_gpu(wildcards):
     return on_gpu(method.fit.device) if method.aggregate in LEARNT else 0
 
 
-def trained(wildcards):
-    """Name the stages of a method that learn, as Table 2 does."""
-    method = STUDY.methods[wildcards.method]
-    task = STUDY.encoders[method.encoder].task
-    stages = ["encoder"] * (task != "none")
-    stages += ["aggregation"] * (method.aggregate in LEARNT)
-    return " and ".join(stages) or "none"
-
-
-def evaluated_labels(wildcards):
-    """Fingerprint of the columns an evaluation reads, those of its subgroups among them."""
-    columns = "patient positive level split pcr rcb unlabelled".split()
-    return labels(wildcards.cohort, *columns, *STUDY.evaluate.subgroups)
-
-
 def cohort_stores(wildcards):
     """Patch stores of a cohort, in the encoder's view."""
     folder = f"results/tile/{STUDY.encoders[wildcards.encoder].view}/{wildcards.cohort}"
     return [f"{folder}/{slide}.h5" for slide in ROWS[wildcards.cohort]]
-
-
-def fitted_model(wildcards):
-    """Folder of a method's fitted aggregation, where its rule cannot do without."""
-    needed = STUDY.methods[wildcards.method].aggregate in LEARNT
-    return [f"results/fit/{wildcards.method}"] if needed else []

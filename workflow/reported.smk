@@ -1,4 +1,36 @@
-# What the study's page is made of.
+# What evaluations are told, and what the study's page is made of.
+
+
+def trained(wildcards):
+    """Name the stages of a method that learn, as Table 2 does."""
+    method = STUDY.methods[wildcards.method]
+    task = STUDY.encoders[method.encoder].task
+    stages = ["encoder"] * (task != "none")
+    stages += ["aggregation"] * (method.aggregate in LEARNT)
+    return " and ".join(stages) or "none"
+
+
+def evaluated_labels(wildcards):
+    """Fingerprint of the columns an evaluation reads, those of its subgroups among them."""
+    columns = "patient positive level split pcr rcb unlabelled".split()
+    return labels(wildcards.cohort, *columns, *STUDY.evaluate.subgroups)
+
+
+def evaluate_words(wildcards):
+    """Options that tell an evaluation what it is of."""
+    method = STUDY.methods[wildcards.method]
+    options = {
+        "sheet": SHEETS[wildcards.cohort],
+        "development-sheet": SHEETS[DEVELOPMENT],
+        "role": STUDY.cohorts[wildcards.cohort].role,
+        "cohort": wildcards.cohort,
+        "method": wildcards.method,
+        "encoder": method.encoder,
+        "aggregate": method.aggregate,
+        "trained": trained(wildcards),
+    }
+    return [f"--{name}={value}" for name, value in options.items()]
+
 
 # Columns of the sheets that the study's page tells of.
 SHOWN = "patient positive level unlabelled er pr pcr rcb scanner".split()

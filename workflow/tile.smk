@@ -15,10 +15,11 @@ rule tile:
     resources:
         mem_mb=growing(2000),
         runtime=growing(60),
+        stage="",  # a profile may name a folder of the node's own
     params:
         annotation=lambda wildcards, input: [f"--annotation={path}" for path in input.annotation],
         row=slide_settings,
         settings=settings.flags(STUDY.slides, STUDY.stain, STUDY.tile),
     shell:
         "her2pipe tile {input.slide:q} {output:q} --view {wildcards.view} --threads {threads}"
-        " {params.annotation:q} {params.row} {params.settings} > {log:q} 2>&1"
+        " --stage={resources.stage:q} {params.annotation:q} {params.row} {params.settings} > {log:q} 2>&1"

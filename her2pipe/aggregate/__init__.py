@@ -71,6 +71,16 @@ class Bag:
     def __len__(self) -> int:
         return len(self.coords)
 
+    def check(self, path: str | Path) -> None:
+        """Refuse numbers that are none; `path` is the encoding, for the message."""
+        for name in ("probabilities", "features"):
+            if bad := int((~np.isfinite(getattr(self, name))).sum()):
+                raise Her2Error(
+                    f"the encoding holds {bad} {name} that are not numbers",
+                    str(path),
+                    "delete it and encode again",
+                )
+
     @property
     def positive(self) -> np.ndarray:
         """Probability of HER2+ of each patch, (N,) float64.
@@ -177,6 +187,8 @@ def contributions(
     """
     if rule in LEARNT:
         _suit(rule, bag, model)
+    if not len(bag):
+        return np.zeros(0, np.float32), ""
     value, label = module(rule).contributions(bag, settings, model)
     return np.asarray(value, np.float32), label
 

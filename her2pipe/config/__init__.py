@@ -6,6 +6,7 @@ the `settings` attribute of every output (all in `settings.py`), and `studies/sc
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -142,28 +143,28 @@ class Config(Section):
                     for k, v in named.items()
                 }
                 data = {**data, several: merged}
-        data = {**data, "methods": _methods_over_fit(data)}
+        if isinstance(data.get("methods"), dict):
+            data = {**data, "methods": _methods_over_fit(data)}
         return {
             k: {} if v is None and k not in ("cohorts", "encoders", "methods") else v
             for k, v in data.items()
         }
 
 
-def _methods_over_fit(data: dict[str, Any]) -> Any:
+def _methods_over_fit(data: dict[str, Any]) -> dict[str, Any]:
     """Lay each method's own settings over those of `fit`, and these over its rule's published."""
 
     def section(name):
         return data[name] if isinstance(data.get(name), dict) else {}
 
-    methods = data.get("methods")
-    if not isinstance(methods, dict):
-        return methods
     shared = {k: v for k, v in section("fit").items() if k in FitSettings.model_fields}
     # Graphs are scaled as the adaptive view is, unless told otherwise.
-    tile = section("tile")
-    area = {"graph_area_px0": tile["adaptive_area_px0"]} if "adaptive_area_px0" in tile else {}
+    area = {}
+    with contextlib.suppress(TypeError, ValueError):  # a wrong value is told where it stands
+        if float(section("tile").get("adaptive_area_px0", "nan")) > 0:
+            area = {"graph_area_px0": section("tile")["adaptive_area_px0"]}
     merged = {}
-    for name, method in methods.items():
+    for name, method in data["methods"].items():
         merged[name] = method
         if isinstance(method, dict) and isinstance(own := method.get("fit") or {}, dict):
             rule = published(method.get("aggregate"))

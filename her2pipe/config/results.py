@@ -59,7 +59,7 @@ class ReportSettings(Section):
 
     algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     gallery: int = setting(4, "heat maps shown per cohort", "slides", ge=0)
-    viewer_px: int = setting(
+    zoom_px: int = setting(
         2048, "longer side of the slides one can zoom into; 0: no viewer", "px", ge=0, le=8192
     )
     methods: list[Name] = setting(

@@ -211,7 +211,7 @@ def legend(classes: Sequence[int], names: Sequence[str]) -> list[tuple[str, str,
     ]
 
 
-def library() -> str:
+def bundle() -> str:
     """Return Bokeh's own JavaScript, as a script element may hold it."""
     from bokeh.resources import Resources
 

@@ -7,7 +7,7 @@ import madeup
 import numpy as np
 import pytest
 
-from her2pipe import gallery, viewer
+from her2pipe import gallery, zoom
 from her2pipe.cli import main
 from her2pipe.store import PatchStore
 
@@ -31,7 +31,7 @@ def decoded(jpeg):
 
 
 def test_patches_lie_where_they_were_cut(store):
-    picture = decoded(viewer.picture(store, 320))  # half size
+    picture = decoded(zoom.picture(store, 320))  # half size
     assert picture.shape == (320, 320, 3)
     for (x, y), colour in (((32, 64), (200, 30, 90)), ((160, 0), (20, 90, 200))):
         inside = picture[y + 4 : y + 28, x + 4 : x + 28].reshape(-1, 3)
@@ -40,14 +40,14 @@ def test_patches_lie_where_they_were_cut(store):
 
 
 def test_a_picture_is_never_larger_than_the_slide_nor_smaller_than_its_overview(store):
-    assert decoded(viewer.picture(store, 4000)).shape[:2] == (640, 640)
-    assert viewer.picture(store, 10) == store.overview
+    assert decoded(zoom.picture(store, 4000)).shape[:2] == (640, 640)
+    assert zoom.picture(store, 10) == store.overview
 
 
 def scene(store, **more):
     store.attributes |= more
     p = np.array([0.25, 0.75])
-    return viewer.scene(store, store.coords, p, np.array([0, 1]), NAMES)
+    return zoom.scene(store, store.coords, p, np.array([0, 1]), NAMES)
 
 
 def models(value):
@@ -93,13 +93,13 @@ def test_a_scene_is_the_same_every_time(store):
 
 def test_an_encoder_without_classes_still_shows_the_slide(store):
     bare = {"coords": store.coords, "probabilities": np.zeros((2, 0), np.float32)}
-    found = viewer.view(store, bare, [], 320)
+    found = zoom.view(store, bare, [], 320)
     assert found["legend"] == []
     assert "patches" not in found["scene"]
 
 
 def test_the_library_stays_within_its_script():
-    text = viewer.library()
+    text = zoom.bundle()
     assert "</script" not in text.lower()
     assert "<!--" not in text
     assert len(text) < 1.5e6

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
+# HDF5 never locks: shared file systems often cannot, or wait for ever. A file is written beside its
+# place and moved there when complete, so no reader meets a writer. The variable would overrule what
+# is asked of a single file; HDF5 reads it once, when it is loaded.
+os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"
+
+import h5py
+
 from her2pipe.errors import Her2Error
-from her2pipe.files import replacing
+from her2pipe.store.disk import attributes_of, creating, note, opened
 
 PATCHES, ENCODING = "her2pipe/patches", "her2pipe/encoding"
-VERSION = 1
 FLUSH_BYTES = 8 << 20
 CHUNK_BYTES = 1 << 20
 PNG = b"\x89PNG"
@@ -88,85 +91,14 @@ class PatchWriter:
                 file[f"stain/{key}"] = np.asarray(value, float)
             else:
                 file.require_group("stain").attrs[key] = np.nan if value is None else value
-        _attributes(file, PATCHES, attributes)
+        note(file, PATCHES, attributes)
 
 
 @contextmanager
 def write_patches(path: str | Path) -> Iterator[PatchWriter]:
     """Open a patch store for writing; it appears at `path` only when the block ends well."""
-    with _creating(path) as (file, check):
+    with creating(path) as (file, check):
         yield PatchWriter(file, check)
-
-
-@contextmanager
-def _creating(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """Open a new HDF5 file that appears at `path` only when the block ends well.
-
-    Yields
-    ------
-    file : h5py.File
-    check : callable
-        Raises `Her2Error` if something could not be written so far.
-    """
-    with ExitStack() as stack:
-        with _writing(path):
-            part = stack.enter_context(replacing(path))
-            disk = stack.enter_context(_Disk(part, "w+"))
-        with h5py.File(disk, "w") as file:
-            file.flush()
-            disk.check(path)
-            yield file, partial(disk.check, path)
-        disk.check(path)
-        with _writing(path):
-            stack.close()
-
-
-class _Disk(io.FileIO):
-    """A file that never fails HDF5, which crashes on that, but keeps the error to be told.
-
-    After an error nothing more is written: the file is not going to be used.
-    """
-
-    error: OSError | None = None
-
-    def write(self, data) -> int:
-        """Write all of the data, or none and keep the error."""
-        data = memoryview(data).cast("B")
-        done = 0
-        while done < len(data) and self.error is None:
-            try:
-                done += super().write(data[done:])
-            except OSError as error:
-                self.error = error
-        return len(data)
-
-    def truncate(self, size=None) -> int:
-        """Set the length, or keep the error."""
-        if self.error is None:
-            try:
-                return super().truncate(size)
-            except OSError as error:
-                self.error = error
-        return size or 0
-
-    def check(self, path: str | Path) -> None:
-        """Raise the error kept, as one of the file at `path`."""
-        with _writing(path):
-            if self.error is not None:
-                raise self.error
-
-
-@contextmanager
-def _writing(path: str | Path) -> Iterator[None]:
-    """Tell plainly that a file cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise Her2Error(
-            f"cannot write: {error.strerror or error}",
-            str(path),
-            "make room on the disk, or allow writing there, and run again",
-        ) from None
 
 
 class PatchStore:
@@ -184,8 +116,8 @@ class PatchStore:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._file = _open(path, PATCHES)
-        self.attributes = _plain(self._file.attrs)
+        self._file = opened(path, PATCHES)
+        self.attributes = attributes_of(self._file.attrs)
         self.coords = self._file["coords"][:]
         self.variance = self._file["variance"][:]
         self.tumour = self._file["tumour"][:]
@@ -224,7 +156,7 @@ class PatchStore:
         group = self._file.get("stain")
         if group is None or "method" not in group.attrs:
             return {}
-        return {**_plain(group.attrs), **{key: group[key][:].tolist() for key in group}}
+        return {**attributes_of(group.attrs), **{key: group[key][:].tolist() for key in group}}
 
     @property
     def overview(self) -> bytes:
@@ -342,68 +274,39 @@ def write_encoding(
     attributes : dict
         Among them status, reason, encoder, classes, model digest.
     """
-    with _creating(path) as (file, _):
+    with creating(path) as (file, _):
         file["coords"] = np.asarray(coords, np.int32).reshape(-1, 2)
         file["probabilities"] = np.asarray(probabilities, np.float32)
         file["features"] = np.asarray(features, np.float16)
-        _attributes(file, ENCODING, attributes)
+        note(file, ENCODING, attributes)
 
 
 def read_encoding(path: str | Path, features: bool = True) -> dict[str, Any]:
     """Read an encoding: coords, probabilities, features (unless not wanted), attributes."""
-    with _open(path, ENCODING) as file:
+    with opened(path, ENCODING) as file:
         names = ["coords", "probabilities", *(["features"] if features else [])]
-        return {**{name: file[name][:] for name in names}, "attributes": _plain(file.attrs)}
+        return {**{name: file[name][:] for name in names}, "attributes": attributes_of(file.attrs)}
 
 
 def read_attributes(path: str | Path) -> dict[str, Any]:
     """Read the attributes of an encoding, none of its arrays."""
-    with _open(path, ENCODING) as file:
-        return _plain(file.attrs)
+    with opened(path, ENCODING) as file:
+        return attributes_of(file.attrs)
 
 
 def encoding_shape(path: str | Path) -> tuple[int, int]:
     """Return how many classes and how many features an encoding holds per patch."""
-    with _open(path, ENCODING) as file:
+    with opened(path, ENCODING) as file:
         return file["probabilities"].shape[1], file["features"].shape[1]
 
 
 def read_summary(path: str | Path) -> dict[str, Any]:
     """Read the attributes of a patch store and its number of patches, none of its arrays."""
-    with _open(path, PATCHES) as file:
-        return {**_plain(file.attrs), "patches": len(file["coords"])}
+    with opened(path, PATCHES) as file:
+        return {**attributes_of(file.attrs), "patches": len(file["coords"])}
 
 
 def encodings(paths: list[Path]) -> list[Path]:
     """List encoding files: files as given, folders by what they hold, ordered by slide."""
     found = [f for p in paths for f in (sorted(Path(p).glob("*.h5")) if Path(p).is_dir() else [p])]
     return sorted(map(Path, found), key=lambda path: path.stem)
-
-
-def _attributes(file: h5py.File, kind: str, attributes: dict[str, Any]) -> None:
-    file.attrs["format"], file.attrs["version"] = kind, VERSION
-    for key, value in attributes.items():
-        file.attrs[key] = np.nan if value is None else value
-
-
-def _plain(attributes) -> dict[str, Any]:
-    """Read attributes as Python's own strings and numbers."""
-    return {k: v.item() if isinstance(v, np.generic) else v for k, v in attributes.items()}
-
-
-def _open(path: str | Path, kind: str) -> h5py.File:
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except FileNotFoundError:
-        raise Her2Error("the file does not exist", str(path), "check the path") from None
-    except OSError as error:
-        raise Her2Error(
-            f"not a readable HDF5 file: {error}", str(path), "delete it and run again"
-        ) from None
-    if file.attrs.get("format") != kind or file.attrs.get("version") != VERSION:
-        found = f"{file.attrs.get('format')} v{file.attrs.get('version')}"
-        file.close()
-        raise Her2Error(
-            f"expected {kind} v{VERSION}, found {found}", str(path), "give the right file"
-        )
-    return file

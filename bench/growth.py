@@ -1,0 +1,135 @@
+"""Time what Snakemake takes to plan a study that has grown, and print a Markdown table.
+
+    python bench/growth.py [--slides 600 10000]
+
+Cohorts are sheets of slides that are empty files; results are empty, too, but recorded as made by
+their jobs, as after a real run. Eight methods, of four encoders. Timed are a dry run with nothing
+to do, and one after a cohort of 50 slides has come. Seconds are processor time, so that they hold
+on a busy machine; memory is the most held at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+NEW = 50
+# Touching waits a tenth of a second per job, for clocks coarser than ours.
+LAUNCH = (
+    "from snakemake.executors import touch; touch.Executor.SLEEPING_TIME = 0\n"
+    "from snakemake.cli import main; main()"
+)
+
+
+def simulate(folder: Path, sizes: dict[str, int], encoders: int = 4) -> None:
+    """Write a study of cohorts of the given sizes; the first is the development cohort."""
+    first = next(iter(sizes))
+    study = {
+        "cohorts": {
+            name: {
+                "sheet": f"sheets/{name}.tsv",
+                "role": "development" if name == first else "external",
+            }
+            for name in sizes
+        },
+        "encoders": {f"encoder{i}": {} for i in range(encoders)},
+        "methods": {
+            f"{rule}{i}": {"encoder": f"encoder{i}", "aggregate": rule}
+            for i in range(encoders)
+            for rule in ("probabilistic", "mean")
+        },
+        "train": {"device": "cpu"},
+        "encode": {"device": "cpu"},
+    }
+    (folder / "sheets").mkdir(parents=True, exist_ok=True)
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    for name, n in sizes.items():
+        (folder / "slides" / name).mkdir(parents=True, exist_ok=True)
+        lines = ["slide\tpath\tpatient\tannotation\ther2"]
+        for i in range(n):
+            path = folder / "slides" / name / f"{name}-{i:05d}.svs"
+            path.touch()
+            drawn = path.with_suffix(".xml") if name == first else ""
+            if drawn:
+                drawn.touch()
+            status = ("negative", "positive")[i % 2]
+            lines.append(f"{path.stem}\t{path}\t{name}-P{i}\t{drawn}\t{status}")
+        (folder / "sheets" / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+
+
+def snakemake(folder: Path, *words: str, launch: list[str] | None = None):
+    """Run Snakemake: (what it printed, seconds of processor time, MB held at most)."""
+    command = [sys.executable, *(launch or ["-m", "snakemake"]), "--snakefile", ROOT / "Snakefile",
+               "--directory", folder, "--configfile", folder / "study.yaml", *words]  # fmt: skip
+    said = folder / "said.txt"
+    with said.open("w") as out:
+        process = subprocess.Popen(list(map(str, command)), stdout=out, stderr=out, cwd=ROOT)
+        _, code, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(code)
+    text = said.read_text()
+    if process.returncode:
+        raise SystemExit(f"snakemake {' '.join(words)} failed:\n{text[-2000:]}")
+    return text, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
+def finish(folder: Path) -> int:
+    """Make every result an empty file that Snakemake holds for made; returns their number."""
+    text, *_ = snakemake(folder, "--summary", "--cores", "1")
+    outputs = [line.split("\t")[0] for line in text.splitlines() if line.startswith("results/")]
+    for output in outputs:
+        path = folder / output
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch() if path.suffix in (".h5", ".tsv", ".html") else path.mkdir(exist_ok=True)
+    snakemake(folder, "--touch", "--forceall", "--quiet", "all", "--cores", "200",
+              "--scheduler-subsample", "200", launch=["-c", LAUNCH])  # fmt: skip
+    return len(outputs)
+
+
+def planned(folder: Path) -> Counter:
+    """Count the jobs a run would do, by step and cohort."""
+    from her2pipe import status
+
+    file = folder / "study.yaml"
+    jobs = status.summarise(file, folder, list(status.read_slides(file, folder)))
+    return Counter((job.step, job.cohort) for job in jobs if job.state != "done")
+
+
+def measure(slides: int) -> None:
+    """Simulate a study and print its two rows of the table."""
+    sizes = dict.fromkeys("ABC", slides // 4) | {"D": slides - 3 * (slides // 4)}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        simulate(folder, sizes)
+        outputs = finish(folder)
+        text, seconds, mb = snakemake(folder, "--dry-run", "--cores", "1")
+        assert "Nothing to be done" in text, text[-2000:]
+        print(
+            f"| {slides} slides, {outputs} results, nothing to do | 0 | {seconds:.1f} | {mb:.0f} |"
+        )
+        simulate(folder, sizes | {"E": NEW})
+        text, seconds, mb = snakemake(folder, "--dry-run", "--cores", "1", "--quiet", "rules")
+        todo = planned(folder)
+        assert {cohort for _, cohort in todo} == {"E", ""}, todo
+        assert {step for step, cohort in todo if not cohort} == {"compare", "ledger", "report"}
+        print(f"| and a cohort of {NEW} | {sum(todo.values())} | {seconds:.1f} | {mb:.0f} |")
+
+
+def main() -> None:
+    """Measure studies of the sizes wanted."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--slides", type=int, nargs="+", default=[600, 10_000])
+    print("\n| study | jobs planned | processor seconds | MB |\n|---|---:|---:|---:|")
+    for slides in parser.parse_args().slides:
+        measure(slides)
+
+
+if __name__ == "__main__":
+    main()

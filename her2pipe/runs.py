@@ -1,0 +1,203 @@
+"""What a run of the workflow leaves to be told: who is at work in a folder, and what failed."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import logging
+import os
+import re
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from her2pipe.errors import Her2Error
+from her2pipe.files import read_table, write_table, write_text
+
+NOTE = ".snakemake/her2pipe.json"
+LOCKS = ".snakemake/locks"
+FAILURES = "logs/failures.tsv"
+COLUMNS = ("step", "output", "attempts", "reason", "logs")
+# What a scheduler or a kernel says of a job it ended, and what that means.
+SIGNS = {
+    r"DUE TO TIME LIMIT|status is: 'TIMEOUT'": "over its time limit",
+    r"OUT_OF_MEMORY|memory limit|oom[-_ ]kill|Out Of Memory": "out of memory",
+    r"NODE_FAIL|DUE TO NODE FAILURE": "its node failed",
+    r"DUE TO PREEMPTION|'PREEMPTED'": "it had to give way to another job",
+    r"\bCANCELLED\b": "cancelled",
+    r"SIGKILL": "killed, as is done when memory runs out",
+}
+
+
+# --- one run in a folder at a time -------------------------------------------------------------
+
+
+def begin(folder: str | Path = ".") -> None:
+    """Note who starts a run here, so that a second one can tell."""
+    note = {
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "user": getpass.getuser(),
+        "began": time.strftime("%Y-%m-%d %H:%M"),
+    }
+    write_text(Path(folder) / NOTE, json.dumps(note))
+
+
+def at_work(folder: str | Path = ".") -> Her2Error | None:
+    """Say who works in a folder that is locked, or was killed there; None when it is free."""
+    folder = Path(folder)
+    if not any((folder / LOCKS).glob("*.lock")):
+        return None
+    wait = "wait until it has ended; two runs would overwrite each other's results"
+    unlock = (
+        "give the same snakemake command with --unlock added, then again without;"
+        " what is done stays done"
+    )
+    try:
+        note = json.loads((folder / NOTE).read_text())
+        who = f"process {note['process']} of {note['user']} on {note['host']}, {note['began']}"
+        here = note["host"] == socket.gethostname()
+        gone = here and not _is_snakemake(note["process"])
+    except (OSError, ValueError, KeyError):
+        who, here, gone = "not known whose", False, False
+    what = f"another run is at work in this folder ({who})"
+    if gone:
+        what = f"an earlier run in this folder was killed ({who})"
+    fix = unlock if gone else wait if here else f"{wait}; if it was killed, {unlock}"
+    return Her2Error(what, str(folder.resolve()), fix)
+
+
+def _is_snakemake(process: int) -> bool:
+    """Whether a process of this machine is a run; numbers are given out again."""
+    try:
+        return b"snakemake" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+# --- what failed -------------------------------------------------------------------------------
+
+
+@dataclass
+class Failure:
+    """A job that failed, after all its attempts."""
+
+    steps: list[str]
+    outputs: list[str]
+    logs: list[str]
+    message: str = ""
+    attempts: int = 0
+
+    @property
+    def reason(self) -> str:
+        """Say why, as plainly as its logs allow."""
+        text = "\n".join([self.message, *map(_tail, self.logs)])
+        told = re.findall(r"^her2pipe: (.+)", text, re.M)
+        if told:
+            return told[-1]
+        for sign, meaning in SIGNS.items():
+            if re.search(sign, text):
+                return meaning
+        own = [line for log in self.logs if "slurm" not in log for line in _tail(log).splitlines()]
+        last = [line.strip() for line in own if line.strip()]
+        return last[-1] if last else "no reason given; see its logs"
+
+
+class Watch(logging.Handler):
+    """Listens to Snakemake and keeps the jobs that failed and did not succeed later."""
+
+    def __init__(self):
+        super().__init__()
+        self.failed: dict[int, Failure] = {}
+        self.ended: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take in one message."""
+        event = getattr(record, "event", None)
+        event = str(getattr(event, "value", event))
+        if "died with <Signals" in str(record.msg):  # told apart from the job's error, before it
+            self.ended.append(str(record.msg))
+        elif event == "job_finished":
+            self.failed.pop(record.job_id, None)
+        elif event == "job_error" and not record.indent:  # indented: a member of a group
+            self._add(
+                [record.jobid], [record.rule_name], record.output, record.log, record.rule_msg
+            )
+        elif event == "group_error":
+            jobs = record.job_error_info
+            self._add(
+                [job["jobid"] for job in jobs],
+                [job["rule_name"] for job in jobs],
+                [name for job in jobs for name in job["output"]],
+                [*record.aux_logs, *(name for job in jobs for name in job["log"])],
+                "",
+            )
+
+    def _add(self, numbers, steps, outputs, logs, message) -> None:
+        logs = list(map(str, logs))
+        ended = [text for text in self.ended if any(log in text for log in logs)]
+        failure = Failure(
+            steps, list(map(str, outputs)), logs, "\n".join([message or "", *ended[-1:]])
+        )
+        known = self.failed.get(numbers[0])
+        failure.attempts = (known.attempts if known else 0) + 1
+        self.failed.update(dict.fromkeys(numbers, failure))
+
+
+def end(watch: Watch, folder: str | Path = ".") -> str:
+    """Write the table of failures, and tell them; both are empty when all went well."""
+    folder = Path(folder)
+    found = list({id(failure): failure for failure in watch.failed.values()}.values())
+    rows = [
+        {
+            "step": " ".join(failure.steps),
+            "output": " ".join(failure.outputs),
+            "attempts": failure.attempts,
+            "reason": failure.reason,
+            "logs": " ".join(_near(log, folder) for log in failure.logs if _tail(log)),
+        }
+        for failure in found
+    ]
+    if rows:
+        write_table(folder / FAILURES, COLUMNS, rows)
+    else:
+        (folder / FAILURES).unlink(missing_ok=True)
+    return tell(rows)
+
+
+def read(folder: str | Path = ".") -> list[dict[str, str]]:
+    """Read the failures of the last run that ended."""
+    path = Path(folder) / FAILURES
+    return read_table(path) if path.exists() else []
+
+
+def tell(rows: list[dict]) -> str:
+    """Write failures as lines to read."""
+    if not rows:
+        return ""
+    lines = [f"her2pipe: {len(rows)} {'job' if len(rows) == 1 else 'jobs'} failed"]
+    for row in rows:
+        names = ", ".join(Path(name).relative_to("results").as_posix() if
+                          name.startswith("results/") else name
+                          for name in row["output"].split())  # fmt: skip
+        tries = f" (attempt {row['attempts']})" if int(row["attempts"]) > 1 else ""
+        lines.append(f"  {names}: {row['reason']}{tries}")
+        lines += [f"    {log}" for log in row["logs"].split()]
+    return "\n".join(lines)
+
+
+def _near(path: str, folder: Path) -> str:
+    """Write a path as seen from the folder, if it lies below."""
+    return os.path.relpath(path, folder) if Path(path).is_absolute() else path
+
+
+def _tail(path: str, most: int = 20_000) -> str:
+    """Read the end of a text file; nothing when it is not there."""
+    try:
+        with Path(path).open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - most))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,106 @@
+"""Slides on a disk of the machine's own: copied there, read there, removed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from her2pipe.errors import Her2Error
+
+WITH_FOLDER = (".mrxs",)  # the rest of the slide lies beside it, in a folder of the same name
+SCATTERED = (".vms", ".vmu", ".dcm")  # which files belong to it only a reader knows
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def staged(path: str | Path, folder: str) -> Iterator[Path]:
+    """Copy a slide to a folder near the processor and remove the copy at the end.
+
+    Where there is no room, or the slide's files are scattered, it is read in place, and that is
+    said. Errors of the block name the slide, never the copy.
+
+    Parameters
+    ----------
+    path : path
+        Slide file or folder.
+    folder : str
+        Folder to copy to; $VARIABLES are filled in. Empty: nothing is copied.
+
+    Yields
+    ------
+    Path
+        Where to read the slide.
+
+    Raises
+    ------
+    Her2Error
+        When the folder names a variable that is not set, or the copy differs in size.
+    """
+    path = Path(path)
+    if not folder or not path.exists():
+        yield path
+        return
+    place = os.path.expandvars(folder)
+    if "$" in place:
+        raise Her2Error(
+            f"the folder for copies of slides names a variable that is not set: {folder}",
+            "option --stage, or resource stage of the profile",
+            "set it on the nodes, or give a path",
+        )
+    Path(place).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="her2pipe-", dir=place) as own:
+        copy = _copy(path, Path(own))
+        try:
+            yield copy
+        except Her2Error as error:
+            if copy == path:
+                raise
+            what, where = (part.replace(str(copy), str(path)) for part in (error.what, error.where))
+            raise type(error)(what, where, error.fix) from None
+
+
+def _copy(path: Path, own: Path) -> Path:
+    """Copy all files of a slide and return the copy; the slide itself where that cannot be."""
+    parts = [path]
+    if path.suffix.lower() in WITH_FOLDER and path.with_suffix("").is_dir():
+        parts.append(path.with_suffix(""))
+    why = ""
+    if path.suffix.lower() in SCATTERED or (path.is_dir() and any(path.glob("*.dcm"))):
+        why = "its files are scattered"
+    elif sum(map(_size, parts)) > shutil.disk_usage(own).free:
+        why = f"no room in {own.parent}"
+    else:
+        try:
+            for part in parts:
+                (_copy_folder if part.is_dir() else shutil.copyfile)(part, own / part.name)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            why = f"no room in {own.parent}"
+    if why:
+        print(f"stage: {path.name} is read in place: {why}", file=sys.stderr)
+        return path
+    for part in parts:
+        if _size(part) != _size(own / part.name):
+            raise Her2Error(
+                f"the copy of {part.name} has {_size(own / part.name)} of {_size(part)} bytes",
+                str(part),
+                "run again when nothing writes to the slide",
+            )
+    return own / path.name
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, copy_function=shutil.copyfile)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    files = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)

@@ -1,0 +1,195 @@
+"""A small study through a real SLURM: what jobs ask for, and what becomes of those that fail."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from her2pipe.files import read_table
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import node  # noqa: E402
+from test_workflow import STUDY, sheet_lines, write_study  # noqa: E402
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+AUTO = {"device": "auto"}  # asks for a graphics card, and does without
+FAULTS = {"tile-A-1": "memory", "tile-A-2": "time", "tile-A-3": "wait", "train-small": "wait"}
+WORDS = [
+    "--profile", ROOT / "profiles/slurm", "--slurm-init-seconds-before-status-checks", "3",
+    "--latency-wait", "15", "--jobs", "4", "--set-threads", "train=2", "encode=2",
+    "--set-resources", "tile:runtime=1 if attempt == 1 else 10", "tile:stage=$NEAR",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    if why := node.why_not():
+        pytest.skip(why)
+    subprocess.run([sys.executable, HERE / "node.py", "start"], check=True)
+    yield
+    subprocess.run([sys.executable, HERE / "node.py", "stop"], check=True)
+
+
+def begin(folder, *words):
+    """Start Snakemake on the study in a folder; jobs inherit the faults and a place for copies."""
+    path = os.pathsep.join([str(HERE / "faults"), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
+               folder, "--configfile", folder / "study.yaml", *WORDS, *words]  # fmt: skip
+    with (folder / "said.txt").open("w") as said:
+        return subprocess.Popen(
+            list(map(str, command)), stdout=said, stderr=said, cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": path, "NEAR": str(folder / "near disk")},
+        )  # fmt: skip
+
+
+def until(found, run, seconds=300):
+    """Wait until something is found while Snakemake runs; return it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and run.poll() is None:
+        if result := found():
+            return result
+        time.sleep(0.5)
+    pytest.fail("waited in vain")
+
+
+def running(folder, fault, comment):
+    """Return the SLURM number of the job that waits in a fault, once it does."""
+    if (folder / "faults" / fault).read_text():
+        return ""
+    table = node.run("squeue", "-h", "-t", "running", "-o", "%i %k").stdout
+    return next((line.split()[0] for line in table.splitlines() if comment in line), "")
+
+
+def records(rule):
+    """Return the records of a rule's jobs, oldest first, requeued ones once per start."""
+    names = "jobid,comment%80,state%30,partition,reqtres%80,timelimit"
+    table = node.run("sacct", "-DXnP", "-S", "now-2hours", f"--format={names}").stdout
+    rows = [line.split("|") for line in table.splitlines()]
+    return [
+        dict(zip(("job", "comment", "state", "partition", "asked", "time"), row, strict=True))
+        for row in rows
+        if row[1].startswith(f"rule_{rule}")
+    ]
+
+
+@pytest.fixture(scope="module")
+def study(cluster, tmp_path_factory):
+    """A study run to its end although four of its jobs go wrong at first."""
+    folder = tmp_path_factory.mktemp("slurm") / "my study"
+    devices = {"train": STUDY["train"] | AUTO, "encode": STUDY["encode"] | AUTO}
+    sheets = {"A": sheet_lines("A", 4), "B": sheet_lines("B", 3, {2: "blank"}.items())}
+    write_study(folder, STUDY | devices, sheets)
+    (folder / "faults").mkdir()
+    for name, kind in FAULTS.items():
+        (folder / "faults" / name).write_text(kind)
+    run = begin(folder)
+    try:
+        job = until(lambda: running(folder, "tile-A-3", "A_A-3"), run)
+        node.run("scancel", job)
+        job = until(lambda: running(folder, "train-small", "rule_train"), run, 900)
+        host = node.run("squeue", "-h", "-j", job, "-o", "%N").stdout.strip()
+        node.run("scontrol", "update", f"nodename={host}", "state=down", "reason=test")
+        until(lambda: "PENDING" in node.run("squeue", "-h", "-j", job, "-o", "%T").stdout, run)
+        node.run("scontrol", "update", f"nodename={host}", "state=resume")
+        run.wait(1200)
+    finally:
+        run.terminate()
+        run.wait()
+    assert run.returncode == 0, (folder / "said.txt").read_text()[-5000:]
+    return folder, sheets
+
+
+def test_the_study_ends_and_the_ledger_is_right(study):
+    folder, sheets = study
+    ledger = read_table(folder / "results/ledger/ledger.tsv")
+    assert [row["slide"] for row in ledger] == [
+        line.split("\t")[0] for lines in sheets.values() for line in lines[1:]
+    ]
+    assert {row["slide"] for row in ledger if row["status"] == "excluded"} == {"B-2"}
+    assert (folder / "results/report/index.html").stat().st_size > 100_000
+    assert not list((folder / "results").rglob("*.part"))
+    assert not (folder / "logs/failures.tsv").exists()
+
+
+def test_records_show_the_card_the_memory_and_the_time(study):
+    for rule, memory, limit in (("train", "8000M", "1-00:00:00"), ("encode", "6000M", "04:00:00")):
+        for row in records(rule):
+            assert row["partition"] == "gpu"
+            assert "gres/gpu=1" in row["asked"]
+            assert f"mem={memory}" in row["asked"]
+            assert "cpu=2" in row["asked"]
+            assert row["time"] == limit
+    for row in records("synthesise"):
+        assert row["partition"] == "cpu"
+        assert "gres/gpu" not in row["asked"]
+        assert "mem=1500M" in row["asked"]
+        assert row["time"] == "00:10:00"
+
+
+def test_small_jobs_share_one_allocation(study):
+    assert len(records("statistics")) == 4  # two methods on two cohorts
+    assert len(records("summary")) == 1
+    assert not records("score")
+
+
+@pytest.mark.parametrize(
+    ("slide", "state", "then"),
+    [
+        ("A-1", r"FAILED|OUT_OF_MEMORY", ("asked", "mem=2000M", "mem=4000M")),
+        ("A-2", r"TIMEOUT", ("time", "00:01:00", "00:10:00")),
+        ("A-3", r"CANCELLED", ("asked", "mem=2000M", "mem=4000M")),
+    ],
+)
+def test_a_job_that_was_ended_is_done_again_with_more(study, slide, state, then):
+    rows = [row for row in records("tile") if row["comment"].endswith(f"adaptive_A_{slide}")]
+    assert re.match(state, rows[0]["state"])
+    assert rows[-1]["state"] == "COMPLETED"
+    column, before, after = then
+    assert before in rows[0][column]
+    assert after in rows[-1][column]
+
+
+def test_after_a_failed_node_slurm_starts_the_job_anew(study):
+    rows = records("train")
+    assert [row["state"] for row in rows] == ["NODE_FAIL", "COMPLETED"]
+    assert len({row["job"] for row in rows}) == 1
+
+
+def test_slides_were_copied_to_the_node_and_the_copies_removed(study):
+    folder, _ = study
+    assert list((folder / "near disk").iterdir()) == []
+
+
+def test_a_lasting_failure_is_told_and_a_rerun_goes_on(study):
+    folder, sheets = study
+    more = sheets | {"B": sheet_lines("B", 4, {2: "blank"}.items())}
+    write_study(folder, {**STUDY, "train": STUDY["train"] | AUTO,
+                         "encode": STUDY["encode"] | AUTO}, more)  # fmt: skip
+    (folder / "faults/tile-B-4").write_text("exit")
+    run = begin(folder, "--retries", "0")
+    assert run.wait(600) == 1
+    told = (folder / "said.txt").read_text()
+    block = told[told.index("her2pipe: 1 job failed") :].splitlines()[:4]
+    assert block[1] == "  tile/adaptive/B/B-4.h5: fault: exit"
+    assert block[2] == "    logs/tile/adaptive/B/B-4.log"
+    assert re.fullmatch(r"    logs/slurm/rule_tile/adaptive_B_B-4/\d+\.log", block[3])
+    assert (folder / block[3].strip()).exists()
+    (failure,) = read_table(folder / "logs/failures.tsv")
+    assert (failure["step"], failure["reason"]) == ("tile", "fault: exit")
+    assert "B-4" not in (folder / "results/ledger/ledger.tsv").read_text()
+
+    done = len(records("tile"))
+    run = begin(folder)
+    assert run.wait(900) == 0, (folder / "said.txt").read_text()[-5000:]
+    assert len(records("tile")) == done + 1
+    ledger = {r["slide"]: r["status"] for r in read_table(folder / "results/ledger/ledger.tsv")}
+    assert ledger["B-4"] == "scored"
+    assert len(ledger) == 8
+    assert not (folder / "logs/failures.tsv").exists()

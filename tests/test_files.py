@@ -1,0 +1,61 @@
+"""Files and folders that are complete or not there, also after a job was killed."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from her2pipe import files
+
+
+@pytest.mark.parametrize("kind", ["replacing", "replacing_folder"])
+def test_after_an_error_nothing_is_left_and_the_old_one_stays(tmp_path, kind):
+    files.write_text(tmp_path / "out", "old")
+
+    def fail():
+        with getattr(files, kind)(tmp_path / "out") as part:
+            (part / "x" if part.is_dir() else part).write_text("new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out").read_text() == "old"
+
+
+@pytest.mark.parametrize("kind", ["replacing", "replacing_folder"])
+def test_what_a_killed_job_left_goes_when_the_output_is_made_again(tmp_path, kind):
+    code = (
+        "import time; from her2pipe import files\n"
+        f"with files.{kind}({str(tmp_path / 'out')!r}) as part:\n"
+        "    (part / 'x' if part.is_dir() else part).write_text('half')\n"
+        "    print('there', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as job:
+        job.stdout.readline()
+        job.send_signal(signal.SIGKILL)
+        job.wait(10)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert not (tmp_path / "out").exists()
+    files.write_text(tmp_path / "out.b", "a sibling whose name goes on")
+    with (
+        files.replacing(tmp_path / "out.b") as live,
+        getattr(files, kind)(tmp_path / "out") as part,
+    ):
+        live.write_text("other")
+        (part / "x" if part.is_dir() else part).write_text("whole")
+        assert live.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "out.b"]
+
+
+def test_parts_of_two_machines_never_meet(tmp_path, monkeypatch):
+    names = set()
+    for host in ("node1", "node2"):
+        monkeypatch.setattr(files.socket, "gethostname", lambda host=host: host)
+        with files.replacing(tmp_path / "out") as part:
+            part.write_text(host)
+            names.add(part.name)
+    assert len(names) == 2
+    assert str(os.getpid()) in next(iter(names))

@@ -1,0 +1,154 @@
+"""What is told of runs: who is at work, and which jobs failed and why."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from her2pipe import runs
+from her2pipe.files import read_table
+
+
+def record(event, **more):
+    made = logging.LogRecord("snakemake", logging.ERROR, "", 0, "said", (), None)
+    vars(made).update(event=event, **more)
+    return made
+
+
+def error(jobid, logs, message="", output="results/tile/64/A/A-1.h5", indent=False):
+    return record("job_error", jobid=jobid, rule_name="tile", rule_msg=message, output=[output],
+                  log=logs, indent=indent)  # fmt: skip
+
+
+def test_a_job_that_succeeds_later_has_not_failed(tmp_path):
+    watch = runs.Watch()
+    watch.emit(error(3, []))
+    watch.emit(error(4, []))
+    watch.emit(error(3, []))
+    watch.emit(record("job_finished", job_id=4))
+    assert set(watch.failed) == {3}
+    assert watch.failed[3].attempts == 2
+    watch.emit(record("job_finished", job_id=3))
+    assert runs.end(watch, tmp_path) == ""
+
+
+def test_failures_are_told_with_step_slide_reason_and_logs(tmp_path):
+    (tmp_path / "logs/slurm").mkdir(parents=True)
+    log = tmp_path / "logs/A-1.log"
+    log.write_text("her2pipe: the slide does not exist\n  where: x\n  fix:   y\n")
+    slurm = tmp_path / "logs/slurm/7.log"
+    slurm.write_text("slurmstepd: error\n")
+    watch = runs.Watch()
+    watch.emit(error(1, [str(log), str(slurm), str(tmp_path / "none.log")]))
+    assert runs.end(watch, tmp_path).splitlines() == [
+        "her2pipe: 1 job failed",
+        "  tile/64/A/A-1.h5: the slide does not exist",
+        "    logs/A-1.log",
+        "    logs/slurm/7.log",
+    ]
+    assert runs.read(tmp_path) == read_table(tmp_path / runs.FAILURES)
+    assert runs.read(tmp_path)[0]["step"] == "tile"
+    assert runs.end(runs.Watch(), tmp_path) == ""  # the next run goes well
+    assert runs.read(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "log", "reason"),
+    [
+        ("SLURM-job '3' failed, SLURM status is: 'TIMEOUT'.", "", "over its time limit"),
+        ("SLURM status is: 'FAILED'.", "error: *** JOB 3 CANCELLED AT x DUE TO TIME LIMIT ***",
+         "over its time limit"),
+        ("SLURM status is: 'FAILED'.",
+         "error: StepId=32.0 exceeded memory limit (2 > 1), being killed\nSTEP CANCELLED AT x",
+         "out of memory"),
+        ("SLURM status is: 'OUT_OF_MEMORY'.", "", "out of memory"),
+        ("SLURM status is: 'FAILED'.", "slurmstepd: error: Detected 1 oom_kill event in StepId=1",
+         "out of memory"),
+        ("SLURM status is: 'NODE_FAIL'.", "", "its node failed"),
+        ("SLURM status is: 'CANCELLED'.", "", "cancelled"),
+        ("", "Traceback (most recent call last):\n  x\nZeroDivisionError: division by zero\n",
+         "ZeroDivisionError: division by zero"),
+        ("", "", "no reason given; see its logs"),
+    ],
+)  # fmt: skip
+def test_reasons(tmp_path, message, log, reason):
+    (tmp_path / "7.log").write_text(log)
+    watch = runs.Watch()
+    watch.emit(error(1, [str(tmp_path / "7.log")], message))
+    assert watch.failed[1].reason == reason
+
+
+def test_a_killed_process_is_told_from_its_command(tmp_path):
+    watch = runs.Watch()
+    said = record(None)
+    said.msg = "Command 'her2pipe tile > logs/A-1.log' died with <Signals.SIGKILL: 9>."
+    watch.emit(said)
+    watch.emit(error(1, ["logs/A-1.log"]))
+    watch.emit(error(2, ["logs/A-2.log"]))
+    assert watch.failed[1].reason == "killed, as is done when memory runs out"
+    assert watch.failed[2].reason == "no reason given; see its logs"
+
+
+def test_a_group_is_one_failure(tmp_path):
+    (tmp_path / "score.log").write_text("")
+    (tmp_path / "evaluate.log").write_text("her2pipe: no slide has a status\n")
+    jobs = [
+        {"jobid": n, "rule_name": step, "output": [f"results/{step}/X/A"],
+         "log": [str(tmp_path / f"{step}.log")]}
+        for n, step in ((5, "score"), (6, "evaluate"))
+    ]  # fmt: skip
+    watch = runs.Watch()
+    watch.emit(record("group_error", job_error_info=jobs, aux_logs=[]))
+    watch.emit(error(5, [], indent=True))  # Snakemake tells each member again
+    watch.emit(error(6, [], indent=True))
+    told = runs.end(watch, tmp_path).splitlines()
+    assert told == [
+        "her2pipe: 1 job failed",
+        "  score/X/A, evaluate/X/A: no slide has a status",
+        "    evaluate.log",
+    ]
+
+
+def test_nobody_is_at_work_in_a_free_folder(tmp_path):
+    runs.begin(tmp_path)
+    assert runs.at_work(tmp_path) is None
+
+
+@pytest.fixture
+def locked(tmp_path):
+    (tmp_path / runs.LOCKS).mkdir(parents=True)
+    (tmp_path / runs.LOCKS / "0.output.lock").write_text("results\n")
+    return tmp_path
+
+
+def test_who_is_at_work(locked):
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()", "snakemake"], stdin=subprocess.PIPE
+    ) as process:
+        runs.begin(locked)
+        note = json.loads((locked / runs.NOTE).read_text())
+        assert note["process"] == os.getpid()
+        note["process"] = process.pid
+        (locked / runs.NOTE).write_text(json.dumps(note))
+        told = runs.at_work(locked)
+        assert f"another run is at work in this folder (process {process.pid} of " in told.what
+        assert told.fix.startswith("wait until it has ended")
+        assert "--unlock" not in told.fix
+        process.stdin.close()
+        process.wait()
+    told = runs.at_work(locked)
+    assert "an earlier run in this folder was killed" in told.what
+    assert "--unlock" in told.fix
+    (locked / runs.NOTE).write_text(json.dumps(note | {"host": "elsewhere"}))
+    told = runs.at_work(locked)
+    assert "another run is at work" in told.what
+    assert "on elsewhere" in told.what
+    assert "wait until" in told.fix
+    assert "--unlock" in told.fix
+
+
+def test_a_lock_without_a_note(locked):
+    assert "not known whose" in runs.at_work(locked).what
