@@ -122,7 +122,7 @@ def her2pipe(slide: str, side: int, store: str, _sample: int):
     from her2pipe.store import PatchStore
 
     view = {"slide": slide, "store": store, "view": str(side), "annotation": None}
-    args = argparse.Namespace(**view, mpp=None, threads=1)
+    args = argparse.Namespace(**view, mpp=None, threads=1, stage="")
     start = time.perf_counter(), time.process_time()
     tile.run(args, SlidesSettings(), StainSettings(), TileSettings())
     taken = time.perf_counter() - start[0], time.process_time() - start[1]
