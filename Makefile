@@ -24,7 +24,7 @@ $(READY): requirements.txt pyproject.toml
 	@touch $(READY)
 
 demo: $(READY)
-	@echo "her2pipe: the demo study, about 340 short jobs; a few minutes on two cores"
+	@echo "her2pipe: the demo study, about 340 short jobs; about ten minutes on two cores"
 	$(BIN)/snakemake --cores all --quiet rules host reason \
 	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1
 	@echo
