@@ -55,7 +55,7 @@ class Outcome(NamedTuple):
 class Objective(Protocol):
     """What is to be learnt. A batch is a tuple of tensors, images first."""
 
-    curves: tuple[tuple[str, str], ...]  # measures to be drawn over the epochs, and their units
+    curves: tuple[tuple[str, str], ...]  # two measures to be drawn over the epochs, and labels
 
     def __call__(self, model: Callable, batch: tuple[torch.Tensor, ...]) -> Outcome:
         """Run the network on a batch."""
@@ -76,7 +76,7 @@ class Classes:
         Class whose probability is tested against the positives, (B,) bool, by an AUC.
     """
 
-    curves = (("loss", "nats"), ("accuracy", "fraction"))
+    curves = (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)"))
 
     def __init__(
         self, names: Sequence[str], weights: Sequence[float] | None = None, watched: str = ""

@@ -293,13 +293,16 @@ def confusion(matrix, labels, title="", truth="true level", predicted="predicted
     return finish(figure)
 
 
+LEARNING = (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)"))
+
+
 @style.context(STYLE)
 def history(
     rows: Iterable[Mapping[str, object]],
     title: str = "",
-    curves: Sequence[tuple[str, str]] = (("loss", "nats"), ("accuracy", "fraction")),
+    curves: Sequence[tuple[str, str]] = LEARNING,
 ) -> Figure:
-    """Draw learning curves: of two measures and their units, {train,validation}_{measure}.
+    """Draw learning curves of two measures, {train,validation}_{measure}, with these labels.
 
     A column that is missing, or a cell that is empty or NaN, is left out.
     """
@@ -307,7 +310,7 @@ def history(
     figure = new_figure(COLUMN_MM, 90)
     panels = figure.subplots(2, sharex=True)
     epoch = np.array([row["epoch"] for row in rows], dtype=float)
-    for axes, (what, unit) in zip(panels, curves, strict=True):
+    for axes, (what, label) in zip(panels, curves, strict=True):
         for part, colour, line in (("train", BLUE, "-"), ("validation", VERMILLION, "--")):
             cells = [row.get(f"{part}_{what}") for row in rows]
             values = np.array([math.nan if cell in (None, "") else cell for cell in cells], float)
@@ -315,7 +318,7 @@ def history(
             look = {"color": colour, "linestyle": line, "marker": "o", "markersize": 2.5}
             if known.any():
                 axes.plot(epoch[known], values[known], label=part, **look)
-        axes.set_ylabel(f"{what.replace('_', ' ')} ({unit})")
+        axes.set_ylabel(label)
         if axes.lines:
             axes.legend(loc="best")  # named, or a busy machine gets a warning
     panels[0].set_title(title)
