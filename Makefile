@@ -3,7 +3,9 @@
 # make bench  measure against named peers        make pins   renew requirements.txt
 # make cluster  the demo study anew, through a SLURM that is started on this machine (root, Debian)
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Not the one of .venv, if that is active: it is about to be made anew.
+PYTHON ?= $(shell PATH="$$(printf %s "$$PATH" | sed 's|[^:]*/\.venv/bin:*||g')"; \
+  command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
 export UV_PYTHON := $(BIN)/python
@@ -54,7 +56,7 @@ bench: $(READY)
 	for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
 
 pins: $(READY)
-	$(BIN)/uv pip compile -q --no-header --no-annotate --no-emit-index-url \
+	$(BIN)/uv pip compile -q --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
 	  --extra test --extra slurm pyproject.toml -o requirements.txt
 
 schema: $(READY)
