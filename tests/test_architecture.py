@@ -21,7 +21,7 @@ LAYERS = [
     {"aggregate", "alexnet", "anatomy", "annotation", "augment", "captions", "cards", "chapters",
      "cifar", "cohort", "drawing", "exports", "features", "flow", "gallery", "grades", "gradings",
      "graph", "immuno", "importers", "labels", "learning", "measures", "mosaic", "networks",
-     "nuclei", "page", "panels", "pictures", "plots", "poolers", "pyramid", "readers", "references",
+     "nuclei", "page", "panels", "photos", "pictures", "plots", "poolers", "pyramid", "readers", "references",
      "resample", "runs", "sample", "slide", "stage", "stain", "stats", "store", "textures",
      "throughput", "tiff", "zoom"},
     {"density", "fingerprint", "learn", "lesson", "loader", "pairing"},

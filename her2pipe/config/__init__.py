@@ -19,11 +19,13 @@ from her2pipe.config.base import (
     PLAIN_NAME,
     RULES,
     VIEW,
+    WHOLE,
     Name,
     Section,
 )
 from her2pipe.config.describing import GRADES, DescribeSettings
 from her2pipe.config.fitting import FitSettings, Method, published
+from her2pipe.config.images import ImagesSettings
 from her2pipe.config.models import (
     Encoder,
     EncodeSettings,
@@ -60,6 +62,7 @@ __all__ = [
     "RULES",
     "STEPS",
     "VIEW",
+    "WHOLE",
     "Cohort",
     "CompareSettings",
     "Config",
@@ -69,6 +72,7 @@ __all__ = [
     "EvaluateSettings",
     "FitSettings",
     "HeatmapSettings",
+    "ImagesSettings",
     "LedgerSettings",
     "Method",
     "PretrainSettings",
@@ -110,6 +114,7 @@ class Config(Section):
     study: StudySettings = StudySettings()
     cohorts: dict[Name, Cohort] = Field(..., min_length=1)
     slides: SlidesSettings = SlidesSettings()
+    images: ImagesSettings = ImagesSettings()
     split: SplitSettings = SplitSettings()
     stain: StainSettings = StainSettings()
     synthesise: SynthesiseSettings = SynthesiseSettings()
