@@ -62,7 +62,7 @@ def run(
     slides: SlidesSettings,
     stain: StainSettings,
     tile: TileSettings,
-    images: ImagesSettings = ImagesSettings(),
+    images: ImagesSettings,
 ) -> None:
     """Cut the slide, or pack images; an unusable one leaves an empty store that says why."""
     from her2pipe.slide import open_slide

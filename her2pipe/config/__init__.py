@@ -26,6 +26,7 @@ from her2pipe.config.base import (
 from her2pipe.config.describing import GRADES, DescribeSettings
 from her2pipe.config.fitting import FitSettings, Method, published
 from her2pipe.config.images import ImagesSettings
+from her2pipe.config.labelling import LabelSettings
 from her2pipe.config.models import (
     Encoder,
     EncodeSettings,
@@ -73,6 +74,7 @@ __all__ = [
     "FitSettings",
     "HeatmapSettings",
     "ImagesSettings",
+    "LabelSettings",
     "LedgerSettings",
     "Method",
     "PretrainSettings",
@@ -113,6 +115,7 @@ class Config(Section):
 
     study: StudySettings = StudySettings()
     cohorts: dict[Name, Cohort] = Field(..., min_length=1)
+    labels: LabelSettings = LabelSettings()
     slides: SlidesSettings = SlidesSettings()
     images: ImagesSettings = ImagesSettings()
     split: SplitSettings = SplitSettings()
