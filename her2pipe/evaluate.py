@@ -246,10 +246,10 @@ def patch_panel(
 def _probabilities(encodings: list[str]) -> Iterator[tuple]:
     from her2pipe import store
 
-    for path in store.encodings(encodings):
-        found = store.read_encoding(path, features=False)
-        about = found["attributes"]
-        yield about["slide"], found["probabilities"], json.loads(about["classes"])
+    found = store.Encodings(encodings, features=False)
+    for slide in found:
+        about = found[slide]["attributes"]
+        yield slide, found[slide]["probabilities"], json.loads(about["classes"])
 
 
 def response(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict[str, Any]:

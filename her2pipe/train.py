@@ -37,7 +37,7 @@ def run(args, split: SplitSettings, train: TrainSettings) -> None:
     import torch
 
     from her2pipe import learn, networks
-    from her2pipe.store import PatchStore
+    from her2pipe.store import PatchStore, slides_of
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(train.train_seed)
@@ -47,7 +47,8 @@ def run(args, split: SplitSettings, train: TrainSettings) -> None:
     _allow_open_files(len(paths))
     scratch = learn.resume_folder(args.folder)
     with ExitStack() as stack:
-        stores = [stack.enter_context(PatchStore(path)) for path in paths]
+        opened = [stack.enter_context(PatchStore(path)) for path in paths]
+        stores = [slide for store in opened for slide in slides_of(store)]
         lesson = _prepare(args, stores, rows, split, train, scratch)
         for store in lesson.stores:
             stack.callback(store.close)
