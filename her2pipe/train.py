@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from her2pipe import cohort
+from her2pipe import cohort, duplicates
 from her2pipe import settings as flags
 from her2pipe.config import SplitSettings, TrainSettings
 from her2pipe.errors import Her2Error
@@ -97,11 +97,16 @@ def _prepare(args, stores, rows, split: SplitSettings, train: TrainSettings, scr
     from her2pipe import lesson
 
     sides = cohort.split(rows, split.validation_fraction, split.split_seed)
+    copies = duplicates.refuse_sides(stores, sides, {row.slide: row for row in rows})
+    if copies:
+        _tell(f"{len(copies)} images come more than once on one side, {copies[0][0]} for one")
     development = lesson.Cohort(stores, rows, sides, train)
     if train.task == "density":
         return lesson.dab(development, split, scratch, args.threads)
     kinds = {"classify": lesson.classify, "fingerprint": lesson.same_slide, "none": lesson.nothing}
-    return kinds[train.task](development)
+    found = kinds[train.task](development)
+    found.facts.update({"copies": copies} if copies else {})
+    return found
 
 
 def _tell_of(lesson, size: dict[str, int], train: TrainSettings) -> None:

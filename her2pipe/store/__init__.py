@@ -346,27 +346,33 @@ class Encodings:
 
     def __init__(self, paths: Sequence[str | Path], features: bool = True):
         self._features = features
-        self._places: dict[str, tuple[Path, int]] = {}
+        self._files = {path.stem: path for path in encodings(paths)}
+        self._found: dict[str, tuple[Path, int]] = {}
         self._last: tuple[Path | None, list[dict[str, Any]]] = (None, [])
-        for path in encodings(paths):
-            with opened(path, ENCODING) as file:
-                images = images_of(file)
-            names = [path.stem] if images is None else [*images.names, *images.left_out]
-            self._places |= {name: (path, index) for index, name in enumerate(names)}
+
+    def _places(self) -> dict[str, tuple[Path, int]]:
+        """Slide to its file, and its place there; packs are opened for that."""
+        if not self._found:
+            for stem, path in self._files.items():
+                with opened(path, ENCODING) as file:
+                    images = images_of(file)
+                names = [stem] if images is None else [*images.names, *images.left_out]
+                self._found |= {name: (path, index) for index, name in enumerate(names)}
+        return self._found
 
     def __contains__(self, slide: str) -> bool:
-        return slide in self._places
+        return slide in self._files or slide in self._places()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._places))
+        return iter(sorted(self._places()))
 
     def path(self, slide: str) -> Path:
         """Return the file that holds a slide."""
-        return self._places[slide][0]
+        return self._files.get(slide) or self._places()[slide][0]
 
     def __getitem__(self, slide: str) -> dict[str, Any]:
-        """Return what `read_encoding` does, of one slide."""
-        path, index = self._places[slide]
+        """Return what `read_encoding` does, of one slide; files of others may stay closed."""
+        path, index = (self._files[slide], 0) if slide in self._files else self._places()[slide]
         if self._last[0] != path:
             with opened(path, ENCODING) as file:
                 images = images_of(file)
