@@ -13,7 +13,15 @@ def trained(wildcards):
 def evaluated_labels(wildcards):
     """Fingerprint of the columns an evaluation reads, those of its subgroups among them."""
     columns = "patient positive level split pcr rcb unlabelled".split()
+    if STUDY.labels.told:
+        columns = ["patient", *TRUTH, "split"]
     return labels(wildcards.cohort, *columns, *STUDY.evaluate.subgroups)
+
+
+def internal_labels(wildcards):
+    """Fingerprint of the development cohort's labels, which a cut-off of HER2 status needs."""
+    told = ("patient", "positive", "split")
+    return "" if STUDY.labels.told else labels(development(wildcards), *told)
 
 
 def evaluate_words(wildcards):
@@ -53,6 +61,7 @@ def compared_packs(wildcards):
 
 # Columns of the sheets that the study's page tells of.
 SHOWN = "patient positive level unlabelled er pr pcr rcb scanner".split()
+SHOWN += TRUTH if STUDY.labels.told else []
 
 
 def reported(wildcards):
