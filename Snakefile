@@ -39,7 +39,7 @@ include: "workflow/report.smk"
 
 
 wildcard_constraints:
-    view="adaptive|[0-9.]+(um)?",
+    view="adaptive|whole|[0-9.]+(um)?",
     cohort="[^/]+",
     slide="[^/]+",
     pretraining="[^/]+",
