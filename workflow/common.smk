@@ -119,9 +119,7 @@ DESCRIBED = [
 MAPPED = [(m, n) for m, n in PAIRS if m in DRAWN and n not in PACKED]
 SIZES = {n: STUDY.images.pack_images if n in PACKED else STUDY.encode.batch_slides for n in ROWS}
 BATCHES = {n: cohort.batch_count(len(ROWS[n]), size) for n, size in SIZES.items()}
-# What tells a slide's truth: a column of the sheets, and flags where classes are the study's own.
-TRUTH = [STUDY.labels.column] if STUDY.labels.told else ["positive"]
-TELLING = f" {settings.flags(STUDY.labels)}" if STUDY.labels.told else ""
+TRUTH = STUDY.labels.column if STUDY.labels.told else "positive"  # column of what is learnt
 
 
 def development(wildcards):
@@ -140,6 +138,11 @@ def labels(name, *columns):
 def taught(*columns):
     """Fingerprint of such columns of the cohort that teaches the job's encoder."""
     return lambda wildcards: labels(development(wildcards), *columns)
+
+
+def telling(*leave):
+    """Flags that tell of the study's classes, but those a step does not use; her2: none."""
+    return f" {settings.flags(STUDY.labels, leave=leave)}" if STUDY.labels.told else ""
 
 
 def growing(amount):  # a resource that grows with every attempt
