@@ -41,65 +41,55 @@ class Cut(_Classifying):
 
     Parameters
     ----------
-    name : str
-        timm model.
+    full : torch.nn.Module
+        timm network without classes; it is taken apart.
     stages : int
-        Stages kept, from 1.
+        Stages kept, from 1, as `stages_of` names them.
     classes : int
         Outputs; 0 for none.
     input_px : int, optional
         Side of the input of a network that is tied to one size.
-    pretrained : bool
-        Start from ImageNet weights.
 
     Raises
     ------
     Her2Error
-        When the network has fewer stages, or its stages cannot be told.
+        When the network has fewer stages, or cannot be cut there.
     """
 
-    def __init__(
-        self,
-        name: str,
-        stages: int,
-        classes: int,
-        input_px: int | None = None,
-        pretrained: bool = False,
-    ):
+    def __init__(self, full: nn.Module, stages: int, classes: int, input_px: int | None = None):
         super().__init__()
-        from her2pipe import networks
-
-        full = networks.create(name, 0, input_px, pretrained=pretrained)
         found = stages_of(full)
         if not 1 <= stages <= len(found):
             raise Her2Error(
-                f"{name} has {len(found)} stages, not {stages}",
-                "stages kept",
+                f"the network has {len(found)} stages, not {stages}",
+                "option --stages",
                 f"keep 1 to {len(found)}: {', '.join(found)}",
             )
         self.pretrained_cfg = full.pretrained_cfg
-        self._last = getattr(full, "output_fmt", "NCHW") == "NHWC"
-        self.body = until(full, found[stages - 1])
-        side = input_px or full.pretrained_cfg["input_size"][-1]
-        with torch.no_grad():
-            maps = self.eval().forward_features(torch.zeros(1, 3, side, side))
-        self.train()
-        self.num_features = maps.shape[1]
-        self.feature_info = [{"module": "body"}]
-        linear = nn.Linear(self.num_features, classes) if classes else nn.Identity()
-        self.classifier = linear
+        self.output_fmt = getattr(full, "output_fmt", "NCHW")
+        self.num_prefix_tokens = getattr(full, "num_prefix_tokens", 0)
+        self.body = full
+        shape = cut_after(full, found[stages - 1], input_px or input_of(full))
+        self.num_features = shape[-1] if self.output_fmt != "NCHW" or len(shape) == 3 else shape[1]
+        self.feature_info = [{"module": f"body.{name}"} for name in found[:stages]]
+        self.classifier = nn.Linear(self.num_features, classes) if classes else nn.Identity()
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Compute the maps of the last stage kept, (B, d, h, w)."""
-        maps = self.body(images)["maps"]
-        if maps.ndim == 3:  # tokens, (B, n, d)
-            return maps.transpose(1, 2)[..., None]
-        return maps.permute(0, 3, 1, 2) if self._last else maps
+        """Compute the maps or tokens of the last stage kept."""
+        return self.body.forward_features(images)
 
     def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Compute logits, or with `pre_logits` the pooled features, (B, d)."""
-        pooled = maps.mean((2, 3))
+        if maps.ndim == 3:  # tokens, (B, n, d)
+            pooled = maps[:, self.num_prefix_tokens :].mean(1)
+        else:
+            pooled = maps.mean((2, 3) if self.output_fmt == "NCHW" else (1, 2))
         return pooled if pre_logits else self.classifier(pooled)
+
+
+def input_of(model: nn.Module) -> int:
+    """Return the side of the input that a timm network is meant for, px."""
+    return int(model.pretrained_cfg["input_size"][-1])
 
 
 def stages_of(model: nn.Module) -> list[str]:
@@ -107,17 +97,90 @@ def stages_of(model: nn.Module) -> list[str]:
 
     They are the members of its sequence of stages, or else the modules timm takes features from.
     """
-    for name in ("stages", "blocks", "layers", "features"):
-        if isinstance(found := getattr(model, name, None), nn.Sequential):
+    for name in ("stages", "blocks", "layers"):
+        if isinstance(found := getattr(model, name, None), nn.Sequential | nn.ModuleList):
             return [f"{name}.{part}" for part, _ in found.named_children()]
     return [str(each["module"]) for each in model.feature_info]
 
 
-def until(model: nn.Module, stage: str) -> nn.Module:
-    """Keep what a network computes up to the end of a stage, and none of the rest."""
-    from timm.models import create_feature_extractor
+class Nothing(nn.Module):
+    """Stands where something was cut away: hands on what it is given."""
 
-    return create_feature_extractor(model, {stage: "maps"})
+    def forward(self, given: torch.Tensor, *others: object, **more: object) -> torch.Tensor:
+        """Return the first argument."""
+        return given
+
+
+def cut_after(model: nn.Module, stage: str, input_px: int) -> tuple[int, ...]:
+    """Remove, in place, what a timm network computes after a stage.
+
+    What begins to run only when the stage has ended, or never before the head, is taken out.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    stage : str
+        Name of a module.
+    input_px : int
+
+    Returns
+    -------
+    tuple of int
+        Shape of the stage's output, which `forward_features` now gives.
+
+    Raises
+    ------
+    Her2Error
+        When the network's features are then not what the stage gave.
+    """
+    begun: set[nn.Module] = set()  # before the stage ends
+    ended: set[nn.Module] = set()
+    later: set[nn.Module] = set()
+    given: list[torch.Tensor] = []
+    target = dict(model.named_modules()).get(stage)
+
+    def enter(module, inputs):
+        (later if given else begun).add(module)
+
+    def leave(module, inputs, output):
+        if not given:
+            ended.add(module)
+        if module is target and not given:
+            given.append(output)
+
+    images = torch.rand(1, 3, input_px, input_px, generator=torch.Generator().manual_seed(0))
+    hooks = [module.register_forward_pre_hook(enter) for module in model.modules()]
+    hooks += [module.register_forward_hook(leave) for module in model.modules()]
+    was = model.training
+    model.eval()
+    with torch.no_grad():
+        model.forward_features(images)
+        for hook in hooks:
+            hook.remove()
+        _clear(model, begun, ended, later)
+        found = model.forward_features(images) if given else None
+    model.train(was)
+    if not (isinstance(found, torch.Tensor) and torch.equal(found, given[0])):
+        raise Her2Error(
+            f"the network cannot be cut after {stage}: later parts need what comes before it",
+            "option --stages",
+            "keep another number of stages, or all of them",
+        )
+    return tuple(found.shape)
+
+
+def _clear(
+    parent: nn.Module, begun: set[nn.Module], ended: set[nn.Module], later: set[nn.Module]
+) -> None:
+    """Replace parts that none of the modules begun is in; parts of modules ended stay whole."""
+    for name, child in list(parent.named_children()):
+        if child in ended:
+            continue
+        parts = set(child.modules())
+        if parts & begun:
+            _clear(child, begun, ended, later)
+        elif parts & later or any(True for _ in child.parameters()):
+            setattr(parent, name, Nothing())  # what never runs and weighs nothing may stay
 
 
 class PrunEff4(_Classifying):
@@ -126,28 +189,33 @@ class PrunEff4(_Classifying):
     1,536,672 parameters for 4 classes, counted as Keras does, with the running mean and variance
     of batch norms (see `count_with_statistics`); 1,530,432 without. Input 224 px.
 
+    Parameters
+    ----------
+    full : torch.nn.Module
+        EfficientNetV2-B0 without classes; it is taken apart.
+    classes : int
+        Outputs; 0 for none.
+
     References
     ----------
     Abdel-Hamid et al. 2025, doi 10.1371/journal.pone.0332362.
     """
 
-    def __init__(self, classes: int, pretrained: bool = False):
+    def __init__(self, full: nn.Module, classes: int):
         super().__init__()
-        import timm
-
-        full = timm.create_model("tf_efficientnetv2_b0", pretrained=pretrained)
         self.pretrained_cfg = full.pretrained_cfg
-        self.body = until(full, "blocks.3")
+        self.body = full
+        cut_after(full, "blocks.3", 64)
         self.conv = nn.Conv2d(96, 192, 7)
         self.norm = nn.BatchNorm1d(192)
         self.dense = nn.Linear(192, 1024)
         self.num_features = 1024
-        self.feature_info = [{"module": "body"}]
+        self.feature_info = [{"module": f"body.blocks.{k}"} for k in range(4)]
         self.classifier = nn.Linear(1024, classes) if classes else nn.Identity()
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the maps of the cut, (B, 96, 14, 14) at 224 px."""
-        return self.body(images)["maps"]
+        return self.body.forward_features(images)
 
     def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Compute logits, or with `pre_logits` the 1,024 features of the last hidden layer."""
