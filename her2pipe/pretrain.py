@@ -57,6 +57,7 @@ def run(args, pretrain: PretrainSettings) -> None:
         accumulate=pretrain.accumulate,
         bfloat16=networks.bfloat16(pretrain.precision, device),
         compile=pretrain.compile,
+        schedule=learn.Schedule.of(pretrain),
     )
     batches = _Batches(images, pretrain, about, device)
     objective = learn.Classes(classes)
