@@ -10,7 +10,7 @@ from torch import nn
 
 from her2pipe.errors import Her2Error
 
-HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # brings levels to -1 to 1
+HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # bring levels to -1 to 1
 SLOPE = 0.001  # of ATHER2's LeakyReLU below zero
 
 
@@ -89,7 +89,7 @@ class Cut(_Classifying):
 
 def input_of(model: nn.Module) -> int:
     """Return the side of the input that a timm network is meant for, px."""
-    return int(model.pretrained_cfg["input_size"][-1])
+    return int(model.pretrained_cfg.get("input_size", (3, 224, 224))[-1])
 
 
 def stages_of(model: nn.Module) -> list[str]:
@@ -203,7 +203,7 @@ class PrunEff4(_Classifying):
 
     def __init__(self, full: nn.Module, classes: int):
         super().__init__()
-        self.pretrained_cfg = full.pretrained_cfg
+        self.pretrained_cfg = {**full.pretrained_cfg, "input_size": (3, 224, 224)}
         self.body = full
         cut_after(full, "blocks.3", 64)
         self.conv = nn.Conv2d(96, 192, 7)
@@ -276,7 +276,7 @@ class Ather2(_Classifying):
             *_convolution(64, 128, 5, 2), nn.MaxPool2d(3, 3),
         )  # fmt: skip
         self.dense = nn.Sequential(nn.Linear(256, 128), nn.LeakyReLU(SLOPE))
-        self.pretrained_cfg = dict(HALF)
+        self.pretrained_cfg = {**HALF, "input_size": (3, 512, 512)}
         self.num_features = 128
         self.feature_info = [{"module": name} for name in ("stem", "left", "right")]
         self.classifier = nn.Linear(128, classes) if classes else nn.Identity()

@@ -25,7 +25,7 @@ LAYERS = [
      "references", "resample", "runs", "sample", "schedule", "slide", "stage", "stain", "stats",
      "store", "textures", "throughput", "tiff", "zoom"},
     {"density", "fingerprint", "learn", "lesson", "loader", "pairing"},
-    {*STEPS, "status"},
+    {*STEPS, "prune", "status"},
     {"cli"},
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy",
