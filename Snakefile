@@ -51,8 +51,8 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        expand("results/score/{method}/{cohort}.tsv", method=STUDY.methods, cohort=SCORED),
-        expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
+        [f"results/score/{method}/{name}.tsv" for method, name in PAIRS],
+        [f"results/evaluate/{method}/{name}" for method, name in PAIRS],
         "results/compare",
         [f"results/describe/{encoder}/{name}" for encoder, name in DESCRIBED],
         "results/ledger/ledger.tsv",

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from her2pipe import teaching
 from her2pipe.config import FITTED, LEARNT, RULES, VIEW, Config, PretrainSettings, Section
 from her2pipe.errors import Her2Error, raise_all
 
@@ -64,12 +65,7 @@ def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
     ]
     found += _starts(section) + _unsuited(encoders, methods, section("train"))
     found += _undescribable(section("describe"), encoders, cohorts, section("train"))
-    roles = list(items(cohorts, "role").values())
-    if cohorts and roles.count("development") != 1:
-        what = f"{roles.count('development')} cohorts have the role development"
-        fix = "give exactly one cohort role: development; encoders learn from it"
-        found.append((("cohorts",), what, fix))
-    return found
+    return found + teaching.mistakes(data)
 
 
 def _starts(section) -> list[tuple[tuple[str, ...], str, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from her2pipe import cohort
+from her2pipe import cohort, duplicates
 from her2pipe import settings as flags
 from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings
 from her2pipe.errors import Her2Error
@@ -39,7 +39,7 @@ def run(args, split: SplitSettings, train: TrainSettings, labels: LabelSettings)
     import torch
 
     from her2pipe import learn, networks
-    from her2pipe.store import PatchStore
+    from her2pipe.store import PatchStore, slides_of
 
     _known_classes(train, labels)
     sections = (split, train, *([labels] if labels.told else []))
@@ -51,7 +51,8 @@ def run(args, split: SplitSettings, train: TrainSettings, labels: LabelSettings)
     _allow_open_files(len(paths))
     scratch = learn.resume_folder(args.folder)
     with ExitStack() as stack:
-        stores = [stack.enter_context(PatchStore(path)) for path in paths]
+        opened = [stack.enter_context(PatchStore(path)) for path in paths]
+        stores = [slide for store in opened for slide in slides_of(store)]
         lesson = _prepare(args, stores, rows, split, train, labels, scratch)
         for store in lesson.stores:
             stack.callback(store.close)
@@ -116,11 +117,16 @@ def _prepare(args, stores, rows, split: SplitSettings, train: TrainSettings, lab
     from her2pipe import lesson
 
     sides = cohort.split(rows, split.validation_fraction, split.split_seed, labels)
+    copies = duplicates.refuse_sides(stores, sides, {row.slide: row for row in rows})
+    if copies:
+        _tell(f"{len(copies)} images come more than once on one side, {copies[0][0]} for one")
     development = lesson.Cohort(stores, rows, sides, train, labels)
     if train.task == "density":
         return lesson.dab(development, split, scratch, args.threads)
     kinds = {"classify": lesson.classify, "fingerprint": lesson.same_slide, "none": lesson.nothing}
-    return kinds[train.task](development)
+    found = kinds[train.task](development)
+    found.facts.update({"copies": copies} if copies else {})
+    return found
 
 
 def _tell_of(lesson, size: dict[str, int], train: TrainSettings) -> None:

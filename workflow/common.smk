@@ -7,15 +7,15 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from her2pipe import cifar, cohort, settings
-from her2pipe.config import FITTED, LEARNT, Encoder, PretrainSettings, Scanner, TrainSettings
+from her2pipe import cifar, cohort, settings, teaching
+from her2pipe.config import FITTED, LEARNT, WHOLE, PretrainSettings, Scanner, TrainSettings
 from her2pipe.errors import Her2Error, raise_all
 
 
 include: "running.smk"
 
 
-SYNTHETIC = "results/synthesise/"
+SYNTHETIC, DRAWN_IMAGES = "results/synthesise/", "results/draw/"
 
 
 def study_file():
@@ -45,7 +45,8 @@ def read_sheets(study):
         try:
             sheets[name] = find(part.sheet, "sheet", f"cohorts.{name}.sheet")
             root = find(part.root, "folder", f"cohorts.{name}.root") if part.root else ""
-            loaded = cohort.load(sheets[name], root, made=(SYNTHETIC,), check_files=MAIN)
+            made = (SYNTHETIC, DRAWN_IMAGES)
+            loaded = cohort.load(sheets[name], root, made=made, check_files=MAIN)
             rows[name] = {row.slide: row for row in loaded}
         except Her2Error as error:
             problems += getattr(error, "problems", [error])
@@ -72,7 +73,7 @@ def encoder_files(name):
 def images(name):
     """Where a pre-training's images are, and the files that hold them."""
     given = STUDY.pretrainings[name].images
-    if given == "synthetic":
+    if given == "synthetic" or given in STUDY.cohorts:
         return given, []
     path = find(given, "archive", f"pretrainings.{name}.images", cifar.LAYOUT)
     return path, [str(file) for file in cifar.files(path)]
@@ -85,13 +86,21 @@ try:
     IMAGES = {e.pretrain: images(e.pretrain) for e in STUDY.encoders.values() if e.pretrain}
     if MAIN:
         roles = {n: (c.role, ROWS[n].values()) for n, c in STUDY.cohorts.items()}
-        cohort.check_leaks(roles, SHEETS)
+        cohort.check_leaks(roles, SHEETS, teaching.lessons(STUDY))
 except Her2Error as mistake:
     print(mistake, file=sys.stderr)
     sys.exit(1)
 
-SCORED = list(STUDY.cohorts)
-DEVELOPMENT = next(n for n, part in STUDY.cohorts.items() if part.role == "development")
+
+def encoded(encoder):
+    """Cohorts that methods of an encoder score."""
+    return {n for m, names in TESTS.items() if STUDY.methods[m].encoder == encoder for n in names}
+
+
+SCORED = [n for n, part in STUDY.cohorts.items() if part.role != "pretraining"]
+TESTS = {method: teaching.scored(STUDY, method) for method in STUDY.methods}
+PAIRS = [(method, name) for method, names in TESTS.items() for name in names]
+PACKED = [n for n, part in STUDY.cohorts.items() if part.kind == "images"]
 ENCODERS = sorted({method.encoder for method in STUDY.methods.values()})
 DRAWN = STUDY.heatmap.methods or list(STUDY.methods)[:1]
 GRADING = [m.encoder for m in STUDY.methods.values() if settings.has_classes(STUDY, m.encoder)]
@@ -99,14 +108,29 @@ DESCRIBED = [
     (encoder, name)
     for encoder in STUDY.describe.encoders or GRADING[:1]
     for name in STUDY.describe.cohorts or SCORED
+    if name not in PACKED and name in encoded(encoder)
 ]
-BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n in SCORED}
+MAPPED = [(m, n) for m, n in PAIRS if m in DRAWN and n not in PACKED]
+SIZES = {n: STUDY.images.pack_images if n in PACKED else STUDY.encode.batch_slides for n in ROWS}
+BATCHES = {n: cohort.batch_count(len(ROWS[n]), size) for n, size in SIZES.items()}
+
+
+def development(wildcards):
+    """Cohort that the encoder of a job learns from."""
+    by_method = "method" in wildcards.keys()
+    encoder = STUDY.methods[wildcards.method].encoder if by_method else wildcards.encoder
+    return teaching.development(STUDY, encoder)
 
 
 @cache
 def labels(name, *columns):
     """Fingerprint of the sheet's columns a step uses: only a change in these reruns it."""
     return cohort.digest(list(ROWS[name].values()), *columns)
+
+
+def taught(*columns):
+    """Fingerprint of such columns of the cohort that teaches the job's encoder."""
+    return lambda wildcards: labels(development(wildcards), *columns)
 
 
 def growing(amount):  # a resource that grows with every attempt

@@ -1,7 +1,7 @@
 # The method table of the study.
 rule compare:
     input:
-        expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
+        [f"results/evaluate/{method}/{name}" for method, name in PAIRS],
     output:
         report(
             directory("results/compare"),
@@ -22,11 +22,7 @@ rule compare:
         runtime=growing(30),
     params:
         # No inputs: a benchmark differs from run to run, and only timing.tsv reads it.
-        timing=[
-            f"{method}={name}=benchmarks/score/{method}/{name}.tsv"
-            for method in STUDY.methods
-            for name in SCORED
-        ],
+        timing=[f"{method}={name}=benchmarks/score/{method}/{name}.tsv" for method, name in PAIRS],
         settings=settings.flags(STUDY.compare),
     shell:
         "her2pipe compare {input:q} {output:q} {params.settings} --timing {params.timing:q}"

@@ -19,11 +19,13 @@ from her2pipe.config.base import (
     PLAIN_NAME,
     RULES,
     VIEW,
+    WHOLE,
     Name,
     Section,
 )
 from her2pipe.config.describing import GRADES, DescribeSettings
 from her2pipe.config.fitting import FitSettings, Method, published
+from her2pipe.config.images import ImagesSettings
 from her2pipe.config.labelling import LabelSettings
 from her2pipe.config.models import (
     Encoder,
@@ -61,6 +63,7 @@ __all__ = [
     "RULES",
     "STEPS",
     "VIEW",
+    "WHOLE",
     "Cohort",
     "CompareSettings",
     "Config",
@@ -70,6 +73,7 @@ __all__ = [
     "EvaluateSettings",
     "FitSettings",
     "HeatmapSettings",
+    "ImagesSettings",
     "LabelSettings",
     "LedgerSettings",
     "Method",
@@ -113,6 +117,7 @@ class Config(Section):
     cohorts: dict[Name, Cohort] = Field(..., min_length=1)
     labels: LabelSettings = LabelSettings()
     slides: SlidesSettings = SlidesSettings()
+    images: ImagesSettings = ImagesSettings()
     split: SplitSettings = SplitSettings()
     stain: StainSettings = StainSettings()
     synthesise: SynthesiseSettings = SynthesiseSettings()

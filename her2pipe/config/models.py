@@ -48,7 +48,14 @@ class PretrainSettings(Scheduled):
     architecture: str = setting("swin_tiny_patch4_window7_224", ARCHITECTURE)
     images: str = setting(
         "cifar-100-python.tar.gz",
-        "CIFAR-100 as python archive, or the folder it is unpacked in; synthetic: drawn shapes",
+        "CIFAR-100 as python archive, or the folder it is unpacked in; synthetic: drawn shapes; or"
+        " the name of a cohort of images whose role is pretraining",
+    )
+    column: str = setting(
+        "class", "a cohort's images: column of its sheet that names the class of each"
+    )
+    classes: list[str] = setting(
+        [], "a cohort's images: values of the column to tell apart, in order; none named: all"
     )
     images_md5: list[str] = setting(
         [
@@ -182,7 +189,12 @@ class TrainSettings(Scheduled):
 class Encoder(TrainSettings):
     """One encoder: training settings of its own over those of `train`."""
 
-    view: View = setting("adaptive", "view whose patches are scored", flag=False)
+    view: View = setting(
+        "adaptive", "view whose patches are scored; images have but one", flag=False
+    )
+    develop: str = setting(
+        "", "development cohort it learns from; empty: the first of the study", flag=False
+    )
     pretrain: str = setting(
         "", "name under `pretrainings` whose network training starts from; empty: none", flag=False
     )
