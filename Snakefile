@@ -1,5 +1,4 @@
-# her2pipe: slide -> tile -> (pretrain ->) train -> encode -> (fit ->) score -> evaluate
-#           -> compare -> report
+# her2pipe: tile -> (pretrain ->) train -> encode -> (fit ->) score -> evaluate -> compare -> report
 #
 #   snakemake --cores all                                  the demo study (config.yaml)
 #   snakemake --cores all --configfile studies/my.yaml     a study of your own
@@ -34,6 +33,7 @@ include: "workflow/evaluate.smk"
 include: "workflow/compare.smk"
 include: "workflow/describe.smk"
 include: "workflow/heatmap.smk"
+include: "workflow/deploy.smk"
 include: "workflow/ledger.smk"
 include: "workflow/report.smk"
 
@@ -55,5 +55,6 @@ rule all:
         [f"results/evaluate/{method}/{name}" for method, name in PAIRS],
         "results/compare",
         [f"results/describe/{encoder}/{name}" for encoder, name in DESCRIBED],
+        [f"results/deploy/{encoder}" for encoder in STUDY.deploy.encoders],
         "results/ledger/ledger.tsv",
         "results/report/index.html",

@@ -78,6 +78,7 @@ def _learn(args, pretrain: PretrainSettings, batches, device) -> None:
         accumulate=pretrain.accumulate,
         bfloat16=networks.bfloat16(pretrain.precision, device),
         compile=pretrain.compile,
+        schedule=learn.Schedule.of(pretrain),
     )
     objective = learn.Classes(classes)
     history = learn.learn(networks.place(model, device), batches, objective, plan, checkpoint)

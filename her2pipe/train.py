@@ -56,7 +56,9 @@ def run(args, split: SplitSettings, train: TrainSettings, labels: LabelSettings)
         lesson = _prepare(args, stores, rows, split, train, labels, scratch)
         for store in lesson.stores:
             stack.callback(store.close)
-        model = networks.start(train.architecture, lesson.outputs, train.input_px, train.weights)
+        model = networks.start(
+            train.architecture, lesson.outputs, train.input_px, train.weights, train.stages
+        )
         networks.freeze(model, train.frozen if lesson.objective else [""])  # "" is all of it
         about = _about(model, lesson, sections, train)
         _tell_of(lesson, about["parameters"], train)
@@ -163,6 +165,7 @@ def _learn(model, about, lesson, train: TrainSettings, device, threads: int, che
         plateau_epochs=train.plateau_epochs,
         bfloat16=networks.bfloat16(train.precision, device),
         compile=train.compile,
+        schedule=learn.Schedule.of(train),
     )
     return learn.learn(networks.place(model, device), batches, lesson.objective, plan, checkpoint)
 
@@ -191,6 +194,8 @@ def _batches(lesson, side, epoch, colours, about, train: TrainSettings, device, 
         images = colours(images, profiles[own])
         if epoch is not None and train.jitter:
             images = augment.jitter(images, random, train.jitter)
+        if epoch is not None and train.shifts:
+            images = augment.shift(images, random, train.shifts)
         images = networks.standardise(images, about["mean"], about["std"])
         if epoch is not None and train.flips:
             images = augment.turn(images, random)
@@ -223,7 +228,7 @@ def _about(model, lesson, sections: Sequence[Section], train: TrainSettings) -> 
 
     return {
         "task": train.task,
-        **networks.describe(model, train.architecture, train.input_px, lesson.stage),
+        **networks.describe(model, train.architecture, train.input_px, lesson.stage, train.stages),
         "classes": lesson.classes,
         "outputs": lesson.outputs,
         "start": _origin(train.weights),

@@ -21,16 +21,17 @@ LAYERS = [
     {"aggregate", "alexnet", "anatomy", "annotation", "augment", "calls", "captions", "cards",
      "chapters", "cifar", "cohort", "drawing", "duplicates", "exports", "features", "flow",
      "gallery", "grades", "gradings", "graph", "imagesets", "immuno", "importers", "labels",
-     "learning", "measures", "mosaic", "networks", "nuclei", "outcome", "page", "panels",
-     "photos", "pictures", "plots", "poolers", "pyramid", "readers", "references", "resample",
-     "runs", "sample", "slide", "stage", "stain", "stats", "store", "textures", "throughput",
-     "tiff", "zoom"},
+     "learning", "light", "measures", "mosaic", "networks", "nuclei", "outcome", "page", "panels",
+     "photos", "pictures", "plots", "poolers", "portable", "pyramid", "readers", "references",
+     "resample", "runs", "sample", "schedule", "slide", "stage", "stain", "stats", "store",
+     "textures", "throughput", "tiff", "zoom"},
     {"density", "fingerprint", "learn", "lesson", "loader", "pairing"},
-    {*STEPS, "status"},
+    {*STEPS, "prune", "status"},
     {"cli"},
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy",
-         "scikit_posthocs", "skimage", "torch_geometric", "cv2", "shapely", "bokeh"}  # fmt: skip
+         "scikit_posthocs", "skimage", "torch_geometric", "cv2", "shapely", "bokeh", "onnx",
+         "onnxruntime"}  # fmt: skip
 
 
 def layer(module: str) -> int:

@@ -23,6 +23,7 @@ from her2pipe.config.base import (
     Name,
     Section,
 )
+from her2pipe.config.deploying import DeploySettings
 from her2pipe.config.describing import GRADES, DescribeSettings
 from her2pipe.config.fitting import FitSettings, Method, published
 from her2pipe.config.images import ImagesSettings
@@ -67,6 +68,7 @@ __all__ = [
     "Cohort",
     "CompareSettings",
     "Config",
+    "DeploySettings",
     "DescribeSettings",
     "EncodeSettings",
     "Encoder",
@@ -105,6 +107,7 @@ STEPS = (
     "compare",
     "describe",
     "heatmap",
+    "deploy",
     "ledger",
     "report",
 )
@@ -134,6 +137,7 @@ class Config(Section):
     compare: CompareSettings = CompareSettings()
     describe: DescribeSettings = DescribeSettings()
     heatmap: HeatmapSettings = HeatmapSettings()
+    deploy: DeploySettings = DeploySettings()
     ledger: LedgerSettings = LedgerSettings()
     report: ReportSettings = ReportSettings()
 
