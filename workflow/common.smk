@@ -122,22 +122,10 @@ BATCHES = {n: cohort.batch_count(len(ROWS[n]), size) for n, size in SIZES.items(
 TRUTH = STUDY.labels.column if STUDY.labels.told else "positive"  # column of what is learnt
 
 
-def development(wildcards):
-    """Cohort that the encoder of a job learns from."""
-    by_method = "method" in wildcards.keys()
-    encoder = STUDY.methods[wildcards.method].encoder if by_method else wildcards.encoder
-    return teaching.development(STUDY, encoder)
-
-
 @cache
 def labels(name, *columns):
     """Fingerprint of the sheet's columns a step uses: only a change in these reruns it."""
     return cohort.digest(list(ROWS[name].values()), *columns)
-
-
-def taught(*columns):
-    """Fingerprint of such columns of the cohort that teaches the job's encoder."""
-    return lambda wildcards: labels(development(wildcards), *columns)
 
 
 def telling(*leave):

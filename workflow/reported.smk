@@ -1,6 +1,9 @@
 # What evaluations are told, and what the study's page is made of.
 
 
+include: "inputs.smk"
+
+
 def trained(wildcards):
     """Name the stages of a method that learn, as Table 2 does."""
     method = STUDY.methods[wildcards.method]

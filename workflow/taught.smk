@@ -1,6 +1,18 @@
 # What rules that learn read, and what they are told.
 
 
+def development(wildcards):
+    """Cohort that the encoder of a job learns from."""
+    by_method = "method" in wildcards.keys()
+    encoder = STUDY.methods[wildcards.method].encoder if by_method else wildcards.encoder
+    return teaching.development(STUDY, encoder)
+
+
+def taught(*columns):
+    """Fingerprint of such columns of the cohort that teaches the job's encoder."""
+    return lambda wildcards: labels(development(wildcards), *columns)
+
+
 def pretraining_images(wildcards):
     """Files of a pre-training's images, or the packs of its cohort."""
     where, files = IMAGES[wildcards.pretraining]
