@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from her2pipe.config.base import ALGORITHM, Name, Section, setting
 
+Applied = tuple[Name, Name]  # a method and a cohort it is applied to
+
 
 class EvaluateSettings(Section):
     """Statistics of one method on one cohort."""
@@ -33,6 +35,16 @@ class CompareSettings(Section):
     reference: str = setting(
         "", "method the others are tested against; empty: TL-PA if there is one, else the first"
     )
+    resamples: int = setting(
+        2000, "class: resamples of patients for differences of AUCs", "", ge=100, le=100_000
+    )
+    resample_seed: int = setting(2025, "class: seed of the resamples", "", ge=0)
+    matched: list[tuple[Applied, Applied]] = setting(
+        [],
+        "class: pairs of [method, cohort] whose cohorts hold the same cases, such as two stains",
+        flag=False,
+    )
+    matched_by: str = setting("case", "class: column of the sheets that names the case")
 
 
 class HeatmapSettings(Section):
