@@ -94,11 +94,12 @@ def maps(
             slide = row["slide"]
             told = _told(row)
             what = WHAT.get(rules.get(method, ""), "what each kept patch adds to the score")
+            about = told(row)
             caption = (
-                f"Cohort {cohort}, slide {slide}, method {method}. {told}Left, the slide; then "
+                f"Cohort {cohort}, slide {slide}, method {method}. {about}Left, the slide; then "
                 f"{what}; right, its most probable class where the encoder has classes."
             )
-            alt = f"Slide {slide} of cohort {cohort}: overview and maps of its patches. {told}"
+            alt = f"Slide {slide} of cohort {cohort}: overview and maps of its patches. {about}"
             found.append(
                 {
                     "cohort": cohort,

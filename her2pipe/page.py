@@ -118,6 +118,12 @@ def table(
     }
 
 
+def folded(caption: str, rows: Sequence, most: int = 24) -> dict[str, str]:
+    """Name a table that is long, and so folded away."""
+    short = caption.split(".")[0].split(":")[0]
+    return {"folded": f"{short}: {len(rows)} rows" if len(rows) > most else ""}
+
+
 def guess(rows: Sequence[Mapping[str, Any]], named: Sequence[Column]) -> list[Column]:
     """Choose columns for rows of a file: the named ones, then all others under their own names.
 

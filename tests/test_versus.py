@@ -36,7 +36,7 @@ def items(n=40, seed=3):
 
 
 def test_draws_are_those_of_the_plain_bootstrap():
-    """All at once gives what one resample after the other does; items of a patient stay together."""
+    """All at once gives what one resample after the other does, patients with all their items."""
     y, p, patients = items()
     drawn = stats.macro_draws(y, p, patients, classes.NAMES, 100, 7)
     found = []
@@ -196,7 +196,7 @@ def test_one_class_says_why(tmp_path, her2pipe):
     for folder in found:
         write_table(folder / "slides.tsv", classes.COLUMNS, rows)
     (row,) = read_table(compared(tmp_path, her2pipe, found) / "pairs.tsv")
-    assert (row["p"], row["n"]) == ("", "6")
+    assert (row["p"], row["n"]) == ("", "7")
     assert "class 1+ against the rest needs both classes" in row["note"]
     assert row["mcnemar_p"] == "1.000000"
 
