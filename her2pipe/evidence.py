@@ -11,8 +11,8 @@ from her2pipe.page import figure, photograph
 
 LONGEST_PX = 1400
 WHAT = (
-    "Grad-CAM (Selvaraju et al. 2017) of the tiles that say most for the class called; warm colours "
-    "mark evidence for it."
+    "Grad-CAM (Selvaraju et al. 2017) of the tiles that say most for the class called; warm "
+    "colours mark evidence for it."
 )
 
 

@@ -92,7 +92,11 @@ def _place(row: Mapping[str, str], found: Mapping | None, treated: bool) -> tupl
         return "training", ""
     if "true_class" in found:
         name = found["true_class"]
-        return ("evaluated", name) if name else ("unknown", found["why_not"] or "no class")
+        return (
+            ("evaluated", name)
+            if name
+            else ("unknown", found["why_not"].removeprefix("no class: ") or "no class")
+        )
     if treated:
         answer = {"True": "pCR", "False": "non-pCR"}.get(found["pcr"])
         return ("evaluated", answer) if answer else ("unknown", "pCR not known")

@@ -91,7 +91,9 @@ def compared(folder: Path, percent: str) -> dict[str, Any]:
          + ON_BOTH.format(percent=percent, family="rows of this table")),
     ):  # fmt: skip
         if rows[stem]:
-            tables.append(page.table(caption, columns, rows[stem]) | page.folded(caption, rows[stem]))
+            tables.append(
+                page.table(caption, columns, rows[stem]) | page.folded(caption, rows[stem])
+            )
     for path in sorted(folder.glob("*.tsv")):
         if path.stem not in SHOWN and (more := read_table(path)):
             caption = f"{path.stem.replace('_', ' ').capitalize()}."
@@ -111,8 +113,7 @@ def _networks(rows: Sequence[Mapping], times: Sequence[Mapping]) -> dict[str, An
     """Lay out the networks, with the time per tile where it is known."""
     by_encoder = {row["encoder"]: row for row in times}
     rows = [
-        row
-        | {key: by_encoder.get(row["encoder"], {}).get(key) for key in ("ms_per_tile", "tiles")}
+        row | {key: by_encoder.get(row["encoder"], {}).get(key) for key in ("ms_per_tile", "tiles")}
         for row in rows
     ]
     caption = (
@@ -162,8 +163,8 @@ def summary(evaluations: Sequence[Mapping[str, Any]], percent: str) -> dict[str,
     if methods[1:]:
         where = "internal validation slides" if internal else "slides of all cohorts"
         sentences.append(
-            f"Of {len(methods)} methods, {best} has the highest macro-AUC on the {where}; the table "
-            "tells it, and all are compared below."
+            f"Of {len(methods)} methods, {best} has the highest macro-AUC on the {where}; the "
+            "table tells it, and all are compared below."
         )
         sentences += _others(evaluations, best) if internal else []
     columns = [
