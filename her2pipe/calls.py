@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from her2pipe import stats
 from her2pipe.config import EvaluateSettings, LabelSettings
+from her2pipe.errors import Her2Error
 
 Slides = Sequence[Mapping[str, Any]]
 MOST_LISTED = 50  # slides for reflex FISH that the metrics name
@@ -56,6 +58,34 @@ def expected(p: np.ndarray, labels: LabelSettings) -> np.ndarray:
     """Return the expected class, 0 for the first to 1 for the last, of (..., C) probabilities."""
     ranks = np.arange(len(labels.classes)) / (len(labels.classes) - 1)
     return np.clip(np.asarray(p, float) @ ranks, 0, 1)
+
+
+def check(classes: Sequence[str], labels: LabelSettings, path: str | Path) -> None:
+    """Refuse an encoding whose classes are not the study's."""
+    if list(classes) != labels.classes:
+        raise Her2Error(
+            f"the encoder tells {', '.join(classes) or 'no classes'} apart,"
+            f" the study {', '.join(labels.classes)}",
+            str(path),
+            "train the encoder with the classes of the study",
+        )
+
+
+def seen(p: np.ndarray, labels: LabelSettings) -> tuple[np.ndarray, str]:
+    """Tell what each patch, (N, C) float, adds to the call of its slide, for heat maps.
+
+    Returns
+    -------
+    (N,) float32
+        The expected class; where classes have no order, the probability of the slide's call.
+    str
+        What that is, as the label of an axis.
+    """
+    if labels.graded:
+        span = f"expected class (0: {labels.classes[0]}, 1: {labels.classes[-1]})"
+        return expected(p, labels).astype(np.float32), span
+    call = int(p.mean(0).argmax())
+    return p[:, call].astype(np.float32), f"p({labels.classes[call]})"
 
 
 def columns(labels: LabelSettings) -> tuple[str, ...]:

@@ -351,8 +351,11 @@ def summary(
         {"value": f"{excluded:,}", "what": "slides excluded, each with a reason"},
         {"value": len(methods), "what": "method" if len(methods) == 1 else "methods"},
     ]
+    if kinds.told(evaluations):
+        found = kinds.summary(evaluations, percent)
+        told = [*found["told"][:1], *kinds.taught(encoders), *found["told"][1:]]
+        return {"key": key, "told": told, "table": found["table"]}
     told = []
-    of_classes = kinds.summary(evaluations, percent) if kinds.told(evaluations) else None
     for e in encoders:
         own = [row for row in e["about"].get("training_set", []) if row.get("side") == "train"]
         if own:
@@ -360,8 +363,6 @@ def summary(
                 f"Encoder {e['name']} ({e['about'].get('architecture', '')}) learnt from "
                 f"{sum(row['used'] for row in own):,} patches of the development cohort."
             )
-    if of_classes:
-        return {"key": key, "told": told + of_classes["told"], "table": of_classes["table"]}
     if methods[1:]:
         told.append("The table tells the first method; all are compared below.")
     first = [e for e in evaluations if e["method"] in methods[:1]]

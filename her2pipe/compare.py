@@ -67,7 +67,7 @@ def run(args, compare: CompareSettings) -> None:
 
 def _of_classes(args, compare: CompareSettings, evaluations: list[Evaluation]) -> None:
     """Write what is told where the endpoint is a class."""
-    from her2pipe import plots
+    from her2pipe import panels, plots
 
     reference_method(evaluations, compare)
     rows = roster.methods(evaluations)
@@ -89,16 +89,23 @@ def _of_classes(args, compare: CompareSettings, evaluations: list[Evaluation]) -
         if known:
             names = ", ".join(evaluations[0]["classes"])
             title, what = f"Macro-AUC of slides; classes: {names}", "macro-AUC"
-            plots.save(plots.forest(known, title, compare.confidence, what), folder / "forest")
-        for name in dict.fromkeys(row["cohort"] for row in pairs):
-            own = [row for row in pairs if row["cohort"] == name]
-            table = versus.matrix(own)
-            title = (
-                f"Cohort {name}, n = {max(row['n'] for row in own):,} slides. P after Holm:\n"
-                "below the diagonal macro-AUC, above it calls (McNemar)"
-            )
-            figure = plots.dunn(table, title, test="two-sided, after Holm")
-            plots.save(figure, folder / f"pairs_{name}")
+            figure = plots.forest(known, title, compare.confidence, what)
+            for line in figure.axes[0].lines:
+                line.set_clip_on(False)  # an area of 1 is not half a mark
+            plots.save(figure, folder / "forest")
+        if matrices := _matrices(pairs):
+            note = "below the diagonal: difference of macro-AUC; above it: calls (McNemar)"
+            plots.save(panels.contests(matrices, note), folder / "pairs")
+
+
+def _matrices(pairs: list[dict[str, Any]]) -> dict[str, tuple]:
+    """Lay out the P of every pair as a matrix per cohort."""
+    found = {}
+    for name in dict.fromkeys(row["cohort"] for row in pairs):
+        own = [row for row in pairs if row["cohort"] == name]
+        most = max(row["n"] for row in own)
+        found[f"Cohort {name}, n = {most:,} slides"] = versus.matrix(own)
+    return found
 
 
 def _matched(args, compare: CompareSettings, evaluations: list[Evaluation]) -> list[dict[str, Any]]:

@@ -13,9 +13,10 @@ FIGURES = {
     "tile_roc": "ROC curve of each class against the others, tiles",
     "confusion": "Class called against the class of the sheet, slides",
     "grades": "Expected class by the class of the sheet, slides",
-    "reliability": "Calibration of the class probabilities",
     "calibration": "Calibration of the class probabilities",
 }
+AREAS = "Obuchowski's over patients, DeLong's where each has one item"
+SHARES = "Rao and Scott's over patients, Wilson's where each has one item"
 UNITS = {"tile": "Tiles", "slide": "Slides", "patient": "Patients"}
 
 
@@ -33,7 +34,7 @@ def results(
                 "cohort": e["cohort"],
                 "main": _units(e, who, percent),
                 "groups": _per_class(e, who, percent),
-                "more": [_reflex(e, who, percent, labels)] if full and e.get("reflex") else [],
+                "more": _more(e, who, percent, labels, full),
                 "figures": figures(e, percent) if full else [],
                 "numbers": page.table(f"All numbers: {who}.", every, captions.flat(e["metrics"]))
                 | {"raw": True},
@@ -75,11 +76,10 @@ def _units(e: Mapping[str, Any], who: str, percent: str) -> dict[str, Any]:
             | {name: share(u["errors"]) for name, u in units.items() if u.get("errors")}
         )
     caption = (
-        f"Main numbers: {who}, {_used(e)}. {percent} intervals: of slides and patients, "
-        "macro-AUC and κ over resampled patients, accuracy Wilson's; of tiles, whose patients' are "
-        "alike, all over patients."
+        f"Main numbers: {who}, {_used(e)}. {percent} intervals: of macro-AUC and κ over resampled "
+        f"patients, of shares {SHARES}."
     )
-    columns = [Column("measure", "Measure"), *(Column(k, UNITS[k], 3) for k in units)]
+    columns = [Column("measure", "Measure"), *(Column(k, UNITS[k], "written") for k in units)]
     return page.table(caption, columns, lines, sortable=False)
 
 
@@ -117,16 +117,32 @@ def _per_class(e: Mapping[str, Any], who: str, percent: str) -> dict[str, Any] |
         rows.append(row)
     columns = [
         Column("class", "Class"), Column("slide_n", "n, slides", "count"),
-        Column("slide_auc", "AUC, slides", 3), Column("sensitivity", "Sensitivity", 3),
-        Column("specificity", "Specificity", 3), Column("tile_n", "n, tiles", "count"),
-        Column("tile_auc", "AUC, tiles", 3), Column("patient_n", "n, patients", "count"),
-        Column("patient_auc", "AUC, patients", 3),
+        Column("slide_auc", "AUC, slides", "written"),
+        Column("sensitivity", "Sensitivity", "written"),
+        Column("specificity", "Specificity", "written"), Column("tile_n", "n, tiles", "count"),
+        Column("tile_auc", "AUC, tiles", "written"), Column("patient_n", "n, patients", "count"),
+        Column("patient_auc", "AUC, patients", "written"),
     ]  # fmt: skip
     caption = (
         f"Each class against the others: {who}. Sensitivity and specificity of the calls, slides. "
-        f"{percent} intervals: of AUCs DeLong's, of tiles over patients; of shares Wilson's."
+        f"{percent} intervals: of AUCs {AREAS}; of shares {SHARES}."
     )
     return page.table(caption, columns, rows, sortable=False) if units else None
+
+
+def _more(
+    e: Mapping[str, Any], who: str, percent: str, labels: Mapping[str, Any], full: bool
+) -> list[dict[str, Any]]:
+    """Lay out the other tables: slides for reflex FISH, subgroups."""
+    found = [_reflex(e, who, percent, labels)] if full and (e.get("reflex") or {}).get("n") else []
+    if rows := e.get("subgroups"):
+        columns = [Column("column", "Column"), Column("group", "Group"),
+                   Column("n", "n, slides", "count"),
+                   Column("value", "Macro-AUC", 3, ("low", "high")),
+                   Column("note", "Note")]  # fmt: skip
+        caption = f"Subgroups: {who}. Macro-AUC, {percent} interval over resampled patients."
+        found.append(page.table(caption, columns, rows) | page.folded(caption, rows))
+    return found
 
 
 def _reflex(e: Mapping, who: str, percent: str, labels: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,10 +158,10 @@ def _reflex(e: Mapping, who: str, percent: str, labels: Mapping[str, Any]) -> di
     rest = about.get("accuracy_of_the_rest") or {}
     caption = (
         f"Slides for reflex FISH: {who}; {', or '.join(why) or 'equivocal'}: "
-        f"{about.get('n', 0)} of {about.get('of', 0)} evaluated, the closest first."
+        f"{about.get('n', 0)} of {page.counted(about.get('of', 0), 'slide')}, the closest first."
     )
     if known(rest.get("value")) is not None:
-        caption += f" Accuracy of the others: {_written(rest)}, {percent} Wilson interval."
+        caption += f" Accuracy of the others: {_written(rest)}, {percent} interval."
     columns = [c for c in _slides(e) if c.key not in ("flag", "used", "why_not", "score")]
     return page.table(caption, columns, rows) | page.folded(caption, rows)
 
@@ -173,16 +189,37 @@ def _told(stem: str, e: Mapping[str, Any], percent: str) -> list[str]:
         value = _written(about)
         if known(about.get("value")) is None:
             return [f"No macro-AUC: {value or 'not defined'}."]
-        whose = "a DeLong interval" if stem == "roc" else "an interval that knows of patients"
         return [f"Macro-AUC {value}, {percent} interval over resampled patients; {size}.",
-                f"The legend gives each class its AUC with {whose}."]  # fmt: skip
+                f"Intervals of the legend: {AREAS}."]  # fmt: skip
     if stem == "confusion":
-        lines = [f"Accuracy {_written(unit.get('accuracy'))}, {percent} Wilson interval; {size}."]
+        lines = [f"Accuracy {_written(unit.get('accuracy'))}, {percent} interval; {size}."]
         if (unit.get("errors") or {}).get("n"):
             lines.append(f"Errors to a neighbouring class: {share(unit['errors'])}.")
         return [*lines, "Cells give slides and their share of the row."]
     if stem == "grades":
         first, last = e["classes"][0], e["classes"][-1]
-        return [f"Expected class: the mean rank by probability, 0 for {first} to 1 for {last}; "
-                f"{size}.", captions.BOXES]  # fmt: skip
+        about = e.get("grades") or {}
+        return [
+            f"Expected class: the mean rank by probability, 0 for {first} to 1 for {last}; {size}.",
+            *captions.rank(about, percent),
+            *_dunn(about),
+            captions.BOXES,
+        ]
+    if stem == "calibration":
+        about = e.get("calibration") or {}
+        lines = ["Probability of the called class against the share of calls that are right."]
+        if known(about.get("brier")) is not None:
+            lines.append(f"Brier score {number(about['brier'])}, expected calibration error "
+                         f"{number(about.get('ece'))}.")  # fmt: skip
+        return [*lines, f"{size}."]
     return [f"{size}."]
+
+
+def _dunn(about: Mapping[str, Any]) -> list[str]:
+    """Tell Dunn's test of neighbouring classes."""
+    found = about.get("dunn_holm") or {}
+    names, p = found.get("groups", []), found.get("p", [])
+    told = [
+        f"{names[i]} v {names[i + 1]} {captions.equal(p[i][i + 1])}" for i in range(len(names) - 1)
+    ]
+    return [f"Dunn's test, P after Holm: {'; '.join(told)}."] if told else []

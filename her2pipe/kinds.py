@@ -8,7 +8,7 @@ from typing import Any
 
 from her2pipe import flow, page
 from her2pipe.files import read_table
-from her2pipe.findings import share
+from her2pipe.findings import AREAS, SHARES, share
 from her2pipe.page import Column, known, number
 
 METHOD, COHORT = Column("method", "Method"), Column("cohort", "Cohort")
@@ -36,7 +36,7 @@ MATCHED = (
 CALLS = (
     METHOD, COHORT, N, Column("accuracy", "Accuracy", 3, ("accuracy_low", "accuracy_high")),
     Column("balanced_accuracy", "Balanced accuracy", 3), Column("f1", "Macro-F1", 3),
-    Column("kappa", "κ", 3, ("kappa_low", "kappa_high")), Column("kappa_weights", "Weights of κ"),
+    Column("kappa", "κ", 3, ("kappa_low", "kappa_high")),
     Column("errors", "Errors", "count"), Column("neighbours", "To a neighbour", "count"),
     Column("note", "Note"),
 )  # fmt: skip
@@ -47,6 +47,13 @@ NETWORKS = (
     Column("tiles", "Tiles", "count"),
 )  # fmt: skip
 SHOWN = ("methods", "classes", "pairs", "matched", "networks", "timing", "tile_timing")
+DRAWN = {
+    "forest": "Macro-AUC of each method on each cohort, slides: {percent} interval over resampled "
+    "patients, and n.",
+    "pairs": "P of every pair of methods, two-sided, after Holm over the pairs of a cohort: below "
+    "the diagonal of the difference of macro-AUC over resampled patients, above it of the calls by "
+    "McNemar's exact test.",
+}
 BY_PATIENT = "{percent} percentile intervals and two-sided P over resampled patients"
 ON_BOTH = (
     f"Differences of macro-AUC with {BY_PATIENT}; calls by McNemar's exact test. Holm's adjustment "
@@ -73,11 +80,13 @@ def compared(folder: Path, percent: str) -> dict[str, Any]:
     macro = Column("macro_auc", "Macro-AUC", 3, ("macro_auc_low", "macro_auc_high"))
     whole = (
         f"Areas under the ROC curve of each class against the others, and their mean, slides. "
-        f"{percent} intervals: of the mean over resampled patients, of a class DeLong's."
+        f"{percent} intervals: of the mean over resampled patients, of a class {AREAS}."
     )
+    weights = {row["kappa_weights"] for row in rows["classes"]} - {""}
     calls = (
         "Calls of the likeliest class against the class of the sheet, slides. "
-        f"{percent} intervals: of accuracy Wilson's, of κ over resampled patients."
+        f"{percent} intervals: of accuracy {SHARES}; of κ (weights: {', '.join(sorted(weights))}) "
+        "over resampled patients."
     )
     tables = [
         page.table(whole, (METHOD, COHORT, N, macro, *areas), rows["classes"]),
@@ -124,28 +133,31 @@ def _networks(rows: Sequence[Mapping], times: Sequence[Mapping]) -> dict[str, An
 
 
 def _drawn(folder: Path, percent: str) -> list[dict[str, Any]]:
-    """Lay out compare's figures: the forest, then a matrix of P per cohort, then any other."""
+    """Lay out compare's figures, the known ones first, none left out."""
     found = []
-    stems = [path.stem for path in folder.glob("*.svg")]
-    for stem in sorted(stems, key=lambda s: (s != "forest", not s.startswith("pairs_"), s)):
-        wide, text = False, f"{stem.replace('_', ' ').capitalize()}."
-        if stem == "forest":
-            wide, text = True, (
-                "Macro-AUC of each method on each cohort, slides: "
-                f"{percent} interval over resampled patients, and n."
-            )  # fmt: skip
-        elif stem.startswith("pairs_"):
-            text = (
-                f"P of every pair of methods on cohort {stem[6:]}, two-sided, after Holm over the "
-                "pairs: below the diagonal of the difference of macro-AUC over resampled "
-                "patients, above it of the calls by McNemar's exact test."
-            )
-        image = page.either(folder / stem)
-        found.append(page.figure(image, text.split(":")[0].split(",")[0], text, wide=wide))
+    for stem in dict.fromkeys([*DRAWN, *sorted(path.stem for path in folder.glob("*.svg"))]):
+        if image := page.either(folder / stem):
+            text = DRAWN.get(stem, f"{stem.replace('_', ' ').capitalize()}.")
+            text = text.format(percent=percent)
+            found.append(page.figure(image, text.split(":")[0].split(",")[0], text, wide=True))
     return found
 
 
 # --- the summary ---------------------------------------------------------------------------------
+
+
+def taught(encoders: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say how many patches the encoders learnt from, once for all."""
+    counts = []
+    for e in encoders:
+        own = [r for r in e["about"].get("training_set", []) if r.get("side") == "train"]
+        counts += [sum(row["used"] for row in own)] if own else []
+    if not counts:
+        return []
+    least, most = min(counts), max(counts)
+    size = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    who = "The encoder" if len(counts) == 1 else f"Each of the {len(counts)} encoders"
+    return [f"{who} learnt from {size} patches."]
 
 
 def summary(evaluations: Sequence[Mapping[str, Any]], percent: str) -> dict[str, Any]:
@@ -176,8 +188,8 @@ def summary(evaluations: Sequence[Mapping[str, Any]], percent: str) -> dict[str,
         Column("note", "Note"),
     ]  # fmt: skip
     caption = (
-        f"{best}: macro-AUC, accuracy and κ of slides, with {percent} intervals (macro-AUC and κ "
-        "over resampled patients, accuracy Wilson's)."
+        f"{best}: macro-AUC, accuracy and κ of slides, with {percent} intervals: of macro-AUC and "
+        f"κ over resampled patients, of accuracy {SHARES}."
     )
     rows = [_main(e) for e in evaluations if e["method"] == best]
     return {"told": sentences, "table": page.table(caption, columns, rows), "best": best}

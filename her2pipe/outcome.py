@@ -112,7 +112,11 @@ def _curves(items, result, stem: Path, labels: LabelSettings, evaluate: Evaluate
         f"{name} v rest, {result['per_class'][name]['n']:,} {items.kind}": curve
         for name, curve in found.items()
     }
-    title = f"{items.kind}, {result['patients']:,} patients" if items.kind == "tiles" else ""
+    macro = result["macro_auc"]
+    title = "macro-AUC not defined"
+    if "value" in macro:
+        title = "macro-AUC {value:.2f} ({low:.2f} to {high:.2f})".format(**macro)
+    title += f", {result['patients']:,} patients"
     figure = plots.roc(drawn, title=title, confidence=evaluate.confidence, items=items.kind)
     plots.save(figure, stem)
     names = ("class", "false_positive_rate", "true_positive_rate")

@@ -247,18 +247,15 @@ def _named(table) -> tuple[list, np.ndarray]:
 
 
 @style.context(STYLE)
-def dunn(
-    table, title="", xlabel="", adjusted="", n: Sequence[int] = (), test="Dunn's test"
-) -> Figure:
+def dunn(table, title="", xlabel="", adjusted="", n: Sequence[int] = ()) -> Figure:
     """Draw the P of every pair of groups.
 
     `table` is what `stats.dunn` or `stats.dunn_matrix` give; n, (k,), counts the groups. `adjusted`
-    says how P was adjusted, or is a second such table, shown above the diagonal; `test` names
-    another test than Dunn's.
+    says how P was adjusted, or is a second such table, shown above the diagonal.
     """
     names, values = _named(table)
     values = values.copy()
-    heading, note = f"P, {test}", ""
+    heading, note = "P, Dunn's test", ""
     if isinstance(adjusted, str):
         heading += f", {adjusted}" if adjusted else ""
     else:

@@ -92,12 +92,6 @@ def score_slide(
 
 def _of_classes(bag: aggregate.Bag, labels: LabelSettings, path: Path) -> dict[str, Any]:
     """Score a slide by the mean of its patches' class probabilities."""
-    if bag.classes != labels.classes:
-        raise Her2Error(
-            f"the encoder of {bag.slide} tells {', '.join(bag.classes) or 'no classes'} apart,"
-            f" the study {', '.join(labels.classes)}",
-            str(path),
-            "train the encoder with the classes of the study",
-        )
+    calls.check(bag.classes, labels, path)
     p = bag.probabilities.mean(0, dtype=float)
     return calls.decide(p, labels) | dict(zip(calls.columns(labels), p.tolist(), strict=True))

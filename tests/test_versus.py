@@ -131,7 +131,7 @@ def test_tables_of_a_study_of_classes(tmp_path, her2pipe):
         "neighbours": slide["errors"]["neighbours"],
     }.items():  # fmt: skip
         assert float(own[column]) == pytest.approx(value, abs=1e-6), column
-    assert {"forest.svg", "pairs_A.svg", "pairs_B.png"} <= names
+    assert {"forest.svg", "pairs.svg", "pairs.png"} <= names
 
 
 def test_every_pair_on_the_slides_of_both(tmp_path, her2pipe):
