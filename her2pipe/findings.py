@@ -15,8 +15,8 @@ FIGURES = {
     "grades": "Expected class by the class of the sheet, slides",
     "calibration": "Calibration of the class probabilities",
 }
-AREAS = "Obuchowski's over patients, DeLong's where each has one item"
-SHARES = "Rao and Scott's over patients, Wilson's where each has one item"
+AREAS = "Obuchowski's over patients (DeLong's where each patient has one)"
+SHARES = "Rao and Scott's over patients (Wilson's where each patient has one)"
 UNITS = {"tile": "Tiles", "slide": "Slides", "patient": "Patients"}
 
 
@@ -79,6 +79,9 @@ def _units(e: Mapping[str, Any], who: str, percent: str) -> dict[str, Any]:
         f"Main numbers: {who}, {_used(e)}. {percent} intervals: of macro-AUC and κ over resampled "
         f"patients, of shares {SHARES}."
     )
+    if mixed := units.get("patient", {}).get("mixed"):
+        ordered = "count with the last of them" if e.get("ordered") else "are left out"
+        caption += f" Patients whose slides are of several classes, {mixed:,}, {ordered}."
     columns = [Column("measure", "Measure"), *(Column(k, UNITS[k], "written") for k in units)]
     return page.table(caption, columns, lines, sortable=False)
 

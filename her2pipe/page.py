@@ -20,8 +20,8 @@ class Column(NamedTuple):
     """A column of a table: key of its values, heading, and how a value is written.
 
     `kind` is `text`, `count`, `p`, `written` (a number as text), or the number of decimals. With
-    `bounds`, the keys of an interval's ends, a number is written `0.76 (0.70 to 0.82)`; of one spread, `0.76 ± 0.01`.
-    `after` is the key of a text that follows the number as it stands.
+    `bounds`, the keys of an interval's ends, a number is written `0.76 (0.70 to 0.82)`; of one
+    spread, `0.76 ± 0.01`. `after` is the key of a text that follows the number as it stands.
     """
 
     key: str

@@ -36,7 +36,7 @@ class CompareSettings(Section):
         "", "method the others are tested against; empty: TL-PA if there is one, else the first"
     )
     resamples: int = setting(
-        2000, "class: resamples of patients for differences of AUCs", "", ge=100, le=100_000
+        10_000, "class: resamples of patients for differences of AUCs", "", ge=100, le=100_000
     )
     resample_seed: int = setting(2025, "class: seed of the resamples", "", ge=0)
     matched: list[tuple[Applied, Applied]] = setting(
