@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from her2pipe.config import FITTED, LEARNT, RULES, VIEW, Config, PretrainSettings, Section
+from her2pipe.config.labelling import unsuited
 from her2pipe.errors import Her2Error, raise_all
 
 
@@ -62,7 +63,9 @@ def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
         for key, what, value, known in named
         if value not in known
     ]
-    found += _starts(section) + _unsuited(encoders, methods, section("train"))
+    found += unsuited(section) + _starts(section)
+    if section("labels").get("endpoint") != "class":
+        found += _unsuited(encoders, methods, section("train"))
     found += _undescribable(section("describe"), encoders, cohorts, section("train"))
     roles = list(items(cohorts, "role").values())
     if cohorts and roles.count("development") != 1:
@@ -138,9 +141,9 @@ def _undescribable(
     return found
 
 
-def has_classes(study: Config, encoder: str) -> bool:
-    """Tell whether an encoder gives probabilities of classes."""
-    return getattr(study.encoders[encoder], "task", "classify") == "classify"
+def has_status(study: Config, encoder: str) -> bool:
+    """Tell whether an encoder gives probabilities of HER2 status."""
+    return study.encoders[encoder].task == "classify" and not study.labels.told
 
 
 def load(path: str | Path) -> Config:
