@@ -135,7 +135,8 @@ def test_tables_of_a_study_of_classes(tmp_path, her2pipe):
 
 
 def test_every_pair_on_the_slides_of_both(tmp_path, her2pipe):
-    rows = read_table(compared(tmp_path, her2pipe, three(tmp_path)) / "pairs.tsv")
+    out = compared(tmp_path, her2pipe, three(tmp_path), "--resamples", 400)
+    rows = read_table(out / "pairs.tsv")
     found = {(r["method"], r["other"], r["cohort"]): r for r in rows}
     assert list(found) == [
         (*pair, cohort)
@@ -162,6 +163,7 @@ def test_every_pair_on_the_slides_of_both(tmp_path, her2pipe):
             stats.macro_auc(truth[i], p[i], classes.NAMES)
             - stats.macro_auc(truth[i], q[i], classes.NAMES)
         ),
+        resamples=400,
     )
     assert [float(own[k]) for k in ("low", "high")] == pytest.approx(plain[1:3], abs=2e-6)
     right = [np.array([r["call"] for r in each]) == truth for each in (kept, worse)]
@@ -301,3 +303,24 @@ def test_two_kinds_of_study_do_not_mix(tmp_path, her2pipe):
     code, told = her2pipe("compare", *folders, tmp_path / "out")
     assert code == 1
     assert "some evaluations are of HER2 status, others of classes" in told
+
+
+def test_settings_that_match_in_vain_are_told():
+    from her2pipe.config.results import unmatched
+
+    study = {
+        "labels": {"endpoint": "class"}, "methods": {"m": {}}, "cohorts": {"he": {}, "ihc": {}},
+        "compare": {"matched": [[["m", "he"], ["m", "ihc"]], [["m", "hee"], ["n", "ihc"]]]},
+    }  # fmt: skip
+
+    def told(**changes):
+        data = study | changes
+        return [what for _, what, _ in unmatched(lambda key: data.get(key, {}))]
+
+    assert told() == [
+        "compare.matched: hee is none of the cohorts", "compare.matched: n is none of the methods",
+    ]  # fmt: skip
+    assert told(labels={}) == [
+        "compare.matched compares calls of classes, and the endpoint is HER2 status"
+    ]
+    assert told(compare={}) == []

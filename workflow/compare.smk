@@ -1,7 +1,8 @@
 # The method table of the study.
 rule compare:
     input:
-        expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
+        evaluations=expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
+        train=compared_networks(),
     output:
         report(
             directory("results/compare"),
@@ -27,7 +28,9 @@ rule compare:
             for method in STUDY.methods
             for name in SCORED
         ],
+        words=compare_words(),
+        cases=matched_labels(),
         settings=settings.flags(STUDY.compare),
     shell:
-        "her2pipe compare {input:q} {output:q} {params.settings} --timing {params.timing:q}"
-        " > {log:q} 2>&1"
+        "her2pipe compare {input.evaluations:q} {output:q} {params.settings}"
+        " --timing {params.timing:q} {params.words:q} > {log:q} 2>&1"
