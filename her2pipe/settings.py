@@ -7,6 +7,7 @@ import difflib
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -256,8 +257,10 @@ def _flag_fields(model: type[Section]) -> dict[str, Any]:
     return {n: f for n, f in model.model_fields.items() if (f.json_schema_extra or {}).get("flag")}
 
 
-def flags(*sections: Section, as_type: type[Section] | None = None) -> str:
-    """Write settings as the flags of a command, quoted for a shell.
+def flags(
+    *sections: Section, as_type: type[Section] | None = None, leave: Sequence[str] = ()
+) -> str:
+    """Write settings as the flags of a command, quoted for a shell, but those to leave out.
 
     A section that derives from `as_type` gives the flags of that class only.
     """
@@ -265,7 +268,7 @@ def flags(*sections: Section, as_type: type[Section] | None = None) -> str:
     for section in sections:
         kind = as_type if as_type and isinstance(section, as_type) else type(section)
         values = section.model_dump(mode="json")
-        for name in _flag_fields(kind):
+        for name in [name for name in _flag_fields(kind) if name not in leave]:
             value = values[name]
             words.append(f"--{name.replace('_', '-')}")
             if isinstance(value, list):

@@ -106,9 +106,7 @@ DESCRIBED = [
     for encoder in STUDY.describe.encoders or GRADING[:1]
     for name in STUDY.describe.cohorts or SCORED
 ]
-# What tells a slide's truth: a column of the sheets, and flags where classes are the study's own.
-TRUTH = [STUDY.labels.column] if STUDY.labels.told else ["positive"]
-TELLING = f" {settings.flags(STUDY.labels)}" if STUDY.labels.told else ""
+TRUTH = STUDY.labels.column if STUDY.labels.told else "positive"  # column of what is learnt
 BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n in SCORED}
 
 
@@ -116,6 +114,11 @@ BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n 
 def labels(name, *columns):
     """Fingerprint of the sheet's columns a step uses: only a change in these reruns it."""
     return cohort.digest(list(ROWS[name].values()), *columns)
+
+
+def telling(*leave):
+    """Flags that tell of the study's classes, but those a step does not use; her2: none."""
+    return f" {settings.flags(STUDY.labels, leave=leave)}" if STUDY.labels.told else ""
 
 
 def growing(amount):  # a resource that grows with every attempt

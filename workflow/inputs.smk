@@ -63,7 +63,9 @@ def encoder_settings(wildcards):
     """Flags of one encoder's training, with the files its study file names."""
     changes = FILES[wildcards.encoder] | {"train_views": training_views(wildcards.encoder)}
     own = STUDY.encoders[wildcards.encoder].model_copy(update=changes)
-    return settings.flags(STUDY.split, own, as_type=TrainSettings) + TELLING
+    return settings.flags(STUDY.split, own, as_type=TrainSettings) + telling(
+        "ordered", "reflex", "reflex_margin"
+    )
 
 
 def stores(wildcards):

@@ -14,7 +14,7 @@ def evaluated_labels(wildcards):
     """Fingerprint of the columns an evaluation reads, those of its subgroups among them."""
     columns = "patient positive level split pcr rcb unlabelled".split()
     if STUDY.labels.told:
-        columns = ["patient", *TRUTH, "split"]
+        columns = ["patient", TRUTH, "split"]
     return labels(wildcards.cohort, *columns, *STUDY.evaluate.subgroups)
 
 
@@ -76,7 +76,7 @@ def compare_words():
 
 # Columns of the sheets that the study's page tells of.
 SHOWN = "patient positive level unlabelled er pr pcr rcb scanner".split()
-SHOWN += TRUTH if STUDY.labels.told else []
+SHOWN += [TRUTH] if STUDY.labels.told else []
 
 
 def reported(wildcards):
