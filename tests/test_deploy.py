@@ -15,6 +15,9 @@ NETWORKS = [("pruneff4", 112, 0), ("ather2", 128, 0), ("resnet10t", 64, 0),
             ("swin_tiny_patch4_window7_224", 56, 2)]  # fmt: skip
 
 
+REAL = [("pruneff4", 224), ("ather2", 512), ("mobilenetv3_small_100", 224)]
+
+
 def levels(make, n, px, seed=0):
     pictures = make.stained(n, seed, px=px).transpose(0, 3, 1, 2)
     return torch.from_numpy(np.ascontiguousarray(pictures, np.float32))
@@ -164,3 +167,26 @@ def test_a_network_without_classes_is_told(development, tmp_path, her2pipe):  # 
                           "--sheet", sheet)  # fmt: skip
     assert code == 1
     assert "the network has no classes" in told
+
+
+@pytest.mark.parametrize(("name", "px"), REAL)
+def test_the_files_are_the_network_on_real_patches(name, px, tmp_path, data):
+    """At the published sizes, on H&E and IHC."""
+    import cv2
+
+    files = sorted((data / "bci").glob("*/*.png"))[:3] + sorted((data / "breakhis").glob("*"))[:3]
+    if not files:
+        pytest.skip("no images of BCI or BreakHis")
+    read = [cv2.resize(cv2.imread(str(f), cv2.IMREAD_COLOR_RGB), (px, px)) for f in files]
+    images = torch.from_numpy(np.stack(read).transpose(0, 3, 1, 2).astype(np.float32))
+    whole, path = lively(name, px, 0), tmp_path / "m.onnx"
+    portable.write_onnx(whole, px, path)
+    with torch.no_grad():
+        logits, p = (part.numpy() for part in whole(images))
+    found, found_p = portable.Runner(path)(images.numpy())
+    assert np.ptp(logits, axis=0).max() > 1e-3  # they look at what is given
+    assert np.abs(found - logits).max() < 1e-4
+    assert np.abs(found_p - p).max() < 1e-4
+    portable.write_int8(path, portable.stacks(images.split(2)), tmp_path / "m8.onnx")
+    rough, _ = portable.Runner(tmp_path / "m8.onnx")(images.numpy())
+    assert np.abs(rough - logits).max() < 0.25 * np.abs(logits).max() + 0.02
