@@ -20,9 +20,9 @@ report: "workflow/report/study.rst"
 
 
 include: "workflow/common.smk"
-include: "workflow/inputs.smk"
 include: "workflow/reported.smk"
 include: "workflow/synthesise.smk"
+include: "workflow/draw.smk"
 include: "workflow/tile.smk"
 include: "workflow/pretrain.smk"
 include: "workflow/train.smk"
@@ -39,7 +39,7 @@ include: "workflow/report.smk"
 
 
 wildcard_constraints:
-    view="adaptive|[0-9.]+(um)?",
+    view="adaptive|whole|[0-9.]+(um)?",
     cohort="[^/]+",
     slide="[^/]+",
     pretraining="[^/]+",

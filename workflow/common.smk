@@ -10,6 +10,8 @@ from pathlib import Path
 from her2pipe import cifar, cohort, settings, teaching
 from her2pipe.config import FITTED, LEARNT, WHOLE, PretrainSettings, Scanner, TrainSettings
 from her2pipe.errors import Her2Error, raise_all
+from her2pipe.labels import check as check_classes
+from her2pipe.labels import labelled
 
 
 include: "running.smk"
@@ -47,7 +49,7 @@ def read_sheets(study):
             root = find(part.root, "folder", f"cohorts.{name}.root") if part.root else ""
             made = (SYNTHETIC, DRAWN_IMAGES)
             loaded = cohort.load(sheets[name], root, made=made, check_files=MAIN)
-            rows[name] = {row.slide: row for row in loaded}
+            rows[name] = {row.slide: labelled(row, study.labels) for row in loaded}
         except Her2Error as error:
             problems += getattr(error, "problems", [error])
     raise_all(problems)
@@ -84,6 +86,10 @@ try:
     SHEETS, ROWS = read_sheets(STUDY)
     FILES = {name: encoder_files(name) for name in STUDY.encoders}
     IMAGES = {e.pretrain: images(e.pretrain) for e in STUDY.encoders.values() if e.pretrain}
+    for name, part in STUDY.cohorts.items():
+        if MAIN and part.role == "development":
+            found = (cohort.class_of(row, STUDY.labels)[0] for row in ROWS[name].values())
+            check_classes(found, STUDY.labels, SHEETS[name])
     if MAIN:
         roles = {n: (c.role, ROWS[n].values()) for n, c in STUDY.cohorts.items()}
         cohort.check_leaks(roles, SHEETS, teaching.lessons(STUDY))
@@ -103,7 +109,7 @@ PAIRS = [(method, name) for method, names in TESTS.items() for name in names]
 PACKED = [n for n, part in STUDY.cohorts.items() if part.kind == "images"]
 ENCODERS = sorted({method.encoder for method in STUDY.methods.values()})
 DRAWN = STUDY.heatmap.methods or list(STUDY.methods)[:1]
-GRADING = [m.encoder for m in STUDY.methods.values() if settings.has_classes(STUDY, m.encoder)]
+GRADING = [m.encoder for m in STUDY.methods.values() if settings.has_status(STUDY, m.encoder)]
 DESCRIBED = [
     (encoder, name)
     for encoder in STUDY.describe.encoders or GRADING[:1]
@@ -113,13 +119,7 @@ DESCRIBED = [
 MAPPED = [(m, n) for m, n in PAIRS if m in DRAWN and n not in PACKED]
 SIZES = {n: STUDY.images.pack_images if n in PACKED else STUDY.encode.batch_slides for n in ROWS}
 BATCHES = {n: cohort.batch_count(len(ROWS[n]), size) for n, size in SIZES.items()}
-
-
-def development(wildcards):
-    """Cohort that the encoder of a job learns from."""
-    by_method = "method" in wildcards.keys()
-    encoder = STUDY.methods[wildcards.method].encoder if by_method else wildcards.encoder
-    return teaching.development(STUDY, encoder)
+TRUTH = STUDY.labels.column if STUDY.labels.told else "positive"  # column of what is learnt
 
 
 @cache
@@ -128,9 +128,9 @@ def labels(name, *columns):
     return cohort.digest(list(ROWS[name].values()), *columns)
 
 
-def taught(*columns):
-    """Fingerprint of such columns of the cohort that teaches the job's encoder."""
-    return lambda wildcards: labels(development(wildcards), *columns)
+def telling(*leave):
+    """Flags that tell of the study's classes, but those a step does not use; her2: none."""
+    return f" {settings.flags(STUDY.labels, leave=leave)}" if STUDY.labels.told else ""
 
 
 def growing(amount):  # a resource that grows with every attempt

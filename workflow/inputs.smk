@@ -56,6 +56,11 @@ def drawing(wildcards):
     return f"{shlex.join(flags)} {settings.flags(STUDY.synthesise, scanner)}"
 
 
+def drawn_rows(wildcards):
+    """Fingerprint of the columns that synthetic images are drawn by, labels not among them."""
+    return labels(wildcards.cohort, "path", "seed", "severity", "stain", "place", "fault")
+
+
 def stores(wildcards):
     """Patch stores of one batch, in the encoder's view."""
     by_method = "method" in wildcards.keys()

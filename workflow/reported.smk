@@ -1,6 +1,9 @@
 # What evaluations are told, and what the study's page is made of.
 
 
+include: "inputs.smk"
+
+
 def trained(wildcards):
     """Name the stages of a method that learn, as Table 2 does."""
     method = STUDY.methods[wildcards.method]
@@ -13,7 +16,15 @@ def trained(wildcards):
 def evaluated_labels(wildcards):
     """Fingerprint of the columns an evaluation reads, those of its subgroups among them."""
     columns = "patient positive level split pcr rcb unlabelled".split()
+    if STUDY.labels.told:
+        columns = ["patient", TRUTH, "split"]
     return labels(wildcards.cohort, *columns, *STUDY.evaluate.subgroups)
+
+
+def internal_labels(wildcards):
+    """Fingerprint of the development cohort's labels, which a cut-off of HER2 status needs."""
+    told = ("patient", "positive", "split")
+    return "" if STUDY.labels.told else labels(development(wildcards), *told)
 
 
 def evaluate_words(wildcards):
@@ -53,6 +64,7 @@ def compared_packs(wildcards):
 
 # Columns of the sheets that the study's page tells of.
 SHOWN = "patient positive level unlabelled er pr pcr rcb scanner".split()
+SHOWN += [TRUTH] if STUDY.labels.told else []
 
 
 def reported(wildcards):

@@ -1,6 +1,18 @@
 # What rules that learn read, and what they are told.
 
 
+def development(wildcards):
+    """Cohort that the encoder of a job learns from."""
+    by_method = "method" in wildcards.keys()
+    encoder = STUDY.methods[wildcards.method].encoder if by_method else wildcards.encoder
+    return teaching.development(STUDY, encoder)
+
+
+def taught(*columns):
+    """Fingerprint of such columns of the cohort that teaches the job's encoder."""
+    return lambda wildcards: labels(development(wildcards), *columns)
+
+
 def pretraining_images(wildcards):
     """Files of a pre-training's images, or the packs of its cohort."""
     where, files = IMAGES[wildcards.pretraining]
@@ -62,7 +74,9 @@ def encoder_settings(wildcards):
     """Flags of one encoder's training, with the files its study file names."""
     changes = FILES[wildcards.encoder] | {"train_views": training_views(wildcards.encoder)}
     own = STUDY.encoders[wildcards.encoder].model_copy(update=changes)
-    return settings.flags(STUDY.split, own, as_type=TrainSettings)
+    return settings.flags(STUDY.split, own, as_type=TrainSettings) + telling(
+        "ordered", "reflex", "reflex_margin"
+    )
 
 
 def development_folders(wildcards):
@@ -77,7 +91,7 @@ def development_scores(wildcards):
 
 def fitted(wildcards):
     """What was fitted of a method's aggregation, if it learns."""
-    learns = STUDY.methods[wildcards.method].aggregate in FITTED
+    learns = STUDY.methods[wildcards.method].aggregate in FITTED and not STUDY.labels.told
     return [f"results/fit/{wildcards.method}"] if learns else []
 
 

@@ -19,7 +19,7 @@ rule train:
     params:
         stores=training_folders,
         sheet=lambda wildcards: SHEETS[development(wildcards)],
-        labels=taught("patient", "positive", "split"),
+        labels=taught("patient", TRUTH, "split"),
         settings=encoder_settings,
     shell:
         "her2pipe train {params.stores:q} {output:q} --sheet {params.sheet:q} --threads {threads}"

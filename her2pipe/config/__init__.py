@@ -25,6 +25,7 @@ from her2pipe.config.base import (
 )
 from her2pipe.config.deploying import DeploySettings
 from her2pipe.config.describing import GRADES, DescribeSettings
+from her2pipe.config.drawing import DrawSettings
 from her2pipe.config.fitting import FitSettings, Method, published
 from her2pipe.config.images import ImagesSettings
 from her2pipe.config.labelling import LabelSettings
@@ -70,6 +71,7 @@ __all__ = [
     "Config",
     "DeploySettings",
     "DescribeSettings",
+    "DrawSettings",
     "EncodeSettings",
     "Encoder",
     "EvaluateSettings",
@@ -97,6 +99,7 @@ __all__ = [
 
 STEPS = (
     "synthesise",
+    "draw",
     "tile",
     "pretrain",
     "train",
@@ -124,6 +127,7 @@ class Config(Section):
     split: SplitSettings = SplitSettings()
     stain: StainSettings = StainSettings()
     synthesise: SynthesiseSettings = SynthesiseSettings()
+    draw: DrawSettings = DrawSettings()
     tile: TileSettings = TileSettings()
     pretrain: PretrainSettings = PretrainSettings()
     pretrainings: dict[Name, Pretraining] = Field({})
