@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from her2pipe import __version__, chapters, gallery, page
+from her2pipe import __version__, chapters, evidence, findings, gallery, kinds, page
 from her2pipe.config import STEPS, ReportSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_json, read_table, write_text
@@ -62,6 +62,7 @@ def run(args, report: ReportSettings) -> None:
     pretrained = [chapters.network(Path(path), "Pre-training") for path in args.pretrain]
     shelf = Shelf(ledger, _pairs(args.tile), args.encode)
     flows = chapters.flows(study.get("cohorts", {}), ledger, evaluations)
+    told = kinds.told(evaluations)
     maps = gallery.maps(args.heatmap, evaluations, shelf, report.gallery, report.zoom_px)
     shown = Path(args.encode[0]).parent.parent.name if args.encode else ""
     target = next((e["about"].get("stain") for e in encoders if e["name"] == shown), {})
@@ -72,13 +73,19 @@ def run(args, report: ReportSettings) -> None:
         percent=percent,
         summary=chapters.summary(ledger, flows, evaluations, encoders, percent),
         flows=flows,
-        cohorts=chapters.cohort_table(_pairs(args.sheet), shelf, [f["name"] for f in flows]),
+        classes=kinds.classes(evaluations),
+        cohorts=chapters.cohort_table(
+            _pairs(args.sheet), shelf, [f["name"] for f in flows], evaluations
+        ),
         flow_table=chapters.flow_table(flows),
         remarks=chapters.remarks(ledger),
-        compared=chapters.compared(Path(args.compare), percent),
-        results=chapters.results(evaluations, args.methods, percent),
+        compared=(kinds if told else chapters).compared(Path(args.compare), percent),
+        results=findings.results(evaluations, args.methods, percent, settings.get("labels", {}))
+        if told
+        else chapters.results(evaluations, args.methods, percent),
         described=[chapters.described(Path(p), i == 0) for i, p in enumerate(args.describe)],
         maps=maps,
+        evidence=evidence.pictures(args.heatmap, evaluations, report.gallery),
         opacity=settings.get("heatmap", {}).get("opacity", 0.55),
         bokeh=_bokeh(maps),
         colours=gallery.colours(shelf, target),

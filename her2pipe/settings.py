@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from her2pipe import teaching
 from her2pipe.config import FITTED, LEARNT, RULES, VIEW, Config, PretrainSettings, Section
 from her2pipe.config.labelling import unsuited
+from her2pipe.config.results import unmatched
 from her2pipe.errors import Her2Error, raise_all
 
 
@@ -65,7 +66,7 @@ def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
         for key, what, value, known in named
         if value not in known
     ]
-    found += unsuited(section) + _starts(section)
+    found += unsuited(section) + unmatched(section) + _starts(section)
     if section("labels").get("endpoint") != "class":
         found += _unsuited(encoders, methods, section("train"))
     found += _classless("describe", section("describe"), encoders, cohorts, section("train"))
