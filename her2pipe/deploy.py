@@ -114,6 +114,7 @@ class Patches:
         split, train, labels = (
             _settings(about, kind) for kind in (SplitSettings, TrainSettings, LabelSettings)
         )
+        train = train.model_copy(update={"stain_target": "median"})  # the network's own is used
         sides = cohort.split(rows, split.validation_fraction, split.split_seed, labels)
         self._lesson = lesson.classify(lesson.Cohort(slides, rows, sides, train, labels))
         target = Profile.from_dict(about["stain"])

@@ -5,14 +5,20 @@ import json
 import numpy as np
 import pytest
 import torch
+from small import planned, snakemake, write_study
 from test_train import SMALL, development  # noqa: F401 - a fixture
+from test_workflow_images import SHEETS, draw
+from test_workflow_images import STUDY as IMAGES
 
-from her2pipe import deploy, networks, portable
+from her2pipe import deploy, networks, portable, settings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
 
 NETWORKS = [("pruneff4", 112, 0), ("ather2", 128, 0), ("resnet10t", 64, 0),
             ("swin_tiny_patch4_window7_224", 56, 2)]  # fmt: skip
+
+
+REAL = [("pruneff4", 224), ("ather2", 512), ("mobilenetv3_small_100", 224)]
 
 
 def levels(make, n, px, seed=0):
@@ -164,3 +170,63 @@ def test_a_network_without_classes_is_told(development, tmp_path, her2pipe):  # 
                           "--sheet", sheet)  # fmt: skip
     assert code == 1
     assert "the network has no classes" in told
+
+
+@pytest.mark.parametrize(("name", "px"), REAL)
+def test_the_files_are_the_network_on_real_patches(name, px, tmp_path, data):
+    """At the published sizes, on H&E and IHC."""
+    import cv2
+
+    files = sorted((data / "bci").glob("*/*.png"))[:3] + sorted((data / "breakhis").glob("*"))[:3]
+    if not files:
+        pytest.skip("no images of BCI or BreakHis")
+    read = [cv2.resize(cv2.imread(str(f), cv2.IMREAD_COLOR_RGB), (px, px)) for f in files]
+    images = torch.from_numpy(np.stack(read).transpose(0, 3, 1, 2).astype(np.float32))
+    whole, path = lively(name, px, 0), tmp_path / "m.onnx"
+    portable.write_onnx(whole, px, path)
+    with torch.no_grad():
+        logits, p = (part.numpy() for part in whole(images))
+    found, found_p = portable.Runner(path)(images.numpy())
+    assert np.ptp(logits, axis=0).max() > 1e-3  # they look at what is given
+    assert np.abs(found - logits).max() < 1e-4
+    assert np.abs(found_p - p).max() < 1e-4
+    portable.write_int8(path, portable.stacks(images.split(2)), tmp_path / "m8.onnx")
+    rough, _ = portable.Runner(tmp_path / "m8.onnx")(images.numpy())
+    assert np.abs(rough - logits).max() < 0.25 * np.abs(logits).max() + 0.02
+
+
+@pytest.mark.parametrize(
+    ("encoders", "told"),
+    [
+        (["swin"], "deploy.encoders names an unknown encoder: swin"),
+        (["frozen"], "deploy.encoders names frozen, which has no classes to tell"),
+    ],
+)
+def test_encoders_named_in_vain_are_told(encoders, told):
+    study = {
+        "cohorts": {"A": {"sheet": "A.tsv", "role": "development"}},
+        "encoders": {"net": {}, "frozen": {"task": "none"}},
+        "methods": {"M": {"encoder": "net"}},
+        "deploy": {"encoders": encoders},
+    }
+    with pytest.raises(Her2Error, match=told):
+        settings.check(study, "study.yaml")
+    assert settings.check(study | {"deploy": {"encoders": ["net"]}}, "x").deploy.encoders == ["net"]
+
+
+@pytest.mark.slow
+def test_in_a_study_of_images(tmp_path):
+    """One job for each encoder named, after its training; none where none is named."""
+    write_study(tmp_path, IMAGES, SHEETS)
+    draw(tmp_path)
+    assert not any(step == "deploy" for step, _ in planned(tmp_path))
+    own = {"encoders": ["ihc"], "peers": [], "latency_runs": 5}
+    write_study(tmp_path, IMAGES | {"deploy": own}, SHEETS)
+    assert planned(tmp_path)["deploy", ""] == 1
+    run = snakemake(tmp_path, "results/deploy/ihc")
+    assert run.returncode == 0, run.stdout + run.stderr
+    rows = read_table(tmp_path / "results/deploy/ihc/deploy.tsv")
+    assert [row["form"] for row in rows] == ["torch", "onnx", "int8"]
+    assert {(row["side"], row["patches"]) for row in rows} == {("validation", "4")}
+    about = json.loads((tmp_path / "results/deploy/ihc/deploy.json").read_text())
+    assert about["classes"] == ["1+", "2+", "3+"]

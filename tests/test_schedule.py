@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from test_train import SMALL, development  # noqa: F401 - a fixture
 
-from her2pipe import augment, schedule
+from her2pipe import augment, networks, schedule
 from her2pipe.config import TrainSettings
+from her2pipe.files import read_table
 from her2pipe.learn import Checkpoint, Classes, Plan, learn, rests
 from her2pipe.schedule import Schedule
 
@@ -154,3 +156,21 @@ def test_settings_reach_the_schedule():
     given = TrainSettings(optimiser="amsgrad", adam_epsilon=1.0, weight_decay_l2=1e-5,
                           reduce_epochs=6, reduce_factor=0.5, stop_epochs=12)  # fmt: skip
     assert Schedule.of(given) == Schedule(True, 1.0, 1e-5, 0.5, 6, 12)
+
+
+def test_a_cut_network_is_trained_by_its_schedule(development, tmp_path, her2pipe):  # noqa: F811
+    stores, sheet = development
+    words = ["--stages", "3", "--optimiser", "amsgrad", "--adam-epsilon", "0.1", "--shifts", "0.05",
+             "--weight-decay-l2", "1e-5", "--reduce-epochs", "1", "--reduce-factor", "0.5",
+             "--stop-epochs", "2", "--plateau-epochs", "0", "--max-epochs", "4"]  # fmt: skip
+    code, text = her2pipe("train", *stores, tmp_path / "m", "--sheet", sheet, *SMALL, *words)
+    assert code == 0, text
+    rows = read_table(tmp_path / "m" / "history.tsv")
+    rates = [float(row["learning_rate"]) for row in rows]
+    losses = [float(row["validation_loss"]) for row in rows]
+    assert rates == [1e-3 * 0.5 ** schedule.reductions(losses[:n], 1) for n in range(len(rows))]
+    model, about = networks.load(tmp_path / "m")
+    assert (about["stages"], about["features"]) == (3, 128)
+    assert networks.count(model)["total"] < 500_000
+    code, text = her2pipe("encode", stores[0], tmp_path / "e", "--model", tmp_path / "m")
+    assert code == 0, text

@@ -18,7 +18,7 @@ rule deploy:
     params:
         stores=training_folders,
         sheet=lambda wildcards: SHEETS[development(wildcards)],
-        labels=taught("patient", "positive", "split"),
+        labels=taught("patient", TRUTH, "split"),
         settings=settings.flags(STUDY.deploy),
     shell:
         "her2pipe deploy {params.stores:q} {output:q} --model {input.model:q}"
