@@ -364,7 +364,9 @@ def fitting(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
 
 
 @style.context(STYLE)
-def forest(rows: Iterable[Mapping[str, object]], title: str = "", confidence=0.95) -> Figure:
+def forest(
+    rows: Iterable[Mapping[str, object]], title: str = "", confidence=0.95, what: str = "AUC"
+) -> Figure:
     """Draw the AUC of every method in every cohort with its interval, in order of appearance.
 
     Rows hold method, cohort, n, auc, low and high, as in the method table; an AUC that is None
@@ -393,5 +395,5 @@ def forest(rows: Iterable[Mapping[str, object]], title: str = "", confidence=0.9
     axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     axes.set_yticks(centres, [textwrap.fill(method, 24) for method in methods])
     axes.set(xlim=(math.floor(10 * least) / 10, 1), ylim=(place - 1, -1), title=title)
-    axes.set_xlabel(f"AUC ({100 * confidence:g} % confidence interval)")
+    axes.set_xlabel(f"{what} ({100 * confidence:g} % confidence interval)")
     return finish(figure)

@@ -55,7 +55,9 @@ def picture(store, longest_px: int) -> bytes:
     return simplejpeg.encode_jpeg(canvas, JPEG_QUALITY, colorsubsampling="420")
 
 
-def scene(store, coords: np.ndarray, probability, classes, names: Sequence[str]) -> str:
+def scene(
+    store, coords: np.ndarray, probability, classes, names: Sequence[str], what: str = "p(HER2+)"
+) -> str:
     """Describe two linked plots of a slide for Bokeh: the slide, and its patches over it.
 
     The page gives both the picture when a reader opens them, so that it is in the page once.
@@ -66,7 +68,7 @@ def scene(store, coords: np.ndarray, probability, classes, names: Sequence[str])
     coords : (N, 2) int
         Top left corners of the encoded patches, level-0 px.
     probability : (N,) float
-        p(HER2+) of each patch; empty when the encoder has no classes.
+        p(HER2+) of each patch, or `what` else; empty when the encoder has no classes.
     classes : (N,) int
         Most probable class of each patch, into `names`.
     names : sequence of str
@@ -92,7 +94,7 @@ def scene(store, coords: np.ndarray, probability, classes, names: Sequence[str])
         _scale_bar(slide, ranges["x_range"])
     side = unit * store.attributes["patch_size_level0"]
     centres = (coords * unit + side / 2).astype(np.float32)
-    _rectangles(patches, centres, side, probability, classes, names)
+    _rectangles(patches, centres, side, probability, classes, names, what)
     document = Document()
     for plot in (slide, patches):
         document.add_root(plot)
@@ -148,7 +150,9 @@ def _scale_bar(plot, across) -> None:
     )
 
 
-def _rectangles(plot, centres, side: float, probability, classes, names: Sequence[str]) -> None:
+def _rectangles(
+    plot, centres, side: float, probability, classes, names: Sequence[str], what: str
+) -> None:
     """Add the patches, coloured by probability or by class, and what hovering tells of them."""
     from bokeh.models import CategoricalColorMapper, ColumnDataSource, HoverTool, LinearColorMapper
 
@@ -176,7 +180,7 @@ def _rectangles(plot, centres, side: float, probability, classes, names: Sequenc
         muted_fill_color={"field": "name", "transform": by_class},
         name="layer",
     )
-    tips = [("p(HER2+)", "@p{0.00}"), ("class", "@name")]
+    tips = [(what, "@p{0.00}"), ("class", "@name")]
     plot.add_tools(HoverTool(renderers=[layer], tooltips=tips, point_policy="follow_mouse"))
 
 
@@ -186,18 +190,38 @@ def _renumbered(text: str) -> str:
     return re.sub(r'"p\d{4,}"', lambda m: found.setdefault(m[0], f'"m{len(found) + 1}"'), text)
 
 
-def view(store, encoding: dict[str, Any], names: Sequence[str], longest_px: int) -> dict[str, Any]:
-    """Return what the page holds of a slide to be zoomed into: its picture and its scene."""
-    p = encoding["probabilities"]
-    plus, most = (p[:, names.index("HER2+")], p.argmax(1)) if "HER2+" in names else ([], [])
+def view(
+    store, encoding: dict[str, Any], names: Sequence[str], longest_px: int,
+    ordered: bool | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what the page holds of a slide to be zoomed into: its picture and its scene.
+
+    Patches are coloured by p(HER2+) or, in a study of classes, whose order `ordered` tells of, by
+    the expected class or the largest probability.
+    """
+    value, what, ends = shown(encoding["probabilities"], names, ordered)
+    most = encoding["probabilities"].argmax(1) if len(value) else []
     return {
         "picture": address(picture(store, longest_px), "image/jpeg"),
-        "scene": scene(store, encoding["coords"], plus, most, names),
+        "scene": scene(store, encoding["coords"], value, most, names, what),
         "names": list(names),
+        "what": what,
+        "ends": ends,
         "legend": legend(most, names),
         "resolution": _resolution(store),
         "ratio": store.attributes["width_px0"] / store.attributes["height_px0"],
     }
+
+
+def shown(p: np.ndarray, names: Sequence[str], ordered: bool | None) -> tuple:
+    """Return what patches are coloured by, 0 to 1 each, its name, and the names of both ends."""
+    if "HER2+" in names:
+        return p[:, names.index("HER2+")], "p(HER2+)", ("0", "1")
+    if ordered is None or not len(names):
+        return [], "p(HER2+)", ("0", "1")
+    if ordered:
+        return p @ np.linspace(0, 1, len(names)), "expected class", (names[0], names[-1])
+    return p.max(1), "largest p", ("0", "1")
 
 
 def legend(classes: Sequence[int], names: Sequence[str]) -> list[tuple[str, str, int]]:
