@@ -117,15 +117,17 @@ def _pictures(folder, method):
     """Draw heat maps and Grad-CAM pictures of a cohort, and its stores."""
     import cv2
 
-    part, stores = folder / "heatmap" / method / "B" / "0of1", folder / "tile" / "512" / "B"
-    for each in (part / "gradcam", stores):
+    part, seen = (folder / step / method / "B" / "0of1" for step in ("heatmap", "explain"))
+    stores = folder / "tile" / "512" / "B"
+    for each in (part, seen, stores):
         each.mkdir(parents=True)
     random = np.random.default_rng(1)
     for i in range(0, 12, 3):
         corners = [(64 * (k % 8), 64 * (k // 8)) for k in range(12)]
         make_store(stores / f"B-{i}.h5", stained(12, seed=i), corners, slide=f"B-{i}")
-        soft = cv2.GaussianBlur(random.uniform(0, 255, (90, 270, 3)), None, 9)
+        soft = random.uniform(0, 255, (90, 270, 3)).astype(np.uint8)
         cv2.imwrite(str(part / f"B-{i}.png"), soft)
-        cv2.imwrite(str(part / "gradcam" / f"B-{i}.jpg"), soft)
+        cv2.imwrite(str(seen / f"B-{i}.jpg"), soft)
+    cv2.imwrite(str(seen / "B-0.png"), soft)
     encodings = folder / "encode" / method / "B" / "0of1"
-    return ["--heatmap", part, "--encode", encodings, "--tile", f"B={stores}"]
+    return ["--heatmap", part, "--explain", seen, "--encode", encodings, "--tile", f"B={stores}"]

@@ -7,7 +7,7 @@ import classes
 import pytest
 from test_report import Reader
 
-from her2pipe import evidence, findings, flow, kinds, page, zoom
+from her2pipe import findings, flow, kinds, overlays, page, zoom
 from her2pipe.cli import main
 from her2pipe.files import read_table
 
@@ -135,16 +135,18 @@ def test_captions_tell_test_interval_and_n(page_of):
 
 
 def test_grad_cam_of_slides_chosen_as_the_heat_maps(made, text, page_of):
-    found = [c for c in page_of.captions if "Grad-CAM (Selvaraju et al. 2017)" in c]
-    assert len(found) == 4
+    found = [c for c in page_of.captions if "Grad-CAM, Selvaraju et al. 2017" in c]
     maps = [c for c in page_of.captions if "Left, the slide" in c]
-    names = [[re.search(r"slide (\S+),", c)[1] for c in each] for each in (found, maps)]
+    names = [[re.search(r"slide ([^,]+),", c)[1] for c in each] for each in (found, maps)]
+    assert len(found) == 4
     assert names[0] == names[1]
     assert "Called" in found[0]
-    few = evidence.pictures([str(made[0] / "heatmap" / "Good" / "B" / "0of1")], [], 1)
-    assert len(few) == 1
-    assert 'href="#evidence"' in text
-    assert evidence.pictures([], [], 4) == []
+    whole = [c for c in page_of.captions if "The same evidence over the slide" in c]
+    assert len(whole) == 1  # that of the others was not drawn
+    assert 'href="#overlays"' in text
+    folder = made[0] / "explain" / "Good" / "B" / "0of1"
+    assert len(overlays.pictures([str(folder)], [], 1)) == 2
+    assert overlays.pictures([], [], 4) == []
 
 
 def test_two_runs_differ_in_their_times_alone(made, text):
