@@ -32,7 +32,7 @@ WORKS = (
     Work("Weak supervision of HER2-low", "Valieris et al. 2024", "Breast Cancer Research 26:124",
          "10.1186/s13058-024-01863-0", ("clam",)),
     Work("HER2 testing guideline", "Wolff et al. 2018", "Journal of Clinical Oncology 36:2105",
-         "10.1200/JCO.2018.77.8738", ("status",)),
+         "10.1200/JCO.2018.77.8738"),
     Work("Residual cancer burden", "Symmans et al. 2007", "Journal of Clinical Oncology 25:4414",
          "10.1200/JCO.2007.10.6823", ("status",)),
     Work("Stain normalisation", "Vahadane et al. 2016",
