@@ -123,5 +123,6 @@ def store_cohorts():
 def report_study():
     """Title, cohorts and settings of the study, for its page."""
     cohorts = {n: {"title": c.title, "role": c.role} for n, c in STUDY.cohorts.items()}
-    settings = STUDY.model_dump(mode="json")
+    unused = None if STUDY.labels.told else {"labels"}
+    settings = STUDY.model_dump(mode="json", exclude=unused)
     return json.dumps({"title": STUDY.study.title, "cohorts": cohorts, "settings": settings})
