@@ -1,7 +1,7 @@
 # The method table of the study.
 rule compare:
     input:
-        evaluations=expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
+        evaluations=[f"results/evaluate/{method}/{name}" for method, name in PAIRS],
         train=compared_networks(),
     output:
         report(
@@ -23,11 +23,7 @@ rule compare:
         runtime=growing(30),
     params:
         # No inputs: a benchmark differs from run to run, and only timing.tsv reads it.
-        timing=[
-            f"{method}={name}=benchmarks/score/{method}/{name}.tsv"
-            for method in STUDY.methods
-            for name in SCORED
-        ],
+        timing=[f"{method}={name}=benchmarks/score/{method}/{name}.tsv" for method, name in PAIRS],
         words=compare_words(),
         cases=matched_labels(),
         settings=settings.flags(STUDY.compare),

@@ -1,6 +1,9 @@
 # What evaluations are told, and what the study's page is made of.
 
 
+include: "inputs.smk"
+
+
 def trained(wildcards):
     """Name the stages of a method that learn, as Table 2 does."""
     method = STUDY.methods[wildcards.method]
@@ -18,9 +21,10 @@ def evaluated_labels(wildcards):
     return labels(wildcards.cohort, *columns, *STUDY.evaluate.subgroups)
 
 
-def internal_labels():
+def internal_labels(wildcards):
     """Fingerprint of the development cohort's labels, which a cut-off of HER2 status needs."""
-    return "" if STUDY.labels.told else labels(DEVELOPMENT, "patient", "positive", "split")
+    told = ("patient", "positive", "split")
+    return "" if STUDY.labels.told else labels(development(wildcards), *told)
 
 
 def evaluate_words(wildcards):
@@ -28,15 +32,34 @@ def evaluate_words(wildcards):
     method = STUDY.methods[wildcards.method]
     options = {
         "sheet": SHEETS[wildcards.cohort],
-        "development-sheet": SHEETS[DEVELOPMENT],
-        "role": STUDY.cohorts[wildcards.cohort].role,
+        "development-sheet": SHEETS[development(wildcards)],
+        "role": teaching.role(STUDY, wildcards.method, wildcards.cohort),
         "cohort": wildcards.cohort,
         "method": wildcards.method,
         "encoder": method.encoder,
         "aggregate": method.aggregate,
         "trained": trained(wildcards),
     }
-    return [f"--{name}={value}" for name, value in options.items()]
+    packs = [f"--images={path}" for path in tested_packs(wildcards)]
+    packs += [f"--learnt={path}" for path in learnt_packs(wildcards)]
+    return [f"--{name}={value}" for name, value in options.items()] + packs
+
+
+def tested_packs(wildcards):
+    """Packs of a cohort of images."""
+    return cohort_stores(wildcards.cohort) if wildcards.cohort in PACKED else []
+
+
+def learnt_packs(wildcards):
+    """Packs of images that a method learnt from, its own cohort's sides left to its training."""
+    encoder, name = STUDY.methods[wildcards.method].encoder, wildcards.cohort
+    learnt = {development(wildcards), teaching.pretraining(STUDY, encoder)} - {name}
+    found = sorted(learnt & set(PACKED)) if name in PACKED else []
+    return [path for teacher in found for path in cohort_stores(teacher)]
+
+
+def compared_packs(wildcards):
+    return tested_packs(wildcards) + learnt_packs(wildcards)
 
 
 def compared_networks():
@@ -83,20 +106,18 @@ def reported(wildcards):
     """What the study's page is made of; its slides are those of the first method drawn."""
     encoder = STUDY.methods[DRAWN[0]].encoder
     view = STUDY.encoders[encoder].view
-    cohorts = {name: batches(name) for name in SCORED}
-    parts = [f"{name}/{batch}" for name in SCORED for batch in cohorts[name]]
+    parts = [f"{name}/{batch}" for name in TESTS[DRAWN[0]] for batch in batches(name)]
+    maps = [f"{method}/{name}/{batch}" for method, name in MAPPED for batch in batches(name)]
     return {
         "compare": "results/compare",
         "ledger": "results/ledger/ledger.tsv",
-        "evaluate": [f"results/evaluate/{m}/{name}" for m in STUDY.methods for name in SCORED],
+        "evaluate": [f"results/evaluate/{method}/{name}" for method, name in PAIRS],
         "train": [f"results/train/{name}" for name in ENCODERS],
         "pretrain": [f"results/pretrain/{name}" for name in IMAGES if name in pretrained()],
         "describe": [f"results/describe/{graded}/{name}" for graded, name in DESCRIBED],
-        "heatmap": [f"results/heatmap/{method}/{part}" for method in DRAWN for part in parts],
+        "heatmap": [f"results/heatmap/{part}" for part in maps],
         "encode": [f"results/encode/{encoder}/{part}" for part in parts],
-        "tile": [
-            f"results/tile/{view}/{name}/{slide}.h5" for name in SCORED for slide in ROWS[name]
-        ],
+        "tile": [path for name in TESTS[DRAWN[0]] for path in cohort_stores(name, view)],
     }
 
 
@@ -117,7 +138,7 @@ def pretrained():
 
 
 def store_cohorts():
-    return [name for name in SCORED for slide in ROWS[name]]
+    return [name for name in TESTS[DRAWN[0]] for path in cohort_stores(name)]
 
 
 def report_study():
