@@ -1,6 +1,7 @@
 # What evaluations are told, and what the study's page is made of.
 
 
+include: "compared.smk"
 include: "inputs.smk"
 
 
@@ -62,41 +63,6 @@ def compared_packs(wildcards):
     return tested_packs(wildcards) + learnt_packs(wildcards)
 
 
-def compared_networks():
-    """Networks that the method table of a study of classes lists."""
-    return [f"results/train/{name}" for name in ENCODERS] if STUDY.labels.told else []
-
-
-def matched_cohorts():
-    """Cohorts whose cases two methods are compared on."""
-    return sorted({name for pair in STUDY.compare.matched for _, name in pair})
-
-
-def matched_labels():
-    """Fingerprint of the column that names their cases."""
-    return [labels(name, STUDY.compare.matched_by) for name in matched_cohorts()]
-
-
-def compare_words():
-    """Options that the method table of a study of classes has beside the common ones.
-
-    Times are of encoders on cohorts; what has not been encoded is passed over.
-    """
-    if not STUDY.labels.told:
-        return []
-    encoded = [f"{encoder}/{name}" for encoder in ENCODERS for name in SCORED]
-    options = {
-        "train": compared_networks(),
-        "encode-timing": [
-            f"{part.split('/')[0]}=results/encode/{part}=benchmarks/encode/{part}"
-            for part in encoded
-        ],
-        "matched": [",".join((*first, *second)) for first, second in STUDY.compare.matched],
-        "sheet": [f"{name}={SHEETS[name]}" for name in matched_cohorts()],
-    }
-    return [word for key, words in options.items() if words for word in (f"--{key}", *words)]
-
-
 # Columns of the sheets that the study's page tells of.
 SHOWN = "patient positive level unlabelled er pr pcr rcb scanner".split()
 SHOWN += [TRUTH] if STUDY.labels.told else []
@@ -116,6 +82,7 @@ def reported(wildcards):
         "pretrain": [f"results/pretrain/{name}" for name in IMAGES if name in pretrained()],
         "describe": [f"results/describe/{graded}/{name}" for graded, name in DESCRIBED],
         "heatmap": [f"results/heatmap/{part}" for part in maps],
+        "deploy": [f"results/deploy/{name}" for name in STUDY.deploy.encoders],
         "encode": [f"results/encode/{encoder}/{part}" for part in parts],
         "tile": [path for name in TESTS[DRAWN[0]] for path in cohort_stores(name, view)],
     }
@@ -124,7 +91,7 @@ def reported(wildcards):
 def report_words(wildcards, input):
     """Options of the study's page; stores by their folders, for a command has a greatest length."""
     folders = {name: os.path.dirname(path) for name, path in zip(store_cohorts(), input.tile)}
-    folders_of = ("evaluate", "train", "pretrain", "heatmap", "encode", "describe")
+    folders_of = "evaluate train pretrain heatmap encode describe deploy".split()
     options = {key: input.get(key) for key in folders_of}
     options["tile"] = [f"{name}={folder}" for name, folder in folders.items()]
     options["sheet"] = [f"{name}={SHEETS[name]}" for name in SCORED]
