@@ -41,9 +41,8 @@ def arguments(parser) -> None:
     )  # fmt: skip
     for name, metavar, text in (
         ("train", "FOLDER", "encoder folders, for the table of networks"),
-        ("encode-timing", "ENCODER=FOLDER=BENCHMARKS",
-         "a cohort's folder of encodings and that of Snakemake's records of their jobs, for the"
-         " time per tile"),
+        ("encode-timing", "ENCODER=FOLDER",
+         "folders of the logs of encoding jobs, for the time per tile"),
         ("matched", "METHOD,COHORT,METHOD,COHORT",
          "two methods, each on a cohort, compared on the cases that both cohorts hold"),
         ("sheet", "COHORT=SHEET", "sheets of these cohorts, which tell a slide's case"),

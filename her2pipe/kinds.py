@@ -134,8 +134,8 @@ def _networks(rows: Sequence[Mapping], times: Sequence[Mapping]) -> dict[str, An
         for row in rows
     ]
     caption = (
-        "Networks. Time per tile: seconds of the encoding jobs of this run by their tiles, reading "
-        "and start-up included."
+        "Networks. Time per tile: median over the slides of this run, reading the tile and its "
+        "colours included, start-up not."
     )
     return page.table(caption, NETWORKS, rows) if rows else None
 

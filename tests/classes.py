@@ -75,9 +75,13 @@ def study(folder, skills=(("Good", 3), ("Poor", 1)), n=30):
         models.append(_model(folder / "train" / method, i))
         for cohort in "AB":
             records = folder / "benchmarks" / "encode" / method / cohort
-            records.mkdir(parents=True)
+            logs = folder / "logs" / "encode" / method / cohort
+            for each in (records, logs):
+                each.mkdir(parents=True)
             (records / "0of1.tsv").write_text(f"s\th:m:s\tmax_rss\n{2 + i}.5\t0:00:02\t300\n")
-            timing.append(f"{method}={folder / 'encode' / method / cohort}={records}")
+            line = f"encode: S: 12 patches, {25 + i}.0 patches/s, slide 1 of 1\n"
+            (logs / "0of1.log").write_text(line)
+            timing.append(f"{method}={logs}")
     words = ["compare", *folders, folder / "compare", "--train", *models]
     words += ["--encode-timing", *timing, "--resamples", "200"]
     assert main([str(word) for word in words]) == 0

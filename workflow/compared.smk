@@ -26,10 +26,7 @@ def compare_words():
     encoded = [f"{encoder}/{name}" for encoder in ENCODERS for name in SCORED]
     options = {
         "train": compared_networks(),
-        "encode-timing": [
-            f"{part.split('/')[0]}=results/encode/{part}=benchmarks/encode/{part}"
-            for part in encoded
-        ],
+        "encode-timing": [f"{part.split('/')[0]}=logs/encode/{part}" for part in encoded],
         "matched": [",".join((*first, *second)) for first, second in STUDY.compare.matched],
         "sheet": [f"{name}={SHEETS[name]}" for name in matched_cohorts()],
     }
