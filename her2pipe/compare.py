@@ -103,7 +103,8 @@ def _matrices(pairs: list[dict[str, Any]]) -> dict[str, tuple]:
     for name in dict.fromkeys(row["cohort"] for row in pairs):
         own = [row for row in pairs if row["cohort"] == name]
         most = max(row["n"] for row in own)
-        found[f"Cohort {name}, n = {most:,} slides"] = versus.matrix(own)
+        if own[1:]:  # a single pair needs no matrix
+            found[f"Cohort {name}, n = {most:,} slides"] = versus.matrix(own)
     return found
 
 

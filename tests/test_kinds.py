@@ -125,7 +125,7 @@ def test_captions_tell_test_interval_and_n(page_of):
         "ROC curve of each class against the others, tiles: Good, cohort B": "n = 336 tiles",
         "Class called against the class of the sheet, slides: Good, cohort B": "95 % interval",
         "Expected class by the class of the sheet, slides: Good": "Dunn's test, P after Holm: 1+ v",
-        "P of every pair of methods": "McNemar's exact test",
+        "Each method against each other on the slides that both call": "McNemar's exact test",
         "Macro-AUC of each method on each cohort": "over resampled patients",
     }
     for start, inside in wanted.items():
