@@ -47,14 +47,6 @@ NETWORKS = (
     Column("model_mb", "File, MB", 1), Column("ms_per_tile", "Time per tile, ms", 1),
     Column("tiles", "Tiles", "count"),
 )  # fmt: skip
-DEPLOYED = (
-    Column("network", "Network"), Column("form", "Form"), Column("trained", "Trained"),
-    Column("input_px", "Input, px", "count"), Column("parameters", "Parameters", "count"),
-    Column("mmacs", "Million MACs", 1), Column("file_mb", "File, MB", 2),
-    Column("latency_ms", "Latency, ms", 1), Column("side", "Patches of"),
-    Column("patches", "n, patches", "count"), Column("accuracy", "Accuracy", 3),
-    Column("agreement", "Agreement", 3), Column("difference", "Difference", 6),
-)  # fmt: skip
 SHOWN = ("methods", "classes", "pairs", "matched", "networks", "timing", "tile_timing")
 DRAWN = {
     "forest": "Macro-AUC of each method on each cohort, slides: {percent} interval over resampled "
@@ -156,20 +148,6 @@ def _networks(rows: Sequence[Mapping], times: Sequence[Mapping]) -> dict[str, An
         "colours included, start-up not."
     )
     return page.table(caption, NETWORKS, rows) if rows else None
-
-
-def deployed(folders: Sequence[str]) -> dict[str, Any] | None:
-    """Lay out networks for use elsewhere: what each form of them costs and gives."""
-    rows: dict[tuple, dict[str, str]] = {}
-    for folder in map(Path, folders):
-        for row in read_table(folder / "deploy.tsv"):
-            rows.setdefault((row["network"], row["form"], row["trained"]), row)
-    caption = (
-        "Networks for use elsewhere, and untrained ones beside them for size and speed. Latency: "
-        "median of single patches on one thread of a processor, of this run. Agreement: share of "
-        "the patches that a file calls as the network does; difference: the largest of its logits."
-    )
-    return page.table(caption, DEPLOYED, rows.values()) if rows else None
 
 
 def _drawn(folder: Path, percent: str) -> list[dict[str, Any]]:

@@ -46,7 +46,6 @@ def arguments(parser) -> None:
         ("encode", "folders of encodings, COHORT/BATCH, of the encoder of the heat maps"),
         ("tile", "folders of patch stores, COHORT=FOLDER, in the view of that encoder"),
         ("describe", "folders of described patches, ENCODER/COHORT"),
-        ("deploy", "folders of networks for use elsewhere, by encoder"),
         ("explain", "folders of Grad-CAM pictures, ENCODER/COHORT/BATCH"),
         ("methods", "methods whose figures are shown cohort by cohort [default: the first]"),
     ):
@@ -93,7 +92,6 @@ def run(args, report: ReportSettings) -> None:
         colours=gallery.colours(shelf, target),
         networks=pretrained + encoders,
         timings=_timings(args, shelf),
-        deployed=kinds.deployed(args.deploy),
         settings=json.dumps(settings, indent=1),
         versions=_versions(encoders),
         works=cited(_used(evaluations, settings) | {"explain" for _ in args.explain[:1]}),

@@ -9,7 +9,7 @@ from test_report import Reader
 
 from her2pipe import findings, flow, kinds, overlays, page, zoom
 from her2pipe.cli import main
-from her2pipe.files import read_table, write_table
+from her2pipe.files import read_table
 
 
 @pytest.fixture(scope="module")
@@ -208,20 +208,3 @@ def test_flow_by_class():
     assert found["groups"] == [("1+", 0), ("3+", 1)]
     assert found["unknowns"] == [("ihc is 0: not a class", 1)]
     assert (found["training"], found["endpoint"]) == (1, "class")
-
-
-def test_networks_for_use_elsewhere(tmp_path):
-    keys = ("network", "trained", "form", "latency_ms", "accuracy")
-    for name in ("a", "b"):
-        rows = [(name, True, "torch", 9.5, 0.9), (name, True, "int8", 2.5, 0.875),
-                ("peer", False, "torch", 4, "")]  # fmt: skip
-        (tmp_path / name).mkdir()
-        lines = [dict(zip(keys, row, strict=True)) for row in rows]
-        write_table(tmp_path / name / "deploy.tsv", keys, lines)
-    found = kinds.deployed([str(tmp_path / name) for name in "ab"])
-    cells = [[cell.text for cell in row] for row in found["rows"]]
-    assert [row[:2] for row in cells] == [
-        ["a", "torch"], ["a", "int8"], ["peer", "torch"], ["b", "torch"], ["b", "int8"],
-    ]  # fmt: skip
-    assert cells[1][2:] == ["yes", "2.5", "0.875"]
-    assert kinds.deployed([]) is None
