@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from her2pipe import __version__, chapters, findings, gallery, kinds, overlays, page
+from her2pipe import __version__, chapters, deployed, findings, gallery, kinds, overlays, page
 from her2pipe.config import STEPS, ReportSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_json, read_table, write_text
@@ -46,6 +46,7 @@ def arguments(parser) -> None:
         ("encode", "folders of encodings, COHORT/BATCH, of the encoder of the heat maps"),
         ("tile", "folders of patch stores, COHORT=FOLDER, in the view of that encoder"),
         ("describe", "folders of described patches, ENCODER/COHORT"),
+        ("deploy", "folders of deployed networks"),
         ("explain", "folders of Grad-CAM pictures, ENCODER/COHORT/BATCH"),
         ("methods", "methods whose figures are shown cohort by cohort [default: the first]"),
     ):
@@ -91,6 +92,7 @@ def run(args, report: ReportSettings) -> None:
         bokeh=_bokeh(maps),
         colours=gallery.colours(shelf, target),
         networks=pretrained + encoders,
+        deployed=deployed.costs(args.deploy),
         timings=_timings(args, shelf),
         settings=json.dumps(settings, indent=1),
         versions=_versions(encoders),
@@ -147,7 +149,7 @@ def _timings(args, shelf: Shelf) -> list[dict[str, Any]]:
         tables.append(page.table(caption, columns, rows))
     if rows := chapters.optional(Path(args.compare) / "timing.tsv"):
         tables.append(page.table("Time of the aggregation.", page.guess(rows, ()), rows))
-    return tables
+    return tables + deployed.speeds(args.deploy)
 
 
 def _passed(args, shelf: Shelf) -> dict[str, int]:

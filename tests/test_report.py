@@ -225,6 +225,36 @@ def test_what_is_not_there_is_left_out(tmp_path, made, her2pipe):
     ]  # fmt: skip
 
 
+def test_deployed_networks_are_told(made, text):
+    """Sizes and accuracy have a chapter; latencies stand among what differs from run to run."""
+    folder = made[0] / "deploy" / "net"
+    folder.mkdir(parents=True)
+    heads = "network trained form input_px parameters with_statistics mmacs file_mb latency_ms"
+    heads += " side patches accuracy agreement difference"
+    rows = [heads.split()]
+    for name, yes, form, mb, ms in (
+        ("net", "yes", "torch", 1.39, 7.31),
+        ("peer", "no", "int8", 2, 9),
+    ):
+        own = ["validation", 40, 0.875, 1, 0] if yes == "yes" else [""] * 5
+        rows.append([name, yes, form, 64, 346302, 346430, 949.0, mb, ms, *own])
+    lines = ("\t".join(map(str, row)) for row in rows)
+    (folder / "deploy.tsv").write_text("\n".join(lines) + "\n")
+    about = {"encoder": "net", "counted": {"latency_ms": "one patch, one thread"}}
+    (folder / "deploy.json").write_text(json.dumps(about))
+    found = write(made, "--deploy", folder, name="deployed.html")
+    page = Reader(found)
+    assert [2, "Deployment"] in page.headings
+    assert any("40 patches of the validation side" in caption for caption in page.captions)
+    lasting, times = found.split("<!-- timings")
+    assert "346,430" in lasting
+    assert "ONNX, 8 bits" in lasting
+    assert "0.875" in lasting
+    assert "7.31" in times
+    assert "7.31" not in lasting
+    assert "Deployment" not in text
+
+
 def test_a_ledger_of_other_slides_is_an_error(tmp_path, made, her2pipe):
     lines = (made[0] / "ledger.tsv").read_text().splitlines()
     other = tmp_path / "ledger.tsv"

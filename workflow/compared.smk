@@ -17,16 +17,13 @@ def matched_labels():
 
 
 def compare_words():
-    """Options that the method table of a study of classes has beside the common ones.
-
-    Times are of encoders on cohorts; what has not been encoded is passed over.
-    """
+    """Options that the method table of a study of classes has beside the common ones."""
     if not STUDY.labels.told:
         return []
-    encoded = [f"{encoder}/{name}" for encoder in ENCODERS for name in SCORED]
+    parts = [f"{e}/{name}" for e in ENCODERS for name in STUDY.cohorts if name in encoded(e)]
     options = {
         "train": compared_networks(),
-        "encode-timing": [f"{part.split('/')[0]}=logs/encode/{part}" for part in encoded],
+        "encode-timing": [f"{part.split('/')[0]}=logs/encode/{part}" for part in parts],
         "matched": [",".join((*first, *second)) for first, second in STUDY.compare.matched],
         "sheet": [f"{name}={SHEETS[name]}" for name in matched_cohorts()],
     }

@@ -81,6 +81,7 @@ def reported(wildcards):
         "train": [f"results/train/{name}" for name in ENCODERS],
         "pretrain": [f"results/pretrain/{name}" for name in IMAGES if name in pretrained()],
         "describe": [f"results/describe/{graded}/{name}" for graded, name in DESCRIBED],
+        "deploy": [f"results/deploy/{name}" for name in STUDY.deploy.encoders],
         "heatmap": [f"results/heatmap/{part}" for part in maps],
         "encode": [f"results/encode/{encoder}/{part}" for part in parts],
         "tile": [path for name in TESTS[DRAWN[0]] for path in cohort_stores(name, view)],
@@ -90,7 +91,7 @@ def reported(wildcards):
 def report_words(wildcards, input):
     """Options of the study's page; stores by their folders, for a command has a greatest length."""
     folders = {name: os.path.dirname(path) for name, path in zip(store_cohorts(), input.tile)}
-    folders_of = ("evaluate", "train", "pretrain", "heatmap", "encode", "describe")
+    folders_of = "evaluate train pretrain heatmap encode describe deploy".split()
     options = {key: input.get(key) for key in folders_of}
     options["tile"] = [f"{name}={folder}" for name, folder in folders.items()]
     options["sheet"] = [f"{name}={SHEETS[name]}" for name in SCORED]
