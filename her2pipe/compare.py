@@ -41,9 +41,8 @@ def arguments(parser) -> None:
     )  # fmt: skip
     for name, metavar, text in (
         ("train", "FOLDER", "encoder folders, for the table of networks"),
-        ("encode-timing", "ENCODER=FOLDER=BENCHMARKS",
-         "a cohort's folder of encodings and that of Snakemake's records of their jobs, for the"
-         " time per tile"),
+        ("encode-timing", "ENCODER=FOLDER",
+         "folders of the logs of encoding jobs, for the time per tile"),
         ("matched", "METHOD,COHORT,METHOD,COHORT",
          "two methods, each on a cohort, compared on the cases that both cohorts hold"),
         ("sheet", "COHORT=SHEET", "sheets of these cohorts, which tell a slide's case"),
@@ -104,7 +103,8 @@ def _matrices(pairs: list[dict[str, Any]]) -> dict[str, tuple]:
     for name in dict.fromkeys(row["cohort"] for row in pairs):
         own = [row for row in pairs if row["cohort"] == name]
         most = max(row["n"] for row in own)
-        found[f"Cohort {name}, n = {most:,} slides"] = versus.matrix(own)
+        if own[1:]:  # a single pair needs no matrix
+            found[f"Cohort {name}, n = {most:,} slides"] = versus.matrix(own)
     return found
 
 

@@ -71,7 +71,7 @@ def run(args, encode: EncodeSettings) -> None:
                     images=store.images,
                 )
             rate = len(result[0]) / (time.monotonic() - began)
-            print(f"encode: {slide}: {len(result[0])} patches, {rate:.0f} patches/s,"
+            print(f"encode: {slide}: {len(result[0])} patches, {rate:.1f} patches/s,"
                   f" slide {done} of {len(args.stores)}", file=sys.stderr, flush=True)  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from her2pipe.findings import AREAS, SHARES, share
 from her2pipe.page import Column, known, number
 
 METHOD, COHORT = Column("method", "Method"), Column("cohort", "Cohort")
+NOTE = Column("note", "Note")
 N = Column("n", "n, slides", "count")
 ENDS = ("low", "high")
 DIFFERENCE = (
@@ -20,25 +22,24 @@ DIFFERENCE = (
     Column("p_holm", "P after Holm", "p"),
 )
 MCNEMAR = (
-    Column("only_method", "Right by the first alone", "count"),
-    Column("only_other", "Right by the second alone", "count"),
+    Column("alone", "Right alone", "written"),
     Column("mcnemar_p", "McNemar's P", "p"),
     Column("mcnemar_p_holm", "P after Holm", "p"),
-    Column("note", "Note"),
+    NOTE,
 )
 PAIRS = (METHOD, Column("other", "Against"), COHORT, N, *DIFFERENCE, *MCNEMAR)
 MATCHED = (
-    METHOD, COHORT, Column("other", "Against"), Column("other_cohort", "On cohort"),
+    Column("first", "Method, cohort"), Column("second", "Against"),
     Column("n", "n, cases", "count"), Column("left_out", "Left out", "count"), *DIFFERENCE,
-    Column("accuracy", "Accuracy", 3), Column("other_accuracy", "Accuracy of the second", 3),
-    Column("accuracy_difference", "Difference", 3, ("accuracy_low", "accuracy_high")), *MCNEMAR,
+    Column("accuracies", "Accuracies"),
+    Column("accuracy_difference", "Their difference", 3, ("accuracy_low", "accuracy_high")),
+    *MCNEMAR,
 )  # fmt: skip
 CALLS = (
     METHOD, COHORT, N, Column("accuracy", "Accuracy", 3, ("accuracy_low", "accuracy_high")),
     Column("balanced_accuracy", "Balanced accuracy", 3), Column("f1", "Macro-F1", 3),
     Column("kappa", "κ", 3, ("kappa_low", "kappa_high")),
     Column("errors", "Errors", "count"), Column("neighbours", "To a neighbour", "count"),
-    Column("note", "Note"),
 )  # fmt: skip
 NETWORKS = (
     METHOD, Column("architecture", "Network"), Column("parameters", "Parameters", "count"),
@@ -54,10 +55,15 @@ DRAWN = {
     "the diagonal of the difference of macro-AUC over resampled patients, above it of the calls by "
     "McNemar's exact test.",
 }
+CHOSEN_ON_TESTS = (
+    "No macro-AUC of internal validation slides is defined, so it was chosen on the slides it is "
+    "told of and looks better than it is."
+)
+WIDE_PT = 350  # a drawing of so many points takes the page's width
 BY_PATIENT = "{percent} percentile intervals and two-sided P over resampled patients"
 ON_BOTH = (
-    f"Differences of macro-AUC with {BY_PATIENT}; calls by McNemar's exact test. Holm's adjustment "
-    "is over the {family}."
+    f"Differences of macro-AUC with {BY_PATIENT}; calls by McNemar's exact test, of what the first "
+    "and the second alone call right. Holm's adjustment is over the {family}."
 )
 
 
@@ -89,7 +95,7 @@ def compared(folder: Path, percent: str) -> dict[str, Any]:
         "over resampled patients."
     )
     tables = [
-        page.table(whole, (METHOD, COHORT, N, macro, *areas), rows["classes"]),
+        page.table(whole, (METHOD, COHORT, N, macro, *areas, NOTE), rows["classes"]),
         page.table(calls, CALLS, rows["classes"]),
     ]
     for stem, columns, caption in (
@@ -114,6 +120,18 @@ def compared(folder: Path, percent: str) -> dict[str, Any]:
     }
 
 
+def _paired(row: Mapping[str, str]) -> dict[str, str]:
+    """Put together what is told of a pair in one cell."""
+    found = dict(row)
+    if row.get("only_method"):
+        found["alone"] = f"{row['only_method']} and {row['only_other']}"
+    if "other_cohort" in row:
+        found["first"] = f"{row['method']}, {row['cohort']}"
+        found["second"] = f"{row['other']}, {row['other_cohort']}"
+        found["accuracies"] = f"{number(row['accuracy'])} and {number(row['other_accuracy'])}"
+    return found
+
+
 def _optional(path: Path) -> list[dict[str, str]]:
     return read_table(path) if path.exists() else []
 
@@ -126,8 +144,8 @@ def _networks(rows: Sequence[Mapping], times: Sequence[Mapping]) -> dict[str, An
         for row in rows
     ]
     caption = (
-        "Networks. Time per tile: seconds of the encoding jobs of this run by their tiles, reading "
-        "and start-up included."
+        "Networks. Time per tile: median over the slides of this run, reading the tile and its "
+        "colours included, start-up not."
     )
     return page.table(caption, NETWORKS, rows) if rows else None
 
@@ -139,8 +157,16 @@ def _drawn(folder: Path, percent: str) -> list[dict[str, Any]]:
         if image := page.either(folder / stem):
             text = DRAWN.get(stem, f"{stem.replace('_', ' ').capitalize()}.")
             text = text.format(percent=percent)
-            found.append(page.figure(image, text.split(":")[0].split(",")[0], text, wide=True))
+            wide = _width_pt(folder / f"{stem}.svg") > WIDE_PT
+            found.append(page.figure(image, text.split(":")[0].split(",")[0], text, wide=wide))
     return found
+
+
+def _width_pt(path: Path) -> float:
+    """Return the width of a drawing on paper."""
+    with path.open(encoding="utf-8") as file:
+        width = re.search(r'<svg[^>]* width="([0-9.]+)pt"', file.read(2000))
+    return float(width[1]) if width else 0.0
 
 
 # --- the summary ---------------------------------------------------------------------------------
@@ -178,7 +204,7 @@ def summary(evaluations: Sequence[Mapping[str, Any]], percent: str) -> dict[str,
             f"Of {len(methods)} methods, {best} has the highest macro-AUC on the {where}; the "
             "table tells it, and all are compared below."
         )
-        sentences += _others(evaluations, best) if internal else []
+        sentences += _others(evaluations, best) if internal else [CHOSEN_ON_TESTS]
     columns = [
         COHORT, Column("role", "Role"), N, Column("patients", "Patients", "count"),
         Column("value", "Macro-AUC", 3, ENDS),

@@ -79,10 +79,11 @@ def contests(cohorts: Mapping[str, tuple], note: str = "") -> Figure:
     """
     most = max(len(names) for names, _ in cohorts.values())
     longest = max(len(str(name)) for names, _ in cohorts.values() for name in names)
-    columns = min(len(cohorts), 2 if most <= 6 else 1)
-    rows = math.ceil(len(cohorts) / columns)
     cell, text = 9.5, min(1.3 * longest, 30)
-    width = min(PAGE_MM, max(COLUMN_MM, columns * (cell * most + text + 5) + 22))
+    panel = cell * most + text + 5
+    columns = max(1, min(len(cohorts), int((PAGE_MM - 22) / panel)))
+    rows = math.ceil(len(cohorts) / columns)
+    width = min(PAGE_MM, max(COLUMN_MM, columns * panel + 22))
     figure = new_figure(width, 12 + rows * (cell * most + 0.75 * text + 12))
     grid = figure.subplots(rows, columns, squeeze=False)
     look = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from her2pipe import __version__, chapters, deployed, evidence, findings, gallery, kinds, page
+from her2pipe import __version__, chapters, deployed, findings, gallery, kinds, overlays, page
 from her2pipe.config import STEPS, ReportSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_json, read_table, write_text
@@ -47,6 +47,7 @@ def arguments(parser) -> None:
         ("tile", "folders of patch stores, COHORT=FOLDER, in the view of that encoder"),
         ("describe", "folders of described patches, ENCODER/COHORT"),
         ("deploy", "folders of deployed networks"),
+        ("explain", "folders of Grad-CAM pictures, ENCODER/COHORT/BATCH"),
         ("methods", "methods whose figures are shown cohort by cohort [default: the first]"),
     ):
         parser.add_argument(f"--{name}", nargs="*", default=[], help=text)
@@ -86,7 +87,7 @@ def run(args, report: ReportSettings) -> None:
         else chapters.results(evaluations, args.methods, percent),
         described=[chapters.described(Path(p), i == 0) for i, p in enumerate(args.describe)],
         maps=maps,
-        evidence=evidence.pictures(args.heatmap, evaluations, report.gallery),
+        overlays=overlays.pictures(args.explain, evaluations, report.gallery),
         opacity=settings.get("heatmap", {}).get("opacity", 0.55),
         bokeh=_bokeh(maps),
         colours=gallery.colours(shelf, target),
@@ -95,7 +96,7 @@ def run(args, report: ReportSettings) -> None:
         timings=_timings(args, shelf),
         settings=json.dumps(settings, indent=1),
         versions=_versions(encoders),
-        works=cited(_used(evaluations, settings)),
+        works=cited(_used(evaluations, settings) | {"explain" for _ in args.explain[:1]}),
     )
     write_text(args.page, text)
     print(f"report: {args.page}: {len(text.encode()) / 1e6:.1f} MB", file=sys.stderr)
@@ -160,9 +161,10 @@ def _passed(args, shelf: Shelf) -> dict[str, int]:
 
 
 def _used(evaluations: list[dict], settings: dict[str, Any]) -> set[str]:
-    """Name the aggregations and the stain method of the study."""
+    """Name the aggregations and the stain method of the study, and what it tells apart."""
     stain = settings.get("stain", {}).get("stain_method", "vahadane")
-    return {str(e.get("aggregation", "")) for e in evaluations} | {stain}
+    endpoint = "classes" if kinds.told(evaluations) else "status"
+    return {str(e.get("aggregation", "")) for e in evaluations} | {stain, endpoint}
 
 
 def _versions(encoders: list[dict]) -> dict[str, str]:

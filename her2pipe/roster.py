@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from her2pipe.files import read_json, read_table
+from her2pipe.files import read_json
 
 Evaluation = Mapping[str, Any]  # metrics.json and, as `table`, the rows of slides.tsv
 WHO = ("method", "encoder", "aggregation", "cohort", "role")
 METHODS = ("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high")
 NETWORKS = ("method", "encoder", "architecture", "parameters", "trained", "input_px", "model_mb")
-TILES = ("encoder", "jobs", "tiles", "seconds", "ms_per_tile")
+TILES = ("encoder", "slides", "tiles", "ms_per_tile")
+RATE = re.compile(r"^encode: .*?: ([0-9]+) patches, ([0-9.]+) patches/s", re.M)
 
 
 def methods(evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
@@ -39,7 +42,7 @@ def classes(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[dict[str
 def _classes(e: Evaluation) -> dict[str, Any]:
     unit = e.get("units", {}).get("slide") or {}
     errors = unit.get("errors") or {}
-    row = {key: e.get(key) for key in WHO} | {"n": unit.get("n"), "patients": e.get("patients")}
+    row = {key: e.get(key) for key in WHO} | {key: unit.get(key) for key in ("n", "patients")}
     row |= _ends("macro_auc", e["auc"]) | _ends("accuracy", unit.get("accuracy"))
     for name, found in (unit.get("per_class") or {}).items():
         row |= _ends(f"auc_{name}", found.get("auc"))
@@ -81,29 +84,26 @@ def networks(evaluations: Sequence[Evaluation], folders: Sequence[str]) -> list[
 
 
 def tile_times(words: Sequence[str]) -> list[dict[str, Any]]:
-    """Divide the seconds of an encoder's jobs by their tiles: start-up and reading included.
+    """Tell how long an encoder takes for a tile: the median of its slides, as its jobs logged them.
+
+    Reading and colours are included; starting Python, and what a network does once, are not.
 
     Parameters
     ----------
     words : sequence of str
-        ENCODER=FOLDER=BENCHMARKS: a cohort's folder of batches, and that of the jobs' records.
+        ENCODER=LOGS: the folder of the logs of a cohort's encoding jobs.
     """
-    from her2pipe import store
-
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, list[tuple[int, float]]] = {}
     for word in words:
-        encoder, batches, records = word.split("=", 2)
-        row = found.setdefault(encoder, {"encoder": encoder, "jobs": 0, "tiles": 0, "seconds": 0.0})
-        for record in sorted(Path(records).glob("*.tsv")):
-            folder = Path(batches) / record.stem
-            if not folder.is_dir():
-                continue
-            tiles = sum(map(store.encoded, store.encodings([folder])))
-            row["jobs"] += 1
-            row["tiles"] += tiles
-            row["seconds"] += float(read_table(record)[-1]["s"])
-    return [
-        row | {"ms_per_tile": 1000 * row["seconds"] / row["tiles"]}
-        for row in found.values()
-        if row["tiles"]
-    ]
+        encoder, folder = word.split("=", 1)
+        for path in sorted(Path(folder).glob("*.log")):
+            lines = RATE.findall(path.read_text(encoding="utf-8", errors="replace"))
+            found.setdefault(encoder, []).extend((int(n), float(rate)) for n, rate in lines)
+    rows = []
+    for encoder, slides in found.items():
+        times = [1000 / rate for n, rate in slides if n and rate > 0]
+        if times:
+            tiles = sum(n for n, _ in slides)
+            row = {"encoder": encoder, "slides": len(times), "tiles": tiles}
+            rows.append(row | {"ms_per_tile": statistics.median(times)})
+    return rows

@@ -75,9 +75,13 @@ def study(folder, skills=(("Good", 3), ("Poor", 1)), n=30):
         models.append(_model(folder / "train" / method, i))
         for cohort in "AB":
             records = folder / "benchmarks" / "encode" / method / cohort
-            records.mkdir(parents=True)
+            logs = folder / "logs" / "encode" / method / cohort
+            for each in (records, logs):
+                each.mkdir(parents=True)
             (records / "0of1.tsv").write_text(f"s\th:m:s\tmax_rss\n{2 + i}.5\t0:00:02\t300\n")
-            timing.append(f"{method}={folder / 'encode' / method / cohort}={records}")
+            line = f"encode: S: 12 patches, {25 + i}.0 patches/s, slide 1 of 1\n"
+            (logs / "0of1.log").write_text(line)
+            timing.append(f"{method}={logs}")
     words = ["compare", *folders, folder / "compare", "--train", *models]
     words += ["--encode-timing", *timing, "--resamples", "200"]
     assert main([str(word) for word in words]) == 0
@@ -117,15 +121,17 @@ def _pictures(folder, method):
     """Draw heat maps and Grad-CAM pictures of a cohort, and its stores."""
     import cv2
 
-    part, stores = folder / "heatmap" / method / "B" / "0of1", folder / "tile" / "512" / "B"
-    for each in (part / "gradcam", stores):
+    part, seen = (folder / step / method / "B" / "0of1" for step in ("heatmap", "explain"))
+    stores = folder / "tile" / "512" / "B"
+    for each in (part, seen, stores):
         each.mkdir(parents=True)
     random = np.random.default_rng(1)
     for i in range(0, 12, 3):
         corners = [(64 * (k % 8), 64 * (k // 8)) for k in range(12)]
         make_store(stores / f"B-{i}.h5", stained(12, seed=i), corners, slide=f"B-{i}")
-        soft = cv2.GaussianBlur(random.uniform(0, 255, (90, 270, 3)), None, 9)
+        soft = random.uniform(0, 255, (90, 270, 3)).astype(np.uint8)
         cv2.imwrite(str(part / f"B-{i}.png"), soft)
-        cv2.imwrite(str(part / "gradcam" / f"B-{i}.jpg"), soft)
+        cv2.imwrite(str(seen / f"B-{i}.jpg"), soft)
+    cv2.imwrite(str(seen / "B-0.png"), soft)
     encodings = folder / "encode" / method / "B" / "0of1"
-    return ["--heatmap", part, "--encode", encodings, "--tile", f"B={stores}"]
+    return ["--heatmap", part, "--explain", seen, "--encode", encodings, "--tile", f"B={stores}"]

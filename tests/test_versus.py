@@ -263,7 +263,7 @@ def test_no_common_case():
     assert len(empty.right) == 0
 
 
-def test_networks_and_time_per_tile(tmp_path, her2pipe, make):
+def test_networks_and_time_per_tile(tmp_path, her2pipe):
     """Times are in files of their own: nothing else differs from run to run."""
     folders = [classes.evaluation(tmp_path, "Good", encoder="swin-t")]
     model = tmp_path / "train" / "swin-t"
@@ -272,21 +272,20 @@ def test_networks_and_time_per_tile(tmp_path, her2pipe, make):
              "parameters": {"total": 27503229, "trainable": 2307}}  # fmt: skip
     (model / "model.json").write_text(json.dumps(about))
     (model / "model.safetensors").write_bytes(bytes(2_500_000))
-    batches = tmp_path / "encode" / "swin-t" / "B"
-    for name, tiles in (("0of2", 6), ("1of2", 4)):
-        (batches / name).mkdir(parents=True)
-        make.encoding(batches / name / f"S{name}.h5", np.full((tiles, 3), 1 / 3))
+    logs = tmp_path / "logs"
+    logs.mkdir()
     kept = []
-    for seconds in (0.5, 1.5):
-        records = tmp_path / "benchmarks"
-        records.mkdir(exist_ok=True)
-        for name in ("0of2", "1of2", "0of4"):  # a batch that is no more
-            (records / f"{name}.tsv").write_text(f"s\th:m:s\n{seconds}\t0:00:01\n")
-        words = ("--train", model, "--encode-timing", f"swin-t={batches}={records}")
-        out = compared(tmp_path, her2pipe, folders, *words)
+    for rates in ((50, 20, 100), (25, 10, 50)):
+        lines = [f"encode: S{i}: {n} patches, {rate:.1f} patches/s, slide 1 of 3"
+                 for i, (n, rate) in enumerate(zip((6, 4, 5), rates, strict=True))]  # fmt: skip
+        lines += ["a warning", "encode: none: 0 patches, 0.0 patches/s, slide 1 of 1"]
+        (logs / "0of2.log").write_text("\n".join(lines[:2]))
+        (logs / "1of2.log").write_text("\n".join(lines[2:]))
+        timing = (f"swin-t={logs}", f"swin-t={tmp_path / 'nowhere'}")
+        out = compared(tmp_path, her2pipe, folders, "--train", model, "--encode-timing", *timing)
         (row,) = read_table(out / "tile_timing.tsv")
-        assert (row["jobs"], row["tiles"]) == ("2", "10")
-        assert float(row["ms_per_tile"]) == pytest.approx(200 * seconds)
+        assert (row["slides"], row["tiles"]) == ("3", "15")
+        assert float(row["ms_per_tile"]) == pytest.approx(1000 / rates[0])  # the median slide's
         kept.append({p.name: p.read_bytes() for p in out.iterdir() if "timing" not in p.name})
     assert kept[0] == kept[1]
     (row,) = read_table(out / "networks.tsv")

@@ -321,12 +321,6 @@ def encoding_shape(path: str | Path) -> tuple[int, int]:
         return file["probabilities"].shape[1], file["features"].shape[1]
 
 
-def encoded(path: str | Path) -> int:
-    """Count the patches of an encoding."""
-    with opened(path, ENCODING) as file:
-        return len(file["coords"])
-
-
 def read_summary(path: str | Path) -> dict[str, Any]:
     """Read the attributes of a patch store and its number of patches, none of its arrays."""
     with opened(path, PATCHES) as file:
