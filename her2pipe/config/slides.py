@@ -163,6 +163,24 @@ class TileSettings(Section):
         "grey levels^2",
         ge=0,
     )
+    within: Literal["slide", "annotation"] = setting(
+        "slide", "cells that are cut: of the whole slide, or of its annotated tumour alone"
+    )
+    within_min: float = setting(
+        0.5, "within annotation: least share of a cell inside it", "fraction", gt=0, le=1
+    )
+    white_max: float = setting(
+        1.0, "a patch of which a larger share is white is left out; 1: none is; IHC: 0.6",
+        "fraction", ge=0, le=1,
+    )  # fmt: skip
+    white_level: int = setting(
+        # Seven HER2 cores: glass is 234 to 250; at 220 pale stroma counts as glass, too.
+        230,
+        "a pixel is white when none of its channels is below this",
+        "levels",
+        ge=1,
+        le=255,
+    )
     screen: float = setting(
         # Three real sections, 5 views: no cell skipped at 0.05 had a variance over 46.
         0.05, "skip cells that a coarse level shows blank, under this share of variance_min, if the"
