@@ -114,12 +114,24 @@ class SplitSettings(Section):
 class Scanner(Section):
     """How the synthetic slides of one cohort look."""
 
+    stain: Literal["he", "ihc"] = setting(
+        "he", "haematoxylin and eosin, or HER2 immunohistochemistry (DAB)"
+    )
     objective: Literal[20, 40] = setting(40, "scan magnification", "x")
     hematoxylin: tuple[float, float, float] = setting(
         (0.65, 0.70, 0.29), "optical density of haematoxylin in R, G, B", "OD"
     )
     eosin: tuple[float, float, float] = setting(
         (0.09, 0.95, 0.28), "optical density of eosin in R, G, B", "OD"
+    )
+    counterstain: tuple[float, float, float] = setting(
+        # Measured on HER2 slides: bluer than the haematoxylin of H&E slides.
+        (0.71, 0.63, 0.31),
+        "ihc: optical density of haematoxylin in R, G, B",
+        "OD",
+    )
+    dab: tuple[float, float, float] = setting(
+        (0.28, 0.54, 0.79), "ihc: optical density of DAB in R, G, B", "OD"
     )
     strength: float = setting(1.0, "staining strength", "", gt=0, le=3)
     shape: Literal["section", "core", "strips"] = setting("section", "outline of the tissue")
