@@ -13,15 +13,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from her2pipe.config import LEVELS, PLAIN_NAME
+from her2pipe.config import LEVELS, PLAIN_NAME, LabelSettings
 from her2pipe.errors import Her2Error, raise_all
-from her2pipe.labels import RCB_CLASSES, label, rcb_class
+from her2pipe.labels import UNKNOWN, label, read_rcb
+from her2pipe.labels import class_of as class_of
+from her2pipe.labels import value as value
 
 REQUIRED = ("slide", "path", "patient")
 LABELS = ("her2", "ihc", "fish_ratio", "fish_copies", "fish", "er", "pr", "pcr", "rcb")
 OPTIONAL = ("mpp", "annotation", "split", *LABELS)
 STATUS = {"positive": True, "pos": True, "negative": False, "neg": False}
-UNKNOWN = {"", "na", "n/a", "nan", "unknown", "equivocal", "indeterminate", "not done"}
 YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
@@ -47,6 +48,9 @@ class Row:
     pr: bool | None = None
     pcr: bool | None = None
     rcb: str | None = None
+    her2: bool | None = None
+    ihc: str = ""
+    fish: bool | None = None
     extra: dict[str, str] = field(default_factory=dict)
 
 
@@ -232,7 +236,8 @@ def _row(values: dict[str, str], line: int, where: str, root: Path, problems: li
         ihc = ""
     ratio, copies = number("fish_ratio"), number("fish_copies")
     fish = choice("fish", STATUS)
-    positive, level, why = label(choice("her2", STATUS), ihc, fish, ratio, copies)
+    her2 = choice("her2", STATUS)
+    positive, level, why = label(her2, ihc, fish, ratio, copies)
     return Row(
         slide=get("slide"),
         path=_under(root, get("path")),
@@ -247,30 +252,16 @@ def _row(values: dict[str, str], line: int, where: str, root: Path, problems: li
         er=choice("er", STATUS),
         pr=choice("pr", STATUS),
         pcr=choice("pcr", YES_NO),
-        rcb=_rcb(get("rcb"), wrong),
+        rcb=read_rcb(get("rcb"), wrong),
+        her2=her2,
+        ihc=ihc,
+        fish=fish,
         extra={k: v for k, v in values.items() if k not in REQUIRED + OPTIONAL},
     )
 
 
 def _under(root: Path, path: str) -> str:
     return str(root / path) if path else ""
-
-
-def _rcb(text: str, wrong) -> str | None:
-    """Read an RCB class, or the class of an RCB index written with a decimal point."""
-    name = text.upper().removeprefix("RCB").strip(" -")
-    if text.lower() in UNKNOWN:
-        return None
-    if name in RCB_CLASSES:
-        return name
-    if re.fullmatch(r"[0-9]+\.[0-9]+", name):
-        return rcb_class(float(name))
-    wrong(
-        "rcb",
-        f"rcb is {text!r}",
-        "use 0, I, II or III, or the index with a decimal point such as 1.0",
-    )
-    return None
 
 
 def _patients_on_both_sides(rows: list[Row], sheet: Path) -> list[Her2Error]:
@@ -297,11 +288,14 @@ def _patients_on_both_sides(rows: list[Row], sheet: Path) -> list[Her2Error]:
     return problems
 
 
-def split(rows: list[Row], validation_fraction: float, seed: int) -> dict[str, str]:
+def split(
+    rows: list[Row], validation_fraction: float, seed: int, study: LabelSettings | None = None
+) -> dict[str, str]:
     """Assign each slide to `train` or `validation`, whole patients at a time.
 
-    An explicit split column is taken as it is. Otherwise patients are stratified by status and,
-    within a stratum, ordered by a hash of seed and name: the first `validation_fraction` validate.
+    An explicit split column is taken as it is. Otherwise patients are stratified by status (or the
+    last of their slides' classes, in a study of classes) and, within a stratum, ordered by a hash
+    of seed and name: the first `validation_fraction` validate.
 
     Returns
     -------
@@ -310,18 +304,25 @@ def split(rows: list[Row], validation_fraction: float, seed: int) -> dict[str, s
     """
     if rows[0].split:
         return {row.slide: row.split for row in rows}
-    strata: dict[str, set[str]] = {}
-    status: dict[str, bool | None] = {}
+    strata: dict[int, set[str]] = {}
+    status: dict[str, int] = {}
     for row in rows:  # a patient counts as positive when any slide is
-        known = status.get(row.patient)
-        status[row.patient] = (known or row.positive) if row.positive is not None else known
-    for patient, positive in status.items():
-        strata.setdefault(str(positive), set()).add(patient)
+        status[row.patient] = max(status.get(row.patient, -1), _rank(row, study))
+    for patient, rank in status.items():
+        strata.setdefault(rank, set()).add(patient)
     validating: set[str] = set()
     for patients in strata.values():
         order = sorted(patients, key=lambda p: _hash(f"{seed}/{p}"))
         validating.update(order[: math.floor(validation_fraction * len(order) + 0.5)])
     return {row.slide: "validation" if row.patient in validating else "train" for row in rows}
+
+
+def _rank(row: Row, study: LabelSettings | None) -> int:
+    """Return the number of a slide's class; -1 where there is none."""
+    if not study or not study.told:
+        return -1 if row.positive is None else int(row.positive)
+    name = class_of(row, study)[0]
+    return -1 if name is None else study.classes.index(name)
 
 
 def batch_count(slides: int, batch_slides: int) -> int:
@@ -338,11 +339,6 @@ def digest(rows: list[Row], *columns: str) -> str:
     """Fingerprint the named values of a sheet, to rerun what used them when they change."""
     values = sorted([row.slide, *(value(row, column) for column in columns)] for row in rows)
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
-
-
-def value(row: Row, column: str):
-    """Return a row's checked value of a column, or its text in a column of the user's own."""
-    return getattr(row, column, row.extra.get(column, ""))
 
 
 def level_index(level: str) -> int:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from her2pipe import cohort
-from her2pipe.config import LEVELS, EvaluateSettings, SplitSettings
+from her2pipe.config import LEVELS, EvaluateSettings, LabelSettings, SplitSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, replacing_folder, write_table
 from her2pipe.labels import RCB_CLASSES
 
-SETTINGS = (SplitSettings, EvaluateSettings)
+SETTINGS = (SplitSettings, EvaluateSettings, LabelSettings)
 SLIDES = ("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr", "rcb",
           "used", "why_not")  # fmt: skip
 CURVE = ("false_positive_rate", "true_positive_rate")
@@ -45,16 +45,10 @@ def arguments(parser) -> None:
     parser.add_argument("--development-sheet", help="sheet of the development cohort")
 
 
-def run(args, split: SplitSettings, evaluate: EvaluateSettings) -> None:
+def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSettings) -> None:
     """Write every statistic and figure the cohort's columns allow."""
-    from her2pipe import measures
-
-    slides = join(args.scores, args.sheet, args.role, split, evaluate)
+    slides = join(args.scores, args.sheet, args.role, split, evaluate, labels)
     used = [s for s in slides if s["used"]]
-    learnt: list[dict[str, Any]] = []
-    if args.development and args.development_sheet:
-        learnt = join(args.development, args.development_sheet, "development", split, evaluate)
-    treated = args.role == "treatment"
     metrics: dict[str, Any] = {
         "algorithm": evaluate.algorithm,
         "method": args.method,
@@ -70,34 +64,63 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings) -> None:
         "left_out": _tally(slides),
     }
     with replacing_folder(args.folder) as folder:
-        write_table(folder / "slides.tsv", SLIDES, slides)
-        metrics["auc"] = measures.area(used, False, evaluate)
-        curve(used, False, metrics["auc"], folder / "roc", evaluate)
-        metrics["bootstrap"] = measures.resampled(used, treated, evaluate)
-        if args.encoding:
-            metrics["patch"] = patch_panel(used, args.encoding, folder, evaluate)
-        if any(s["true_level"] for s in used):
-            metrics["levels"] = ordered(used, "true_level", LEVELS, folder, evaluate)
-            if any(s["level"] for s in used):
-                metrics["levels"] |= agreement(used, folder, evaluate)
-        if treated:
-            metrics["pcr"] = response(used, folder, evaluate)
-            metrics["rcb"] = ordered(used, "rcb", RCB_CLASSES, folder, evaluate)
-        metrics["operating_point"] = measures.operating_point(
-            used, args.aggregate, learnt, evaluate
-        )
-        metrics["calibration"] = calibration(used, args.aggregate, learnt, folder, evaluate)
-        metrics["subgroups"] = measures.subgroups(used, treated, evaluate)
-        if metrics["subgroups"]:
-            write_table(folder / "subgroups.tsv", SUBGROUPS, metrics["subgroups"])
+        if labels.told:
+            from her2pipe import outcome
+
+            write_table(folder / "slides.tsv", outcome.columns(labels), slides)
+            of_tiles = _probabilities(args.encoding) if args.encoding else None
+            metrics |= outcome.write(used, of_tiles, folder, labels, evaluate)
+        else:
+            write_table(folder / "slides.tsv", SLIDES, slides)
+            metrics |= _of_status(args, used, folder, split, evaluate)
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    main = metrics["pcr" if treated else "auc"]
-    told = main.get("note") or f"AUC {main['value']:.3f} ({main['low']:.3f} to {main['high']:.3f})"
+    main = metrics["pcr" if args.role == "treatment" and not labels.told else "auc"]
+    if "value" in main:
+        name = "macro-AUC" if labels.told else "AUC"
+        between = f"{main['low']:.3f} to {main['high']:.3f}"
+        told = f"{name} {main['value']:.3f} ({between})"
+    else:
+        told = main["note"]
     print(f"evaluate: {args.method} on {args.cohort}: n {len(used)}, {told}", file=sys.stderr)
 
 
+def _of_status(
+    args, used: list[dict], folder: Path, split: SplitSettings, evaluate: EvaluateSettings
+) -> dict[str, Any]:
+    """Write what a study of HER2 status is told of a cohort, and return its part of the metrics."""
+    from her2pipe import measures
+
+    learnt: list[dict[str, Any]] = []
+    if args.development and args.development_sheet:
+        learnt = join(args.development, args.development_sheet, "development", split, evaluate)
+    treated = args.role == "treatment"
+    metrics: dict[str, Any] = {"auc": measures.area(used, False, evaluate)}
+    curve(used, False, metrics["auc"], folder / "roc", evaluate)
+    metrics["bootstrap"] = measures.resampled(used, treated, evaluate)
+    if args.encoding:
+        metrics["patch"] = patch_panel(used, args.encoding, folder, evaluate)
+    if any(s["true_level"] for s in used):
+        metrics["levels"] = ordered(used, "true_level", LEVELS, folder, evaluate)
+        if any(s["level"] for s in used):
+            metrics["levels"] |= agreement(used, folder, evaluate)
+    if treated:
+        metrics["pcr"] = response(used, folder, evaluate)
+        metrics["rcb"] = ordered(used, "rcb", RCB_CLASSES, folder, evaluate)
+    metrics["operating_point"] = measures.operating_point(used, args.aggregate, learnt, evaluate)
+    metrics["calibration"] = calibration(used, args.aggregate, learnt, folder, evaluate)
+    metrics["subgroups"] = measures.subgroups(used, treated, evaluate)
+    if metrics["subgroups"]:
+        write_table(folder / "subgroups.tsv", SUBGROUPS, metrics["subgroups"])
+    return metrics
+
+
 def join(
-    scores: str, sheet: str, role: str, split: SplitSettings, evaluate: EvaluateSettings
+    scores: str,
+    sheet: str,
+    role: str,
+    split: SplitSettings,
+    evaluate: EvaluateSettings,
+    labels: LabelSettings | None = None,
 ) -> list[dict[str, Any]]:
     """Join scores and labels, one row per row of the sheet.
 
@@ -110,7 +133,7 @@ def join(
     found = {row["slide"]: row for row in read_table(scores)}
     sides = {}
     if role == "development":
-        sides = cohort.split(rows, split.validation_fraction, split.split_seed)
+        sides = cohort.split(rows, split.validation_fraction, split.split_seed, labels)
     table = []
     for row in rows:
         score = found.get(row.slide)
@@ -123,24 +146,37 @@ def join(
             why = f"excluded: {score['reason']}"
         elif sides.get(row.slide) == "train":
             why = "training slide"
+        told = _labels(row, score, labels, scores)
+        left_out = f"no {'class' if labels and labels.told else 'status'}: {told['unlabelled']}"
         table.append(
             {
                 "slide": row.slide,
                 "patient": row.patient,
                 "score": float(score["score"]) if score["score"] else None,
-                "level": score["level"],
                 "call": score.get("call", ""),
-                "positive": row.positive,
-                "true_level": row.level,
-                "unlabelled": row.unlabelled,
-                "pcr": row.pcr,
-                "rcb": row.rcb,
+                **told,
                 "groups": {column: _group(row, column) for column in evaluate.subgroups},
                 "used": not why,
-                "why_not": why or (f"no status: {row.unlabelled}" if row.unlabelled else ""),
+                "why_not": why or (left_out if told["unlabelled"] else ""),
             }
         )
     return table
+
+
+def _labels(row: cohort.Row, score: dict, labels: LabelSettings | None, scores: str) -> dict:
+    """Return what the sheet says of a slide, and what the scores say it is."""
+    if labels and labels.told:
+        from her2pipe import outcome
+
+        return outcome.describe(row, score, labels, scores)
+    return {
+        "level": score["level"],
+        "positive": row.positive,
+        "true_level": row.level,
+        "unlabelled": row.unlabelled,
+        "pcr": row.pcr,
+        "rcb": row.rcb,
+    }
 
 
 def _group(row: cohort.Row, column: str) -> str:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from her2pipe import aggregate
-from her2pipe.config import LEARNT, RULES, HeatmapSettings, ScoreSettings
+from her2pipe import aggregate, calls
+from her2pipe.config import LEARNT, RULES, HeatmapSettings, LabelSettings, ScoreSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder
 
-SETTINGS = (HeatmapSettings,)
+SETTINGS = (HeatmapSettings, LabelSettings)
 OUTLIERS = 1.0  # percent of the patches at either end that do not stretch a map's colours
 
 
@@ -30,7 +30,7 @@ def arguments(parser) -> None:
     parser.add_argument("--model", help="folder written by her2pipe fit; learnt rules need one")
 
 
-def run(args, heatmap: HeatmapSettings) -> None:
+def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
     """Draw every slide that is not excluded."""
     from her2pipe.store import PatchStore, encodings
 
@@ -50,10 +50,15 @@ def run(args, heatmap: HeatmapSettings) -> None:
                     f"slide {slide} has no encoding", str(path), "give its encoding to --encoding"
                 )
             bag = _bag(files[slide], about, learnt)
-            value, label = aggregate.contributions(args.aggregate, bag, ScoreSettings(), model)
-            _picture(folder, bag, value, label, about, overview, heatmap.opacity)
+            ordered = labels.told and labels.ordered
+            if labels.told:
+                calls.check(bag.classes, labels, files[slide])
+                value, label = calls.seen(bag.probabilities, labels)
+            else:
+                value, label = aggregate.contributions(args.aggregate, bag, ScoreSettings(), model)
+            _picture(folder, bag, value, label, about, overview, heatmap.opacity, ordered)
             if heatmap.viewers:
-                _viewers(folder, bag, value, label)
+                _viewers(folder, bag, value, label, ordered)
 
 
 def _bag(path: Path, about: dict, learnt: bool) -> aggregate.Bag:
@@ -68,7 +73,9 @@ def _bag(path: Path, about: dict, learnt: bool) -> aggregate.Bag:
     return bag
 
 
-def _picture(folder: Path, bag, value, label: str, about: dict, overview: bytes, opacity) -> None:
+def _picture(
+    folder: Path, bag, value, label: str, about: dict, overview: bytes, opacity, ordered: bool
+) -> None:
     """Draw the slide, its map and its classes side by side."""
     import simplejpeg
 
@@ -88,23 +95,24 @@ def _picture(folder: Path, bag, value, label: str, about: dict, overview: bytes,
         mpp=about["mpp"] if about.get("mpp", 0) > 0 else None,
         label=label,
         limits=_limits(value, label),
+        ordered=ordered,
     )
     plots.save(figure, folder / bag.slide, formats=("png",))
 
 
 def _limits(value: np.ndarray, label: str) -> tuple[float, float]:
     """Return what the ends of the colours stand for: 0 and 1, but for what is no probability."""
-    if label.startswith("p(") or not len(value):
+    if label.startswith(("p(", "expected ")) or not len(value):
         return 0.0, 1.0
     low, high = (float(v) for v in np.percentile(value, [OUTLIERS, 100 - OUTLIERS]))
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
-def _viewers(folder: Path, bag, value: np.ndarray, label: str) -> None:
+def _viewers(folder: Path, bag, value: np.ndarray, label: str, ordered: bool) -> None:
     """Write the map for QuPath and for TIAViz."""
-    from her2pipe import exports, plots
+    from her2pipe import exports, pictures
 
-    hues = [plots.CLASS_COLOURS[i % len(plots.CLASS_COLOURS)] for i in range(len(bag.classes))]
+    hues = pictures.class_colours(len(bag.classes), ordered)
     found = exports.Map(
         slide=bag.slide,
         coords=bag.coords,

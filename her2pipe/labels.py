@@ -1,10 +1,17 @@
-"""HER2 status by the ASCO/CAP rules, and residual cancer burden."""
+"""HER2 status by the ASCO/CAP rules, a study's own classes, and residual cancer burden."""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from her2pipe.config import CLASSES, LabelSettings
+from her2pipe.errors import Her2Error
 
 RCB_CLASSES = ("0", "I", "II", "III")
+UNKNOWN = {"", "na", "n/a", "nan", "unknown", "equivocal", "indeterminate", "not done"}
 
 
 def label(
@@ -75,6 +82,56 @@ def _ish(ihc: str, ratio: float | None, copies: float | None) -> tuple[bool | No
     return ihc == "3+", ""  # groups 2 and 4
 
 
+def classes_of(labels: LabelSettings) -> tuple[str, ...]:
+    """Return the classes of patches that encoders of a study tell apart."""
+    return tuple(labels.classes) if labels.told else CLASSES
+
+
+def value(row: Any, column: str) -> Any:
+    """Return a row's checked value of a column, or its text in a column of the user's own."""
+    return getattr(row, column, row.extra.get(column, ""))
+
+
+def class_of(row: Any, labels: LabelSettings) -> tuple[str | None, str]:
+    """Find the class of a sheet's row in a study of classes, or why there is none.
+
+    A value that is no class of the study is not an error: its slide is told and left out.
+
+    Parameters
+    ----------
+    row : cohort.Row
+    labels : LabelSettings
+
+    Returns
+    -------
+    name : str or None
+    why_not : str
+        Empty when there is a class.
+    """
+    found = value(row, labels.column)
+    if isinstance(found, bool):
+        found = (("no", "yes") if labels.column == "pcr" else ("negative", "positive"))[found]
+    text = "" if found is None else str(found)
+    for name in labels.classes:
+        if text in labels.values(name):
+            return name, ""
+    if text.lower() in UNKNOWN:
+        return None, f"no {labels.column}"
+    return None, f"{labels.column} is {text}: not a class of this study"
+
+
+def check(found: Iterable[str | None], labels: LabelSettings, sheet: str) -> None:
+    """Refuse a development cohort that lacks a class; `found` are the classes of its slides."""
+    found = list(found)
+    lacking = [name for name in labels.classes if name not in found]
+    if labels.told and lacking:
+        raise Her2Error(
+            f"no slide is of class {', '.join(lacking)}",
+            f"{sheet}, column {labels.column}",
+            "correct the column, or labels.column, labels.classes and labels.groups of the study",
+        )
+
+
 def rcb_index(
     diameter1_mm: float,
     diameter2_mm: float,
@@ -108,3 +165,23 @@ def rcb_index(
 def rcb_class(index: float) -> str:
     """Return class 0, I (<= 1.36), II (<= 3.28) or III of an RCB index."""
     return "0" if index == 0 else "I" if index <= 1.36 else "II" if index <= 3.28 else "III"
+
+
+def read_rcb(text: str, wrong: Callable[[str, str, str], None]) -> str | None:
+    """Read an RCB class, or the class of an RCB index written with a decimal point.
+
+    `wrong` is told column, mistake and remedy where the text is neither.
+    """
+    name = text.upper().removeprefix("RCB").strip(" -")
+    if text.lower() in UNKNOWN:
+        return None
+    if name in RCB_CLASSES:
+        return name
+    if re.fullmatch(r"[0-9]+\.[0-9]+", name):
+        return rcb_class(float(name))
+    wrong(
+        "rcb",
+        f"rcb is {text!r}",
+        "use 0, I, II or III, or the index with a decimal point such as 1.0",
+    )
+    return None

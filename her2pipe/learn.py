@@ -74,16 +74,23 @@ class Classes:
         One per class; equal without.
     watched : str, optional
         Class whose probability is tested against the positives, (B,) bool, by an AUC.
+    macro : bool
+        Whether all classes are watched instead, by the macro-AUC of their labels.
     """
 
     curves = (("loss", "nats"), ("accuracy", "fraction"))
 
     def __init__(
-        self, names: Sequence[str], weights: Sequence[float] | None = None, watched: str = ""
+        self,
+        names: Sequence[str],
+        weights: Sequence[float] | None = None,
+        watched: str = "",
+        macro: bool = False,
     ):
         self._names = list(names)
         self._weights = torch.tensor(weights or [1.0] * len(self._names))
         self._watched = self._names.index(watched) if watched else None
+        self._macro = macro
 
     def __call__(self, model: Callable, batch: tuple[torch.Tensor, ...]) -> Outcome:
         """Run the network on a batch."""
@@ -99,12 +106,16 @@ class Classes:
         p, labels, *rest = (part.cpu().numpy() for part in kept)
         right = p.argmax(1) == labels
         found = {"accuracy": float(right.mean())}
-        if side == "validation" and self._watched is not None:
+        if side == "validation" and (self._macro or self._watched is not None):
             for number, name in enumerate(self._names):
                 own = right[labels == number]
                 found[f"recall_{name}"] = float(own.mean()) if len(own) else math.nan
             try:
-                found["auc"] = stats.auc(rest[0], p[:, self._watched]).value
+                found["auc"] = (
+                    stats.macro_auc(labels, p)
+                    if self._macro
+                    else stats.auc(rest[0], p[:, self._watched]).value
+                )
             except stats.StatisticUndefined:
                 found["auc"] = math.nan
         return found

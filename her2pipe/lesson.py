@@ -16,8 +16,9 @@ import torch
 
 from her2pipe import density, fingerprint, loader, pairing, sample, stain
 from her2pipe.cohort import Row
-from her2pipe.config import CLASSES, SplitSettings, TrainSettings
+from her2pipe.config import LabelSettings, SplitSettings, TrainSettings
 from her2pipe.errors import Her2Error
+from her2pipe.labels import classes_of
 from her2pipe.learn import Classes, Objective
 from her2pipe.stain import Profile
 from her2pipe.store import PatchStore
@@ -68,6 +69,7 @@ class Cohort:
     rows: Sequence[Row]
     sides: dict[str, str]  # slide to side
     train: TrainSettings
+    labels: LabelSettings = sample.STATUS
 
     @property
     def slides(self) -> list[str]:
@@ -77,7 +79,7 @@ class Cohort:
     def why_not(self) -> list[str]:
         """Tell of each store why it teaches nothing; empty when it does."""
         by_slide = {row.slide: row for row in self.rows}
-        return [sample.unused(store, by_slide, self.train.task) for store in self.stores]
+        return [sample.unused(s, by_slide, self.train.task, self.labels) for s in self.stores]
 
     def common(self, teachers: Sequence[int]) -> dict[str, Any]:
         """Return what every lesson has; the colours' target is that of the teaching stores."""
@@ -93,7 +95,7 @@ class Cohort:
                 "the development cohort's stores and sheet",
                 "look into the ledger why its slides are excluded, or set stain_target to a store",
             )
-        account = sample.account(self.rows, self.sides, self.stores, self.train.task)
+        account = sample.account(self.rows, self.sides, self.stores, self.train.task, self.labels)
         return {
             "stores": self.stores,
             "profiles": [profile or target for profile in profiles],
@@ -108,20 +110,30 @@ class Cohort:
 
 
 def classify(cohort: Cohort) -> Lesson:
-    """Learn the classes of annotated patches."""
-    rows = {row.slide: row for row in cohort.rows}
-    table, drawn = sample.draw(cohort.stores, cohort.rows, cohort.sides, cohort.train)
-    positive = np.array([bool(rows[s].positive) if s in rows else False for s in cohort.slides])
+    """Learn the classes of patches: those of annotated HER2 slides, or of the study."""
+    rows, classes = {row.slide: row for row in cohort.rows}, list(classes_of(cohort.labels))
+    table, drawn = sample.draw(
+        cohort.stores, cohort.rows, cohort.sides, cohort.train, cohort.labels
+    )
+    told = {side: (part[:, 2],) for side, part in drawn.items()}
+    if not cohort.labels.told:
+        positive = np.array([bool(rows[s].positive) if s in rows else False for s in cohort.slides])
+        told = {side: (*told[side], positive[part[:, 0]]) for side, part in drawn.items()}
     weights = None
     if cohort.train.class_weights == "balanced":
-        weights = sample.class_weights(drawn["train"][:, 2])
+        weights = sample.class_weights(drawn["train"][:, 2], len(classes))
     return Lesson(
         **cohort.common(np.unique(drawn["train"][:, 0])),
         items={side: part[:, [0, 1, 0]] for side, part in drawn.items()},
-        told={side: (part[:, 2], positive[part[:, 0]]) for side, part in drawn.items()},
-        objective=Classes(CLASSES, weights, watched="HER2+"),
-        classes=list(CLASSES),
-        outputs=len(CLASSES),
+        told=told,
+        objective=Classes(
+            classes,
+            weights,
+            watched="" if cohort.labels.told else "HER2+",
+            macro=cohort.labels.told,
+        ),
+        classes=classes,
+        outputs=len(classes),
         stage=cohort.train.features,
         table=table,
         digest=sample.digest(cohort.stores, drawn["train"]),

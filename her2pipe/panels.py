@@ -68,7 +68,13 @@ def roc_panels(methods: Mapping[str, Mapping[str, tuple]], confidence=0.95) -> F
 
 
 @style.context(STYLE)
-def reliability(views: Mapping[str, Mapping], confidence: float = 0.95, title: str = "") -> Figure:
+def reliability(
+    views: Mapping[str, Mapping],
+    confidence: float = 0.95,
+    title: str = "",
+    xlabel: str = "predicted probability of HER2-positive",
+    ylabel: str = "observed share of HER2-positive slides",
+) -> Figure:
     """Draw observed shares of positive slides over predicted probabilities.
 
     `views` maps `as_it_is` and `recalibrated` to lists `predicted`, `observed`, `low`, `high`, `n`
@@ -86,8 +92,7 @@ def reliability(views: Mapping[str, Mapping], confidence: float = 0.95, title: s
         handles.append(Line2D([], [], linestyle=LINES[i % 4], **look))
         numbers = f"Brier {found['brier']:.3f}, ECE {found['ece']:.3f}, n = {sum(found['n']):,}"
         texts.append(f"{VIEWS.get(view, view)}: {numbers}")
-    axes.set(xlabel="predicted probability of HER2-positive", title=title)
-    axes.set_ylabel("observed share of HER2-positive slides")
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     heading = f"bars: {100 * confidence:g} % confidence interval (Wilson)"
     draw_legend(figure, handles, texts, loc="outside lower center", title=heading, handlelength=3)
     return finish(figure)

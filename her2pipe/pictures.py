@@ -7,10 +7,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib import style
+from matplotlib import colormaps, style
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import ListedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -27,6 +27,13 @@ from her2pipe.plots import (
 )
 
 PANEL_PX = 450  # width of a panel as printed, 57 mm at 200 dots per inch
+
+
+def class_colours(count: int, ordered: bool = False) -> list[str]:
+    """Return a colour for each class, #rrggbb: told apart, or in order along the maps' scale."""
+    if ordered:
+        return [to_hex(colormaps["viridis"](i / max(count - 1, 1))) for i in range(count)]
+    return [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(count)]
 
 
 def _shrunk(image: np.ndarray, width_px: int) -> np.ndarray:
@@ -82,6 +89,7 @@ def overlay(
     mpp: float | None = None,
     label: str = "p(HER2+)",
     limits: tuple[float, float] = (0.0, 1.0),
+    ordered: bool = False,
 ) -> Figure:
     """Draw a slide, its map of p(HER2+) and its map of classes side by side.
 
@@ -89,7 +97,8 @@ def overlay(
     they have colour. `coords`, (N, 2), are the patches' upper left corners (x, y) in level-0 px, on
     one grid of `side_px0`; `probability` is (N,) p(HER2+), or what `label` says, coloured between
     the `limits`; `classes` (N,) int into `class_names`, without which there is no map of classes.
-    `opacity` is 0 to 1; `mpp`, micrometres per level-0 px, gives a scale bar.
+    `opacity` is 0 to 1; `mpp`, micrometres per level-0 px, gives a scale bar. Classes that are
+    `ordered` have the colours of the scale.
     """
     overview = _shrunk(np.asarray(overview), PANEL_PX)
     picture_mm, count = min(max(57 * height_px0 / width_px0, 25), 150), 3 if class_names else 2
@@ -98,7 +107,7 @@ def overlay(
         2, count, height_ratios=[picture_mm, max(15, 5 + 3.2 * len(class_names))]
     )
     coords, whole = np.asarray(coords).reshape(-1, 2), [0, width_px0, height_px0, 0]
-    colours = [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(len(class_names))]
+    colours = class_colours(len(class_names), ordered)
     panels[0, 0].imshow(overview, extent=whole)
     maps = [(probability, "viridis", *limits)]
     if class_names:

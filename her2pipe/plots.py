@@ -21,6 +21,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from her2pipe import stats
 from her2pipe.files import replacing
@@ -274,8 +275,13 @@ def dunn(table, title="", xlabel="", adjusted="", n: Sequence[int] = ()) -> Figu
 
 
 @style.context(STYLE)
-def confusion(matrix, labels, title="", truth="true level", predicted="predicted level") -> Figure:
-    """Draw counts, (k, k) int by truth (row) and prediction (column), and each row's shares."""
+def confusion(
+    matrix, labels, title="", truth="true level", predicted="predicted level", near=False
+) -> Figure:
+    """Draw counts, (k, k) int by truth (row) and prediction (column), and each row's shares.
+
+    `near` outlines the cells beside the diagonal: errors by one class.
+    """
     matrix = np.asarray(matrix)
     totals = matrix.sum(axis=1)
     share = 100 * matrix / np.where(totals, totals, 1)[:, None]
@@ -290,6 +296,12 @@ def confusion(matrix, labels, title="", truth="true level", predicted="predicted
     figure, axes, mesh = _grid(share, text, rows, names, cmap=blues, vmin=0, vmax=100)
     side_bar(figure, mesh, "share of the row, %")
     axes.set(xlabel=f"{predicted} (n = {matrix.sum():,})", ylabel=truth, title=title)
+    if near:
+        beside = [(i, j) for i, j in np.ndindex(matrix.shape) if abs(i - j) == 1]
+        look = {"fill": False, "edgecolor": VERMILLION, "linewidth": 1, "linestyle": (0, (3, 2))}
+        for i, j in beside:
+            axes.add_patch(Rectangle((j + 0.04, i + 0.04), 0.92, 0.92, **look))
+        axes.set_xlabel(f"{axes.get_xlabel()}\ndashed: errors by one class")
     return finish(figure)
 
 

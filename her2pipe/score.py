@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from her2pipe import aggregate, cohort
-from her2pipe.config import LEARNT, RULES, ScoreSettings
+from her2pipe import aggregate, calls, cohort
+from her2pipe.config import LEARNT, RULES, LabelSettings, ScoreSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import write_table
 
-SETTINGS = (ScoreSettings,)
+SETTINGS = (ScoreSettings, LabelSettings)
 COLUMNS = (
     "slide", "patient", "score", "level", "call", "patches", "tumour_patches", "stained_area",
     "mean_excess", "flag", "reason",
@@ -28,22 +28,31 @@ def arguments(parser) -> None:
     parser.add_argument("--sheet", help="sheet of the cohort, for the patients' names")
 
 
-def run(args, settings: ScoreSettings) -> None:
+def run(args, settings: ScoreSettings, labels: LabelSettings) -> None:
     """Score every slide; excluded ones keep their row and their reason."""
     from her2pipe.store import encodings
 
     rule, patients = args.aggregate, {}
+    if labels.told and rule != "mean":
+        raise Her2Error(
+            f"{rule} scores HER2 status, not classes of a study",
+            "option --aggregate",
+            "use mean where --endpoint is class",
+        )
     if args.sheet:
         patients = {r.slide: r.patient for r in cohort.load(args.sheet, check_files=False)}
     model = aggregate.load(rule, args.model) if args.model else None
     rows = []
     for path in encodings(args.encodings):
-        row = score_slide(path, rule, settings, model)
+        row = score_slide(path, rule, settings, model, labels)
         rows.append({"patient": patients.get(row["slide"], "")} | row)
-    write_table(args.scores, COLUMNS, rows)
+    more = (*calls.columns(labels), "margin") if labels.told else ()
+    write_table(args.scores, (*COLUMNS, *more), rows)
 
 
-def score_slide(path: Path, rule: str, settings: ScoreSettings, model) -> dict[str, Any]:
+def score_slide(
+    path: Path, rule: str, settings: ScoreSettings, model, labels: LabelSettings
+) -> dict[str, Any]:
     """Score one encoding: its row of the table.
 
     Raises
@@ -68,10 +77,21 @@ def score_slide(path: Path, rule: str, settings: ScoreSettings, model) -> dict[s
     bag.check(path)
     if not len(bag):
         return row | {"patches": 0, "flag": "excluded", "reason": "no patches"}
-    result = aggregate.score(rule, bag, settings, model)
-    row |= vars(result) | {"patches": len(bag)}
-    if model:
-        row["call"] = model.call(result.score)
+    row["patches"] = len(bag)
+    if labels.told:
+        row |= _of_classes(bag, labels, path)
+    else:
+        result = aggregate.score(rule, bag, settings, model)
+        row |= vars(result)
+        if model:
+            row["call"] = model.call(result.score)
     if dropped := about.get("dropped", 0):
         row["reason"] = f"{dropped} patches dropped: damaged tiles"
     return row
+
+
+def _of_classes(bag: aggregate.Bag, labels: LabelSettings, path: Path) -> dict[str, Any]:
+    """Score a slide by the mean of its patches' class probabilities."""
+    calls.check(bag.classes, labels, path)
+    p = bag.probabilities.mean(0, dtype=float)
+    return calls.decide(p, labels) | dict(zip(calls.columns(labels), p.tolist(), strict=True))

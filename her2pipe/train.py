@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import numpy as np
 
 from her2pipe import cohort
 from her2pipe import settings as flags
-from her2pipe.config import SplitSettings, TrainSettings
+from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_json, replacing_folder, write_table
+from her2pipe.labels import classes_of
 
-SETTINGS = (SplitSettings, TrainSettings)
+SETTINGS = (SplitSettings, TrainSettings, LabelSettings)
 
 
 def arguments(parser) -> None:
@@ -29,7 +31,7 @@ def arguments(parser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
 
 
-def run(args, split: SplitSettings, train: TrainSettings) -> None:
+def run(args, split: SplitSettings, train: TrainSettings, labels: LabelSettings) -> None:
     """Draw the training set, train until the loss rests, write the model.
 
     A run that was killed goes on after its last epoch when it is started again.
@@ -39,6 +41,8 @@ def run(args, split: SplitSettings, train: TrainSettings) -> None:
     from her2pipe import learn, networks
     from her2pipe.store import PatchStore
 
+    _known_classes(train, labels)
+    sections = (split, train, *([labels] if labels.told else []))
     torch.set_num_threads(args.threads)
     torch.manual_seed(train.train_seed)
     device = networks.pick_device(train.device)
@@ -48,20 +52,34 @@ def run(args, split: SplitSettings, train: TrainSettings) -> None:
     scratch = learn.resume_folder(args.folder)
     with ExitStack() as stack:
         stores = [stack.enter_context(PatchStore(path)) for path in paths]
-        lesson = _prepare(args, stores, rows, split, train, scratch)
+        lesson = _prepare(args, stores, rows, split, train, labels, scratch)
         for store in lesson.stores:
             stack.callback(store.close)
         model = networks.start(train.architecture, lesson.outputs, train.input_px, train.weights)
         networks.freeze(model, train.frozen if lesson.objective else [""])  # "" is all of it
-        about = _about(model, lesson, split, train)
+        about = _about(model, lesson, sections, train)
         _tell_of(lesson, about["parameters"], train)
-        checkpoint = learn.Checkpoint.beside(args.folder, _digest(model, lesson, split, train))
+        checkpoint = learn.Checkpoint.beside(args.folder, _digest(model, lesson, sections))
         history: learn.Rows = []
         if lesson.objective:
             history = _learn(model, about, lesson, train, device, args.threads, checkpoint)
         lesson.finish(model)
         _write(args.folder, model, about, history, lesson)
     checkpoint.remove()
+
+
+def _known_classes(train: TrainSettings, labels: LabelSettings) -> None:
+    """Refuse fractions of classes that the study does not have; the default ones are HER2's."""
+    if train.fractions == TrainSettings().fractions:
+        return
+    classes = classes_of(labels)
+    named = [name for each in train.fractions.values() for name in each]
+    if strange := [name for name in named if name not in classes]:
+        raise Her2Error(
+            f"fractions names {strange[0]}, which is no class of the study",
+            "option --fractions",
+            f"use: {', '.join(classes)}",
+        )
 
 
 def _tell(text: str) -> None:
@@ -91,12 +109,12 @@ def _allow_open_files(count: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _prepare(args, stores, rows, split: SplitSettings, train: TrainSettings, scratch: Path):
+def _prepare(args, stores, rows, split: SplitSettings, train: TrainSettings, labels, scratch: Path):
     """Find what there is to learn, by the task."""
     from her2pipe import lesson
 
-    sides = cohort.split(rows, split.validation_fraction, split.split_seed)
-    development = lesson.Cohort(stores, rows, sides, train)
+    sides = cohort.split(rows, split.validation_fraction, split.split_seed, labels)
+    development = lesson.Cohort(stores, rows, sides, train, labels)
     if train.task == "density":
         return lesson.dab(development, split, scratch, args.threads)
     kinds = {"classify": lesson.classify, "fingerprint": lesson.same_slide, "none": lesson.nothing}
@@ -109,7 +127,7 @@ def _tell_of(lesson, size: dict[str, int], train: TrainSettings) -> None:
 
     _tell(f"{train.architecture}: {size['trainable']:,} of {size['total']:,} parameters learn")
     if lesson.classes:
-        _tell("patches available (used)\n" + sample.layout(lesson.table))
+        _tell("patches available (used)\n" + sample.layout(lesson.table, lesson.classes))
     else:
         for row in lesson.table:
             _tell("  ".join(f"{name} {value}" for name, value in row.items()))
@@ -174,7 +192,7 @@ def _batches(lesson, side, epoch, colours, about, train: TrainSettings, device, 
         place += len(images)
 
 
-def _digest(model, lesson, split: SplitSettings, train: TrainSettings) -> str:
+def _digest(model, lesson, sections: Sequence[Section]) -> str:
     """Return the digest of all that the trained weights depend on."""
     import torch
 
@@ -182,7 +200,7 @@ def _digest(model, lesson, split: SplitSettings, train: TrainSettings) -> str:
 
     used = np.unique(np.concatenate([part[:, 0] for part in lesson.items.values()]))
     return learn.digest_of(
-        flags.as_json(split, train),
+        flags.as_json(*sections),
         torch.__version__,
         lesson.target.digest(),
         *lesson.items.values(),
@@ -193,7 +211,7 @@ def _digest(model, lesson, split: SplitSettings, train: TrainSettings) -> str:
     )
 
 
-def _about(model, lesson, split, train: TrainSettings) -> dict[str, Any]:
+def _about(model, lesson, sections: Sequence[Section], train: TrainSettings) -> dict[str, Any]:
     """Collect what must be known about a model to use it and to repeat it."""
     from her2pipe import networks
 
@@ -209,7 +227,7 @@ def _about(model, lesson, split, train: TrainSettings) -> dict[str, Any]:
         "training_set": lesson.table,
         "training_set_digest": lesson.digest,
         **lesson.facts,
-        "settings": json.loads(flags.as_json(split, train)),
+        "settings": json.loads(flags.as_json(*sections)),
     }
 
 

@@ -70,16 +70,16 @@ def stained(n, seed, cells=12, px=64, dark=1.0):
     return pictures
 
 
-def make_encoding(path, probabilities, status="ok", reason="", features=None):
-    """Write an encoding of given probabilities, (N, 3), and features, (N, d)."""
+def make_encoding(path, probabilities, status="ok", reason="", features=None, classes=CLASSES):
+    """Write an encoding of given probabilities, (N, C), and features, (N, d)."""
     from her2pipe.store import write_encoding
 
-    p = np.asarray(probabilities, np.float32).reshape(-1, 3)
+    p = np.asarray(probabilities, np.float32).reshape(-1, len(classes))
     n = len(p)
     coords = np.stack([np.arange(n) % 8 * 64, np.arange(n) // 8 * 64], axis=1)
     about = {
         "slide": Path(path).stem,
-        "classes": json.dumps(CLASSES),
+        "classes": json.dumps(list(classes)),
         "status": status,
         "reason": reason,
         "model_digest": "0123456789abcdef",

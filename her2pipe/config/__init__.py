@@ -24,6 +24,7 @@ from her2pipe.config.base import (
 )
 from her2pipe.config.describing import GRADES, DescribeSettings
 from her2pipe.config.fitting import FitSettings, Method, published
+from her2pipe.config.labelling import LabelSettings
 from her2pipe.config.models import (
     Encoder,
     EncodeSettings,
@@ -69,6 +70,7 @@ __all__ = [
     "EvaluateSettings",
     "FitSettings",
     "HeatmapSettings",
+    "LabelSettings",
     "LedgerSettings",
     "Method",
     "PretrainSettings",
@@ -109,6 +111,7 @@ class Config(Section):
 
     study: StudySettings = StudySettings()
     cohorts: dict[Name, Cohort] = Field(..., min_length=1)
+    labels: LabelSettings = LabelSettings()
     slides: SlidesSettings = SlidesSettings()
     split: SplitSettings = SplitSettings()
     stain: StainSettings = StainSettings()

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from her2pipe.config.base import ALGORITHM, CLASSES, Fraction, Section, View, setting
+from her2pipe.config.base import ALGORITHM, Fraction, Section, View, setting
 
 Precision = Literal["auto", "float32", "bfloat16"]
 PRECISION = "arithmetic; auto is bfloat16 autocast on CUDA and float32 on a CPU"
@@ -70,7 +70,7 @@ class TrainSettings(Section):
     )
     input_px: int = setting(224, "side of the network's input", "px", ge=16, le=2048)
     train_views: list[View] = setting(["1024", "2048"], "views the training patches come from")
-    fractions: dict[View, dict[Literal[CLASSES], Fraction]] = setting(
+    fractions: dict[View, dict[str, Fraction]] = setting(
         {
             "1024": {"HER2-": 0.70, "HER2+": 0.70, "Non-tumour": 0.49},
             "2048": {"HER2-": 1.0, "HER2+": 1.0, "Non-tumour": 0.70},

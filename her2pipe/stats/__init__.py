@@ -6,6 +6,7 @@ prints in place of the number.
 """
 
 from her2pipe.stats.base import StatisticUndefined, midranks
+from her2pipe.stats.classes import bootstrap_kappa, bootstrap_macro_auc, times_drawn
 from her2pipe.stats.cohorts import (
     Bootstrap,
     Calibration,
@@ -36,6 +37,7 @@ from her2pipe.stats.decisions import (
     clustered_share,
     confusion,
     f1,
+    kappa,
     quadratic_kappa,
     sensitivity,
     specificity,
@@ -71,6 +73,8 @@ __all__ = [
     "balanced_accuracy",
     "bootstrap",
     "bootstrap_auc",
+    "bootstrap_kappa",
+    "bootstrap_macro_auc",
     "calibration",
     "class_aucs",
     "clustered_auc",
@@ -82,6 +86,7 @@ __all__ = [
     "dunn_matrix",
     "f1",
     "holm",
+    "kappa",
     "kolmogorov_smirnov",
     "kruskal",
     "macro_auc",
@@ -94,6 +99,7 @@ __all__ = [
     "spearman",
     "specificity",
     "thinned",
+    "times_drawn",
     "wilson",
     "youden",
 ]

@@ -43,10 +43,11 @@ def bootstrap(patients: Sequence, statistic: Callable, confidence=0.95, resample
             found.append(float(statistic(np.concatenate([rows[i] for i in drawn]))))
         except StatisticUndefined:
             continue
-    return _percentiles(value, found, resamples, confidence)
+    return percentiles(value, found, resamples, confidence)
 
 
-def _percentiles(value: float, found: Sequence[float], resamples: int, confidence: float):
+def percentiles(value: float, found: Sequence[float], resamples: int, confidence: float):
+    """Return a value with the interval its resamples span; refuse too few of them."""
     if 2 * len(found) < resamples:
         raise StatisticUndefined(f"defined in only {len(found)} of {resamples} resamples")
     low, high = np.quantile(found, [0.5 - confidence / 2, 0.5 + confidence / 2])
@@ -85,7 +86,7 @@ def bootstrap_auc(
         usable = (m >= 2) & (n >= 2)
         won = ((of_positive @ wins) * of_negative).sum(1)
         found.extend(won[usable] / (m * n)[usable])
-    return _percentiles(float(wins.mean()), found, resamples, confidence)
+    return percentiles(float(wins.mean()), found, resamples, confidence)
 
 
 def calibration(y: Sequence, probability: Sequence[float], bins=10, confidence=0.95) -> Calibration:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Hashable, Sequence
+from typing import Literal
 
 import numpy as np
 
 from her2pipe.stats.base import StatisticUndefined, enough, half_width, known, pair
 
 Proportion = namedtuple("Proportion", "value low high n")
+Weights = Literal["quadratic", "none"]
 
 
 def wilson(k: int, n: int, confidence: float = 0.95) -> Proportion:
@@ -106,12 +108,39 @@ def f1(truth: Sequence, predicted: Sequence, positive: Hashable | None = None) -
     return float(np.mean(2 * np.array(right) / marked))
 
 
-def quadratic_kappa(truth: Sequence, predicted: Sequence, labels: Sequence) -> float:
-    """Return Cohen's kappa with quadratic weights (1968, doi 10.1037/h0026256); labels ordered."""
+def kappa(
+    truth: Sequence, predicted: Sequence, labels: Sequence, weights: Weights = "none"
+) -> float:
+    """Return Cohen's kappa; with quadratic weights labels are in their order.
+
+    References
+    ----------
+    Cohen 1960, doi 10.1177/001316446002000104; weighted: Cohen 1968, doi 10.1037/h0026256.
+    """
     counts = confusion(truth, predicted, labels)
     enough(counts.sum(), "item", least=1)
-    weight = np.subtract.outer(np.arange(len(labels)), np.arange(len(labels))) ** 2
-    expected = (weight * np.outer(counts.sum(1), counts.sum(0))).sum() / counts.sum()
-    if expected == 0:
-        raise StatisticUndefined("needs two levels: every item is, and is called, the same one")
-    return float(1 - (weight * counts).sum() / expected)
+    value = float(kappas(counts[None], disagreement(len(labels), weights))[0])
+    if np.isnan(value):
+        kind = "levels" if weights == "quadratic" else "classes"
+        raise StatisticUndefined(f"needs two {kind}: every item is, and is called, the same one")
+    return value
+
+
+def quadratic_kappa(truth: Sequence, predicted: Sequence, labels: Sequence) -> float:
+    """Return Cohen's kappa with quadratic weights (1968, doi 10.1037/h0026256); labels ordered."""
+    return kappa(truth, predicted, labels, "quadratic")
+
+
+def disagreement(classes: int, weights: Weights) -> np.ndarray:
+    """Return the weight of each disagreement, (classes, classes): 1, or the distance squared."""
+    apart = np.subtract.outer(np.arange(classes), np.arange(classes))
+    return apart**2 if weights == "quadratic" else (apart != 0).astype(int)
+
+
+def kappas(counts: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the kappa of each table, (r,), of (r, C, C) counts; NaN where it is undefined."""
+    total = counts.sum((1, 2))
+    expected = np.einsum("ri,ij,rj->r", counts.sum(2), weight, counts.sum(1)) / total
+    found = np.full(len(counts), np.nan)
+    np.divide((weight * counts).sum((1, 2)), expected, out=found, where=expected > 0)
+    return 1 - found
