@@ -89,9 +89,18 @@ class StainSettings(Section):
         "OD",
         gt=0,
     )
-    macenko_dab_angle_max: float = setting(
+    macenko_angle_max: float = setting(
         20.0,
-        "macenko-dab: a vector farther than this from its Ruifrok reference is not that stain",
+        "macenko-dab: a first vector farther than this from Ruifrok's is not haematoxylin",
+        "degrees",
+        gt=0,
+        le=90,
+    )
+    macenko_dab_angle_max: float = setting(
+        # HER2 cores: 5 to 6 degrees where DAB is strong, 13 to 23 where it is faint or absent.
+        10.0,
+        "macenko-dab: a second vector farther than this from Ruifrok's is not DAB, and that one"
+        " stands in for it",
         "degrees",
         gt=0,
         le=90,
