@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from her2pipe.config import CLASSES, LabelSettings
@@ -118,6 +119,11 @@ def class_of(row: Any, labels: LabelSettings) -> tuple[str | None, str]:
     if text.lower() in UNKNOWN:
         return None, f"no {labels.column}"
     return None, f"{labels.column} is {text}: not a class of this study"
+
+
+def labelled(row: Any, labels: LabelSettings) -> Any:
+    """Return a sheet's row whose `unlabelled` tells why it has no label of the study."""
+    return replace(row, unlabelled=class_of(row, labels)[1]) if labels.told else row
 
 
 def check(found: Iterable[str | None], labels: LabelSettings, sheet: str) -> None:

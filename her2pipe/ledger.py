@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from her2pipe import cohort
-from her2pipe.config import LedgerSettings
+from her2pipe.config import LabelSettings, LedgerSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, write_table
+from her2pipe.labels import labelled
 
-SETTINGS = (LedgerSettings,)
+SETTINGS = (LedgerSettings, LabelSettings)
 COLUMNS = ("slide", "patient", "cohort", "status", "reason")
 
 
@@ -25,7 +26,7 @@ def arguments(parser) -> None:
     )
 
 
-def run(args, ledger: LedgerSettings) -> None:
+def run(args, ledger: LedgerSettings, labels: LabelSettings) -> None:
     """Account for every row of every sheet, once."""
     scores: dict[str, list[str]] = {}
     for path in args.scores:
@@ -35,14 +36,16 @@ def run(args, ledger: LedgerSettings) -> None:
         name, _, sheet = pair.partition("=")
         if name not in scores:
             raise Her2Error(f"cohort {name} has no scores", sheet, "score the cohort")
-        rows += account(name, sheet, scores[name])
+        rows += account(name, sheet, scores[name], labels)
     write_table(args.ledger, COLUMNS, rows)
     count = Counter(row["status"] for row in rows)
     told = ", ".join(f"{n} {status}" for status, n in sorted(count.items(), reverse=True))
     print(f"ledger: {len(rows)} slides = {told}", file=sys.stderr)
 
 
-def account(name: str, sheet: str, scores: list[str]) -> list[dict[str, Any]]:
+def account(
+    name: str, sheet: str, scores: list[str], labels: LabelSettings
+) -> list[dict[str, Any]]:
     """Give each row of a sheet its status: scored by every method, or excluded and why.
 
     Raises
@@ -50,7 +53,8 @@ def account(name: str, sheet: str, scores: list[str]) -> list[dict[str, Any]]:
     Her2Error
         When slides of the sheet and slides of the scores are not the same.
     """
-    rows = cohort.load(sheet, check_files=False)
+    rows = [labelled(row, labels) for row in cohort.load(sheet, check_files=False)]
+    without = "no class" if labels.told else "no binary status"
     tables = {path: {r["slide"]: r for r in read_table(path)} for path in scores}
     wanted = {row.slide for row in rows}
     for path, table in tables.items():
@@ -65,7 +69,7 @@ def account(name: str, sheet: str, scores: list[str]) -> list[dict[str, Any]]:
     for row in rows:
         scores = [table[row.slide] for table in tables.values()]
         excluded = [score["reason"] for score in scores if score["flag"] == "excluded"]
-        notes = [f"no binary status: {row.unlabelled}"] if row.unlabelled else []
+        notes = [f"{without}: {row.unlabelled}"] if row.unlabelled else []
         notes += dict.fromkeys(score["reason"] for score in scores if score["reason"])
         account.append(
             {

@@ -7,6 +7,7 @@ import difflib
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from her2pipe.config import FITTED, LEARNT, RULES, VIEW, Config, PretrainSettings, Section
+from her2pipe.config.labelling import unsuited
 from her2pipe.errors import Her2Error, raise_all
 
 
@@ -62,7 +64,9 @@ def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
         for key, what, value, known in named
         if value not in known
     ]
-    found += _starts(section) + _unsuited(encoders, methods, section("train"))
+    found += unsuited(section) + _starts(section)
+    if section("labels").get("endpoint") != "class":
+        found += _unsuited(encoders, methods, section("train"))
     found += _undescribable(section("describe"), encoders, cohorts, section("train"))
     roles = list(items(cohorts, "role").values())
     if cohorts and roles.count("development") != 1:
@@ -138,9 +142,9 @@ def _undescribable(
     return found
 
 
-def has_classes(study: Config, encoder: str) -> bool:
-    """Tell whether an encoder gives probabilities of classes."""
-    return getattr(study.encoders[encoder], "task", "classify") == "classify"
+def has_status(study: Config, encoder: str) -> bool:
+    """Tell whether an encoder gives probabilities of HER2 status."""
+    return study.encoders[encoder].task == "classify" and not study.labels.told
 
 
 def load(path: str | Path) -> Config:
@@ -252,8 +256,10 @@ def _flag_fields(model: type[Section]) -> dict[str, Any]:
     return {n: f for n, f in model.model_fields.items() if (f.json_schema_extra or {}).get("flag")}
 
 
-def flags(*sections: Section, as_type: type[Section] | None = None) -> str:
-    """Write settings as the flags of a command, quoted for a shell.
+def flags(
+    *sections: Section, as_type: type[Section] | None = None, leave: Sequence[str] = ()
+) -> str:
+    """Write settings as the flags of a command, quoted for a shell, but those to leave out.
 
     A section that derives from `as_type` gives the flags of that class only.
     """
@@ -261,7 +267,7 @@ def flags(*sections: Section, as_type: type[Section] | None = None) -> str:
     for section in sections:
         kind = as_type if as_type and isinstance(section, as_type) else type(section)
         values = section.model_dump(mode="json")
-        for name in _flag_fields(kind):
+        for name in [name for name in _flag_fields(kind) if name not in leave]:
             value = values[name]
             words.append(f"--{name.replace('_', '-')}")
             if isinstance(value, list):

@@ -262,3 +262,78 @@ def test_the_published_study_has_all_rows_of_table_2():
     assert {study.methods[n].encoder for n in ("TL-PA", "TL-SlideGraph+", "TL-CLAM")} == {"swin-t"}
     valieris = study.methods["Valieris"].fit
     assert (valieris.classes, valieris.branch, valieris.learning_rate) == ("levels", "multi", 2e-4)
+
+
+CLASSY = {
+    "cohorts": {"A": {"sheet": "A.tsv", "role": "development"}},
+    "labels": {"endpoint": "class"},
+    "encoders": {"small": {"fractions": {"64": {"1+": 0.5}}}},
+    "methods": {"net": {"encoder": "small", "aggregate": "mean"}},
+}
+
+
+def test_a_study_of_classes_and_its_flags():
+    study = settings.check(CLASSY, "study.yaml")
+    assert study.labels.reflex == ["2+"]
+    groups = {"negative": [0, "1+"], "positive": ["2+", "3+"]}
+    labels = config.LabelSettings(
+        endpoint="class", classes=["negative", "positive"], groups=groups, ordered=False
+    )
+    assert labels.reflex == []
+    assert labels.values("negative") == ["0", "1+"]  # a number of YAML is its text
+    parser = argparse.ArgumentParser()
+    settings.add_flags(parser, config.LabelSettings)
+    args = parser.parse_args(shlex.split(settings.flags(labels)))
+    assert settings.from_flags(config.LabelSettings, args) == labels
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"labels": {"classes": ["a", "b"]}}, "labels.classes is given, but the endpoint is her2"),
+        ({"labels": {"endpoint": "class", "classes": ["a"]}}, "at least 2 items"),
+        ({"labels": {"endpoint": "class", "classes": ["a", "a"]}}, "classes must differ"),
+        (
+            {"labels": {"endpoint": "class", "groups": {"1+": ["1", "2+"]}}},
+            "the value 2+ is in two classes",
+        ),
+        ({"labels": {"endpoint": "class", "groups": {"4+": ["4"]}}}, "groups names 4+"),
+        ({"labels": {"endpoint": "class", "reflex": ["4+"]}}, "reflex names 4+"),
+        (
+            {"methods": {"net": {"encoder": "small"}}},
+            "method net is probabilistic, which scores HER2 status",
+        ),
+        (
+            {"methods": {"net": {"encoder": "small", "aggregate": "clam"}}},
+            "method net is clam, which scores HER2 status",
+        ),
+        (
+            {"methods": {"net": {"encoder": "small", "aggregate": "mean", "fit": {"folds": 2}}}},
+            "the mean of classes learns nothing",
+        ),
+        (
+            {"encoders": {"small": {"task": "none"}}},
+            "averages probabilities of classes, its encoder gives none",
+        ),
+        (
+            {"encoders": {"small": {"fractions": {"64": {"HER2+": 0.5}}}}},
+            "HER2+ is no class of the study",
+        ),
+        ({"train": {"fractions": {"64": {"4+": 0.5}}}}, "4+ is no class of the study"),
+        ({"describe": {"encoders": ["small"]}}, "which this study does not have"),
+        (
+            {"cohorts": CLASSY["cohorts"] | {"N": {"sheet": "N.tsv", "role": "treatment"}}},
+            "cohort N is one of treatment",
+        ),
+    ],
+)
+def test_what_makes_no_sense_beside_classes_is_told(change, told):
+    with pytest.raises(Her2Error) as caught:
+        settings.check(CLASSY | change, "study.yaml")
+    assert told in str(caught.value)
+
+
+def test_fractions_of_no_class_are_told_in_a_study_of_status():
+    change = {"train": {"fractions": {"1024": {"HER2": 0.5}}}}
+    with pytest.raises(Her2Error, match="HER2 is no class of the study"):
+        settings.check(MINIMAL | change, "study.yaml")

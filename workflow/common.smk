@@ -10,6 +10,8 @@ from pathlib import Path
 from her2pipe import cifar, cohort, settings
 from her2pipe.config import FITTED, LEARNT, Encoder, PretrainSettings, Scanner, TrainSettings
 from her2pipe.errors import Her2Error, raise_all
+from her2pipe.labels import check as check_classes
+from her2pipe.labels import labelled
 
 
 include: "running.smk"
@@ -46,7 +48,7 @@ def read_sheets(study):
             sheets[name] = find(part.sheet, "sheet", f"cohorts.{name}.sheet")
             root = find(part.root, "folder", f"cohorts.{name}.root") if part.root else ""
             loaded = cohort.load(sheets[name], root, made=(SYNTHETIC,), check_files=MAIN)
-            rows[name] = {row.slide: row for row in loaded}
+            rows[name] = {row.slide: labelled(row, study.labels) for row in loaded}
         except Her2Error as error:
             problems += getattr(error, "problems", [error])
     raise_all(problems)
@@ -83,6 +85,10 @@ try:
     SHEETS, ROWS = read_sheets(STUDY)
     FILES = {name: encoder_files(name) for name in STUDY.encoders}
     IMAGES = {e.pretrain: images(e.pretrain) for e in STUDY.encoders.values() if e.pretrain}
+    for name, part in STUDY.cohorts.items():
+        if MAIN and part.role == "development":
+            found = (cohort.class_of(row, STUDY.labels)[0] for row in ROWS[name].values())
+            check_classes(found, STUDY.labels, SHEETS[name])
     if MAIN:
         roles = {n: (c.role, ROWS[n].values()) for n, c in STUDY.cohorts.items()}
         cohort.check_leaks(roles, SHEETS)
@@ -94,12 +100,13 @@ SCORED = list(STUDY.cohorts)
 DEVELOPMENT = next(n for n, part in STUDY.cohorts.items() if part.role == "development")
 ENCODERS = sorted({method.encoder for method in STUDY.methods.values()})
 DRAWN = STUDY.heatmap.methods or list(STUDY.methods)[:1]
-GRADING = [m.encoder for m in STUDY.methods.values() if settings.has_classes(STUDY, m.encoder)]
+GRADING = [m.encoder for m in STUDY.methods.values() if settings.has_status(STUDY, m.encoder)]
 DESCRIBED = [
     (encoder, name)
     for encoder in STUDY.describe.encoders or GRADING[:1]
     for name in STUDY.describe.cohorts or SCORED
 ]
+TRUTH = STUDY.labels.column if STUDY.labels.told else "positive"  # column of what is learnt
 BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n in SCORED}
 
 
@@ -107,6 +114,11 @@ BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n 
 def labels(name, *columns):
     """Fingerprint of the sheet's columns a step uses: only a change in these reruns it."""
     return cohort.digest(list(ROWS[name].values()), *columns)
+
+
+def telling(*leave):
+    """Flags that tell of the study's classes, but those a step does not use; her2: none."""
+    return f" {settings.flags(STUDY.labels, leave=leave)}" if STUDY.labels.told else ""
 
 
 def growing(amount):  # a resource that grows with every attempt

@@ -26,8 +26,8 @@ rule evaluate:
     params:
         words=evaluate_words,
         labels=evaluated_labels,
-        internal=labels(DEVELOPMENT, "patient", "positive", "split"),
-        settings=settings.flags(STUDY.split, STUDY.evaluate),
+        internal=internal_labels(),
+        settings=settings.flags(STUDY.split, STUDY.evaluate) + telling("reflex", "reflex_margin"),
     shell:
         "her2pipe evaluate {input.scores:q} {output:q} --encoding {input.encodings:q}"
         " --development {input.development:q} {params.words:q} {params.settings} > {log:q} 2>&1"

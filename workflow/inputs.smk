@@ -63,7 +63,9 @@ def encoder_settings(wildcards):
     """Flags of one encoder's training, with the files its study file names."""
     changes = FILES[wildcards.encoder] | {"train_views": training_views(wildcards.encoder)}
     own = STUDY.encoders[wildcards.encoder].model_copy(update=changes)
-    return settings.flags(STUDY.split, own, as_type=TrainSettings)
+    return settings.flags(STUDY.split, own, as_type=TrainSettings) + telling(
+        "ordered", "reflex", "reflex_margin"
+    )
 
 
 def stores(wildcards):
@@ -114,7 +116,7 @@ def cohort_folders(encoder, name):
 
 def fitted(wildcards):
     """What was fitted of a method's aggregation, if it learns."""
-    learns = STUDY.methods[wildcards.method].aggregate in FITTED
+    learns = STUDY.methods[wildcards.method].aggregate in FITTED and not STUDY.labels.told
     return [f"results/fit/{wildcards.method}"] if learns else []
 
 

@@ -13,7 +13,14 @@ def trained(wildcards):
 def evaluated_labels(wildcards):
     """Fingerprint of the columns an evaluation reads, those of its subgroups among them."""
     columns = "patient positive level split pcr rcb unlabelled".split()
+    if STUDY.labels.told:
+        columns = ["patient", TRUTH, "split"]
     return labels(wildcards.cohort, *columns, *STUDY.evaluate.subgroups)
+
+
+def internal_labels():
+    """Fingerprint of the development cohort's labels, which a cut-off of HER2 status needs."""
+    return "" if STUDY.labels.told else labels(DEVELOPMENT, "patient", "positive", "split")
 
 
 def evaluate_words(wildcards):
@@ -34,6 +41,7 @@ def evaluate_words(wildcards):
 
 # Columns of the sheets that the study's page tells of.
 SHOWN = "patient positive level unlabelled er pr pcr rcb scanner".split()
+SHOWN += [TRUTH] if STUDY.labels.told else []
 
 
 def reported(wildcards):

@@ -19,7 +19,7 @@ rule train:
     params:
         stores=training_folders,
         sheet=SHEETS[DEVELOPMENT],
-        labels=labels(DEVELOPMENT, "patient", "positive", "split"),
+        labels=labels(DEVELOPMENT, "patient", TRUTH, "split"),
         settings=encoder_settings,
     shell:
         "her2pipe train {params.stores:q} {output:q} --sheet {params.sheet:q} --threads {threads}"
