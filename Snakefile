@@ -34,6 +34,7 @@ include: "workflow/evaluate.smk"
 include: "workflow/compare.smk"
 include: "workflow/describe.smk"
 include: "workflow/heatmap.smk"
+include: "workflow/explain.smk"
 include: "workflow/ledger.smk"
 include: "workflow/report.smk"
 
@@ -54,6 +55,6 @@ rule all:
         expand("results/score/{method}/{cohort}.tsv", method=STUDY.methods, cohort=SCORED),
         expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
         "results/compare",
-        [f"results/describe/{encoder}/{name}" for encoder, name in DESCRIBED],
+        [f"results/{part}" for part in (*DESCRIPTIONS, *EXPLANATIONS)],
         "results/ledger/ledger.tsv",
         "results/report/index.html",

@@ -68,6 +68,7 @@ def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
     if section("labels").get("endpoint") != "class":
         found += _unsuited(encoders, methods, section("train"))
     found += _undescribable(section("describe"), encoders, cohorts, section("train"))
+    found += _unexplainable(section("explain"), encoders, section("train"))
     roles = list(items(cohorts, "role").values())
     if cohorts and roles.count("development") != 1:
         what = f"{roles.count('development')} cohorts have the role development"
@@ -139,6 +140,26 @@ def _undescribable(
                 what = f"describe.encoders names {name}, which has no classes to grade patches by"
                 fix = "name encoders that are trained to classify, or none"
                 found.append((("describe", key), what, fix))
+    return found
+
+
+def _unexplainable(
+    explain: dict, encoders: dict, train: dict
+) -> list[tuple[tuple[str, ...], str, str]]:
+    """Find what explain names in vain: unknown encoders, and those without classes."""
+    found = []
+    for key in ("encoders", "layers"):
+        for name in explain.get(key) or []:
+            own = encoders.get(name) if isinstance(name, str) else None
+            task = {**train, **(own if isinstance(own, dict) else {})}.get("task", "classify")
+            if name not in encoders:
+                what = f"explain.{key} names an unknown encoder: {name}"
+                found.append(
+                    (("explain", key), what, f"use one of: {', '.join(map(str, encoders))}")
+                )
+            elif task != "classify":
+                what = f"explain.{key} names {name}, which has no classes to show evidence for"
+                found.append((("explain", key), what, "name encoders that are trained to classify"))
     return found
 
 

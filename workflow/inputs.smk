@@ -130,3 +130,13 @@ def cohort_stores(wildcards):
     """Patch stores of a cohort, in the encoder's view."""
     folder = f"results/tile/{STUDY.encoders[wildcards.encoder].view}/{wildcards.cohort}"
     return [f"{folder}/{slide}.h5" for slide in ROWS[wildcards.cohort]]
+
+
+# What is made beside the scores: of a cohort, or of each of its batches.
+DESCRIPTIONS = [f"describe/{encoder}/{name}" for encoder, name in DESCRIBED]
+EXPLANATIONS = [
+    f"explain/{encoder}/{name}/{batch}"
+    for encoder in STUDY.explain.encoders
+    for name in SCORED
+    for batch in batches(name)
+]

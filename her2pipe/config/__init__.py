@@ -36,6 +36,7 @@ from her2pipe.config.models import (
 from her2pipe.config.results import (
     CompareSettings,
     EvaluateSettings,
+    ExplainSettings,
     HeatmapSettings,
     LedgerSettings,
     ReportSettings,
@@ -68,6 +69,7 @@ __all__ = [
     "EncodeSettings",
     "Encoder",
     "EvaluateSettings",
+    "ExplainSettings",
     "FitSettings",
     "HeatmapSettings",
     "LabelSettings",
@@ -101,6 +103,7 @@ STEPS = (
     "compare",
     "describe",
     "heatmap",
+    "explain",
     "ledger",
     "report",
 )
@@ -129,6 +132,7 @@ class Config(Section):
     compare: CompareSettings = CompareSettings()
     describe: DescribeSettings = DescribeSettings()
     heatmap: HeatmapSettings = HeatmapSettings()
+    explain: ExplainSettings = ExplainSettings()
     ledger: LedgerSettings = LedgerSettings()
     report: ReportSettings = ReportSettings()
 

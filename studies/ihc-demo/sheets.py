@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 GRADES = ("1+", "2+", "3+")
-SEVERITY, SCATTER = (0.9, 2.4, 3.9), (0.35, 0.55, 0.3)  # a 2+ is what lies widest
+SEVERITY, SCATTER = (0.9, 2.2, 3.9), (0.35, 0.4, 0.25)  # of a grade's slides, 0 to 4
 COLUMNS = ("slide", "path", "patient", "annotation", "split", "ihc", "seed", "severity", "fault")
 # Slides of one patient, by place; one patient has three.
 TOGETHER = {"A": ((0, 1), (8, 9), (16, 17, 18)), "B": ((4, 5), (10, 11))}
