@@ -34,6 +34,7 @@ include: "workflow/compare.smk"
 include: "workflow/describe.smk"
 include: "workflow/heatmap.smk"
 include: "workflow/deploy.smk"
+include: "workflow/explain.smk"
 include: "workflow/ledger.smk"
 include: "workflow/report.smk"
 
@@ -54,7 +55,6 @@ rule all:
         [f"results/score/{method}/{name}.tsv" for method, name in PAIRS],
         [f"results/evaluate/{method}/{name}" for method, name in PAIRS],
         "results/compare",
-        [f"results/describe/{encoder}/{name}" for encoder, name in DESCRIBED],
-        [f"results/deploy/{encoder}" for encoder in STUDY.deploy.encoders],
+        [f"results/{part}" for part in BESIDE],
         "results/ledger/ledger.tsv",
         "results/report/index.html",

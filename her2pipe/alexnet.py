@@ -20,7 +20,9 @@ class AlexNet(models.AlexNet):
     def __init__(self, classes: int, pretrained: bool = False):
         super().__init__(num_classes=max(classes, 1))
         self.pretrained_cfg = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-        self.feature_info = [{"module": name} for name in ("features.5", "features.12")]
+        self.feature_info = [
+            {"module": name} for name in ("features.5", "features.11", "features.12")
+        ]
         self.num_features = 4096
         if pretrained:
             self._fetch()

@@ -22,6 +22,10 @@ MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, OSErro
 BAND_PIXELS = 4_000_000  # of a mask, examined at a time
 
 
+class NoTumourError(Her2Error):
+    """An annotation that has regions, none of which counts as tumour."""
+
+
 def tumour_fraction(
     path: str | Path, coords: np.ndarray, side_px0: int, size_px0: tuple[int, int], names: list[str]
 ) -> np.ndarray:
@@ -51,8 +55,9 @@ def tumour_fraction(
     Raises
     ------
     Her2Error
-        When the file is missing or not an annotation, or when it has regions of which none
-        counts.
+        When the file is missing or not an annotation.
+    NoTumourError
+        When it has regions of which none counts.
     """
     from shapely.errors import ShapelyError
 
@@ -107,7 +112,7 @@ def _merge(path: Path, positive: list, negative: list, found: set[str]):
 
     if found and not positive:
         classes = ", ".join(sorted(found))
-        raise Her2Error(
+        raise NoTumourError(
             f"no region of the annotation counts as tumour; its classes: {classes}",
             str(path),
             "add the class that means tumour to tile.annotation_names, or correct the annotation",

@@ -17,9 +17,6 @@ from her2pipe.anatomy import blur, noise, value_at
 from her2pipe.config import Scanner, SynthesiseSettings
 from her2pipe.drawing import Drawing, Section, cut, expose
 
-# Measured on HER2 slides: the counterstain is bluer than the haematoxylin of H&E slides.
-HAEMATOXYLIN, DAB = (0.71, 0.63, 0.31), (0.28, 0.54, 0.79)  # optical density in R, G, B
-
 # What a membrane shows at each severity; from 2 to 3.3 it is 2+, which FISH has to decide.
 LEVELS = (0, 1, 2, 3.3, 4)
 DENSITY = (0.05, 0.22, 0.52, 0.72, 1.75)  # DAB of the membrane, OD
@@ -58,7 +55,8 @@ def draw_ihc(
 def _expose(section: Section, random, scanner: Scanner) -> Drawing:
     staining, light = random
     haematoxylin, dab = immunostain(staining, section)
-    return expose(light, section, ((haematoxylin, HAEMATOXYLIN), (dab, DAB)), scanner)
+    stains = (haematoxylin, scanner.counterstain), (dab, scanner.dab)
+    return expose(light, section, stains, scanner)
 
 
 def immunostain(rng: np.random.Generator, section: Section) -> tuple[np.ndarray, np.ndarray]:

@@ -193,10 +193,11 @@ def freeze(model: nn.Module, names: Sequence[str]) -> None:
         When the network has no module of that name.
     """
     for name in names:
-        _module(model, name, "--frozen").requires_grad_(False)
+        find(model, name, "--frozen").requires_grad_(False)
 
 
-def _module(model: nn.Module, name: str, option: str) -> nn.Module:
+def find(model: nn.Module, name: str, option: str) -> nn.Module:
+    """Return a module by its name; `option` is where the name came from, for the message."""
     for known in (name, BODY + name):  # parts of a cut network have their names of before, too
         with contextlib.suppress(AttributeError):
             return model.get_submodule(known)
@@ -268,7 +269,7 @@ def forward(
             raise _Enough
 
     logits = None
-    hook = _module(model, stage, "--features").register_forward_hook(catch)
+    hook = find(model, stage, "--features").register_forward_hook(catch)
     with hook, contextlib.suppress(_Enough):
         logits = model(images)
     pooled = _average(found[0] if found else None, model, stage)

@@ -71,6 +71,7 @@ def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
         found += _unsuited(encoders, methods, section("train"))
     found += _classless("describe", section("describe"), encoders, cohorts, section("train"))
     found += _classless("deploy", section("deploy"), encoders, {}, section("train"))
+    found += _unexplainable(section("explain"), encoders, section("train"))
     return found + teaching.mistakes(data)
 
 
@@ -138,6 +139,26 @@ def _classless(
                 what = f"{part}.encoders names {name}, which has {why}"
                 fix = "name encoders that are trained to classify, or none"
                 found.append(((part, key), what, fix))
+    return found
+
+
+def _unexplainable(
+    explain: dict, encoders: dict, train: dict
+) -> list[tuple[tuple[str, ...], str, str]]:
+    """Find what explain names in vain: unknown encoders, and those without classes."""
+    found = []
+    for key in ("encoders", "layers"):
+        for name in explain.get(key) or []:
+            own = encoders.get(name) if isinstance(name, str) else None
+            task = {**train, **(own if isinstance(own, dict) else {})}.get("task", "classify")
+            if name not in encoders:
+                what = f"explain.{key} names an unknown encoder: {name}"
+                found.append(
+                    (("explain", key), what, f"use one of: {', '.join(map(str, encoders))}")
+                )
+            elif task != "classify":
+                what = f"explain.{key} names {name}, which has no classes to show evidence for"
+                found.append((("explain", key), what, "name encoders that are trained to classify"))
     return found
 
 

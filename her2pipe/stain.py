@@ -4,9 +4,8 @@ A slide is described once, by a `Profile`; normalising is then a pure map of sin
 to a target's: V = ln 255 - ln max(I, 1); H = argmin |V - H W|^2, H >= 0, with the slide's vectors
 W; H' = H times target maximum / slide maximum; I' = 255 exp(-H' W'), with the target's. H has no
 L1 term here: it finds the vectors, but shrinking concentrations by it would bleach the picture.
-As in the published methods, the part of V that two stains cannot explain (noise, pigment, ink) is
-dropped. Glass stays glass, and a slide mapped to its own profile is unchanged wherever its colour
-is a mixture of its two stains.
+As published, the part of V that two stains cannot explain (noise, pigment, ink) is dropped. Glass
+stays glass; a slide mapped to its own profile is unchanged where its colours mix its two stains.
 """
 
 from __future__ import annotations
@@ -162,8 +161,8 @@ def vahadane(od: np.ndarray, settings: StainSettings) -> np.ndarray:
     ----------
     Vahadane et al. 2016, doi 10.1109/TMI.2016.2529665, Eq. 4 to 6.
     """
-    v, matrix = np.ascontiguousarray(od.T), _reference("vahadane")
-    total, last = float((v * v).sum()), math.inf
+    v, matrix, last = np.ascontiguousarray(od.T), _reference("vahadane"), math.inf
+    total = float((v * v).sum())
     for _ in range(settings.stain_iterations):
         h = np.stack(_lasso(v, matrix, settings.stain_sparsity))
         gram, cross = np.einsum("in,jn->ij", h, h), np.einsum("in,cn->ic", h, v)
@@ -204,20 +203,18 @@ def macenko(od: np.ndarray, settings: StainSettings) -> np.ndarray:
 
 def _in_order(matrix: np.ndarray, method: str) -> np.ndarray:
     """Put haematoxylin first."""
+    match = matrix @ _reference(method).T
+    swap = matrix[0, 0] < matrix[1, 0]
     if method == "macenko-dab":
-        match = matrix @ _reference(method).T
         swap = match[0, 0] + match[1, 1] < match[0, 1] + match[1, 0]
-    else:
-        swap = matrix[0, 0] < matrix[1, 0]
     return matrix[::-1].copy() if swap else matrix
 
 
 def estimate(rgb: np.ndarray, settings: StainSettings) -> Profile:
-    """Estimate the stains of one slide.
+    """Estimate the stains of one slide from pixels all over its tissue, uint8 (..., 3).
 
-    `rgb` is uint8 (..., 3), pixels from all over its tissue; `Her2Error` is raised if it is not.
-    Where there is too little tissue, or the stains cannot be told apart, the Ruifrok vectors
-    stand in and `fallback` says why.
+    Where there is too little tissue, or stains cannot be told apart, Ruifrok's vectors stand in and
+    `fallback` says why; where DAB alone is too faint, only its vector does.
     """
     if rgb.dtype != np.uint8 or rgb.shape[-1:] != (3,):
         what = f"pixels are {rgb.dtype} of shape {rgb.shape}"
@@ -235,7 +232,11 @@ def estimate(rgb: np.ndarray, settings: StainSettings) -> Profile:
         return _fallback(od, settings, f"{n} tissue pixels, under {settings.stain_pixels_min}")
     matrix = (vahadane if method == "vahadane" else macenko)(od, settings)
     maximum = _maximum(od, matrix, settings)
-    if reason := _degenerate(matrix, maximum, settings):
+    reason = _degenerate(matrix, maximum, settings)
+    if reason.startswith("DAB"):  # too faint to learn a vector from; haematoxylin is not
+        matrix[1] = _reference(method)[1]
+        return Profile(matrix, _maximum(od, matrix, settings), method, pixels=n, fallback=reason)
+    if reason:
         return _fallback(od, settings, reason)
     value = objective(od, matrix, settings.stain_sparsity) if method == "vahadane" else math.nan
     return Profile(matrix, maximum, method, value, pixels=n)
@@ -257,10 +258,11 @@ def _degenerate(matrix: np.ndarray, maximum: np.ndarray, settings: StainSettings
     if (angle := _angle_deg(*matrix)) < settings.stain_angle_min:
         return f"vectors {angle:.1f} degrees apart, less than {settings.stain_angle_min:g}"
     dab, reference = settings.stain_method == "macenko-dab", _reference(settings.stain_method)
+    farthest = settings.macenko_angle_max, settings.macenko_dab_angle_max
     for i, name in enumerate(("haematoxylin", "DAB" if dab else "eosin")):
         if maximum[i] < settings.stain_concentration_min:
             return f"{name} is absent: maximum {maximum[i]:.3f} OD"
-        if dab and (angle := _angle_deg(matrix[i], reference[i])) > settings.macenko_dab_angle_max:
+        if dab and (angle := _angle_deg(matrix[i], reference[i])) > farthest[i]:
             return f"{name} {angle:.0f} degrees from its reference vector"
     return ""
 
@@ -280,8 +282,8 @@ def _fallback(od: np.ndarray, settings: StainSettings, reason: str) -> Profile:
 def median(profiles: Sequence[Profile]) -> Profile:
     """Return the median of several slides' profiles, a cohort's target.
 
-    Fallback profiles count only where there is no other. Raises `Her2Error` if there is no profile,
-    or they were estimated by different methods.
+    Fallback profiles count only where there is no other. Raises `Her2Error` for no profile, or
+    different methods.
     """
     methods = sorted({p.method for p in profiles})
     if len(methods) != 1:
@@ -302,8 +304,7 @@ def _check_pair(source: Profile, target: Profile) -> bool:
     """Refuse profiles that do not belong together; tell whether there is anything to do."""
     if source.method != target.method:
         what = f"a slide profiled by {source.method} meets a target made by {target.method}"
-        fix = "tile the slides with the stain_method of the model's target"
-        raise Her2Error(what, "stain normalisation", fix)
+        raise Her2Error(what, "stain normalisation", "tile by the method of the model's target")
     return source.method != "none"
 
 

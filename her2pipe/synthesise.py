@@ -62,6 +62,7 @@ def run(args, synthesise: SynthesiseSettings, scanner: Scanner) -> None:
 
 def _draw(args, synthesise, scanner):
     from her2pipe.drawing import draw
+    from her2pipe.immuno import draw_ihc
 
     seed = 0 if args.seed is None else args.seed
     severity = 2.0 if args.severity is None else args.severity
@@ -69,7 +70,8 @@ def _draw(args, synthesise, scanner):
         raise Her2Error(f"seed {seed} is negative", "option --seed", "use a number from 0")
     if not 0 <= severity <= 4:
         raise Her2Error(f"severity is {severity:g}", "option --severity", "use 0 to 4")
-    drawing = draw(seed, severity, synthesise, scanner, blank=args.fault == "blank")
+    stained = draw_ihc if scanner.stain == "ihc" else draw
+    drawing = stained(seed, severity, synthesise, scanner, blank=args.fault == "blank")
     height, width = drawing.image.shape[:2]
 
     def rows(top, bottom):

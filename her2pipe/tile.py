@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from her2pipe import settings as flags
+from her2pipe.cells import grid, variance, wanted, white
 from her2pipe.config import (
     VIEW,
     WHOLE,
@@ -26,6 +27,8 @@ SAMPLE_GRID = 16  # pixels taken along each side of a kept patch for the stain e
 # Of the cells that look blank, those read to see whether they are; and the variance, as a share of
 # `variance_min`, from which on one of them proves the look deceptive.
 PROBES_MIN, PROBES_SHARE, PROBES_VARIANCE = 4, 0.02, 0.5
+# Cells that were not kept, by reason; and those of the background that were not even read.
+COUNTS = ("outside", "background", "white", "dropped", "screened")
 SAMPLE_TIMES = 50  # pixels held for the stain estimate, over those it uses: most may be glass
 
 
@@ -95,17 +98,19 @@ def run(
             write_patches(args.store) as writer,
         ):
             lay_out(slide, args.view, tile, about)
-            profile = cut(slide, writer, slides, stain, tile, about, args.threads)
-            complete(slide, writer, args.annotation, tile, about, profile)
+            cells = wanted(slide, args.annotation, tile, about)
+            profile = cut(slide, writer, slides, stain, tile, about, cells, args.threads)
+            complete(slide, writer, tile, about, cells, profile)
             status = f"{len(writer)} of {about['cells']} patches kept"
-            status += f", {about['dropped']} dropped" if about["dropped"] else ""
+            for reason in ("dropped", "outside", "white"):
+                status += f", {about[reason]} {reason}" if about[reason] else ""
     except BadSlideError as error:
         if slides.on_bad_slide == "fail":
             raise
         status = f"excluded: {error.what}"
         unknown = {"mpp": None, "mpp_source": "unknown", "objective": None, "reader": ""}
         unknown |= dict.fromkeys(
-            ("width_px0", "height_px0", "patch_size_level0", "cells", "dropped", "screened"), 0
+            ("width_px0", "height_px0", "patch_size_level0", "cells", *COUNTS), 0
         )
         with write_patches(args.store) as writer:
             writer.finish(unknown | about | {"status": "excluded", "reason": error.what})
@@ -125,13 +130,14 @@ def lay_out(slide, view: str, tile: TileSettings, about: dict) -> None:
         "reader": slide.reader,
         "patch_size_level0": side,
         "cells": len(grid(*size, side)),
-        "dropped": 0,
-        "screened": 0,
+        **dict.fromkeys(COUNTS, 0),
     }
 
 
-def cut(slide, writer, slides, stain, tile: TileSettings, about: dict, threads: int) -> dict:
-    """Write the kept patches of an open slide and return its stain profile.
+def cut(
+    slide, writer, slides, stain, tile: TileSettings, about: dict, cells: dict, threads: int
+) -> dict:
+    """Write the kept patches of an open slide, of the cells given, and return its stain profile.
 
     Raises
     ------
@@ -143,40 +149,30 @@ def cut(slide, writer, slides, stain, tile: TileSettings, about: dict, threads: 
     from her2pipe.stain import estimate
 
     cv2.setNumThreads(1)  # cells run in parallel, not what is done to one
-    side, cells = about["patch_size_level0"], about["cells"]
-    corners = grid(slide.width_px0, slide.height_px0, side)
-    if not corners:
-        raise BadSlideError(
-            f"smaller than one patch: {slide.width_px0} x {slide.height_px0} px, side {side} px",
-            str(slide.path),
-            "choose a smaller view",
-        )
+    side, corners = about["patch_size_level0"], list(cells)
     if tile.screen:
         corners = screen(slide, corners, side, tile)
-        about["screened"] = cells - len(corners)
+        about["screened"] = about["background"] = len(cells) - len(corners)
     work = _Work(tile, stain.stain_seed, len(corners))
     sample = _Sample(stain)
     made = slide.patches(corners, side, tile.patch_px, work, threads)
     for (x, y), result in zip(corners, made, strict=True):
         if result is None:
             about["dropped"] += 1
-            if about["dropped"] > slides.corrupt_max * cells:  # whatever the rest is like
-                raise _corrupt(slide, about, f"of {cells} cells")
+            if about["dropped"] > slides.corrupt_max * len(cells):  # whatever the rest is like
+                raise _corrupt(slide, about, f"of {len(cells)} cells")
             continue
         found, patch, pixels = result
         if patch:
             writer.add(patch, x, y, found)
             sample.add(pixels)
+        else:
+            about["background" if found < tile.variance_min else "white"] += 1
     kept = len(writer)
     if about["dropped"] > slides.corrupt_max * (kept + about["dropped"]):
         raise _corrupt(slide, about, f"and {kept} are kept")
     if not kept:
-        raise BadSlideError(
-            f"no tissue: none of {cells} cells reaches a grey-level variance of"
-            f" {tile.variance_min:g}",
-            str(slide.path),
-            "look at the slide; pale tissue needs a lower tile.variance_min",
-        )
+        raise _blank(slide, tile, about, len(cells))
     return estimate(sample.pixels(), stain).as_dict()
 
 
@@ -202,35 +198,20 @@ def screen(slide, corners, side: int, tile: TileSettings) -> list[tuple[int, int
     return [corner for corner, r in zip(corners, risk, strict=True) if np.isinf(r)]
 
 
-def variance(patch: np.ndarray) -> float:
-    """Return the grey-level variance of a patch, (side, side, 3) uint8 RGB."""
-    import cv2
-
-    return float(cv2.meanStdDev(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY))[1][0, 0] ** 2)
-
-
-def complete(
-    slide, writer, annotation: str | None, tile: TileSettings, about: dict, profile: dict
-) -> None:
+def complete(slide, writer, tile: TileSettings, about: dict, cells: dict, profile: dict) -> None:
     """Add what belongs to the slide as a whole and close the store."""
     import simplejpeg
 
-    from her2pipe.annotation import tumour_fraction
-
-    tumour = None
-    if annotation:
-        size = (slide.width_px0, slide.height_px0)
-        side = about["patch_size_level0"]
-        tumour = tumour_fraction(annotation, writer.coords, side, size, tile.annotation_names)
+    tumour = np.array([cells[x, y] for x, y in writer.coords.tolist()], np.float32)
     overview = simplejpeg.encode_jpeg(slide.overview(tile.overview_px), quality=85)
     about |= {"status": "ok", "reason": ""}
     writer.finish(about, tumour, profile, overview, slide.icc)
 
 
 class _Work:
-    """What is done with each patch: background test, compression, stain sample.
+    """What is done with each patch: tests of background and white, compression, stain sample.
 
-    Calling it with (index, patch) returns (variance, bytes, pixels); background has no bytes.
+    Calling it with (index, patch) returns (variance, bytes, pixels); one left out has no bytes.
     """
 
     def __init__(self, tile: TileSettings, seed: int, patches: int):
@@ -240,11 +221,14 @@ class _Work:
 
     def __call__(self, index: int, patch: np.ndarray) -> tuple[float, bytes, np.ndarray | None]:
         found = variance(patch)
-        if found < self._tile.variance_min:
+        tile = self._tile
+        if found < tile.variance_min:
+            return found, b"", None
+        if tile.white_max < 1 and white(patch, tile.white_level) > tile.white_max:
             return found, b"", None
         row, column = self._jitter[index]
         pixels = patch[row :: self._step, column :: self._step].reshape(-1, 3).copy()
-        return found, compress(patch, self._tile), pixels
+        return found, compress(patch, tile), pixels
 
 
 class _Sample:
@@ -272,6 +256,21 @@ class _Sample:
     def pixels(self) -> np.ndarray:
         """Return what is held, (n, 3) uint8, in the order it came."""
         return np.concatenate([item[2] for item in sorted(self._held, key=lambda item: item[1])])
+
+
+def _blank(slide, tile: TileSettings, about: dict, cells: int) -> BadSlideError:
+    """Return the error for a slide of which no patch is left."""
+    where, fix = str(slide.path), "look at the slide; pale tissue needs a lower tile.variance_min"
+    inside = " inside the annotation" if tile.within == "annotation" else ""
+    if not about["white"]:
+        return BadSlideError(
+            f"no tissue: none of {cells} cells{inside} reaches a grey-level variance of"
+            f" {tile.variance_min:g}", where, fix,
+        )  # fmt: skip
+    return BadSlideError(
+        f"no tissue: of {cells} cells{inside} {about['white']} are over {tile.white_max:.0%} white,"
+        f" the others background", where, f"{fix}, or a higher tile.white_level",
+    )  # fmt: skip
 
 
 def _corrupt(slide, about: dict, rest: str) -> BadSlideError:
@@ -334,12 +333,3 @@ def crop_side(
     else:
         exact = int(view)
     return max(1, math.floor(exact + 0.5))
-
-
-def grid(width_px0: int, height_px0: int, side_px0: int) -> list[tuple[int, int]]:
-    """List the corners of the cells, row by row from (0, 0); cells that overrun are not used."""
-    return [
-        (x, y)
-        for y in range(0, height_px0 - side_px0 + 1, side_px0)
-        for x in range(0, width_px0 - side_px0 + 1, side_px0)
-    ]

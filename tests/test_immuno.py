@@ -5,7 +5,7 @@ import numpy as np
 
 from her2pipe.config import Scanner, SynthesiseSettings
 from her2pipe.drawing import cut, draw
-from her2pipe.immuno import DAB, HAEMATOXYLIN, draw_ihc, draw_pair, immunostain
+from her2pipe.immuno import draw_ihc, draw_pair, immunostain
 
 SMALL = SynthesiseSettings(width_um=320, height_um=280)
 SCANNER = Scanner(objective=20)
@@ -44,7 +44,7 @@ def test_every_nucleus_is_in_both():
     """The haematoxylin of both pictures lies in the same places, to the pixel."""
     pair = draw_pair(2, 1, SMALL, SCANNER)
     he = unmix(pair.he.image, SCANNER.hematoxylin, SCANNER.eosin)[..., 0]
-    ihc = unmix(pair.ihc.image, HAEMATOXYLIN, DAB)[..., 0]
+    ihc = unmix(pair.ihc.image, SCANNER.counterstain, SCANNER.dab)[..., 0]
     moved = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)]
     alike = [np.corrcoef(he.ravel(), np.roll(ihc, by, (0, 1)).ravel())[0, 1] for by in moved]
     assert alike[0] > max(alike[1:]) + 0.03
@@ -105,3 +105,29 @@ def test_magnification_and_glass():
     blank = draw_ihc(6, 2, SMALL, SCANNER, blank=True)
     assert blank.regions == []
     assert abs(blank.image.mean() - 243) < 1
+
+
+def test_a_slide_in_a_centres_own_colours(her2pipe, tmp_path):
+    """The command draws what `draw_ihc` does; regions are those of the H&E section."""
+    from her2pipe.config import SlidesSettings
+    from her2pipe.slide import open_slide
+
+    words = ["--seed", 6, "--severity", 4, "--width-um", 320, "--height-um", 280]
+    words += ["--objective", 20, "--jpeg-quality", 100]
+    own = ["--stain", "ihc", "--counterstain", 0.8, 0.55, 0.22, "--dab", 0.38, 0.55, 0.7]
+    for name, more in (("he", []), ("ihc", own)):
+        files = [tmp_path / f"{name}.svs", "--geojson", tmp_path / f"{name}.geojson"]
+        assert her2pipe("synthesise", *files, *words, *more)[0] == 0
+    centre = Scanner(
+        stain="ihc", objective=20, counterstain=(0.8, 0.55, 0.22), dab=(0.38, 0.55, 0.7)
+    )
+    drawn = draw_ihc(6, 4, SMALL, centre).image
+    with open_slide(tmp_path / "ihc.svs", SlidesSettings()) as slide:
+        size = slide.width_px0, slide.height_px0
+        found = slide.region(0, 0, *size, size)
+    assert found.shape == drawn.shape
+    assert np.abs(found.astype(float) - drawn).mean() < 3
+    assert (tmp_path / "he.geojson").read_text() == (tmp_path / "ihc.geojson").read_text()
+    other = draw_ihc(6, 4, SMALL, SCANNER).image.astype(float)
+    tumour = draw_ihc(6, 4, SMALL, centre).tumour
+    assert (drawn[tumour].mean(0) - other[tumour].mean(0))[2] > 10  # less yellow, more blue

@@ -418,6 +418,21 @@ def test_grades_keep_their_dab():
     assert max(after) / min(after) > 2.2 > 1.3 > max(wiped_out) / min(wiped_out)
 
 
+def test_faint_dab_leaves_haematoxylin_its_own_vector():
+    """A slide without brown keeps its own blue; the brown of the reference stands in."""
+    blue = np.array([0.80, 0.55, 0.22]) / np.linalg.norm([0.80, 0.55, 0.22])
+    rng = np.random.default_rng(3)
+    matrix = np.stack([blue, profile([stain.HAEMATOXYLIN, stain.DAB], [1, 1]).matrix[1]])
+    amounts = concentrations(rng) * [1, 0.25]
+    found = stain.estimate(dye(amounts, matrix, rng), IHC)
+    assert re.fullmatch("DAB [0-9]+ degrees from its reference vector", found.fallback)
+    assert angles(found.matrix, matrix).max() < 4
+    assert found.max_concentration[1] == IHC.macenko_dab_max
+    strong = stain.estimate(dye(concentrations(rng), matrix, rng), IHC)
+    assert strong.fallback == ""
+    assert stain.median([found, strong, found]).matrix == pytest.approx(strong.matrix)
+
+
 @needs_data
 @pytest.mark.slow
 def test_real_ihc_keeps_its_dab():

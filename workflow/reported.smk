@@ -46,6 +46,19 @@ def evaluate_words(wildcards):
     return [f"--{name}={value}" for name, value in options.items()] + packs
 
 
+# What is made beside the scores: of a cohort, of each of its batches, or of an encoder alone.
+EXPLAINED = [
+    f"explain/{encoder}/{name}/{batch}"
+    for encoder in STUDY.explain.encoders
+    for name in SCORED
+    if name in encoded(encoder) and name not in PACKED
+    for batch in batches(name)
+]
+BESIDE = [
+    *(f"describe/{encoder}/{name}" for encoder, name in DESCRIBED),
+    *(f"deploy/{encoder}" for encoder in STUDY.deploy.encoders),
+    *EXPLAINED,
+]
 # Columns of the sheets that the study's page tells of.
 SHOWN = "patient positive level unlabelled er pr pcr rcb scanner".split()
 SHOWN += [TRUTH] if STUDY.labels.told else []
@@ -66,6 +79,7 @@ def reported(wildcards):
         "describe": [f"results/describe/{graded}/{name}" for graded, name in DESCRIBED],
         "deploy": [f"results/deploy/{name}" for name in STUDY.deploy.encoders],
         "heatmap": [f"results/heatmap/{part}" for part in maps],
+        "explain": [f"results/{part}" for part in EXPLAINED],
         "encode": [f"results/encode/{encoder}/{part}" for part in parts],
         "tile": [path for name in stored_cohorts() for path in cohort_stores(name, view)],
     }
@@ -74,7 +88,7 @@ def reported(wildcards):
 def report_words(wildcards, input):
     """Options of the study's page; stores by their folders, for a command has a greatest length."""
     folders = {name: os.path.dirname(path) for name, path in zip(store_cohorts(), input.tile)}
-    folders_of = "evaluate train pretrain heatmap encode describe deploy".split()
+    folders_of = "evaluate train pretrain heatmap explain encode describe deploy".split()
     options = {key: input.get(key) for key in folders_of}
     options["tile"] = [f"{name}={folder}" for name, folder in folders.items()]
     options["sheet"] = [f"{name}={SHEETS[name]}" for name in SCORED]

@@ -40,6 +40,7 @@ from her2pipe.config.models import (
 from her2pipe.config.results import (
     CompareSettings,
     EvaluateSettings,
+    ExplainSettings,
     HeatmapSettings,
     LedgerSettings,
     ReportSettings,
@@ -75,6 +76,7 @@ __all__ = [
     "EncodeSettings",
     "Encoder",
     "EvaluateSettings",
+    "ExplainSettings",
     "FitSettings",
     "HeatmapSettings",
     "ImagesSettings",
@@ -110,6 +112,7 @@ STEPS = (
     "compare",
     "describe",
     "heatmap",
+    "explain",
     "deploy",
     "ledger",
     "report",
@@ -141,6 +144,7 @@ class Config(Section):
     compare: CompareSettings = CompareSettings()
     describe: DescribeSettings = DescribeSettings()
     heatmap: HeatmapSettings = HeatmapSettings()
+    explain: ExplainSettings = ExplainSettings()
     deploy: DeploySettings = DeploySettings()
     ledger: LedgerSettings = LedgerSettings()
     report: ReportSettings = ReportSettings()

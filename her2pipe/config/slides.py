@@ -94,9 +94,18 @@ class StainSettings(Section):
         "OD",
         gt=0,
     )
-    macenko_dab_angle_max: float = setting(
+    macenko_angle_max: float = setting(
         20.0,
-        "macenko-dab: a vector farther than this from its Ruifrok reference is not that stain",
+        "macenko-dab: a first vector farther than this from Ruifrok's is not haematoxylin",
+        "degrees",
+        gt=0,
+        le=90,
+    )
+    macenko_dab_angle_max: float = setting(
+        # HER2 cores: 5 to 6 degrees where DAB is strong, 13 to 23 where it is faint or absent.
+        10.0,
+        "macenko-dab: a second vector farther than this from Ruifrok's is not DAB, and that one"
+        " stands in for it",
         "degrees",
         gt=0,
         le=90,
@@ -119,12 +128,24 @@ class SplitSettings(Section):
 class Scanner(Section):
     """How the synthetic slides of one cohort look."""
 
+    stain: Literal["he", "ihc"] = setting(
+        "he", "haematoxylin and eosin, or HER2 immunohistochemistry (DAB)"
+    )
     objective: Literal[20, 40] = setting(40, "scan magnification", "x")
     hematoxylin: tuple[float, float, float] = setting(
         (0.65, 0.70, 0.29), "optical density of haematoxylin in R, G, B", "OD"
     )
     eosin: tuple[float, float, float] = setting(
         (0.09, 0.95, 0.28), "optical density of eosin in R, G, B", "OD"
+    )
+    counterstain: tuple[float, float, float] = setting(
+        # Measured on HER2 slides: bluer than the haematoxylin of H&E slides.
+        (0.71, 0.63, 0.31),
+        "ihc: optical density of haematoxylin in R, G, B",
+        "OD",
+    )
+    dab: tuple[float, float, float] = setting(
+        (0.28, 0.54, 0.79), "ihc: optical density of DAB in R, G, B", "OD"
     )
     strength: float = setting(1.0, "staining strength", "", gt=0, le=3)
     shape: Literal["section", "core", "strips"] = setting("section", "outline of the tissue")
@@ -167,6 +188,24 @@ class TileSettings(Section):
         "a patch whose grey-level variance is below this is background",
         "grey levels^2",
         ge=0,
+    )
+    within: Literal["slide", "annotation"] = setting(
+        "slide", "cells that are cut: of the whole slide, or of its annotated tumour alone"
+    )
+    within_min: float = setting(
+        0.5, "within annotation: least share of a cell inside it", "fraction", gt=0, le=1
+    )
+    white_max: float = setting(
+        1.0, "a patch of which a larger share is white is left out; 1: none is; IHC: 0.6",
+        "fraction", ge=0, le=1,
+    )  # fmt: skip
+    white_level: int = setting(
+        # Seven HER2 cores: glass is 234 to 250; at 220 pale stroma counts as glass, too.
+        230,
+        "a pixel is white when none of its channels is below this",
+        "levels",
+        ge=1,
+        le=255,
     )
     screen: float = setting(
         # Three real sections, 5 views: no cell skipped at 0.05 had a variance over 46.

@@ -1,0 +1,33 @@
+# Grad-CAM of one batch of a cohort's slides, for one encoder.
+rule explain:
+    input:
+        stores=stores,
+        encodings="results/encode/{encoder}/{cohort}/{batch}",
+        model="results/train/{encoder}",
+    output:
+        report(
+            directory("results/explain/{encoder}/{cohort}/{batch}"),
+            patterns=["{slide}.jpg"],
+            caption="report/explain.rst",
+            category="Evidence",
+            subcategory="{cohort}",
+            labels={"encoder": "{encoder}", "slide": "{slide}"},
+        ),
+    log:
+        "logs/explain/{encoder}/{cohort}/{batch}.log",
+    benchmark:
+        "benchmarks/explain/{encoder}/{cohort}/{batch}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1 if STUDY.explain.device == "cpu" else 8
+    resources:
+        gpu=on_gpu(STUDY.explain.device),
+        mem_mb=growing(6000),
+        runtime=growing(240),
+    params:
+        layer=lambda wildcards: STUDY.explain.layers.get(wildcards.encoder, ""),
+        settings=settings.flags(STUDY.explain),
+    shell:
+        "her2pipe explain {input.stores:q} {output:q} --encoding {input.encodings:q}"
+        " --model {input.model:q} --layer={params.layer:q} --threads {threads} {params.settings}"
+        " > {log:q} 2>&1"
