@@ -64,7 +64,8 @@ def write_int8(path: Path, batches: Iterable[np.ndarray], out: Path) -> None:
     """Write an ONNX file's network with 8-bit weights and activations.
 
     Activations have 8 bits over the range seen on the batches; weights have 7, by channel, so that
-    sums of products do not overflow on processors without instructions for them.
+    sums of products do not overflow on processors without instructions for them. The first and the
+    last operation with weights stay in full: they are small, and what they lose is lost for good.
 
     Parameters
     ----------
@@ -76,6 +77,7 @@ def write_int8(path: Path, batches: Iterable[np.ndarray], out: Path) -> None:
     ----------
     Jacob et al. 2018, doi 10.1109/CVPR.2018.00286.
     """
+    import onnx
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -89,12 +91,14 @@ def write_int8(path: Path, batches: Iterable[np.ndarray], out: Path) -> None:
 
     ready = out.with_name(f"{out.name}.ready")  # norms and biases folded into convolutions
     quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
+    weighed = [node.name for node in onnx.load(ready).graph.node if node.op_type in WEIGHED]
     quantization.quantize_static(
         str(ready),
         str(out),
         Reader(),
         quant_format=quantization.QuantFormat.QDQ,
         op_types_to_quantize=WEIGHED,
+        nodes_to_exclude=[weighed[0], weighed[-1]],
         per_channel=True,
         reduce_range=True,
         activation_type=quantization.QuantType.QUInt8,

@@ -230,3 +230,22 @@ def test_in_a_study_of_images(tmp_path):
     assert {(row["side"], row["patches"]) for row in rows} == {("validation", "4")}
     about = json.loads((tmp_path / "results/deploy/ihc/deploy.json").read_text())
     assert about["classes"] == ["1+", "2+", "3+"]
+
+
+def test_first_and_last_layers_stay_in_full(tmp_path, make):
+    import onnx
+
+    portable.write_onnx(lively("resnet10t", 64, 0), 64, tmp_path / "m.onnx")
+    batches = portable.stacks(levels(make, 8, 64).split(4))
+    portable.write_int8(tmp_path / "m.onnx", batches, tmp_path / "m8.onnx")
+    graph = onnx.load(tmp_path / "m8.onnx").graph
+    kinds = {value.name: value.data_type for value in graph.initializer}
+    made = {name: node for node in graph.node for name in node.output}
+    full = []
+    for node in graph.node:
+        if node.op_type in portable.WEIGHED:
+            before = made.get(node.input[1])
+            full.append(before is None and kinds[node.input[1]] == onnx.TensorProto.FLOAT)
+    assert full[0]
+    assert full[-1]
+    assert not any(full[1:-1])
