@@ -1,5 +1,6 @@
 # make demo   set up and run the demo study      make test   set up and run the tests
 # make demo-light  the demo study of lightweight networks, on images
+# make demo-ihc  the demo of IHC grading, in the folder demo-ihc
 # make setup  only set up                        make lint   style and workflow checks
 # make bench  measure against named peers        make pins   renew requirements.txt
 # make cluster  the demo study anew, through a SLURM that is started on this machine (root, Debian)
@@ -15,7 +16,7 @@ export PYTHONUNBUFFERED := 1
 # A study starts Python hundreds of times: compiled modules halve the time each start takes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo demo-light cluster test bench lint pins schema clean
+.PHONY: setup demo demo-ihc demo-light cluster test bench lint pins schema clean
 
 setup: $(READY)
 
@@ -36,6 +37,15 @@ demo: $(READY)
 	@echo "Done. Open  results/report/index.html   the study as one page"
 	@echo "      Read  results/compare/methods.tsv AUC of each method on each cohort"
 	@echo "            results/ledger/ledger.tsv   what became of every slide"
+
+demo-ihc: $(READY)
+	@echo "her2pipe: the demo of IHC grading, about 170 short jobs; about ten minutes on two cores"
+	$(BIN)/snakemake --cores all --configfile studies/ihc-demo.yaml --directory demo-ihc \
+	  --quiet rules host reason --set-threads train=1
+	@echo
+	@echo "Done. Open  demo-ihc/results/report/index.html   the study as one page"
+	@echo "      Read  demo-ihc/results/compare/methods.tsv AUC of each network on each centre"
+	@echo "      See   demo-ihc/results/explain             where two networks saw each grade"
 
 demo-light: $(READY)
 	@echo "her2pipe: the light demo study, about 50 short jobs; about ten minutes on two cores"
@@ -74,4 +84,4 @@ schema: $(READY)
 	$(BIN)/python -m her2pipe.settings > studies/schema.json
 
 clean:
-	rm -rf results logs benchmarks .snakemake $(LIGHT)
+	rm -rf results logs benchmarks .snakemake demo-ihc $(LIGHT)

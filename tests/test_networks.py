@@ -71,6 +71,28 @@ def test_a_whole_network_takes_steps(name, tmp_path):
     assert len(still) < 0.05 * len(before)
 
 
+GRADING = [  # the six networks of IHC grading: parameters with 3 classes
+    ("alexnet", 57_016_131), ("vgg16", 134_272_835), ("resnet34", 21_286_211),
+    ("densenet121", 6_956_931), ("inception_v3", 21_791_715),
+    ("swin_tiny_patch4_window7_224", 27_521_661),
+]  # fmt: skip
+
+
+def test_the_published_study_grades_by_these_six():
+    from pathlib import Path
+
+    from her2pipe import settings
+
+    studies = Path(__file__).parents[1] / "studies"
+    for name in ("ihc", "ihc-demo"):
+        study = settings.load(studies / f"{name}.yaml")
+        assert [e.architecture for e in study.encoders.values()] == [n for n, _ in GRADING]
+        assert [m.encoder for m in study.methods.values()] == list(study.encoders)
+    for name, parameters in GRADING:
+        with torch.device("meta"):  # counted, not made
+            assert networks.count(networks.create(name, 3))["total"] == parameters
+
+
 def test_without_classes_the_pass_ends_at_the_stage():
     model = networks.create("resnet10t", 0).eval()
     model.layer3.register_forward_hook(lambda *_: pytest.fail("it went on"))
