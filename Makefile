@@ -10,7 +10,6 @@ PYTHON ?= $(shell PATH="$$(printf %s "$$PATH" | sed 's|[^:]*/\.venv/bin:*||g')";
   command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
-LIGHT := build/light
 export UV_PYTHON := $(BIN)/python
 export PYTHONUNBUFFERED := 1
 # A study starts Python hundreds of times: compiled modules halve the time each start takes.
@@ -50,11 +49,11 @@ demo-ihc: $(READY)
 demo-light: $(READY)
 	@echo "her2pipe: the light demo study, about 50 short jobs; about ten minutes on two cores"
 	$(BIN)/snakemake --cores all --quiet rules host reason --configfile studies/light-demo.yaml \
-	  --directory $(LIGHT) --set-threads train=1 pretrain=1 deploy=1
+	  --directory demo-light --set-threads train=1 pretrain=1 deploy=1
 	@echo
-	@echo "Done. Open  $(LIGHT)/results/report/index.html    the study as one page"
-	@echo "      Read  $(LIGHT)/results/compare/classes.tsv  what each network is worth"
-	@echo "            $(LIGHT)/results/deploy               size, speed and accuracy of its files"
+	@echo "Done. Open  demo-light/results/report/index.html    the study as one page"
+	@echo "      Read  demo-light/results/compare/classes.tsv  what each network is worth"
+	@echo "            demo-light/results/deploy               size, speed and accuracy of its files"
 
 SLIDES := --groups synthesise=slides tile=slides --group-components slides=4
 cluster: $(READY)
@@ -84,4 +83,4 @@ schema: $(READY)
 	$(BIN)/python -m her2pipe.settings > studies/schema.json
 
 clean:
-	rm -rf results logs benchmarks .snakemake demo-ihc $(LIGHT)
+	rm -rf results logs benchmarks .snakemake demo-ihc demo-light
