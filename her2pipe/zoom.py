@@ -56,8 +56,9 @@ def picture(store, longest_px: int) -> bytes:
 
 
 def scene(
-    store, coords: np.ndarray, probability, classes, names: Sequence[str], what: str = "p(HER2+)"
-) -> str:
+    store, coords: np.ndarray, probability, classes, names: Sequence[str],
+    what: str = "p(HER2+)", ordered: bool = False,
+) -> str:  # fmt: skip
     """Describe two linked plots of a slide for Bokeh: the slide, and its patches over it.
 
     The page gives both the picture when a reader opens them, so that it is in the page once.
@@ -94,7 +95,7 @@ def scene(
         _scale_bar(slide, ranges["x_range"])
     side = unit * store.attributes["patch_size_level0"]
     centres = (coords * unit + side / 2).astype(np.float32)
-    _rectangles(patches, centres, side, probability, classes, names, what)
+    _rectangles(patches, centres, side, probability, classes, (names, ordered), what)
     document = Document()
     for plot in (slide, patches):
         document.add_root(plot)
@@ -151,22 +152,24 @@ def _scale_bar(plot, across) -> None:
 
 
 def _rectangles(
-    plot, centres, side: float, probability, classes, names: Sequence[str], what: str
+    plot, centres, side: float, probability, classes, named: tuple[Sequence[str], bool], what: str
 ) -> None:
     """Add the patches, coloured by probability or by class, and what hovering tells of them."""
     from bokeh.models import CategoricalColorMapper, ColumnDataSource, HoverTool, LinearColorMapper
 
-    from her2pipe.plots import CLASS_COLOURS
+    from her2pipe.pictures import class_colours
 
+    names, ordered = named
     if not len(probability):
         return
     data = {"x": centres[:, 0], "y": centres[:, 1], "p": np.asarray(probability, np.float32)}
     # The page turns these numbers into names: the names of thousands of patches would be long.
     data["class"] = np.asarray(classes, np.uint8)
     source = ColumnDataSource(data | {"name": [""] * len(centres)}, name="patches")
-    colours = [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(len(names))]
     by_p = LinearColorMapper(palette="Viridis256", low=0, high=1)
-    by_class = CategoricalColorMapper(palette=colours, factors=list(names))
+    by_class = CategoricalColorMapper(
+        palette=class_colours(len(names), ordered), factors=list(names)
+    )
     # One layer with two looks: muted, Bokeh draws it by class.
     layer = plot.rect(
         "x",
@@ -203,11 +206,11 @@ def view(
     most = encoding["probabilities"].argmax(1) if len(value) else []
     return {
         "picture": address(picture(store, longest_px), "image/jpeg"),
-        "scene": scene(store, encoding["coords"], value, most, names, what),
+        "scene": scene(store, encoding["coords"], value, most, names, what, bool(ordered)),
         "names": list(names),
         "what": what,
         "ends": ends,
-        "legend": legend(most, names),
+        "legend": legend(most, names, bool(ordered)),
         "resolution": _resolution(store),
         "ratio": store.attributes["width_px0"] / store.attributes["height_px0"],
     }
@@ -224,12 +227,14 @@ def shown(p: np.ndarray, names: Sequence[str], ordered: bool | None) -> tuple:
     return p.max(1), "largest p", ("0", "1")
 
 
-def legend(classes: Sequence[int], names: Sequence[str]) -> list[tuple[str, str, int]]:
-    """List the classes with their colours and numbers of patches."""
-    from her2pipe.plots import CLASS_COLOURS
+def legend(
+    classes: Sequence[int], names: Sequence[str], ordered: bool = False
+) -> list[tuple[str, str, int]]:
+    """List the classes with their colours, those of the heat maps, and numbers of patches."""
+    from her2pipe.pictures import class_colours
 
     count = np.bincount(np.asarray(classes, int), minlength=len(names))
-    colours = [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(len(names))]
+    colours = class_colours(len(names), ordered)
     return [
         (name, c, int(n)) for name, c, n in zip(names, colours, count, strict=True) if len(classes)
     ]
