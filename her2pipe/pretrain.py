@@ -177,6 +177,14 @@ class _Stored:
             ]
             self._items[side] = np.array(found, int).reshape(-1, 3)
         self.sizes = {side: len(items) for side, items in self._items.items()}
+        gone = {str(s.attributes["slide"]): s.excluded for s in stores if s.excluded}
+        gone |= {
+            slide: why for slide, row in rows.items() if (why := cohort.class_of(row, labels)[1])
+        }
+        if gone:  # no cohort of the ledger: the model's description is where they are told
+            self.sizes["left_out"] = dict(sorted(gone.items()))
+            first = next(iter(gone.values()))
+            _tell(f"{len(gone)} images are left out, the first because of: {first}")
         prints = "".join(store.fingerprint for store in stores)
         self.digest = learn.digest_of(*self._items.values(), prints)
 

@@ -67,7 +67,8 @@ def draw(folder):
     for seed, (name, n) in enumerate(SIZES.items()):
         for i, picture in enumerate(stained(n, seed, cells=4 + 8 * (seed % 2))):
             Image.fromarray(picture).save(folder / "images" / f"{name}-{i}.png")
-    (folder / "images" / "X-4.png").write_text("no image")
+    for name in ("X-4", "P-7"):
+        (folder / "images" / f"{name}.png").write_text("no image")
 
 
 @pytest.fixture
@@ -127,6 +128,7 @@ def test_end_to_end(done):
     first = json.loads((done / "results/pretrain/tumours/model.json").read_text())
     assert first["classes"] == ["benign", "malignant"]
     assert first["images"]["train"] == 6
+    assert first["images"]["left_out"] == {"P-7": "the file is not an image"}
     sides = read_table(done / "results/train/he/slides.tsv")
     assert Counter(r["side"] for r in sides) == {"train": 8, "validation": 4}
     metrics = json.loads((done / "results/evaluate/on-he/X/metrics.json").read_text())
