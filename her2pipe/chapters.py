@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from her2pipe import captions, cohort, flow, kinds, page
-from her2pipe.config import CLASSES
+from her2pipe.config import CLASSES, WHOLE
 from her2pipe.files import read_json, read_table
 from her2pipe.gallery import Shelf
 from her2pipe.page import Column
@@ -300,11 +300,15 @@ def _network_told(about: Mapping[str, Any]) -> list[str]:
     if about.get("features"):
         told.append(f"{about['features']:,} features")
     if about.get("train_views"):
-        told.append(f"training views {', '.join(map(str, about['train_views']))} (level-0 px)")
+        views = ", ".join(map(str, about["train_views"]))
+        told.append("whole images" if views == WHOLE else f"training views {views} (level-0 px)")
     weights = about.get("start") or {"weights": about.get("settings", {}).get("weights")}
     told += [f"start: {weights['weights']}"] if weights.get("weights") else []
     for key, value in (about.get("images") or {}).items():
-        told.append(f"images, {key}: {value:,}" if isinstance(value, int) else f"images: {value}")
+        if isinstance(value, dict):  # those left out, each with its reason
+            value = len(value)
+        count = f"images, {key.replace('_', ' ')}: {value:,}" if isinstance(value, int) else ""
+        told.append(count or f"images: {value}")
     if about.get("stain"):
         told.append(f"stain target: {about['stain']['method']} ({about['stain_digest'][:12]})")
     return [text for text in told if text]
