@@ -1,4 +1,5 @@
 # make demo   set up and run the demo study      make test   set up and run the tests
+# make demo-light  the demo study of lightweight networks, on images
 # make setup  only set up                        make lint   style and workflow checks
 # make bench  measure against named peers        make pins   renew requirements.txt
 # make cluster  the demo study anew, through a SLURM that is started on this machine (root, Debian)
@@ -6,12 +7,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
+LIGHT := build/light
 export UV_PYTHON := $(BIN)/python
 export PYTHONUNBUFFERED := 1
 # A study starts Python hundreds of times: compiled modules halve the time each start takes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo cluster test bench lint pins schema clean
+.PHONY: setup demo demo-light cluster test bench lint pins schema clean
 
 setup: $(READY)
 
@@ -32,6 +34,15 @@ demo: $(READY)
 	@echo "Done. Open  results/report/index.html   the study as one page"
 	@echo "      Read  results/compare/methods.tsv AUC of each method on each cohort"
 	@echo "            results/ledger/ledger.tsv   what became of every slide"
+
+demo-light: $(READY)
+	@echo "her2pipe: the light demo study, about 50 short jobs; about ten minutes on two cores"
+	$(BIN)/snakemake --cores all --quiet rules host reason --configfile studies/light-demo.yaml \
+	  --directory $(LIGHT) --set-threads train=1 pretrain=1 deploy=1
+	@echo
+	@echo "Done. Open  $(LIGHT)/results/report/index.html    the study as one page"
+	@echo "      Read  $(LIGHT)/results/compare/classes.tsv  what each network is worth"
+	@echo "            $(LIGHT)/results/deploy               size, speed and accuracy of its files"
 
 SLIDES := --groups synthesise=slides tile=slides --group-components slides=4
 cluster: $(READY)
@@ -61,4 +72,4 @@ schema: $(READY)
 	$(BIN)/python -m her2pipe.settings > studies/schema.json
 
 clean:
-	rm -rf results logs benchmarks .snakemake
+	rm -rf results logs benchmarks .snakemake $(LIGHT)

@@ -56,10 +56,23 @@ class Shelf:
         """Cohort to what the stores say of their slides and how many patches they hold."""
         from her2pipe.store import read_summary
 
-        return {
-            cohort: [read_summary(path) for s in slides if (path := self.store(cohort, s))]
-            for cohort, slides in self.slides.items()
-        }
+        found = {}
+        for cohort, slides in self.slides.items():
+            own = [read_summary(path) for s in slides if (path := self.store(cohort, s))]
+            packed = {} if own else self._packed(cohort)
+            found[cohort] = own or [packed[s] for s in slides if s in packed]
+        return found
+
+    def _packed(self, cohort: str) -> dict[str, dict[str, Any]]:
+        """Return what the packs of a cohort of images say of each."""
+        from her2pipe.store import read_images
+
+        found = {}
+        for path in sorted(self._tile[cohort].glob("*.h5")) if cohort in self._tile else []:
+            if images := read_images(path):
+                facts = {name: images.of(i) for i, name in enumerate(images.names)}
+                found |= {name: about | {"patches": 1} for name, about in facts.items()}
+        return found
 
 
 def choose(slides: Sequence[str], table: Rows, most: int) -> list[dict[str, str]]:

@@ -215,6 +215,9 @@ def explain(
             found[key] = f"{name} is {item['input']!r}", f"use {kind}"
         else:
             message = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "value_error" and isinstance(item["input"], dict):
+                found[key] = message, "correct one of the settings this names"
+                continue
             got = item["input"] if not isinstance(item["input"], (dict, list)) else "given"
             found[key] = f"{name} is {got!r}", message[0].lower() + message[1:]
     return [(key, what, fix) for key, (what, fix) in found.items()]
@@ -326,7 +329,9 @@ def from_flags(model: type[Section], args) -> Section:
     except ValidationError as error:
         raise_all(
             [
-                Her2Error(what, f"option --{'.'.join(key).replace('_', '-')}", fix)
+                Her2Error(
+                    what, f"option --{'.'.join(key).replace('_', '-')}" if key else "options", fix
+                )
                 for key, what, fix in explain(error, model)
             ]
         )

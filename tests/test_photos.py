@@ -193,3 +193,15 @@ def test_missing_files_and_bad_sheets(tmp_path):
         photos.decode(tmp_path / "x.png")
     with pytest.raises(Her2Error, match="the sheet does not exist"):
         photos.rows_of(str(tmp_path / "x.tsv"), "", "")
+
+
+def test_status_and_report_know_the_images_of_a_pack(tmp_path, sheet, her2pipe):
+    from her2pipe import status
+    from her2pipe.gallery import Shelf
+
+    folder = tmp_path / "whole" / "X"
+    assert tile(her2pipe, sheet, folder / "0of1.h5")[0] == 0
+    assert status._excluded(folder / "0of1.h5") == ["I-2", "I-4"]
+    ledger = [{"cohort": "X", "slide": f"I-{i}", "status": "scored"} for i in (0, 3)]
+    facts = Shelf(ledger, {"X": str(folder)}, []).facts["X"]
+    assert [(f["width_px0"], f["mpp"], f["patches"]) for f in facts] == [(64, 0.5, 1)] * 2

@@ -119,3 +119,20 @@ def cohort_stores(name, view=WHOLE):
     if name in PACKED:
         return [f"results/tile/{WHOLE}/{name}/{batch}.h5" for batch in batches(name)]
     return [f"results/tile/{view}/{name}/{slide}.h5" for slide in ROWS[name]]
+
+
+def tested_packs(wildcards):
+    """Packs of a cohort of images."""
+    return cohort_stores(wildcards.cohort) if wildcards.cohort in PACKED else []
+
+
+def learnt_packs(wildcards):
+    """Packs of images that a method learnt from, its own cohort's sides left to its training."""
+    encoder, name = STUDY.methods[wildcards.method].encoder, wildcards.cohort
+    learnt = {development(wildcards), teaching.pretraining(STUDY, encoder)} - {name}
+    found = sorted(learnt & set(PACKED)) if name in PACKED else []
+    return [path for teacher in found for path in cohort_stores(teacher)]
+
+
+def compared_packs(wildcards):
+    return tested_packs(wildcards) + learnt_packs(wildcards)

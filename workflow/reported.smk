@@ -45,23 +45,6 @@ def evaluate_words(wildcards):
     return [f"--{name}={value}" for name, value in options.items()] + packs
 
 
-def tested_packs(wildcards):
-    """Packs of a cohort of images."""
-    return cohort_stores(wildcards.cohort) if wildcards.cohort in PACKED else []
-
-
-def learnt_packs(wildcards):
-    """Packs of images that a method learnt from, its own cohort's sides left to its training."""
-    encoder, name = STUDY.methods[wildcards.method].encoder, wildcards.cohort
-    learnt = {development(wildcards), teaching.pretraining(STUDY, encoder)} - {name}
-    found = sorted(learnt & set(PACKED)) if name in PACKED else []
-    return [path for teacher in found for path in cohort_stores(teacher)]
-
-
-def compared_packs(wildcards):
-    return tested_packs(wildcards) + learnt_packs(wildcards)
-
-
 def compared_networks():
     """Networks that the method table of a study of classes lists."""
     return [f"results/train/{name}" for name in ENCODERS] if STUDY.labels.told else []
@@ -88,8 +71,7 @@ def compare_words():
     options = {
         "train": compared_networks(),
         "encode-timing": [
-            f"{part.split('/')[0]}=results/encode/{part}=benchmarks/encode/{part}"
-            for part in parts
+            f"{part.split('/')[0]}=results/encode/{part}=benchmarks/encode/{part}" for part in parts
         ],
         "matched": [",".join((*first, *second)) for first, second in STUDY.compare.matched],
         "sheet": [f"{name}={SHEETS[name]}" for name in matched_cohorts()],
@@ -118,7 +100,7 @@ def reported(wildcards):
         "deploy": [f"results/deploy/{name}" for name in STUDY.deploy.encoders],
         "heatmap": [f"results/heatmap/{part}" for part in maps],
         "encode": [f"results/encode/{encoder}/{part}" for part in parts],
-        "tile": [path for name in TESTS[DRAWN[0]] for path in cohort_stores(name, view)],
+        "tile": [path for name in stored_cohorts() for path in cohort_stores(name, view)],
     }
 
 
@@ -138,12 +120,18 @@ def pretrained():
     return {STUDY.encoders[name].pretrain for name in ENCODERS}
 
 
+def stored_cohorts():
+    """Cohorts that the first method drawn scores, and those of images, which have one view."""
+    return list(dict.fromkeys([*TESTS[DRAWN[0]], *(n for n in SCORED if n in PACKED)]))
+
+
 def store_cohorts():
-    return [name for name in TESTS[DRAWN[0]] for path in cohort_stores(name)]
+    return [name for name in stored_cohorts() for path in cohort_stores(name)]
 
 
 def report_study():
     """Title, cohorts and settings of the study, for its page."""
     cohorts = {n: {"title": c.title, "role": c.role} for n, c in STUDY.cohorts.items()}
-    settings = STUDY.model_dump(mode="json")
+    unused = None if STUDY.labels.told else {"labels"}
+    settings = STUDY.model_dump(mode="json", exclude=unused)
     return json.dumps({"title": STUDY.study.title, "cohorts": cohorts, "settings": settings})
