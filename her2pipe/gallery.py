@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from her2pipe.files import read_table
 from her2pipe.page import drawing, figure, known, number, photograph
 
 Rows = Sequence[Mapping[str, str]]
@@ -111,6 +112,33 @@ def maps(
                     else None,
                 }
             )
+    return found
+
+
+def evidence(
+    folders: Sequence[str], evaluations: Sequence[Mapping], most: int
+) -> list[dict[str, Any]]:
+    """Lay out the evidence of each encoder in slides of each cohort, `most` of them."""
+    pictures: dict[tuple[str, str], dict[str, Path]] = {}
+    classes: dict[tuple[str, str, str], str] = {}
+    for folder in map(Path, folders):
+        encoder, cohort = folder.parts[-3:-1]
+        own = pictures.setdefault((encoder, cohort), {})
+        own |= {path.stem: path for path in folder.glob("*.jpg")}
+        rows = read_table(folder / "patches.tsv")
+        classes |= {(encoder, cohort, row["slide"]): row["class"] for row in rows}
+    found = []
+    for (encoder, cohort), paths in pictures.items():
+        of = [e for e in evaluations if (e.get("encoder"), e["cohort"]) == (encoder, cohort)]
+        for row in choose(list(paths), of[0]["table"] if of else [], most):
+            slide = row["slide"]
+            name = classes[encoder, cohort, slide]
+            caption = (
+                f"Cohort {cohort}, slide {slide}, encoder {encoder}. Above, the patches most like"
+                f" {name}; below, where in them the network saw evidence for {name} (Grad-CAM)."
+            )
+            alt = f"Patches of slide {slide} of cohort {cohort}, and their evidence for {name}."
+            found.append(figure(photograph(paths[slide]), alt, caption, wide=True))
     return found
 
 

@@ -37,6 +37,8 @@ WORKS = (
     Work("Stain normalisation", "Macenko et al. 2009",
          "IEEE International Symposium on Biomedical Imaging, 1107", "10.1109/ISBI.2009.5193250",
          ("macenko", "macenko-dab")),
+    Work("Grad-CAM", "Selvaraju et al. 2017", "IEEE Int. Conf. on Computer Vision, 618",
+         "10.1109/ICCV.2017.74", ("grad-cam",)),
     Work("Variance and comparison of AUCs", "DeLong et al. 1988", "Biometrics 44:837",
          "10.2307/2531595"),
     Work("Their fast computation", "Sun and Xu 2014", "IEEE Signal Processing Letters 21:1389",

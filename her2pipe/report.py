@@ -43,6 +43,7 @@ def arguments(parser) -> None:
         ("train", "encoder folders"),
         ("pretrain", "folders of pre-trained networks"),
         ("heatmap", "heat-map folders, METHOD/COHORT/BATCH"),
+        ("explain", "folders of evidence, ENCODER/COHORT/BATCH"),
         ("encode", "folders of encodings, COHORT/BATCH, of the encoder of the heat maps"),
         ("tile", "folders of patch stores, COHORT=FOLDER, in the view of that encoder"),
         ("describe", "folders of described patches, ENCODER/COHORT"),
@@ -79,6 +80,7 @@ def run(args, report: ReportSettings) -> None:
         results=chapters.results(evaluations, args.methods, percent),
         described=[chapters.described(Path(p), i == 0) for i, p in enumerate(args.describe)],
         maps=maps,
+        evidence=gallery.evidence(args.explain, evaluations, report.gallery),
         opacity=settings.get("heatmap", {}).get("opacity", 0.55),
         bokeh=_bokeh(maps),
         colours=gallery.colours(shelf, target),
@@ -151,9 +153,10 @@ def _passed(args, shelf: Shelf) -> dict[str, int]:
 
 
 def _used(evaluations: list[dict], settings: dict[str, Any]) -> set[str]:
-    """Name the aggregations and the stain method of the study."""
+    """Name the aggregations, the stain method and other methods of the study."""
     stain = settings.get("stain", {}).get("stain_method", "vahadane")
-    return {str(e.get("aggregation", "")) for e in evaluations} | {stain}
+    explained = {"grad-cam"} if settings.get("explain", {}).get("encoders") else set()
+    return {str(e.get("aggregation", "")) for e in evaluations} | {stain} | explained
 
 
 def _versions(encoders: list[dict]) -> dict[str, str]:

@@ -317,3 +317,23 @@ def test_citations_follow_what_is_used():
     dois = [work.doi for work in references.WORKS if work.doi]
     assert len(set(dois)) == len(dois)
     assert all(re.fullmatch(r"10\.\d{4,5}/\S+", doi) for doi in dois)
+
+
+def test_evidence_is_shown_for_each_encoder_and_cohort(made, tmp_path):
+    """Its slides are chosen like those of the heat maps; none of it, and there is no chapter."""
+    import cv2
+    import numpy as np
+
+    folder = tmp_path / "explain" / "swin-t" / "C" / "0of1"
+    folder.mkdir(parents=True)
+    rows = ["slide\tclass\tx\ty\tprobability\tevidence"]
+    for slide in ("S1", "S2"):
+        cv2.imwrite(str(folder / f"{slide}.jpg"), np.full((40, 60, 3), 90, np.uint8))
+        rows.append(f"{slide}\t3+\t0\t0\t0.9\t0.1")
+    (folder / "patches.tsv").write_text("\n".join(rows) + "\n")
+    shown = Reader(write(made, "--explain", folder, name="evidence.html"))
+    assert [2, "Evidence"] in shown.headings
+    found = [c for c in shown.captions if "encoder swin-t. Above" in c]
+    assert len(found) == 2
+    assert "the patches most like 3+; below, where in them the network saw evidence" in found[0]
+    assert [2, "Evidence"] not in Reader(write(made)).headings

@@ -58,6 +58,7 @@ def reported(wildcards):
         "pretrain": [f"results/pretrain/{name}" for name in IMAGES if name in pretrained()],
         "describe": [f"results/describe/{graded}/{name}" for graded, name in DESCRIBED],
         "heatmap": [f"results/heatmap/{method}/{part}" for method in DRAWN for part in parts],
+        "explain": [f"results/{part}" for part in EXPLANATIONS],
         "encode": [f"results/encode/{encoder}/{part}" for part in parts],
         "tile": [
             f"results/tile/{view}/{name}/{slide}.h5" for name in SCORED for slide in ROWS[name]
@@ -68,7 +69,7 @@ def reported(wildcards):
 def report_words(wildcards, input):
     """Options of the study's page; stores by their folders, for a command has a greatest length."""
     folders = {name: os.path.dirname(path) for name, path in zip(store_cohorts(), input.tile)}
-    folders_of = ("evaluate", "train", "pretrain", "heatmap", "encode", "describe")
+    folders_of = ("evaluate", "train", "pretrain", "heatmap", "explain", "encode", "describe")
     options = {key: input.get(key) for key in folders_of}
     options["tile"] = [f"{name}={folder}" for name, folder in folders.items()]
     options["sheet"] = [f"{name}={SHEETS[name]}" for name in SCORED]
