@@ -1,10 +1,13 @@
 # make demo   set up and run the demo study      make test   set up and run the tests
+# make demo-light  the demo study of lightweight networks, on images
 # make demo-ihc  the demo of IHC grading, in the folder demo-ihc
 # make setup  only set up                        make lint   style and workflow checks
 # make bench  measure against named peers        make pins   renew requirements.txt
 # make cluster  the demo study anew, through a SLURM that is started on this machine (root, Debian)
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Not the one of .venv, if that is active: it is about to be made anew.
+PYTHON ?= $(shell PATH="$$(printf %s "$$PATH" | sed 's|[^:]*/\.venv/bin:*||g')"; \
+  command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
 export UV_PYTHON := $(BIN)/python
@@ -12,7 +15,7 @@ export PYTHONUNBUFFERED := 1
 # A study starts Python hundreds of times: compiled modules halve the time each start takes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo demo-ihc cluster test bench lint pins schema clean
+.PHONY: setup demo demo-ihc demo-light cluster test bench lint pins schema clean
 
 setup: $(READY)
 
@@ -43,6 +46,15 @@ demo-ihc: $(READY)
 	@echo "      Read  demo-ihc/results/compare/methods.tsv AUC of each network on each centre"
 	@echo "      See   demo-ihc/results/explain             where two networks saw each grade"
 
+demo-light: $(READY)
+	@echo "her2pipe: the light demo study, about 50 short jobs; about ten minutes on two cores"
+	$(BIN)/snakemake --cores all --quiet rules host reason --configfile studies/light-demo.yaml \
+	  --directory demo-light --set-threads train=1 pretrain=1 deploy=1
+	@echo
+	@echo "Done. Open  demo-light/results/report/index.html    the study as one page"
+	@echo "      Read  demo-light/results/compare/classes.tsv  what each network is worth"
+	@echo "            demo-light/results/deploy               size, speed and accuracy of its files"
+
 SLIDES := --groups synthesise=slides tile=slides --group-components slides=4
 cluster: $(READY)
 	$(BIN)/python tests/slurm/node.py start
@@ -64,11 +76,11 @@ bench: $(READY)
 	for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
 
 pins: $(READY)
-	$(BIN)/uv pip compile -q --no-header --no-annotate --no-emit-index-url \
+	$(BIN)/uv pip compile -q --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
 	  --extra test --extra slurm pyproject.toml -o requirements.txt
 
 schema: $(READY)
 	$(BIN)/python -m her2pipe.settings > studies/schema.json
 
 clean:
-	rm -rf results logs benchmarks .snakemake demo-ihc
+	rm -rf results logs benchmarks .snakemake demo-ihc demo-light

@@ -1,5 +1,4 @@
-# her2pipe: slide -> tile -> (pretrain ->) train -> encode -> (fit ->) score -> evaluate
-#           -> compare -> report
+# her2pipe: tile -> (pretrain ->) train -> encode -> (fit ->) score -> evaluate -> compare -> report
 #
 #   snakemake --cores all                                  the demo study (config.yaml)
 #   snakemake --cores all --configfile studies/my.yaml     a study of your own
@@ -21,9 +20,9 @@ report: "workflow/report/study.rst"
 
 
 include: "workflow/common.smk"
-include: "workflow/inputs.smk"
 include: "workflow/reported.smk"
 include: "workflow/synthesise.smk"
+include: "workflow/draw.smk"
 include: "workflow/tile.smk"
 include: "workflow/pretrain.smk"
 include: "workflow/train.smk"
@@ -34,13 +33,14 @@ include: "workflow/evaluate.smk"
 include: "workflow/compare.smk"
 include: "workflow/describe.smk"
 include: "workflow/heatmap.smk"
+include: "workflow/deploy.smk"
 include: "workflow/explain.smk"
 include: "workflow/ledger.smk"
 include: "workflow/report.smk"
 
 
 wildcard_constraints:
-    view="adaptive|[0-9.]+(um)?",
+    view="adaptive|whole|[0-9.]+(um)?",
     cohort="[^/]+",
     slide="[^/]+",
     pretraining="[^/]+",
@@ -52,9 +52,9 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        expand("results/score/{method}/{cohort}.tsv", method=STUDY.methods, cohort=SCORED),
-        expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
+        [f"results/score/{method}/{name}.tsv" for method, name in PAIRS],
+        [f"results/evaluate/{method}/{name}" for method, name in PAIRS],
         "results/compare",
-        [f"results/{part}" for part in (*DESCRIPTIONS, *EXPLANATIONS)],
+        [f"results/{part}" for part in BESIDE],
         "results/ledger/ledger.tsv",
         "results/report/index.html",

@@ -124,7 +124,7 @@ def her2pipe(slide: str, side: int, store: str, _sample: int):
     view = {"slide": slide, "store": store, "view": str(side), "annotation": None}
     args = argparse.Namespace(**view, mpp=None, threads=1, stage="")
     start = time.perf_counter(), time.process_time()
-    tile.run(args, SlidesSettings(), StainSettings(), TileSettings())
+    tile.run(args, SlidesSettings(), StainSettings(), TileSettings(), None)
     taken = time.perf_counter() - start[0], time.process_time() - start[1]
     with PatchStore(store) as made:
         return taken, int(made.attributes["cells"]), len(made)

@@ -1,4 +1,4 @@
-"""Changes a patch survives: turns, flips and a little colour, on whole batches at once."""
+"""Changes a patch survives: turns, flips, shifts and a little colour, on whole batches at once."""
 
 from __future__ import annotations
 
@@ -20,6 +20,29 @@ def mirror(images: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
     """Swap left and right of every second image or so."""
     kind = _sent(random.integers(0, 2, (len(images), 1, 1, 1)).astype(bool), images)
     return torch.where(kind, images.flip(3), images)
+
+
+def shift(images: torch.Tensor, random: np.random.Generator, most: float) -> torch.Tensor:
+    """Move each image by whole pixels, up to a share of its side; edges fill what comes free.
+
+    Parameters
+    ----------
+    images : (B, 3, H, W)
+    random : numpy.random.Generator
+    most : float
+        Largest move along either axis, as a share of the side.
+    """
+    side = images.shape[2:]
+    places = []
+    for length in side:
+        reach = int(most * length)
+        moves = _sent(random.integers(-reach, reach + 1, (len(images), 1)), images)
+        own = torch.arange(length, device=images.device)
+        places.append((own + moves).clamp_(0, length - 1))  # (B, length)
+    rows, columns = places[0][:, None, :, None], places[1][:, None, None, :]
+    batch = torch.arange(len(images), device=images.device)[:, None, None, None]
+    channels = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
+    return images[batch, channels, rows, columns]
 
 
 def jitter(images: torch.Tensor, random: np.random.Generator, most: float) -> torch.Tensor:

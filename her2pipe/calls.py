@@ -151,14 +151,16 @@ def of_tiles(
 ) -> Items:
     """Return every tile of the slides that have a class, which is that of its slide."""
     known = {s["slide"]: s for s in slides if s["true_class"]}
+    patients = sorted({s["patient"] for s in known.values()})
     found, of = [np.zeros((0, len(labels.classes)), np.float32)], []
     for name, p, classes in probabilities:
         if name in known and len(p) and list(classes) == labels.classes:
             found.append(np.asarray(p, np.float32))
-            of += [known[name]] * len(p)
-    truth = np.array([s["true_class"] for s in of], dtype=str)
-    patients = np.array([s["patient"] for s in of], dtype=str)
-    return Items(truth, np.concatenate(found), patients, "tiles")
+            of.append(known[name])
+    sizes = [len(p) for p in found[1:]]
+    truth = np.repeat(np.array([s["true_class"] for s in of], dtype=str), sizes)
+    patient = np.repeat(np.array([patients.index(s["patient"]) for s in of], int), sizes)
+    return Items(truth, np.concatenate(found), patient, "tiles")
 
 
 def judge(items: Items, labels: LabelSettings, evaluate: EvaluateSettings) -> dict[str, Any]:

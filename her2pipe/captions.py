@@ -68,14 +68,15 @@ def _told(stem: str, about: Metrics, percent: str) -> list[str]:
         return [*rank(about, percent), f"Slides: {_sizes(about)}.", BOXES]
     if stem == "pcr":
         p = about.get("rank_sum_p")
-        test = [f"Two-sided rank-sum test: P {_equal(p)}, n = {number(about.get('n'), 0)}."]
+        test = [f"Two-sided rank-sum test: P {equal(p)}, n = {number(about.get('n'), 0)}."]
         return [*(test if known(p) is not None else []), BOXES]
     if stem == "confusion":
         return agreement(about, percent)
     return []
 
 
-def _equal(p: object) -> str:
+def equal(p: object) -> str:
+    """Write a P value after the letter: `= 0.012`, `< 0.001`."""
     text = p_value(p)
     return text if text.startswith("<") else f"= {text}"
 
@@ -156,7 +157,7 @@ def rank(about: Metrics, percent: str) -> list[str]:
     if known(found.get("rho")) is None:
         return []
     rho = interval(found["rho"], found.get("low"), found.get("high"), 2)
-    return [f"Spearman's ρ {rho}, {percent} Bonett-Wright interval; P {_equal(found.get('p'))}."]
+    return [f"Spearman's ρ {rho}, {percent} Bonett-Wright interval; P {equal(found.get('p'))}."]
 
 
 def agreement(about: Metrics, percent: str) -> list[str]:

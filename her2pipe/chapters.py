@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from her2pipe import captions, cohort, flow, page
-from her2pipe.config import CLASSES
+from her2pipe import captions, cohort, flow, kinds, page
+from her2pipe.config import CLASSES, WHOLE
 from her2pipe.files import read_json, read_table
 from her2pipe.gallery import Shelf
 from her2pipe.page import Column
@@ -82,11 +82,13 @@ def flows(named: dict, ledger: list[dict], evaluations: list[dict]) -> list[dict
         table = next((e["table"] for e in evaluations if e["cohort"] == name), [])
         role = next((e["role"] for e in evaluations if e["cohort"] == name), "")
         about = {"title": "", "role": role} | named.get(name, {}) | {"name": name}
-        found.append(flow.follow(about, own, table))
+        found.append(flow.follow(about, own, table, kinds.classes(evaluations)))
     return found
 
 
-def cohort_table(sheets: dict[str, str], shelf: Shelf, names: list[str]) -> dict[str, Any] | None:
+def cohort_table(
+    sheets: dict[str, str], shelf: Shelf, names: list[str], evaluations: list[dict]
+) -> dict[str, Any] | None:
     """Lay out the cohorts as columns of a table."""
     rows = {n: cohort.load(sheets[n], check_files=False) for n in names if n in sheets}
     if not rows:
@@ -97,7 +99,12 @@ def cohort_table(sheets: dict[str, str], shelf: Shelf, names: list[str]) -> dict
         "patches are of the slides that could be read."
     )
     columns = [Column("label", "Characteristic"), *(Column(n, f"Cohort {n}") for n in rows)]
-    lines = flow.describe(rows, shelf.facts)
+    classes = {
+        e["cohort"]: {row["slide"]: row["true_class"] for row in e["table"]}
+        for e in evaluations
+        if e.get("endpoint") == "class"
+    }
+    lines = flow.describe(rows, shelf.facts, kinds.classes(evaluations), classes)
     return page.table(caption, columns, lines, sortable=False) | {
         "groups": [r["group"] for r in lines]
     }
@@ -165,7 +172,7 @@ def compared(folder: Path, percent: str) -> dict[str, Any]:
             text = DRAWN.get(stem, f"{stem.replace('_', ' ').capitalize()}.")
             text = text.format(percent=percent)
             figures.append(page.figure(image, text.split(",")[0], text, wide=stem != "drift"))
-    return {"tables": tables, "figures": figures}
+    return {"tables": tables, "figures": figures, "networks": None}
 
 
 def results(evaluations: list[dict], methods: list[str], percent: str) -> list[dict[str, Any]]:
@@ -187,6 +194,7 @@ def results(evaluations: list[dict], methods: list[str], percent: str) -> list[d
             {
                 "cohort": e["cohort"],
                 "groups": _subgroups(e, percent),
+                "more": [],
                 "main": page.table(
                     f"Main numbers: {who}, {_used(e)}. {percent} intervals; all tests two-sided.",
                     main,
@@ -292,11 +300,15 @@ def _network_told(about: Mapping[str, Any]) -> list[str]:
     if about.get("features"):
         told.append(f"{about['features']:,} features")
     if about.get("train_views"):
-        told.append(f"training views {', '.join(map(str, about['train_views']))} (level-0 px)")
+        views = ", ".join(map(str, about["train_views"]))
+        told.append("whole images" if views == WHOLE else f"training views {views} (level-0 px)")
     weights = about.get("start") or {"weights": about.get("settings", {}).get("weights")}
     told += [f"start: {weights['weights']}"] if weights.get("weights") else []
     for key, value in (about.get("images") or {}).items():
-        told.append(f"images, {key}: {value:,}" if isinstance(value, int) else f"images: {value}")
+        if isinstance(value, dict):  # those left out, each with its reason
+            value = len(value)
+        count = f"images, {key.replace('_', ' ')}: {value:,}" if isinstance(value, int) else ""
+        told.append(count or f"images: {value}")
     if about.get("stain"):
         told.append(f"stain target: {about['stain']['method']} ({about['stain_digest'][:12]})")
     return [text for text in told if text]
@@ -305,8 +317,10 @@ def _network_told(about: Mapping[str, Any]) -> list[str]:
 def _training_set(about: Mapping[str, Any], name: str, side: str) -> dict[str, Any] | None:
     """Lay out patches by view and class: available, and used with their share."""
     rows = [row for row in about.get("training_set", []) if row.get("side") == side]
-    kinds = [k for k in CLASSES if any(row["kind"] == k for row in rows)]
-    kinds += sorted({row["kind"] for row in rows} - set(kinds))
+    order = [*CLASSES, *about.get("classes", [])]
+    held = {row["kind"] for row in rows}
+    names = [k for k in dict.fromkeys(order) if k in held]
+    names += sorted(held - set(names))
     lines = []
     for view in dict.fromkeys(row["view"] for row in rows):
         own = {row["kind"]: row for row in rows if row["view"] == view}
@@ -321,7 +335,7 @@ def _training_set(about: Mapping[str, Any], name: str, side: str) -> dict[str, A
         f"{what} patches of encoder {name} (laid out as Table 1 of Li et al. 2025): available "
         "(used = share), by crop size and class."
     )
-    columns = [Column("view", "Crop size"), *(Column(kind, kind) for kind in kinds)]
+    columns = [Column("view", "Crop size"), *(Column(kind, kind) for kind in names)]
     columns.append(Column("slides", "Slides they come from"))
     return page.table(caption, columns, lines, sortable=False) if lines else None
 
@@ -341,6 +355,10 @@ def summary(
         {"value": f"{excluded:,}", "what": "slides excluded, each with a reason"},
         {"value": len(methods), "what": "method" if len(methods) == 1 else "methods"},
     ]
+    if kinds.told(evaluations):
+        found = kinds.summary(evaluations, percent)
+        told = [*found["told"][:1], *kinds.taught(encoders), *found["told"][1:]]
+        return {"key": key, "told": told, "table": found["table"]}
     told = []
     for e in encoders:
         own = [row for row in e["about"].get("training_set", []) if row.get("side") == "train"]

@@ -11,7 +11,8 @@ from her2pipe.config import STEPS
 from her2pipe.errors import Her2Error
 
 # verb: its module
-VERBS = {**{step: step for step in STEPS}, "cohort": "importers", "status": "status"}
+VERBS = {**{step: step for step in STEPS}, "cohort": "importers"}
+VERBS |= {"prune": "prune", "status": "status"}
 
 
 def main(argv: list[str] | None = None) -> int:

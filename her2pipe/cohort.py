@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -350,8 +350,12 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def check_leaks(cohorts: dict[str, tuple[str, Iterable[Row]]], sheets: dict[str, str]) -> None:
-    """Refuse patients and files of the development cohort that are in another cohort, too.
+def check_leaks(
+    cohorts: dict[str, tuple[str, Iterable[Row]]],
+    sheets: dict[str, str],
+    lessons: Mapping[str, Collection[str]] | None = None,
+) -> None:
+    """Refuse patients and files of a cohort that teaches which are in one it is tested on, too.
 
     Parameters
     ----------
@@ -359,24 +363,31 @@ def check_leaks(cohorts: dict[str, tuple[str, Iterable[Row]]], sheets: dict[str,
         Name to (role, rows).
     sheets : dict
         Name to sheet, for the message.
+    lessons : dict, optional
+        Cohort that teaches to the cohorts tested by what it taught; without it the development
+        cohort teaches and all others are tested.
     """
     cohorts = {name: (role, list(rows)) for name, (role, rows) in cohorts.items()}
-    learnt = [r for role, rows in cohorts.values() if role == "development" for r in rows]
-    known = {
-        "patient": {row.patient for row in learnt},
-        "path": {os.path.realpath(row.path) for row in learnt},
-    }
-    raise_all(
-        [
+    if lessons is None:
+        learnt = [name for name, (role, _) in cohorts.items() if role == "development"]
+        lessons = {name: set(cohorts) - set(learnt) for name in learnt}
+    problems = []
+    for teacher, tested in lessons.items():
+        known = {
+            "patient": {row.patient for row in cohorts[teacher][1]},
+            "path": {os.path.realpath(row.path) for row in cohorts[teacher][1]},
+        }
+        problems += [
             Her2Error(
-                f"{what} {getattr(row, what)} is in the development cohort, too",
+                f"{what} {getattr(row, what)} is in the {cohorts[teacher][0]} cohort, too",
                 f"{sheets[name]} line {row.line}, column {what}",
-                "remove it from one cohort; if two centres number patients alike, add a prefix",
+                "remove it from one cohort; if two centres number patients alike, add a prefix;"
+                f" methods that do not learn from {teacher} may name their own cohorts",
             )
-            for name, (role, rows) in cohorts.items()
-            if role != "development"
-            for row in rows
+            for name in cohorts
+            if name in tested
+            for row in cohorts[name][1]
             for what, value in (("patient", row.patient), ("path", os.path.realpath(row.path)))
             if value in known[what]
         ]
-    )
+    raise_all(problems)

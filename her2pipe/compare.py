@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from her2pipe import cohort, roster, versus
 from her2pipe.config import CompareSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_json, read_table, replacing_folder, write_table
 
 SETTINGS = (CompareSettings,)
-METHODS = ("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high")
 # Li et al. 2025, doi 10.1186/s13058-025-02008-7, Table 2 and text. Only TL-PA's are known here.
 PUBLISHED = {"TL-PA": {"internal_auc": 0.75, "external_mean": 0.76, "external_sd": 0.01}}
 PUBLISHED_AUC = {"TL-PA": {"A": 0.75, "B": 0.75, "C": 0.77, "D": 0.77, "NAT": 0.77}}
@@ -39,17 +39,101 @@ def arguments(parser) -> None:
         help="Snakemake's benchmark files of score, for the time per slide; missing ones are"
         " passed over",
     )  # fmt: skip
+    for name, metavar, text in (
+        ("train", "FOLDER", "encoder folders, for the table of networks"),
+        ("encode-timing", "ENCODER=FOLDER",
+         "folders of the logs of encoding jobs, for the time per tile"),
+        ("matched", "METHOD,COHORT,METHOD,COHORT",
+         "two methods, each on a cohort, compared on the cases that both cohorts hold"),
+        ("sheet", "COHORT=SHEET", "sheets of these cohorts, which tell a slide's case"),
+    ):  # fmt: skip
+        text = f"study of classes: {text}"
+        parser.add_argument(f"--{name}", nargs="*", default=[], metavar=metavar, help=text)
 
 
 def run(args, compare: CompareSettings) -> None:
     """Gather the evaluations into tables and figures."""
+    evaluations = [_evaluation(Path(path)) for path in args.evaluations]
+    told = {e.get("endpoint") == "class" for e in evaluations}
+    if len(told) > 1:
+        raise Her2Error(
+            "some evaluations are of HER2 status, others of classes",
+            "the evaluation folders",
+            "give those of one study",
+        )
+    (_of_classes if told == {True} else _of_status)(args, compare, evaluations)
+
+
+def _of_classes(args, compare: CompareSettings, evaluations: list[Evaluation]) -> None:
+    """Write what is told where the endpoint is a class."""
     from her2pipe import panels, plots
 
-    evaluations = [_evaluation(Path(path)) for path in args.evaluations]
+    reference_method(evaluations, compare)
+    rows = roster.methods(evaluations)
+    pairs = versus.pairs(evaluations, compare)
+    tables = {
+        "methods": (roster.METHODS, rows),
+        "classes": roster.classes(evaluations),
+        "pairs": (versus.PAIRS, pairs),
+        "matched": (versus.MATCHED, _matched(args, compare, evaluations)),
+        "networks": (roster.NETWORKS, roster.networks(evaluations, args.train)),
+        "timing": (TIMING, timing(evaluations, args.timing)),
+        "tile_timing": (roster.TILES, roster.tile_times(args.encode_timing)),
+    }
+    with replacing_folder(args.folder) as folder:
+        for stem, (columns, lines) in tables.items():
+            if lines or stem in ("methods", "pairs"):
+                write_table(folder / f"{stem}.tsv", columns, lines)
+        known = [row for row in rows if row["auc"] is not None]
+        if known:
+            names = ", ".join(evaluations[0]["classes"])
+            title, what = f"Macro-AUC of slides; classes: {names}", "macro-AUC"
+            figure = plots.forest(known, title, compare.confidence, what)
+            for line in figure.axes[0].lines:
+                line.set_clip_on(False)  # an area of 1 is not half a mark
+            plots.save(figure, folder / "forest")
+        if matrices := _matrices(pairs):
+            note = "below the diagonal: difference of macro-AUC; above it: calls (McNemar)"
+            plots.save(panels.contests(matrices, note), folder / "pairs")
+
+
+def _matrices(pairs: list[dict[str, Any]]) -> dict[str, tuple]:
+    """Lay out the P of every pair as a matrix per cohort."""
+    found = {}
+    for name in dict.fromkeys(row["cohort"] for row in pairs):
+        own = [row for row in pairs if row["cohort"] == name]
+        most = max(row["n"] for row in own)
+        if own[1:]:  # a single pair needs no matrix
+            found[f"Cohort {name}, n = {most:,} slides"] = versus.matrix(own)
+    return found
+
+
+def _matched(args, compare: CompareSettings, evaluations: list[Evaluation]) -> list[dict[str, Any]]:
+    """Compare two methods on the cases of two cohorts, as often as it is asked for."""
+    wanted = [word.split(",") for word in args.matched]
+    if bad := next((word for word in wanted if len(word) != 4), None):
+        raise Her2Error(
+            f"{','.join(bad)!r} is not METHOD,COHORT,METHOD,COHORT", "option --matched", "as named"
+        )
+    sheets = dict(word.split("=", 1) for word in args.sheet)
+    cases = {
+        name: {
+            row.slide: str(cohort.value(row, compare.matched_by) or "")
+            for row in cohort.load(sheet, check_files=False)
+        }
+        for name, sheet in sheets.items()
+    }
+    return versus.matched(evaluations, wanted, cases, compare)
+
+
+def _of_status(args, compare: CompareSettings, evaluations: list[Evaluation]) -> None:
+    """Write what is told where the endpoint is HER2 status, or response."""
+    from her2pipe import panels, plots
+
     reference = reference_method(evaluations, compare)
     rows = methods(evaluations)
     with replacing_folder(args.folder) as folder:
-        write_table(folder / "methods.tsv", METHODS, rows)
+        write_table(folder / "methods.tsv", roster.METHODS, rows)
         write_table(folder / "table2.tsv", TABLE2, table2(evaluations, compare.confidence))
         write_table(folder / "delong.tsv", DELONG, delong(evaluations, reference))
         write_table(folder / "drift.tsv", DRIFT, drift(evaluations))

@@ -64,7 +64,7 @@ class Densities:
     and targets, (B, 4) float32.
     """
 
-    curves = (("loss", "Huber, standardised"), ("r2_mean", "of the mean DAB"))
+    curves = (("loss", "loss (Huber, standardised)"), ("r2_mean", "R$^2$ of the mean DAB"))
 
     def __call__(self, model, batch: tuple[torch.Tensor, ...]) -> Outcome:
         """Run the network on a batch."""

@@ -23,7 +23,7 @@ CARRIED = ("view", "patch_size_level0", "width_px0", "height_px0", "dropped")
 def arguments(parser) -> None:
     """Declare what the command takes."""
     parser.add_argument("stores", nargs="+", help="patch stores to encode")
-    parser.add_argument("folder", help="folder to write: one encoding (.h5) per store")
+    parser.add_argument("folder", help="folder to write: one encoding (.h5) per store or pack")
     parser.add_argument("--model", required=True, help="folder written by her2pipe train")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
 
@@ -68,9 +68,10 @@ def run(args, encode: EncodeSettings) -> None:
                     | {"slide": slide, "status": store.attributes["status"]}
                     | {"reason": store.excluded, "stain": json.dumps(store.stain)}
                     | {key: store.attributes.get(key, 0) for key in CARRIED},
+                    images=store.images,
                 )
             rate = len(result[0]) / (time.monotonic() - began)
-            print(f"encode: {slide}: {len(result[0])} patches, {rate:.0f} patches/s,"
+            print(f"encode: {slide}: {len(result[0])} patches, {rate:.1f} patches/s,"
                   f" slide {done} of {len(args.stores)}", file=sys.stderr, flush=True)  # fmt: skip
 
 

@@ -43,10 +43,16 @@ def arguments(parser) -> None:
         " the calibration",
     )  # fmt: skip
     parser.add_argument("--development-sheet", help="sheet of the development cohort")
+    for name, text in (
+        ("images", "pack of the cohort's images, to look for copies"),
+        ("learnt", "pack of images the method learnt from, none of which may be among them"),
+    ):
+        parser.add_argument(f"--{name}", action="append", default=[], help=text)
 
 
 def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSettings) -> None:
     """Write every statistic and figure the cohort's columns allow."""
+    copies = _copies(args)
     slides = join(args.scores, args.sheet, args.role, split, evaluate, labels)
     used = [s for s in slides if s["used"]]
     metrics: dict[str, Any] = {
@@ -62,6 +68,7 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
         "patients": len({s["patient"] for s in slides}),
         "evaluated": len(used),
         "left_out": _tally(slides),
+        **({"copies": copies} if copies else {}),
     }
     with replacing_folder(args.folder) as folder:
         if labels.told:
@@ -82,6 +89,21 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
     else:
         told = main["note"]
     print(f"evaluate: {args.method} on {args.cohort}: n {len(used)}, {told}", file=sys.stderr)
+
+
+def _copies(args) -> list[list[str]]:
+    """Refuse images the method has learnt from; return those that come more than once."""
+    from her2pipe import duplicates
+
+    if not args.images:
+        return []
+    tested, sheets = duplicates.digests(args.images), (args.sheet, args.development_sheet)
+    rows, learnt = (
+        {row.slide: row for row in cohort.load(sheet, check_files=False)} if sheet else {}
+        for sheet in sheets
+    )
+    duplicates.refuse_learnt(tested, duplicates.digests(args.learnt), rows, learnt)
+    return duplicates.groups(tested.items())
 
 
 def _of_status(
@@ -246,10 +268,10 @@ def patch_panel(
 def _probabilities(encodings: list[str]) -> Iterator[tuple]:
     from her2pipe import store
 
-    for path in store.encodings(encodings):
-        found = store.read_encoding(path, features=False)
-        about = found["attributes"]
-        yield about["slide"], found["probabilities"], json.loads(about["classes"])
+    found = store.Encodings(encodings, features=False)
+    for slide in found:
+        about = found[slide]["attributes"]
+        yield slide, found[slide]["probabilities"], json.loads(about["classes"])
 
 
 def response(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict[str, Any]:

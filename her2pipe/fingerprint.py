@@ -58,7 +58,7 @@ class SameSlide:
         Cosine similarities are divided by it before the softmax.
     """
 
-    curves = (("loss", "nats"), ("accuracy", "fraction"))
+    curves = (("loss", "loss (nats)"), ("retrieval", "retrieval (fraction)"))
 
     def __init__(self, temperature: float):
         self._temperature = temperature

@@ -43,7 +43,7 @@ def arguments(parser) -> None:
 
 def run(args, split: SplitSettings, fit: FitSettings) -> None:
     """Fit on the training slides, patients in folds; write the ensemble of the folds' models."""
-    from her2pipe.store import encodings
+    from her2pipe.store import Encodings
 
     rule = args.aggregate
     given = fit.model_dump(include=fit.model_fields_set)
@@ -51,7 +51,7 @@ def run(args, split: SplitSettings, fit: FitSettings) -> None:
     classes = _classes(rule, fit)
     rows = cohort.load(args.sheet, check_files=False)
     sides = cohort.split(rows, split.validation_fraction, split.split_seed)
-    files = {path.stem: path for path in encodings(args.encodings)}
+    files = Encodings(args.encodings, features=rule in LEARNT)
     lessons, account, encoder = read(rows, sides, files, rule, classes, fit)
     patients = {row.slide: row.patient for row in rows}
     _enough(lessons, patients, fit if rule in LEARNT else None)
@@ -85,12 +85,12 @@ def _classes(rule: str, fit: FitSettings) -> tuple[str, ...]:
 def read(
     rows: list[cohort.Row],
     sides: dict[str, str],
-    files: dict[str, Path],
+    files,
     rule: str,
     classes: tuple[str, ...],
     fit: FitSettings,
 ) -> tuple[list[aggregate.Lesson], dict[str, dict[str, Any]], dict[str, Any]]:
-    """Read the training slides; encodings and labels of the others stay closed.
+    """Read the training slides of `files` (Encodings); the others stay closed.
 
     Returns
     -------
@@ -100,8 +100,6 @@ def read(
     encoder : dict
         Name and digest of the encoder, and the width of its features.
     """
-    from her2pipe.store import read_encoding
-
     lessons, account, encoders = [], {}, {}
     for row in rows:
         told = {"slide": row.slide, "patient": row.patient, "side": sides[row.slide]}
@@ -119,13 +117,13 @@ def read(
                 "encodings",
                 "encode the development cohort again",
             )
-        encoding = read_encoding(files[row.slide], features=rule in LEARNT)
+        encoding = files[row.slide]
         about = encoding["attributes"]
         if about["status"] == "excluded" or not len(encoding["coords"]):
             told["unused"] = f"excluded: {about['reason'] or 'no patches'}"
             continue
         bag = aggregate.Bag.of(encoding)
-        bag.check(files[row.slide])
+        bag.check(files.path(row.slide))
         encoder = (about.get("encoder", ""), about.get("model_digest", ""), bag.features.shape[1])
         encoders.setdefault(encoder, row.slide)
         lesson = _prepare(rule, bag, fit)

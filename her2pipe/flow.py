@@ -22,7 +22,10 @@ ROLES = {
 
 
 def follow(
-    cohort: Mapping[str, str], ledger: Sequence[Mapping[str, str]], table: Sequence[Mapping]
+    cohort: Mapping[str, str],
+    ledger: Sequence[Mapping[str, str]],
+    table: Sequence[Mapping],
+    classes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Follow the slides of a cohort from the sheet to the statistics.
 
@@ -34,6 +37,8 @@ def follow(
         Its rows of the ledger: slide, patient, status, reason.
     table : list of dict
         Its slides as `evaluate` left them; empty when it was not evaluated.
+    classes : sequence of str
+        What the study tells apart, if not HER2 status.
 
     Returns
     -------
@@ -56,10 +61,13 @@ def follow(
     treated = cohort["role"] == "treatment"
     tallies = {place: Counter() for place in ("excluded", "training", "unknown", "evaluated")}
     for row in ledger:
-        place, text = _place(row, by_slide.get(row["slide"]), treated)
+        place, text = _place(row, by_slide.get(row["slide"]), treated and not classes)
         tallies[place][text] += 1
     counts = {place: sum(tally.values()) for place, tally in tallies.items()}
     order = ("non-pCR", "pCR") if treated else ("HER2-positive", "HER2-negative")
+    endpoint = "response" if treated else "HER2 status"
+    if classes:
+        order, endpoint = classes, "class"
     return {
         **cohort,
         **counts,
@@ -70,7 +78,7 @@ def follow(
         "reasons": sorted(tallies["excluded"].items()),
         "unknowns": sorted(tallies["unknown"].items()),
         "groups": [(name, tallies["evaluated"][name]) for name in order],
-        "endpoint": "response" if treated else "HER2 status",
+        "endpoint": endpoint,
     }
 
 
@@ -82,6 +90,13 @@ def _place(row: Mapping[str, str], found: Mapping | None, treated: bool) -> tupl
         return "unknown", "not evaluated"
     if found["why_not"] == "training slide":
         return "training", ""
+    if "true_class" in found:
+        name = found["true_class"]
+        return (
+            ("evaluated", name)
+            if name
+            else ("unknown", found["why_not"].removeprefix("no class: ") or "no class")
+        )
     if treated:
         answer = {"True": "pCR", "False": "non-pCR"}.get(found["pcr"])
         return ("evaluated", answer) if answer else ("unknown", "pCR not known")
@@ -91,7 +106,10 @@ def _place(row: Mapping[str, str], found: Mapping | None, treated: bool) -> tupl
 
 
 def describe(
-    sheets: Mapping[str, Sequence[Row]], stores: Mapping[str, Sequence[Mapping[str, Any]]]
+    sheets: Mapping[str, Sequence[Row]],
+    stores: Mapping[str, Sequence[Mapping[str, Any]]],
+    classes: Sequence[str] = (),
+    of_slides: Mapping[str, Mapping[str, str]] | None = None,
 ) -> list[dict[str, Any]]:
     """Describe the cohorts as the rows of a table with a column per cohort (Table S1).
 
@@ -101,6 +119,10 @@ def describe(
         Cohort to the rows of its sheet.
     stores : dict
         Cohort to the attributes and number of patches of its slides that could be read.
+    classes : sequence of str
+        What the study tells apart, if not HER2 status.
+    of_slides : dict
+        Cohort to the class of each of its slides.
 
     Returns
     -------
@@ -117,6 +139,15 @@ def describe(
         line |= {c: _spread([of(about) for about in stores.get(c, [])]) for c in sheets}
         return [line] if any(line[c] != NONE for c in sheets) else []
 
+    if classes:
+        by_slide = of_slides or {}
+        found = {c: [by_slide.get(c, {}).get(r.slide) for r in rows] for c, rows in sheets.items()}
+        endpoint = _shares(found, "Class", classes, lambda name: name)
+    else:
+        endpoint = [
+            *shares("HER2 status", sign, lambda r: _told(r.positive, *sign)),
+            *shares("HER2 level (IHC/FISH)", LEVELS, lambda r: r.level),
+        ]
     return [
         {"group": "", "label": "Slides"} | {c: f"{len(rows):,}" for c, rows in sheets.items()},
         {"group": "", "label": "Patients"}
@@ -126,8 +157,7 @@ def describe(
         *values("slide size, megapixels", _megapixels),
         *values("patches scored per slide", lambda a: (a["patches"], 0)),
         *shares("Scanner", _names(sheets, _scanner), _scanner),
-        *shares("HER2 status", sign, lambda r: _told(r.positive, *sign)),
-        *shares("HER2 level (IHC/FISH)", LEVELS, lambda r: r.level),
+        *endpoint,
         *shares("ER", sign, lambda r: _told(r.er, *sign)),
         *shares("PR", sign, lambda r: _told(r.pr, *sign)),
         *shares("Response", ("pCR", "non-pCR"), lambda r: _told(r.pcr, "pCR", "non-pCR")),
@@ -136,7 +166,7 @@ def describe(
 
 
 def _shares(
-    sheets: Mapping[str, Sequence[Row]], group: str, names: Sequence[str], of: Callable
+    sheets: Mapping[str, Sequence], group: str, names: Sequence[str], of: Callable
 ) -> list[dict[str, Any]]:
     """One row per name: how many slides, and their share of the slides that are known."""
     tallies = {c: Counter(of(row) for row in rows) for c, rows in sheets.items()}

@@ -9,13 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from her2pipe.files import read_table
 from her2pipe.page import drawing, figure, known, number, photograph
 
 Rows = Sequence[Mapping[str, str]]
 LOOKED_AT, GLASS = 32, 200  # patches; grey level above which all channels of glass are
 P = "p(HER2+) of each kept patch"
 WHAT = {"probabilistic": P, "mean": P, "": P}
+OF_CLASSES = {  # by whether the study's classes have an order
+    True: "the expected class of each kept patch, 0 for the first class to 1 for the last",
+    False: "the largest class probability of each kept patch",
+}
 
 
 class Shelf:
@@ -53,10 +56,23 @@ class Shelf:
         """Cohort to what the stores say of their slides and how many patches they hold."""
         from her2pipe.store import read_summary
 
-        return {
-            cohort: [read_summary(path) for s in slides if (path := self.store(cohort, s))]
-            for cohort, slides in self.slides.items()
-        }
+        found = {}
+        for cohort, slides in self.slides.items():
+            own = [read_summary(path) for s in slides if (path := self.store(cohort, s))]
+            packed = {} if own else self._packed(cohort)
+            found[cohort] = own or [packed[s] for s in slides if s in packed]
+        return found
+
+    def _packed(self, cohort: str) -> dict[str, dict[str, Any]]:
+        """Return what the packs of a cohort of images say of each."""
+        from her2pipe.store import read_images
+
+        found = {}
+        for path in sorted(self._tile[cohort].glob("*.h5")) if cohort in self._tile else []:
+            if images := read_images(path):
+                facts = {name: images.of(i) for i, name in enumerate(images.names)}
+                found |= {name: about | {"patches": 1} for name, about in facts.items()}
+        return found
 
 
 def choose(slides: Sequence[str], table: Rows, most: int) -> list[dict[str, str]]:
@@ -89,17 +105,18 @@ def maps(
         own |= {path.stem: path for path in folder.glob("*.png")}
     tables = {(e["method"], e["cohort"]): e["table"] for e in evaluations}
     rules = {e["method"]: e.get("aggregation", "") for e in evaluations}
+    ordered = {e["method"]: e.get("ordered") for e in evaluations}
     found = []
     for (method, cohort), paths in pictures.items():
         for row in choose(list(paths), tables.get((method, cohort), []), most):
-            slide = row["slide"]
-            told = _told(row)
+            slide, about = row["slide"], told(row)
             what = WHAT.get(rules.get(method, ""), "what each kept patch adds to the score")
+            what = OF_CLASSES[ordered[method]] if ordered.get(method) is not None else what
             caption = (
-                f"Cohort {cohort}, slide {slide}, method {method}. {told}Left, the slide; then "
+                f"Cohort {cohort}, slide {slide}, method {method}. {about}Left, the slide; then "
                 f"{what}; right, its most probable class where the encoder has classes."
             )
-            alt = f"Slide {slide} of cohort {cohort}: overview and maps of its patches. {told}"
+            alt = f"Slide {slide} of cohort {cohort}: overview and maps of its patches. {about}"
             found.append(
                 {
                     "cohort": cohort,
@@ -107,7 +124,7 @@ def maps(
                     "slide": slide,
                     "figure": figure(photograph(paths[slide]), alt.strip(), caption, wide=True),
                     # The encodings at hand are those of the first method.
-                    "view": _view(shelf, cohort, slide, longest_px)
+                    "view": _view(shelf, cohort, slide, longest_px, ordered.get(method))
                     if longest_px and method == next(iter(pictures))[0]
                     else None,
                 }
@@ -115,37 +132,14 @@ def maps(
     return found
 
 
-def evidence(
-    folders: Sequence[str], evaluations: Sequence[Mapping], most: int
-) -> list[dict[str, Any]]:
-    """Lay out the evidence of each encoder in slides of each cohort, `most` of them."""
-    pictures: dict[tuple[str, str], dict[str, Path]] = {}
-    classes: dict[tuple[str, str, str], str] = {}
-    for folder in map(Path, folders):
-        encoder, cohort = folder.parts[-3:-1]
-        own = pictures.setdefault((encoder, cohort), {})
-        own |= {path.stem: path for path in folder.glob("*.jpg")}
-        rows = read_table(folder / "patches.tsv")
-        classes |= {(encoder, cohort, row["slide"]): row["class"] for row in rows}
-    found = []
-    for (encoder, cohort), paths in pictures.items():
-        of = [e for e in evaluations if (e.get("encoder"), e["cohort"]) == (encoder, cohort)]
-        for row in choose(list(paths), of[0]["table"] if of else [], most):
-            slide = row["slide"]
-            name = classes[encoder, cohort, slide]
-            caption = (
-                f"Cohort {cohort}, slide {slide}, encoder {encoder}. Above, the patches most like"
-                f" {name}; below, where in them the network saw evidence for {name} (Grad-CAM)."
-            )
-            alt = f"Patches of slide {slide} of cohort {cohort}, and their evidence for {name}."
-            found.append(figure(photograph(paths[slide]), alt, caption, wide=True))
-    return found
-
-
-def _told(row: Mapping[str, str]) -> str:
-    """Tell a slide's score and label."""
+def told(row: Mapping[str, str]) -> str:
+    """Tell a slide's score, or call, and label."""
     if known(row.get("score")) is None:
         return ""
+    if "true_class" in row:
+        p = number(row.get(f"p_{row['call']}"), 2)
+        reflex = ", flagged for reflex FISH" if row.get("flag") == "reflex" else ""
+        return f"Called {row['call']} (p {p}){reflex}; sheet: {row['true_class'] or 'no class'}. "
     level = f", level {row['level']}" if row.get("level") else ""
     status = {"True": "HER2-positive", "False": "HER2-negative"}.get(row.get("positive", ""))
     label = ", ".join(filter(None, (status, row.get("true_level"))))
@@ -154,7 +148,9 @@ def _told(row: Mapping[str, str]) -> str:
     return f"HER2 score {number(row['score'], 2)}{level}; sheet: {label}. "
 
 
-def _view(shelf: Shelf, cohort: str, slide: str, longest_px: int) -> dict[str, Any] | None:
+def _view(
+    shelf: Shelf, cohort: str, slide: str, longest_px: int, ordered: bool | None
+) -> dict[str, Any] | None:
     """Make a slide to zoom into, when its store and encoding are at hand."""
     from her2pipe import zoom
     from her2pipe.store import PatchStore, read_encoding
@@ -167,7 +163,7 @@ def _view(shelf: Shelf, cohort: str, slide: str, longest_px: int) -> dict[str, A
     with PatchStore(path) as store:
         if store.excluded or not store.overview:
             return None
-        return zoom.view(store, encoded, names, longest_px)
+        return zoom.view(store, encoded, names, longest_px, ordered)
 
 
 def colours(shelf: Shelf, target: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,9 +1,9 @@
 """Verb cohort: write the sheet of a public cohort from its slides and clinical table.
 
 Sources: `tcga` (TCGA-BRCA; BCR biotab or cBioPortal table), `yale` (HER2 tumour ROIs of The Cancer
-Imaging Archive: HER2 cohort by file name, trastuzumab cohort by its table) and `impress`
-(neoadjuvant HER2+ cohort). Column names are found whatever their case, spaces and order. What is
-told names no patient.
+Imaging Archive: HER2 cohort by file name, trastuzumab cohort by its table), `impress`
+(neoadjuvant HER2+ cohort); and of images `bci`, `warwick`, `breakhis`, and `folders`, one for each
+class. Column names are found whatever their case, spaces and order. What is told names no patient.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from her2pipe import cohort
+from her2pipe import cohort, imagesets
 from her2pipe.errors import Her2Error
 from her2pipe.files import write_table
 from her2pipe.labels import RCB_CLASSES, label
 
 SETTINGS = ()
+IMAGES = ("bci", "warwick", "breakhis", "folders")
 SHEET = ("slide", "path", "patient", "annotation", "her2", "ihc", "fish_ratio", "fish", "er", "pr",
          "pcr", "rcb", "scanner")  # fmt: skip
 SLIDES = (".svs", ".ndpi", ".tif", ".tiff", ".mrxs", ".scn", ".bif")
@@ -50,8 +51,11 @@ NO = {"no", "n", "false", "0", "nonpcr", "nopcr", "nonresponder", "residualdisea
 
 def arguments(parser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("source", choices=("tcga", "yale", "impress"), help="where they are from")
-    parser.add_argument("slides", help="folder of slides; folders in it are searched, too")
+    sources = ("tcga", "yale", "impress", *IMAGES)
+    parser.add_argument("source", choices=sources, help="where they are from")
+    parser.add_argument(
+        "slides", help="folder of slides or images; folders in it are searched, too"
+    )
     parser.add_argument("sheet", help="sheet to write (.tsv)")
     parser.add_argument(
         "--table", help="clinical table, separated by tabs, commas or semicolons; yale needs it"
@@ -63,11 +67,15 @@ def arguments(parser) -> None:
     parser.add_argument(
         "--keep-all", action="store_true", help="keep slides that have neither status nor response"
     )
+    imagesets.arguments(parser)
 
 
 def run(args) -> None:
     """Write the sheet, check it as a study would, and tell what was left out."""
     left: Counter = Counter()
+    if args.source in IMAGES:
+        imagesets.run(args, left)
+        return
     files = slide_files(Path(args.slides), args.source, left)
     table = read_clinical(Path(args.table), args.source, left) if args.table else {}
     if args.table is None and args.source != "yale":

@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -22,9 +22,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from her2pipe import schedule as schedules
 from her2pipe import stats
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing
+from her2pipe.schedule import Schedule
 
 CHECK_EVERY = 100  # batches between looks at the loss: each look makes a GPU wait
 
@@ -42,6 +44,7 @@ class Plan:
     plateau_epochs: int = 0  # end after so many epochs without a better one; 0: never
     bfloat16: bool = False
     compile: bool = False
+    schedule: Schedule = field(default_factory=Schedule)
 
 
 class Outcome(NamedTuple):
@@ -55,7 +58,7 @@ class Outcome(NamedTuple):
 class Objective(Protocol):
     """What is to be learnt. A batch is a tuple of tensors, images first."""
 
-    curves: tuple[tuple[str, str], ...]  # measures to be drawn over the epochs, and their units
+    curves: tuple[tuple[str, str], ...]  # two measures to be drawn over the epochs, and labels
 
     def __call__(self, model: Callable, batch: tuple[torch.Tensor, ...]) -> Outcome:
         """Run the network on a batch."""
@@ -78,7 +81,7 @@ class Classes:
         Whether all classes are watched instead, by the macro-AUC of their labels.
     """
 
-    curves = (("loss", "nats"), ("accuracy", "fraction"))
+    curves = (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)"))
 
     def __init__(
         self,
@@ -141,6 +144,7 @@ class Checkpoint:
     def __init__(self, folder: str | Path, digest: str):
         self.folder, self._digest = Path(folder), digest
         self._file = self.folder / "checkpoint.pt"
+        self.best: dict[str, torch.Tensor] = {}  # weights of the best epoch, where it is sought
 
     @classmethod
     def beside(cls, folder: str | Path, digest: str) -> Checkpoint:
@@ -157,6 +161,7 @@ class Checkpoint:
             "optimiser": optimiser.state_dict(),
             "random": [torch.get_rng_state(), *cuda],
             "history": history,
+            "best": self.best,
         }
         with replacing(self._file) as part:
             torch.save(state, part)
@@ -181,6 +186,7 @@ class Checkpoint:
                 return []
             model.load_state_dict(state["model"])
             optimiser.load_state_dict(state["optimiser"])
+            self.best = state["best"]
         except (RuntimeError, ValueError, KeyError, EOFError) as error:
             raise Her2Error(
                 f"the checkpoint is damaged: {str(error).splitlines()[0]}",
@@ -239,12 +245,12 @@ def learn(
             "option --frozen",
             "freeze fewer modules, or set the encoder's task to none",
         )
-    optimiser = torch.optim.Adam(wanted, lr=plan.learning_rate, fused=True)
+    optimiser = schedules.optimiser(wanted, plan.learning_rate, plan.schedule)
     history = checkpoint.restore(model, optimiser)
     run = torch.compile(model) if plan.compile else model
     while len(history) < plan.epochs and not rests(history, plan):
         epoch = len(history) + 1
-        row: dict[str, float] = {"epoch": epoch}
+        row: dict[str, float] = {"epoch": epoch, **_slow(optimiser, history, plan)}
         for side, number, teacher in (("train", epoch, optimiser), ("validation", None, None)):
             began = time.monotonic()
             model.train(teacher is not None)
@@ -261,12 +267,29 @@ def learn(
         if not all(map(torch.isfinite, torch._foreach_norm(wanted))):
             _stop("a weight is not a finite number", epoch, checkpoint)
         history.append(row)
+        if plan.schedule.stop_epochs and epoch == schedules.best_epoch(schedules.watched(history)):
+            checkpoint.best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
         checkpoint.save(model, optimiser, history)
+    if checkpoint.best:
+        model.load_state_dict(checkpoint.best)
     return history
 
 
+def _slow(optimiser, history: Rows, plan: Plan) -> dict[str, float]:
+    """Set the step size that the losses so far ask for; tell it where it may change."""
+    if not plan.schedule.reduce_epochs:
+        return {}
+    count = schedules.reductions(schedules.watched(history), plan.schedule.reduce_epochs)
+    rate = plan.learning_rate * plan.schedule.reduce_factor**count
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    return {"learning_rate": rate}
+
+
 def rests(history: Rows, plan: Plan) -> bool:
-    """Tell whether the training loss has not fallen for as many epochs as the plan allows."""
+    """Tell whether the losses have not fallen for as many epochs as the plan allows."""
+    if schedules.stops(schedules.watched(history), plan.schedule.stop_epochs):
+        return True
     best, rested = math.inf, 0
     for row in history:
         better = row["train_loss"] < best * (1 - plan.plateau_tolerance)

@@ -79,7 +79,8 @@ class Cohort:
     def why_not(self) -> list[str]:
         """Tell of each store why it teaches nothing; empty when it does."""
         by_slide = {row.slide: row for row in self.rows}
-        return [sample.unused(s, by_slide, self.train.task, self.labels) for s in self.stores]
+        told = self.train.task, self.labels, self.train.tumour_min
+        return [sample.unused(store, by_slide, *told) for store in self.stores]
 
     def common(self, teachers: Sequence[int]) -> dict[str, Any]:
         """Return what every lesson has; the colours' target is that of the teaching stores."""
@@ -95,7 +96,7 @@ class Cohort:
                 "the development cohort's stores and sheet",
                 "look into the ledger why its slides are excluded, or set stain_target to a store",
             )
-        account = sample.account(self.rows, self.sides, self.stores, self.train.task, self.labels)
+        account = sample.account(self.rows, self.sides, self.stores, self.train, self.labels)
         return {
             "stores": self.stores,
             "profiles": [profile or target for profile in profiles],

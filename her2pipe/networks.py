@@ -19,36 +19,77 @@ from her2pipe.cards import free_card
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, read_json, write_text
 
+OWN = ("alexnet", "pruneff4", "ather2")  # networks that timm lacks
+BODY = "body."  # begins the names of weights that were another network's
 RENEW = "checkpoint_filter_fn"  # timm's: gives weights new names, and tables of another input size
 
 
-def create(name: str, classes: int = 3, input_px: int | None = None, **options: Any) -> nn.Module:
+def create(
+    name: str, classes: int = 3, input_px: int | None = None, stages: int = 0, **options: Any
+) -> nn.Module:
     """Build a network by its name.
 
     Parameters
     ----------
     name : str
-        Any timm model, e.g. `swin_tiny_patch4_window7_224`; or `alexnet`, which timm lacks.
+        Any timm model, e.g. `swin_tiny_patch4_window7_224`; or one that timm lacks: `alexnet`,
+        `pruneff4`, `ather2`.
     classes : int
         Outputs of the head; 0 for none.
     input_px : int, optional
         Side of the input; networks tied to one size are built for this one.
+    stages : int
+        Keep only so many of a timm network's first stages; 0 for all.
     **options
         Passed to timm; `pretrained=True` asks for ImageNet weights.
 
     Raises
     ------
     Her2Error
-        For a name timm does not know, or pre-trained weights that cannot be fetched.
+        For a name timm does not know, stages a network has not, or pre-trained weights that cannot
+        be fetched.
     """
-    import timm
+    if name not in OWN:
+        full = _timm(name, 0 if stages else classes, input_px, **options)
+        if not stages:
+            return full
+        from her2pipe.light import Cut
 
+        return Cut(full, stages, classes, input_px)
+    if stages:
+        raise Her2Error(
+            f"{name} is not made of stages",
+            "option --stages",
+            "leave it at 0, or name one of timm's networks",
+        )
+    return _own(name, classes, **options)
+
+
+def _own(name: str, classes: int, **options: Any) -> nn.Module:
+    """Build one of the networks timm lacks."""
     if name == "alexnet":
         from her2pipe.alexnet import AlexNet
 
         return AlexNet(classes, **options)
+    from her2pipe import light
+
+    if name == "pruneff4":
+        return light.PrunEff4(_timm("tf_efficientnetv2_b0", 0, **options), classes)
+    if options.get("pretrained"):
+        raise Her2Error(
+            f"there are no ImageNet weights of {name}",
+            "option --weights",
+            "start from none, from a pre-training, or from a model's folder",
+        )
+    return light.Ather2(classes)
+
+
+def _timm(name: str, classes: int, input_px: int | None = None, **options: Any) -> nn.Module:
+    """Build one of timm's networks."""
+    import timm
+
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), 3)
+        near = difflib.get_close_matches(name, [*OWN, *timm.list_models()], 3)
         raise Her2Error(
             f"unknown architecture {name}",
             "option --architecture",
@@ -70,16 +111,17 @@ def create(name: str, classes: int = 3, input_px: int | None = None, **options: 
         ) from None
 
 
-def start(name: str, classes: int, input_px: int, weights: str) -> nn.Module:
+def start(name: str, classes: int, input_px: int, weights: str, stages: int = 0) -> nn.Module:
     """Build a network with its starting weights.
 
     Parameters
     ----------
-    name, classes, input_px
+    name, classes, input_px, stages
         As `create` takes them.
     weights : str
         `none`; `imagenet`; a safetensors file; or a folder written by `save`. Of the last two
-        everything must fit but the head.
+        everything must fit but the head. A network that is the first part of another takes that
+        part of the other's weights.
 
     Raises
     ------
@@ -87,7 +129,7 @@ def start(name: str, classes: int, input_px: int, weights: str) -> nn.Module:
         When the weights are missing or another network's.
     """
     options: dict[str, Any] = {"pretrained": True} if weights == "imagenet" else {}
-    model = create(name, classes, input_px, **options)
+    model = create(name, classes, input_px, stages, **options)
     if weights not in ("none", "imagenet"):
         _fill(model, name, Path(weights))
     return model
@@ -126,12 +168,15 @@ def _fill(model: nn.Module, name: str, path: Path) -> None:
 
 def _take(model: nn.Module, given: dict[str, torch.Tensor]) -> list[str]:
     """Load what fits; return the names of what does not, the head's left out."""
-    own = model.state_dict()
+    own = wanted = model.state_dict()
+    if hasattr(model, "body") and not any(key.startswith(BODY) for key in given):
+        given = {BODY + key: value for key, value in given.items()}  # the whole network's
+        wanted = {key: value for key, value in own.items() if key.startswith(BODY)}
     head = {id(p) for p in model.get_classifier().parameters()}
     of_head = {key for key, p in model.named_parameters() if id(p) in head}
     fitting = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
     model.load_state_dict(fitting, strict=False)
-    return [k for k in own if k not in fitting and k not in of_head]
+    return [k for k in wanted if k not in fitting and k not in of_head]
 
 
 def normalisation(model: nn.Module) -> dict[str, list[float]]:
@@ -153,23 +198,26 @@ def freeze(model: nn.Module, names: Sequence[str]) -> None:
 
 def find(model: nn.Module, name: str, option: str) -> nn.Module:
     """Return a module by its name; `option` is where the name came from, for the message."""
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        tops = [n for n, _ in model.named_modules() if n and n.count(".") <= 1]
-        raise Her2Error(
-            f"the network has no module {name}",
-            f"option {option}",
-            f"choose among: {', '.join(tops[:20])}",
-        ) from None
+    for known in (name, BODY + name):  # parts of a cut network have their names of before, too
+        with contextlib.suppress(AttributeError):
+            return model.get_submodule(known)
+    tops = [n for n, _ in model.named_modules() if n and n.count(".") <= 1]
+    raise Her2Error(
+        f"the network has no module {name}",
+        f"option {option}",
+        f"choose among: {', '.join(tops[:20])}",
+    )
 
 
-def describe(model: nn.Module, name: str, input_px: int, stage: str = "pooled") -> dict[str, Any]:
+def describe(
+    model: nn.Module, name: str, input_px: int, stage: str = "pooled", stages: int = 0
+) -> dict[str, Any]:
     """Collect what `load` and `forward` need to know of a network, and the libraries' versions."""
     import timm
 
     return {
         "architecture": name,
+        **({"stages": stages} if stages else {}),
         "input_px": input_px,
         **normalisation(model),
         "stage": stage,
@@ -321,7 +369,8 @@ def load(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
     file, about = described(Path(folder))
     outputs = about.get("outputs", len(about["classes"]))
-    model = create(about["architecture"], outputs, about["input_px"])
+    cut = about.get("stages", 0)
+    model = create(about["architecture"], outputs, about["input_px"], cut)
     model.load_state_dict(load_file(file))
     return model.eval(), about
 

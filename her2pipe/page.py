@@ -19,9 +19,9 @@ SAFE_IN_SVG = " !$'()*+,-./:;=?@[]_~"  # what both a data address and an attribu
 class Column(NamedTuple):
     """A column of a table: key of its values, heading, and how a value is written.
 
-    `kind` is `text`, `count`, `p`, or the number of decimals. With `bounds`, the keys of an
-    interval's ends, a number is written `0.76 (0.70 to 0.82)`; of one spread, `0.76 ± 0.01`.
-    `after` is the key of a text that follows the number as it stands.
+    `kind` is `text`, `count`, `p`, `written` (a number as text), or the number of decimals. With
+    `bounds`, the keys of an interval's ends, a number is written `0.76 (0.70 to 0.82)`; of one
+    spread, `0.76 ± 0.01`. `after` is the key of a text that follows the number as it stands.
     """
 
     key: str
@@ -79,6 +79,10 @@ def _cell(row: Mapping[str, Any], column: Column) -> Cell:
     if column.kind == "text":
         text = NONE if value in (None, "") else str(value)
         return Cell({"True": "yes", "False": "no"}.get(text, text), text, False)
+    if column.kind == "written":
+        text = NONE if value in (None, "") else str(value)
+        text = re.sub(r"(?<=\d) to (?=\d)", "\u00a0to\u00a0", text)  # breaks before an interval
+        return Cell(text, "", True)
     found = known(value)
     sort = "" if found is None else repr(found)
     if found is None and value not in (None, ""):  # a note where a number was expected
@@ -116,6 +120,12 @@ def table(
         "raw": False,
         "sortable": sortable and len(rows) > 1,
     }
+
+
+def folded(caption: str, rows: Sequence, most: int = 24) -> dict[str, str]:
+    """Name a table that is long, and so folded away."""
+    short = caption.split(".")[0].split(":")[0]
+    return {"folded": f"{short}: {len(rows)} rows" if len(rows) > most else ""}
 
 
 def guess(rows: Sequence[Mapping[str, Any]], named: Sequence[Column]) -> list[Column]:

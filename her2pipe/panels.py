@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import style
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -14,13 +15,16 @@ from her2pipe.plots import (
     BLUE,
     COLUMN_MM,
     GREY,
+    LUMA,
     OKABE_ITO,
     PAGE_MM,
+    PALE,
     STYLE,
     VERMILLION,
     draw_legend,
     finish,
     new_figure,
+    p_text,
 )
 
 LINES = ("-", "--", "-.", (0, (1, 1)))
@@ -64,6 +68,48 @@ def roc_panels(methods: Mapping[str, Mapping[str, tuple]], confidence=0.95) -> F
     figure.supxlabel("1 - specificity", size=7)
     figure.supylabel("sensitivity", size=7)
     figure.suptitle(f"cohort: AUC ({100 * confidence:g} % interval), n slides", size=6)
+    return finish(figure)
+
+
+@style.context(STYLE)
+def contests(cohorts: Mapping[str, tuple], note: str = "") -> Figure:
+    """Draw the P of every pair of methods, one panel per cohort.
+
+    `cohorts` maps a panel's title to the methods' names and (k, k) float, NaN where there is no P.
+    """
+    most = max(len(names) for names, _ in cohorts.values())
+    longest = max(len(str(name)) for names, _ in cohorts.values() for name in names)
+    cell, text = 9.5, min(1.3 * longest, 30)
+    panel = cell * most + text + 5
+    columns = max(1, min(len(cohorts), int((PAGE_MM - 22) / panel)))
+    rows = math.ceil(len(cohorts) / columns)
+    width = min(PAGE_MM, max(COLUMN_MM, columns * panel + 22))
+    figure = new_figure(width, 12 + rows * (cell * most + 0.75 * text + 12))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    look = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
+    for axes in grid.flat[len(cohorts) :]:
+        axes.set_axis_off()
+    for axes, (title, (names, values)) in zip(grid.flat, cohorts.items(), strict=False):
+        values, k = np.asarray(values, float), len(names)
+        mesh = axes.pcolormesh(np.ma.masked_invalid(values), edgecolors="#DDDDDD", **look)
+        dark = mesh.cmap(mesh.norm(values))[..., :3] @ LUMA < 0.5
+        for (i, j), p in np.ndenumerate(values):
+            if np.isfinite(p):
+                colour = "white" if dark[i, j] else "black"
+                written = p_text(p)[2:].removeprefix("= ")
+                axes.text(j + 0.5, i + 0.5, written, color=colour, ha="center", va="center", size=6)
+        place = np.arange(k) + 0.5
+        names = [str(name) if len(str(name)) <= 24 else f"{str(name)[:22]}…" for name in names]
+        axes.set_xticks(place, names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(place, names)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set(title=title, aspect="equal", xlim=(0, k), ylim=(k, 0), facecolor=PALE)
+    bar = figure.colorbar(mesh, ax=grid, label="P, two-sided, after Holm", shrink=0.7, aspect=18)
+    ticks = {1e-4: "≤ 0.0001", 1e-3: "0.001", 1e-2: "0.01", 0.05: "0.05", 1: "1"}
+    bar.set_ticks(list(ticks), labels=list(ticks.values()))
+    bar.minorticks_off()
+    figure.suptitle(note, size=6)
     return finish(figure)
 
 

@@ -305,13 +305,16 @@ def confusion(
     return finish(figure)
 
 
+LEARNING = (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)"))
+
+
 @style.context(STYLE)
 def history(
     rows: Iterable[Mapping[str, object]],
     title: str = "",
-    curves: Sequence[tuple[str, str]] = (("loss", "nats"), ("accuracy", "fraction")),
+    curves: Sequence[tuple[str, str]] = LEARNING,
 ) -> Figure:
-    """Draw learning curves: of two measures and their units, {train,validation}_{measure}.
+    """Draw learning curves of two measures, {train,validation}_{measure}, with these labels.
 
     A column that is missing, or a cell that is empty or NaN, is left out.
     """
@@ -319,7 +322,7 @@ def history(
     figure = new_figure(COLUMN_MM, 90)
     panels = figure.subplots(2, sharex=True)
     epoch = np.array([row["epoch"] for row in rows], dtype=float)
-    for axes, (what, unit) in zip(panels, curves, strict=True):
+    for axes, (what, label) in zip(panels, curves, strict=True):
         for part, colour, line in (("train", BLUE, "-"), ("validation", VERMILLION, "--")):
             cells = [row.get(f"{part}_{what}") for row in rows]
             values = np.array([math.nan if cell in (None, "") else cell for cell in cells], float)
@@ -327,7 +330,7 @@ def history(
             look = {"color": colour, "linestyle": line, "marker": "o", "markersize": 2.5}
             if known.any():
                 axes.plot(epoch[known], values[known], label=part, **look)
-        axes.set_ylabel(f"{what.replace('_', ' ')} ({unit})")
+        axes.set_ylabel(label)
         if axes.lines:
             axes.legend(loc="best")  # named, or a busy machine gets a warning
     panels[0].set_title(title)
@@ -361,7 +364,9 @@ def fitting(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
 
 
 @style.context(STYLE)
-def forest(rows: Iterable[Mapping[str, object]], title: str = "", confidence=0.95) -> Figure:
+def forest(
+    rows: Iterable[Mapping[str, object]], title: str = "", confidence=0.95, what: str = "AUC"
+) -> Figure:
     """Draw the AUC of every method in every cohort with its interval, in order of appearance.
 
     Rows hold method, cohort, n, auc, low and high, as in the method table; an AUC that is None
@@ -390,5 +395,5 @@ def forest(rows: Iterable[Mapping[str, object]], title: str = "", confidence=0.9
     axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     axes.set_yticks(centres, [textwrap.fill(method, 24) for method in methods])
     axes.set(xlim=(math.floor(10 * least) / 10, 1), ylim=(place - 1, -1), title=title)
-    axes.set_xlabel(f"AUC ({100 * confidence:g} % confidence interval)")
+    axes.set_xlabel(f"{what} ({100 * confidence:g} % confidence interval)")
     return finish(figure)

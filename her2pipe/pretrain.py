@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
+from her2pipe import cohort
 from her2pipe import settings as flags
-from her2pipe.config import PretrainSettings
+from her2pipe.config import LabelSettings, PretrainSettings, SplitSettings
+from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
 
-SETTINGS = (PretrainSettings,)
+SETTINGS = (SplitSettings, PretrainSettings)
 SYNTHETIC = "synthetic"
 
 Images = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -22,23 +25,41 @@ def arguments(parser) -> None:
     """Declare what the command takes."""
     parser.add_argument("folder", help="folder to write: model, description, history")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument(
+        "--stores", action="append", default=[], help="pack of a cohort's images; may be repeated"
+    )
+    parser.add_argument("--sheet", help="sheet of that cohort")
 
 
-def run(args, pretrain: PretrainSettings) -> None:
+def run(args, split: SplitSettings, pretrain: PretrainSettings) -> None:
     """Read the images, train all epochs, write the model.
 
     A run that was killed goes on after its last epoch when it is started again.
     """
     import torch
 
-    from her2pipe import learn, networks, plots
+    from her2pipe import networks
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(pretrain.pretrain_seed)
     device = networks.pick_device(pretrain.device)
-    images, classes = _images(pretrain)
+    with ExitStack() as stack:
+        if args.stores:
+            batches = _Stored(args, split, pretrain, device, stack)
+        else:
+            batches = _Batches(pretrain, device)
+        _learn(args, pretrain, batches, device)
+
+
+def _learn(args, pretrain: PretrainSettings, batches, device) -> None:
+    """Train on the batches, and write the model."""
+    import torch
+
+    from her2pipe import learn, networks, plots
+
+    classes = batches.classes
     model = networks.create(pretrain.architecture, len(classes), pretrain.input_px)
-    about = _about(model, images, classes, pretrain)
+    about = batches.about = _about(model, batches, pretrain)
     _tell(f"{about['images']['train']:,} images of {len(classes)} classes,"
           f" {about['images']['validation']:,} held out;"
           f" {about['parameters']['total']:,} parameters learn")  # fmt: skip
@@ -57,8 +78,8 @@ def run(args, pretrain: PretrainSettings) -> None:
         accumulate=pretrain.accumulate,
         bfloat16=networks.bfloat16(pretrain.precision, device),
         compile=pretrain.compile,
+        schedule=learn.Schedule.of(pretrain),
     )
-    batches = _Batches(images, pretrain, about, device)
     objective = learn.Classes(classes)
     history = learn.learn(networks.place(model, device), batches, objective, plan, checkpoint)
     with replacing_folder(args.folder) as folder:
@@ -88,14 +109,21 @@ def _images(pretrain: PretrainSettings) -> tuple[Images, list[str]]:
 class _Batches:
     """Batches of images that stay on the device, and are enlarged there."""
 
-    def __init__(self, images: Images, pretrain: PretrainSettings, about, device):
+    def __init__(self, pretrain: PretrainSettings, device):
         import torch
 
+        from her2pipe import learn
+
+        images, self.classes = _images(pretrain)
+        self.about: dict[str, Any] = {}
+        self.source = SYNTHETIC if pretrain.images == SYNTHETIC else "CIFAR-100"
+        self.sizes = {side: len(labels) for side, (_, labels) in images.items()}
+        self.digest = learn.digest_of(*(part for pair in images.values() for part in pair))
         self._data = {
             side: tuple(torch.from_numpy(part).to(device) for part in pair)
             for side, pair in images.items()
         }
-        self._pretrain, self._about = pretrain, about
+        self._pretrain = pretrain
 
     def __call__(self, side: str, epoch: int | None):
         """Yield images and labels; shuffled and mirrored when an epoch is given."""
@@ -113,21 +141,95 @@ class _Batches:
             batch = functional.interpolate(images[chosen].float(), size, mode="bilinear")
             if epoch is not None and pretrain.mirror:
                 batch = augment.mirror(batch, random)
-            batch = networks.standardise(batch, self._about["mean"], self._about["std"])
+            batch = networks.standardise(batch, self.about["mean"], self.about["std"])
             yield networks.arrange(batch), labels[chosen]
 
 
-def _about(model, images: Images, classes: list[str], pretrain: PretrainSettings) -> dict[str, Any]:
+class _Stored:
+    """Batches of a cohort's images, decoded from its packs ahead of need; patients are split."""
+
+    def __init__(self, args, split: SplitSettings, pretrain: PretrainSettings, device, stack):
+        from her2pipe import duplicates, learn
+        from her2pipe.store import PatchStore, slides_of
+
+        if not args.sheet:
+            what = "packs of images are given, and no sheet that names their classes"
+            raise Her2Error(what, "option --sheet", "give the sheet they were packed from")
+        self.about: dict[str, Any] = {}
+        self.source, self._pretrain = pretrain.images, pretrain
+        self._device, self._threads = device, args.threads
+        rows = {row.slide: row for row in cohort.load(args.sheet, check_files=False)}
+        labels = _labels(list(rows.values()), pretrain, args.sheet)
+        sides = cohort.split(
+            list(rows.values()), split.validation_fraction, split.split_seed, labels
+        )
+        packs = [stack.enter_context(PatchStore(path)) for path in args.stores]
+        stores = [slide for pack in packs for slide in slides_of(pack)]
+        duplicates.refuse_sides(stores, sides, rows)
+        self.classes, self._stores = list(labels.classes), stores
+        self._items: dict[str, np.ndarray] = {}
+        for side in ("train", "validation"):
+            found = [
+                (number, 0, self.classes.index(name))
+                for number, store in enumerate(stores)
+                if len(store) and sides.get(slide := str(store.attributes["slide"])) == side
+                if (name := cohort.class_of(rows[slide], labels)[0])
+            ]
+            self._items[side] = np.array(found, int).reshape(-1, 3)
+        self.sizes = {side: len(items) for side, items in self._items.items()}
+        gone = {str(s.attributes["slide"]): s.excluded for s in stores if s.excluded}
+        gone |= {
+            slide: why for slide, row in rows.items() if (why := cohort.class_of(row, labels)[1])
+        }
+        if gone:  # no cohort of the ledger: the model's description is where they are told
+            self.sizes["left_out"] = dict(sorted(gone.items()))
+            first = next(iter(gone.values()))
+            _tell(f"{len(gone)} images are left out, the first because of: {first}")
+        prints = "".join(store.fingerprint for store in stores)
+        self.digest = learn.digest_of(*self._items.values(), prints)
+
+    def __call__(self, side: str, epoch: int | None):
+        """Yield images and labels; shuffled and mirrored when an epoch is given."""
+        import torch
+
+        from her2pipe import augment, loader, networks
+
+        pretrain, items = self._pretrain, self._items[side]
+        random = np.random.default_rng([pretrain.pretrain_seed, epoch or 0])
+        items = items if epoch is None else items[random.permutation(len(items))]
+        labels = torch.from_numpy(items[:, 2].copy()).to(self._device)
+        size, place = pretrain.input_px, 0
+        for images, _ in loader.batches(
+            self._stores, items[:, :2], size, pretrain.batch_size, self._device, self._threads
+        ):
+            batch = images.float()
+            if epoch is not None and pretrain.mirror:
+                batch = augment.mirror(batch, random)
+            batch = networks.standardise(batch, self.about["mean"], self.about["std"])
+            yield networks.arrange(batch), labels[place : place + len(images)]
+            place += len(images)
+
+
+def _labels(rows: list[cohort.Row], pretrain: PretrainSettings, sheet: str) -> LabelSettings:
+    """Settle the classes of a cohort's images: those named, or all there are."""
+    values = {str(cohort.value(row, pretrain.column) or "") for row in rows} - {""}
+    classes = pretrain.classes or sorted(values)
+    if len(classes) < 2 or not set(classes) <= values:
+        what = f"column {pretrain.column} of the sheet names {len(values)} of the classes wanted"
+        fix = "correct column or classes of the pre-training; two classes are the least"
+        raise Her2Error(what, sheet, fix)
+    return LabelSettings(
+        endpoint="class", column=pretrain.column, classes=classes, ordered=False, reflex=[]
+    )
+
+
+def _about(model, batches, pretrain: PretrainSettings) -> dict[str, Any]:
     """Collect what must be known about the model to use it and to repeat it."""
-    from her2pipe import learn, networks
+    from her2pipe import networks
 
     return {
         **networks.describe(model, pretrain.architecture, pretrain.input_px),
-        "classes": classes,
-        "images": {
-            "source": SYNTHETIC if pretrain.images == SYNTHETIC else "CIFAR-100",
-            "digest": learn.digest_of(*(part for pair in images.values() for part in pair)),
-            **{side: len(labels) for side, (_, labels) in images.items()},
-        },
+        "classes": batches.classes,
+        "images": {"source": batches.source, "digest": batches.digest, **batches.sizes},
         "settings": json.loads(flags.as_json(pretrain)),
     }

@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 
 class Work(NamedTuple):
-    """A work to cite; `when` names the aggregations or stain methods it belongs to, or nothing."""
+    """A work to cite; `when` names the aggregations, stain methods or other means it belongs to.
+
+    Without any it is always cited. `status` and `classes` stand for what a study tells apart.
+    """
 
     what: str
     who: str
@@ -31,14 +34,12 @@ WORKS = (
     Work("HER2 testing guideline", "Wolff et al. 2018", "Journal of Clinical Oncology 36:2105",
          "10.1200/JCO.2018.77.8738"),
     Work("Residual cancer burden", "Symmans et al. 2007", "Journal of Clinical Oncology 25:4414",
-         "10.1200/JCO.2007.10.6823"),
+         "10.1200/JCO.2007.10.6823", ("status",)),
     Work("Stain normalisation", "Vahadane et al. 2016",
          "IEEE Transactions on Medical Imaging 35:1962", "10.1109/TMI.2016.2529665", ("vahadane",)),
     Work("Stain normalisation", "Macenko et al. 2009",
          "IEEE International Symposium on Biomedical Imaging, 1107", "10.1109/ISBI.2009.5193250",
          ("macenko", "macenko-dab")),
-    Work("Grad-CAM", "Selvaraju et al. 2017", "IEEE Int. Conf. on Computer Vision, 618",
-         "10.1109/ICCV.2017.74", ("grad-cam",)),
     Work("Variance and comparison of AUCs", "DeLong et al. 1988", "Biometrics 44:837",
          "10.2307/2531595"),
     Work("Their fast computation", "Sun and Xu 2014", "IEEE Signal Processing Letters 21:1389",
@@ -48,6 +49,13 @@ WORKS = (
     Work("Rank-sum tests of many groups", "Dunn 1964", "Technometrics 6:241",
          "10.1080/00401706.1964.10490181"),
     Work("Step-down adjustment", "Holm 1979", "Scandinavian Journal of Statistics 6:65", ""),
+    Work("Exact comparison of calls", "McNemar 1947", "Psychometrika 12:153",
+         "10.1007/BF02295996", ("classes",)),
+    Work("Resampling of patients", "Davison and Hinkley 1997",
+         "Bootstrap Methods and their Application, Cambridge University Press",
+         "10.1017/CBO9780511802843", ("classes",)),
+    Work("Grad-CAM", "Selvaraju et al. 2017", "IEEE International Conference on Computer Vision, "
+         "618", "10.1109/ICCV.2017.74", ("explain",)),
     Work("Interval of rank correlation", "Bonett and Wright 2000", "Psychometrika 65:23",
          "10.1007/BF02294183"),
     Work("Interval of proportions", "Wilson 1927",
@@ -68,5 +76,5 @@ WORKS = (
 
 
 def cited(used: Collection[str]) -> list[Work]:
-    """List the works of a study that uses these aggregations and stain methods."""
+    """List the works of a study that uses these aggregations, stain methods and other means."""
     return [work for work in WORKS if not work.when or set(work.when) & set(used)]

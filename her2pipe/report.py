@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from her2pipe import __version__, chapters, gallery, page
+from her2pipe import __version__, chapters, deployed, findings, gallery, kinds, overlays, page
 from her2pipe.config import STEPS, ReportSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_json, read_table, write_text
@@ -43,10 +43,11 @@ def arguments(parser) -> None:
         ("train", "encoder folders"),
         ("pretrain", "folders of pre-trained networks"),
         ("heatmap", "heat-map folders, METHOD/COHORT/BATCH"),
-        ("explain", "folders of evidence, ENCODER/COHORT/BATCH"),
         ("encode", "folders of encodings, COHORT/BATCH, of the encoder of the heat maps"),
         ("tile", "folders of patch stores, COHORT=FOLDER, in the view of that encoder"),
         ("describe", "folders of described patches, ENCODER/COHORT"),
+        ("deploy", "folders of deployed networks"),
+        ("explain", "folders of Grad-CAM pictures, ENCODER/COHORT/BATCH"),
         ("methods", "methods whose figures are shown cohort by cohort [default: the first]"),
     ):
         parser.add_argument(f"--{name}", nargs="*", default=[], help=text)
@@ -63,6 +64,7 @@ def run(args, report: ReportSettings) -> None:
     pretrained = [chapters.network(Path(path), "Pre-training") for path in args.pretrain]
     shelf = Shelf(ledger, _pairs(args.tile), args.encode)
     flows = chapters.flows(study.get("cohorts", {}), ledger, evaluations)
+    told = kinds.told(evaluations)
     maps = gallery.maps(args.heatmap, evaluations, shelf, report.gallery, report.zoom_px)
     shown = Path(args.encode[0]).parent.parent.name if args.encode else ""
     target = next((e["about"].get("stain") for e in encoders if e["name"] == shown), {})
@@ -73,22 +75,28 @@ def run(args, report: ReportSettings) -> None:
         percent=percent,
         summary=chapters.summary(ledger, flows, evaluations, encoders, percent),
         flows=flows,
-        cohorts=chapters.cohort_table(_pairs(args.sheet), shelf, [f["name"] for f in flows]),
+        classes=kinds.classes(evaluations),
+        cohorts=chapters.cohort_table(
+            _pairs(args.sheet), shelf, [f["name"] for f in flows], evaluations
+        ),
         flow_table=chapters.flow_table(flows),
         remarks=chapters.remarks(ledger),
-        compared=chapters.compared(Path(args.compare), percent),
-        results=chapters.results(evaluations, args.methods, percent),
+        compared=(kinds if told else chapters).compared(Path(args.compare), percent),
+        results=findings.results(evaluations, args.methods, percent, settings.get("labels", {}))
+        if told
+        else chapters.results(evaluations, args.methods, percent),
         described=[chapters.described(Path(p), i == 0) for i, p in enumerate(args.describe)],
         maps=maps,
-        evidence=gallery.evidence(args.explain, evaluations, report.gallery),
+        overlays=overlays.pictures(args.explain, evaluations, report.gallery),
         opacity=settings.get("heatmap", {}).get("opacity", 0.55),
         bokeh=_bokeh(maps),
         colours=gallery.colours(shelf, target),
         networks=pretrained + encoders,
+        deployed=deployed.costs(args.deploy),
         timings=_timings(args, shelf),
         settings=json.dumps(settings, indent=1),
         versions=_versions(encoders),
-        works=cited(_used(evaluations, settings)),
+        works=cited(_used(evaluations, settings) | {"explain" for _ in args.explain[:1]}),
     )
     write_text(args.page, text)
     print(f"report: {args.page}: {len(text.encode()) / 1e6:.1f} MB", file=sys.stderr)
@@ -141,7 +149,7 @@ def _timings(args, shelf: Shelf) -> list[dict[str, Any]]:
         tables.append(page.table(caption, columns, rows))
     if rows := chapters.optional(Path(args.compare) / "timing.tsv"):
         tables.append(page.table("Time of the aggregation.", page.guess(rows, ()), rows))
-    return tables
+    return tables + deployed.speeds(args.deploy)
 
 
 def _passed(args, shelf: Shelf) -> dict[str, int]:
@@ -153,10 +161,10 @@ def _passed(args, shelf: Shelf) -> dict[str, int]:
 
 
 def _used(evaluations: list[dict], settings: dict[str, Any]) -> set[str]:
-    """Name the aggregations, the stain method and other methods of the study."""
+    """Name the aggregations and the stain method of the study, and what it tells apart."""
     stain = settings.get("stain", {}).get("stain_method", "vahadane")
-    explained = {"grad-cam"} if settings.get("explain", {}).get("encoders") else set()
-    return {str(e.get("aggregation", "")) for e in evaluations} | {stain} | explained
+    endpoint = "classes" if kinds.told(evaluations) else "status"
+    return {str(e.get("aggregation", "")) for e in evaluations} | {stain, endpoint}
 
 
 def _versions(encoders: list[dict]) -> dict[str, str]:

@@ -22,6 +22,7 @@ def unused(
     rows: Mapping[str, Row],
     task: str = "classify",
     labels: LabelSettings = STATUS,
+    tumour_min: float = 0.5,
 ) -> str:
     """Tell why a slide teaches nothing; empty when it does."""
     row = rows.get(str(store.attributes["slide"]))
@@ -34,8 +35,10 @@ def unused(
     if task != "classify":  # no label and no annotation is needed
         return ""
     if labels.told:
-        why = class_of(row, labels)[1]
-        return f"no class: {why}" if why else ""
+        if why := class_of(row, labels)[1]:
+            return f"no class: {why}"
+        outside = len(store) and (store.tumour < tumour_min).all()  # not where there is none
+        return f"no patch has {tumour_min:g} of its area inside the annotation" if outside else ""
     if row.positive is None:
         return f"no binary status: {row.unlabelled}"
     return "no tumour annotation" if np.isnan(store.tumour).all() else ""
@@ -45,12 +48,13 @@ def account(
     rows: Sequence[Row],
     sides: Mapping[str, str],
     stores: Sequence[PatchStore],
-    task: str,
+    train: TrainSettings,
     labels: LabelSettings = STATUS,
 ) -> list[dict[str, str]]:
     """List every slide of the sheet: its side, and why it teaches nothing if so."""
     by_slide = {row.slide: row for row in rows}
-    why = {str(s.attributes["slide"]): unused(s, by_slide, task, labels) for s in stores}
+    told = train.task, labels, train.tumour_min
+    why = {str(s.attributes["slide"]): unused(s, by_slide, *told) for s in stores}
     return [
         {"slide": r.slide, "side": sides[r.slide], "unused": why.get(r.slide, "no store given")}
         for r in rows
@@ -121,7 +125,10 @@ def draw(
 
 def _kinds(stores, by_slide, sides, train, labels) -> dict[tuple[str, str, int], list[np.ndarray]]:
     """Sort the patches of every slide that teaches: (side, view, class) to blocks of items."""
-    why = {str(s.attributes["slide"]): unused(s, by_slide, labels=labels) for s in stores}
+    why = {
+        str(s.attributes["slide"]): unused(s, by_slide, "classify", labels, train.tumour_min)
+        for s in stores
+    }
     found: dict[tuple[str, str, int], list[np.ndarray]] = {}
     for number, store in enumerate(stores):
         slide = str(store.attributes["slide"])

@@ -30,7 +30,7 @@ def arguments(parser) -> None:
 
 def run(args, settings: ScoreSettings, labels: LabelSettings) -> None:
     """Score every slide; excluded ones keep their row and their reason."""
-    from her2pipe.store import encodings
+    from her2pipe.store import Encodings
 
     rule, patients = args.aggregate, {}
     if labels.told and rule != "mean":
@@ -43,26 +43,29 @@ def run(args, settings: ScoreSettings, labels: LabelSettings) -> None:
         patients = {r.slide: r.patient for r in cohort.load(args.sheet, check_files=False)}
     model = aggregate.load(rule, args.model) if args.model else None
     rows = []
-    for path in encodings(args.encodings):
-        row = score_slide(path, rule, settings, model, labels)
+    found = Encodings(args.encodings, features=rule in LEARNT)
+    for slide in found:
+        row = score_slide(found[slide], found.path(slide), rule, settings, model, labels)
         rows.append({"patient": patients.get(row["slide"], "")} | row)
     more = (*calls.columns(labels), "margin") if labels.told else ()
     write_table(args.scores, (*COLUMNS, *more), rows)
 
 
 def score_slide(
-    path: Path, rule: str, settings: ScoreSettings, model, labels: LabelSettings
+    encoding: dict[str, Any],
+    path: Path,
+    rule: str,
+    settings: ScoreSettings,
+    model,
+    labels: LabelSettings,
 ) -> dict[str, Any]:
-    """Score one encoding: its row of the table.
+    """Score one encoding, of the file `path`: its row of the table.
 
     Raises
     ------
     Her2Error
         When the encoding is damaged, or not of the encoder the model was fitted on.
     """
-    from her2pipe.store import read_encoding
-
-    encoding = read_encoding(path, features=rule in LEARNT)
     about = encoding["attributes"]
     row: dict[str, Any] = {"slide": about["slide"]}
     if about["status"] == "excluded":

@@ -14,8 +14,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from her2pipe import teaching
 from her2pipe.config import FITTED, LEARNT, RULES, VIEW, Config, PretrainSettings, Section
 from her2pipe.config.labelling import unsuited
+from her2pipe.config.results import unmatched
 from her2pipe.errors import Her2Error, raise_all
 
 
@@ -64,17 +66,13 @@ def _references(data: Any) -> list[tuple[tuple[str, ...], str, str]]:
         for key, what, value, known in named
         if value not in known
     ]
-    found += unsuited(section) + _starts(section)
+    found += unsuited(section) + unmatched(section) + _starts(section)
     if section("labels").get("endpoint") != "class":
         found += _unsuited(encoders, methods, section("train"))
-    found += _undescribable(section("describe"), encoders, cohorts, section("train"))
+    found += _classless("describe", section("describe"), encoders, cohorts, section("train"))
+    found += _classless("deploy", section("deploy"), encoders, {}, section("train"))
     found += _unexplainable(section("explain"), encoders, section("train"))
-    roles = list(items(cohorts, "role").values())
-    if cohorts and roles.count("development") != 1:
-        what = f"{roles.count('development')} cohorts have the role development"
-        fix = "give exactly one cohort role: development; encoders learn from it"
-        found.append((("cohorts",), what, fix))
-    return found
+    return found + teaching.mistakes(data)
 
 
 def _starts(section) -> list[tuple[tuple[str, ...], str, str]]:
@@ -123,23 +121,24 @@ def _unsuited(encoders: dict, methods: dict, train: dict) -> list[tuple[tuple[st
     return found
 
 
-def _undescribable(
-    describe: dict, encoders: dict, cohorts: dict, train: dict
+def _classless(
+    part: str, given: dict, encoders: dict, cohorts: dict, train: dict
 ) -> list[tuple[tuple[str, ...], str, str]]:
-    """Find what describe names in vain: unknown names, and encoders that give no p(HER2+)."""
+    """Find what a section names in vain: unknown names, and encoders that give no classes."""
+    why = {"describe": "no classes to grade patches by", "deploy": "no classes to tell"}[part]
     found = []
     for key, known in (("encoders", encoders), ("cohorts", cohorts)):
-        given = describe.get(key)
-        for name in given if isinstance(given, list) else []:
+        listed = given.get(key)
+        for name in listed if isinstance(listed, list) else []:
             own = encoders.get(name) if key == "encoders" else None
             task = {**train, **(own if isinstance(own, dict) else {})}.get("task", "classify")
             if name not in known:
-                what = f"describe.{key} names an unknown {key[:-1]}: {name}"
-                found.append((("describe", key), what, f"use one of: {', '.join(map(str, known))}"))
+                what = f"{part}.{key} names an unknown {key[:-1]}: {name}"
+                found.append(((part, key), what, f"use one of: {', '.join(map(str, known))}"))
             elif key == "encoders" and task != "classify":
-                what = f"describe.encoders names {name}, which has no classes to grade patches by"
+                what = f"{part}.encoders names {name}, which has {why}"
                 fix = "name encoders that are trained to classify, or none"
-                found.append((("describe", key), what, fix))
+                found.append(((part, key), what, fix))
     return found
 
 
@@ -237,6 +236,9 @@ def explain(
             found[key] = f"{name} is {item['input']!r}", f"use {kind}"
         else:
             message = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "value_error" and isinstance(item["input"], dict):
+                found[key] = message, "correct one of the settings this names"
+                continue
             got = item["input"] if not isinstance(item["input"], (dict, list)) else "given"
             found[key] = f"{name} is {got!r}", message[0].lower() + message[1:]
     return [(key, what, fix) for key, (what, fix) in found.items()]
@@ -348,7 +350,9 @@ def from_flags(model: type[Section], args) -> Section:
     except ValidationError as error:
         raise_all(
             [
-                Her2Error(what, f"option --{'.'.join(key).replace('_', '-')}", fix)
+                Her2Error(
+                    what, f"option --{'.'.join(key).replace('_', '-')}" if key else "options", fix
+                )
                 for key, what, fix in explain(error, model)
             ]
         )

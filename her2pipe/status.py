@@ -134,7 +134,7 @@ def excluded(folder: Path, jobs: list[Job], cohorts: list[str]) -> dict[str, set
             found[name] |= {row["slide"] for row in rows if row.get("flag") == "excluded"}
         if not scores:
             stores = [o for job in made if job.step == "tile" for o in job.outputs]
-            found[name] |= {Path(path).stem for path in stores if _is_excluded(folder / path)}
+            found[name] |= {slide for path in stores for slide in _excluded(folder / path)}
     return found
 
 
@@ -145,14 +145,17 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return []
 
 
-def _is_excluded(path: Path) -> bool:
+def _excluded(path: Path) -> list[str]:
+    """Name what a patch store excludes: its slide, or images of a pack."""
     from her2pipe.store import PatchStore
 
     try:
         with PatchStore(path) as store:
-            return bool(store.excluded)
+            if store.images is not None:
+                return list(store.images.left_out)
+            return [path.stem] if store.excluded else []
     except (Her2Error, KeyError):
-        return False
+        return []
 
 
 # --- in plain words ----------------------------------------------------------------------------

@@ -19,7 +19,6 @@ SETTINGS = (SynthesiseSettings, Scanner)
 TILE_PX = 256
 DOWNSAMPLES = (1, 4, 16)
 TRUNCATE_TO = 0.6  # share of the file that a truncated slide keeps
-IMAGE_MPX_MAX = 1000  # Pillow holds a decoded image in memory, 4 bytes per pixel
 NAMESPACE = uuid.UUID("7d0a4c70-5f0e-4d6b-9e0b-3a1c8f1f2b11")  # of the ids of drawn regions
 
 Rows = Callable[[int, int], np.ndarray]
@@ -89,7 +88,7 @@ def _draw(args, synthesise, scanner):
 
 
 def _wrap(args, synthesise):
-    from PIL import Image
+    from her2pipe.photos import decode, rgb
 
     given = [
         n for n in ("seed", "severity", "fault", "geojson", "xml") if getattr(args, n) is not None
@@ -106,43 +105,13 @@ def _wrap(args, synthesise):
             "option --mpp",
             "give the um per px of the image, 0.01 to 100",
         )
-    image = _decode(args.image)
+    image = decode(args.image)
 
     def rows(top, bottom):
-        strip = image.crop((0, top, image.width, bottom))
-        if strip.has_transparency_data:  # nothing in front of the lamp is white
-            white = Image.new("RGBA", strip.size, "white")
-            strip = Image.alpha_composite(white, strip.convert("RGBA"))
-        return np.asarray(strip.convert("RGB"))
+        return rgb(image.crop((0, top, image.width, bottom)))
 
     with _together(args.slide) as (slide,):
         write_slide(slide, rows, *image.size, args.mpp, synthesise.jpeg_quality)
-
-
-def _decode(path: str):
-    """Open and decode an image, upright, as RGB or RGBA."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    known, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the size is judged below
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > IMAGE_MPX_MAX * 1e6:
-                what = f"the image has {image.width} x {image.height} px"
-                raise Her2Error(what, path, f"use one of at most {IMAGE_MPX_MAX} Mpx")
-            if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
-                what = f"the image's pixels are of kind {image.mode}"
-                raise Her2Error(what, path, "save it as 8-bit RGB")
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return image
-    except FileNotFoundError:
-        raise Her2Error("the image does not exist", path, "check the path") from None
-    except UnidentifiedImageError:
-        raise Her2Error("the file is not an image", path, "use a JPEG, PNG or TIFF") from None
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for a damaged file
-        raise Her2Error(f"the image cannot be read: {error}", path, "export it again") from None
-    finally:
-        Image.MAX_IMAGE_PIXELS = known
 
 
 # --- slide -------------------------------------------------------------------------------------

@@ -11,10 +11,18 @@ import numpy as np
 
 from her2pipe import settings as flags
 from her2pipe.cells import grid, variance, wanted, white
-from her2pipe.config import VIEW, SlidesSettings, StainSettings, TileSettings
+from her2pipe.config import (
+    VIEW,
+    WHOLE,
+    ImagesSettings,
+    SlidesSettings,
+    StainSettings,
+    TileSettings,
+)
 from her2pipe.errors import BadSlideError, Her2Error
+from her2pipe.photos import compress, pack, rows_of
 
-SETTINGS = (SlidesSettings, StainSettings, TileSettings)
+SETTINGS = (SlidesSettings, StainSettings, TileSettings, ImagesSettings)
 SAMPLE_GRID = 16  # pixels taken along each side of a kept patch for the stain estimate
 # Of the cells that look blank, those read to see whether they are; and the variance, as a share of
 # `variance_min`, from which on one of them proves the look deceptive.
@@ -26,12 +34,19 @@ SAMPLE_TIMES = 50  # pixels held for the stain estimate, over those it uses: mos
 
 def arguments(parser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("slide", help="slide to cut")
+    parser.add_argument(
+        "slide", help="slide to cut; with --view whole an image, or a sheet of them"
+    )
     parser.add_argument("store", help="patch store to write (.h5)")
     parser.add_argument(
         "--view",
         default="adaptive",
-        help="adaptive (Eq. 1), a side in level-0 px (1024), or a side in microns (256um)",
+        help="adaptive (Eq. 1), a side in level-0 px (1024), a side in microns (256um), or whole:"
+        " images that are no slides, each a patch",
+    )
+    parser.add_argument("--root", default="", help="whole: folder the sheet's paths start from")
+    parser.add_argument(
+        "--batch", default="", help="whole: the part of the sheet to pack, such as 3of8"
     )
     parser.add_argument("--annotation", help="tumour annotation: Aperio XML, GeoJSON or mask image")
     parser.add_argument("--mpp", type=float, help="resolution given by the sheet [um/px]")
@@ -45,8 +60,14 @@ def arguments(parser) -> None:
     )
 
 
-def run(args, slides: SlidesSettings, stain: StainSettings, tile: TileSettings) -> None:
-    """Cut the slide; an unusable one leaves an empty store that says why."""
+def run(
+    args,
+    slides: SlidesSettings,
+    stain: StainSettings,
+    tile: TileSettings,
+    images: ImagesSettings,
+) -> None:
+    """Cut the slide, or pack images; an unusable one leaves an empty store that says why."""
     from her2pipe.slide import open_slide
     from her2pipe.stage import staged
     from her2pipe.store import write_patches
@@ -59,6 +80,10 @@ def run(args, slides: SlidesSettings, stain: StainSettings, tile: TileSettings) 
             "option --mpp, or column mpp of the slide's row",
             "give a positive number, such as 0.25",
         )
+    if args.view == WHOLE:
+        rows = rows_of(args.slide, args.root, args.batch)
+        pack(rows, args.store, slides, tile, images, args.threads)
+        return
     about = {
         "algorithm": tile.algorithm,
         "settings": flags.as_json(slides, stain, tile),
@@ -231,22 +256,6 @@ class _Sample:
     def pixels(self) -> np.ndarray:
         """Return what is held, (n, 3) uint8, in the order it came."""
         return np.concatenate([item[2] for item in sorted(self._held, key=lambda item: item[1])])
-
-
-def compress(patch: np.ndarray, tile: TileSettings) -> bytes:
-    """Compress a patch, (side, side, 3) uint8 RGB, as the store is to hold it."""
-    if tile.patch_format == "png":
-        import cv2
-
-        bgr = cv2.cvtColor(patch, cv2.COLOR_RGB2BGR)
-        return cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-    import simplejpeg
-
-    return simplejpeg.encode_jpeg(
-        np.ascontiguousarray(patch),
-        quality=tile.jpeg_quality,
-        colorsubsampling=tile.jpeg_subsampling,
-    )
 
 
 def _blank(slide, tile: TileSettings, about: dict, cells: int) -> BadSlideError:

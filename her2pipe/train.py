@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from her2pipe import cohort
+from her2pipe import cohort, duplicates
 from her2pipe import settings as flags
 from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings
 from her2pipe.errors import Her2Error
@@ -39,7 +39,7 @@ def run(args, split: SplitSettings, train: TrainSettings, labels: LabelSettings)
     import torch
 
     from her2pipe import learn, networks
-    from her2pipe.store import PatchStore
+    from her2pipe.store import PatchStore, slides_of
 
     _known_classes(train, labels)
     sections = (split, train, *([labels] if labels.told else []))
@@ -51,11 +51,14 @@ def run(args, split: SplitSettings, train: TrainSettings, labels: LabelSettings)
     _allow_open_files(len(paths))
     scratch = learn.resume_folder(args.folder)
     with ExitStack() as stack:
-        stores = [stack.enter_context(PatchStore(path)) for path in paths]
+        opened = [stack.enter_context(PatchStore(path)) for path in paths]
+        stores = [slide for store in opened for slide in slides_of(store)]
         lesson = _prepare(args, stores, rows, split, train, labels, scratch)
         for store in lesson.stores:
             stack.callback(store.close)
-        model = networks.start(train.architecture, lesson.outputs, train.input_px, train.weights)
+        model = networks.start(
+            train.architecture, lesson.outputs, train.input_px, train.weights, train.stages
+        )
         networks.freeze(model, train.frozen if lesson.objective else [""])  # "" is all of it
         about = _about(model, lesson, sections, train)
         _tell_of(lesson, about["parameters"], train)
@@ -114,11 +117,16 @@ def _prepare(args, stores, rows, split: SplitSettings, train: TrainSettings, lab
     from her2pipe import lesson
 
     sides = cohort.split(rows, split.validation_fraction, split.split_seed, labels)
+    copies = duplicates.refuse_sides(stores, sides, {row.slide: row for row in rows})
+    if copies:
+        _tell(f"{len(copies)} images come more than once on one side, {copies[0][0]} for one")
     development = lesson.Cohort(stores, rows, sides, train, labels)
     if train.task == "density":
         return lesson.dab(development, split, scratch, args.threads)
     kinds = {"classify": lesson.classify, "fingerprint": lesson.same_slide, "none": lesson.nothing}
-    return kinds[train.task](development)
+    found = kinds[train.task](development)
+    found.facts.update({"copies": copies} if copies else {})
+    return found
 
 
 def _tell_of(lesson, size: dict[str, int], train: TrainSettings) -> None:
@@ -157,6 +165,7 @@ def _learn(model, about, lesson, train: TrainSettings, device, threads: int, che
         plateau_epochs=train.plateau_epochs,
         bfloat16=networks.bfloat16(train.precision, device),
         compile=train.compile,
+        schedule=learn.Schedule.of(train),
     )
     return learn.learn(networks.place(model, device), batches, lesson.objective, plan, checkpoint)
 
@@ -185,6 +194,8 @@ def _batches(lesson, side, epoch, colours, about, train: TrainSettings, device, 
         images = colours(images, profiles[own])
         if epoch is not None and train.jitter:
             images = augment.jitter(images, random, train.jitter)
+        if epoch is not None and train.shifts:
+            images = augment.shift(images, random, train.shifts)
         images = networks.standardise(images, about["mean"], about["std"])
         if epoch is not None and train.flips:
             images = augment.turn(images, random)
@@ -217,7 +228,7 @@ def _about(model, lesson, sections: Sequence[Section], train: TrainSettings) -> 
 
     return {
         "task": train.task,
-        **networks.describe(model, train.architecture, train.input_px, lesson.stage),
+        **networks.describe(model, train.architecture, train.input_px, lesson.stage, train.stages),
         "classes": lesson.classes,
         "outputs": lesson.outputs,
         "start": _origin(train.weights),

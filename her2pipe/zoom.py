@@ -55,7 +55,10 @@ def picture(store, longest_px: int) -> bytes:
     return simplejpeg.encode_jpeg(canvas, JPEG_QUALITY, colorsubsampling="420")
 
 
-def scene(store, coords: np.ndarray, probability, classes, names: Sequence[str]) -> str:
+def scene(
+    store, coords: np.ndarray, probability, classes, names: Sequence[str],
+    what: str = "p(HER2+)", ordered: bool = False,
+) -> str:  # fmt: skip
     """Describe two linked plots of a slide for Bokeh: the slide, and its patches over it.
 
     The page gives both the picture when a reader opens them, so that it is in the page once.
@@ -66,7 +69,7 @@ def scene(store, coords: np.ndarray, probability, classes, names: Sequence[str])
     coords : (N, 2) int
         Top left corners of the encoded patches, level-0 px.
     probability : (N,) float
-        p(HER2+) of each patch; empty when the encoder has no classes.
+        p(HER2+) of each patch, or `what` else; empty when the encoder has no classes.
     classes : (N,) int
         Most probable class of each patch, into `names`.
     names : sequence of str
@@ -92,7 +95,7 @@ def scene(store, coords: np.ndarray, probability, classes, names: Sequence[str])
         _scale_bar(slide, ranges["x_range"])
     side = unit * store.attributes["patch_size_level0"]
     centres = (coords * unit + side / 2).astype(np.float32)
-    _rectangles(patches, centres, side, probability, classes, names)
+    _rectangles(patches, centres, side, probability, classes, (names, ordered), what)
     document = Document()
     for plot in (slide, patches):
         document.add_root(plot)
@@ -148,21 +151,25 @@ def _scale_bar(plot, across) -> None:
     )
 
 
-def _rectangles(plot, centres, side: float, probability, classes, names: Sequence[str]) -> None:
+def _rectangles(
+    plot, centres, side: float, probability, classes, named: tuple[Sequence[str], bool], what: str
+) -> None:
     """Add the patches, coloured by probability or by class, and what hovering tells of them."""
     from bokeh.models import CategoricalColorMapper, ColumnDataSource, HoverTool, LinearColorMapper
 
-    from her2pipe.plots import CLASS_COLOURS
+    from her2pipe.pictures import class_colours
 
+    names, ordered = named
     if not len(probability):
         return
     data = {"x": centres[:, 0], "y": centres[:, 1], "p": np.asarray(probability, np.float32)}
     # The page turns these numbers into names: the names of thousands of patches would be long.
     data["class"] = np.asarray(classes, np.uint8)
     source = ColumnDataSource(data | {"name": [""] * len(centres)}, name="patches")
-    colours = [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(len(names))]
     by_p = LinearColorMapper(palette="Viridis256", low=0, high=1)
-    by_class = CategoricalColorMapper(palette=colours, factors=list(names))
+    by_class = CategoricalColorMapper(
+        palette=class_colours(len(names), ordered), factors=list(names)
+    )
     # One layer with two looks: muted, Bokeh draws it by class.
     layer = plot.rect(
         "x",
@@ -176,7 +183,7 @@ def _rectangles(plot, centres, side: float, probability, classes, names: Sequenc
         muted_fill_color={"field": "name", "transform": by_class},
         name="layer",
     )
-    tips = [("p(HER2+)", "@p{0.00}"), ("class", "@name")]
+    tips = [(what, "@p{0.00}"), ("class", "@name")]
     plot.add_tools(HoverTool(renderers=[layer], tooltips=tips, point_policy="follow_mouse"))
 
 
@@ -186,26 +193,48 @@ def _renumbered(text: str) -> str:
     return re.sub(r'"p\d{4,}"', lambda m: found.setdefault(m[0], f'"m{len(found) + 1}"'), text)
 
 
-def view(store, encoding: dict[str, Any], names: Sequence[str], longest_px: int) -> dict[str, Any]:
-    """Return what the page holds of a slide to be zoomed into: its picture and its scene."""
-    p = encoding["probabilities"]
-    plus, most = (p[:, names.index("HER2+")], p.argmax(1)) if "HER2+" in names else ([], [])
+def view(
+    store, encoding: dict[str, Any], names: Sequence[str], longest_px: int,
+    ordered: bool | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what the page holds of a slide to be zoomed into: its picture and its scene.
+
+    Patches are coloured by p(HER2+) or, in a study of classes, whose order `ordered` tells of, by
+    the expected class or the largest probability.
+    """
+    value, what, ends = shown(encoding["probabilities"], names, ordered)
+    most = encoding["probabilities"].argmax(1) if len(value) else []
     return {
         "picture": address(picture(store, longest_px), "image/jpeg"),
-        "scene": scene(store, encoding["coords"], plus, most, names),
+        "scene": scene(store, encoding["coords"], value, most, names, what, bool(ordered)),
         "names": list(names),
-        "legend": legend(most, names),
+        "what": what,
+        "ends": ends,
+        "legend": legend(most, names, bool(ordered)),
         "resolution": _resolution(store),
         "ratio": store.attributes["width_px0"] / store.attributes["height_px0"],
     }
 
 
-def legend(classes: Sequence[int], names: Sequence[str]) -> list[tuple[str, str, int]]:
-    """List the classes with their colours and numbers of patches."""
-    from her2pipe.plots import CLASS_COLOURS
+def shown(p: np.ndarray, names: Sequence[str], ordered: bool | None) -> tuple:
+    """Return what patches are coloured by, 0 to 1 each, its name, and the names of both ends."""
+    if "HER2+" in names:
+        return p[:, names.index("HER2+")], "p(HER2+)", ("0", "1")
+    if ordered is None or not len(names):
+        return [], "p(HER2+)", ("0", "1")
+    if ordered:
+        return p @ np.linspace(0, 1, len(names)), "expected class", (names[0], names[-1])
+    return p.max(1), "largest p", ("0", "1")
+
+
+def legend(
+    classes: Sequence[int], names: Sequence[str], ordered: bool = False
+) -> list[tuple[str, str, int]]:
+    """List the classes with their colours, those of the heat maps, and numbers of patches."""
+    from her2pipe.pictures import class_colours
 
     count = np.bincount(np.asarray(classes, int), minlength=len(names))
-    colours = [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(len(names))]
+    colours = class_colours(len(names), ordered)
     return [
         (name, c, int(n)) for name, c, n in zip(names, colours, count, strict=True) if len(classes)
     ]

@@ -298,6 +298,10 @@ def test_a_study_of_classes_and_its_flags():
             "the value 2+ is in two classes",
         ),
         ({"labels": {"endpoint": "class", "groups": {"4+": ["4"]}}}, "groups names 4+"),
+        (
+            {"labels": {"endpoint": "class", "groups": {"1+": ["1"]}}},
+            "a class is made of 1, which ihc never is",
+        ),
         ({"labels": {"endpoint": "class", "reflex": ["4+"]}}, "reflex names 4+"),
         (
             {"methods": {"net": {"encoder": "small"}}},

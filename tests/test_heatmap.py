@@ -137,3 +137,29 @@ def test_mistakes_are_three_lines(tmp_path, slides, her2pipe):
     assert code == 1
     assert "the rule clam is learnt and needs a model" in told
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_study_of_classes_shows_expected_classes(tmp_path, make, her2pipe, ordered):
+    store = make.store(tmp_path / "S1.h5", make.stained(4, 1), COORDS)
+    p = [[1, 0, 0], [0, 1, 0], [0, 0.1, 0.9], [0.1, 0, 0.9]]
+    encoding = write(tmp_path / "encodings" / "S1.h5", p, ["1+", "2+", "3+"])
+    words = ("--encoding", encoding, "--aggregate", "mean", "--endpoint", "class")
+    words += ("--ordered", json.dumps(ordered))
+    code, told = her2pipe("heatmap", store, tmp_path / "out", *words)
+    assert code == 0, told
+    found = json.loads((tmp_path / "out" / "S1.geojson").read_text())
+    values = [f["properties"]["measurements"]["contribution"] for f in found["features"]]
+    kinds = [f["properties"]["classification"] for f in found["features"]]
+    assert [kind["name"] for kind in kinds] == ["1+", "2+", "3+", "3+"]
+    if ordered:
+        assert found["contribution"] == "expected class (0: 1+, 1: 3+)"
+        assert values == pytest.approx([0, 0.5, 0.95, 0.9])
+        assert kinds[0]["color"] == [68, 1, 84]  # the ends of the scale of the map beside
+        assert kinds[2]["color"] == [253, 231, 37]
+    else:
+        assert found["contribution"] == "p(3+)"
+        assert values == pytest.approx([0, 0, 0.9, 0.9])
+    code, told = her2pipe("heatmap", store, tmp_path / "none", *words, "--classes", "a", "b")
+    assert code == 1
+    assert "the study a, b" in told

@@ -64,3 +64,14 @@ def test_a_cohort_without_scores_is_an_error(tmp_path, study, her2pipe):
                           f"--sheet=D={study}")  # fmt: skip
     assert code == 1
     assert "cohort D has no scores" in told
+
+
+def test_a_study_of_classes_tells_whose_class_is_not_known(tmp_path, her2pipe):
+    sheet, scores = tmp_path / "sheet.tsv", tmp_path / "C.tsv"
+    sheet.write_text("slide\tpath\tpatient\tihc\nS1\tx\tP1\t1+\nS2\ty\tP2\t0\nS3\tz\tP3\t\n")
+    scores.write_text("slide\tflag\treason\n" + "".join(f"S{i}\t\t\n" for i in (1, 2, 3)))
+    words = (scores, tmp_path / "ledger.tsv", "--sheet", f"C={sheet}", "--endpoint", "class")
+    assert her2pipe("ledger", *words)[0] == 0
+    assert [row["reason"] for row in read_table(tmp_path / "ledger.tsv")] == [
+        "", "no class: ihc is 0: not a class of this study", "no class: no ihc",
+    ]  # fmt: skip

@@ -13,8 +13,8 @@ from her2pipe.files import read_table
 from her2pipe.store import read_encoding
 
 NET = ("--architecture", "resnet10t", "--frozen", "--device", "cpu", "--plateau-epochs", "99")
-DENSITY = ("--task", "density", "--pairs", "synthetic", "--pair-px", "128", "--input-px", "48",
-           "--batch-size", "16", "--learning-rate", "3e-4", *NET)  # fmt: skip
+DENSITY = ("--task", "density", "--pairs", "synthetic", "--pair-px", "128", "--input-px", "40",
+           "--batch-size", "8", "--learning-rate", "1e-4", *NET)  # fmt: skip
 FINGERPRINT = ("--task", "fingerprint", "--train-views", "64", "--input-px", "48",
                "--batch-size", "24", "--learning-rate", "5e-4", *NET)  # fmt: skip
 
@@ -45,7 +45,7 @@ def test_an_encoder_learns_the_dab_of_held_out_pairs(development, tmp_path, her2
     stores, sheet = development
     out = tmp_path / "dab"
     code, told = her2pipe("train", *stores, out, "--sheet", sheet, *DENSITY,
-                          "--synthetic-pairs", "15", "--max-epochs", "10")  # fmt: skip
+                          "--synthetic-pairs", "15", "--max-epochs", "4")  # fmt: skip
     assert code == 0, told
     assert "kind pairs" in told
     last = read_table(out / "history.tsv")[-1]

@@ -1,7 +1,15 @@
-"""What evaluate writes for a study of classes."""
+"""What evaluate writes for a study of classes: tables, figures, and what it leaves out."""
+
+import json
 
 import madeclass
+import numpy as np
 import pytest
+
+from her2pipe.config import LabelSettings
+from her2pipe.files import read_table
+
+KINDS = LabelSettings(endpoint="class", classes=["benign", "malignant"], ordered=False, column="dx")
 
 
 @pytest.fixture(scope="module")
@@ -17,3 +25,94 @@ def test_tables_and_figures(made):
         *(f"{name}.{kind}" for name in figures for kind in ("png", "svg")),
         *(f"{name}.tsv" for name in figures - {"grades"}),
     }  # fmt: skip
+
+
+def test_metrics_are_those_of_the_tables(made):
+    metrics, slides = madeclass.metrics(made), read_table(made / "slides.tsv")
+    assert (metrics["endpoint"], metrics["classes"]) == ("class", ["1+", "2+", "3+"])
+    assert metrics["left_out"] == {
+        "excluded": 1, "no class: ihc is 0: not a class of this study": 1,
+    }  # fmt: skip
+    judged = [s for s in slides if s["used"] == "True" and not s["why_not"]]
+    unit = metrics["units"]["slide"]
+    assert (metrics["slides"], metrics["evaluated"], unit["n"]) == (30, 29, len(judged))
+    right = np.mean([s["true_class"] == s["call"] for s in judged])
+    assert unit["accuracy"]["value"] == pytest.approx(right)
+    assert metrics["auc"] == unit["macro_auc"] | {"n": 28, "endpoint": "macro-AUC of 1+, 2+, 3+"}
+    by_class = [unit["per_class"][c]["auc"]["value"] for c in metrics["classes"]]
+    assert metrics["auc"]["value"] == pytest.approx(np.mean(by_class))
+    assert metrics["units"]["tile"]["n"] == 12 * 28
+    assert metrics["units"]["patient"]["n"] == len({s["patient"] for s in judged})
+    flagged = [s["slide"] for s in slides if s["flag"] == "reflex"]
+    assert (metrics["reflex"]["slides"], metrics["reflex"]["of"]) == (flagged, 29)
+    rows = read_table(made / "confusion.tsv")
+    assert [[int(row[c]) for c in metrics["classes"]] for row in rows] == unit["confusion"]
+    listed = [r for r in read_table(made / "per_class.tsv") if r["unit"] == "slide"]
+    assert [float(r["auc"]) for r in listed] == pytest.approx(by_class, abs=1e-6)
+    curve = [r for r in read_table(made / "roc.tsv") if r["class"] == "2+"]
+    area = np.trapezoid(*(
+        [float(r[f"{kind}_positive_rate"]) for r in curve] for kind in ("true", "false")
+    ))  # fmt: skip
+    assert area == pytest.approx(by_class[1], abs=1e-5)
+
+
+def test_a_better_network_is_seen_to_be_better(tmp_path, made):
+    better = madeclass.metrics(madeclass.evaluation(tmp_path, skill=4))
+    worse = madeclass.metrics(made)
+    assert better["auc"]["value"] > worse["auc"]["value"]
+    assert better["units"]["slide"]["kappa"]["value"] > worse["units"]["slide"]["kappa"]["value"]
+    assert better["grades"]["spearman"]["rho"] > worse["grades"]["spearman"]["rho"]
+
+
+def test_two_classes_without_order(tmp_path):
+    out = madeclass.evaluation(tmp_path, labels=KINDS, column="dx", n=16)
+    metrics = madeclass.metrics(out)
+    unit = metrics["units"]["slide"]
+    one, other = (unit["per_class"][c]["auc"]["value"] for c in KINDS.classes)
+    assert one == pytest.approx(other)  # two sides of one thing
+    assert unit["kappa"]["weights"] == "none"
+    assert "errors" not in unit
+    assert not (out / "grades.png").exists()
+    assert metrics["reflex"]["n"] == sum(
+        r["flag"] == "reflex" for r in read_table(out / "slides.tsv")
+    )
+
+
+def test_only_the_validation_side_of_the_development_cohort_counts(tmp_path):
+    out = madeclass.evaluation(tmp_path, cohort="A", role="development", n=20)
+    metrics = madeclass.metrics(out)
+    assert metrics["left_out"]["training slide"] == 12
+    used = [row["slide"] for row in read_table(out / "slides.tsv") if row["used"] == "True"]
+    assert used == ["A-3", "A-4", "A-8", "A-9", "A-13", "A-14", "A-19"]  # A-18 is excluded
+    assert metrics["evaluated"] == 7
+
+
+def test_two_runs_give_the_same_bytes(tmp_path, made):
+    again = madeclass.evaluation(tmp_path)
+    for path in made.iterdir():
+        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+
+
+def test_scores_of_another_study_are_refused(tmp_path, her2pipe):
+    sheet, scores = tmp_path / "sheet.tsv", tmp_path / "C.tsv"
+    sheet.write_text("slide\tpath\tpatient\tihc\nS1\tx\tP1\t1+\n")
+    scores.write_text("slide\tscore\tlevel\tflag\treason\nS1\t0.5\t\t\t\n")
+    code, told = her2pipe("evaluate", scores, tmp_path / "out", "--sheet", sheet,
+                          "--endpoint", "class")  # fmt: skip
+    assert code == 1
+    assert "the scores have no column p_1+" in told
+
+
+def test_nobody_to_judge_is_a_note(tmp_path, her2pipe):
+    sheet, scores = tmp_path / "sheet.tsv", tmp_path / "C.tsv"
+    sheet.write_text("slide\tpath\tpatient\tihc\nS1\tx\tP1\t0\n")
+    scores.write_text(
+        "slide\tscore\tlevel\tcall\tflag\treason\tp_1+\tp_2+\tp_3+\tmargin\n"
+        "S1\t0.5\t\t2+\treflex\t\t0.1\t0.8\t0.1\t0.7\n"
+    )
+    words = ("--sheet", sheet, "--endpoint", "class")
+    assert her2pipe("evaluate", scores, tmp_path / "out", *words)[0] == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["auc"]["note"] == "no slides of a class of this study"
+    assert metrics["reflex"]["slides"] == ["S1"]
+    assert "note" in metrics["reflex"]["accuracy_of_the_rest"]

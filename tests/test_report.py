@@ -225,6 +225,36 @@ def test_what_is_not_there_is_left_out(tmp_path, made, her2pipe):
     ]  # fmt: skip
 
 
+def test_deployed_networks_are_told(made, text):
+    """Sizes and accuracy have a chapter; latencies stand among what differs from run to run."""
+    folder = made[0] / "deploy" / "net"
+    folder.mkdir(parents=True)
+    heads = "network trained form input_px parameters with_statistics mmacs file_mb latency_ms"
+    heads += " side patches accuracy agreement difference"
+    rows = [heads.split()]
+    for name, yes, form, mb, ms in (
+        ("net", "yes", "torch", 1.39, 7.31),
+        ("peer", "no", "int8", 2, 9),
+    ):
+        own = ["validation", 40, 0.875, 1, 0] if yes == "yes" else [""] * 5
+        rows.append([name, yes, form, 64, 346302, 346430, 949.0, mb, ms, *own])
+    lines = ("\t".join(map(str, row)) for row in rows)
+    (folder / "deploy.tsv").write_text("\n".join(lines) + "\n")
+    about = {"encoder": "net", "counted": {"latency_ms": "one patch, one thread"}}
+    (folder / "deploy.json").write_text(json.dumps(about))
+    found = write(made, "--deploy", folder, name="deployed.html")
+    page = Reader(found)
+    assert [2, "Deployment"] in page.headings
+    assert any("40 patches of the validation side" in caption for caption in page.captions)
+    lasting, times = found.split("<!-- timings")
+    assert "346,430" in lasting
+    assert "ONNX, 8 bits" in lasting
+    assert "0.875" in lasting
+    assert "7.31" in times
+    assert "7.31" not in lasting
+    assert "Deployment" not in text
+
+
 def test_a_ledger_of_other_slides_is_an_error(tmp_path, made, her2pipe):
     lines = (made[0] / "ledger.tsv").read_text().splitlines()
     other = tmp_path / "ledger.tsv"
@@ -317,23 +347,3 @@ def test_citations_follow_what_is_used():
     dois = [work.doi for work in references.WORKS if work.doi]
     assert len(set(dois)) == len(dois)
     assert all(re.fullmatch(r"10\.\d{4,5}/\S+", doi) for doi in dois)
-
-
-def test_evidence_is_shown_for_each_encoder_and_cohort(made, tmp_path):
-    """Its slides are chosen like those of the heat maps; none of it, and there is no chapter."""
-    import cv2
-    import numpy as np
-
-    folder = tmp_path / "explain" / "swin-t" / "C" / "0of1"
-    folder.mkdir(parents=True)
-    rows = ["slide\tclass\tx\ty\tprobability\tevidence"]
-    for slide in ("S1", "S2"):
-        cv2.imwrite(str(folder / f"{slide}.jpg"), np.full((40, 60, 3), 90, np.uint8))
-        rows.append(f"{slide}\t3+\t0\t0\t0.9\t0.1")
-    (folder / "patches.tsv").write_text("\n".join(rows) + "\n")
-    shown = Reader(write(made, "--explain", folder, name="evidence.html"))
-    assert [2, "Evidence"] in shown.headings
-    found = [c for c in shown.captions if "encoder swin-t. Above" in c]
-    assert len(found) == 2
-    assert "the patches most like 3+; below, where in them the network saw evidence" in found[0]
-    assert [2, "Evidence"] not in Reader(write(made)).headings

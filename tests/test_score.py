@@ -140,3 +140,36 @@ def test_probabilities_that_are_not_numbers_stop_the_step(tmp_path, make, her2pi
     assert "not numbers" in told
     assert len(told.splitlines()) == 3
     assert not (tmp_path / "scores.tsv").exists()
+
+
+GRADED = ("--endpoint", "class", "--aggregate", "mean")
+
+
+def test_scores_of_classes(tmp_path, make, her2pipe):
+    """The mean of two tiles, (.6 .3 .1) and (.2 .7 .1): (.4 .5 .1), expected grade 0.35."""
+    grades = ["1+", "2+", "3+"]
+    (tmp_path / "batch").mkdir()
+    make.encoding(tmp_path / "batch" / "S1.h5", [[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]], classes=grades)
+    make.encoding(tmp_path / "batch" / "S2.h5", [[0.1, 0.0, 0.9]], classes=grades)
+    make.encoding(tmp_path / "batch" / "S3.h5", [], status="excluded", reason="no tissue: none",
+                  classes=grades)  # fmt: skip
+    out = tmp_path / "scores.tsv"
+    assert her2pipe("score", tmp_path / "batch", out, *GRADED)[0] == 0
+    first, second, third = read_table(out)
+    assert list(first)[-4:] == ["p_1+", "p_2+", "p_3+", "margin"]
+    assert [float(first[k]) for k in list(first)[-4:]] == pytest.approx([0.4, 0.5, 0.1, 0.1])
+    assert (first["score"], first["call"], first["flag"]) == ("0.350000", "2+", "reflex")
+    assert (first["level"], first["patches"]) == ("", "2")
+    assert (second["call"], second["flag"]) == ("3+", "")
+    assert (third["score"], third["call"], third["p_1+"], third["flag"]) == ("", "", "", "excluded")
+
+
+def test_classes_need_an_encoder_of_the_study_and_the_mean(tmp_path, make, her2pipe):
+    make.encoding(tmp_path / "S1.h5", [[0.6, 0.3, 0.1]])
+    code, told = her2pipe("score", tmp_path / "S1.h5", tmp_path / "scores.tsv", *GRADED)
+    assert code == 1
+    assert "tells HER2-, HER2+, Non-tumour apart, the study 1+, 2+, 3+" in told
+    code, told = her2pipe("score", tmp_path / "S1.h5", tmp_path / "s.tsv", "--endpoint", "class")
+    assert code == 1
+    assert "probabilistic scores HER2 status" in told
+    assert len(told.splitlines()) == 3

@@ -16,7 +16,7 @@ import shapely
 import tifffile
 from PIL import Image
 
-from her2pipe import settings, synthesise
+from her2pipe import photos, settings, synthesise
 from her2pipe.config import Scanner, SynthesiseSettings
 from her2pipe.drawing import draw
 from her2pipe.errors import Her2Error
@@ -360,7 +360,7 @@ def test_mistakes_are_told_and_leave_nothing(tmp_path, monkeypatch, words, what)
 
 def test_huge_image_is_refused_unless_it_fits(tmp_path, monkeypatch):
     path = bad_images(tmp_path)
-    monkeypatch.setattr(synthesise, "IMAGE_MPX_MAX", 0.004)
+    monkeypatch.setattr(photos, "MPX_MAX", 0.004)
     limit = Image.MAX_IMAGE_PIXELS
     with pytest.raises(Her2Error, match="64 x 64"):
         write(tmp_path / "a.svs", "--image", path, "--mpp", 1)

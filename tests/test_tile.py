@@ -439,7 +439,7 @@ def test_the_machine_is_never_the_slide(svs, tmp_path, monkeypatch, error):
         stage="",
     )
     with pytest.raises(type(error)):
-        tile.run(args, SlidesSettings(), StainSettings(), TileSettings(patch_px=64))
+        tile.run(args, SlidesSettings(), StainSettings(), TileSettings(patch_px=64), None)
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from her2pipe import cohort, networks
-from her2pipe.config import TrainSettings
+from her2pipe.config import LabelSettings, TrainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
 from her2pipe.sample import class_weights, draw, layout, unused
@@ -375,3 +375,62 @@ def test_changed_weights_are_refused(development, tmp_path, her2pipe):
     (out / "model.safetensors").write_bytes(bytes(weights))
     with pytest.raises(Her2Error, match=r"not the file that model\.json describes"):
         networks.load(out)
+
+
+GRADES = LabelSettings(endpoint="class", column="grade")
+
+
+@pytest.fixture
+def graded(tmp_path, make):
+    """Seven slides by grade: two annotated, one of them outside, one of no class."""
+    lines, stores = ["slide\tpath\tpatient\tsplit\tgrade"], []
+    for i, grade in enumerate(["1+", "2+", "3+", "1+", "0", "2+", "3+"]):
+        tumour = {0: [1.0, 0.5, 0.4, 0.0], 3: [0.4, 0.1, 0.0, 0.2]}.get(i)
+        pixels = make.stained(4, seed=i, cells=5 + 15 * i)
+        fraction = None if tumour is None else np.array(tumour, np.float32)
+        corners = [(64 * k, 0) for k in range(4)]
+        stores.append(make.store(tmp_path / f"S{i}.h5", pixels, corners, fraction))
+        lines.append(f"S{i}\tx{i}\tP{i}\t{'validation' if i > 4 else 'train'}\t{grade}")
+    (tmp_path / "sheet.tsv").write_text("\n".join(lines) + "\n")
+    return stores, tmp_path / "sheet.tsv"
+
+
+def test_in_a_study_of_classes_patches_have_their_slides(graded):
+    """Where there is an annotation only the patches inside it teach."""
+    stores, rows, sides, train = opened(graded, train_views=["64"])
+    table, items = draw(stores, rows, sides, train, GRADES)
+    assert items["train"].tolist() == [
+        [0, 0, 0], [0, 1, 0], *([1, k, 1] for k in range(4)), *([2, k, 2] for k in range(4))
+    ]  # fmt: skip
+    assert [k for *_, k in items["validation"].tolist()] == [1] * 4 + [2] * 4
+    assert {(r["side"], r["kind"]): r["used"] for r in table}["train", "1+"] == 2
+    by_slide = {row.slide: row for row in rows}
+    why = [unused(store, by_slide, "classify", GRADES) for store in stores]
+    assert why[3] == "no patch has 0.5 of its area inside the annotation"
+    assert why[4] == "no class: grade is 0: not a class of this study"
+    assert not any(why[i] for i in (0, 1, 2, 5, 6))
+
+
+def test_a_class_without_training_patches_is_told(graded):
+    stores, rows, sides, train = opened(graded)
+    with pytest.raises(Her2Error, match=r"no training patch of class 3\+"):
+        draw(stores[:2], rows, sides, train, GRADES)
+
+
+def test_an_encoder_of_a_studys_classes(graded, tmp_path, her2pipe):
+    stores, sheet = graded
+    told = ("--endpoint", "class", "--column", "grade")
+    code, error = her2pipe("train", *stores, tmp_path / "model", "--sheet", sheet, *SMALL, *told,
+                           "--max-epochs", "1", "--fractions", '{"64":{"2+":0.5}}')  # fmt: skip
+    assert code == 0, error
+    model = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert model["classes"] == ["1+", "2+", "3+"]
+    assert model["settings"]["column"] == "grade"
+    used = {(r["side"], r["kind"]): r["used"] for r in model["training_set"]}
+    assert used["train", "2+"] == 2
+    [epoch] = read_table(tmp_path / "model" / "history.tsv")
+    assert {"validation_recall_2+", "validation_recall_1+", "validation_auc"} <= set(epoch)
+    code, error = her2pipe("train", *stores, tmp_path / "other", "--sheet", sheet, *SMALL, *told,
+                           "--fractions", '{"64":{"HER2+":0.5}}')  # fmt: skip
+    assert code == 1
+    assert "HER2+, which is no class of the study" in error

@@ -109,6 +109,29 @@ def test_encoders_share_a_pre_training_and_frozen_ones_tile_their_own_view_only(
     assert set(re.findall(r"results/tile/(\w+)/A/", text)) == {"96"}
 
 
+def test_pairs_are_inputs_of_an_encoder_of_dab_density(tmp_path):
+    study = STUDY | {
+        "encoders": {"small": {}, "dab": {"task": "density", "pairs": "my pairs"}},
+        "methods": {
+            "TL-PA": {"encoder": "small"},
+            "DAB": {"encoder": "dab", "aggregate": "slidegraph"},
+        },
+    }
+    write_study(tmp_path, study, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)})
+    run = snakemake(tmp_path, "--dry-run")
+    assert run.returncode != 0
+    assert "the folder of pairs my pairs does not exist" in run.stderr
+    for side in ("HE", "IHC"):
+        (tmp_path / "my pairs" / side / "train").mkdir(parents=True)
+    run = snakemake(tmp_path, "--dry-run", "--printshellcmds", "results/train/dab")
+    assert run.returncode == 0, run.stderr
+    text = run.stdout + run.stderr
+    assert "--pairs 'my pairs'" in text
+    for folder in ("my pairs", "my pairs/HE", "my pairs/IHC/train"):
+        assert re.search(rf"input: .*{folder}(,|\n)", text), folder
+    assert set(re.findall(r"results/tile/(\w+)/A/", text)) == {"adaptive"}  # for its colours
+
+
 def test_images_that_are_not_there_are_told(tmp_path):
     study = STUDY | {
         "pretrain": {"architecture": "resnet10t"},

@@ -7,8 +7,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from her2pipe import cifar, cohort, settings
-from her2pipe.config import FITTED, LEARNT, Encoder, PretrainSettings, Scanner, TrainSettings
+from her2pipe import cifar, cohort, settings, teaching
+from her2pipe.config import FITTED, LEARNT, WHOLE, PretrainSettings, Scanner, TrainSettings
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.labels import check as check_classes
 from her2pipe.labels import labelled
@@ -17,7 +17,7 @@ from her2pipe.labels import labelled
 include: "running.smk"
 
 
-SYNTHETIC = "results/synthesise/"
+SYNTHETIC, DRAWN_IMAGES = "results/synthesise/", "results/draw/"
 
 
 def study_file():
@@ -47,7 +47,8 @@ def read_sheets(study):
         try:
             sheets[name] = find(part.sheet, "sheet", f"cohorts.{name}.sheet")
             root = find(part.root, "folder", f"cohorts.{name}.root") if part.root else ""
-            loaded = cohort.load(sheets[name], root, made=(SYNTHETIC,), check_files=MAIN)
+            made = (SYNTHETIC, DRAWN_IMAGES)
+            loaded = cohort.load(sheets[name], root, made=made, check_files=MAIN)
             rows[name] = {row.slide: labelled(row, study.labels) for row in loaded}
         except Her2Error as error:
             problems += getattr(error, "problems", [error])
@@ -74,7 +75,7 @@ def encoder_files(name):
 def images(name):
     """Where a pre-training's images are, and the files that hold them."""
     given = STUDY.pretrainings[name].images
-    if given == "synthetic":
+    if given == "synthetic" or given in STUDY.cohorts:
         return given, []
     path = find(given, "archive", f"pretrainings.{name}.images", cifar.LAYOUT)
     return path, [str(file) for file in cifar.files(path)]
@@ -91,13 +92,21 @@ try:
             check_classes(found, STUDY.labels, SHEETS[name])
     if MAIN:
         roles = {n: (c.role, ROWS[n].values()) for n, c in STUDY.cohorts.items()}
-        cohort.check_leaks(roles, SHEETS)
+        cohort.check_leaks(roles, SHEETS, teaching.lessons(STUDY))
 except Her2Error as mistake:
     print(mistake, file=sys.stderr)
     sys.exit(1)
 
-SCORED = list(STUDY.cohorts)
-DEVELOPMENT = next(n for n, part in STUDY.cohorts.items() if part.role == "development")
+
+def encoded(encoder):
+    """Cohorts that methods of an encoder score."""
+    return {n for m, names in TESTS.items() if STUDY.methods[m].encoder == encoder for n in names}
+
+
+SCORED = [n for n, part in STUDY.cohorts.items() if part.role != "pretraining"]
+TESTS = {method: teaching.scored(STUDY, method) for method in STUDY.methods}
+PAIRS = [(method, name) for method, names in TESTS.items() for name in names]
+PACKED = [n for n, part in STUDY.cohorts.items() if part.kind == "images"]
 ENCODERS = sorted({method.encoder for method in STUDY.methods.values()})
 DRAWN = STUDY.heatmap.methods or list(STUDY.methods)[:1]
 GRADING = [m.encoder for m in STUDY.methods.values() if settings.has_status(STUDY, m.encoder)]
@@ -105,9 +114,12 @@ DESCRIBED = [
     (encoder, name)
     for encoder in STUDY.describe.encoders or GRADING[:1]
     for name in STUDY.describe.cohorts or SCORED
+    if name not in PACKED and name in encoded(encoder)
 ]
+MAPPED = [(m, n) for m, n in PAIRS if m in DRAWN and n not in PACKED]
+SIZES = {n: STUDY.images.pack_images if n in PACKED else STUDY.encode.batch_slides for n in ROWS}
+BATCHES = {n: cohort.batch_count(len(ROWS[n]), size) for n, size in SIZES.items()}
 TRUTH = STUDY.labels.column if STUDY.labels.told else "positive"  # column of what is learnt
-BATCHES = {n: cohort.batch_count(len(ROWS[n]), STUDY.encode.batch_slides) for n in SCORED}
 
 
 @cache

@@ -1,7 +1,8 @@
 # The method table of the study.
 rule compare:
     input:
-        expand("results/evaluate/{method}/{cohort}", method=STUDY.methods, cohort=SCORED),
+        evaluations=[f"results/evaluate/{method}/{name}" for method, name in PAIRS],
+        train=compared_networks(),
     output:
         report(
             directory("results/compare"),
@@ -22,12 +23,10 @@ rule compare:
         runtime=growing(30),
     params:
         # No inputs: a benchmark differs from run to run, and only timing.tsv reads it.
-        timing=[
-            f"{method}={name}=benchmarks/score/{method}/{name}.tsv"
-            for method in STUDY.methods
-            for name in SCORED
-        ],
+        timing=[f"{method}={name}=benchmarks/score/{method}/{name}.tsv" for method, name in PAIRS],
+        words=compare_words(),
+        cases=matched_labels(),
         settings=settings.flags(STUDY.compare),
     shell:
-        "her2pipe compare {input:q} {output:q} {params.settings} --timing {params.timing:q}"
-        " > {log:q} 2>&1"
+        "her2pipe compare {input.evaluations:q} {output:q} {params.settings}"
+        " --timing {params.timing:q} {params.words:q} > {log:q} 2>&1"

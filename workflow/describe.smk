@@ -3,7 +3,7 @@ rule describe:
     input:
         model="results/train/{encoder}",
         encodings=batch_folders,
-        stores=cohort_stores,
+        stores=encoder_stores,
     output:
         directory("results/describe/{encoder}/{cohort}"),
     log:

@@ -2,8 +2,9 @@
 rule evaluate:
     input:
         scores="results/score/{method}/{cohort}.tsv",
-        development=f"results/score/{{method}}/{DEVELOPMENT}.tsv",
+        development=development_scores,
         encodings=batch_folders,
+        packs=compared_packs,
     output:
         report(
             directory("results/evaluate/{method}/{cohort}"),
@@ -26,7 +27,7 @@ rule evaluate:
     params:
         words=evaluate_words,
         labels=evaluated_labels,
-        internal=internal_labels(),
+        internal=internal_labels,
         settings=settings.flags(STUDY.split, STUDY.evaluate) + telling("reflex", "reflex_margin"),
     shell:
         "her2pipe evaluate {input.scores:q} {output:q} --encoding {input.encodings:q}"

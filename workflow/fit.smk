@@ -16,8 +16,8 @@ rule fit:
         mem_mb=growing(8000),
         runtime=growing(720),
     params:
-        sheet=SHEETS[DEVELOPMENT],
-        labels=labels(DEVELOPMENT, "patient", "positive", "level", "split"),
+        sheet=lambda wildcards: SHEETS[development(wildcards)],
+        labels=taught("patient", "positive", "level", "split"),
         aggregate=lambda wildcards: STUDY.methods[wildcards.method].aggregate,
         settings=lambda wildcards: settings.flags(STUDY.split, STUDY.methods[wildcards.method].fit),
     shell:

@@ -1,13 +1,49 @@
 # What single rules read: their input functions, and the settings of a sheet's row.
 
 
+include: "taught.smk"
+
+
+def tiled(wildcards):
+    """The slide to cut; or the images of a pack, drawn ones by their folder."""
+    if wildcards.cohort not in PACKED:
+        return ROWS[wildcards.cohort][wildcards.slide].path
+    made = f"{DRAWN_IMAGES}{wildcards.cohort}"
+    paths = [row.path for row in batch_rows(wildcards.cohort, wildcards.slide)]
+    return sorted({made if path.startswith(made) else path for path in paths})
+
+
+def tile_source(wildcards):
+    """What `tile` is told to read: a slide, or the sheet of a pack's images."""
+    name = wildcards.cohort
+    return SHEETS[name] if name in PACKED else ROWS[name][wildcards.slide].path
+
+
 def slide_settings(wildcards):
-    """Flags of one slide's own row."""
-    row = ROWS[wildcards.cohort][wildcards.slide]
+    """Flags of one slide's own row, or of one pack's; a pack is made anew when its rows change."""
+    name = wildcards.cohort
+    if name in PACKED:
+        root = STUDY.cohorts[name].root and find(STUDY.cohorts[name].root, "folder", "root")
+        return shlex.join(["--batch", wildcards.slide, "--root", root])
+    row = ROWS[name][wildcards.slide]
     return f"--mpp {row.mpp}" if row.mpp else ""
 
 
+def packed_rows(wildcards):
+    """Fingerprint of names, files and resolutions of a pack's images."""
+    if wildcards.cohort not in PACKED:
+        return ""
+    return cohort.digest(batch_rows(wildcards.cohort, wildcards.slide), "path", "mpp")
+
+
+def tile_settings(wildcards):
+    sections = [STUDY.slides, STUDY.stain, STUDY.tile]
+    return settings.flags(*sections, *([STUDY.images] if wildcards.cohort in PACKED else []))
+
+
 def annotation(wildcards):
+    if wildcards.cohort in PACKED:
+        return []
     row = ROWS[wildcards.cohort][wildcards.slide]
     return [row.annotation] if row.annotation else []
 
@@ -20,61 +56,25 @@ def drawing(wildcards):
     return f"{shlex.join(flags)} {settings.flags(STUDY.synthesise, scanner)}"
 
 
-def pretraining_images(wildcards):
-    return IMAGES[wildcards.pretraining][1]
-
-
-def pretraining_settings(wildcards):
-    """Flags of one pre-training."""
-    own = STUDY.pretrainings[wildcards.pretraining]
-    own = own.model_copy(update={"images": IMAGES[wildcards.pretraining][0]})
-    return settings.flags(own, as_type=PretrainSettings)
-
-
-def training_views(name):
-    """Views an encoder's training looks at: of its own, only the colours, if others teach it."""
-    encoder = STUDY.encoders[name]
-    by_patches = encoder.task in ("classify", "fingerprint")
-    return encoder.train_views if by_patches else [encoder.view]
-
-
-def training_stores(wildcards):
-    return [
-        f"results/tile/{view}/{DEVELOPMENT}/{slide}.h5"
-        for view in training_views(wildcards.encoder)
-        for slide in ROWS[DEVELOPMENT]
-    ]
-
-
-def training_files(wildcards):
-    """Files an encoder's settings name; of pairs the folders, whose times tell of new files."""
-    named = FILES[wildcards.encoder]
-    pairs = Path(named["pairs"]) if "pairs" in named else None
-    inner = [*pairs.glob("*/"), *pairs.glob("*/*/")] if pairs else []
-    return [*named.values(), *sorted(map(str, inner))]
-
-
-def training_folders(wildcards):
-    """Folders of the training stores, not hundreds of files: a command has a greatest length."""
-    return [f"results/tile/{view}/{DEVELOPMENT}" for view in training_views(wildcards.encoder)]
-
-
-def encoder_settings(wildcards):
-    """Flags of one encoder's training, with the files its study file names."""
-    changes = FILES[wildcards.encoder] | {"train_views": training_views(wildcards.encoder)}
-    own = STUDY.encoders[wildcards.encoder].model_copy(update=changes)
-    return settings.flags(STUDY.split, own, as_type=TrainSettings) + telling(
-        "ordered", "reflex", "reflex_margin"
-    )
+def drawn_rows(wildcards):
+    """Fingerprint of the columns that synthetic images are drawn by, labels not among them."""
+    return labels(wildcards.cohort, "path", "seed", "severity", "stain", "place", "fault")
 
 
 def stores(wildcards):
     """Patch stores of one batch, in the encoder's view."""
     by_method = "method" in wildcards.keys()
     encoder = STUDY.methods[wildcards.method].encoder if by_method else wildcards.encoder
-    number, of = map(int, wildcards.batch.split("of"))
+    if wildcards.cohort in PACKED:
+        return [f"results/tile/{WHOLE}/{wildcards.cohort}/{wildcards.batch}.h5"]
     folder = f"results/tile/{STUDY.encoders[encoder].view}/{wildcards.cohort}"
-    return [f"{folder}/{slide}.h5" for slide in by_batch(wildcards.cohort, of).get(number, [])]
+    return [f"{folder}/{row.slide}.h5" for row in batch_rows(wildcards.cohort, wildcards.batch)]
+
+
+def batch_rows(name, batch):
+    """Rows of one batch of a cohort."""
+    number, of = map(int, batch.split("of"))
+    return [ROWS[name][slide] for slide in by_batch(name, of).get(number, [])]
 
 
 @cache
@@ -105,38 +105,34 @@ def batch_folders(wildcards):
     return cohort_folders(encoder, wildcards.cohort)
 
 
-def development_folders(wildcards):
-    """Folders of encodings of the development cohort."""
-    return cohort_folders(STUDY.methods[wildcards.method].encoder, DEVELOPMENT)
-
-
 def cohort_folders(encoder, name):
     return [f"results/encode/{encoder}/{name}/{batch}" for batch in batches(name)]
 
 
-def fitted(wildcards):
-    """What was fitted of a method's aggregation, if it learns."""
-    learns = STUDY.methods[wildcards.method].aggregate in FITTED and not STUDY.labels.told
-    return [f"results/fit/{wildcards.method}"] if learns else []
-
-
-def fit_gpu(wildcards):
-    """Graphics cards that fitting a method asks for."""
-    method = STUDY.methods[wildcards.method]
-    return on_gpu(method.fit.device) if method.aggregate in LEARNT else 0
-
-
-def cohort_stores(wildcards):
+def encoder_stores(wildcards):
     """Patch stores of a cohort, in the encoder's view."""
-    folder = f"results/tile/{STUDY.encoders[wildcards.encoder].view}/{wildcards.cohort}"
-    return [f"{folder}/{slide}.h5" for slide in ROWS[wildcards.cohort]]
+    return cohort_stores(wildcards.cohort, STUDY.encoders[wildcards.encoder].view)
 
 
-# What is made beside the scores: of a cohort, or of each of its batches.
-DESCRIPTIONS = [f"describe/{encoder}/{name}" for encoder, name in DESCRIBED]
-EXPLANATIONS = [
-    f"explain/{encoder}/{name}/{batch}"
-    for encoder in STUDY.explain.encoders
-    for name in SCORED
-    for batch in batches(name)
-]
+def cohort_stores(name, view=WHOLE):
+    """Patch stores of a cohort: one per slide, or its packs of images, whatever the view."""
+    if name in PACKED:
+        return [f"results/tile/{WHOLE}/{name}/{batch}.h5" for batch in batches(name)]
+    return [f"results/tile/{view}/{name}/{slide}.h5" for slide in ROWS[name]]
+
+
+def tested_packs(wildcards):
+    """Packs of a cohort of images."""
+    return cohort_stores(wildcards.cohort) if wildcards.cohort in PACKED else []
+
+
+def learnt_packs(wildcards):
+    """Packs of images that a method learnt from, its own cohort's sides left to its training."""
+    encoder, name = STUDY.methods[wildcards.method].encoder, wildcards.cohort
+    learnt = {development(wildcards), teaching.pretraining(STUDY, encoder)} - {name}
+    found = sorted(learnt & set(PACKED)) if name in PACKED else []
+    return [path for teacher in found for path in cohort_stores(teacher)]
+
+
+def compared_packs(wildcards):
+    return tested_packs(wildcards) + learnt_packs(wildcards)

@@ -1,7 +1,7 @@
 # The account of every slide.
 rule ledger:
     input:
-        expand("results/score/{method}/{cohort}.tsv", method=STUDY.methods, cohort=SCORED),
+        [f"results/score/{method}/{name}.tsv" for method, name in PAIRS],
     output:
         report(
             "results/ledger/ledger.tsv",

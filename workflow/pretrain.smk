@@ -16,6 +16,10 @@ rule pretrain:
         mem_mb=growing(8000),
         runtime=growing(2880),
     params:
+        stores=lambda wildcards, input: [f"--stores={p}" for p in input if p.endswith(".h5")],
+        words=pretraining_words,
+        labels=pretraining_labels,
         settings=pretraining_settings,
     shell:
-        "her2pipe pretrain {output:q} --threads {threads} {params.settings} > {log:q} 2>&1"
+        "her2pipe pretrain {output:q} --threads {threads} {params.stores:q} {params.words:q}"
+        " {params.settings} > {log:q} 2>&1"

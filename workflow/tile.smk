@@ -1,7 +1,7 @@
-# Cut one slide, under one view, into a patch store.
+# Cut one slide, under one view, into a patch store; or pack a batch of images into one.
 rule tile:
     input:
-        slide=lambda wildcards: ROWS[wildcards.cohort][wildcards.slide].path,
+        slide=tiled,
         annotation=annotation,
     output:
         "results/tile/{view}/{cohort}/{slide}.h5",
@@ -17,9 +17,11 @@ rule tile:
         runtime=growing(60),
         stage="",  # a profile may name a folder of the node's own
     params:
+        source=tile_source,
         annotation=lambda wildcards, input: [f"--annotation={path}" for path in input.annotation],
         row=slide_settings,
-        settings=settings.flags(STUDY.slides, STUDY.stain, STUDY.tile),
+        rows=packed_rows,
+        settings=tile_settings,
     shell:
-        "her2pipe tile {input.slide:q} {output:q} --view {wildcards.view} --threads {threads}"
+        "her2pipe tile {params.source:q} {output:q} --view {wildcards.view} --threads {threads}"
         " --stage={resources.stage:q} {params.annotation:q} {params.row} {params.settings} > {log:q} 2>&1"

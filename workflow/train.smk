@@ -18,8 +18,8 @@ rule train:
         runtime=growing(1440),
     params:
         stores=training_folders,
-        sheet=SHEETS[DEVELOPMENT],
-        labels=labels(DEVELOPMENT, "patient", TRUTH, "split"),
+        sheet=lambda wildcards: SHEETS[development(wildcards)],
+        labels=taught("patient", TRUTH, "split"),
         settings=encoder_settings,
     shell:
         "her2pipe train {params.stores:q} {output:q} --sheet {params.sheet:q} --threads {threads}"

@@ -19,11 +19,15 @@ from her2pipe.config.base import (
     PLAIN_NAME,
     RULES,
     VIEW,
+    WHOLE,
     Name,
     Section,
 )
+from her2pipe.config.deploying import DeploySettings
 from her2pipe.config.describing import GRADES, DescribeSettings
+from her2pipe.config.drawing import DrawSettings
 from her2pipe.config.fitting import FitSettings, Method, published
+from her2pipe.config.images import ImagesSettings
 from her2pipe.config.labelling import LabelSettings
 from her2pipe.config.models import (
     Encoder,
@@ -62,16 +66,20 @@ __all__ = [
     "RULES",
     "STEPS",
     "VIEW",
+    "WHOLE",
     "Cohort",
     "CompareSettings",
     "Config",
+    "DeploySettings",
     "DescribeSettings",
+    "DrawSettings",
     "EncodeSettings",
     "Encoder",
     "EvaluateSettings",
     "ExplainSettings",
     "FitSettings",
     "HeatmapSettings",
+    "ImagesSettings",
     "LabelSettings",
     "LedgerSettings",
     "Method",
@@ -93,6 +101,7 @@ __all__ = [
 
 STEPS = (
     "synthesise",
+    "draw",
     "tile",
     "pretrain",
     "train",
@@ -104,6 +113,7 @@ STEPS = (
     "describe",
     "heatmap",
     "explain",
+    "deploy",
     "ledger",
     "report",
 )
@@ -116,9 +126,11 @@ class Config(Section):
     cohorts: dict[Name, Cohort] = Field(..., min_length=1)
     labels: LabelSettings = LabelSettings()
     slides: SlidesSettings = SlidesSettings()
+    images: ImagesSettings = ImagesSettings()
     split: SplitSettings = SplitSettings()
     stain: StainSettings = StainSettings()
     synthesise: SynthesiseSettings = SynthesiseSettings()
+    draw: DrawSettings = DrawSettings()
     tile: TileSettings = TileSettings()
     pretrain: PretrainSettings = PretrainSettings()
     pretrainings: dict[Name, Pretraining] = Field({})
@@ -133,6 +145,7 @@ class Config(Section):
     describe: DescribeSettings = DescribeSettings()
     heatmap: HeatmapSettings = HeatmapSettings()
     explain: ExplainSettings = ExplainSettings()
+    deploy: DeploySettings = DeploySettings()
     ledger: LedgerSettings = LedgerSettings()
     report: ReportSettings = ReportSettings()
 

@@ -12,7 +12,8 @@ LEARNT = ("clam", "slidegraph", "mlp")  # rules of aggregation that cannot score
 FITTED = (*LEARNT, "mean")  # rules that learn something, if only a threshold
 RULES = ("probabilistic", "mean", *LEARNT)
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
-VIEW = r"^(adaptive|[1-9][0-9]*|[1-9][0-9]*(\.[0-9]+)?um)$"
+WHOLE = "whole"  # the one view of an image that is no slide
+VIEW = r"^(adaptive|whole|[1-9][0-9]*|[1-9][0-9]*(\.[0-9]+)?um)$"
 
 ALGORITHM = "version of this step's output; set by the program"
 

@@ -108,6 +108,9 @@ class Method(Section):
 
     encoder: Name = setting(..., "name under `encoders`")
     aggregate: Literal[RULES] = setting("probabilistic", "rule of aggregation")
+    cohorts: list[Name] = setting(
+        [], "cohorts it scores; none named: all but those for pre-training", flag=False
+    )
     fit: FitSettings = setting(
         FitSettings(), "the method's own settings over those of `fit`", flag=False
     )

@@ -7,12 +7,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from her2pipe.config.base import CLASSES, Section, setting
+from her2pipe.config.base import CLASSES, LEVELS, Section, setting
 
 CLASS_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._+/()-]*$"
 ClassName = Annotated[str, Field(pattern=CLASS_NAME, coerce_numbers_to_str=True)]
 Text = Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)]
 EQUIVOCAL = "2+"  # what goes to FISH by the ASCO/CAP guideline
+STATUS = ("negative", "positive")
+CHECKED = {  # values that columns of a sheet have once they are checked
+    "ihc": ("0", "1+", "2+", "3+"),
+    "level": LEVELS,
+    **dict.fromkeys(("her2", "fish", "er", "pr", "positive"), STATUS),
+    "pcr": ("no", "yes"),
+    "rcb": ("0", "I", "II", "III"),
+}
 
 
 class LabelSettings(Section):
@@ -104,6 +112,11 @@ def unsuited(section: Callable[..., dict]) -> list[Problem]:
         what = f"labels.{{}} is given, but the endpoint is {labels.endpoint}"
         fix = "set labels.endpoint to class, or remove it"
         return found + [(("labels", name), what.format(name), fix) for name in names]
+    values = [value for name in labels.classes for value in labels.values(name)]
+    known = CHECKED.get(labels.column, values)
+    if strange := [value for value in values if value not in known]:
+        what = f"a class is made of {strange[0]}, which {labels.column} never is"
+        found.append((("labels", "classes"), what, f"use: {', '.join(known)}"))
     for name, method in section("methods").items():
         method = method if isinstance(method, dict) else {}
         rule = method.get("aggregate", "probabilistic")

@@ -11,17 +11,51 @@ from her2pipe.config.base import ALGORITHM, Fraction, Section, View, setting
 Precision = Literal["auto", "float32", "bfloat16"]
 PRECISION = "arithmetic; auto is bfloat16 autocast on CUDA and float32 on a CPU"
 ACCUMULATE = "batches whose gradients make one step, as one large batch would"
+ARCHITECTURE = "timm model name, or alexnet, pruneff4, ather2"
 COMPILE = "compile the network with torch.compile: slow to start, then faster"
 
 
-class PretrainSettings(Section):
+class Scheduled(Section):
+    """How networks learn, beside the size of their first step."""
+
+    optimiser: Literal["adam", "amsgrad"] = setting("adam", "Adam, or its variant AMSGrad")
+    adam_epsilon: float = setting(1e-8, "Adam's epsilon, which bounds its steps", "", gt=0)
+    weight_decay_l2: float = setting(
+        0.0,
+        "this times the sum of squared weights, without biases and norms, is added to the loss",
+        ge=0,
+    )
+    reduce_epochs: int = setting(
+        0,
+        "after so many epochs without a better validation loss the step is reduced; 0: never",
+        "epochs",
+        ge=0,
+    )
+    reduce_factor: float = setting(0.1, "what it is multiplied by then", "", gt=0, lt=1)
+    stop_epochs: int = setting(
+        0,
+        "after so many epochs without a better validation loss training ends, and the best epoch's"
+        " weights are kept; 0: never",
+        "epochs",
+        ge=0,
+    )
+
+
+class PretrainSettings(Scheduled):
     """Pre-training a network on labelled images of other things."""
 
     algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
-    architecture: str = setting("swin_tiny_patch4_window7_224", "timm model name, or alexnet")
+    architecture: str = setting("swin_tiny_patch4_window7_224", ARCHITECTURE)
     images: str = setting(
         "cifar-100-python.tar.gz",
-        "CIFAR-100 as python archive, or the folder it is unpacked in; synthetic: drawn shapes",
+        "CIFAR-100 as python archive, or the folder it is unpacked in; synthetic: drawn shapes; or"
+        " the name of a cohort of images whose role is pretraining",
+    )
+    column: str = setting(
+        "class", "a cohort's images: column of its sheet that names the class of each"
+    )
+    classes: list[str] = setting(
+        [], "a cohort's images: values of the column to tell apart, in order; none named: all"
     )
     images_md5: list[str] = setting(
         [
@@ -52,7 +86,7 @@ class Pretraining(PretrainSettings):
     """One pre-training: settings of its own over those of `pretrain`."""
 
 
-class TrainSettings(Section):
+class TrainSettings(Scheduled):
     """Training an encoder."""
 
     algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
@@ -61,7 +95,10 @@ class TrainSettings(Section):
         "what is learnt: patch classes, the DAB density of IHC, to tell slides apart, or nothing"
         " (frozen features)",
     )
-    architecture: str = setting("swin_tiny_patch4_window7_224", "timm model name, or alexnet")
+    architecture: str = setting("swin_tiny_patch4_window7_224", ARCHITECTURE)
+    stages: int = setting(
+        0, "keep only so many of a timm network's first stages; 0: all (see her2pipe prune)", ge=0
+    )
     weights: str = setting(
         "none", "starting weights: none, imagenet (timm hub), a .safetensors file, a model's folder"
     )
@@ -115,8 +152,17 @@ class TrainSettings(Section):
     plateau_tolerance: float = setting(
         1e-3, "an epoch counts as better when the loss falls by this share", "relative", ge=0, lt=1
     )
-    plateau_epochs: int = setting(5, "stop after this many epochs without a better one", "", ge=1)
+    plateau_epochs: int = setting(
+        5, "stop after this many epochs without a better training loss; 0: never", "", ge=0
+    )
     flips: bool = setting(True, "random flips and quarter turns of training patches")
+    shifts: float = setting(
+        0.0,
+        "random shifts of training patches along either axis, at most",
+        "fraction of the side",
+        ge=0,
+        le=0.5,
+    )
     jitter: float = setting(
         0.05,
         "random change of saturation, contrast and brightness of training patches, at most",
@@ -143,7 +189,12 @@ class TrainSettings(Section):
 class Encoder(TrainSettings):
     """One encoder: training settings of its own over those of `train`."""
 
-    view: View = setting("adaptive", "view whose patches are scored", flag=False)
+    view: View = setting(
+        "adaptive", "view whose patches are scored; images have but one", flag=False
+    )
+    develop: str = setting(
+        "", "development cohort it learns from; empty: the first of the study", flag=False
+    )
     pretrain: str = setting(
         "", "name under `pretrainings` whose network training starts from; empty: none", flag=False
     )

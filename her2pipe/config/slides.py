@@ -19,7 +19,12 @@ class Cohort(Section):
     """One cohort: a sheet and a role."""
 
     sheet: str = setting(..., "TSV sheet; relative to this file, or to the working directory")
-    role: Literal["development", "external", "treatment"] = setting(..., "what the cohort is for")
+    role: Literal["development", "external", "treatment", "pretraining"] = setting(
+        ..., "what the cohort is for"
+    )
+    kind: Literal["slides", "images"] = setting(
+        "slides", "what the rows of the sheet are: whole slides, or images that are taken whole"
+    )
     title: str = setting("", "name shown in the report")
     root: str = setting("", "folder that relative slide paths start from")
 

@@ -100,7 +100,8 @@ def _wins(own: np.ndarray, score: np.ndarray, patient: np.ndarray, patients: int
         By patient of the first, and of the second; ties count half.
     """
     wins = np.zeros((patients, patients))
-    positive, of_positive = score[own], patient[own]
+    first = np.argsort(score[own], kind="stable")  # in order, each is looked up near the last
+    positive, of_positive = score[own][first], patient[own][first]
     order = np.lexsort((score[~own], patient[~own]))
     negative, of_negative = score[~own][order], patient[~own][order]
     for other in np.unique(of_negative):

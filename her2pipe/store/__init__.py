@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,13 @@ import h5py
 
 from her2pipe.errors import Her2Error
 from her2pipe.store.disk import attributes_of, creating, note, opened
+from her2pipe.store.packs import Images, encodings_of, images_of, slides_of, write_images
+
+__all__ = [
+    "Encodings", "Images", "PatchStore", "PatchWriter", "encoding_shape", "encodings",
+    "read_attributes", "read_encoding", "read_images", "read_summary", "slides_of",
+    "write_encoding", "write_patches",
+]  # fmt: skip
 
 PATCHES, ENCODING = "her2pipe/patches", "her2pipe/encoding"
 FLUSH_BYTES = 8 << 20
@@ -76,8 +83,12 @@ class PatchWriter:
         stain: dict[str, Any] | None = None,
         overview: bytes = b"",
         icc: bytes = b"",
+        images: Images | None = None,
     ) -> None:
-        """Write all but the patches: coordinates, fractions, stain, overview, colour profile."""
+        """Write all but the patches: coordinates, fractions, stain, overview, colour profile.
+
+        `images` makes the store a pack: it names the image that each patch is.
+        """
         self._flush()
         n, file = len(self), self._file
         file["jpeg/offsets"] = np.concatenate([[0], np.cumsum(self._lengths)]).astype(np.int64)
@@ -91,6 +102,8 @@ class PatchWriter:
                 file[f"stain/{key}"] = np.asarray(value, float)
             else:
                 file.require_group("stain").attrs[key] = np.nan if value is None else value
+        if images is not None:
+            write_images(file, images)
         note(file, PATCHES, attributes)
 
 
@@ -112,6 +125,8 @@ class PatchStore:
     tumour : (N,) float32
         Fraction inside the annotation; NaN without one.
     attributes : dict
+    images : Images or None
+        Of a pack, which image each patch is; `slides_of` takes a pack apart.
     """
 
     def __init__(self, path: str | Path):
@@ -121,6 +136,7 @@ class PatchStore:
         self.coords = self._file["coords"][:]
         self.variance = self._file["variance"][:]
         self.tumour = self._file["tumour"][:]
+        self.images = images_of(self._file)
         self._offsets = self._file["jpeg/offsets"][:]
         self._data = _Bytes(self._file["jpeg/bytes"])
 
@@ -261,8 +277,9 @@ def write_encoding(
     probabilities: np.ndarray,
     features: np.ndarray,
     attributes: dict[str, Any],
+    images: Images | None = None,
 ) -> None:
-    """Write the encoding of one slide atomically.
+    """Write the encoding of one slide, or of a pack of images, atomically.
 
     Parameters
     ----------
@@ -273,11 +290,15 @@ def write_encoding(
     features : (N, d) float16
     attributes : dict
         Among them status, reason, encoder, classes, model digest.
+    images : Images, optional
+        Of a pack, which image each row is.
     """
     with creating(path) as (file, _):
         file["coords"] = np.asarray(coords, np.int32).reshape(-1, 2)
         file["probabilities"] = np.asarray(probabilities, np.float32)
         file["features"] = np.asarray(features, np.float16)
+        if images is not None:
+            write_images(file, Images(images.names, {}, images.left_out))
         note(file, ENCODING, attributes)
 
 
@@ -306,7 +327,60 @@ def read_summary(path: str | Path) -> dict[str, Any]:
         return {**attributes_of(file.attrs), "patches": len(file["coords"])}
 
 
-def encodings(paths: list[Path]) -> list[Path]:
+def read_images(path: str | Path) -> Images | None:
+    """Read which images a pack holds, none of their pixels; None of a slide's store."""
+    with opened(path, PATCHES) as file:
+        return images_of(file)
+
+
+class Encodings:
+    """Encodings by slide, whether a file holds one slide or a pack of images.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Files, or folders of them.
+    features : bool
+        Whether features are read.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], features: bool = True):
+        self._features = features
+        self._files = {path.stem: path for path in encodings(paths)}
+        self._found: dict[str, tuple[Path, int]] = {}
+        self._last: tuple[Path | None, list[dict[str, Any]]] = (None, [])
+
+    def _places(self) -> dict[str, tuple[Path, int]]:
+        """Slide to its file, and its place there; packs are opened for that."""
+        if not self._found:
+            for stem, path in self._files.items():
+                with opened(path, ENCODING) as file:
+                    images = images_of(file)
+                names = [stem] if images is None else [*images.names, *images.left_out]
+                self._found |= {name: (path, index) for index, name in enumerate(names)}
+        return self._found
+
+    def __contains__(self, slide: str) -> bool:
+        return slide in self._files or slide in self._places()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._places()))
+
+    def path(self, slide: str) -> Path:
+        """Return the file that holds a slide."""
+        return self._files.get(slide) or self._places()[slide][0]
+
+    def __getitem__(self, slide: str) -> dict[str, Any]:
+        """Return what `read_encoding` does, of one slide; files of others may stay closed."""
+        path, index = (self._files[slide], 0) if slide in self._files else self._places()[slide]
+        if self._last[0] != path:
+            with opened(path, ENCODING) as file:
+                images = images_of(file)
+            self._last = path, encodings_of(read_encoding(path, self._features), images)
+        return self._last[1][index]
+
+
+def encodings(paths: Sequence[str | Path]) -> list[Path]:
     """List encoding files: files as given, folders by what they hold, ordered by slide."""
     found = [f for p in paths for f in (sorted(Path(p).glob("*.h5")) if Path(p).is_dir() else [p])]
     return sorted(map(Path, found), key=lambda path: path.stem)

@@ -203,10 +203,11 @@ def works(*words: str | Path) -> bool:
 
 
 def start() -> None:
-    """Start all daemons, in order, each when the one before it answers."""
+    """Start all daemons anew, in order, each when the one before it answers; no job is known."""
     if why := why_not():
         raise CannotStartError(why)
     stop()
+    shutil.rmtree(FOLDER, ignore_errors=True)
     configure()
     folder = FOLDER
     said = run("munged", f"--key-file={folder}/munge/key", f"--socket={folder}/run/munge.sock",
