@@ -65,21 +65,23 @@ def patches(
 
     columns = max(4, len(images))
     side_mm = PAGE_MM / columns
-    figure = new_figure(PAGE_MM, 2 * side_mm + 21)
-    heights = [side_mm + 4, side_mm, 9]
-    panels = figure.subplots(3, columns, height_ratios=heights, squeeze=False)
-    for axes in panels.flat:
-        axes.set_axis_off()
+    figure = new_figure(PAGE_MM, 2 * side_mm + 18)
+    places = figure.add_gridspec(3, columns, height_ratios=[side_mm, side_mm, 10])
     for i, (image, found, text) in enumerate(zip(images, maps, titles, strict=True)):
         side = min(image.shape[0], SHOWN_PX)
         image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
         smooth = cv2.resize(np.float32(found), (side, side), interpolation=cv2.INTER_CUBIC)
-        panels[0, i].imshow(image)
-        panels[0, i].set_title(text, size=6)
-        panels[1, i].imshow(image @ LUMA, cmap="gray", vmin=0, vmax=255)
-        panels[1, i].imshow(smooth, cmap=COLOURS, vmin=0, vmax=1, alpha=opacity)
+        above, below = (figure.add_subplot(places[row, i]) for row in (0, 1))
+        above.imshow(image)
+        above.set_title(text, size=6)
+        below.imshow(image @ LUMA, cmap="gray", vmin=0, vmax=255)
+        below.imshow(smooth, cmap=COLOURS, vmin=0, vmax=1, alpha=opacity)
+        above.set_axis_off()
+        below.set_axis_off()
+    bottom = figure.add_subplot(places[2, :])
+    bottom.set_axis_off()
     bar = ScalarMappable(Normalize(0, 1), COLOURS)
-    place = panels[2, 0].inset_axes([0.0, 0.7, 2.0, 0.25])
+    place = bottom.inset_axes([0.0, 0.7, 0.4, 0.25])
     figure.colorbar(bar, cax=place, orientation="horizontal", alpha=opacity, label=label)
     figure.suptitle(title)
     return finish(figure)

@@ -341,3 +341,18 @@ def test_fractions_of_no_class_are_told_in_a_study_of_status():
     change = {"train": {"fractions": {"1024": {"HER2": 0.5}}}}
     with pytest.raises(Her2Error, match="HER2 is no class of the study"):
         settings.check(MINIMAL | change, "study.yaml")
+
+
+@pytest.mark.parametrize(
+    ("explain", "told"),
+    [
+        ({"encoders": ["swin"]}, "explain.encoders names an unknown encoder: swin"),
+        ({"layers": {"swin": "layers.3"}}, "explain.layers names an unknown encoder: swin"),
+        ({"encoders": ["frozen"]}, "explain.encoders names frozen, which has no classes"),
+    ],
+)
+def test_only_encoders_with_classes_are_explained(explain, told):
+    encoders = {**MINIMAL["encoders"], "frozen": {"task": "none"}}
+    with pytest.raises(Her2Error) as caught:
+        settings.check(MINIMAL | {"encoders": encoders, "explain": explain}, "study.yaml")
+    assert told in str(caught.value)

@@ -102,7 +102,7 @@ class ExplainSettings(Section):
         "", "class whose evidence is drawn; empty: the likeliest of each slide, by mean probability"
     )
     tiles: int = setting(
-        6, "patches drawn of each slide, those of highest probability", "patches", ge=1, le=24
+        6, "patches drawn of each slide, those of highest probability", "patches", ge=1, le=12
     )
     whole: bool = setting(True, "draw the evidence over the whole slide, too")
     opacity: float = setting(0.5, "opacity of the evidence over the picture", "", gt=0, le=1)
