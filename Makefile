@@ -1,9 +1,9 @@
 # make demo   set up and run the demo study      make test   set up and run the tests
-# make demo-light  the demo study of lightweight networks, on images
-# make demo-ihc  the demo of IHC grading, in the folder demo-ihc
 # make setup  only set up                        make lint   style and workflow checks
 # make bench  measure against named peers        make pins   renew requirements.txt
-# make cluster  the demo study anew, through a SLURM that is started on this machine (root, Debian)
+# make demo-ihc    IHC grades, in the folder demo-ihc
+# make demo-light  lightweight networks on images, in the folder demo-light
+# make cluster     the demo study anew, through a SLURM started on this machine (root, Debian)
 
 # Not the one of .venv, if that is active: it is about to be made anew.
 PYTHON ?= $(shell PATH="$$(printf %s "$$PATH" | sed 's|[^:]*/\.venv/bin:*||g')"; \
