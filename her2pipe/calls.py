@@ -17,6 +17,7 @@ import numpy as np
 from her2pipe import stats
 from her2pipe.config import EvaluateSettings, LabelSettings
 from her2pipe.errors import Her2Error
+from her2pipe.measures import defined, groups
 
 Slides = Sequence[Mapping[str, Any]]
 MOST_LISTED = 50  # slides for reflex FISH that the metrics name
@@ -180,16 +181,14 @@ def judge(items: Items, labels: LabelSettings, evaluate: EvaluateSettings) -> di
     result: dict[str, Any] = {
         "n": len(truth),
         "patients": len(np.unique(items.patients)),
-        "macro_auc": _defined(
+        "macro_auc": defined(
             stats.bootstrap_macro_auc, truth, items.p, items.patients, names, *how
         ),
         "per_class": {name: _of_class(items, called, name, labels, evaluate) for name in names},
         "accuracy": share(right, items.patients, evaluate),
-        "balanced_accuracy": _defined(stats.balanced_accuracy, truth, called),
-        "f1": _defined(stats.f1, truth, called),
-        "kappa": _defined(
-            stats.bootstrap_kappa, truth, called, items.patients, names, weights, *how
-        )
+        "balanced_accuracy": defined(stats.balanced_accuracy, truth, called),
+        "f1": defined(stats.f1, truth, called),
+        "kappa": defined(stats.bootstrap_kappa, truth, called, items.patients, names, weights, *how)
         | {"weights": weights},
     }
     if labels.ordered:
@@ -214,7 +213,7 @@ def _of_class(
         stats.clustered_auc, own, column, items.patients)  # fmt: skip
     return {
         "n": int(own.sum()),
-        "auc": _defined(*area, evaluate.confidence, items.kind),
+        "auc": defined(*area, evaluate.confidence, items.kind),
         "sensitivity": share(said[own], items.patients[own], evaluate),
         "specificity": share(~said[~own], items.patients[~own], evaluate),
     }
@@ -223,21 +222,12 @@ def _of_class(
 def share(right: np.ndarray, patients: np.ndarray, evaluate: EvaluateSettings) -> dict[str, Any]:
     """Return the share of items that are right, (n,) bool, with an interval by patients."""
     if _single(patients):
-        return _defined(stats.wilson, int(right.sum()), len(right), evaluate.confidence)
-    return _defined(stats.clustered_share, right, patients, evaluate.confidence)
+        return defined(stats.wilson, int(right.sum()), len(right), evaluate.confidence)
+    return defined(stats.clustered_share, right, patients, evaluate.confidence)
 
 
 def _single(patients: np.ndarray) -> bool:
     return len(np.unique(patients)) == len(patients)
-
-
-def _defined(function, *arguments) -> dict[str, Any]:
-    """Return the named results of a statistic, or a note that says why there are none."""
-    try:
-        found = function(*arguments)
-    except stats.StatisticUndefined as reason:
-        return {"note": str(reason)}
-    return found._asdict() if hasattr(found, "_asdict") else {"value": found}
 
 
 def reflex(slides: Slides, labels: LabelSettings, evaluate: EvaluateSettings) -> dict[str, Any]:
@@ -279,7 +269,7 @@ def reliability(items: Items, labels: LabelSettings, evaluate: EvaluateSettings)
     """
     right = items.truth == items.called(labels)
     top = np.clip(items.p.max(1, initial=0), 0, 1)
-    found = _defined(stats.calibration, right, top, evaluate.calibration_bins, evaluate.confidence)
+    found = defined(stats.calibration, right, top, evaluate.calibration_bins, evaluate.confidence)
     return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items()}
 
 
@@ -288,19 +278,16 @@ def subgroups(
 ) -> list[dict[str, Any]]:
     """Macro-AUC in every group of slides that a column of the sheet makes."""
     rows = []
-    for column in evaluate.subgroups:
-        values = [slide["groups"].get(column, "") for slide in slides]
-        for value in sorted(set(values) - {""}):
-            own = [slide for slide, of in zip(slides, values, strict=True) if of == value]
-            items = of_slides(own, labels)
-            row = {"column": column, "group": value, "n": len(items.truth)}
-            if row["n"] < evaluate.subgroup_min:
-                few = f"needs at least {evaluate.subgroup_min} slides: there are {row['n']}"
-                rows.append(row | {"note": few})
-                continue
-            found = _defined(
-                stats.bootstrap_macro_auc, items.truth, items.p, items.patients, labels.classes,
-                evaluate.confidence, evaluate.resamples, evaluate.resample_seed,
-            )  # fmt: skip
-            rows.append(row | found)
+    for column, value, own in groups(slides, evaluate):
+        items = of_slides(own, labels)
+        row = {"column": column, "group": value, "n": len(items.truth)}
+        if row["n"] < evaluate.subgroup_min:
+            few = f"needs at least {evaluate.subgroup_min} slides: there are {row['n']}"
+            rows.append(row | {"note": few})
+            continue
+        found = defined(
+            stats.bootstrap_macro_auc, items.truth, items.p, items.patients, labels.classes,
+            evaluate.confidence, evaluate.resamples, evaluate.resample_seed,
+        )  # fmt: skip
+        rows.append(row | found)
     return rows

@@ -35,7 +35,7 @@ def area(slides: Slides, of_response: bool, evaluate: EvaluateSettings) -> dict[
     known, y = endpoint(slides, of_response)
     names = RESPONSE if of_response else STATUS
     result = {"n": len(y), "positives": sum(y), "endpoint": " v ".join(names)}
-    return result | _defined(stats.auc, y, _scores(known), evaluate.confidence)
+    return result | defined(stats.auc, y, _scores(known), evaluate.confidence)
 
 
 def resampled(slides: Slides, of_response: bool, evaluate: EvaluateSettings) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def resampled(slides: Slides, of_response: bool, evaluate: EvaluateSettings) -> 
     known, y = endpoint(slides, of_response)
     patients = [slide["patient"] for slide in known]
     result = {"n": len(y), "patients": len(set(patients)), "seed": evaluate.resample_seed}
-    return result | _defined(
+    return result | defined(
         stats.bootstrap_auc, y, _scores(known), patients, evaluate.confidence,
         evaluate.resamples, evaluate.resample_seed,
     )  # fmt: skip
@@ -53,7 +53,7 @@ def _scores(slides: Slides) -> list[float]:
     return [slide["score"] for slide in slides]
 
 
-def _defined(function, *arguments) -> dict[str, Any]:
+def defined(function, *arguments) -> dict[str, Any]:
     """Return the named results of a statistic, or a note that says why there are none."""
     try:
         found = function(*arguments)
@@ -62,20 +62,28 @@ def _defined(function, *arguments) -> dict[str, Any]:
     return found._asdict() if hasattr(found, "_asdict") else {"value": found}
 
 
+def groups(
+    slides: Slides, evaluate: EvaluateSettings
+) -> Iterable[tuple[str, str, Sequence[Mapping[str, Any]]]]:
+    """Part the slides by the columns of the sheet that make subgroups: column, value, slides."""
+    for column in evaluate.subgroups:
+        values = [slide["groups"].get(column, "") for slide in slides]
+        for value in sorted(set(values) - {""}):
+            own = [slide for slide, of in zip(slides, values, strict=True) if of == value]
+            yield column, value, own
+
+
 def subgroups(
     slides: Slides, of_response: bool, evaluate: EvaluateSettings
 ) -> list[dict[str, Any]]:
     """Area in every group of slides that a column of the sheet makes, such as ER or the scanner."""
     rows = []
-    for column in evaluate.subgroups:
-        values = [slide["groups"].get(column, "") for slide in slides]
-        for value in sorted(set(values) - {""}):
-            own = [slide for slide, of in zip(slides, values, strict=True) if of == value]
-            found = area(own, of_response, evaluate)
-            if found["n"] < evaluate.subgroup_min:
-                few = f"needs at least {evaluate.subgroup_min} slides: there are {found['n']}"
-                found = {key: found[key] for key in ("n", "positives")} | {"note": few}
-            rows.append({"column": column, "group": value} | found)
+    for column, value, own in groups(slides, evaluate):
+        found = area(own, of_response, evaluate)
+        if found["n"] < evaluate.subgroup_min:
+            few = f"needs at least {evaluate.subgroup_min} slides: there are {found['n']}"
+            found = {key: found[key] for key in ("n", "positives")} | {"note": few}
+        rows.append({"column": column, "group": value} | found)
     return rows
 
 
@@ -98,7 +106,7 @@ def ordered(
     groups = {name: values for name, values in groups.items() if values}
     result: dict[str, Any] = {"n": len(known), "groups": {g: len(v) for g, v in groups.items()}}
     ranks = [order.index(slide[key]) for slide in known]
-    result["spearman"] = _defined(stats.spearman, ranks, _scores(known), evaluate.confidence)
+    result["spearman"] = defined(stats.spearman, ranks, _scores(known), evaluate.confidence)
     tests = {}
     try:
         tests = {how: stats.dunn_matrix(groups, how) for how in (None, "holm")}
@@ -115,12 +123,12 @@ def agreement(slides: Slides, evaluate: EvaluateSettings) -> tuple[dict[str, Any
     both = np.array(truth), np.array(predicted)
     result: dict[str, Any] = {
         "called": len(known),
-        "accuracy": _defined(stats.accuracy, *both, evaluate.confidence),
-        "balanced_accuracy": _defined(stats.balanced_accuracy, *both),
-        "f1": _defined(stats.f1, *both),
+        "accuracy": defined(stats.accuracy, *both, evaluate.confidence),
+        "balanced_accuracy": defined(stats.balanced_accuracy, *both),
+        "f1": defined(stats.f1, *both),
         "by_level": {
             level: {
-                name: _defined(function, *both, level, evaluate.confidence)
+                name: defined(function, *both, level, evaluate.confidence)
                 for name, function in (
                     ("sensitivity", stats.sensitivity),
                     ("specificity", stats.specificity),
@@ -166,10 +174,10 @@ def operating_point(
         "false_negative": int((truth & ~call).sum()),
     }
     for name in ("sensitivity", "specificity"):
-        result[name] = _defined(getattr(stats, name), truth, call, True, evaluate.confidence)
-    result["accuracy"] = _defined(stats.accuracy, truth, call, evaluate.confidence)
-    result["balanced_accuracy"] = _defined(stats.balanced_accuracy, truth, call)
-    result["f1"] = _defined(stats.f1, truth, call, True)
+        result[name] = defined(getattr(stats, name), truth, call, True, evaluate.confidence)
+    result["accuracy"] = defined(stats.accuracy, truth, call, evaluate.confidence)
+    result["balanced_accuracy"] = defined(stats.balanced_accuracy, truth, call)
+    result["f1"] = defined(stats.f1, truth, call, True)
     return result
 
 
@@ -214,7 +222,7 @@ def calibrated(
 def _reliability(y: Sequence, p: Sequence[float], evaluate: EvaluateSettings) -> dict[str, Any]:
     if len(p) and not (min(p) >= 0 and max(p) <= 1):
         return {"note": "the scores leave 0 to 1: they are no probabilities"}
-    found = _defined(stats.calibration, y, p, evaluate.calibration_bins, evaluate.confidence)
+    found = defined(stats.calibration, y, p, evaluate.calibration_bins, evaluate.confidence)
     return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items()}
 
 
@@ -263,11 +271,11 @@ def patches(
     y = np.repeat([slide["positive"] for slide in of], sizes)
     patient = np.repeat([patients[slide["patient"]] for slide in of], sizes).astype(np.int32)
     result |= {"patients": len(np.unique(patient)), "positives": int(y.sum())}
-    result |= _defined(stats.clustered_auc, y, score, patient, evaluate.confidence)
+    result |= defined(stats.clustered_auc, y, score, patient, evaluate.confidence)
     share = stats.clustered_share
-    result["accuracy"] = _defined(share, right, patient, evaluate.confidence)
+    result["accuracy"] = defined(share, right, patient, evaluate.confidence)
     result["tumour_accuracy"] = (
-        _defined(share, right[tumour], patient[tumour], evaluate.confidence)
+        defined(share, right[tumour], patient[tumour], evaluate.confidence)
         if tumour.any()
         else {"note": "no patch is called tumour"}
     )
