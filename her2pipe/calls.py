@@ -181,14 +181,15 @@ def judge(items: Items, labels: LabelSettings, evaluate: EvaluateSettings) -> di
     result: dict[str, Any] = {
         "n": len(truth),
         "patients": len(np.unique(items.patients)),
-        "macro_auc": defined(
-            stats.bootstrap_macro_auc, truth, items.p, items.patients, names, *how
-        ),
+        "macro_auc": macro_auc(items, labels, evaluate),
         "per_class": {name: _of_class(items, called, name, labels, evaluate) for name in names},
         "accuracy": share(right, items.patients, evaluate),
         "balanced_accuracy": defined(stats.balanced_accuracy, truth, called),
         "f1": defined(stats.f1, truth, called),
-        "kappa": defined(stats.bootstrap_kappa, truth, called, items.patients, names, weights, *how)
+        "kappa": _resampled(
+            defined(stats.kappa, truth, called, names, weights),
+            defined(stats.bootstrap_kappa, truth, called, items.patients, names, weights, *how),
+        )
         | {"weights": weights},
     }
     if labels.ordered:
@@ -201,6 +202,23 @@ def judge(items: Items, labels: LabelSettings, evaluate: EvaluateSettings) -> di
             "share": near / wrong if wrong else None,
         }
     return result | {"confusion": matrix.tolist()}
+
+
+def macro_auc(items: Items, labels: LabelSettings, evaluate: EvaluateSettings) -> dict[str, Any]:
+    """Return the macro-AUC of items with its interval from resampled patients."""
+    facts = items.truth, items.p
+    how = evaluate.confidence, evaluate.resamples, evaluate.resample_seed
+    return _resampled(
+        defined(stats.macro_auc, *facts, labels.classes),
+        defined(stats.bootstrap_macro_auc, *facts, items.patients, labels.classes, *how),
+    )
+
+
+def _resampled(alone: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Choose what resamples found; or a value alone, with why it has no interval."""
+    if "note" in found and "value" in alone:
+        return alone | {"note": f"no interval: {found['note']}"}
+    return found
 
 
 def _of_class(
@@ -285,9 +303,5 @@ def subgroups(
             few = f"needs at least {evaluate.subgroup_min} slides: there are {row['n']}"
             rows.append(row | {"note": few})
             continue
-        found = defined(
-            stats.bootstrap_macro_auc, items.truth, items.p, items.patients, labels.classes,
-            evaluate.confidence, evaluate.resamples, evaluate.resample_seed,
-        )  # fmt: skip
-        rows.append(row | found)
+        rows.append(row | macro_auc(items, labels, evaluate))
     return rows

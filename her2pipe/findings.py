@@ -103,7 +103,8 @@ def _written(found: Any) -> str:
     found = found or {}
     if known(found.get("value")) is None:
         return str(found.get("note") or "")
-    return page.interval(found["value"], found.get("low"), found.get("high"))
+    text = page.interval(found["value"], found.get("low"), found.get("high"))
+    return f"{text} (no interval)" if found.get("note") else text
 
 
 def _per_class(e: Mapping[str, Any], who: str, percent: str) -> dict[str, Any] | None:
@@ -192,6 +193,8 @@ def _told(stem: str, e: Mapping[str, Any], percent: str) -> list[str]:
         value = _written(about)
         if known(about.get("value")) is None:
             return [f"No macro-AUC: {value or 'not defined'}."]
+        if about.get("note"):
+            return [f"Macro-AUC {value}: {about['note']}; {size}.".replace(" (no interval):", ",")]
         return [f"Macro-AUC {value}, {percent} interval over resampled patients; {size}.",
                 f"Intervals of the legend: {AREAS}."]  # fmt: skip
     if stem == "confusion":

@@ -115,7 +115,7 @@ def _curves(items, result, stem: Path, labels: LabelSettings, evaluate: Evaluate
     macro = result["macro_auc"]
     title = "macro-AUC not defined"
     if "value" in macro:
-        title = "macro-AUC {value:.2f} ({low:.2f} to {high:.2f})".format(**macro)
+        title = f"macro-AUC {plots.interval_text(*map(macro.get, ('value', 'low', 'high')))}"
     title += f", {result['patients']:,} patients"
     figure = plots.roc(drawn, title=title, confidence=evaluate.confidence, items=items.kind)
     plots.save(figure, stem)

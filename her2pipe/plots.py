@@ -66,12 +66,18 @@ def p_text(p: float) -> str:
 
 def spearman_text(found: stats.Correlation, n: int) -> str:
     """Write a rank correlation with its interval, P and number of slides."""
-    return f"Spearman ρ = {_interval_text(found.rho, *found[2:])}, {p_text(found.p)}, n = {n:,}"
+    return f"Spearman ρ = {interval_text(found.rho, *found[2:])}, {p_text(found.p)}, n = {n:,}"
 
 
-def _interval_text(value: float | None, low: float, high: float) -> str:
-    defined = value is not None and math.isfinite(value)
-    return f"{value:.2f} ({low:.2f} to {high:.2f})" if defined else "not defined"
+def interval_text(value: float | None, low: float | None, high: float | None) -> str:
+    """Write a number with its interval, if it has one; NaN counts as none."""
+    value, low, high = (
+        v if v is not None and math.isfinite(v) else None for v in (value, low, high)
+    )
+    if value is None:
+        return "not defined"
+    ends = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
+    return f"{value:.2f}{ends}"
 
 
 def new_figure(width_mm: float, height_mm: float) -> Figure:
@@ -138,14 +144,14 @@ def _curve(curve: Sequence, confidence: float, items: str) -> tuple:
     """Return fpr, tpr and the legend's text of (y, score) or (fpr, tpr, auc, low, high, n)."""
     if len(curve) == 6:
         fpr, tpr, value, low, high, n = curve
-        return fpr, tpr, f"{_interval_text(value, low, high)}, n = {n:,}"
+        return fpr, tpr, f"{interval_text(value, low, high)}, n = {n:,}"
     y, score = curve
     try:
         fpr, tpr, _ = stats.roc(y, score, items)
         value, low, high, _ = stats.auc(y, score, confidence, items)
     except stats.StatisticUndefined as reason:
         return [], [], str(reason)
-    return fpr, tpr, f"{_interval_text(value, low, high)}, n = {len(y):,}"
+    return fpr, tpr, f"{interval_text(value, low, high)}, n = {len(y):,}"
 
 
 @style.context(STYLE)
@@ -387,7 +393,7 @@ def forest(
             found = [math.nan if row[key] is None else row[key] for key in ("auc", "low", "high")]
             axes.plot([found[1], found[0], found[2]], [place] * 3, markevery=[1], **look)
             least = min(least, found[1])  # stays as it is where that is NaN
-            text = f"{row['cohort']}  {_interval_text(*found)}, n = {row['n']:,}"
+            text = f"{row['cohort']}  {interval_text(*found)}, n = {row['n']:,}"
             axes.text(1.02, place, text, transform=beside, va="center", size=6)
             place += 1
         axes.axhline(place, color="#DDDDDD", linewidth=0.6)

@@ -164,6 +164,22 @@ def test_a_class_without_slides_is_a_note():
     assert found["accuracy"]["value"] == pytest.approx(0.5)
 
 
+def test_few_slides_have_a_value_and_no_interval():
+    """Six slides, two of each class: most resamples lack two of some class."""
+    sharp = 0.2 + 0.4 * np.eye(3)
+    slides = [slide(f"S{i}", GRADES.classes[i % 3], sharp[i % 3]) for i in range(6)]
+    found = calls.judge(calls.of_slides(slides, GRADES), GRADES, EVALUATE)["macro_auc"]
+    assert found["value"] == 1
+    assert "low" not in found
+    assert found["note"].startswith("no interval: defined in only ")
+    (row,) = calls.subgroups(
+        [s | {"groups": {"er": "x"}} for s in slides],
+        GRADES,
+        EVALUATE.model_copy(update={"subgroups": ["er"], "subgroup_min": 6}),
+    )
+    assert row["value"] == 1
+
+
 def test_slides_for_reflex_fish():
     slides = [
         slide("S1", "1+", np.array([0.9, 0.1, 0.0])),
