@@ -3,7 +3,7 @@
 # make bench  measure against named peers        make pins   renew requirements.txt
 # make demo-ihc    IHC grades, in the folder demo-ihc
 # make demo-light  lightweight networks on images, in the folder demo-light
-# make cluster     the demo study anew, through a SLURM started on this machine (root, Debian)
+# make cluster     the demo study through a SLURM started on this machine (root, Debian)
 
 # Not the one of .venv, if that is active: it is about to be made anew.
 PYTHON ?= $(shell PATH="$$(printf %s "$$PATH" | sed 's|[^:]*/\.venv/bin:*||g')"; \
@@ -55,13 +55,18 @@ demo-light: $(READY)
 	@echo "      Read  demo-light/results/compare/classes.tsv  what each network is worth"
 	@echo "            demo-light/results/deploy               size, speed and accuracy of its files"
 
-SLIDES := --groups synthesise=slides tile=slides --group-components slides=4
+CLUSTER := demo-cluster
 cluster: $(READY)
+	@echo "her2pipe: the demo study through a SLURM of one node, in $(CLUSTER); about a quarter of an hour"
 	$(BIN)/python tests/slurm/node.py start
-	$(BIN)/snakemake --profile profiles/slurm --forceall --jobs 4 --latency-wait 15 \
-	  --slurm-init-seconds-before-status-checks 3 $(SLIDES) --quiet rules host reason \
+	$(BIN)/snakemake --profile profiles/slurm --directory $(CLUSTER) --jobs 8 --latency-wait 15 \
+	  --slurm-init-seconds-before-status-checks 3 --quiet rules host reason \
+	  --groups synthesise=slides tile=slides --group-components slides=4 \
 	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1; \
 	  ended=$$?; $(BIN)/python tests/slurm/node.py stop; exit $$ended
+	@echo
+	@echo "Done. Open  $(CLUSTER)/results/report/index.html   the study as one page"
+	@echo "      See   $(CLUSTER)/logs/slurm                  what SLURM said of each job that failed"
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
@@ -83,4 +88,4 @@ schema: $(READY)
 	$(BIN)/python -m her2pipe.settings > studies/schema.json
 
 clean:
-	rm -rf results logs benchmarks .snakemake demo-ihc demo-light
+	rm -rf results logs benchmarks .snakemake demo-ihc demo-light demo-cluster

@@ -1,5 +1,6 @@
 """A small study of synthetic cohorts, through the workflow as a user runs it."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -32,6 +33,7 @@ STUDY = {
     },
     "fit": {"folds": 2, "max_epochs": 2, "device": "cpu"},
 }  # fmt: skip
+DATE = r"\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?|\d{1,2} \w+ \d{4}"
 STUDY_LEVEL = {("compare", ""), ("ledger", ""), ("report", "")}
 
 
@@ -72,6 +74,24 @@ def planned(folder):
             where = re.search(r"wildcards: .*?cohort=([^,\s]+)", block)
             found.append((rule[1], where[1] if where else ""))
     return Counter(found)
+
+
+def compare(expected, found):
+    """Hold two runs against each other, but for dates and for how long things took."""
+    names = {
+        path.relative_to(root).as_posix()
+        for root in (expected, found)
+        for path in (root / "results").rglob("*")
+        if path.is_file() and path.name != ".snakemake_timestamp"
+    }
+    assert not [name for name in names if os.path.basename(name).startswith(".")]
+    for name in sorted(names - {"results/report/index.html"}):
+        if "history" not in name and "timing" not in name:
+            assert (expected / name).read_bytes() == (found / name).read_bytes(), name
+    pages = [(root / "results/report/index.html").read_text() for root in (expected, found)]
+    pages = [re.sub("<!-- timings.*?<!-- /timings -->", "", page, flags=re.S) for page in pages]
+    one, other = (re.sub(DATE, "DATE", page).splitlines() for page in pages)
+    assert one == other
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ def test_sheets_are_what_the_script_writes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("centre", "slides", "patients", "kind"), [("A", 30, 26, "geojson"), ("B", 18, 16, "xml")]
+    ("centre", "slides", "patients", "kind"), [("A", 48, 43, "geojson"), ("B", 24, 22, "xml")]
 )
 def test_a_centre(centre, slides, patients, kind):
     rows = sheet(centre)
@@ -84,6 +84,6 @@ def test_what_would_run(tmp_path):
     assert run.returncode == 0, run.stderr
     rows = [line.split() for line in (run.stdout + run.stderr).splitlines()]
     jobs = {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdecimal()}
-    wanted = {"synthesise": 48, "tile": 48, "train": 6, "encode": 12, "score": 12, "evaluate": 12,
+    wanted = {"synthesise": 72, "tile": 72, "train": 6, "encode": 12, "score": 12, "evaluate": 12,
               "explain": 4, "compare": 1, "ledger": 1, "report": 1}  # fmt: skip
     assert {key: jobs.get(key) for key in wanted} == wanted

@@ -1,7 +1,5 @@
 """Killed at its worst moments, a study comes out as if nothing had been."""
 
-import os
-import re
 import shutil
 import subprocess
 import sys
@@ -9,10 +7,9 @@ import time
 
 import psutil
 import pytest
-from small import ROOT, snakemake
+from small import ROOT, compare, snakemake
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
-DATE = r"\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?|\d{1,2} \w+ \d{4}"
 
 
 def start(folder):
@@ -74,21 +71,3 @@ def test_killed_jobs_and_killed_runs(finished, study):
     assert again.wait() == 0, (folder / "said.txt").read_text()
     psutil.wait_procs([orphan], timeout=60)
     compare(finished[0], folder)
-
-
-def compare(expected, found):
-    """Hold two runs against each other, but for dates and for how long things took."""
-    names = {
-        path.relative_to(root).as_posix()
-        for root in (expected, found)
-        for path in (root / "results").rglob("*")
-        if path.is_file() and path.name != ".snakemake_timestamp"
-    }
-    assert not [name for name in names if os.path.basename(name).startswith(".")]
-    for name in sorted(names - {"results/report/index.html"}):
-        if "history" not in name and "timing" not in name:
-            assert (expected / name).read_bytes() == (found / name).read_bytes(), name
-    pages = [(root / "results/report/index.html").read_text() for root in (expected, found)]
-    pages = [re.sub("<!-- timings.*?<!-- /timings -->", "", page, flags=re.S) for page in pages]
-    one, other = (re.sub(DATE, "DATE", page).splitlines() for page in pages)
-    assert one == other

@@ -25,7 +25,7 @@ PACKAGES = ["slurm-wlm", "slurmdbd", "munge", "mariadb-server"]
 PROGRAMS = ["munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sacct"]
 DAEMONS = ["slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged"]  # in the order they are stopped
 # More than the machine has: a rule that asks for eight threads must fit, however slowly it runs.
-CPUS, MEMORY_MB, GPUS = 16, 64_000, 2
+CPUS, MEMORY_MB, GPUS = 32, 256_000, 2
 DENY = Path("/usr/sbin/policy-rc.d")  # while it is there, installing a package starts no service
 
 SLURM = """\
