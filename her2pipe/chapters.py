@@ -26,7 +26,6 @@ TABLE2 = (
     Column("features", "Features", "count"),
     METHOD[2],
     Column("internal_auc", "Internal AUC", 3, ("internal_low", "internal_high"), "internal_note"),
-    Column("external_cohorts", "External cohorts", "count"),
     Column("external_mean", "External AUC, mean ± SD", 3, ("external_sd",), "external_note"),
     Column("published_internal_auc", "Published internal", 2),
     Column("published_external_mean", "Published external", 2, ("published_external_sd",)),
@@ -144,9 +143,9 @@ def compared(folder: Path, percent: str) -> dict[str, Any]:
         low, high = (page.known(row.pop(f"external_{end}", "")) for end in ("low", "high"))
         known = low is not None and high is not None
         row["internal_note"] = f", n\u00a0=\u00a0{n}" if (n := row.pop("internal_n", "")) else ""
-        row["external_note"] = (
-            f" ({page.number(low)}\u00a0to\u00a0{page.number(high)})" if known else ""
-        )
+        cohorts = page.counted(int(row.pop("external_cohorts", "") or 0), "cohort")
+        ends = f"{page.number(low)} to {page.number(high)}".replace(" ", "\u00a0")
+        row["external_note"] = f" ({ends}), {cohorts}" if known else ""
     caption = (
         "Methods (laid out as Table 2 of Li et al. 2025). Internal: validation slides of the "
         "development cohort. External: mean and population standard deviation over the external "

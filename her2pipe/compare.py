@@ -89,8 +89,6 @@ def _of_classes(args, compare: CompareSettings, evaluations: list[Evaluation]) -
             names = ", ".join(evaluations[0]["classes"])
             title, what = f"Macro-AUC of slides; classes: {names}", "macro-AUC"
             figure = plots.forest(known, title, compare.confidence, what)
-            for line in figure.axes[0].lines:
-                line.set_clip_on(False)  # an area of 1 is not half a mark
             plots.save(figure, folder / "forest")
         if matrices := _matrices(pairs):
             note = "below the diagonal: difference of macro-AUC; above it: calls (McNemar)"

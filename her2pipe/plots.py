@@ -391,6 +391,7 @@ def forest(
             i = cohorts.index(str(row["cohort"]))
             look = {"color": OKABE_ITO[i % 7], "marker": "osD^vPX"[i % 7], "markersize": 4}
             found = [math.nan if row[key] is None else row[key] for key in ("auc", "low", "high")]
+            look["clip_on"] = False  # an area of 1 is not half a mark
             axes.plot([found[1], found[0], found[2]], [place] * 3, markevery=[1], **look)
             least = min(least, found[1])  # stays as it is where that is NaN
             text = f"{row['cohort']}  {interval_text(*found)}, n = {row['n']:,}"

@@ -151,7 +151,7 @@ def test_cohorts_are_described(page):
 def test_tables_show_every_column_compare_writes(page):
     head, row = page.table("External AUC, mean ± SD")
     found = dict(zip(head, row, strict=True))
-    assert found["External AUC, mean ± SD"] == "0.800 ± 0.020 (0.700 to 0.900)"
+    assert found["External AUC, mean ± SD"] == "0.800 ± 0.020 (0.700 to 0.900), 1 cohort"
     assert found["Published external"] == "0.76 ± 0.01"
     assert found["Internal AUC"] == "0.750"
     new = page.table("P value")

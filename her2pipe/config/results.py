@@ -33,7 +33,7 @@ class EvaluateSettings(Section):
 class CompareSettings(Section):
     """The method table."""
 
-    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
+    algorithm: int = setting(3, ALGORITHM, ge=3, le=3)
     confidence: float = setting(0.95, "level of the confidence intervals", "", gt=0.5, lt=1)
     reference: str = setting(
         "", "method the others are tested against; empty: TL-PA if there is one, else the first"
