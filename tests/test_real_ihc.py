@@ -145,7 +145,7 @@ def done(tmp_path_factory):
     """The study, run to its end, and its sheets."""
     from conftest import DATA
 
-    if not (DATA / "ihc_tma_her2").is_dir():
+    if not all((DATA / part).is_dir() for part in ("ihc_tma_her2", "bci/IHC")):
         pytest.skip("no real data beside the project")
     folder = tmp_path_factory.mktemp("real-ihc")
     (folder / "slides").mkdir()
