@@ -299,8 +299,9 @@ def _network_told(about: Mapping[str, Any]) -> list[str]:
     if about.get("features"):
         told.append(f"{about['features']:,} features")
     if about.get("train_views"):
-        views = ", ".join(map(str, about["train_views"]))
-        told.append("whole images" if views == WHOLE else f"training views {views} (level-0 px)")
+        views = ", ".join(map(_view, about["train_views"]))
+        level = " (level 0)" if "px" in views else ""
+        told.append("whole images" if views == WHOLE else f"training views {views}{level}")
     weights = about.get("start") or {"weights": about.get("settings", {}).get("weights")}
     told += [f"start: {weights['weights']}"] if weights.get("weights") else []
     for key, value in (about.get("images") or {}).items():
@@ -313,6 +314,11 @@ def _network_told(about: Mapping[str, Any]) -> list[str]:
     return [text for text in told if text]
 
 
+def _view(view: str) -> str:
+    """Write a view with its unit; those without a side of their own are words."""
+    return f"{view} px" if view.isdigit() else view.replace("um", " µm")
+
+
 def _training_set(about: Mapping[str, Any], name: str, side: str) -> dict[str, Any] | None:
     """Lay out patches by view and class: available, and used with their share."""
     rows = [row for row in about.get("training_set", []) if row.get("side") == side]
@@ -323,7 +329,7 @@ def _training_set(about: Mapping[str, Any], name: str, side: str) -> dict[str, A
     lines = []
     for view in dict.fromkeys(row["view"] for row in rows):
         own = {row["kind"]: row for row in rows if row["view"] == view}
-        line = {"view": f"{view} px" if str(view).isdigit() else view}
+        line = {"view": _view(view)}
         for kind, row in own.items():
             share = row["used"] / row["available"] if row["available"] else 0
             line[kind] = f"{row['available']:,} ({row['used']:,} = {share:.2f})"

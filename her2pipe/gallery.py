@@ -172,11 +172,12 @@ def colours(shelf: Shelf, target: Mapping[str, Any]) -> list[dict[str, Any]]:
     from her2pipe.stain import Profile, normalise
     from her2pipe.store import PatchStore, read_attributes
 
-    vectors: dict[str, list] = {}
+    vectors: dict[str, list] = {cohort: [] for cohort in shelf.slides}  # in the study's order
     for (cohort, _), path in shelf.encodings.items():
         stain = json.loads(read_attributes(path).get("stain", "{}"))
         if stain and stain["method"] != "none":
             vectors.setdefault(cohort, []).append(stain["matrix"])
+    vectors = {cohort: found for cohort, found in vectors.items() if found}
     if not vectors or not target:
         return []
     sizes = ", ".join(f"{name}: {len(found):,}" for name, found in vectors.items())

@@ -6,12 +6,14 @@ import re
 from html.parser import HTMLParser
 
 import madeup
+import numpy as np
 import pytest
 
-from her2pipe import captions, flow, references, throughput
+from her2pipe import captions, chapters, flow, gallery, references, stain, throughput
 from her2pipe.cli import main
 from her2pipe.cohort import Row
 from her2pipe.errors import Her2Error
+from her2pipe.store import write_encoding
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +191,43 @@ def test_headings_make_an_outline(page):
 def test_training_set_as_in_the_paper(page):
     rows = page.table("Crop size")
     assert rows[1][:3] == ["1024 px", "90,664 (63,464 = 0.70)", "97,264 (68,084 = 0.70)"]
+
+
+@pytest.mark.parametrize(
+    ("views", "told", "crop"),
+    [
+        (["1024", "2048"], "training views 1024 px, 2048 px (level 0)", "1024 px"),
+        (["80um"], "training views 80 µm", "80 µm"),
+        (["adaptive"], "training views adaptive", "adaptive"),
+        (["whole"], "whole images", "whole"),
+    ],
+)
+def test_views_have_their_unit(tmp_path, views, told, crop):
+    row = {"side": "train", "view": views[0], "kind": "1+", "available": 3, "used": 3, "slides": 1}
+    about = {"train_views": views, "training_set": [row], "classes": ["1+"]}
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    found = chapters.network(tmp_path)
+    assert told in found["told"]
+    assert found["sets"][0]["rows"][0][0].text == crop
+
+
+def test_cohorts_of_the_stain_figure_keep_their_order(tmp_path, monkeypatch):
+    """The study's, as in every other figure, whatever slides are called."""
+    profile = stain.Profile(stain._reference("vahadane"), [1, 1], "vahadane").as_dict()
+    ledger = []
+    for cohort, slide in (("A", "T-1"), ("B", "S-1"), ("B", "S-2")):
+        ledger.append({"cohort": cohort, "slide": slide, "status": "scored"})
+        (tmp_path / cohort / "0of1").mkdir(parents=True, exist_ok=True)
+        about = {"slide": slide, "stain": json.dumps(profile)}
+        write_encoding(tmp_path / cohort / "0of1" / f"{slide}.h5", np.zeros((1, 2)),
+                       np.ones((1, 1)), np.zeros((1, 2)), about)  # fmt: skip
+    folders = [tmp_path / cohort / "0of1" for cohort in "AB"]
+    drawn = []
+    monkeypatch.setattr(gallery, "_drawn", lambda shape, kind="svg": drawn.append(shape) or "")
+    found = gallery.colours(gallery.Shelf(ledger, {}, folders), profile)
+    assert found[0]["caption"].endswith("n slides: A: 1, B: 2.")
+    names = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert names == ["A (n = 1 slides)", "B (n = 2 slides)", "target"]
 
 
 def test_throughput_sums_up_jobs(made):
