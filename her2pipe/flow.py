@@ -105,6 +105,15 @@ def _place(row: Mapping[str, str], found: Mapping | None, treated: bool) -> tupl
     return ("evaluated", answer) if answer else ("unknown", why)
 
 
+def of_images(cohorts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say, of a study's cohorts as configured, where a slide is one image."""
+    names = [name for name, about in cohorts.items() if about.get("kind") == "images"]
+    if not names:
+        return []
+    where = "this study" if len(names) == len(cohorts) else f"cohort {', '.join(names)}"
+    return [f"What is called a slide in {where} is one image, taken whole."]
+
+
 def describe(
     sheets: Mapping[str, Sequence[Row]],
     stores: Mapping[str, Sequence[Mapping[str, Any]]],

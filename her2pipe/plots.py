@@ -71,13 +71,9 @@ def spearman_text(found: stats.Correlation, n: int) -> str:
 
 def interval_text(value: float | None, low: float | None, high: float | None) -> str:
     """Write a number with its interval, if it has one; NaN counts as none."""
-    value, low, high = (
-        v if v is not None and math.isfinite(v) else None for v in (value, low, high)
-    )
-    if value is None:
-        return "not defined"
-    ends = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
-    return f"{value:.2f}{ends}"
+    known = [v is not None and math.isfinite(v) for v in (value, low, high)]
+    ends = f" ({low:.2f} to {high:.2f})" if all(known) else ""
+    return f"{value:.2f}{ends}" if known[0] else "not defined"
 
 
 def new_figure(width_mm: float, height_mm: float) -> Figure:
@@ -375,8 +371,7 @@ def forest(
 ) -> Figure:
     """Draw the AUC of every method in every cohort with its interval, in order of appearance.
 
-    Rows hold method, cohort, n, auc, low and high, as in the method table; an AUC that is None
-    or NaN is listed as not defined.
+    Rows are those of the method table; an AUC that is None or NaN is listed as not defined.
     """
     rows = list(rows)
     methods = list(dict.fromkeys(str(row["method"]) for row in rows))
@@ -390,11 +385,11 @@ def forest(
         for row in mine:
             i = cohorts.index(str(row["cohort"]))
             look = {"color": OKABE_ITO[i % 7], "marker": "osD^vPX"[i % 7], "markersize": 4}
-            found = [math.nan if row[key] is None else row[key] for key in ("auc", "low", "high")]
-            look["clip_on"] = False  # an area of 1 is not half a mark
-            axes.plot([found[1], found[0], found[2]], [place] * 3, markevery=[1], **look)
-            least = min(least, found[1])  # stays as it is where that is NaN
-            text = f"{row['cohort']}  {interval_text(*found)}, n = {row['n']:,}"
+            found = [math.nan if row[key] is None else row[key] for key in ("low", "auc", "high")]
+            axes.plot(found, [place] * 3, markevery=[1], clip_on=False, **look)  # 1: a whole mark
+            least = min(least, found[0])  # stays as it is where that is NaN
+            area = interval_text(found[1], found[0], found[2])
+            text = f"{row['cohort']}  {area}, n = {row['n']:,}"
             axes.text(1.02, place, text, transform=beside, va="center", size=6)
             place += 1
         axes.axhline(place, color="#DDDDDD", linewidth=0.6)

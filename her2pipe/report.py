@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from her2pipe import __version__, chapters, deployed, findings, gallery, kinds, overlays, page
+from her2pipe import __version__, chapters, deployed, findings, flow, gallery, kinds, overlays, page
 from her2pipe.config import STEPS, ReportSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_json, read_table, write_text
@@ -68,12 +68,14 @@ def run(args, report: ReportSettings) -> None:
     maps = gallery.maps(args.heatmap, evaluations, shelf, report.gallery, report.zoom_px)
     shown = Path(args.encode[0]).parent.parent.name if args.encode else ""
     target = next((e["about"].get("stain") for e in encoders if e["name"] == shown), {})
+    summary = chapters.summary(ledger, flows, evaluations, encoders, percent)
+    summary["told"] += flow.of_images(settings.get("cohorts", {}))
     text = page.render(
         "report.html",
         title=study.get("title", "her2pipe study"),
         version=__version__,
         percent=percent,
-        summary=chapters.summary(ledger, flows, evaluations, encoders, percent),
+        summary=summary,
         flows=flows,
         classes=kinds.classes(evaluations),
         cohorts=chapters.cohort_table(

@@ -150,6 +150,15 @@ def test_cohorts_are_described(page):
     assert rows["not in the header"] == "6"  # made-up stores tell no magnification
 
 
+def test_images_are_told_from_slides():
+    slides, images = {"kind": "slides"}, {"kind": "images"}
+    assert flow.of_images({"A": slides, "B": {}}) == []
+    (told,) = flow.of_images({"A": slides, "B": images, "C": images})
+    assert "in cohort B, C is one image" in told
+    (told,) = flow.of_images({"B": images})
+    assert "in this study is one image" in told
+
+
 def test_tables_show_every_column_compare_writes(page):
     head, row = page.table("External AUC, mean ± SD")
     found = dict(zip(head, row, strict=True))
