@@ -367,13 +367,12 @@ def fitting(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
 
 @style.context(STYLE)
 def forest(
-    rows: Iterable[Mapping[str, object]], title: str = "", confidence=0.95, what: str = "AUC"
+    rows: Sequence[Mapping[str, object]], title: str = "", confidence=0.95, what: str = "AUC"
 ) -> Figure:
     """Draw the AUC of every method in every cohort with its interval, in order of appearance.
 
     Rows are those of the method table; an AUC that is None or NaN is listed as not defined.
     """
-    rows = list(rows)
     methods = list(dict.fromkeys(str(row["method"]) for row in rows))
     cohorts = list(dict.fromkeys(str(row["cohort"]) for row in rows))
     figure = new_figure(PAGE_MM, 26 + 3.4 * (len(rows) + len(methods)))
@@ -388,9 +387,10 @@ def forest(
             found = [math.nan if row[key] is None else row[key] for key in ("low", "auc", "high")]
             axes.plot(found, [place] * 3, markevery=[1], clip_on=False, **look)  # 1: a whole mark
             least = min(least, found[0])  # stays as it is where that is NaN
-            area = interval_text(found[1], found[0], found[2])
-            text = f"{row['cohort']}  {area}, n = {row['n']:,}"
-            axes.text(1.02, place, text, transform=beside, va="center", size=6)
+            area = f"{interval_text(found[1], found[0], found[2])}, n = {row['n']:,}"
+            axes.text(
+                1.02, place, f"{row['cohort']}  {area}", transform=beside, va="center", size=6
+            )
             place += 1
         axes.axhline(place, color="#DDDDDD", linewidth=0.6)
         place += 1
