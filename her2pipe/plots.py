@@ -387,10 +387,8 @@ def forest(
             found = [math.nan if row[key] is None else row[key] for key in ("low", "auc", "high")]
             axes.plot(found, [place] * 3, markevery=[1], clip_on=False, **look)  # 1: a whole mark
             least = min(least, found[0])  # stays as it is where that is NaN
-            area = f"{interval_text(found[1], found[0], found[2])}, n = {row['n']:,}"
-            axes.text(
-                1.02, place, f"{row['cohort']}  {area}", transform=beside, va="center", size=6
-            )
+            text = f"{row['cohort']}  {interval_text(found[1], *found[::2])}, n = {row['n']:,}"
+            axes.text(1.02, place, text, transform=beside, va="center", size=6)
             place += 1
         axes.axhline(place, color="#DDDDDD", linewidth=0.6)
         place += 1
