@@ -29,7 +29,7 @@ $(READY): requirements.txt pyproject.toml
 	@touch $(READY)
 
 demo: $(READY)
-	@echo "her2pipe: the demo study, about 340 short jobs; about ten minutes on two cores"
+	@echo "her2pipe: the demo study, about 340 short jobs; five to ten minutes on two cores"
 	$(BIN)/snakemake --cores all --quiet rules host reason \
 	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1
 	@echo
@@ -38,7 +38,7 @@ demo: $(READY)
 	@echo "            results/ledger/ledger.tsv   what became of every slide"
 
 demo-ihc: $(READY)
-	@echo "her2pipe: the demo of IHC grading, about 170 short jobs; about ten minutes on two cores"
+	@echo "her2pipe: the demo of IHC grading, about 200 short jobs; five to ten minutes on two cores"
 	$(BIN)/snakemake --cores all --configfile studies/ihc-demo.yaml --directory demo-ihc \
 	  --quiet rules host reason --set-threads train=1
 	@echo
@@ -47,7 +47,7 @@ demo-ihc: $(READY)
 	@echo "      See   demo-ihc/results/explain             where two networks saw each grade"
 
 demo-light: $(READY)
-	@echo "her2pipe: the light demo study, about 50 short jobs; about ten minutes on two cores"
+	@echo "her2pipe: the light demo study, about 50 short jobs; five to ten minutes on two cores"
 	$(BIN)/snakemake --cores all --quiet rules host reason --configfile studies/light-demo.yaml \
 	  --directory demo-light --set-threads train=1 pretrain=1 deploy=1
 	@echo
