@@ -61,7 +61,8 @@ cluster: $(READY)
 	$(BIN)/python tests/slurm/node.py start
 	$(BIN)/snakemake --profile profiles/slurm --directory $(CLUSTER) --jobs 8 --latency-wait 15 \
 	  --slurm-init-seconds-before-status-checks 3 --quiet rules host reason \
-	  --groups synthesise=slides tile=slides --group-components slides=4 \
+	  --groups synthesise=slides tile=slides score=statistics evaluate=statistics \
+	  compare=summary ledger=summary report=summary --group-components slides=4 \
 	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1; \
 	  ended=$$?; $(BIN)/python tests/slurm/node.py stop; exit $$ended
 	@echo

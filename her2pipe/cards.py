@@ -37,6 +37,11 @@ def free_card(count: int) -> int:
             path.touch()
         try:
             lock = os.open(path, os.O_RDONLY)
+        except (
+            PermissionError
+        ):  # another user's, who keeps it to themselves: in use, for all we know
+            continue
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)

@@ -78,6 +78,8 @@ class _Look:
 
     def maps(self, store, chosen: np.ndarray, wanted: int) -> np.ndarray:
         """Map the evidence in some patches of a slide: (N, s, s) float32."""
+        import torch
+
         from her2pipe import gradcam, loader, networks
 
         about, found = self.about, []
@@ -88,8 +90,8 @@ class _Look:
         ):
             images = networks.standardise(colours(images, slides), about["mean"], about["std"])
             maps = gradcam.evidence(self.model, networks.arrange(images), wanted, self.layer)
-            found.append(maps.cpu().numpy())
-        return np.concatenate(found)
+            found.append(maps)
+        return torch.cat(found).cpu().numpy()  # the one place where the host waits
 
 
 def _probabilities(store, path: Path | None) -> np.ndarray:

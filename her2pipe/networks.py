@@ -8,6 +8,7 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -342,9 +343,17 @@ def pick_device(name: str) -> torch.device:
             "no CUDA device is available", "option --device", "use --device auto or cpu"
         )
     if not available or name == "cpu":
+        _tell("cpu")
         return torch.device("cpu")
     torch.cuda.set_device(free_card(torch.cuda.device_count()))
+    _tell(torch.cuda.get_device_name())
     return torch.device("cuda")
+
+
+@cache
+def _tell(device: str) -> None:
+    """Say once where the work is done: a card that is not found costs days."""
+    print(f"device: {device}", file=sys.stderr)
 
 
 def save(model: nn.Module, about: dict[str, Any], folder: Path) -> None:

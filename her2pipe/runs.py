@@ -18,6 +18,7 @@ from her2pipe.files import read_table, write_table, write_text
 NOTE = ".snakemake/her2pipe.json"
 LOCKS = ".snakemake/locks"
 FAILURES = "logs/failures.tsv"
+OUTSIDE = "her2pipe: the run failed, but none of its jobs; see above, or the last of .snakemake/log"
 COLUMNS = ("step", "output", "attempts", "reason", "logs")
 # What a scheduler or a kernel says of a job it ended, and what that means.
 SIGNS = {
@@ -27,7 +28,12 @@ SIGNS = {
     r"DUE TO PREEMPTION|'PREEMPTED'": "it had to give way to another job",
     r"\bCANCELLED\b": "cancelled",
     r"SIGKILL": "killed, as is done when memory runs out",
+    r"some output files are missing": "its output did not appear on the file system in time",
 }
+REFUSED = re.compile(r"sbatch failed.*?The error message was '(.*?)'\.$", re.DOTALL | re.MULTILINE)
+MORE = "For further error details"  # Snakemake's words after any message of a cluster
+LATE = re.compile(r"MissingOutputException in rule (\w+).*\n\s*Job (\d+) completed", re.DOTALL)
+MISSING = re.compile(r"(\S.*) \(missing ")  # a line for each output that is
 
 
 # --- one run in a folder at a time -------------------------------------------------------------
@@ -92,6 +98,10 @@ class Failure:
     @property
     def reason(self) -> str:
         """Say why, as plainly as its logs allow."""
+        # It never ran: what its logs say is of an earlier attempt.
+        if refused := REFUSED.search(self.message):
+            last = refused[1].strip().splitlines()[-1]
+            return f"SLURM refused it: {last.removeprefix('sbatch: error: ')}"
         text = "\n".join([self.message, *map(_tail, self.logs)])
         told = re.findall(r"^her2pipe: (.+)", text, re.M)
         if told:
@@ -101,7 +111,8 @@ class Failure:
                 return meaning
         own = [line for log in self.logs if "slurm" not in log for line in _tail(log).splitlines()]
         last = [line.strip() for line in own if line.strip()]
-        return last[-1] if last else "no reason given; see its logs"
+        said = self.message.split(MORE)[0].strip().splitlines()
+        return next(iter([*last[-1:], *said[:1]]), "no reason given; see its logs")
 
 
 class Watch(logging.Handler):
@@ -118,6 +129,9 @@ class Watch(logging.Handler):
         event = str(getattr(event, "value", event))
         if "died with <Signals" in str(record.msg):  # told apart from the job's error, before it
             self.ended.append(str(record.msg))
+        elif event == "error" and (late := LATE.search(str(record.msg))):
+            text = str(record.msg)
+            self._add([int(late[2])], [late[1]], MISSING.findall(text), [], text)
         elif event == "job_finished":
             self.failed.pop(record.job_id, None)
         elif event == "job_error" and not record.indent:  # indented: a member of a group

@@ -217,7 +217,9 @@ def _matched(first: Calls, second: Calls, settings: CompareSettings) -> dict[str
     truth = [dict(zip(side.names, side.truth, strict=True)) for side in (first, second)]
     both = sorted(name for name in first.names if truth[0][name] == truth[1].get(name))
     left = len(set(first.names) | set(second.names)) - len(both)
-    sides = first.of(both), second.of(both)
+    sides = [first.of(both), second.of(both)]
+    # The same people, however the second sheet names them: a resample draws them on both sides.
+    sides[1] = sides[1]._replace(patients=sides[0].patients)
     row = contest(*sides, settings) | {"left_out": left}
     if not both:
         return row | {"note": "no case of one class is in both"}

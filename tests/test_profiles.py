@@ -54,3 +54,19 @@ def test_what_differs_from_site_to_site_stands_in_one_block():
     for word in ("slurm_partition", "slurm_account", "stage", "gpu_model", "conda-prefix"):
         assert word in block
         assert word not in "\n".join(lines[:start] + lines[stop:])
+
+
+def test_every_setting_behind_a_hash_stands_where_it_must():
+    text = (ROOT / "profiles/slurm/config.yaml").read_text()
+    used, count = re.subn(r"^#(?=(?:  )*(?:- )?[a-z]\S*[:=])", "", text, flags=re.M)
+    found = yaml.safe_load(used)
+    assert count == 12
+    assert set(found) - set(SLURM) == {
+        "software-deployment-method", "conda-prefix", "group-components"
+    }  # fmt: skip
+    assert found["default-resources"] == {"slurm_partition": "cpu", "slurm_account": "my-account"}
+    assert found["set-resources"]["tile"] == {"stage": "$TMPDIR"}
+    for step in ("pretrain", "train"):
+        assert set(found["set-resources"][step]) == {"slurm_partition", "gpu_model", "runtime"}
+    assert found["groups"] == [*SLURM["groups"], "tile=slides"]
+    assert found["group-components"] == ["slides=8"]

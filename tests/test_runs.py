@@ -72,6 +72,13 @@ def test_failures_are_told_with_step_slide_reason_and_logs(tmp_path):
         ("", "Traceback (most recent call last):\n  x\nZeroDivisionError: division by zero\n",
          "ZeroDivisionError: division by zero"),
         ("", "", "no reason given; see its logs"),
+        ("SLURM sbatch failed. The error message was 'sbatch: error: invalid partition specified: "
+         "gpu\nsbatch: error: Batch job submission failed: Invalid partition name specified'.\n"
+         "    sbatch call:\n        sbatch --parsable\nFor further error details see the log",
+         "her2pipe: of an earlier attempt\nepoch 12\n",
+         "SLURM refused it: Batch job submission failed: Invalid partition name specified"),
+        ("The cluster is closed.\nFor further error details see the cluster log", "",
+         "The cluster is closed."),
     ],
 )  # fmt: skip
 def test_reasons(tmp_path, message, log, reason):
@@ -79,6 +86,29 @@ def test_reasons(tmp_path, message, log, reason):
     watch = runs.Watch()
     watch.emit(error(1, [str(tmp_path / "7.log")], message))
     assert watch.failed[1].reason == reason
+
+
+def test_output_that_does_not_appear_is_told(tmp_path):
+    late = record("error", exception="MissingOutputException")
+    late.msg = (
+        'MissingOutputException in rule tile in file "/x/tile.smk", line 2:\n'
+        "Job 7 completed successfully, but some output files are missing. Missing files after 60"
+        " seconds. This might be due to filesystem latency. If that is the case, consider to"
+        " increase the wait time with --latency-wait:\n"
+        "results/tile/64/A/A-1.h5 (missing locally, parent dir contents: A-2.h5)\n"
+        "benchmarks/tile/64/A/A-1.tsv (missing locally)"
+    )
+    watch = runs.Watch()
+    watch.emit(late)
+    watch.emit(late)
+    told = runs.end(watch, tmp_path).splitlines()
+    assert told == [
+        "her2pipe: 1 job failed",
+        "  tile/64/A/A-1.h5, benchmarks/tile/64/A/A-1.tsv: its output did not appear on the file"
+        " system in time (attempt 2)",
+    ]
+    watch.emit(record("job_finished", job_id=7))
+    assert runs.end(watch, tmp_path) == ""
 
 
 def test_a_killed_process_is_told_from_its_command(tmp_path):

@@ -253,6 +253,23 @@ def test_two_stains_of_the_same_cases(tmp_path, her2pipe):
     assert "METHOD,COHORT,METHOD,COHORT" in told
 
 
+def test_the_same_people_under_other_names():
+    """Equal calls are equal in every resample, however each sheet names its patients."""
+    rows = [{k: str(v) for k, v in row.items()} for row in classes.slides(30, 0.3, 1)]
+    number = {name: i for i, name in enumerate(sorted({row["patient"] for row in rows}))}
+    others = [row | {"patient": f"Q{7 * number[row['patient']] % 97:02d}"} for row in rows]
+    told = [
+        {"method": "m", "cohort": name, "classes": classes.NAMES, "table": table}
+        for name, table in (("a", rows), ("b", others))
+    ]
+    cases = {row["slide"]: row["slide"] for row in rows}
+    (row,) = versus.matched(
+        told, [("m", "a", "m", "b")], {"a": cases, "b": cases}, CompareSettings(resamples=200)
+    )
+    assert (row["difference"], row["low"], row["high"], row["p"]) == (0, 0, 0, 1)
+    assert (row["accuracy_low"], row["accuracy_high"]) == (0, 0)
+
+
 def test_no_common_case():
     empty = versus.Calls([], *np.zeros((3, 0), str), np.zeros((0, 3)), list(classes.NAMES))
     (row,) = versus.matched(

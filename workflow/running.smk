@@ -36,4 +36,4 @@ onsuccess:
 
 
 onerror:
-    print(runs.end(WATCH), file=sys.stderr)
+    print(runs.end(WATCH) or runs.OUTSIDE, file=sys.stderr)
