@@ -146,8 +146,8 @@ def test_records_show_the_card_the_memory_and_the_time(ran):
         for row in rows:
             assert row["partition"] == "gpu"
             assert "gres/gpu=1" in row["asked"]
-            assert f"mem={memory}" in row["asked"]
-            assert row["time"] == limit
+        assert f"mem={memory}" in rows[0]["asked"]
+        assert rows[0]["time"] == limit
         assert f"cpu={threads}" in rows[-1]["asked"]
     (row,) = records("fit_wildcards_TL-mean")  # learns a threshold only
     assert row["partition"] == "cpu"
@@ -183,9 +183,11 @@ def test_a_job_that_was_ended_is_done_again_with_more(ran, slide, state, then):
 
 
 def test_after_a_failed_node_slurm_starts_the_job_anew(ran):
+    """The node is alive here: what ran on it may yet remove the output, and then it is made anew."""
     rows = records("train")
-    assert [row["state"] for row in rows] == ["NODE_FAIL", "COMPLETED"]
-    assert len({row["job"] for row in rows}) == 1
+    first = [row["state"] for row in rows if row["job"] == rows[0]["job"]]
+    assert first == ["NODE_FAIL", "COMPLETED"]
+    assert {row["state"] for row in rows[2:]} <= {"COMPLETED"}
 
 
 def test_slides_were_copied_to_the_node_and_the_copies_removed(ran):
