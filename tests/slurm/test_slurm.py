@@ -183,7 +183,7 @@ def test_a_job_that_was_ended_is_done_again_with_more(ran, slide, state, then):
 
 
 def test_after_a_failed_node_slurm_starts_the_job_anew(ran):
-    """The node is alive here: what ran on it may yet remove the output, and then it is made anew."""
+    """The node is alive here: what ran on it may yet remove the output, which is made anew."""
     rows = records("train")
     first = [row["state"] for row in rows if row["job"] == rows[0]["job"]]
     assert first == ["NODE_FAIL", "COMPLETED"]
