@@ -5,6 +5,8 @@ All have the methods timm's networks have: `forward_features`, `forward_head`, `
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 
@@ -14,18 +16,18 @@ HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # bring levels to -1 t
 SLOPE = 0.001  # of ATHER2's LeakyReLU below zero
 
 
-class _Classifying(nn.Module):
+class _Classifying(nn.Module, ABC):
     """What the networks of this room share: a body, and a last layer that may be missing."""
 
     classifier: nn.Module
 
+    @abstractmethod
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
         """Compute what comes before the head."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Compute logits, or with `pre_logits` what the last layer sees."""
-        raise NotImplementedError
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Compute logits, (B, classes)."""
