@@ -37,9 +37,7 @@ def free_card(count: int) -> int:
             path.touch()
         try:
             lock = os.open(path, os.O_RDONLY)
-        except (
-            PermissionError
-        ):  # another user's, who keeps it to themselves: in use, for all we know
+        except PermissionError:  # kept to its owner: in use, for all we know
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

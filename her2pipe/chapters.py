@@ -143,9 +143,9 @@ def compared(folder: Path, percent: str) -> dict[str, Any]:
         low, high = (page.known(row.pop(f"external_{end}", "")) for end in ("low", "high"))
         known = low is not None and high is not None
         row["internal_note"] = f", n\u00a0=\u00a0{n}" if (n := row.pop("internal_n", "")) else ""
-        cohorts = page.counted(int(row.pop("external_cohorts", "") or 0), "cohort")
         ends = f"{page.number(low)} to {page.number(high)}".replace(" ", "\u00a0")
-        row["external_note"] = f" ({ends}), {cohorts}" if known else ""
+        n = int(row.pop("external_cohorts", "") or 0)
+        row["external_note"] = f" ({ends})" * known + f", {page.counted(n, 'cohort')}" * bool(n)
     caption = (
         "Methods (laid out as Table 2 of Li et al. 2025). Internal: validation slides of the "
         "development cohort. External: mean and population standard deviation over the external "

@@ -190,11 +190,11 @@ def _told(stem: str, e: Mapping[str, Any], percent: str) -> list[str]:
     size = f"n = {number(unit.get('n'), 0)} {items}" + (f" ({sizes})" if sizes else "")
     if stem in ("roc", "tile_roc"):
         about = unit.get("macro_auc") or {}
-        value = _written(about)
+        value, note = _written(about), about.get("note")
         if known(about.get("value")) is None:
             return [f"No macro-AUC: {value or 'not defined'}."]
-        if about.get("note"):
-            return [f"Macro-AUC {value}: {about['note']}; {size}.".replace(" (no interval):", ",")]
+        if note:
+            return [f"Macro-AUC {number(about['value'])}, {note}; {size}."]
         return [f"Macro-AUC {value}, {percent} interval over resampled patients; {size}.",
                 f"Intervals of the legend: {AREAS}."]  # fmt: skip
     if stem == "confusion":
