@@ -58,13 +58,34 @@ def _part(path: Path) -> Path:
     """Name the place to write to until all is complete; what a killed job left there goes.
 
     The name holds the machine, too: on a shared file system two processes may have one number. No
-    name of a slide or cohort has a ~, so nothing but this very output's parts are met.
+    name of a slide or cohort has a ~, so nothing but this very output's parts are met. A process
+    of this machine that is still at work (Snakemake was killed, its job was not) keeps its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}~*.part"):
-        shutil.rmtree(left, ignore_errors=True)
-        left.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}~{socket.gethostname()}~{os.getpid()}.part")
+        if not _at_work(left.name.removesuffix(".part").split("~", 1)[1]):
+            shutil.rmtree(left, ignore_errors=True)
+            left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}~{this_process()}.part")
+
+
+def this_process() -> str:
+    """Name this process as no other that shares its file system: host~number."""
+    return f"{socket.gethostname()}~{os.getpid()}"
+
+
+def _at_work(process: str) -> bool:
+    """Whether another process of this machine lives. Of other machines nothing can be known."""
+    host, _, number = process.rpartition("~")
+    if host != socket.gethostname() or process == this_process():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def write_text(path: str | Path, text: str) -> None:

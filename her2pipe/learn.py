@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -24,13 +22,11 @@ from torch.nn import functional
 
 from her2pipe import schedule as schedules
 from her2pipe import stats
+from her2pipe.checkpoint import Checkpoint, Rows
 from her2pipe.errors import Her2Error
-from her2pipe.files import replacing
 from her2pipe.schedule import Schedule
 
 CHECK_EVERY = 100  # batches between looks at the loss: each look makes a GPU wait
-
-Rows = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -122,88 +118,6 @@ class Classes:
             except stats.StatisticUndefined:
                 found["auc"] = math.nan
         return found
-
-
-def resume_folder(folder: str | Path) -> Path:
-    """Return the hidden folder beside an output folder, where work in progress is kept."""
-    folder = Path(folder)
-    return folder.with_name(f".{folder.name}.resume")
-
-
-class Checkpoint:
-    """The state after the last whole epoch, kept until the work is done.
-
-    Parameters
-    ----------
-    folder : path
-        Outside the step's own output, which Snakemake deletes before it runs a job again.
-    digest : str
-        Of everything the training depends on. A checkpoint of another digest is never used.
-    """
-
-    def __init__(self, folder: str | Path, digest: str):
-        self.folder, self._digest = Path(folder), digest
-        self._file = self.folder / "checkpoint.pt"
-        self.best: dict[str, torch.Tensor] = {}  # weights of the best epoch, where it is sought
-
-    @classmethod
-    def beside(cls, folder: str | Path, digest: str) -> Checkpoint:
-        """Keep the state in a hidden folder beside an output folder."""
-        return cls(resume_folder(folder), digest)
-
-    def save(self, model, optimiser, history: Rows) -> None:
-        """Keep weights, optimiser, random state and history, in place of the last ones."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        state = {
-            "digest": self._digest,
-            "model": model.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "random": [torch.get_rng_state(), *cuda],
-            "history": history,
-            "best": self.best,
-        }
-        with replacing(self._file) as part:
-            torch.save(state, part)
-
-    def restore(self, model, optimiser) -> Rows:
-        """Put the state back; return the history, which is empty when there is nothing to go on.
-
-        Raises
-        ------
-        Her2Error
-            When the checkpoint is damaged.
-        """
-        for part in self.folder.glob(".*.part"):  # of a run that was killed while it wrote
-            part.unlink()
-        if not self._file.is_file():
-            return []
-        try:
-            state = torch.load(self._file, map_location="cpu", weights_only=True)
-            if state["digest"] != self._digest:
-                print(f"checkpoint {self._file} is of other settings or data: starting anew",
-                      file=sys.stderr)  # fmt: skip
-                return []
-            model.load_state_dict(state["model"])
-            optimiser.load_state_dict(state["optimiser"])
-            self.best = state["best"]
-        except (RuntimeError, ValueError, KeyError, EOFError) as error:
-            raise Her2Error(
-                f"the checkpoint is damaged: {str(error).splitlines()[0]}",
-                str(self._file),
-                "delete it; training starts anew",
-            ) from None
-        own, *cuda = state["random"]
-        torch.set_rng_state(own)
-        if cuda and torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(cuda)
-        print(f"going on after epoch {len(state['history'])}, kept in {self._file}",
-              file=sys.stderr)  # fmt: skip
-        return state["history"]
-
-    def remove(self) -> None:
-        """Forget the state: the work is done and its outputs are written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def learn(

@@ -82,6 +82,7 @@ def _learn(args, pretrain: PretrainSettings, batches, device) -> None:
     )
     objective = learn.Classes(classes)
     history = learn.learn(networks.place(model, device), batches, objective, plan, checkpoint)
+    checkpoint.check()
     with replacing_folder(args.folder) as folder:
         networks.save(model, about, folder)
         write_table(folder / "history.tsv", list(history[0]), history)

@@ -49,11 +49,11 @@ def run(args, split: SplitSettings, train: TrainSettings, labels: LabelSettings)
     rows = cohort.load(args.sheet, check_files=False)
     paths = _files(args.stores, [row.slide for row in rows])
     _allow_open_files(len(paths))
-    scratch = learn.resume_folder(args.folder)
+    checkpoint = learn.Checkpoint.beside(args.folder)
     with ExitStack() as stack:
         opened = [stack.enter_context(PatchStore(path)) for path in paths]
         stores = [slide for store in opened for slide in slides_of(store)]
-        lesson = _prepare(args, stores, rows, split, train, labels, scratch)
+        lesson = _prepare(args, stores, rows, split, train, labels, checkpoint)
         for store in lesson.stores:
             stack.callback(store.close)
         model = networks.start(
@@ -62,11 +62,12 @@ def run(args, split: SplitSettings, train: TrainSettings, labels: LabelSettings)
         networks.freeze(model, train.frozen if lesson.objective else [""])  # "" is all of it
         about = _about(model, lesson, sections, train)
         _tell_of(lesson, about["parameters"], train)
-        checkpoint = learn.Checkpoint.beside(args.folder, _digest(model, lesson, sections))
+        checkpoint.digest = _digest(model, lesson, sections)
         history: learn.Rows = []
         if lesson.objective:
             history = _learn(model, about, lesson, train, device, args.threads, checkpoint)
         lesson.finish(model)
+        checkpoint.check()
         _write(args.folder, model, about, history, lesson)
     checkpoint.remove()
 
@@ -112,7 +113,7 @@ def _allow_open_files(count: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _prepare(args, stores, rows, split: SplitSettings, train: TrainSettings, labels, scratch: Path):
+def _prepare(args, stores, rows, split: SplitSettings, train: TrainSettings, labels, checkpoint):
     """Find what there is to learn, by the task."""
     from her2pipe import lesson
 
@@ -122,7 +123,7 @@ def _prepare(args, stores, rows, split: SplitSettings, train: TrainSettings, lab
         _tell(f"{len(copies)} images come more than once on one side, {copies[0][0]} for one")
     development = lesson.Cohort(stores, rows, sides, train, labels)
     if train.task == "density":
-        return lesson.dab(development, split, scratch, args.threads)
+        return lesson.dab(development, split, checkpoint.claim(), args.threads)
     kinds = {"classify": lesson.classify, "fingerprint": lesson.same_slide, "none": lesson.nothing}
     found = kinds[train.task](development)
     found.facts.update({"copies": copies} if copies else {})

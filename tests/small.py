@@ -5,9 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -60,6 +63,45 @@ def snakemake(folder, *words):
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
                folder, "--configfile", folder / "study.yaml", "--cores", "2", *words]  # fmt: skip
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+@contextmanager
+def start(folder, *words):
+    """Run Snakemake beside the test; whatever the test comes to, nothing of it stays."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
+               folder, "--configfile", folder / "study.yaml", "--cores", "2", *words]  # fmt: skip
+    with (folder / "said.txt").open("w") as said:
+        run = subprocess.Popen(command, stdout=said, stderr=said, cwd=ROOT)
+    try:
+        yield run
+    except BaseException:
+        run.kill()
+        end_all(folder)
+        raise
+    finally:
+        run.wait()
+
+
+def end_all(folder):
+    """End every process that works in a study's folder."""
+    for process in psutil.process_iter(["cwd"]):
+        if (process.info["cwd"] or "").startswith(str(folder)):
+            with suppress(psutil.Error):
+                process.kill()
+
+
+def job_of(run, verb):
+    """Wait for a job of one step and return its process."""
+    while run.poll() is None:
+        for process in psutil.Process(run.pid).children(recursive=True):
+            try:
+                words = process.cmdline()
+            except psutil.Error:
+                continue
+            if words[1:2] and words[1].endswith("her2pipe") and words[2] == verb:
+                return process
+        time.sleep(0.05)
+    pytest.fail(f"no {verb} was seen")
 
 
 def planned(folder):

@@ -50,6 +50,25 @@ def test_what_a_killed_job_left_goes_when_the_output_is_made_again(tmp_path, kin
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "out.b"]
 
 
+def test_a_job_still_at_work_keeps_its_part(tmp_path):
+    """Snakemake was killed, its job was not, and the next run makes the same output."""
+    code = (
+        "from her2pipe import files\n"
+        f"with files.replacing({str(tmp_path / 'out')!r}) as part:\n"
+        "    part.write_text('the first')\n"
+        "    print('there', flush=True); input()"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as job:
+        job.stdout.readline()
+        files.write_text(tmp_path / "out", "the second")
+        assert len(list(tmp_path.iterdir())) == 2
+        job.communicate(b"\n")
+    assert job.returncode == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out").read_text() == "the first"
+
+
 def test_parts_of_two_machines_never_meet(tmp_path, monkeypatch):
     names = set()
     for host in ("node1", "node2"):

@@ -97,7 +97,7 @@ def test_a_weight_that_is_no_number_stops(checkpoint):
     model.register_parameter("other", torch.nn.Parameter(torch.tensor([math.inf])))
     with pytest.raises(Her2Error, match="a weight is not a finite number"):
         learn(model, constant([1.0]), TWO, Plan(1e-3, 2), checkpoint)
-    assert not checkpoint.folder.exists()
+    assert not (checkpoint.folder / "checkpoint.pt").exists()
 
 
 def test_nothing_left_to_train_is_told(checkpoint):
@@ -140,17 +140,40 @@ def test_a_checkpoint_of_another_digest_is_not_used(tmp_path, capsys):
     assert "other settings or data" in capsys.readouterr().err
 
 
-def test_a_damaged_checkpoint_is_told_and_a_half_written_one_removed(tmp_path):
+def test_a_damaged_checkpoint_is_told(tmp_path):
     checkpoint = Checkpoint(tmp_path, "x")
     learn(little(), points, TWO, Plan(1e-2, 1), checkpoint)
-    (tmp_path / ".checkpoint.pt.1.part").write_bytes(b"half")
     file = tmp_path / "checkpoint.pt"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(Her2Error, match="checkpoint is damaged"):
         checkpoint.restore(little(), None)
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.pt", "owner"}
     checkpoint.remove()
     assert not tmp_path.exists()
+
+
+def test_who_lost_its_checkpoint_to_another_process_stops(tmp_path, monkeypatch):
+    """Snakemake was killed, its job was not: the next run's process takes the training over."""
+    expected = learn(little(), points, TWO, Plan(1e-2, 3), Checkpoint(tmp_path / "a", "x"))
+
+    def losing(side, epoch):
+        if epoch == 2:
+            with monkeypatch.context() as another:
+                another.setattr("her2pipe.checkpoint.this_process", lambda: "node7~1")
+                Checkpoint(tmp_path / "b").claim()
+        return points(side, epoch)
+
+    first = Checkpoint(tmp_path / "b", "x")
+    model = little()
+    with pytest.raises(Her2Error, match="taken this training over"):
+        learn(model, losing, TWO, Plan(1e-2, 3), first)
+    first.remove()
+    monkeypatch.setattr("her2pipe.checkpoint.this_process", lambda: "node7~1")
+    second = Checkpoint(tmp_path / "b", "x")
+    history = learn(little(), points, TWO, Plan(1e-2, 3), second)
+    assert [row["train_loss"] for row in history] == [row["train_loss"] for row in expected]
+    second.remove()
+    assert not second.folder.exists()
 
 
 def test_accumulated_batches_step_as_one(tmp_path):

@@ -4,12 +4,23 @@ import json
 import re
 import subprocess
 import sys
+import time
 import zipfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from small import ROOT, STUDY, STUDY_LEVEL, planned, sheet_lines, snakemake, write_study
+from small import (
+    ROOT,
+    STUDY,
+    STUDY_LEVEL,
+    job_of,
+    planned,
+    sheet_lines,
+    snakemake,
+    start,
+    write_study,
+)
 
 from her2pipe import cohort, settings
 from her2pipe.files import read_table
@@ -262,24 +273,15 @@ def test_a_removed_row_keeps_the_others(study):
 @pytest.mark.slow
 def test_a_training_that_is_killed_goes_on(study):
     """Snakemake deletes a killed job's output before it starts it again; the state is beside it."""
-    import time
-
-    import psutil
-
     folder, sheets = study
     write_study(folder, STUDY | {"train": STUDY["train"] | {"max_epochs": 8}}, sheets)
-    words = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
-             folder, "--configfile", folder / "study.yaml", "--cores", "1", "--retries", "1",
-             "results/train/small"]  # fmt: skip
-    run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT)
     kept = folder / "results/train/.small.resume/checkpoint.pt"
-    while not kept.exists() and run.poll() is None:
-        time.sleep(0.01)
-    jobs = psutil.Process(run.pid).children(recursive=True)
-    [job] = [j for j in jobs if "train" in j.cmdline() and "bash" not in j.cmdline()[0]]
-    job.kill()
-    out, _ = run.communicate()
-    assert run.returncode == 0, out
+    with start(folder, "--cores", "1", "--retries", "1", "results/train/small") as run:
+        job = job_of(run, "train")
+        while not kept.exists() and job.is_running():
+            time.sleep(0.01)
+        job.kill()
+        assert run.wait() == 0, (folder / "said.txt").read_text()
     assert "going on after epoch" in (folder / "logs/train/small.log").read_text()
     assert len(read_table(folder / "results/train/small/history.tsv")) == 8
     assert not kept.parent.exists()

@@ -19,7 +19,7 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import node  # noqa: E402
-from small import STUDY, sheet_lines, write_study  # noqa: E402
+from small import STUDY, end_all, sheet_lines, write_study  # noqa: E402
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 AUTO = {"device": "auto"}  # asks for a graphics card, and does without
@@ -63,9 +63,7 @@ def leave(run, folder):
     if run.poll() is None:
         run.send_signal(signal.SIGINT)
         run.wait()
-    for process in psutil.process_iter(["cwd"]):
-        if (process.info["cwd"] or "").startswith(str(folder)):
-            process.kill()
+    end_all(folder)
 
 
 def of_job(process, job):
