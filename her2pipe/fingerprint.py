@@ -78,7 +78,9 @@ class SameSlide:
         kin[index, partner] = ~paired
         likeness = likeness.masked_fill(kin, -math.inf)
         counted = paired & ((~kin).sum(1) > 1)  # someone to tell the partner from
-        each = functional.cross_entropy(likeness[counted], partner[counted], reduction="none")
+        # Rows that do not count become harmless ones: to pick the others would make a GPU wait.
+        fair = likeness.masked_fill(~counted[:, None], 0)
+        each = functional.cross_entropy(fair, partner, reduction="none").masked_fill(~counted, 0)
         hits = likeness.argmax(1) == partner
         rest = () if learning else (features, slides, patients)
         return Outcome(each.sum(), counted.sum().clamp(min=1e-9), (hits, counted, *rest))
