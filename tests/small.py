@@ -76,18 +76,24 @@ def start(folder, *words):
         yield run
     except BaseException:
         run.kill()
-        end_all(folder)
+        end(in_folder(folder))
         raise
     finally:
         run.wait()
 
 
-def end_all(folder):
-    """End every process that works in a study's folder."""
-    for process in psutil.process_iter(["cwd"]):
-        if (process.info["cwd"] or "").startswith(str(folder)):
-            with suppress(psutil.Error):
-                process.kill()
+def in_folder(folder):
+    """Return the processes that work in a folder."""
+    every = psutil.process_iter(["cwd"])
+    return [p for p in every if (p.info["cwd"] or "").startswith(str(folder))]
+
+
+def end(processes):
+    """Kill processes, of which each may end by itself meanwhile, and wait until they are gone."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=30)
 
 
 def job_of(run, verb):

@@ -19,7 +19,7 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import node  # noqa: E402
-from small import STUDY, end_all, sheet_lines, write_study  # noqa: E402
+from small import STUDY, end, in_folder, sheet_lines, write_study  # noqa: E402
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 AUTO = {"device": "auto"}  # asks for a graphics card, and does without
@@ -63,7 +63,7 @@ def leave(run, folder):
     if run.poll() is None:
         run.send_signal(signal.SIGINT)
         run.wait()
-    end_all(folder)
+    end(in_folder(folder))
 
 
 def of_job(process, job):
@@ -122,10 +122,7 @@ def ran(cluster, tmp_path_factory):
         host = node.run("squeue", "-h", "-j", job, "-o", "%N").stdout.strip()
         node.run("scontrol", "update", f"nodename={host}", "state=down", "reason=test")
         until(lambda: "PENDING" in node.run("squeue", "-h", "-j", job, "-o", "%T").stdout, run)
-        fell = [p for p in psutil.process_iter() if of_job(p, job)]  # as with a node that failed
-        for process in fell:
-            process.kill()
-        psutil.wait_procs(fell, timeout=30)
+        end([p for p in psutil.process_iter() if of_job(p, job)])  # as with a node that failed
         node.run("scontrol", "update", f"nodename={host}", "state=resume")
         run.wait(1200)
     finally:
