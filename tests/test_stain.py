@@ -5,17 +5,16 @@ import math
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from conftest import DATA
 
 from her2pipe import stain
 from her2pipe.config import StainSettings
 from her2pipe.errors import Her2Error
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real images here")
 DEFAULT = StainSettings()
 IHC = StainSettings(stain_method="macenko-dab")

@@ -14,6 +14,7 @@ import openslide
 import pytest
 import shapely
 import tifffile
+from conftest import DATA
 from PIL import Image
 
 from her2pipe import photos, settings, synthesise
@@ -22,7 +23,6 @@ from her2pipe.drawing import draw
 from her2pipe.errors import Her2Error
 
 HERE = Path(__file__).parent
-DATA = HERE.parents[1] / "shared" / "data"
 DEMO = HERE.parent / "studies" / "demo"
 SMALL = SynthesiseSettings(width_um=420, height_um=360)
 STAINS = {
