@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +19,8 @@ class Checkpoint:
     """The state after the last whole epoch, kept until the work is done.
 
     The folder belongs to the process that claimed it last. One that lost it (Snakemake was killed,
-    its job was not, and the next run does the same work) stops at its next epoch.
+    its job was not, and the next run does the same work) stops at its next epoch. On one machine
+    the younger of two processes has it, even if the elder comes to its claim later.
 
     Parameters
     ----------
@@ -42,19 +43,34 @@ class Checkpoint:
         return cls(folder.with_name(f".{folder.name}.resume"), digest)
 
     def claim(self) -> Path:
-        """Take the folder over, at the first call, and return it."""
+        """Take the folder over, at the first call, and return it.
+
+        Raises
+        ------
+        Her2Error
+            When a younger process of this machine is at work in it.
+        """
         for _ in range(0 if self._claimed else 9):
+            if _is_elder(self._read()):
+                raise self._lost()
             with suppress(FileNotFoundError):  # whoever had it is just removing it: once more
-                write_text(self._owner, this_process())
+                write_text(self._owner, _here())
                 self._claimed = True
                 break
         return self.folder
 
-    def _is_own(self) -> bool:
+    def _read(self) -> str:
         try:
-            return self._owner.read_text() == this_process()
+            return self._owner.read_text()
         except FileNotFoundError:
-            return False
+            return ""
+
+    def _lost(self) -> Her2Error:
+        return Her2Error(
+            "another process has taken this training over",
+            str(self.folder),
+            "nothing: this one ends here, the other writes the result",
+        )
 
     def check(self) -> None:
         """Refuse to go on with work that another process has begun anew, or ended.
@@ -64,12 +80,8 @@ class Checkpoint:
         Her2Error
             When the folder was claimed by another since, or is gone.
         """
-        if self._claimed and not self._is_own():
-            raise Her2Error(
-                "another process has taken this training over",
-                str(self.folder),
-                "nothing: this one ends here, the other writes the result",
-            )
+        if self._claimed and self._read() != _here():
+            raise self._lost()
 
     def save(self, model, optimiser, history: Rows) -> None:
         """Keep weights, optimiser, random state and history, in place of the last ones."""
@@ -94,7 +106,7 @@ class Checkpoint:
         Raises
         ------
         Her2Error
-            When the checkpoint is damaged.
+            When the checkpoint is damaged, or a younger process has the folder.
         """
         self.claim()
         try:
@@ -124,5 +136,32 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Forget the state: the work is done and its outputs are written."""
-        if self._is_own():
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._read() != _here():
+            return
+        self._owner.unlink(missing_ok=True)  # first: whoever claims the folder now, keeps it
+        with suppress(OSError):
+            for file in self.folder.iterdir():
+                if file != self._owner:
+                    file.unlink(missing_ok=True)
+            self.folder.rmdir()
+
+
+def _here() -> str:
+    """Name this process and its start: host~number~ticks."""
+    return f"{this_process()}~{_started(os.getpid())}"
+
+
+def _started(process: int | str) -> int:
+    """Return when a process of this machine started, in ticks since boot; 0: it does not live."""
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return 0
+
+
+def _is_elder(owner: str) -> bool:
+    """Whether the owner lives on this machine, and started after this process."""
+    host, number, started = owner.split("~") if owner else ("", "0", "0")
+    own_host, own_number, own = _here().split("~")
+    at_work = host == own_host and number != own_number and _started(number) == int(started)
+    return at_work and int(started) > int(own)

@@ -1,6 +1,8 @@
 """The training loop: when it ends, what it keeps, how it goes on, when it stops."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -174,6 +176,24 @@ def test_who_lost_its_checkpoint_to_another_process_stops(tmp_path, monkeypatch)
     assert [row["train_loss"] for row in history] == [row["train_loss"] for row in expected]
     second.remove()
     assert not second.folder.exists()
+
+
+def test_the_younger_of_two_processes_has_the_checkpoint(tmp_path):
+    """The elder had not come to its claim yet when Snakemake was killed and started again."""
+    code = (
+        "from her2pipe.checkpoint import Checkpoint\n"
+        f"Checkpoint({str(tmp_path)!r}).claim()\n"
+        "print('there', flush=True); input()"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as younger:
+        younger.stdout.readline()
+        with pytest.raises(Her2Error, match="taken this training over"):
+            Checkpoint(tmp_path).claim()
+        younger.communicate(b"\n")
+    elder = Checkpoint(tmp_path)
+    assert elder.claim() == tmp_path  # the younger one is gone
+    elder.check()
 
 
 def test_accumulated_batches_step_as_one(tmp_path):
