@@ -134,16 +134,23 @@ class Checkpoint:
               file=sys.stderr)  # fmt: skip
         return state["history"]
 
+    def release(self) -> bool:
+        """Give the folder up, if it is this process's; what is kept in it stays."""
+        if self._read() != _here():
+            return False
+        self._owner.unlink(missing_ok=True)
+        with suppress(OSError):  # something is kept
+            self.folder.rmdir()
+        return True
+
     def remove(self) -> None:
         """Forget the state: the work is done and its outputs are written."""
-        if self._read() != _here():
-            return
-        self._owner.unlink(missing_ok=True)  # first: whoever claims the folder now, keeps it
-        with suppress(OSError):
-            for file in self.folder.iterdir():
-                if file != self._owner:
-                    file.unlink(missing_ok=True)
-            self.folder.rmdir()
+        if self.release():  # first: whoever claims the folder from now on keeps it
+            with suppress(OSError):
+                for file in self.folder.iterdir():
+                    if file != self._owner:
+                        file.unlink(missing_ok=True)
+                self.folder.rmdir()
 
 
 def _here() -> str:

@@ -212,6 +212,7 @@ def rests(history: Rows, plan: Plan) -> bool:
 
 
 def _stop(what: str, epoch: int, checkpoint: Checkpoint) -> None:
+    checkpoint.release()
     kept = f"; epoch {epoch - 1} is kept in {checkpoint.folder}" if epoch > 1 else ""
     raise Her2Error(
         f"training broke down in epoch {epoch}: the {what}{kept}",

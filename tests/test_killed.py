@@ -45,5 +45,6 @@ def test_killed_jobs_and_killed_runs(finished, study):
         job_of(again, "train")
         orphan.resume()
         assert again.wait() == 0, (folder / "said.txt").read_text()
-    psutil.wait_procs([orphan], timeout=300)
+    _, alive = psutil.wait_procs([orphan], timeout=300)
+    assert not alive
     compare(finished[0], folder)

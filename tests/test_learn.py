@@ -99,7 +99,7 @@ def test_a_weight_that_is_no_number_stops(checkpoint):
     model.register_parameter("other", torch.nn.Parameter(torch.tensor([math.inf])))
     with pytest.raises(Her2Error, match="a weight is not a finite number"):
         learn(model, constant([1.0]), TWO, Plan(1e-3, 2), checkpoint)
-    assert not (checkpoint.folder / "checkpoint.pt").exists()
+    assert not checkpoint.folder.exists()
 
 
 def test_nothing_left_to_train_is_told(checkpoint):
@@ -142,7 +142,7 @@ def test_a_checkpoint_of_another_digest_is_not_used(tmp_path, capsys):
     assert "other settings or data" in capsys.readouterr().err
 
 
-def test_a_damaged_checkpoint_is_told(tmp_path):
+def test_a_damaged_checkpoint_is_told_and_a_half_written_one_removed(tmp_path):
     checkpoint = Checkpoint(tmp_path, "x")
     learn(little(), points, TWO, Plan(1e-2, 1), checkpoint)
     file = tmp_path / "checkpoint.pt"
@@ -150,6 +150,11 @@ def test_a_damaged_checkpoint_is_told(tmp_path):
     with pytest.raises(Her2Error, match="checkpoint is damaged"):
         checkpoint.restore(little(), None)
     assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.pt", "owner"}
+    half = tmp_path / ".checkpoint.pt~node7~1.part"  # of a run that was killed while it wrote
+    half.write_bytes(b"half")
+    checkpoint.save(little(), torch.optim.Adam(little().parameters()), [])
+    assert not half.exists()
+    half.write_bytes(b"half")
     checkpoint.remove()
     assert not tmp_path.exists()
 
@@ -170,6 +175,7 @@ def test_who_lost_its_checkpoint_to_another_process_stops(tmp_path, monkeypatch)
     with pytest.raises(Her2Error, match="taken this training over"):
         learn(model, losing, TWO, Plan(1e-2, 3), first)
     first.remove()
+    assert (tmp_path / "b" / "checkpoint.pt").exists()
     monkeypatch.setattr("her2pipe.checkpoint.this_process", lambda: "node7~1")
     second = Checkpoint(tmp_path / "b", "x")
     history = learn(little(), points, TWO, Plan(1e-2, 3), second)
