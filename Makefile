@@ -58,13 +58,13 @@ demo-light: $(READY)
 CLUSTER := demo-cluster
 cluster: $(READY)
 	@echo "her2pipe: the demo study through a SLURM of one node, in $(CLUSTER); about a quarter of an hour"
-	$(BIN)/python tests/slurm/node.py start
+	$(BIN)/python tests/system/slurm/node.py start
 	$(BIN)/snakemake --profile profiles/slurm --directory $(CLUSTER) --jobs 8 --latency-wait 15 \
 	  --slurm-init-seconds-before-status-checks 3 --quiet rules host reason \
 	  --groups synthesise=slides tile=slides score=statistics evaluate=statistics \
 	  compare=summary ledger=summary report=summary --group-components slides=4 \
 	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1; \
-	  ended=$$?; $(BIN)/python tests/slurm/node.py stop; exit $$ended
+	  ended=$$?; $(BIN)/python tests/system/slurm/node.py stop; exit $$ended
 	@echo
 	@echo "Done. Open  $(CLUSTER)/results/report/index.html   the study as one page"
 	@echo "      See   $(CLUSTER)/logs/slurm                  what SLURM said of each job that failed"
@@ -86,7 +86,7 @@ pins: $(READY)
 	  --extra test --extra slurm pyproject.toml -o requirements.txt
 
 schema: $(READY)
-	$(BIN)/python -m her2pipe.settings > studies/schema.json
+	$(BIN)/python -m her2pipe.config.load > studies/schema.json
 
 clean:
 	rm -rf results logs benchmarks .snakemake demo-ihc demo-light demo-cluster

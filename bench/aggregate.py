@@ -18,7 +18,7 @@ FOLDS = 5
 
 
 def slide(patches):
-    from her2pipe.aggregate import Bag
+    from her2pipe.aggregation import Bag
     from her2pipe.config import CLASSES
 
     random = np.random.default_rng(2025)
@@ -31,13 +31,12 @@ def slide(patches):
 
 def model(rule, members):
     """Make an untrained model of a rule."""
-    from her2pipe import poolers
-    from her2pipe.aggregate import Model
+    from her2pipe.aggregation import Model, networks
 
     make = {
-        "clam": lambda: poolers.Clam(WIDTH),
-        "slidegraph": lambda: poolers.SlideGraph(WIDTH),
-        "mlp": lambda: poolers.Mlp(WIDTH, 2, 256, 0.25),
+        "clam": lambda: networks.Clam(WIDTH),
+        "slidegraph": lambda: networks.SlideGraph(WIDTH),
+        "mlp": lambda: networks.Mlp(WIDTH, 2, 256, 0.25),
     }[rule]
     scale = {"mean": np.zeros(WIDTH, np.float32), "std": np.ones(WIDTH, np.float32)}
     scale["platt"] = np.array([1, 0], np.float32)
@@ -54,7 +53,7 @@ def main(patches):
         os.execve(
             sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_NUM_THREADS": "1"}
         )
-    from her2pipe import aggregate
+    from her2pipe import aggregation
     from her2pipe.config import ScoreSettings
 
     bag, settings = slide(patches), ScoreSettings()
@@ -71,7 +70,7 @@ def main(patches):
     for number in range(ROUNDS + 1):  # the first, with its imports, does not count
         for name, (rule, fitted) in rules.items():
             start = time.process_time()
-            aggregate.score(rule, bag, settings, fitted)
+            aggregation.score(rule, bag, settings, fitted)
             if number:
                 seconds[name].append(time.process_time() - start)
     ours = float(np.median(seconds["TL-PA (probabilistic)"]))

@@ -27,14 +27,15 @@ def write_store(path: Path, patches: int, seed: int):
     """Write a store of drawn patches; returns its stain profile."""
     import simplejpeg
 
-    from her2pipe import stain, store
+    from her2pipe import store
     from her2pipe.config import StainSettings
+    from her2pipe.stain import methods
 
     random = np.random.default_rng(seed)
     amounts = random.uniform(0.05, 1.2, (8, SIDE_PX, SIDE_PX, 2))
     pixels = 255 * np.exp(-amounts @ np.array([[0.65, 0.70, 0.29], [0.09, 0.95, 0.28]]))
     codes = [simplejpeg.encode_jpeg(np.ascontiguousarray(p)) for p in pixels.astype(np.uint8)]
-    profile = stain.estimate(pixels.reshape(-1, 3).astype(np.uint8), StainSettings())
+    profile = methods.estimate(pixels.reshape(-1, 3).astype(np.uint8), StainSettings())
     with store.write_patches(path) as writer:
         for i in range(patches):
             writer.add(codes[i % len(codes)], i * SIDE_PX, 0, 1000.0)
@@ -48,22 +49,22 @@ def write_model(folder: Path, architecture: str, target) -> None:
     """Save an untrained network as train does."""
     import torch
 
-    from her2pipe import networks
     from her2pipe.config import CLASSES
+    from her2pipe.models import factory
 
     torch.manual_seed(SEED)
-    network = networks.create(architecture, len(CLASSES))
+    network = factory.create(architecture, len(CLASSES))
     folder.mkdir()
     about = {
         "architecture": architecture,
         "classes": list(CLASSES),
         "input_px": 64,
-        **networks.normalisation(network),
+        **factory.normalisation(network),
         "features": int(network.num_features),
         "stain": target.as_dict(),
         "stain_digest": target.digest(),
     }
-    networks.save(network, about, folder)
+    factory.save(network, about, folder)
 
 
 def encode(stores: list[Path], out: Path, model: Path, device: str) -> tuple[float, float]:

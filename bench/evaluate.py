@@ -109,7 +109,7 @@ def study(folder: Path) -> dict[str, float]:
 
 def patches(n: int = 2_000_000) -> tuple[float, float]:
     """Judge this many patches of 500 slides; return CPU seconds and peak MB."""
-    from her2pipe import measures
+    from her2pipe.evaluation import metrics
 
     slides = [
         {"slide": f"S{i}", "patient": f"P{i // 2}", "positive": bool(i // 2 % 2)}
@@ -129,11 +129,11 @@ def patches(n: int = 2_000_000) -> tuple[float, float]:
         pass
     made = time.process_time() - began
     began = time.process_time()
-    result, _ = measures.patches(slides, probabilities(), EvaluateSettings())
+    result, _ = metrics.patches(slides, probabilities(), EvaluateSettings())
     seconds = time.process_time() - began - made
     assert result["n"] == n
     tracemalloc.start()
-    measures.patches(slides, probabilities(), EvaluateSettings())
+    metrics.patches(slides, probabilities(), EvaluateSettings())
     peak = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
     return seconds, peak
@@ -164,12 +164,13 @@ def peers(folder: Path) -> list[tuple[str, float, str, float]]:
     from scikit_posthocs import posthoc_dunn
     from sklearn.metrics import roc_auc_score
 
-    from her2pipe import plots, stats
+    from her2pipe import stats
+    from her2pipe.plotting import charts
 
     random = np.random.default_rng(1)
     y, score = np.arange(191) % 3 == 0, random.normal(size=191)
     groups = {level: random.normal(size=15) for level in LEVELS}
-    figure = plots.roc({"A": (y, score)})
+    figure = charts.roc({"A": (y, score)})
 
     def resample():
         for _ in range(200):
@@ -185,7 +186,7 @@ def peers(folder: Path) -> list[tuple[str, float, str, float]]:
          cpu(lambda: stats.bootstrap_auc(y, score, np.arange(191))), "sklearn", 10 * cpu(resample)),
         ("Dunn's test of five groups", cpu(lambda: stats.dunn_matrix(groups)), "scikit_posthocs",
          cpu(lambda: posthoc_dunn(list(groups.values())))),
-        ("a figure as PNG and SVG", cpu(lambda: plots.save(figure, folder / "ours")),
+        ("a figure as PNG and SVG", cpu(lambda: charts.save(figure, folder / "ours")),
          "savefig", cpu(savefig)),
     ]  # fmt: skip
 
@@ -213,8 +214,11 @@ def run(folder: Path) -> None:
     for what, code in (
         ("Python alone", "pass"),
         ("numpy", "import numpy"),
-        ("+ settings, sheets", "import numpy, her2pipe.cli, her2pipe.evaluate"),
-        ("+ statistics, figures", "import her2pipe.evaluate, her2pipe.measures, her2pipe.panels"),
+        ("+ settings, sheets", "import numpy, her2pipe.cli, her2pipe.steps.evaluate"),
+        (
+            "+ statistics, figures",
+            "import her2pipe.steps.evaluate, her2pipe.plotting.panels",
+        ),
         ("for comparison: scipy.stats", "import scipy.stats"),
         ("for comparison: pandas", "import pandas"),
     ):

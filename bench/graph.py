@@ -24,7 +24,7 @@ STRIDES = (512, 256, 181)
 
 def slide(patches, stride):
     """Draw a slide: features of patches that are alike where they are near."""
-    from her2pipe.aggregate import Bag
+    from her2pipe.aggregation import Bag
 
     random = np.random.default_rng(2025)
     wide = int(np.ceil(np.sqrt(patches)))
@@ -38,10 +38,10 @@ def slide(patches, stride):
 
 
 def ours(bag):
-    from her2pipe import graph
+    from her2pipe.aggregation import patch_graph
     from her2pipe.config import FitSettings
 
-    return graph.build(bag, FitSettings()).node
+    return patch_graph.build(bag, FitSettings()).node
 
 
 def all_pairs(bag):

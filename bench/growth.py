@@ -95,7 +95,7 @@ def finish(folder: Path) -> int:
 
 def planned(folder: Path) -> Counter:
     """Count the jobs a run would do, by step and cohort."""
-    from her2pipe import status
+    from her2pipe.steps import status
 
     file = folder / "study.yaml"
     jobs = status.summarise(file, folder, list(status.read_slides(file, folder)))

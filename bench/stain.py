@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 import torch
 
-from her2pipe import stain
 from her2pipe.config import StainSettings
+from her2pipe.stain import methods
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SIDE_PX, INPUT_PX, PATCHES, EVERY = 512, 224, 48, 6
@@ -97,23 +97,23 @@ def timed(function, *arguments):
 def measure(slides):
     """Time everything, one patch after another: name -> seconds, and each slide's profile."""
     target_patch = slides[0][0]
-    target, others = stain.estimate(target_patch, StainSettings()), peers(target_patch)
+    target, others = methods.estimate(target_patch, StainSettings()), peers(target_patch)
     seconds, profiles = {"ours": []}, []
     for patches in slides:
         pixels = np.concatenate([p.reshape(-1, 3) for p in patches])
         for method in ("macenko", "vahadane"):
-            source, spent = timed(stain.estimate, pixels, StainSettings(stain_method=method))
+            source, spent = timed(methods.estimate, pixels, StainSettings(stain_method=method))
             profiles.append((method, len(pixels), spent))
-        colour_map = stain.ColourMap(source, target)
+        colour_map = methods.ColourMap(source, target)
         for number, patch in enumerate(patches):
             seconds["ours"].append(timed(colour_map, patch)[1])
             if number % EVERY:
                 continue
-            closed = timed(stain.normalise, patch, source, target)[1]
+            closed = timed(methods.normalise, patch, source, target)[1]
             seconds.setdefault("ours, without the table", []).append(closed)
             small = cv2.resize(patch, (INPUT_PX, INPUT_PX), interpolation=cv2.INTER_AREA)
             batch = torch.from_numpy(small).permute(2, 0, 1)[None]
-            spent = timed(stain.normalise_batch, batch, source, target)[1]
+            spent = timed(methods.normalise_batch, batch, source, target)[1]
             seconds.setdefault("ours, in encode on a CPU", []).append(spent)
             for name, (function, most) in others.items():
                 if len(seconds.setdefault(name, [])) < most:

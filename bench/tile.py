@@ -117,8 +117,15 @@ def her2pipe(slide: str, side: int, store: str, _sample: int):
     import simplejpeg  # noqa: F401
     import tifffile  # noqa: F401
 
-    from her2pipe import annotation, settings, stain, tiff, tile  # noqa: F401
-    from her2pipe.config import SlidesSettings, StainSettings, TileSettings
+    from her2pipe.config import (
+        SlidesSettings,
+        StainSettings,
+        TileSettings,
+        load,  # noqa: F401
+    )
+    from her2pipe.slides import annotation, tiff  # noqa: F401
+    from her2pipe.stain import methods  # noqa: F401
+    from her2pipe.steps import tile
     from her2pipe.store import PatchStore
 
     view = {"slide": slide, "store": store, "view": str(side), "annotation": None}
@@ -155,7 +162,7 @@ def openslide(slide: str, side: int, store: str, sample: int):
     from openslide import OpenSlide
     from PIL import Image
 
-    from her2pipe.tile import grid
+    from her2pipe.steps.tile import grid
 
     opened = OpenSlide(slide)
     level = opened.get_best_level_for_downsample(side / OUT_PX * 1.001)

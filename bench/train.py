@@ -29,8 +29,9 @@ def write_store(path, seed):
     import cv2
     import simplejpeg
 
-    from her2pipe import stain, store
+    from her2pipe import store
     from her2pipe.config import StainSettings
+    from her2pipe.stain import methods
 
     random, pictures = np.random.default_rng(seed), []
     for file in sorted(DATA.glob("her2st/*_HE.jpg"))[seed : seed + 1]:
@@ -51,7 +52,7 @@ def write_store(path, seed):
         for i in range(PATCHES):
             writer.add(codes[i % len(codes)], i * SIDE_PX, 0, 1000.0)
         sample = np.concatenate([p[::8, ::8].reshape(-1, 3) for p in pictures])
-        profile = stain.estimate(sample, StainSettings()).as_dict()
+        profile = methods.estimate(sample, StainSettings()).as_dict()
         writer.finish({"slide": path.stem, "view": "1024", "status": "ok", "reason": ""},
                       None, profile)  # fmt: skip
     return sum(map(len, codes)) / len(codes)
@@ -63,21 +64,23 @@ class Work:
     def __init__(self, stores, options, device):
         import torch
 
-        from her2pipe import learn, loader, networks
+        from her2pipe.models import factory
+        from her2pipe.training import dataloader as loader
+        from her2pipe.training import loop
 
         self.stores, self.options, self.device = stores, options, device
-        self.loader, self.torch, self.networks = loader, torch, networks
+        self.loader, self.torch, self.networks = loader, torch, factory
         torch.manual_seed(1)
-        model = networks.create(options.architecture, 3, options.input_px)
-        self.norm = networks.normalisation(model)
-        self.model = networks.place(model, device)
+        model = factory.create(options.architecture, 3, options.input_px)
+        self.norm = factory.normalisation(model)
+        self.model = factory.place(model, device)
         self.run = torch.compile(self.model) if options.compile else self.model
         self.optimiser = torch.optim.Adam(self.model.parameters(), 1e-6, fused=True)
-        self.objective = learn.Classes(["a", "b", "c"])
+        self.objective = loop.Classes(["a", "b", "c"])
         profiles = [loader.profile(s) for s in stores]
         self.colours = loader.Colours(profiles, profiles[0], device)
         shape = (options.batch, 3, options.input_px, options.input_px)
-        self.resident = networks.arrange(torch.rand(shape, device=device))
+        self.resident = factory.arrange(torch.rand(shape, device=device))
         self.labels = torch.arange(options.batch, device=device) % 3
         self.random = np.random.default_rng(1)
 
@@ -94,7 +97,7 @@ class Work:
 
     def prepared(self, learning):
         """Decode patches and do to them what a step does before the network."""
-        from her2pipe import augment
+        from her2pipe.training import augment
 
         for images, slides in self.batches():
             images = self.colours(images, slides)
@@ -149,10 +152,10 @@ def main():
     options = parser.parse_args()
     import torch
 
-    from her2pipe import networks
+    from her2pipe.models import factory
     from her2pipe.store import PatchStore
 
-    device = networks.pick_device(options.device)
+    device = factory.pick_device(options.device)
     options.batch = options.batch or (128 if device.type == "cuda" else 8)
     options.batches = options.batches or (60 if device.type == "cuda" else 4)
     torch.set_num_threads(options.threads)

@@ -6,13 +6,13 @@ import argparse
 import importlib
 import sys
 
-from her2pipe import __version__, settings
-from her2pipe.config import STEPS
+from her2pipe import __version__
+from her2pipe.config import STEPS, load
 from her2pipe.errors import Her2Error
 
 # verb: its module
-VERBS = {**{step: step for step in STEPS}, "cohort": "importers"}
-VERBS |= {"prune": "prune", "status": "status"}
+VERBS = {**{step: f"steps.{step}" for step in STEPS}, "cohort": "cohorts.importers.slides"}
+VERBS |= {"prune": "steps.prune", "status": "steps.status"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         )
         module.arguments(parser)
         for section in module.SETTINGS:
-            settings.add_flags(parser, section)
+            load.add_flags(parser, section)
         args = parser.parse_intermixed_args(argv[1:])
-        module.run(args, *(settings.from_flags(section, args) for section in module.SETTINGS))
+        module.run(args, *(load.from_flags(section, args) for section in module.SETTINGS))
     except Her2Error as error:
         print(error, file=sys.stderr)
         return 1

@@ -7,11 +7,13 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from her2pipe import cifar, cohort, settings, teaching
+from her2pipe.training import cifar100 as cifar
+from her2pipe.cohorts import sheet as cohort
+from her2pipe.config import load as settings, roles as teaching
 from her2pipe.config import FITTED, LEARNT, WHOLE, PretrainSettings, Scanner, TrainSettings
 from her2pipe.errors import Her2Error, raise_all
-from her2pipe.labels import check as check_classes
-from her2pipe.labels import labelled
+from her2pipe.cohorts.labels import check as check_classes
+from her2pipe.cohorts.labels import labelled
 
 
 include: "running.smk"

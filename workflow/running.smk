@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake import exceptions
 from snakemake.logging import logger
 
-from her2pipe import runs
+from her2pipe.workflow import run_log as runs
 
 # Rules call the her2pipe beside this Python. In a conda environment of their own they call that
 # environment's Python, which finds the package where this file is: on the shared file system.

@@ -1,0 +1,1 @@
+"""Cohort sheets, labels, splits, duplicates, and importers of public data sets."""

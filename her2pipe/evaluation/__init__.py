@@ -1,0 +1,1 @@
+"""Metrics of one method on one cohort, paired comparisons, the method table."""

@@ -1,0 +1,1 @@
+"""Networks: factory, weights, inference, Grad-CAM, ONNX export."""

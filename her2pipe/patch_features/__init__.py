@@ -1,0 +1,1 @@
+"""Features of patches, nuclei, and grades of p(HER2+)."""

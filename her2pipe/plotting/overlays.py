@@ -1,0 +1,194 @@
+"""Pictures of slides and patches: overlays, contact sheets, colours before and after."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps, style
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize, to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from her2pipe.plotting.charts import (
+    CLASS_COLOURS,
+    COLUMN_MM,
+    LUMA,
+    OKABE_ITO,
+    PAGE_MM,
+    STYLE,
+    draw_legend,
+    finish,
+    new_figure,
+)
+
+PANEL_PX = 450  # width of a panel as printed, 57 mm at 200 dots per inch
+
+
+def class_colours(count: int, ordered: bool = False) -> list[str]:
+    """Return a colour for each class, #rrggbb: told apart, or in order along the maps' scale."""
+    if ordered:
+        return [to_hex(colormaps["viridis"](i / max(count - 1, 1))) for i in range(count)]
+    return [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(count)]
+
+
+def _shrunk(image: np.ndarray, width_px: int) -> np.ndarray:
+    """Shrink a picture to a width once, where matplotlib would do it at every drawing."""
+    import cv2
+
+    scale = width_px / image.shape[1]
+    if scale >= 1:
+        return image
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def _paint(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[np.ndarray, list]:
+    """Put patch values on their grid, NaN elsewhere; return it with its extent in level-0 px."""
+    origin = coords.min(axis=0)
+    steps = (coords - origin) / side_px0
+    cell = np.rint(steps).astype(int)
+    if np.abs(steps - cell).max() > 0.1:
+        raise ValueError(f"patches do not lie on one grid of {side_px0:g} px")
+    columns, rows = cell.max(axis=0) + 1
+    grid = np.full((rows, columns), np.nan)
+    grid[cell[:, 1], cell[:, 0]] = values
+    right, bottom = origin + np.array([columns, rows]) * side_px0
+    return grid, [origin[0], right, bottom, origin[1]]
+
+
+def _scale_bar(axes: Axes, width_px0: int, mpp: float | None, below: float) -> None:
+    """Draw a bar of a round length, about a quarter of the slide; without mpp, write the width."""
+    place = {"transform": axes.get_xaxis_transform(), "clip_on": False, "in_layout": False}
+    text = f"width {width_px0:,} px"
+    if mpp:
+        quarter_um = width_px0 * mpp / 4
+        power = 10 ** math.floor(math.log10(quarter_um))
+        length_um = max(step * power for step in (1, 2, 5) if step * power <= quarter_um)
+        look = {"color": "black", "linewidth": 2, "solid_capstyle": "butt"}
+        axes.plot([0, length_um / mpp], [-below, -below], **look, **place)
+        text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
+    axes.text(0, -2 * below, text, va="top", size=6, **place)
+
+
+@style.context(STYLE)
+def overlay(
+    overview: np.ndarray,
+    width_px0: int,
+    height_px0: int,
+    coords: np.ndarray,
+    side_px0: float,
+    probability: np.ndarray,
+    classes: np.ndarray = (),
+    class_names: Sequence[str] = (),
+    opacity: float = 0.55,
+    title: str = "",
+    mpp: float | None = None,
+    label: str = "p(HER2+)",
+    limits: tuple[float, float] = (0.0, 1.0),
+    ordered: bool = False,
+) -> Figure:
+    """Draw a slide, its map of p(HER2+) and its map of classes side by side.
+
+    `overview` is the whole slide, (h, w, 3) uint8; the maps lie on a pale grey copy, so that only
+    they have colour. `coords`, (N, 2), are the patches' upper left corners (x, y) in level-0 px, on
+    one grid of `side_px0`; `probability` is (N,) p(HER2+), or what `label` says, coloured between
+    the `limits`; `classes` (N,) int into `class_names`, without which there is no map of classes.
+    `opacity` is 0 to 1; `mpp`, micrometres per level-0 px, gives a scale bar. Classes that are
+    `ordered` have the colours of the scale.
+    """
+    overview = _shrunk(np.asarray(overview), PANEL_PX)
+    picture_mm, count = min(max(57 * height_px0 / width_px0, 25), 150), 3 if class_names else 2
+    figure = new_figure(PAGE_MM * count / 3, picture_mm + 27)
+    panels = figure.subplots(
+        2, count, height_ratios=[picture_mm, max(15, 5 + 3.2 * len(class_names))]
+    )
+    coords, whole = np.asarray(coords).reshape(-1, 2), [0, width_px0, height_px0, 0]
+    colours = class_colours(len(class_names), ordered)
+    panels[0, 0].imshow(overview, extent=whole)
+    maps = [(probability, "viridis", *limits)]
+    if class_names:
+        maps.append((classes, ListedColormap(colours), 0, len(colours) - 1))
+    for axes, (values, cmap, least, most) in zip(panels[0, 1:], maps, strict=True):
+        # a range that starts below 0 makes the grey pale, so that map and colour bar look alike
+        axes.imshow(np.asarray(overview) @ LUMA, extent=whole, cmap="gray", vmin=-255, vmax=255)
+        if len(coords):
+            grid, extent = _paint(coords, side_px0, values)
+            look = {"cmap": cmap, "vmin": least, "vmax": most, "interpolation": "nearest"}
+            axes.imshow(grid, extent=extent, alpha=opacity, **look)
+    for axes, heading in zip(panels[0], ("slide", label, "class"), strict=False):
+        axes.set(xlim=(0, width_px0), ylim=(height_px0, 0), title=heading)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    _scale_bar(panels[0, 0], width_px0, mpp, below=2 / picture_mm)
+    _colour_bar(panels[1, 1], probability, label, limits, opacity)
+    if class_names:
+        n = np.bincount(np.asarray(classes, dtype=int), minlength=len(class_names))
+        names = [f"{name} (n = {k:,} patches)" for name, k in zip(class_names, n, strict=True)]
+        handles = [Patch(facecolor=colour, alpha=opacity) for colour in colours]
+        draw_legend(panels[1, 2], handles, names, loc="upper center")
+    figure.suptitle(title or None)
+    return finish(figure)
+
+
+def _colour_bar(axes: Axes, values: np.ndarray, label: str, limits: tuple, opacity: float) -> None:
+    """Draw the colours' scale, pointed at an end where values lie beyond it."""
+    place, values = axes.inset_axes([0.1, 0.75, 0.8, 0.2]), np.asarray(values, float)
+    beyond = bool((values < limits[0]).any()), bool((values > limits[1]).any())
+    ends = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
+    bar = axes.figure.colorbar(
+        ScalarMappable(Normalize(*limits), "viridis"),
+        cax=place, orientation="horizontal", alpha=opacity, label=label, extend=ends,
+    )  # fmt: skip
+    bar.formatter.set_powerlimits((-3, 4))
+
+
+@style.context(STYLE)
+def patches(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6) -> Figure:
+    """Draw patches, (h, w, 3) uint8 each, as a contact sheet with a title over each."""
+    rows = max(1, math.ceil(len(images) / columns))
+    side_mm = PAGE_MM / columns
+    wrap = {"width": int(side_mm / 1.3), "break_on_hyphens": False}  # a letter takes about 1.3 mm
+    titles = [textwrap.fill(str(text), **wrap) for text in titles]
+    lines = max((text.count("\n") + 1 for text in titles), default=0)
+    figure = new_figure(PAGE_MM, rows * (side_mm + 1.5 + 3.2 * lines))
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for axes, image, text in zip(panels.flat, images, titles, strict=False):
+        axes.imshow(image)
+        axes.set_title(text, size=6, loc="center")
+    return finish(figure)
+
+
+@style.context(STYLE)
+def stains(profiles: Mapping[str, Sequence], target=None) -> Figure:
+    """Draw the stain vectors of every slide by cohort, so that drift between cohorts is seen.
+
+    `profiles` maps a cohort to the (2, 3) stain matrices of its slides; a vector is shown by the
+    shares of red and blue in its optical density. `target` is the (2, 3) matrix patches go to.
+    """
+    figure = new_figure(COLUMN_MM, COLUMN_MM + 10)
+    axes = figure.subplots()
+    for number, (name, matrices) in enumerate(profiles.items()):
+        matrices = np.asarray(matrices, float).reshape(-1, 2, 3)
+        shares = matrices / matrices.sum(axis=2, keepdims=True)
+        for stain, marker in enumerate("ox"):
+            label = f"{name} (n = {len(matrices):,} slides)" if stain == 0 else "_"
+            look = {"s": 14, "alpha": 0.7, "linewidths": 0.8, "marker": marker, "label": label}
+            look["color"] = OKABE_ITO[number % len(OKABE_ITO)]
+            axes.scatter(shares[:, stain, 0], shares[:, stain, 2], **look)
+    if target is not None:
+        share = np.asarray(target) / np.sum(target, axis=1, keepdims=True)
+        axes.scatter(share[:, 0], share[:, 2], marker="+", s=90, color="black", label="target")
+    axes.set(
+        xlabel="red share of optical density",
+        ylabel="blue share of optical density",
+        title="haematoxylin: circles; second stain: crosses",
+    )
+    handles, labels = axes.get_legend_handles_labels()
+    draw_legend(figure, handles, labels, loc="outside lower center", ncols=2)
+    return finish(figure)

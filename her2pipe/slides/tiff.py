@@ -1,0 +1,228 @@
+"""The fast reader: tiled TIFF slides, each tile decoded once, at the scale that is wanted.
+
+The decoder is where the time goes, so everything else keeps out of its way: directories are parsed
+once, tiles are read by offset, JPEG is reduced inside the decoder where that changes nothing one
+could see, decoded tiles are shared by the cells they touch and dropped after the last of them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from her2pipe.config import SlidesSettings
+from her2pipe.slides.base import UNREADABLE, Slide, one_mpp, unreadable
+from her2pipe.slides.resample import MARGIN_PX, resample
+from her2pipe.slides.tiff_pyramid import JPEG, JPEG_2000, PLAIN, Level, UnsupportedError, parse
+from her2pipe.slides.tile_cache import WHITE, CorruptTileError, Mosaic
+
+SCALES = (8, 4, 2, 1)
+CACHE_BYTES = 256 << 20  # tiles waiting for another cell; beyond, some are decoded twice
+SHARED_BYTES = 32 << 20  # tiles kept between single regions
+PROBE_TILES = 16  # of a level, to compare reduced decoding with full decoding
+BIAS_MAX = 0.25  # grey levels; reversible wavelets round down at every step
+WAVELET_RATIO = 1.3  # a further reduction that hides a coarse wavelet's fraction of a pixel
+SCREEN_CELL_PX = 24  # least side of a cell on the image it is screened on
+SCREEN_PX = 64 << 20  # largest such image
+SCREEN_BITS = 0.5  # bits per px below which a tile holds no fine texture to speak of
+
+
+class TiffSlide(Slide):
+    """A slide in a tiled TIFF: SVS, NDPI, OME-TIFF or any pyramidal TIFF."""
+
+    reader = "tiff"
+
+    def __init__(self, path: str | Path, settings: SlidesSettings):
+        super().__init__(path)
+        pyramid = parse(path)
+        self.levels = pyramid.levels
+        self.width_px0, self.height_px0 = self.levels[0].width_px, self.levels[0].height_px
+        self.mpp = one_mpp(pyramid.mpp, path)
+        self.objective = pyramid.objective
+        self.icc = pyramid.icc
+        self._fidelity_db = settings.decode_psnr_db
+        self._file = os.open(path, os.O_RDONLY)
+        self._scales: dict[tuple[int, int], int] = {}
+        self._views: dict[tuple[int, int, int], Mosaic] = {}
+        self._lock = threading.Lock()
+        self._try_tiles()
+
+    def _try_tiles(self) -> None:
+        """Decode a few tiles: a flavour that the decoder does not know is for another reader."""
+        level = self.levels[0]
+        view, order = self._new_view((0, 1, 1), 0), np.argsort(level.sizes, axis=None)[::-1]
+        for tile in order[:: max(1, len(order) // 4)]:
+            try:
+                view.decode(*np.unravel_index(tile, level.sizes.shape))
+                return
+            except CorruptTileError as error:
+                reason = error
+        self.close()
+        raise UnsupportedError(self.path, str(reason))
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+    def _choose(self, factor: float, quick: bool = False) -> tuple[int, int, int]:
+        """Choose level, reduction and decoder scale for `factor` level-0 px per px.
+
+        `quick` takes the decoder's own reduction as it comes.
+        """
+        limit = factor * 1.001  # downsamples are not exact
+        number = max(i for i, v in enumerate(self.levels) if i == 0 or max(v.downsample) <= limit)
+        level = self.levels[number]
+        coarsest = max(level.downsample)
+        reduction = next(
+            k for k in SCALES if k == 1 or (level.divides(k) and coarsest * k <= limit)
+        )
+        if quick and level.codec == JPEG:
+            return number, reduction, reduction
+        left = factor / coarsest / reduction
+        return number, reduction, self._decoded_at(number, reduction, left)
+
+    def _view(self, factor: float, quick: bool = False) -> Mosaic:
+        """Return the view that single regions of this resolution share."""
+        choice = self._choose(factor, quick)
+        with self._lock:
+            if choice not in self._views:
+                self._views[choice] = self._new_view(choice, SHARED_BYTES)
+            return self._views[choice]
+
+    def _new_view(self, choice: tuple[int, int, int], cache_bytes: int) -> Mosaic:
+        number, reduction, scale = choice
+        return Mosaic(self._file, self.levels[number], reduction, scale, cache_bytes)
+
+    def _decoded_at(self, number: int, reduction: int, left: float) -> int:
+        """Find the scale at which the decoder itself is faithful enough; the rest is averaged.
+
+        Reduced JPEG is averaged JPEG but for subsampled chroma, which a full decode smooths; the
+        tiles with the most bytes show by how much. Reduced JPEG 2000 lies a fraction of a pixel
+        aside, which shows unless `left`, the reduction that remains, is enough to hide it, and is
+        no faster at one half.
+        """
+        level = self.levels[number]
+        if level.codec == PLAIN or reduction == 1:
+            return 1
+        wavelet = level.codec == JPEG_2000
+        if wavelet and (reduction == 2 or left < WAVELET_RATIO):
+            return 1
+        if (number, reduction) not in self._scales:
+            richest = np.argsort(level.sizes, axis=None)[::-1][: max(1, level.sizes.size // 4)]
+            chosen = richest[:: max(1, len(richest) // PROBE_TILES)][:PROBE_TILES]
+            wanted_db = 0.0 if wavelet else self._fidelity_db
+            scale = reduction
+            while scale > 1 and not self._faithful(level, chosen, reduction, scale, wanted_db):
+                scale //= 2
+            self._scales[number, reduction] = scale
+        return self._scales[number, reduction]
+
+    def _faithful(
+        self, level: Level, tiles: np.ndarray, reduction: int, scale: int, wanted_db: float
+    ) -> bool:
+        """Compare tiles decoded at `scale` with the mean of fully decoded pixels."""
+        import cv2
+
+        squares, biases = [], []
+        full, fast = (Mosaic(self._file, level, reduction, k, 0) for k in (1, scale))
+        for row, column in zip(*np.unravel_index(tiles, level.sizes.shape), strict=True):
+            try:
+                one, other = full.decode(row, column), fast.decode(row, column)
+            except CorruptTileError:
+                continue
+            if one is not None:
+                squares.append(cv2.norm(one, other, cv2.NORM_L2SQR) / one.size)
+                biases.append(np.subtract(cv2.mean(one), cv2.mean(other)))
+        if not squares:
+            return False
+        psnr_db = 10 * math.log10(WHITE**2 / max(1e-6, np.mean(squares)))
+        return psnr_db >= wanted_db and np.abs(np.mean(biases, axis=0)).max() < BIAS_MAX
+
+    def _grain(self, factor: float) -> float:
+        number, reduction, _ = self._choose(factor, quick=True)
+        return min(self.levels[number].downsample) * reduction
+
+    def region(
+        self, x: int, y: int, width_px0: int, height_px0: int, out_px: tuple[int, int]
+    ) -> np.ndarray:
+        """Read a region at a size; see `Slide.region`."""
+        view = self._view(min(width_px0 / out_px[0], height_px0 / out_px[1]))
+        return self._cut(view, x, y, width_px0, height_px0, out_px).copy()
+
+    def _strip(self, top: int, height_px0: int, out_px: tuple[int, int]) -> np.ndarray:
+        view = self._view(min(self.width_px0 / out_px[0], height_px0 / out_px[1]), quick=True)
+        return self._cut(view, 0, top, self.width_px0, height_px0, out_px, UNREADABLE)
+
+    def _cut(
+        self, view: Mosaic, x, y, width_px0, height_px0, out_px, unreadable_grey: int | None = None
+    ) -> np.ndarray:
+        """Read and resize a region; it is valid until the same thread reads again."""
+        left, top = view.at(x, y)
+        right, bottom = view.at(x + width_px0, y + height_px0)
+        as_is = (right - left, bottom - top) == tuple(out_px) and left % 1 == top % 1 == 0
+        margin = 0 if as_is else MARGIN_PX
+        origin = math.floor(left) - margin, math.floor(top) - margin
+        end = math.ceil(right) + margin, math.ceil(bottom) + margin
+        try:
+            box = (left, top, right, bottom)
+            pixels, origin = view.read(*origin, *end, box, unreadable_grey)
+        except CorruptTileError as error:
+            raise unreadable(self.path, error) from None
+        box = (left - origin[0], top - origin[1], right - origin[0], bottom - origin[1])
+        return resample(pixels, box, out_px)
+
+    def _cells(self, corners, side_px0: int, out_px: int) -> Callable[[int, int], np.ndarray]:
+        view = self._new_view(self._choose(side_px0 / out_px), CACHE_BYTES)
+        view.expect(corners, side_px0)
+
+        def cell(x, y):
+            try:
+                return self._cut(view, x, y, side_px0, side_px0, (out_px, out_px))
+            finally:
+                view.release(x, y, side_px0)
+
+        return cell
+
+    def background(self, corners, side_px0: int, variance_max: float) -> np.ndarray:
+        """Tell which cells look blank on a low-resolution level; see `Slide.background`."""
+        import cv2
+
+        risk = np.full(len(corners), np.inf)
+        gray, view = self._screen(side_px0)
+        if gray is None or not len(corners):
+            return risk
+        fine = self._view(1.0)
+        for i, (x, y) in enumerate(corners):
+            left, top = (math.floor(v) - 1 for v in view.at(x, y))
+            right, bottom = (math.ceil(v) + 1 for v in view.at(x + side_px0, y + side_px0))
+            part = gray[max(0, top) : bottom, max(0, left) : right]
+            if cv2.meanStdDev(part)[1][0, 0] ** 2 < variance_max:
+                share = fine.bits(x, y, side_px0) / SCREEN_BITS
+                risk[i] = share if share < 1 else np.inf
+        return risk
+
+    def _screen(self, side_px0: int):
+        """Read the image that cells are screened on: 8-bit luma and its view, or None."""
+        import cv2
+
+        view = self._view(side_px0 / SCREEN_CELL_PX, quick=True)
+        rows, columns = view.shape
+        if view.level is self.levels[0] or rows * columns > SCREEN_PX:
+            return None, view  # as dear as the cells themselves
+        gray = np.empty((rows, columns), np.uint8)
+        step = view.tile_height_px
+        for top in range(0, rows, step):
+            bottom = min(rows, top + step)
+            try:
+                band, _ = view.read(0, top, columns, bottom)
+            except CorruptTileError:
+                return None, view
+            gray[top:bottom] = cv2.cvtColor(band, cv2.COLOR_RGB2GRAY)
+        return gray, view

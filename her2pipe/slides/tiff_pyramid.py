@@ -1,0 +1,349 @@
+"""What a tiled TIFF holds: levels, tile offsets, resolution, and how its tiles are decoded."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from her2pipe.errors import BadSlideError
+from her2pipe.slides.base import PRINT_MPP, blame, downsample, number
+
+Decoder = Callable[[bytes, int, np.ndarray], np.ndarray]
+
+# Their tiles overlap, or lie where only the vendor's own metadata tells: OpenSlide knows them.
+FOREIGN = ("bif", "philips", "scn", "avs", "qpi", "lsm", "stk", "imagej", "fluoview", "indica")
+YCBCR, RGB, GRAY = 6, 2, 1
+JPEG, JPEG_2000, PLAIN = "JPEG", "JPEG 2000", "plain"
+WAVELETS = {33003: True, 33004: False, 33005: False, 34712: False}  # tag value: holds YCbCr
+END = b"\xff\xd9"
+PACKED = {5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}
+IMAGES = {34927: "webp", 50001: "webp", 50002: "jpegxl", 52546: "jpegxl"}
+
+UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}  # TIFF's inch and centimetre
+UM = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
+
+
+class UnsupportedError(BadSlideError):
+    """A file that the fast reader leaves to another one."""
+
+    def __init__(self, path: str | Path, reason: str):
+        super().__init__(
+            f"unreadable: the tiff reader does not take it, {reason}",
+            str(path),
+            "set slides.reader: auto",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One level of a pyramid.
+
+    Attributes
+    ----------
+    width_px, height_px : int
+    tile_width_px, tile_height_px : int
+    downsample : (float, float)
+        Level-0 px per px along x and y.
+    offsets, sizes : (tile rows, tile columns) int64
+        Place and length of each tile in the file, bytes; length 0 where nothing was scanned.
+    decode : callable
+        `decode(data, scale, into)` returns a tile, reduced by `scale`: (h, w, 3) uint8 RGB; it may
+        use the buffer `into` of that shape.
+    codec : str
+        `JPEG` and `JPEG_2000` can be reduced while they are decoded, `PLAIN` cannot.
+    """
+
+    width_px: int
+    height_px: int
+    tile_width_px: int
+    tile_height_px: int
+    downsample: tuple[float, float]
+    offsets: np.ndarray
+    sizes: np.ndarray
+    decode: Decoder
+    codec: str
+
+    def divides(self, reduction: int) -> bool:
+        """Tell whether tiles reduced so many times have whole sizes."""
+        return self.tile_width_px % reduction == self.tile_height_px % reduction == 0
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """The levels of a slide, finest first, and what its header says."""
+
+    levels: list[Level]
+    mpp: tuple[float | None, float | None]
+    objective: float | None
+    icc: bytes
+
+
+def parse(path: str | Path) -> Pyramid:
+    """Read the directories of a tiled TIFF.
+
+    Raises
+    ------
+    UnsupportedError
+        When it is no TIFF, not tiled, or of a kind whose tiles do not simply lie side by side.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return _pyramid(tiff, path)
+    except UnsupportedError:
+        raise
+    except Exception as error:  # the parser meets damage in many ways
+        blame(error, "tifffile")
+        raise UnsupportedError(path, f"its directories are damaged: {error}") from None
+
+
+def _pyramid(tiff, path) -> Pyramid:
+    foreign = next((kind for kind in FOREIGN if getattr(tiff, f"is_{kind}", False)), None)
+    base = tiff.pages[0]
+    if foreign or str(base.software).startswith("MedScan"):
+        raise UnsupportedError(path, f"it is a {foreign or 'Trestle'} file")
+    if tiff.is_ome and tiff.series[0].axes != "YXS" and tiff.series[0].axes != "YX":
+        raise UnsupportedError(path, f"its axes are {tiff.series[0].axes}")
+    if not base.is_tiled:
+        raise UnsupportedError(path, "it is not tiled")
+    if not _sane(base):
+        raise UnsupportedError(path, "its directories are damaged")
+    levels: list[Level] = []
+    for page in [*tiff.pages, *(base.pages or [])]:
+        page = page.aspage() if hasattr(page, "aspage") else page
+        if not (page.is_tiled and _sane(page) and _is_level(page, base, levels)):
+            continue
+        level = _level(page, base, path)
+        # Scanners leave out coarse tiles over scanned areas too; then the level is of no use.
+        if not levels or (level.sizes > 0).all() or not (levels[0].sizes > 0).all():
+            levels.append(level)
+    mpp, objective = _header(tiff, base)
+    icc = base.tags.valueof(34675)
+    return Pyramid(levels, mpp, objective, icc if isinstance(icc, bytes) else b"")
+
+
+def _sane(page) -> bool:
+    """Tell whether the sizes of a page are numbers at all: damage turns them into anything."""
+    sizes = (page.imagewidth, page.imagelength, page.tilewidth, page.tilelength)
+    kinds = (page.samplesperpixel, page.bitspersample, page.sampleformat, page.photometric)
+    kinds += (page.compression, page.planarconfig, page.predictor, page.fillorder)
+    return all(isinstance(v, int) for v in sizes + kinds) and min(sizes) > 0
+
+
+def _is_level(page, base, levels: list[Level]) -> bool:
+    """Tell levels from labels, focal planes and anything else a file may hold."""
+    if page is base:
+        return True
+    across, down = base.imagewidth / page.imagewidth, base.imagelength / page.imagelength
+    same_field = abs(page.imagelength - base.imagelength / across) <= max(
+        2.0, 2.0 / (across / down)
+    )
+    return (
+        page.imagewidth < levels[-1].width_px
+        and same_field
+        and (page.samplesperpixel, page.bitspersample) == (base.samplesperpixel, base.bitspersample)
+        and not page.tags.valueof(65424)  # NDPI: a plane out of focus
+    )
+
+
+def _level(page, base, path) -> Level:
+    if page.bitspersample != 8 or page.sampleformat != 1:
+        raise UnsupportedError(path, f"its samples are {page.dtype}, not 8-bit")
+    if page.samplesperpixel not in (1, 3) or (page.samplesperpixel > 1 and page.planarconfig != 1):
+        raise UnsupportedError(path, "its pixels are neither gray nor RGB")
+    rows = -(-page.imagelength // page.tilelength)
+    columns = -(-page.imagewidth // page.tilewidth)
+    if len(page.dataoffsets) != rows * columns:
+        raise UnsupportedError(path, "its tiles do not cover it")
+    decode, codec = _decoder(page, path)
+    return Level(
+        width_px=page.imagewidth,
+        height_px=page.imagelength,
+        tile_width_px=page.tilewidth,
+        tile_height_px=page.tilelength,
+        downsample=(
+            downsample(base.imagewidth, page.imagewidth),
+            downsample(base.imagelength, page.imagelength),
+        ),
+        offsets=np.asarray(page.dataoffsets, np.int64).reshape(rows, columns),
+        sizes=np.asarray(page.databytecounts, np.int64).reshape(rows, columns),
+        decode=decode,
+        codec=codec,
+    )
+
+
+# --- decoders ----------------------------------------------------------------------------------
+
+
+def _decoder(page, path) -> tuple[Decoder, str]:
+    """Choose how a page's tiles are decoded."""
+    compression, shape = int(page.compression), (page.tilelength, page.tilewidth)
+    if compression == 7 and page.photometric in (YCBCR, RGB, GRAY):
+        return _Jpeg(page.photometric, page.jpegtables or b"", page.jpegheader, shape), JPEG
+    if compression in WAVELETS:
+        ycbcr = WAVELETS[compression] or page.photometric == YCBCR
+        return partial(_jpeg_2000, ycbcr), JPEG_2000
+    if page.photometric in (RGB, GRAY) and page.predictor in (1, 2) and page.fillorder == 1:
+        if compression == 1 or compression in PACKED:
+            size = (*shape, page.samplesperpixel)
+            return partial(_packed, PACKED.get(compression), page.predictor == 2, size), PLAIN
+        if compression in IMAGES:
+            return partial(_image, IMAGES[compression]), PLAIN
+    name = getattr(page.compression, "name", compression)
+    raise UnsupportedError(path, f"its compression is {name}")
+
+
+def _segments(data: bytes) -> tuple[bytes, int]:
+    """Collect a JPEG's header without application segments, and tell where the scan starts.
+
+    What those claim of the colours, the TIFF tags outrank.
+    """
+    kept, position, last = b"", 2, len(data) - 1
+    while position < last and data[position] == 0xFF and data[position + 1] not in (0xDA, 0xD9):
+        marker = data[position + 1]
+        size = 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == 0xFF:  # padding
+            size = 1
+        elif not 0xE0 <= marker <= 0xEF and marker != 0xFE:
+            kept += data[position : position + size]
+        position += size
+    return kept, position
+
+
+class _Jpeg:
+    """Decode the JPEG tiles of a page; the TIFF's tags decide on their colours.
+
+    Parameters
+    ----------
+    photometric : int
+        TIFF's tag: RGB, YCbCr or gray.
+    tables : bytes
+        Shared tables, or empty.
+    header : bytes or None
+        NDPI: what stands before each part of one large scan.
+    shape : (int, int)
+        Rows and columns of a tile, px.
+    """
+
+    def __init__(
+        self, photometric: int, tables: bytes, header: bytes | None, shape: tuple[int, int]
+    ):
+        transform = b"\1" if photometric == YCBCR else b"\0"
+        adobe = b"\xff\xee\0\x0eAdobe\0d\0\0\0\0" + transform
+        shared, scan = _segments(header or tables) if header or tables else (b"", 0)
+        self._start = b"\xff\xd8" + adobe + shared + (header[scan:] if header else b"")
+        self._headless = header is not None
+        self._shape = shape
+        self._last = b"\0", b""  # a tile's own header and what to put in its place
+
+    def __call__(self, data: bytes, scale: int, into: np.ndarray) -> np.ndarray:
+        import simplejpeg
+
+        stream = self._stream(data)
+        least = {"min_height": self._shape[0] // scale, "min_width": self._shape[1] // scale}
+        try:
+            return simplejpeg.decode_jpeg(stream, "RGB", buffer=into, **least)
+        except ValueError as error:
+            if "extraneous bytes" not in str(error):  # some writers pad; the picture is whole
+                raise
+            return simplejpeg.decode_jpeg(stream, "RGB", buffer=into, strict=False, **least)
+
+    def _stream(self, data: bytes) -> bytes:
+        """Make a tile a JPEG of its own."""
+        if self._headless:  # parts of a scan end with a restart marker
+            return self._start + (data if data.endswith(END) else data[:-2] + END)
+        known, instead = self._last
+        if not data.startswith(known):  # nearly all tiles of a slide begin alike
+            kept, scan = _segments(data)
+            known, instead = data[:scan], self._start + kept
+            self._last = known, instead
+        return instead + data[len(known) :]
+
+
+def _jpeg_2000(ycbcr: bool, data: bytes, scale: int, into: np.ndarray) -> np.ndarray:
+    import cv2
+
+    if scale == 1:
+        import imagecodecs
+
+        pixels = imagecodecs.jpeg2k_decode(data, numthreads=1)
+    else:
+        import io
+
+        from PIL import Image
+
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                image.reduce = scale.bit_length() - 1
+                pixels = np.asarray(image)
+        except Image.DecompressionBombError as error:  # it claims to be larger than any tile
+            raise ValueError(str(error)) from None
+    if pixels.ndim == 2:
+        return np.repeat(pixels[..., None], 3, axis=2)
+    if pixels.shape[2:] != (3,) or pixels.dtype != np.uint8:
+        raise ValueError(f"it decodes to {pixels.dtype} of shape {pixels.shape}")
+    return cv2.cvtColor(pixels[..., [0, 2, 1]], cv2.COLOR_YCrCb2RGB) if ycbcr else pixels
+
+
+def _packed(
+    name: str | None, differences: bool, shape: tuple[int, int, int], data: bytes, *_: object
+) -> np.ndarray:
+    import imagecodecs
+
+    raw = data if name is None else getattr(imagecodecs, f"{name}_decode")(data)
+    pixels = np.frombuffer(raw, np.uint8, math.prod(shape)).reshape(shape)
+    if differences:
+        pixels = np.cumsum(pixels, axis=1, dtype=np.uint8)
+    return np.repeat(pixels, 3, axis=2) if shape[2] == 1 else pixels
+
+
+def _image(name: str, data: bytes, *_: object) -> np.ndarray:
+    import imagecodecs
+
+    return getattr(imagecodecs, f"{name}_decode")(data)
+
+
+# --- header ------------------------------------------------------------------------------------
+
+
+def _header(tiff, base) -> tuple[tuple[float | None, float | None], float | None]:
+    """Find resolution (um per level-0 px along x and y) and objective."""
+    if tiff.is_ome:
+        return _ome(tiff.ome_metadata)
+    about = str(base.description)
+    if tiff.is_svs or about.startswith("Aperio"):
+        given = dict(re.findall(r"\|\s*([^=|]+?)\s*=\s*([^|]*)", about))
+        mpp = number(given.get("MPP"))
+        return (mpp, mpp), number(given.get("AppMag"))
+    unit = UM_PER_UNIT.get(base.tags.valueof(296, 2))
+    mpp = []
+    for tag in (282, 283):
+        value = base.tags.valueof(tag)
+        pair = isinstance(value, tuple) and len(value) == 2 and value[1]
+        dots = value[0] / value[1] if pair else 0
+        mpp.append(unit / dots if unit and dots > 0 else None)
+    if tiff.is_ndpi:
+        return tuple(mpp), number(base.tags.valueof(65421))
+    plausible = all(v is not None and v <= PRINT_MPP for v in mpp)
+    return (tuple(mpp) if plausible else (None, None)), None
+
+
+def _ome(text: str) -> tuple[tuple[float | None, float | None], float | None]:
+    root = ElementTree.fromstring(text)
+    found = {element.tag.rsplit("}", 1)[-1]: element for element in reversed(list(root.iter()))}
+    mpp = [None, None]
+    if "Pixels" in found:
+        for i, axis in enumerate("XY"):
+            size = number(found["Pixels"].get(f"PhysicalSize{axis}"))
+            unit = UM.get(found["Pixels"].get(f"PhysicalSize{axis}Unit", "µm"))
+            mpp[i] = size * unit if size and unit else None
+    power = found["Objective"].get("NominalMagnification") if "Objective" in found else None
+    return tuple(mpp), number(power)

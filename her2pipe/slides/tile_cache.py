@@ -1,0 +1,233 @@
+"""A level of a tiled slide at some reduction, put together from tiles that are decoded once."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import numpy as np
+
+from her2pipe.slides.base import blame
+from her2pipe.slides.resample import MARGIN_PX
+from her2pipe.slides.tiff_pyramid import JPEG_2000, Level
+
+WHITE = 255
+CACHE_TILES = 64  # kept whatever their size
+# What decoders raise on damage; imagecodecs has RuntimeErrors, Pillow SyntaxErrors among others.
+DAMAGE = (ValueError, RuntimeError, ArithmeticError, EOFError, SyntaxError)
+DAMAGE += (struct.error, zlib.error)
+
+
+class CorruptTileError(Exception):
+    """A tile that cannot be decoded."""
+
+
+class Mosaic:
+    """A level at a reduction: its decoded tiles, and rectangles put together from them.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Rows and columns of the level at this reduction, px.
+    tile_height_px, tile_width_px : int
+        Size of a tile at this reduction.
+    """
+
+    def __init__(self, file: int, level: Level, reduction: int, scale: int, cache_bytes: int):
+        self.level, self.reduction, self.scale = level, reduction, scale
+        self.tile_height_px = level.tile_height_px // reduction
+        self.tile_width_px = level.tile_width_px // reduction
+        self.shape = (
+            math.ceil(level.height_px / reduction),
+            math.ceil(level.width_px / reduction),
+        )
+        self._file = file
+        tile_bytes = self.tile_height_px * self.tile_width_px * 3
+        self._limit = max(CACHE_TILES, cache_bytes // tile_bytes)
+        self._uses: np.ndarray | None = None
+        self._tiles: OrderedDict[tuple[int, int], _Tile] = OrderedDict()
+        self._spare: list[np.ndarray] = []
+        self._lock = threading.Lock()
+        self._own = threading.local()  # buffers of each thread
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Convert level-0 px to px of this mosaic."""
+        dx, dy = self.level.downsample
+        # Wavelets keep the first of 2, 4, 8 pixels: coarse ones sit left of where means would.
+        late = (self.scale - 1) / 2 / self.reduction if self.level.codec == JPEG_2000 else 0.0
+        return x / dx / self.reduction + late, y / dy / self.reduction + late
+
+    def _span(self, x: int, y: int, side_px0: int) -> tuple[slice, slice]:
+        """Tiles that a cell touches, its margin included, as slices of rows and columns."""
+        left, top = (math.floor(v) - MARGIN_PX for v in self.at(x, y))
+        right, bottom = (math.ceil(v) + MARGIN_PX for v in self.at(x + side_px0, y + side_px0))
+        return (
+            slice(max(0, top) // self.tile_height_px, -(-bottom // self.tile_height_px)),
+            slice(max(0, left) // self.tile_width_px, -(-right // self.tile_width_px)),
+        )
+
+    def bits(self, x: int, y: int, side_px0: int) -> float:
+        """Bits per px of the tiles a cell touches."""
+        sizes = self.level.sizes[self._span(x, y, side_px0)]
+        return 8 * float(sizes.mean()) / (self.level.tile_height_px * self.level.tile_width_px)
+
+    def expect(self, corners, side_px0: int) -> None:
+        """Announce the cells to come, so that each tile is kept exactly as long as needed."""
+        self._uses = np.zeros(self.level.sizes.shape, np.int32)
+        for x, y in corners:
+            self._uses[self._span(x, y, side_px0)] += 1
+
+    def release(self, x: int, y: int, side_px0: int) -> None:
+        """Give back the tiles of a cell that is done."""
+        rows, columns = self._span(x, y, side_px0)
+        with self._lock:
+            uses = self._uses[rows, columns]
+            uses -= 1
+            if uses.all():
+                return
+            for row, column in zip(*(uses == 0).nonzero(), strict=True):
+                tile = self._tiles.pop((rows.start + row, columns.start + column), None)
+                if tile is not None and tile.pixels is not None and tile.pixels.flags.writeable:
+                    self._spare.append(tile.pixels)
+
+    def read(
+        self, left, top, right, bottom, box=None, unreadable: int | None = None
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """Put a rectangle together.
+
+        Parameters
+        ----------
+        left, top, right, bottom : int
+            In px of this mosaic; the parts outside the level are left away.
+        box : (float, float, float, float), optional
+            What must be there even outside the level: it is white.
+        unreadable : int, optional
+            Grey level to paint corrupt tiles with; without it they are an error.
+
+        Returns
+        -------
+        pixels : (rows, columns, 3) uint8
+            Valid until the same thread reads again.
+        origin : (int, int)
+            Where its top left pixel lies, px of this mosaic.
+
+        Raises
+        ------
+        CorruptTileError
+        """
+        rows, columns = self.shape
+        beyond = box is not None and (
+            min(box[:2]) < -0.5 or box[2] > columns + 0.5 or box[3] > rows + 0.5
+        )
+        if not beyond:
+            left, top = max(0, left), max(0, top)
+            right, bottom = min(columns, right), min(rows, bottom)
+        canvas = self._buffer("canvas", (bottom - top, right - left, 3))
+        if beyond:
+            canvas[:] = WHITE
+        across = list(_parts(left, min(right, columns), self.tile_width_px))
+        for row, y, source_y in _parts(top, min(bottom, rows), self.tile_height_px):
+            for column, x, source_x in across:
+                try:
+                    pixels = self._tile(row, column)
+                    canvas[y, x] = WHITE if pixels is None else pixels[source_y, source_x]
+                except CorruptTileError:
+                    if unreadable is None:
+                        raise
+                    canvas[y, x] = unreadable
+        return canvas, (left, top)
+
+    def _buffer(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Lend this thread's buffer of that name, cut to a shape."""
+        size = math.prod(shape)
+        held = getattr(self._own, name, None)
+        if held is None or held.size < size:
+            held = np.empty(size, np.uint8)
+            setattr(self._own, name, held)
+        return held[:size].reshape(shape)
+
+    def _tile(self, row: int, column: int) -> np.ndarray | None:
+        """Return a tile's pixels, decoding it unless another cell has; None where unscanned."""
+        key = (row, column)
+        with self._lock:
+            tile = self._tiles.get(key)
+            mine = tile is None
+            if mine:
+                tile = self._tiles[key] = _Tile()
+                if len(self._tiles) > self._limit:  # cells in hand keep theirs by reference
+                    self._tiles.popitem(last=False)
+                spare = self._spare.pop() if self._spare else None
+        if mine:
+            try:
+                tile.pixels = self.decode(row, column, spare)
+            except Exception as error:  # for other threads too: they would take the tile for white
+                tile.error = error
+            finally:
+                tile.done.release()
+        else:
+            with tile.done:  # another thread may still be at it
+                pass
+        if tile.error is not None:
+            raise tile.error
+        return tile.pixels
+
+    def decode(self, row: int, column: int, into: np.ndarray | None = None) -> np.ndarray | None:
+        """Decode one tile: (tile_height_px, tile_width_px, 3) uint8, or None where unscanned.
+
+        Raises
+        ------
+        CorruptTileError
+        """
+        import cv2
+
+        level = self.level
+        offset, size = int(level.offsets[row, column]), int(level.sizes[row, column])
+        if size == 0:
+            return None
+        data = os.pread(self._file, size, offset)
+        shape = (self.tile_height_px, self.tile_width_px, 3)
+        out = np.empty(shape, np.uint8) if into is None else into
+        more = self.reduction // self.scale
+        larger = (shape[0] * more, shape[1] * more, 3)
+        target = out if more == 1 else self._buffer("full", larger)
+        try:
+            if len(data) < size:
+                raise ValueError("the file ends before it")
+            pixels = level.decode(data, self.scale, target)
+            if pixels.shape != larger:
+                raise ValueError(f"it decodes to {pixels.shape}, not to {larger}")
+        except (*DAMAGE, OSError) as error:
+            blame(error)
+            if "memory" in str(error).lower():
+                raise MemoryError(str(error)) from error
+            if isinstance(error, OSError) and error.errno is not None:  # Pillow's own have none
+                raise
+            raise CorruptTileError(f"tile {column}, {row} is corrupt: {error}") from None
+        if more == 1:
+            return pixels
+        return cv2.resize(pixels, shape[1::-1], dst=out, interpolation=cv2.INTER_AREA)
+
+
+def _parts(start: int, stop: int, tile_px: int) -> Iterator[tuple[int, slice, slice]]:
+    """Tiles that an interval touches: number, where they go in it, and what of them does."""
+    for number in range(max(0, start) // tile_px, -(-stop // tile_px)):
+        first, last = max(start, number * tile_px), min(stop, (number + 1) * tile_px)
+        offset = number * tile_px
+        yield number, slice(first - start, last - start), slice(first - offset, last - offset)
+
+
+class _Tile:
+    """A tile in the cache; `done` is held while it is being decoded."""
+
+    __slots__ = ("done", "error", "pixels")
+
+    def __init__(self):
+        self.done = threading.Lock()
+        self.done.acquire()
+        self.pixels: np.ndarray | None = None
+        self.error: Exception | None = None

@@ -1,0 +1,1 @@
+"""Stain estimation and normalisation."""

@@ -1,0 +1,1 @@
+"""Synthetic tissue, slides and images."""

@@ -1,0 +1,1 @@
+"""Training: data, tasks, the loop and its checkpoint."""

@@ -1,0 +1,149 @@
+"""Patches on their way from stores to a network: decoded by threads, in order, ahead of need."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from her2pipe.errors import Her2Error
+from her2pipe.stain.methods import Profile, normalise_batch
+from her2pipe.store import PatchStore
+
+AHEAD = 2  # batches decoded while the network computes
+SHARE = 8  # patches a thread decodes at a time
+
+
+class Colours:
+    """Stain normalisation of batches whose patches come from several slides.
+
+    Parameters
+    ----------
+    profiles : list of Profile
+        One per slide.
+    target : Profile
+    device : torch.device
+
+    Raises
+    ------
+    Her2Error
+        When slides and target were estimated by different methods.
+    """
+
+    def __init__(self, profiles: Sequence[Profile], target: Profile, device: torch.device):
+        strange = {p.method for p in profiles} - {target.method}
+        if strange:
+            raise Her2Error(
+                f"patches were tiled for stain method {strange.pop()},"
+                f" the encoder expects {target.method}",
+                "patch stores and model",
+                "tile with the stain settings the encoder was trained with",
+            )
+        self._plain = target.method == "none"
+        self._target = target
+        matrix, maximum = (
+            np.stack([getattr(p, name) for p in profiles]).astype(np.float32)
+            for name in ("matrix", "max_concentration")
+        )
+        self._source = torch.from_numpy(matrix).to(device), torch.from_numpy(maximum).to(device)
+
+    def __call__(self, batch: torch.Tensor, slides: torch.Tensor) -> torch.Tensor:
+        """Normalise (B, 3, H, W) uint8, patch i being of slide `slides[i]`: float32, 0 to 255."""
+        if self._plain:
+            return batch.float()
+        matrix, maximum = self._source
+        return normalise_batch(batch, (matrix[slides], maximum[slides]), self._target)
+
+
+def profile(store: PatchStore) -> Profile:
+    """Return the stain profile kept in a store.
+
+    Raises
+    ------
+    Her2Error
+        When the slide is excluded, and so has none.
+    """
+    if not store.stain:
+        raise Her2Error(
+            f"the store has no stain profile ({store.excluded})",
+            str(store.path),
+            "give the store of a slide that is not excluded",
+        )
+    return Profile.from_dict(store.stain)
+
+
+def batches(
+    stores: Sequence[PatchStore],
+    items: np.ndarray,
+    input_px: int,
+    batch_patches: int,
+    device: torch.device,
+    threads: int = 1,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Decode patches in the given order.
+
+    Parameters
+    ----------
+    stores : sequence of PatchStore
+    items : (N, 2) int
+        Store number and patch number of each patch wanted.
+    input_px : int
+        Side wanted, px.
+    batch_patches : int
+    device : torch.device
+        Where the batch goes; from pinned memory, without waiting, on CUDA.
+    threads : int
+        Decoding threads.
+
+    Yields
+    ------
+    images : (B, 3, input_px, input_px) uint8
+    slides : (B,) int64
+        Store number of each patch.
+    """
+    cuda = device.type == "cuda"
+
+    def decode(batch: np.ndarray, chosen: np.ndarray, first: int) -> None:
+        for place, (store, patch) in enumerate(chosen[first : first + SHARE].tolist(), first):
+            batch[place] = _pixels(stores[store], patch, input_px)
+
+    starts = range(0, len(items), batch_patches)
+    waiting: deque[tuple[torch.Tensor, np.ndarray, list[Future]]] = deque()
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+
+        def submit(start: int) -> None:
+            chosen = items[start : start + batch_patches]
+            shape = (len(chosen), input_px, input_px, 3)
+            batch = torch.empty(shape, dtype=torch.uint8, pin_memory=cuda)
+            view = batch.numpy()  # the same memory; threads know nothing of inference mode
+            firsts = range(0, len(chosen), SHARE)
+            jobs = [pool.submit(decode, view, chosen, first) for first in firsts]
+            waiting.append((batch, chosen[:, 0].copy(), jobs))
+
+        for start in starts[:AHEAD]:
+            submit(start)
+        for start in starts:
+            batch, slides, jobs = waiting.popleft()
+            for job in jobs:
+                job.result()
+            if start + AHEAD * batch_patches < len(items):
+                submit(start + AHEAD * batch_patches)
+            yield (
+                batch.to(device, non_blocking=True).permute(0, 3, 1, 2),
+                torch.from_numpy(slides).to(device, non_blocking=True),
+            )
+
+
+def _pixels(store: PatchStore, patch: int, input_px: int) -> np.ndarray:
+    """Decode one patch at the network's size: (input_px, input_px, 3) uint8."""
+    import cv2
+
+    pixels = store.pixels(patch, at_least_px=input_px)
+    if pixels.shape[0] == input_px:
+        return pixels
+    shrink = pixels.shape[0] > input_px
+    how = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+    return cv2.resize(pixels, (input_px, input_px), interpolation=how)

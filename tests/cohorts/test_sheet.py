@@ -1,0 +1,312 @@
+"""Sheets, labels, splits, batches."""
+
+from pathlib import Path
+
+import pytest
+
+from her2pipe.cohorts import labels
+from her2pipe.cohorts import sheet as cohort
+from her2pipe.config import LabelSettings
+from her2pipe.errors import Her2Error, ManyErrors
+
+HEADER = "slide\tpath\tpatient"
+
+
+def sheet(tmp_path, *lines, header=HEADER):
+    path = tmp_path / "sheet.tsv"
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return path
+
+
+def rows(tmp_path, *lines, header=HEADER):
+    return cohort.load(sheet(tmp_path, *lines, header=header), check_files=False)
+
+
+@pytest.mark.parametrize(
+    ("her2", "ihc", "fish", "ratio", "copies", "positive", "level"),
+    [
+        (None, "0", None, None, None, False, "0"),
+        (None, "1+", None, None, None, False, "1+"),
+        (None, "3+", None, None, None, True, "3+"),
+        (None, "2+", True, None, None, True, "2+/FISH+"),
+        (None, "2+", False, None, None, False, "2+/FISH-"),
+        (None, "2+", None, 2.4, 6.1, True, "2+/FISH+"),  # group 1
+        (None, "2+", None, 2.1, 3.5, False, "2+/FISH-"),  # group 2: positive only with 3+
+        (None, "3+", None, 2.1, 3.5, True, "3+"),
+        (None, "2+", None, 1.5, 6.4, True, "2+/FISH+"),  # group 3: positive with 2+ and 3+
+        (None, "2+", None, 1.5, 4.8, False, "2+/FISH-"),  # group 4: positive only with 3+
+        (None, "2+", None, 1.2, 2.5, False, "2+/FISH-"),  # group 5
+        (None, "2+", None, 2.0, 4.0, True, "2+/FISH+"),  # both limits belong to group 1
+        (None, "2+", None, 1.99, 6.0, True, "2+/FISH+"),
+        (None, "", None, 2.4, 6.1, True, None),  # groups 1 and 5 need no IHC
+        (None, "", None, 1.2, 2.5, False, None),
+        (None, "", True, None, None, True, None),
+        (True, "1+", None, None, None, True, "1+"),  # a final status wins
+        (False, "3+", True, None, None, False, "3+"),
+        (True, "2+", None, None, None, True, "2+/FISH+"),  # ... and decides an open 2+
+        (False, "", None, None, None, False, None),
+    ],
+)
+def test_labels(her2, ihc, fish, ratio, copies, positive, level):
+    assert labels.label(her2, ihc, fish, ratio, copies) == (positive, level, "")
+
+
+@pytest.mark.parametrize(
+    ("ihc", "ratio", "copies", "why"),
+    [
+        ("2+", None, None, "IHC 2+ without ISH"),
+        ("2+", 2.2, None, "IHC 2+, ISH without fish_copies"),
+        ("", None, 3.0, "ISH without fish_ratio"),
+        ("", 2.2, 3.0, "ISH group 2 needs the IHC score"),
+        ("", 1.5, 7.0, "ISH group 3 needs the IHC score"),
+        ("", 1.5, 5.0, "ISH group 4 needs the IHC score"),
+        ("", None, None, "no HER2 status"),
+    ],
+)
+def test_no_status_has_a_reason(ihc, ratio, copies, why):
+    assert labels.label(None, ihc, None, ratio, copies) == (None, None, why)
+
+
+def test_rcb_as_published():
+    index = labels.rcb_index(24, 18, 0.10, 0.05, 3, 4)
+    assert index == pytest.approx(3.0313, abs=1e-4)
+    assert labels.rcb_class(index) == "II"
+    assert [labels.rcb_class(v) for v in (0, 1.36, 1.37, 3.28, 3.29)] == [
+        "0",
+        "I",
+        "II",
+        "II",
+        "III",
+    ]
+
+
+def test_rcb_cells(tmp_path):
+    header = HEADER + "\trcb"
+    found = rows(tmp_path, *[f"S{i}\tp{i}\tP{i}\t{v}" for i, v in enumerate(
+        ["0", "I", "RCB-II", "rcb iii", "3.0313", "", "NA"])], header=header)  # fmt: skip
+    assert [r.rcb for r in found] == ["0", "I", "II", "III", "II", None, None]
+    with pytest.raises(Her2Error, match="rcb is '2'"):  # class II, or an index of class II?
+        rows(tmp_path, "S\tp\tP\t2", header=header)
+
+
+def test_values_are_read(tmp_path):
+    header = HEADER + "\tmpp\ther2\tihc\tpcr\ter\tscanner"
+    row = rows(tmp_path, "S\ta b.svs\tP\t0.25\tPositive\t3\tyes\tneg\tGT450", header=header)[0]
+    assert (row.mpp, row.positive, row.level, row.pcr, row.er) == (0.25, True, "3+", True, False)
+    assert row.extra == {"scanner": "GT450"}
+    assert row.path == "a b.svs"
+
+
+def test_mistakes_name_line_and_column(tmp_path):
+    there = tmp_path / "there.svs"
+    for n in range(1, 9):
+        Path(f"{there}{n}").touch()
+    path = sheet(
+        tmp_path,
+        f"S1\t{there}1\tP1\ttrain\t3+\t0.25",
+        f"S1\t{there}2\tP2\ttrain\t3+\t0.25",  # 3: stands twice
+        f"S3\t{tmp_path}/gone.svs\tP3\ttrain\t3+\t0.25",  # 4: file
+        f"S4\t{there}4\tP1\tvalidation\t3+\t0.25",  # 5: patient on both sides
+        f"S5\t{there}5\tP5\ttrain\t4+\t0.25",  # 6: unknown level
+        f"../S6\t{there}6\tP6\ttrain\t3+\t0.25",  # 7: not a plain name
+        f"S7\t{there}7\tP7\ttest\t3+\t-1",  # 8: split, mpp
+        f"S8\t{there}8\t\ttrain\t3+\t0.25",  # 9: no patient
+        header=HEADER + "\tsplit\tihc\tmpp",
+    )
+    with pytest.raises(ManyErrors) as caught:
+        cohort.load(path)
+    where = {p.where: p.what for p in caught.value.problems}
+    expected = {
+        f"{path} line 3, column slide": "slide S1 stands twice (first on line 2)",
+        f"{path} line 4, column path": f"the slide of S3 does not exist: {tmp_path}/gone.svs",
+        f"{path} line 5, column split": "patient P1 is on both sides of the split",
+        f"{path} line 6, column ihc": "ihc is '4+', an unknown level",
+        f"{path} line 7, column slide": "slide name '../S6' is not a plain file name",
+        f"{path} line 8, column split": "split is 'test'",
+        f"{path} line 8, column mpp": "mpp is '-1'",
+        f"{path} line 9, column patient": "patient is empty",
+    }
+    assert where == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("slide,path,patient\n", "no column slide"),
+        ("slide\tpath\tpatient\n", "no rows"),
+        ("slide\tpath\tpath\tpatient\nS\tp\tp\tP\n", "path stands twice"),
+        ("slide\tpath\tpatient\nS\tp\tP\textra\n", "4 cells under 3"),
+    ],
+)
+def test_broken_sheets(tmp_path, text, told):
+    path = tmp_path / "sheet.tsv"
+    path.write_text(text)
+    with pytest.raises(Her2Error, match=told):
+        cohort.load(path)
+
+
+def test_a_split_half_given_is_an_error(tmp_path):
+    with pytest.raises(Her2Error, match="slide S2 has no split"):
+        rows(tmp_path, "S1\tp\tP1\ttrain", "S2\tq\tP2\t", header=HEADER + "\tsplit")
+
+
+def test_slides_that_a_rule_makes_need_not_exist(tmp_path):
+    path = sheet(tmp_path, "S1\tresults/synthesise/A/S1.svs\tP1")
+    assert cohort.load(path, made=("results/synthesise/",))[0].slide == "S1"
+    with pytest.raises(Her2Error, match="does not exist"):
+        cohort.load(path)
+
+
+def test_root_and_bom(tmp_path):
+    (tmp_path / "a.svs").touch()
+    path = tmp_path / "sheet.tsv"
+    path.write_bytes(b"\xef\xbb\xbfslide\tpath\tpatient\r\nS\ta.svs\tP\r\n")
+    assert Path(cohort.load(path, root=tmp_path)[0].path) == tmp_path / "a.svs"
+
+
+def many(tmp_path, n=100):
+    lines = [f"S{i}\tp{i}\tP{i // 2}\t{'positive' if i % 4 < 2 else 'negative'}" for i in range(n)]
+    return rows(tmp_path, *lines, header=HEADER + "\ther2")
+
+
+def test_split_keeps_patients_whole_and_strata_even(tmp_path):
+    found = many(tmp_path)
+    sides = cohort.split(found, 0.2, 1)
+    by_patient = {}
+    for row in found:
+        by_patient.setdefault(row.patient, set()).add(sides[row.slide])
+    assert all(len(s) == 1 for s in by_patient.values())
+    validating = [row for row in found if sides[row.slide] == "validation"]
+    assert sum(row.positive for row in validating) == 10  # 25 positive patients -> 5 x 2 slides
+    assert sum(not row.positive for row in validating) == 10
+
+
+def test_split_is_seeded_and_stable(tmp_path):
+    found = many(tmp_path)
+    assert cohort.split(found, 0.2, 1) == cohort.split(found[::-1], 0.2, 1)
+    assert cohort.split(found, 0.2, 1) != cohort.split(found, 0.2, 2)
+
+
+def test_split_column_is_taken(tmp_path):
+    found = rows(tmp_path, "S1\tp\tP1\tvalidation", "S2\tq\tP2\ttrain", header=HEADER + "\tsplit")
+    assert cohort.split(found, 0.5, 1) == {"S1": "validation", "S2": "train"}
+
+
+def test_a_patient_of_the_development_cohort_elsewhere_is_a_leak(tmp_path):
+    a, b = rows(tmp_path, "S1\tp\tP1"), rows(tmp_path, "T0\tq\tP0", "T1\tr\tP1")
+    sheets = {"A": "A.tsv", "B": "B.tsv"}
+    with pytest.raises(Her2Error) as caught:
+        cohort.check_leaks({"A": ("development", a), "B": ("external", b)}, sheets)
+    assert caught.value.where == "B.tsv line 3, column patient"
+    cohort.check_leaks({"A": ("external", a), "B": ("external", b)}, sheets)
+
+
+def test_a_file_of_the_development_cohort_elsewhere_is_a_leak(tmp_path):
+    a, b = rows(tmp_path, "S1\tx/../p\tP1"), rows(tmp_path, "T1\tp\tQ1")
+    with pytest.raises(Her2Error, match="path p is in the development cohort, too"):
+        cohort.check_leaks(
+            {"A": ("development", a), "B": ("external", b)}, {"A": "A.tsv", "B": "B.tsv"}
+        )
+
+
+def test_one_file_is_one_slide(tmp_path):
+    with pytest.raises(Her2Error, match="slide S2 is the same file as S1"):
+        rows(tmp_path, "S1\tp\tP1", "S2\tp\tP2")
+
+
+def test_a_quote_never_swallows_lines(tmp_path):
+    header = HEADER + "\tihc\tnote"
+    found = rows(tmp_path, 'S1\tp\tP1\t3+\t"upper', 'S2\tq\tP2\t0\tx', 'S3\t"r,1"\tP3\t1+\t"lower',
+                 header=header)  # fmt: skip
+    assert [(r.slide, r.path, r.level) for r in found] == [
+        ("S1", "p", "3+"), ("S2", "q", "0"), ("S3", "r,1", "1+")]  # fmt: skip
+
+
+def test_a_misspelt_column_is_told(tmp_path):
+    with pytest.raises(Her2Error, match="did you mean annotation"):
+        rows(tmp_path, "S1\tp\tP1\tx", header=HEADER + "\tAnotation")
+    found = rows(tmp_path, "S1\tp\tP1\t3+", header="Slide\tPATH\tPatient\tIHC")
+    assert found[0].level == "3+"
+
+
+@pytest.mark.parametrize("value", ["-", "+", "yes"])
+def test_an_ambiguous_status_is_an_error(tmp_path, value):
+    with pytest.raises(Her2Error, match="use one of: positive"):
+        rows(tmp_path, f"S1\tp\tP1\t{value}", header=HEADER + "\ther2")
+
+
+def test_batches_are_powers_of_two_and_independent():
+    assert [cohort.batch_count(n, 32) for n in (1, 32, 45, 46, 64, 90, 91, 600, 10_000)] == [
+        1, 1, 1, 2, 2, 2, 4, 16, 256]  # fmt: skip
+    names = [f"S{i}" for i in range(600)]
+    before = {name: cohort.batch_of(name, 16) for name in names}
+    sizes = [list(before.values()).count(i) for i in range(16)]
+    assert min(sizes) > 15
+    assert max(sizes) < 65
+    # halves nest: going from 16 to 32 batches only splits them
+    assert all(cohort.batch_of(name, 32) % 16 == batch for name, batch in before.items())
+
+
+def test_digest_sees_only_its_columns(tmp_path):
+    header = HEADER + "\ther2"
+    old = rows(tmp_path, "S1\tp\tP1\tpositive", header=header)
+    new = rows(tmp_path, "S1\tq\tP1\tnegative", header=header)
+    assert cohort.digest(old, "patient") == cohort.digest(new, "patient")
+    assert cohort.digest(old, "positive") != cohort.digest(new, "positive")
+
+
+IHC = "slide\tpath\tpatient\tihc\tdiagnosis\n" + "".join(
+    f"S{i}\tx{i}\tP{i}\t{ihc}\t{other}\n"
+    for i, (ihc, other) in enumerate([("1", "benign"), ("IHC 2+", "NA"), ("0", ""), ("", "odd")])
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        (
+            {},
+            [("1+", ""), ("2+", ""), (None, "ihc is 0: not a class of this study"),
+             (None, "no ihc")],
+        ),
+        (
+            {"classes": ["low", "high"], "groups": {"low": ["0", "1+"], "high": ["2+", "3+"]}},
+            [("low", ""), ("high", ""), ("low", ""), (None, "no ihc")],
+        ),
+        (
+            {"column": "diagnosis", "classes": ["benign", "malignant"]},
+            [("benign", ""), (None, "no diagnosis"), (None, "no diagnosis"),
+             (None, "diagnosis is odd: not a class of this study")],
+        ),
+        (
+            {"column": "her2", "classes": ["negative", "positive"]},
+            [(None, "no her2")] * 4,
+        ),
+    ],
+)  # fmt: skip
+def test_classes_of_a_study(tmp_path, settings, found):
+    """A column's checked value, or its text, makes a class; whatever makes none says why."""
+    sheet = tmp_path / "sheet.tsv"
+    sheet.write_text(IHC)
+    study = LabelSettings(endpoint="class", **settings)
+    rows = cohort.load(sheet, check_files=False)
+    assert [cohort.class_of(row, study) for row in rows] == found
+
+
+def test_the_split_is_stratified_by_class(tmp_path):
+    """Ten patients of each of three classes: two of each validate, whatever their HER2 status."""
+    lines = ["slide\tpath\tpatient\tkind"]
+    lines += [f"S{i}\tx{i}\tP{i}\t{'abc'[i % 3]}" for i in range(30)]
+    (tmp_path / "sheet.tsv").write_text("\n".join(lines) + "\n")
+    rows = cohort.load(tmp_path / "sheet.tsv", check_files=False)
+    study = LabelSettings(endpoint="class", column="kind", classes=["a", "b", "c"])
+    sides = cohort.split(rows, 0.2, 7, study)
+    kept = [row.extra["kind"] for row in rows if sides[row.slide] == "validation"]
+    assert sorted(kept) == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_a_class_without_slides_is_told():
+    study = LabelSettings(endpoint="class")
+    labels.check(["1+", None, "2+", "3+"], study, "A.tsv")
+    with pytest.raises(Her2Error, match="no slide is of class 2"):
+        labels.check(["1+", None, "3+"], study, "A.tsv")

@@ -1,0 +1,359 @@
+"""Settings: every mistake told at once, flags that carry every value, a schema that is current."""
+
+import argparse
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from her2pipe import config
+from her2pipe.config import load
+from her2pipe.errors import Her2Error, ManyErrors
+
+ROOT = Path(__file__).parents[2]
+SECTIONS = [
+    field.annotation
+    for name, field in config.Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, config.Section)
+]
+MINIMAL = {
+    "cohorts": {"A": {"sheet": "A.tsv", "role": "development"}},
+    "encoders": {"swin-t": {}},
+    "methods": {"TL-PA": {"encoder": "swin-t"}},
+}
+
+
+def write(tmp_path, text):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_demo_is_valid_and_comments_every_key():
+    text = (ROOT / "config.yaml").read_text()
+    load.load(ROOT / "config.yaml")
+    assert set(yaml.safe_load(text)) <= set(config.Config.model_fields)
+
+
+def test_minimal_study_takes_the_published_values():
+    study = load.check(MINIMAL, "study.yaml")
+    assert study.tile.adaptive_area_px0 == 1e9
+    assert study.tile.variance_min == 500
+    assert study.encoders["swin-t"].batch_size == 128
+    assert study.encoders["swin-t"].frozen == ["patch_embed", "layers.0", "layers.1"]
+    assert study.encoders["swin-t"].fractions["1024"]["Non-tumour"] == 0.49
+    assert study.score.cutoffs == (0.10, 0.15, 0.20, 0.25)
+
+
+def test_all_mistakes_are_told_with_key_and_line(tmp_path):
+    path = write(
+        tmp_path,
+        "cohorts:\n"
+        "  A: {sheet: a.tsv, role: development}\n"
+        "  B: {sheet: b.tsv, role: extern}\n"
+        "encoders:\n"
+        "  swin-t: {batch_siz: 3}\n"
+        "methods:\n"
+        "  TL-PA: {encoder: swin-t}\n"
+        "tile:\n"
+        "  variance_min: -1\n"
+        "  tile_px: 3\n",
+    )
+    with pytest.raises(ManyErrors) as caught:
+        load.load(path)
+    text = str(caught.value)
+    assert f"{path} line 3, key cohorts.B.role" in text
+    assert f"{path} line 5, key encoders.swin-t.batch_siz" in text
+    assert "did you mean batch_size?" in text
+    assert f"{path} line 9, key tile.variance_min" in text
+    assert f"{path} line 10, key tile.tile_px" in text
+    assert len(caught.value.problems) == 4
+    for problem in caught.value.problems:
+        lines = str(problem).splitlines()
+        assert len(lines) == 3
+        assert lines[0].startswith("her2pipe: ")
+        assert lines[1].startswith("  where: ")
+        assert lines[2].startswith("  fix:   ")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"methods": {"TL-PA": {"encoder": "swin"}}}, "unknown encoder: swin"),
+        ({"cohorts": {"A": {"sheet": "a", "role": "external"}}}, "0 cohorts have the role"),
+        ({"cohorts": {"../A": {"sheet": "a", "role": "development"}}}, "'../A'"),
+        ({"encoders": {"swin-t": {"view": "half"}}}, "view is 'half'"),
+        ({"score": {"cutoffs": [0.2, 0.1, 0.3, 0.4]}}, "must ascend"),
+        ({"heatmap": {"methods": ["X"]}}, "unknown method: X"),
+        ({"synthesise": {"scanners": {"Z": {}}}}, "scanner is for no cohort: Z"),
+        ({"methods": {"M": {"encoder": "swin-t", "fit": {"folds": 3}}}}, "its rule learns nothing"),
+        (
+            {
+                "methods": {
+                    "M": {
+                        "encoder": "swin-t",
+                        "aggregate": "slidegraph",
+                        "fit": {"classes": "levels"},
+                    }
+                }
+            },
+            "slidegraph ranks two classes",
+        ),
+        (
+            {"encoders": {"swin-t": {"task": "features"}}},
+            "method TL-PA averages probabilities of HER2+, its encoder gives none",
+        ),
+    ],
+)
+def test_references_and_values_are_checked(change, told):
+    with pytest.raises(Her2Error) as caught:
+        load.check(MINIMAL | change, "study.yaml")
+    assert told in str(caught.value)
+
+
+def test_unknown_names_are_told_beside_other_mistakes():
+    study = MINIMAL | {"methods": {"TL-PA": {"encoder": "swin"}}, "tile": {"patchpx": 1}}
+    with pytest.raises(ManyErrors) as caught:
+        load.check(study, "study.yaml")
+    assert "unknown encoder: swin" in str(caught.value)
+    assert "unknown key patchpx" in str(caught.value)
+
+
+def test_the_demo_shows_every_key():
+    """config.yaml is the manual: no setting is missing from it."""
+    text = (ROOT / "config.yaml").read_text()
+    for name, field in config.Config.model_fields.items():
+        kind = field.annotation
+        inner = [a for a in getattr(kind, "__args__", ()) if hasattr(a, "model_fields")]
+        kind = inner[-1] if inner else kind
+        for key in kind.model_fields:
+            if key != "algorithm":
+                assert re.search(rf"^ +#? ?{key}:", text, re.M), f"{name}.{key}"
+
+
+def test_a_key_that_stands_twice_is_an_error(tmp_path):
+    text = yaml.safe_dump(MINIMAL) + "tile: {patch_px: 256}\ntile: {patch_px: 512}\n"
+    with pytest.raises(Her2Error, match="tile stands twice"):
+        load.load(write(tmp_path, text))
+
+
+def test_not_yaml_and_not_there(tmp_path):
+    with pytest.raises(Her2Error, match="is not YAML"):
+        load.load(write(tmp_path, "a: [1\nb: 2\n"))
+    with pytest.raises(Her2Error, match="does not exist"):
+        load.load(tmp_path / "none.yaml")
+    with pytest.raises(Her2Error, match="cohorts is missing"):
+        load.load(write(tmp_path, ""))
+
+
+def test_an_encoder_overrides_train():
+    study = load.check(
+        MINIMAL
+        | {"train": {"batch_size": 16, "max_epochs": 3}, "encoders": {"swin-t": {"max_epochs": 7}}},
+        "study.yaml",
+    )
+    assert study.encoders["swin-t"].batch_size == 16
+    assert study.encoders["swin-t"].max_epochs == 7
+
+
+def test_a_method_overrides_fit_and_fit_its_rules_published_values():
+    methods = {
+        "CLAM": {"encoder": "swin-t", "aggregate": "clam"},
+        "Graph": {"encoder": "swin-t", "aggregate": "slidegraph", "fit": {"max_epochs": 7}},
+    }
+    study = load.check(MINIMAL | {"methods": methods, "fit": {"folds": 2}}, "study.yaml")
+    clam, graph = (study.methods[name].fit for name in methods)
+    assert (clam.folds, clam.learning_rate, clam.weight_decay, clam.max_epochs) == (
+        2, 2e-4, 1e-5, 200)  # fmt: skip
+    assert (clam.patience, clam.min_epochs, clam.bag_weight, clam.step_slides) == (20, 50, 0.7, 1)
+    assert (graph.folds, graph.learning_rate, graph.weight_decay, graph.max_epochs) == (
+        2, 1e-3, 1e-4, 7)  # fmt: skip
+    assert (graph.patience, graph.best_epochs, graph.step_slides) == (30, 10, 8)
+    assert graph.graph_area_px0 == 1e9
+    small = {"tile": {"adaptive_area_px0": 3e7}, "methods": methods}
+    assert load.check(MINIMAL | small, "x").methods["Graph"].fit.graph_area_px0 == 3e7
+
+
+def test_settings_never_change():
+    with pytest.raises(Exception, match="frozen"):
+        config.TileSettings().patch_px = 3
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
+def test_flags_carry_every_setting(section):
+    """What Snakemake types comes back as the same settings, for defaults and for changed values."""
+    changed = {}
+    for name, field in section.model_fields.items():
+        if not field.json_schema_extra["flag"]:
+            continue
+        if isinstance(field.default, bool):
+            changed[name] = not field.default
+        elif field.annotation is int and name != "algorithm":
+            changed[name] = field.default + 1
+        elif field.annotation is str:
+            changed[name] = "a b'c"
+    changed = {k: v for k, v in changed.items() if _valid(section, k, v)}
+    for settings_in in (section(), section(**changed)):
+        parser = argparse.ArgumentParser()
+        load.add_flags(parser, section)
+        args = parser.parse_args(shlex.split(load.flags(settings_in)))
+        again = load.from_flags(section, args)
+        flagged = load._flag_fields(section)
+        assert {n: getattr(again, n) for n in flagged} == {
+            n: getattr(settings_in, n) for n in flagged
+        }
+
+
+def _valid(section, key, value):
+    try:
+        section(**{key: value})
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
+def test_help_tells_meaning_unit_and_default(section):
+    parser = argparse.ArgumentParser(
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=300)
+    )
+    load.add_flags(parser, section)
+    text = re.sub(r"\s+", " ", parser.format_help())
+    for name, field in load._flag_fields(section).items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert field.description.split(";")[0].replace("%%", "%") in text
+        assert field.json_schema_extra["unit"] in text
+
+
+def test_a_wrong_flag_is_named():
+    parser = argparse.ArgumentParser()
+    load.add_flags(parser, config.TileSettings)
+    args = parser.parse_args(["--patch-px", "0", "--jpeg-quality", "much"])
+    with pytest.raises(ManyErrors) as caught:
+        load.from_flags(config.TileSettings, args)
+    assert {p.where for p in caught.value.problems} == {
+        "option --patch-px",
+        "option --jpeg-quality",
+    }
+
+
+def test_every_setting_has_a_meaning():
+    for section in [*SECTIONS, config.Cohort, config.Encoder, config.Method, config.Scanner]:
+        for name, field in section.model_fields.items():
+            assert field.description, f"{section.__name__}.{name}"
+
+
+def test_schema_is_current_and_knows_the_demo():
+    from jsonschema import validate
+
+    shipped = (ROOT / "studies" / "schema.json").read_text()
+    assert shipped == load.schema(), "run make schema"
+    validate(yaml.safe_load((ROOT / "config.yaml").read_text()), json.loads(shipped))
+
+
+def test_the_published_study_has_all_rows_of_table_2():
+    study = load.load(ROOT / "studies" / "tlpa.yaml")
+    assert list(study.methods) == [
+        *("TL-PA", "TL-SlideGraph+", "TL-CLAM", "ResNet50-CLAM", "Farahmand", "Rawat"),
+        *("DAB-SlideGraph+", "Valieris"),
+    ]
+    assert {study.methods[n].encoder for n in ("TL-PA", "TL-SlideGraph+", "TL-CLAM")} == {"swin-t"}
+    valieris = study.methods["Valieris"].fit
+    assert (valieris.classes, valieris.branch, valieris.learning_rate) == ("levels", "multi", 2e-4)
+
+
+CLASSY = {
+    "cohorts": {"A": {"sheet": "A.tsv", "role": "development"}},
+    "labels": {"endpoint": "class"},
+    "encoders": {"small": {"fractions": {"64": {"1+": 0.5}}}},
+    "methods": {"net": {"encoder": "small", "aggregate": "mean"}},
+}
+
+
+def test_a_study_of_classes_and_its_flags():
+    study = load.check(CLASSY, "study.yaml")
+    assert study.labels.reflex == ["2+"]
+    groups = {"negative": [0, "1+"], "positive": ["2+", "3+"]}
+    labels = config.LabelSettings(
+        endpoint="class", classes=["negative", "positive"], groups=groups, ordered=False
+    )
+    assert labels.reflex == []
+    assert labels.values("negative") == ["0", "1+"]  # a number of YAML is its text
+    parser = argparse.ArgumentParser()
+    load.add_flags(parser, config.LabelSettings)
+    args = parser.parse_args(shlex.split(load.flags(labels)))
+    assert load.from_flags(config.LabelSettings, args) == labels
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"labels": {"classes": ["a", "b"]}}, "labels.classes is given, but the endpoint is her2"),
+        ({"labels": {"endpoint": "class", "classes": ["a"]}}, "at least 2 items"),
+        ({"labels": {"endpoint": "class", "classes": ["a", "a"]}}, "classes must differ"),
+        (
+            {"labels": {"endpoint": "class", "groups": {"1+": ["1", "2+"]}}},
+            "the value 2+ is in two classes",
+        ),
+        ({"labels": {"endpoint": "class", "groups": {"4+": ["4"]}}}, "groups names 4+"),
+        (
+            {"labels": {"endpoint": "class", "groups": {"1+": ["1"]}}},
+            "a class is made of 1, which ihc never is",
+        ),
+        ({"labels": {"endpoint": "class", "reflex": ["4+"]}}, "reflex names 4+"),
+        (
+            {"methods": {"net": {"encoder": "small"}}},
+            "method net is probabilistic, which scores HER2 status",
+        ),
+        (
+            {"methods": {"net": {"encoder": "small", "aggregate": "clam"}}},
+            "method net is clam, which scores HER2 status",
+        ),
+        (
+            {"methods": {"net": {"encoder": "small", "aggregate": "mean", "fit": {"folds": 2}}}},
+            "the mean of classes learns nothing",
+        ),
+        (
+            {"encoders": {"small": {"task": "none"}}},
+            "averages probabilities of classes, its encoder gives none",
+        ),
+        (
+            {"encoders": {"small": {"fractions": {"64": {"HER2+": 0.5}}}}},
+            "HER2+ is no class of the study",
+        ),
+        ({"train": {"fractions": {"64": {"4+": 0.5}}}}, "4+ is no class of the study"),
+        ({"describe": {"encoders": ["small"]}}, "which this study does not have"),
+        (
+            {"cohorts": CLASSY["cohorts"] | {"N": {"sheet": "N.tsv", "role": "treatment"}}},
+            "cohort N is one of treatment",
+        ),
+    ],
+)
+def test_what_makes_no_sense_beside_classes_is_told(change, told):
+    with pytest.raises(Her2Error) as caught:
+        load.check(CLASSY | change, "study.yaml")
+    assert told in str(caught.value)
+
+
+def test_fractions_of_no_class_are_told_in_a_study_of_status():
+    change = {"train": {"fractions": {"1024": {"HER2": 0.5}}}}
+    with pytest.raises(Her2Error, match="HER2 is no class of the study"):
+        load.check(MINIMAL | change, "study.yaml")
+
+
+@pytest.mark.parametrize(
+    ("explain", "told"),
+    [
+        ({"encoders": ["swin"]}, "explain.encoders names an unknown encoder: swin"),
+        ({"layers": {"swin": "layers.3"}}, "explain.layers names an unknown encoder: swin"),
+        ({"encoders": ["frozen"]}, "explain.encoders names frozen, which has no classes"),
+    ],
+)
+def test_only_encoders_with_classes_are_explained(explain, told):
+    encoders = {**MINIMAL["encoders"], "frozen": {"task": "none"}}
+    with pytest.raises(Her2Error) as caught:
+        load.check(MINIMAL | {"encoders": encoders, "explain": explain}, "study.yaml")
+    assert told in str(caught.value)

@@ -1,0 +1,343 @@
+"""Methods of a study of classes: paired tests on the same slides and cases, and their lists."""
+
+import json
+
+import classes
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from her2pipe import stats
+from her2pipe.config import CompareSettings
+from her2pipe.evaluation import pairwise
+from her2pipe.files import read_table, write_table
+
+
+@pytest.mark.parametrize(("one", "other"), [(0, 0), (1, 0), (5, 0), (3, 7), (6, 6), (150, 230)])
+def test_mcnemar_is_the_binomial_test(one, other):
+    first = [True] * (one + 4) + [False] * (other + 3)
+    second = [False] * one + [True] * (4 + other) + [False] * 3
+    found = stats.mcnemar(first, second)
+    assert (found.only_first, found.only_second) == (one, other)
+    expected = binomtest(one, one + other).pvalue if one + other else 1
+    assert found.p == pytest.approx(expected, rel=1e-9)
+
+
+def test_mcnemar_by_hand():
+    """Nine items tell the methods apart, eight to one: P = 2 (1 + 9) / 512."""
+    found = stats.mcnemar([1] * 8 + [0] + [1] * 5, [0] * 8 + [1] + [1] * 5)
+    assert found.p == 20 / 512
+
+
+def items(n=40, seed=3):
+    random = np.random.default_rng(seed)
+    y = np.array(classes.NAMES)[random.integers(0, 3, n)]
+    p = random.dirichlet(np.ones(3), n).round(1)  # many ties
+    return y, p, [f"P{i // 2}" for i in range(n)]
+
+
+def test_draws_are_those_of_the_plain_bootstrap():
+    """All at once gives what one resample after the other does, patients with all their items."""
+    y, p, patients = items()
+    drawn = stats.macro_draws(y, p, patients, classes.NAMES, 100, 7)
+    found = []
+    stats.bootstrap(
+        patients,
+        lambda rows: found.append(stats.macro_auc(y[rows], p[rows], classes.NAMES)) or found[-1],
+        resamples=100,
+        seed=7,
+    )
+    assert drawn == pytest.approx(found[1:], abs=1e-12)
+    right = p.argmax(1) == [classes.NAMES.index(each) for each in y]
+    shares = stats.share_draws(right, patients, 100, 7)
+    plain = []
+    stats.bootstrap(
+        patients, lambda rows: plain.append(right[rows].mean()) or 0, resamples=100, seed=7
+    )
+    assert shares == pytest.approx(plain[1:], abs=1e-12)
+
+
+def test_draws_do_not_depend_on_what_fits_in_memory(monkeypatch):
+    y, p, patients = items()
+    whole = stats.macro_draws(y, p, patients, classes.NAMES, 50)
+    monkeypatch.setattr("her2pipe.stats.pairs.NUMBERS_MAX", 200)
+    assert (stats.macro_draws(y, p, patients, classes.NAMES, 50) == whole).all()
+
+
+def test_a_resample_without_a_class_has_no_area():
+    y, p = np.array(list("aabbbb")), np.eye(2)[[0, 0, 1, 1, 1, 0]]
+    drawn = stats.macro_draws(y, p, range(6), "ab", 200)
+    assert 0 < np.isnan(drawn).sum() < 150
+    found = stats.contrast(0.5, drawn - drawn)
+    assert found.resamples == np.isfinite(drawn).sum()
+    assert (found.low, found.high, found.p) == (0, 0, 1)  # equal methods cannot be told apart
+    with pytest.raises(stats.StatisticUndefined, match="defined in only 1 of 3 resamples"):
+        stats.contrast(0.1, [np.nan, np.nan, 0.1])
+
+
+def test_contrast_by_hand():
+    """Of 99 resamples 2 lie below 0: P = 2 (2 + 1) / 100."""
+    found = stats.contrast(0.3, [-0.1, -0.2, *np.linspace(0.1, 1, 97)])
+    assert found.p == pytest.approx(0.06)
+    assert found.low == pytest.approx(np.quantile([-0.1, -0.2, *np.linspace(0.1, 1, 97)], 0.025))
+
+
+def test_interval_and_p_agree():
+    """Over many made-up pairs, P < 0.05 where the 95 % interval leaves out 0, and only there."""
+    random = np.random.default_rng(1)
+    for shift in np.linspace(-3, 3, 25):
+        found = stats.contrast(shift, random.normal(shift, 1, 2000))
+        if abs(found.p - 0.05) > 0.01:
+            assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+
+
+def compared(tmp_path, her2pipe, folders, *more):
+    code, told = her2pipe("compare", *folders, tmp_path / "out", *more)
+    assert code == 0, told
+    return tmp_path / "out"
+
+
+def three(tmp_path):
+    """Three methods on two cohorts; the last is a twin of the first, and lacks a slide."""
+    folders = []
+    for method, noise, seed in (("Good", 0.3, 1), ("Poor", 1.5, 2), ("Twin", 0.3, 1)):
+        for cohort, role, drawn in (("A", "development", 5), ("B", "external", 6)):
+            rows = classes.slides(30, noise, seed, drawn)
+            if (method, cohort) == ("Twin", "B"):
+                rows[0] |= {"used": False, "why_not": "excluded: no tissue"}
+            folders.append(classes.evaluation(tmp_path, method, cohort, role, rows))
+    return folders
+
+
+def test_tables_of_a_study_of_classes(tmp_path, her2pipe):
+    out = compared(tmp_path, her2pipe, three(tmp_path))
+    names = {path.name for path in out.iterdir()}
+    assert not names & {"table2.tsv", "delong.tsv", "drift.tsv", "published.tsv", "matched.tsv"}
+    rows = {(r["method"], r["cohort"]): r for r in read_table(out / "methods.tsv")}
+    assert list(next(iter(rows.values()))) == [
+        "method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high",
+    ]  # fmt: skip
+    table = {(r["method"], r["cohort"]): r for r in read_table(out / "classes.tsv")}
+    assert len(table) == len(rows) == 6
+    own = table["Poor", "B"]
+    about = json.loads((tmp_path / "evaluate" / "Poor" / "B" / "metrics.json").read_text())
+    slide = about["units"]["slide"]
+    for column, value in {
+        "n": 27, "macro_auc": about["auc"]["value"], "macro_auc_low": about["auc"]["low"],
+        "auc_2+": slide["per_class"]["2+"]["auc"]["value"],
+        "auc_2+_high": slide["per_class"]["2+"]["auc"]["high"],
+        "accuracy": slide["accuracy"]["value"], "f1": slide["f1"]["value"],
+        "balanced_accuracy": slide["balanced_accuracy"]["value"],
+        "kappa": slide["kappa"]["value"], "errors": slide["errors"]["n"],
+        "neighbours": slide["errors"]["neighbours"],
+    }.items():  # fmt: skip
+        assert float(own[column]) == pytest.approx(value, abs=1e-6), column
+    assert {"forest.svg", "pairs.svg", "pairs.png"} <= names
+
+
+def test_every_pair_on_the_slides_of_both(tmp_path, her2pipe):
+    out = compared(tmp_path, her2pipe, three(tmp_path), "--resamples", 400)
+    rows = read_table(out / "pairs.tsv")
+    found = {(r["method"], r["other"], r["cohort"]): r for r in rows}
+    assert list(found) == [
+        (*pair, cohort)
+        for cohort in "AB"
+        for pair in (("Good", "Poor"), ("Good", "Twin"), ("Poor", "Twin"))
+    ]
+    assert found["Good", "Poor", "B"]["n"] == "27"
+    assert found["Good", "Twin", "B"]["n"] == "26"  # one slide is not in the other
+    twins = found["Good", "Twin", "A"]
+    assert [float(twins[k]) for k in ("difference", "low", "high", "p", "mcnemar_p")] == [
+        0, 0, 0, 1, 1,
+    ]  # fmt: skip
+    own = found["Good", "Poor", "A"]
+    kept = [r for r in classes.slides(30, 0.3, 1, 5) if r["used"] and r["true_class"]]
+    worse = [r for r in classes.slides(30, 1.5, 2, 5) if r["used"] and r["true_class"]]
+    truth = np.array([r["true_class"] for r in kept])
+    p, q = (np.array([[r[f"p_{n}"] for n in classes.NAMES] for r in each])
+            for each in (kept, worse))  # fmt: skip
+    difference = stats.macro_auc(truth, p, classes.NAMES) - stats.macro_auc(truth, q, classes.NAMES)
+    assert float(own["difference"]) == pytest.approx(difference, abs=2e-6)
+    plain = stats.bootstrap(
+        [r["patient"] for r in kept],
+        lambda i: (
+            stats.macro_auc(truth[i], p[i], classes.NAMES)
+            - stats.macro_auc(truth[i], q[i], classes.NAMES)
+        ),
+        resamples=400,
+    )
+    assert [float(own[k]) for k in ("low", "high")] == pytest.approx(plain[1:3], abs=2e-6)
+    right = [np.array([r["call"] for r in each]) == truth for each in (kept, worse)]
+    alone = [int((right[i] & ~right[1 - i]).sum()) for i in (0, 1)]
+    assert [int(own["only_method"]), int(own["only_other"])] == alone
+    assert float(own["mcnemar_p"]) == pytest.approx(
+        binomtest(alone[0], sum(alone)).pvalue, abs=1e-6
+    )
+    of_a = [r for r in rows if r["cohort"] == "A"]
+    for key in ("p", "mcnemar_p"):
+        expected = stats.holm([float(r[key]) for r in of_a])
+        assert [float(r[f"{key}_holm"]) for r in of_a] == pytest.approx(expected, abs=4e-6)
+
+
+def test_the_matrix_holds_areas_below_and_calls_above():
+    rows = [
+        {"method": "a", "other": "b", "p_holm": 0.1, "mcnemar_p_holm": 0.2},
+        {"method": "a", "other": "c", "mcnemar_p_holm": 0.3},
+        {"method": "b", "other": "c", "p_holm": 0.4, "mcnemar_p_holm": 0.5},
+    ]
+    names, table = pairwise.matrix(rows)
+    none = np.nan
+    assert names == ["a", "b", "c"]
+    assert table == pytest.approx(
+        np.array([[none, 0.2, 0.3], [0.1, none, 0.5], [none, 0.4, none]]), nan_ok=True
+    )
+
+
+def test_one_class_says_why(tmp_path, her2pipe):
+    rows = [r | {"true_class": "1+"} for r in classes.slides(9)]
+    found = [classes.evaluation(tmp_path, m, rows=classes.slides(24)) for m in ("a", "b")]
+    for folder in found:
+        write_table(folder / "slides.tsv", classes.COLUMNS, rows)
+    (row,) = read_table(compared(tmp_path, her2pipe, found) / "pairs.tsv")
+    assert (row["p"], row["n"]) == ("", "7")
+    assert "class 1+ against the rest needs both classes" in row["note"]
+    assert row["mcnemar_p"] == "1.000000"
+
+
+def test_cases_are_their_slides_together():
+    names, truth = list("abcdef"), np.array(["1+", "1+", "2+", "3+", "2+", "1+"])
+    p = np.array([[0.9, 0.1, 0], [0.2, 0.7, 0.1], [0, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]])
+    called = np.array(["1+", "2+", "2+", "3+", "2+", "1+"])
+    found = pairwise.Calls(names, np.array(list("PPQRST")), truth, called, p, list(classes.NAMES))
+    # a and b are one case; c and d one of two classes; f has none
+    put = pairwise.by_case(found, {"a": "1", "b": "1", "c": "2", "d": "2", "e": "3", "f": ""})
+    assert put.names == ["1", "3"]
+    assert put.probabilities[0] == pytest.approx([0.55, 0.4, 0.05])
+    assert list(put.called) == ["1+", "2+"]
+    assert list(put.patients) == ["P", "S"]
+
+
+def test_two_stains_of_the_same_cases(tmp_path, her2pipe):
+    """Slides of other names, matched by case; a case of another class in the other is left out."""
+    rows = classes.slides(30, 0.3, 1)
+    others = [r | {"slide": f"H{r['slide']}"} for r in classes.slides(30, 1.2, 4)]
+    others[0]["true_class"] = next(n for n in classes.NAMES if n != rows[0]["true_class"])
+    folders = [
+        classes.evaluation(tmp_path, "net", "ihc", rows=rows),
+        classes.evaluation(tmp_path, "net", "he", rows=others),
+    ]
+    for name, mark in (("ihc", ""), ("he", "H")):
+        write_table(
+            tmp_path / f"{name}.tsv", ("slide", "path", "patient", "ihc", "case"),
+            [{"slide": f"{mark}S{i}", "path": f"{name}{i}.svs", "patient": f"P{i * 2 // 3}",
+              "ihc": "1+", "case": f"C{i}"} for i in range(30)],
+        )  # fmt: skip
+    sheets = [f"{name}={tmp_path / name}.tsv" for name in ("ihc", "he")]
+    words = ("--matched", "net,ihc,net,he", "--sheet", *sheets)
+    (row,) = read_table(compared(tmp_path, her2pipe, folders, *words) / "matched.tsv")
+    assert (row["n"], row["left_out"]) == ("26", "1")
+    kept = [i for i, r in enumerate(rows) if r["used"] and r["true_class"] and i]
+    right = [
+        np.array([each[i]["call"] == each[i]["true_class"] for i in kept])
+        for each in (rows, others)
+    ]
+    assert float(row["accuracy_difference"]) == pytest.approx(
+        right[0].mean() - right[1].mean(), abs=1e-6
+    )
+    assert float(row["accuracy_low"]) <= float(row["accuracy_difference"])
+    assert float(row["mcnemar_p"]) == pytest.approx(stats.mcnemar(*right).p, abs=1e-6)
+    code, told = her2pipe("compare", *folders, tmp_path / "x", "--matched", "net,ihc,net,b")
+    assert code == 1
+    assert "no evaluation of method net on cohort b" in told
+    code, told = her2pipe("compare", *folders, tmp_path / "x", "--matched", "net=ihc")
+    assert code == 1
+    assert "METHOD,COHORT,METHOD,COHORT" in told
+
+
+def test_the_same_people_under_other_names():
+    """Equal calls are equal in every resample, however each sheet names its patients."""
+    rows = [{k: str(v) for k, v in row.items()} for row in classes.slides(30, 0.3, 1)]
+    number = {name: i for i, name in enumerate(sorted({row["patient"] for row in rows}))}
+    others = [row | {"patient": f"Q{7 * number[row['patient']] % 97:02d}"} for row in rows]
+    told = [
+        {"method": "m", "cohort": name, "classes": classes.NAMES, "table": table}
+        for name, table in (("a", rows), ("b", others))
+    ]
+    cases = {row["slide"]: row["slide"] for row in rows}
+    (row,) = pairwise.matched(
+        told, [("m", "a", "m", "b")], {"a": cases, "b": cases}, CompareSettings(resamples=200)
+    )
+    assert (row["difference"], row["low"], row["high"], row["p"]) == (0, 0, 0, 1)
+    assert (row["accuracy_low"], row["accuracy_high"]) == (0, 0)
+
+
+def test_no_common_case():
+    empty = pairwise.Calls([], *np.zeros((3, 0), str), np.zeros((0, 3)), list(classes.NAMES))
+    (row,) = pairwise.matched(
+        [{"method": "m", "cohort": c, "classes": classes.NAMES, "table": []} for c in "ab"],
+        [("m", "a", "m", "b")], {}, CompareSettings(),
+    )  # fmt: skip
+    assert row["note"] == "no case of one class is in both"
+    assert len(empty.right) == 0
+
+
+def test_networks_and_time_per_tile(tmp_path, her2pipe):
+    """Times are in files of their own: nothing else differs from run to run."""
+    folders = [classes.evaluation(tmp_path, "Good", encoder="swin-t")]
+    model = tmp_path / "train" / "swin-t"
+    model.mkdir(parents=True)
+    about = {"architecture": "swin_tiny", "input_px": 224,
+             "parameters": {"total": 27503229, "trainable": 2307}}  # fmt: skip
+    (model / "model.json").write_text(json.dumps(about))
+    (model / "model.safetensors").write_bytes(bytes(2_500_000))
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    kept = []
+    for rates in ((50, 20, 100), (25, 10, 50)):
+        lines = [f"encode: S{i}: {n} patches, {rate:.1f} patches/s, slide 1 of 3"
+                 for i, (n, rate) in enumerate(zip((6, 4, 5), rates, strict=True))]  # fmt: skip
+        lines += ["a warning", "encode: none: 0 patches, 0.0 patches/s, slide 1 of 1"]
+        (logs / "0of2.log").write_text("\n".join(lines[:2]))
+        (logs / "1of2.log").write_text("\n".join(lines[2:]))
+        timing = (f"swin-t={logs}", f"swin-t={tmp_path / 'nowhere'}")
+        out = compared(tmp_path, her2pipe, folders, "--train", model, "--encode-timing", *timing)
+        (row,) = read_table(out / "tile_timing.tsv")
+        assert (row["slides"], row["tiles"]) == ("3", "15")
+        assert float(row["ms_per_tile"]) == pytest.approx(1000 / rates[0])  # the median slide's
+        kept.append({p.name: p.read_bytes() for p in out.iterdir() if "timing" not in p.name})
+    assert kept[0] == kept[1]
+    (row,) = read_table(out / "networks.tsv")
+    assert row == {
+        "method": "Good", "encoder": "swin-t", "architecture": "swin_tiny",
+        "parameters": "27503229", "trained": "2307", "input_px": "224", "model_mb": "2.500000",
+    }  # fmt: skip
+
+
+def test_two_kinds_of_study_do_not_mix(tmp_path, her2pipe):
+    folders = [classes.evaluation(tmp_path, m) for m in ("a", "b")]
+    about = json.loads((folders[1] / "metrics.json").read_text())
+    (folders[1] / "metrics.json").write_text(json.dumps(about | {"endpoint": "her2"}))
+    code, told = her2pipe("compare", *folders, tmp_path / "out")
+    assert code == 1
+    assert "some evaluations are of HER2 status, others of classes" in told
+
+
+def test_settings_that_match_in_vain_are_told():
+    from her2pipe.config.results import unmatched
+
+    study = {
+        "labels": {"endpoint": "class"}, "methods": {"m": {}}, "cohorts": {"he": {}, "ihc": {}},
+        "compare": {"matched": [[["m", "he"], ["m", "ihc"]], [["m", "hee"], ["n", "ihc"]]]},
+    }  # fmt: skip
+
+    def told(**changes):
+        data = study | changes
+        return [what for _, what, _ in unmatched(lambda key: data.get(key, {}))]
+
+    assert told() == [
+        "compare.matched: hee is none of the cohorts", "compare.matched: n is none of the methods",
+    ]  # fmt: skip
+    assert told(labels={}) == [
+        "compare.matched compares calls of classes, and the endpoint is HER2 status"
+    ]
+    assert told(compare={}) == []

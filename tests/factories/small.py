@@ -1,0 +1,164 @@
+"""A small study of synthetic cohorts, through the workflow as a user runs it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+STUDY = {
+    "study": {"title": "Small study"},
+    "cohorts": {
+        "A": {"sheet": "sheets/A.tsv", "role": "development"},
+        "B": {"sheet": "sheets/B.tsv", "role": "external"},
+    },
+    "synthesise": {"width_um": 260, "height_um": 220, "scanners": {"A": {"objective": 20}}},
+    "tile": {"adaptive_area_px0": 6.3e6, "patch_px": 128},
+    "train": {
+        "max_epochs": 1, "batch_size": 16, "frozen": [], "device": "cpu", "fractions": {},
+        "architecture": "resnet10t", "input_px": 64, "train_views": ["64"],
+    },
+    "encoders": {"small": {}},
+    "encode": {"device": "cpu", "batch_slides": 3},
+    "methods": {
+        "TL-PA": {"encoder": "small"},
+        "TL-mean": {"encoder": "small", "aggregate": "mean"},
+        "TL-mlp": {"encoder": "small", "aggregate": "mlp"},
+    },
+    "fit": {"folds": 2, "max_epochs": 2, "device": "cpu"},
+}  # fmt: skip
+DATE = r"\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?|\d{1,2} \w+ \d{4}"
+STUDY_LEVEL = {("compare", ""), ("ledger", ""), ("report", "")}
+
+
+def sheet_lines(name, n, fault=()):
+    """Rows of a synthetic cohort, half of it positive."""
+    lines = ["slide\tpath\tpatient\tannotation\ther2\tseed\tseverity\tfault"]
+    for i in range(1, n + 1):
+        slide, kind = f"{name}-{i}", ["negative", "positive"][i % 2]
+        base = f"results/synthesise/{name}/{slide}"
+        cells = [slide, f"{base}.svs", f"{name}-P{i}", f"{base}.{['xml', 'geojson'][i % 2]}", kind,
+                 str(i), "4" if i % 2 else "0", dict(fault).get(i, "")]  # fmt: skip
+        lines.append("\t".join(cells))
+    return lines
+
+
+def write_study(folder, study, sheets):
+    (folder / "sheets").mkdir(parents=True, exist_ok=True)
+    for name, lines in sheets.items():
+        (folder / "sheets" / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+
+
+def snakemake(folder, *words):
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
+               folder, "--configfile", folder / "study.yaml", "--cores", "2", *words]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+@contextmanager
+def start(folder, *words):
+    """Run Snakemake beside the test; whatever the test comes to, nothing of it stays."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
+               folder, "--configfile", folder / "study.yaml", "--cores", "2", *words]  # fmt: skip
+    with (folder / "said.txt").open("w") as said:
+        run = subprocess.Popen(command, stdout=said, stderr=said, cwd=ROOT)
+    try:
+        yield run
+    except BaseException:
+        run.kill()
+        end(in_folder(folder))
+        raise
+    finally:
+        run.wait()
+
+
+def in_folder(folder):
+    """Return the processes that work in a folder."""
+    every = psutil.process_iter(["cwd"])
+    return [p for p in every if (p.info["cwd"] or "").startswith(str(folder))]
+
+
+def end(processes):
+    """Kill processes, of which each may end by itself meanwhile, and wait until they are gone."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=30)
+
+
+def job_of(run, verb):
+    """Wait for a job of one step and return its process."""
+    while run.poll() is None:
+        for process in psutil.Process(run.pid).children(recursive=True):
+            try:
+                words = process.cmdline()
+            except psutil.Error:
+                continue
+            if words[1:2] and words[1].endswith("her2pipe") and words[2] == verb:
+                return process
+        time.sleep(0.05)
+    pytest.fail(f"no {verb} was seen")
+
+
+def planned(folder):
+    """What a dry run would do: a counter of (rule, cohort)."""
+    run = snakemake(folder, "--dry-run")
+    assert run.returncode == 0, run.stderr
+    text = run.stdout + run.stderr
+    found = []
+    for block in re.split(r"\n(?=\[)", text):
+        rule = re.search(r"^(?:local)?rule (\w+):", block, re.M)
+        if rule and rule[1] != "all":
+            where = re.search(r"wildcards: .*?cohort=([^,\s]+)", block)
+            found.append((rule[1], where[1] if where else ""))
+    return Counter(found)
+
+
+def compare(expected, found):
+    """Hold two runs against each other, but for dates and for how long things took."""
+    names = {
+        path.relative_to(root).as_posix()
+        for root in (expected, found)
+        for path in (root / "results").rglob("*")
+        if path.is_file() and path.name != ".snakemake_timestamp"
+    }
+    assert not [name for name in names if os.path.basename(name).startswith(".")]
+    for name in sorted(names - {"results/report/index.html"}):
+        if "history" not in name and "timing" not in name:
+            assert (expected / name).read_bytes() == (found / name).read_bytes(), name
+    pages = [(root / "results/report/index.html").read_text() for root in (expected, found)]
+    pages = [re.sub("<!-- timings.*?<!-- /timings -->", "", page, flags=re.S) for page in pages]
+    one, other = (re.sub(DATE, "DATE", page).splitlines() for page in pages)
+    assert one == other
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A small study run to its end, in a folder whose name holds a space."""
+    folder = tmp_path_factory.mktemp("workflow") / "my study"
+    sheets = {
+        "A": sheet_lines("A", 6),
+        "B": sheet_lines("B", 5, {2: "blank", 3: "truncated"}.items()),
+    }
+    write_study(folder, STUDY, sheets)
+    run = snakemake(folder)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return folder, sheets
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    """A copy of the finished study that a test may change."""
+    folder = tmp_path / "my study"
+    shutil.copytree(finished[0], folder, symlinks=True)
+    return folder, {name: list(lines) for name, lines in finished[1].items()}

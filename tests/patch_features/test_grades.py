@@ -1,0 +1,108 @@
+"""Grades of p(HER2+): bounds, a fair and repeatable sample, tests between them."""
+
+import numpy as np
+import pytest
+
+from her2pipe import stats
+from her2pipe.config import GRADES, DescribeSettings
+from her2pipe.patch_features import grades
+
+SETTINGS = DescribeSettings()
+
+
+def test_bounds_belong_to_the_upper_grade():
+    p = np.array([0, 0.3299, 0.33, 0.3999, 0.4, 0.5, 0.6, 0.6999, 0.7, 1.0], np.float32)
+    assert grades.grade(p, SETTINGS.grades).tolist() == [-1, -1, 0, 0, 1, 2, 3, 3, 4, 4]
+
+
+def cohort(*sizes, grade=0):
+    return {f"S{i}": np.full(n, grade) for i, n in enumerate(sizes)}
+
+
+def test_a_sample_is_spread_over_slides():
+    """Of 2, 100 and 100 patches, 20 are drawn as 2, 9 and 9."""
+    chosen = grades.sample(cohort(2, 100, 100), 20, 1)
+    counts = np.unique([slide for slide, _, _ in chosen], return_counts=True)
+    assert counts[1].tolist() == [2, 9, 9]
+    assert len(set(chosen)) == 20
+    assert {slide for slide, _, _ in chosen[:3]} == {"S0", "S1", "S2"}  # a turn of each
+
+
+def test_a_sample_takes_all_there_are_and_nothing_without_a_grade():
+    mixed = {"A": np.array([-1, 0, 4, 4, -1]), "B": np.array([2, -1])}
+    chosen = grades.sample(mixed, 10, 1)
+    assert sorted(chosen) == [("A", 1, 0), ("A", 2, 4), ("A", 3, 4), ("B", 0, 2)]
+    assert [g for _, _, g in chosen] == [0, 2, 4, 4]
+    assert grades.sample({}, 10, 1) == []
+
+
+def test_a_sample_depends_on_seed_and_names_alone():
+    slides = cohort(50, 50, 50)
+    backwards = dict(reversed(slides.items()))
+    assert grades.sample(slides, 9, 1) == grades.sample(backwards, 9, 1)
+    assert grades.sample(slides, 9, 1) != grades.sample(slides, 9, 2)
+    more = grades.sample(slides | {"new": np.zeros(50, int)}, 12, 1)
+    assert {each for each in more if each[0] != "new"} == set(grades.sample(slides, 9, 1))
+
+
+def planted(seed=0, n=30):
+    """Three features over five grades: one that rises, one of noise, one that is constant."""
+    random = np.random.default_rng(seed)
+    own = np.arange(5).repeat(n)
+    noise = random.normal(size=(2, 5 * n))
+    values = {"noise": noise[0], "rises": own + noise[1], "constant": np.ones(5 * n)}
+    return values, own
+
+
+def test_ranking_finds_what_differs():
+    values, own = planted()
+    rows = grades.compare(values, own, dict.fromkeys(values, "px"), SETTINGS)
+    assert [row["feature"] for row in rows] == ["rises", "noise", "constant"]
+    assert [row.get("rank") for row in rows] == [1, 2, None]
+    assert [row.get("significant") for row in rows] == [True, False, None]
+    assert "values that differ" in rows[2]["note"]
+    assert set(rows[0]) <= set(grades.COLUMNS)
+
+
+def test_ranking_equals_scipy_and_scikit_posthocs():
+    from scikit_posthocs import posthoc_dunn
+    from scipy.stats import kruskal
+
+    values, own = planted(3)
+    values["ties"] = np.round(values["rises"])
+    groups = {g: values["ties"][own == i] for i, g in enumerate(GRADES)}
+    row = {
+        r["feature"]: r for r in grades.compare(values, own, dict.fromkeys(values, ""), SETTINGS)
+    }
+    expected = kruskal(*groups.values())
+    assert row["ties"]["H"] == pytest.approx(expected.statistic)
+    assert float(row["ties"]["P"]) == pytest.approx(expected.pvalue, rel=1e-5)
+    for adjust, name in ((None, "dunn"), ("holm", "holm")):
+        table = posthoc_dunn(list(groups.values()), p_adjust=adjust).to_numpy()
+        for i, j in zip(*np.triu_indices(5, 1), strict=True):
+            found = float(row["ties"][f"{name}_{GRADES[i]}_{GRADES[j]}"])
+            assert found == pytest.approx(table[i, j], rel=1e-5)
+    known = [r for r in row.values() if "P" in r]
+    adjusted = stats.holm([float(r["P"]) for r in known])
+    assert [float(r["P_holm"]) for r in known] == pytest.approx(adjusted, rel=1e-4)
+
+
+def test_small_grades_are_not_tested():
+    values, own = planted()
+    few = (own > 0) | (np.arange(len(own)) < 4)  # grade I keeps four patches
+    values = {name: column[few] for name, column in values.items()}
+    row = grades.compare(values, own[few], dict.fromkeys(values, ""), SETTINGS)[0]
+    assert "dunn_I_II" not in row
+    assert "dunn_II_III" in row
+    assert row["n"] == 120
+
+
+def test_undefined_values_leave_their_feature_only():
+    values, own = planted()
+    values["rises"][own == 2] = np.nan
+    row = grades.compare(values, own, dict.fromkeys(values, ""), SETTINGS)[0]
+    assert row["n"] == 120
+    assert "dunn_II_III" not in row
+    nothing = {"none": np.full(len(own), np.nan)}
+    (row,) = grades.compare(nothing, own, {"none": ""}, SETTINGS)
+    assert row["note"] == "needs at least 2 groups: there are 0"

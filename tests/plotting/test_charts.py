@@ -1,0 +1,417 @@
+"""Figures say what the numbers say: lines, cells, texts and bytes."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from figures import ODD_NAME, texts, words
+from matplotlib.cbook import boxplot_stats
+from matplotlib.colors import to_rgb, to_rgba
+
+from her2pipe import stats
+from her2pipe.plotting import charts, overlays
+
+LEVELS = ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
+CLASSES = ["HER2-", "HER2+", "Non-tumour"]
+
+
+@pytest.fixture(scope="module")
+def scores():
+    random = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    return y, np.round(random.normal(size=40) + y, 1)
+
+
+@pytest.fixture(scope="module")
+def groups():
+    random = np.random.default_rng(1)
+    return {level: random.uniform(0, 0.3 + i / 20, 6 + i) for i, level in enumerate(LEVELS)}
+
+
+def small_overlay(**changes):
+    """A slide of 3 x 2 cells of 100 px with three patches on it."""
+    arguments = {
+        "overview": np.full((20, 30, 3), 200, np.uint8),
+        "width_px0": 300,
+        "height_px0": 200,
+        "coords": [[0, 0], [200, 0], [100, 100]],
+        "side_px0": 100,
+        "probability": [0.1, 0.9, 0.5],
+        "classes": [0, 1, 2],
+        "class_names": CLASSES,
+        "opacity": 1.0,
+    }
+    return overlays.overlay(**(arguments | changes))
+
+
+def every_figure(scores, groups, name="A"):
+    y, score = scores
+    image = np.zeros((8, 8, 3), np.uint8)
+    row = {"method": name, "cohort": name, "n": 40, "auc": 0.7, "low": 0.6, "high": 0.8}
+    matrix = np.arange(25).reshape(5, 5)
+    return {
+        "roc": charts.roc({name: (y, score)}, name),
+        "boxes": charts.boxes({name: score, **groups}, title=name, note=name),
+        "dunn": charts.dunn(stats.dunn({name: score, **groups}), name),
+        "confusion": charts.confusion(matrix, [*LEVELS[:4], name], name),
+        "history": charts.history([{"epoch": 1, "train_loss": 1.0}], name),
+        "forest": charts.forest([row], name),
+        "overlay": small_overlay(title=name, class_names=["-", "+", name]),
+        "patches": overlays.patches([image] * 2, [name, name], columns=2),
+    }
+
+
+@pytest.fixture(scope="module")
+def figures(scores, groups):
+    return every_figure(scores, groups)
+
+
+# --- all figures
+
+
+def test_saved_files_are_whole_and_always_the_same_bytes(tmp_path, figures, scores, groups):
+    again = every_figure(scores, groups)
+    for kind, figure in figures.items():
+        paths = charts.save(figure, tmp_path / f"{kind}.v1")
+        assert [path.name for path in paths] == [f"{kind}.v1.png", f"{kind}.v1.svg"]
+        assert paths[0].read_bytes().startswith(b"\x89PNG")
+        assert paths[1].read_bytes().rstrip().endswith(b"</svg>")
+        for path, same in zip(paths, charts.save(again[kind], tmp_path / "again"), strict=True):
+            assert path.read_bytes() == same.read_bytes(), path.name
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_figure_saved_twice_is_the_same(tmp_path, figures):
+    first, second = (charts.save(figures["boxes"], tmp_path / stem) for stem in "ab")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, scores, monkeypatch):
+    figure = charts.roc({"A": scores})
+    charts.save(figure, tmp_path / "roc")
+    before = (tmp_path / "roc.png").read_bytes()
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(charts.FigureCanvasAgg, "print_png", fail)
+    with pytest.raises(OSError, match="disk full"):
+        charts.save(figure, tmp_path / "roc")
+    assert (tmp_path / "roc.png").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["roc.png", "roc.svg"]
+
+
+def test_png_has_200_dots_per_inch_of_a_column(tmp_path, scores):
+    from PIL import Image
+
+    path, _ = charts.save(charts.roc({"A": scores}), tmp_path / "roc")
+    with Image.open(path) as image:
+        assert image.width == round(85 / 25.4 * 200)
+
+
+def test_names_show_as_they_are_written(tmp_path, scores, groups):
+    for kind, figure in every_figure(scores, groups, ODD_NAME).items():
+        drawn = texts(figure)
+        joined = re.sub(r"\s", "", "".join(text.get_text() for text in drawn))
+        assert re.sub(r"\s", "", ODD_NAME) in joined, kind
+        assert not [text.get_text() for text in drawn if text.get_parse_math()], kind
+        if kind in ("roc", "patches"):  # every file would take long
+            _, svg = charts.save(figure, tmp_path / kind)
+            assert "<script" not in re.sub(r"<!--.*?-->", "", svg.read_text(), flags=re.DOTALL)
+
+
+def test_no_text_is_smaller_than_6_pt(figures):
+    for kind, figure in figures.items():
+        assert min(text.get_fontsize() for text in texts(figure)) >= 6, kind
+
+
+def test_no_text_leaves_the_figure(figures, scores):
+    long = charts.roc({"TL-SlideGraph+ in the external cohort of Yale": scores, "B": scores})
+    for kind, figure in {**figures, "long": long}.items():
+        figure.canvas.draw()
+        box = figure.get_tightbbox()  # inches
+        assert box.x0 >= 0, kind
+        assert box.y0 >= 0, kind
+        assert (box.max <= figure.get_size_inches() + 0.01).all(), kind
+
+
+def test_global_state_is_left_alone():
+    code = """if True:
+        import sys, matplotlib
+        before = str(matplotlib.rcParams.copy())
+        from her2pipe.plotting import overlays, charts
+        plots.boxes({"0": [1, 2, 3]})
+        assert str(matplotlib.rcParams.copy()) == before
+        assert "matplotlib.pyplot" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- each figure
+
+
+def test_roc_draws_the_curve_and_states_auc_and_n(scores):
+    y, score = scores
+    figure = charts.roc({"A": (y, score), "B": ([0, 0.5, 1], [0, 0.75, 1], 0.625, 0.5, 0.75, 1234)})
+    _, a, b = figure.axes[0].lines
+    fpr, tpr, _ = stats.roc(y, score)
+    np.testing.assert_array_equal(a.get_xdata(), fpr)
+    np.testing.assert_array_equal(a.get_ydata(), tpr)
+    assert list(b.get_ydata()) == [0, 0.75, 1]
+    found = stats.auc(y, score)
+    assert f"A: {found.value:.2f} ({found.low:.2f} to {found.high:.2f}), n = 40" in words(figure)
+    assert "B: 0.62 (0.50 to 0.75), n = 1,234" in words(figure)
+    assert figure.axes[0].get_xlabel() == "1 - specificity"
+    assert a.get_color() != b.get_color()
+    assert a.get_linestyle() != b.get_linestyle()
+
+
+def test_roc_says_why_a_curve_is_missing():
+    figure = charts.roc({"NAT": ([1] * 12, range(12))}, items="patches")
+    assert "NAT: needs both classes: all 12 patches are positive" in words(figure)
+
+
+def test_roc_of_many_patches_is_a_small_file(tmp_path):
+    random = np.random.default_rng(2)
+    y = random.uniform(size=20_000) < 0.3
+    figure = charts.roc({"A": (y, random.normal(size=20_000) + y)}, items="patches")
+    assert len(figure.axes[0].lines[1].get_xdata()) > 5_000
+    _, svg = charts.save(figure, tmp_path / "roc")
+    assert svg.stat().st_size < 200_000
+
+
+def assert_box(lines, values):
+    """Box, two whiskers and median lie where matplotlib's own box plot has them."""
+    (expected,) = boxplot_stats(values)
+    box, low, high, median = (line.get_ydata() for line in lines)
+    assert (min(box), max(box)) == pytest.approx((expected["q1"], expected["q3"]))
+    assert (low[0], high[0]) == pytest.approx((expected["whislo"], expected["whishi"]))
+    assert median[0] == pytest.approx(expected["med"])
+
+
+@pytest.mark.parametrize("values", [[0, 1, 2, 3, 9], [0, 0, 0, 5], [4], [-9, 1, 1.2, 2, 7, 7]])
+def test_box_whiskers_and_median(values):
+    assert_box(charts.boxes({"0": values}).axes[0].lines, values)
+
+
+def test_boxes_draw_every_value_in_the_given_order(groups):
+    rho = stats.spearman(np.repeat(range(5), range(6, 11)), np.concatenate(list(groups.values())))
+    note = charts.spearman_text(rho, 40)
+    figure = charts.boxes({**groups, "empty": []}, note=note)
+    axes = figure.axes[0]
+    for i, (dots, values) in enumerate(zip(axes.collections, groups.values(), strict=True)):
+        x, y = np.asarray(dots.get_offsets()).T
+        assert sorted(y) == pytest.approx(sorted(values))
+        assert np.abs(x - i).max() <= 0.25
+    assert_box(axes.lines[:4], next(iter(groups.values())))
+    medians = [line for line in axes.lines if line.get_color() == charts.VERMILLION]
+    assert [m.get_ydata()[0] for m in medians] == pytest.approx(
+        [np.median(values) for values in groups.values()]
+    )
+    labels = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert labels[2] == "2+/FISH-\nn = 8"
+    assert labels[-1] == "empty\nn = 0"
+    assert f"ρ = {rho.rho:.2f}" in words(figure)
+    assert "n = 40" in words(figure)
+    assert axes.get_ylabel() == "HER2 score"
+    with pytest.raises(ValueError, match="1 of 2 values are not finite"):
+        charts.boxes({"0": [1, float("nan")]})
+
+
+def test_p_text():
+    assert [charts.p_text(p) for p in (0, 0.00099, 0.001, 0.0123, 0.456, 1)] == [
+        "P < 0.001", "P < 0.001", "P = 0.001", "P = 0.012", "P = 0.46", "P = 1.00",
+    ]  # fmt: skip
+
+
+def test_dunn_writes_each_p_in_its_cell(groups):
+    table = stats.dunn(groups)
+    table.iloc[0, 4] = table.iloc[4, 0] = 0.0  # P can underflow
+    table.iloc[2, 3] = table.iloc[3, 2] = 0.0204
+    figure = charts.dunn(table, "C", "HER2 level", n=[6, 7, 8, 9, 10])
+    axes = figure.axes[0]
+    cells = {text.get_position(): text.get_text().split("\n") for text in axes.texts}
+    assert cells[(4.5, 0.5)] == ["< 0.001", "***"]  # (column, row)
+    assert cells[(3.5, 2.5)] == cells[(2.5, 3.5)] == ["0.020", "*"]
+    assert cells[(1.5, 1.5)] == [""]
+    for (column, row), (_, *mark) in cells.items():
+        p = table.iloc[int(row), int(column)]
+        expected = "***" if p < 0.001 else "**" if p < 0.01 else "*" if p < 0.05 else ""
+        assert mark == ([] if row == column else [expected])
+    mesh = axes.collections[0]
+    values = mesh.get_array()
+    assert values[2, 3] == 0.0204
+    assert values.mask.diagonal().all()
+    assert mesh.norm(0.0) == 0
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == LEVELS
+    assert [tick.get_text() for tick in axes.get_yticklabels()][3] == "2+/FISH+\nn = 9"
+    assert axes.yaxis_inverted()  # first group on top
+    assert table.iloc[0, 0] == 1  # the table is not changed
+    assert "P, Dunn's test\n" in words(figure) + "\n"
+    assert "P, Dunn's test, Holm" in words(charts.dunn(table, adjusted="Holm"))
+
+
+def test_dunn_shows_both_tables(groups):
+    """Unadjusted P below the diagonal, adjusted above; DataFrames and plain tables alike."""
+    plain, holm = stats.dunn_matrix(groups), stats.dunn_matrix(groups, "holm")
+    figure = charts.dunn(plain, adjusted=holm)
+    values = figure.axes[0].collections[0].get_array()
+    assert values[3, 0] == plain[1][3, 0]
+    assert values[0, 3] == holm[1][0, 3] > plain[1][0, 3]
+    assert "Below the diagonal unadjusted, above Holm" in words(figure)
+    frames = charts.dunn(stats.dunn(groups), adjusted=stats.dunn(groups, "holm"))
+    np.testing.assert_array_equal(frames.axes[0].collections[0].get_array(), values)
+
+
+def test_confusion_writes_counts_and_shares():
+    figure = charts.confusion([[3, 1], [0, 0]], ["HER2-", "HER2+"])
+    axes = figure.axes[0]
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    assert cells == {
+        (0.5, 0.5): "3\n75 %",
+        (1.5, 0.5): "1\n25 %",
+        (0.5, 1.5): "0",
+        (1.5, 1.5): "0",
+    }
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["HER2-\nn = 4", "HER2+\nn = 0"]
+    assert "n = 4)" in axes.get_xlabel()
+
+
+def test_history_draws_what_there_is():
+    rows = [
+        {"epoch": 1, "train_loss": 1.2, "validation_loss": float("nan"), "train_accuracy": "0.4"},
+        {"epoch": 2, "train_loss": 0.9, "validation_loss": 1.1, "train_accuracy": ""},
+        {"epoch": "3", "train_loss": 0.7, "validation_loss": 1.0, "train_accuracy": 0.6},
+    ]
+    loss, accuracy = charts.history(rows).axes
+    train, validation = loss.lines
+    assert list(train.get_ydata()) == [1.2, 0.9, 0.7]
+    assert list(validation.get_xdata()) == [2, 3]
+    assert [list(line.get_xdata()) for line in accuracy.lines] == [[1, 3]]
+    assert loss.get_ylabel() == "loss (nats)"
+
+
+def test_forest_draws_each_interval_and_its_n():
+    rows = [
+        {"method": "TL-PA", "cohort": "B", "n": 191, "auc": 0.75, "low": 0.68, "high": 0.82},
+        {"method": "TL-PA", "cohort": "C", "n": 74, "auc": None, "low": None, "high": None},
+        {"method": "Rawat", "cohort": "B", "n": 191, "auc": 0.31, "low": 0.22, "high": 0.4},
+    ]
+    figure = charts.forest(rows)
+    axes = figure.axes[0]
+    drawn = [line for line in axes.lines if line.get_markevery() == [1]]
+    assert [list(line.get_xdata()) for line in drawn[::2]] == [
+        [0.68, 0.75, 0.82],
+        [0.22, 0.31, 0.4],
+    ]
+    assert drawn[0].get_color() == drawn[2].get_color()  # a cohort keeps its colour
+    assert [text.get_text() for text in axes.texts] == [
+        "B  0.75 (0.68 to 0.82), n = 191",
+        "C  not defined, n = 74",
+        "B  0.31 (0.22 to 0.40), n = 191",
+    ]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["TL-PA", "Rawat"]
+    assert axes.get_xlim() == (0.2, 1)
+
+
+# --- slides
+
+
+def colour_at(axes, x_px0, y_px0):
+    """Colour drawn at a level-0 point of a panel, R, G and B of 0 to 255."""
+    pixels = np.asarray(axes.figure.canvas.buffer_rgba())
+    column, row = axes.transData.transform((x_px0, y_px0))
+    return pixels[len(pixels) - 1 - int(row), int(column), :3].astype(int)
+
+
+def test_overlay_paints_the_right_cells():
+    from matplotlib import colormaps
+
+    figure = small_overlay()
+    _, probability, classes = figure.axes[:3]
+    figure.canvas.draw()
+    for x, y, p, number in [(50, 50, 0.1, 0), (250, 50, 0.9, 1), (150, 150, 0.5, 2)]:
+        expected = 255 * np.array(colormaps["viridis"](p)[:3])
+        assert colour_at(probability, x, y) == pytest.approx(expected, abs=3)
+        expected = 255 * np.array(to_rgb(charts.CLASS_COLOURS[number]))
+        assert colour_at(classes, x, y) == pytest.approx(expected, abs=3)
+    for x, y in [(150, 50), (50, 150), (250, 150)]:  # cells without a patch show the slide
+        assert np.ptp(colour_at(probability, x, y)) <= 1
+        assert np.ptp(colour_at(classes, x, y)) <= 1
+
+
+def test_overlay_on_a_grid_that_starts_elsewhere():
+    figure = small_overlay(coords=[[40, 30], [140, 130]], probability=[0.2, 0.8], classes=[0, 1])
+    image = figure.axes[1].images[1]
+    assert list(image.get_extent()) == [40, 240, 230, 30]
+    assert image.get_array().filled(-1).tolist() == [[0.2, -1], [-1, 0.8]]
+    with pytest.raises(ValueError, match="do not lie on one grid of 100 px"):
+        small_overlay(coords=[[0, 0], [130, 0], [100, 100]])
+
+
+def test_overlay_legend_counts_patches_and_matches_the_map():
+    figure = small_overlay(classes=[1, 1, 0], opacity=0.5)
+    assert "HER2+ (n = 2 patches)" in words(figure)
+    assert "Non-tumour (n = 0 patches)" in words(figure)
+    patches = figure.axes[5].get_legend().get_patches()
+    assert patches[1].get_facecolor() == pytest.approx(to_rgba(charts.VERMILLION, 0.5))
+
+
+def test_overlay_of_what_is_no_probability():
+    """Colours between the limits, pointed where values lie beyond; without classes two panels."""
+    figure = small_overlay(classes=(), class_names=(), probability=[-4, 2, 9], label="node score",
+                           limits=(-2, 6))  # fmt: skip
+    assert len(figure.axes[0].images) == 1
+    assert figure.axes[1].images[1].get_clim() == (-2, 6)
+    assert figure.get_figwidth() * 25.4 == pytest.approx(charts.PAGE_MM * 2 / 3)
+    assert words(figure).count("node score") == 2  # over the map and under the colours
+    assert "class" not in words(figure)
+    assert figure.axes[-1].xaxis.get_ticklabels()
+
+
+def test_overlay_of_a_slide_without_patches():
+    figure = small_overlay(coords=[], probability=[], classes=[])
+    assert [len(axes.images) for axes in figure.axes[:3]] == [1, 1, 1]
+    assert "HER2- (n = 0 patches)" in words(figure)
+
+
+@pytest.mark.parametrize(
+    ("width_px0", "mpp", "length_px0", "text"),
+    [(100_000, 0.25, 20_000, "5 mm"), (3000, 0.5, 400, "200 µm"), (16_000, 0.25, 4000, "1 mm")],
+)
+def test_scale_bar(width_px0, mpp, length_px0, text):
+    figure = small_overlay(width_px0=width_px0, mpp=mpp)
+    (bar,) = figure.axes[0].lines
+    assert list(bar.get_xdata()) == [0, length_px0]
+    assert text in words(figure)
+    assert f"width {width_px0:,} px" in words(small_overlay(width_px0=width_px0))
+
+
+def test_patches_stand_under_their_titles():
+    images = [np.full((4, 4, 3), shade, np.uint8) for shade in (10, 20, 30)]
+    figure = overlays.patches(images, ["a", "b", "c"], columns=2)
+    shown = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in shown] == ["a", "b", "c"]
+    assert [axes.images[0].get_array()[0, 0, 0] for axes in shown] == [10, 20, 30]
+
+
+def test_fitting_draws_each_fold():
+    rows = [
+        {
+            "fold": f,
+            "epoch": e,
+            "train_loss": 1 / e,
+            "validation_loss": f / e,
+            "validation_auc": 0.1 * e,
+        }
+        for f in (1, 2)
+        for e in (1, 2, 3)
+    ]
+    losses, aucs = charts.fitting(rows).axes
+    drawn = [list(line.get_ydata()) for line in losses.lines]
+    assert drawn == [[1, 1 / 2, 1 / 3], [1, 1 / 2, 1 / 3], [1, 1 / 2, 1 / 3], [2, 1, 2 / 3]]
+    assert losses.lines[0].get_color() != losses.lines[2].get_color()
+    curves = {line.get_label(): list(line.get_ydata()) for line in aucs.lines}
+    assert curves["fold 1"] == curves["fold 2"] == [0.1, 0.2, 0.1 * 3]

@@ -1,0 +1,114 @@
+"""Panels side by side: the right curves in the right look, and texts that can be read."""
+
+import numpy as np
+import pytest
+from figures import ODD_NAME, texts, words
+from matplotlib.colors import to_hex
+
+from her2pipe import stats
+from her2pipe.plotting import charts, panels
+
+
+def curves(cohorts, seed=0):
+    random, found = np.random.default_rng(seed), {}
+    for name in cohorts:
+        y = np.arange(40) % 2
+        score = random.normal(size=40) + y
+        value, low, high, _ = stats.auc(y, score)
+        found[name] = (*stats.roc(y, score)[:2], value, low, high, 40)
+    return found
+
+
+def reliable(seed=0, n=60):
+    p = np.random.default_rng(seed).uniform(size=n)
+    y = np.random.default_rng(seed + 1).uniform(size=n) < p
+    found = stats.calibration(y, p)._asdict()
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items()}
+
+
+def every_figure(name="A"):
+    many = {f"{name}{i}": curves("ABCD", i) for i in range(8)}
+    shifted = {c: {"HER2-negative": [0, 0.1], "HER2-positive": [0.5]} for c in (name, *"BCDEF")}
+    return {
+        "eight": panels.roc_panels(many),
+        "five": panels.roc_panels({k: many[k] for k in list(many)[:5]}),
+        "one": panels.roc_panels({name: curves([name, "B", "C", "D"])}),
+        "reliability": panels.reliability({"as_it_is": reliable()}, title=name),
+        "two": panels.reliability({"as_it_is": reliable(), name: reliable(4)}),
+        "shifts": panels.shifts(shifted, name),
+    }
+
+
+def test_texts_can_be_read_and_stay_inside():
+    for kind, figure in {
+        **every_figure(),
+        **{f"{k}_": f for k, f in every_figure("x" * 9).items()},
+    }.items():
+        figure.canvas.draw()
+        assert min(text.get_fontsize() for text in texts(figure)) >= 6, kind
+        box = figure.get_tightbbox()  # inches
+        assert box.x0 >= 0, kind
+        assert box.y0 >= 0, kind
+        assert (box.max <= figure.get_size_inches() + 0.01).all(), kind
+
+
+def test_nothing_stands_on_a_legend():
+    """The label of the x axis and the legend of the last row do not overlap."""
+    for kind in ("eight", "five", "one"):
+        figure = every_figure()[kind]
+        figure.canvas.draw()
+        renderer = figure.canvas.get_renderer()
+        (label,) = [text for text in texts(figure) if text.get_text() == "1 - specificity"]
+        for axes in figure.axes:
+            if axes.get_legend():
+                legend = axes.get_legend().get_window_extent(renderer)
+                assert not legend.overlaps(label.get_window_extent(renderer)), kind
+
+
+def test_saved_figures_are_the_same_bytes_and_show_names_as_they_are(tmp_path):
+    for kind, figure in every_figure().items():
+        paths = charts.save(figure, tmp_path / kind)
+        for path, same in zip(
+            paths, charts.save(every_figure()[kind], tmp_path / "x"), strict=True
+        ):
+            assert path.read_bytes() == same.read_bytes(), path.name
+    for kind in ("one", "two", "shifts"):
+        figure = every_figure(ODD_NAME)[kind]
+        assert ODD_NAME in words(figure).replace("\n", " "), kind
+        assert not [text for text in texts(figure) if text.get_parse_math()], kind
+
+
+def test_a_cohort_looks_the_same_in_every_panel():
+    methods = {"TL-PA": curves("ABC"), "TL-CLAM": curves("CA", 5)}
+    figure = panels.roc_panels(methods)
+    looks = {}
+    for axes, (method, own) in zip(figure.axes, methods.items(), strict=True):
+        assert axes.get_title("left") == method
+        for line, (cohort, curve) in zip(axes.lines[1:], own.items(), strict=True):
+            np.testing.assert_array_equal(line.get_ydata(), curve[1])
+            looks.setdefault(cohort, set()).add((to_hex(line.get_color()), line.get_linestyle()))
+    assert all(len(each) == 1 for each in looks.values())
+    assert len(set.union(*looks.values())) == 3
+    value, low, high, n = methods["TL-PA"]["B"][2:]
+    assert f"B: {value:.2f} ({low:.2f}-{high:.2f}), {n}" in words(figure)
+
+
+def test_reliability_draws_observed_over_predicted():
+    found = reliable()
+    figure = panels.reliability({"as_it_is": found})
+    line = figure.axes[0].containers[0].lines[0]
+    np.testing.assert_allclose(line.get_xdata(), found["predicted"])
+    np.testing.assert_allclose(line.get_ydata(), found["observed"])
+    assert f"score as it is: Brier {found['brier']:.3f}, ECE {found['ece']:.3f}, n = 60" in words(
+        figure
+    )
+
+
+def test_shifts_draw_median_and_quartiles_of_each_status():
+    figure = panels.shifts({"A": {"HER2-negative": [0, 0.2, 0.4], "HER2-positive": [0.6]}, "B": {}})
+    axes = figure.axes[0]
+    assert sorted(axes.collections[0].get_offsets()[:, 1]) == pytest.approx([0, 0.2, 0.4])
+    quartiles, median = axes.lines[:2]
+    assert list(quartiles.get_ydata()) == pytest.approx([0.1, 0.3])
+    assert set(median.get_ydata()) == {0.2}
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["A\n3 + 1", "B\n0 + 0"]

@@ -1,0 +1,206 @@
+"""Which cells are cut: inside the tumour annotation, and not white."""
+
+import json
+
+import numpy as np
+import pytest
+import slides
+
+from her2pipe.slides.tissue import white
+from her2pipe.steps.synthesise import geojson_text, xml_text
+from her2pipe.store import PatchStore
+
+SMALL = ["--view", "100", "--patch-px", "64"]
+WITHIN = [*SMALL, "--within", "annotation"]
+PICTURE = slides.tissue(1500, 1100, seed=5, glass=330)
+# An outline of 4 x 3 cells and half a column and a fifth of a row beyond; a hole of one cell.
+OUTLINE = np.array([[400, 400], [850, 400], [850, 720], [400, 720]], float)
+HOLE = np.array([[500, 500], [600, 500], [600, 600], [500, 600]], float)
+
+
+@pytest.fixture(scope="module")
+def svs(tmp_path_factory):
+    return slides.svs(tmp_path_factory.mktemp("slides") / "a.svs", PICTURE, tile=128)
+
+
+def annotated(folder, kind, outline=OUTLINE, holes=(HOLE,), name="Tumor"):
+    """Write a region as QuPath or ImageScope would."""
+    regions = [(outline, list(holes))]
+    text = geojson_text(regions, 1) if kind == "geojson" else xml_text(regions, 0.25)
+    path = folder / f"a.{kind}"
+    path.write_text(text.replace("Tumor", name))
+    return path
+
+
+def places(path):
+    with PatchStore(path) as store:
+        return store.coords.tolist(), store.tumour, store.attributes
+
+
+def counts(about):
+    return [about[name] for name in ("outside", "background", "white", "dropped")]
+
+
+@pytest.mark.parametrize("kind", ["geojson", "xml"])
+def test_only_cells_inside_the_annotation_are_cut(her2pipe, svs, tmp_path, kind):
+    """By hand: 5 columns (the last just half inside), 3 rows (a fourth has 0.2), less the hole."""
+    words = [*WITHIN, "--annotation", annotated(tmp_path, kind)]
+    code, told = her2pipe("tile", svs, tmp_path / "S.h5", *words)
+    assert code == 0
+    wanted = [[x, y] for y in (400, 500, 600) for x in (400, 500, 600, 700, 800)]
+    wanted.remove([500, 500])
+    coords, tumour, about = places(tmp_path / "S.h5")
+    assert coords == wanted
+    assert tumour.tolist() == pytest.approx([0.5 if x == 800 else 1 for x, _ in wanted])
+    assert counts(about) == [165 - 14, 0, 0, 0]
+    assert told.strip() == "tile: S: 14 of 165 patches kept, 151 outside"
+    words += ["--within-min", "0.51"]
+    assert her2pipe("tile", svs, tmp_path / "T.h5", *words)[0] == 0
+    assert places(tmp_path / "T.h5")[0] == [[x, y] for x, y in wanted if x < 800]
+
+
+def test_both_formats_give_the_same_store(her2pipe, svs, tmp_path):
+    for kind in ("geojson", "xml"):
+        words = [*WITHIN, "--annotation", annotated(tmp_path, kind)]
+        assert her2pipe("tile", svs, tmp_path / f"{kind}.h5", *words)[0] == 0
+    with PatchStore(tmp_path / "xml.h5") as a, PatchStore(tmp_path / "geojson.h5") as b:
+        assert a.coords.tolist() == b.coords.tolist()
+        assert a.tumour.tolist() == b.tumour.tolist()
+        assert a.stain == b.stain
+        assert all(a.jpeg(i) == b.jpeg(i) for i in range(len(a)))
+
+
+def test_other_names_may_mean_the_region(her2pipe, svs, tmp_path):
+    roi = annotated(tmp_path, "geojson", name="ROI")
+    words = [*WITHIN, "--annotation", roi, "--annotation-names", "roi"]
+    assert her2pipe("tile", svs, tmp_path / "S.h5", *words)[0] == 0
+    assert len(places(tmp_path / "S.h5")[0]) == 14
+
+
+def test_within_the_slide_an_annotation_only_labels(her2pipe, svs, tmp_path):
+    """The same patches with and without an annotation, as ever."""
+    words = [*SMALL, "--annotation", annotated(tmp_path, "xml")]
+    assert her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)[0] == 0
+    assert her2pipe("tile", svs, tmp_path / "T.h5", *words)[0] == 0
+    plain, none, about = places(tmp_path / "S.h5")
+    coords, tumour, _ = places(tmp_path / "T.h5")
+    assert coords == plain
+    assert np.isnan(none).all()
+    assert dict(zip(map(tuple, coords), tumour, strict=True))[800, 400] == pytest.approx(0.5)
+    assert counts(about) == [0, 165 - len(plain), 0, 0]
+
+
+def empty(folder):
+    (folder / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": []}))
+    return ["--annotation", folder / "a.geojson"]
+
+
+def beside(folder):
+    return ["--annotation", annotated(folder, "xml", OUTLINE + 5000, holes=())]
+
+
+def stroma(folder):
+    return ["--annotation", annotated(folder, "geojson", name="Stroma")]
+
+
+def on_glass(folder):
+    return ["--annotation", annotated(folder, "geojson", OUTLINE - 400, holes=())]
+
+
+def nothing(folder):
+    return []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (nothing, "no annotation of the tumour"),
+        (empty, "no tumour: none of 165 cells lies to 50% inside the annotation"),
+        (beside, "no tumour: none of 165 cells lies to 50% inside the annotation"),
+        (stroma, "no region of the annotation counts as tumour; its classes: Stroma"),
+        (on_glass, "no tissue: none of 15 cells inside the annotation reaches"),
+    ],
+)
+def test_a_slide_without_roi_is_excluded(her2pipe, svs, tmp_path, words, told):
+    code, said = her2pipe("tile", svs, tmp_path / "S.h5", *WITHIN, *words(tmp_path))
+    assert code == 0
+    assert f"excluded: {told}" in said
+    with PatchStore(tmp_path / "S.h5") as store:
+        assert store.excluded.startswith(told)
+        assert len(store) == 0
+        assert store.attributes["cells"] == 165
+    fail = ["--on-bad-slide", "fail"]
+    assert her2pipe("tile", svs, tmp_path / "F.h5", *WITHIN, *words(tmp_path), *fail)[0] == 1
+
+
+def test_a_damaged_annotation_is_an_error(her2pipe, svs, tmp_path):
+    (tmp_path / "a.xml").write_text("<Annotations><Annotation>")
+    code, told = her2pipe("tile", svs, tmp_path / "S.h5", *WITHIN, "--annotation",
+                          tmp_path / "a.xml")  # fmt: skip
+    assert code == 1
+    assert "the annotation cannot be read" in told
+
+
+# --- white ---------------------------------------------------------------------------------------
+
+
+def test_white_by_hand():
+    patch = np.full((10, 10, 3), 240, np.uint8)
+    assert white(patch, 230) == 1
+    patch[:3] = (229, 255, 255)  # one channel is enough
+    patch[3, :5] = (230, 230, 230)
+    assert white(patch, 230) == pytest.approx(0.7)
+    assert white(patch, 231) == pytest.approx(0.65)
+
+
+def test_white_patches_are_left_out(her2pipe, svs, tmp_path):
+    """What is left out are the patches of the edge whose stored pixels are white; no others."""
+    png = [*SMALL, "--patch-format", "png"]
+    assert her2pipe("tile", svs, tmp_path / "S.h5", *png)[0] == 0
+    with PatchStore(tmp_path / "S.h5") as store:
+        share = [white(store.pixels(i), 230) for i in range(len(store))]
+        wanted = [xy for xy, w in zip(store.coords.tolist(), share, strict=True) if w <= 0.25]
+        assert 5 < len(wanted) < len(store) - 5
+    code, told = her2pipe("tile", svs, tmp_path / "T.h5", *png, "--white-max", "0.25")
+    assert code == 0
+    coords, _, about = places(tmp_path / "T.h5")
+    assert coords == wanted
+    assert about["white"] == len(share) - len(wanted)
+    assert sum(counts(about)) + len(coords) == about["cells"]
+    assert told.strip().endswith(f"{about['white']} white")
+    words = ["--white-max", "0", "--white-level", "100"]
+    assert her2pipe("tile", svs, tmp_path / "U.h5", *SMALL, *words)[0] == 0
+    assert places(tmp_path / "U.h5")[2]["reason"].startswith("no tissue: of 165 cells")
+
+
+@pytest.mark.parametrize("white_max", ["1", "0.25"])
+@pytest.mark.parametrize("roi", [OUTLINE, np.array([[0, 0], [1500, 0], [1500, 700], [0, 700.0]])])
+def test_screening_changes_nothing(her2pipe, svs, tmp_path, roi, white_max):
+    words = [*WITHIN, "--white-max", white_max, "--annotation"]
+    words += [annotated(tmp_path, "geojson", roi, holes=())]
+    for name, screen in (("S", 0.05), ("T", 0)):
+        assert her2pipe("tile", svs, tmp_path / f"{name}.h5", *words, "--screen", screen)[0] == 0
+    (a, one, about), (b, two, other) = places(tmp_path / "S.h5"), places(tmp_path / "T.h5")
+    assert a == b
+    assert one.tolist() == two.tolist()
+    assert counts(about) == counts(other)
+    assert (about["screened"] > 0) == (roi[0, 0] == 0)
+
+
+def test_real_cores_lose_glass_and_keep_tissue(her2pipe, data, tmp_path):
+    """Kept patches of a HER2 core hold far more stain than those left out as white."""
+    core = sorted((data / "ihc_tma_her2").glob("2_a55*.jpg"))[0]
+    assert her2pipe("synthesise", tmp_path / "a.svs", "--image", core, "--mpp", "0.22")[0] == 0
+    words = ["--view", "512", "--patch-px", "128", "--variance-min", "0"]
+    assert her2pipe("tile", tmp_path / "a.svs", tmp_path / "S.h5", *words)[0] == 0
+    assert (
+        her2pipe("tile", tmp_path / "a.svs", tmp_path / "T.h5", *words, "--white-max", "0.6")[0]
+        == 0
+    )
+    kept = {tuple(xy) for xy in places(tmp_path / "T.h5")[0]}
+    with PatchStore(tmp_path / "S.h5") as store:
+        dark = {tuple(xy): (255 - store.pixels(i).min(2)).mean()
+                for i, xy in enumerate(store.coords.tolist())}  # fmt: skip
+    lost = [v for xy, v in dark.items() if xy not in kept]
+    assert 0.2 < len(lost) / len(dark) < 0.6
+    assert np.median(lost) < 30 < np.median([dark[xy] for xy in kept])

@@ -1,0 +1,192 @@
+"""The step describe: its files, what it refuses, what it says of too little."""
+
+import json
+
+import numpy as np
+import pytest
+
+from her2pipe.config import StainSettings, load
+from her2pipe.errors import Her2Error
+from her2pipe.files import read_table
+from her2pipe.patch_features import features
+from her2pipe.stain import methods
+
+P = [0.1, 0.35, 0.38, 0.45, 0.55, 0.65, 0.75, 0.9]
+
+
+@pytest.fixture
+def slides(tmp_path, make):
+    """Two slides of 24 patches, the more nuclei the higher p(HER2+), and an excluded one."""
+    folder = tmp_path / "encodings"
+    folder.mkdir()
+    p = np.array(P * 3)
+    coords = np.stack([np.arange(24) % 8 * 64, np.arange(24) // 8 * 64], axis=1)
+    for seed, name in enumerate(["S1", "<script> $x$"]):
+        pixels = np.concatenate([make.stained(1, 100 * seed + i, cells=2 + int(14 * v))
+                                 for i, v in enumerate(p)])  # fmt: skip
+        make.store(tmp_path / "stores" / f"{name}.h5", pixels, coords, mpp=0.5)
+        make.encoding(folder / f"{name}.h5", np.stack([(1 - p) / 2, p, (1 - p) / 2], axis=1))
+    make.store(tmp_path / "stores" / "out.h5", [], [], status="excluded", reason="no tissue")
+    make.encoding(folder / "out.h5", [], status="excluded", reason="no tissue")
+    target = methods.estimate(pixels.reshape(-1, 3), StainSettings())
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text(json.dumps({"stain": target.as_dict()}))
+    return tmp_path
+
+
+def describe(run, folder, out, *words):
+    return run("describe", folder / "encodings", folder / out, "--stores", folder / "stores",
+               "--cohort", "B", "--boxes", 2, "--examples", 1, *words)  # fmt: skip
+
+
+def test_files_and_numbers(slides, her2pipe):
+    code, told = describe(her2pipe, slides, "out", "--model", slides / "model", "--patches", 5)
+    assert code == 0, told
+    out = slides / "out"
+    names = {"features.tsv", "ranked.tsv", "about.json", "boxes.png", "boxes.svg", "examples.png",
+             "nuclei.png"}  # fmt: skip
+    assert {path.name for path in out.iterdir()} == names
+    rows = read_table(out / "features.tsv")
+    assert list(rows[0]) == ["slide", "patch", "x", "y", "p", "grade", *features.NAMES]
+    assert [row["grade"] for row in rows].count("I") == 5
+    for row in rows:
+        assert row["slide"] in ("S1", "<script> $x$")
+        patch = int(row["patch"])
+        assert float(row["p"]) == pytest.approx(P[patch % 8], abs=1e-6)
+        assert (int(row["x"]), int(row["y"])) == (patch % 8 * 64, patch // 8 * 64)
+    about = json.loads((out / "about.json").read_text())
+    assert about["grades"]["I"] == {"from": 0.33, "to": 0.4, "patches": 12, "described": 5,
+                                    "slides": 2}  # fmt: skip
+    assert about["grades"]["V"]["patches"] == 12
+    assert about["ungraded"] == 6
+    assert about["area_unit"] == "um^2"
+    assert about["patch_mpp"] == [0.5, 0.5]
+    assert about["cohort"] == "B"
+    ranked = read_table(out / "ranked.tsv")
+    assert sorted(row["feature"] for row in ranked) == sorted(features.NAMES)
+
+
+def test_more_nuclei_are_found_and_ranked_first(slides, her2pipe):
+    assert describe(her2pipe, slides, "out", "--model", slides / "model")[0] == 0
+    rows = read_table(slides / "out" / "features.tsv")
+    assert len(rows) == 42
+    count = {g: np.mean([float(r["cells_num"]) for r in rows if r["grade"] == g])
+             for g in ("I", "V")}  # fmt: skip
+    assert count["V"] > 1.3 * count["I"]
+    ranked = {row["feature"]: row for row in read_table(slides / "out" / "ranked.tsv")}
+    assert ranked["cells_num"]["significant"] == "True"
+    assert float(ranked["cells_num"]["dunn_I_V"]) < 0.001
+    assert ranked["cells_num"]["unit"] == "nuclei"
+
+
+def test_two_runs_give_the_same_bytes(slides, her2pipe):
+    for out in ("one", "two"):
+        assert describe(her2pipe, slides, out, "--model", slides / "model", "--patches", 5)[0] == 0
+    for path in (slides / "one").iterdir():
+        assert path.read_bytes() == (slides / "two" / path.name).read_bytes(), path.name
+
+
+def test_normalised_patches_are_those_the_encoder_saw(slides, her2pipe):
+    """A slide described in its own colours as target is described as scanned, nearly."""
+    from her2pipe.store import PatchStore
+
+    with PatchStore(slides / "stores" / "S1.h5") as store:
+        own = {"stain": store.stain}
+    (slides / "model" / "model.json").write_text(json.dumps(own))
+    found = {}
+    for out, words in (("own", ["--model", slides / "model"]), ("raw", ["--normalise", "false"])):
+        assert describe(her2pipe, slides, out, *words)[0] == 0
+        rows = read_table(slides / out / "features.tsv")
+        found[out] = np.array([float(r["Lab-A_mean"]) for r in rows if r["slide"] == "S1"])
+        nuclei = [row["cells_num"] for row in rows]
+        assert found.setdefault("nuclei", nuclei) == nuclei  # whatever the colours
+    np.testing.assert_allclose(found["own"], found["raw"], atol=1.5)
+
+
+def test_without_resolution_areas_are_in_pixels(slides, make, her2pipe):
+    pixels = make.stained(24, 7)
+    coords = np.stack([np.arange(24) % 8 * 64, np.arange(24) // 8 * 64], axis=1)
+    make.store(slides / "stores" / "S1.h5", pixels, coords)
+    assert describe(her2pipe, slides, "out", "--normalise", "false")[0] == 0
+    about = json.loads((slides / "out" / "about.json").read_text())
+    assert about["area_unit"] == "px^2"
+    assert "1 of 2 slides have no resolution (S1)" in " ".join(about["notes"])
+    units = {r["feature"]: r["unit"] for r in read_table(slides / "out" / "ranked.tsv")}
+    assert units["cells_area_mean"] == "px²"
+    assert units["Lab-L_mean"] == "Lab units"
+
+
+def test_too_few_patches_are_told(slides, make, her2pipe):
+    for name in ("S1", "<script> $x$"):
+        p = np.full(24, 0.1)
+        p[:3] = 0.36
+        encoding = np.stack([(1 - p) / 2, p, (1 - p) / 2], axis=1)
+        make.encoding(slides / "encodings" / f"{name}.h5", encoding)
+    code, told = describe(her2pipe, slides, "out", "--normalise", "false")
+    assert code == 0, told
+    about = json.loads((slides / "out" / "about.json").read_text())
+    told = " ".join(about["notes"])
+    assert "grade II has no patch, fewer than 5: not tested" in told
+    assert "no feature could be tested" in told
+    assert about["grades"]["I"]["described"] == 6
+    assert not (slides / "out" / "boxes.png").exists()
+    assert (slides / "out" / "examples.png").exists()
+
+
+def test_a_cohort_without_any_graded_patch_still_has_its_files(slides, make, her2pipe):
+    for name in ("S1", "<script> $x$"):
+        encoding = np.tile([0.8, 0.1, 0.1], (24, 1))
+        make.encoding(slides / "encodings" / f"{name}.h5", encoding)
+    assert describe(her2pipe, slides, "out", "--normalise", "false")[0] == 0
+    assert read_table(slides / "out" / "features.tsv") == []
+    assert len(read_table(slides / "out" / "ranked.tsv")) == 39
+    assert json.loads((slides / "out" / "about.json").read_text())["described"] == 0
+
+
+def test_mistakes_are_three_lines(slides, make, her2pipe):
+    code, told = describe(her2pipe, slides, "out")
+    assert code == 1
+    assert "no encoder is given" in told
+    make.store(slides / "stores" / "S1.h5", make.stained(1, 1), [(0, 0)])
+    code, told = describe(her2pipe, slides, "out", "--normalise", "false")
+    assert code == 1
+    assert "the store of S1 holds other patches than its encoding" in told
+    (slides / "stores" / "S1.h5").unlink()
+    code, told = describe(her2pipe, slides, "out", "--normalise", "false")
+    assert "slide S1 has an encoding, but no patch store is given" in told
+    assert len(told.strip().splitlines()) == 3
+
+
+def test_an_encoder_without_her2_is_refused(slides, her2pipe):
+    from her2pipe.store import write_encoding
+
+    about = {"slide": "S1", "classes": "[]", "status": "ok", "reason": ""}
+    path = slides / "encodings" / "S1.h5"
+    write_encoding(path, np.zeros((24, 2)), np.zeros((24, 0)), np.zeros((24, 4)), about)
+    code, told = describe(her2pipe, slides, "out", "--normalise", "false")
+    assert code == 1
+    assert "the encoder of S1 gives no p(HER2+)" in told
+
+
+STUDY = {
+    "cohorts": {"A": {"sheet": "A.tsv", "role": "development"}},
+    "encoders": {"swin-t": {}, "frozen": {"task": "none"}},
+    "methods": {"TL-PA": {"encoder": "swin-t"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"encoders": ["swin"]}, "describe.encoders names an unknown encoder: swin"),
+        ({"cohorts": ["Z"]}, "describe.cohorts names an unknown cohort: Z"),
+        ({"encoders": ["frozen"]}, "frozen, which has no classes"),
+        ({"grades": [0.4, 0.33, 0.5, 0.6, 0.7]}, "grades must ascend"),
+        ({"patches": 4}, "no grade is ever tested"),
+        ({"nuclei_area_um2": [50, 20]}, "smaller and a larger area"),
+    ],
+)
+def test_settings_are_checked(change, told):
+    with pytest.raises(Her2Error) as caught:
+        load.check(STUDY | {"describe": change}, "study.yaml")
+    assert told in str(caught.value)

@@ -1,0 +1,143 @@
+"""Encoding: right numbers for right patches, exclusions carried, nothing half-written."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from her2pipe.config import StainSettings
+from her2pipe.errors import Her2Error
+from her2pipe.models import factory
+from her2pipe.stain import methods
+from her2pipe.store import PatchStore, read_encoding
+from her2pipe.training import dataloader
+
+
+@pytest.fixture
+def model(tmp_path, make):
+    target = methods.estimate(make.stained(8, 5).reshape(-1, 3), StainSettings())
+    return make.model(tmp_path / "resnet", target)
+
+
+def slides(tmp_path, make, counts=(5, 3)):
+    return [
+        make.store(tmp_path / f"S{i}.h5", make.stained(n, i), [(64 * k, 0) for k in range(n)])
+        for i, n in enumerate(counts)
+    ]
+
+
+def test_every_patch_gets_its_own_numbers(tmp_path, make, model, her2pipe):
+    stores = slides(tmp_path, make)
+    code, told = her2pipe("encode", *stores, tmp_path / "out", "--model", model,
+                          "--batch-patches", "2", "--device", "cpu")  # fmt: skip
+    assert code == 0, told
+    network, about = factory.load(model)
+    target = methods.Profile.from_dict(about["stain"])
+    for path in stores:
+        found = read_encoding(tmp_path / "out" / path.name)
+        with PatchStore(path) as store:
+            source = dataloader.profile(store)
+            assert found["coords"].tolist() == store.coords.tolist()
+            for i in range(len(store)):  # one patch at a time, by the plain functions
+                pixels = torch.from_numpy(store.pixels(i)).permute(2, 0, 1)[None]
+                image = methods.normalise_batch(pixels, source, target)
+                image = factory.standardise(image, about["mean"], about["std"])
+                with torch.no_grad():
+                    p = network(image).softmax(1).numpy()[0]
+                assert np.allclose(found["probabilities"][i], p, atol=1e-4)
+        assert np.allclose(found["probabilities"].sum(1), 1, atol=1e-5)
+        assert found["features"].shape[1] == 512
+        assert found["attributes"]["encoder"] == "resnet"
+        assert found["attributes"]["width_px0"] == found["attributes"]["height_px0"] == 640
+        assert json.loads(found["attributes"]["classes"]) == make.classes
+        assert found["attributes"]["model_digest"] == about["digest"]
+
+
+def test_an_excluded_slide_in_a_batch_excludes_itself_only(tmp_path, make, model, her2pipe):
+    stores = slides(tmp_path, make)
+    stores.insert(1, make.store(tmp_path / "bad.h5", [], [], status="excluded", reason="blank"))
+    assert her2pipe("encode", *stores, tmp_path / "out", "--model", model)[0] == 0
+    bad = read_encoding(tmp_path / "out" / "bad.h5")
+    assert bad["attributes"]["status"] == "excluded"
+    assert bad["attributes"]["reason"] == "blank"
+    assert bad["probabilities"].shape == (0, 3)
+    assert len(read_encoding(tmp_path / "out" / "S1.h5")["probabilities"]) == 3
+
+
+def test_output_that_is_not_finite_is_an_error(tmp_path, make, model, her2pipe):
+    network, about = factory.load(model)
+    with torch.no_grad():
+        network.get_classifier().bias[0] = float("nan")
+    factory.save(network, about, model)
+    code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
+    assert code == 1
+    assert "not finite for 5 of 5 patches of S0" in told
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_another_stain_method_is_refused(tmp_path, make, model, her2pipe):
+    about = json.loads((model / "model.json").read_text())
+    about["stain"]["method"] = "macenko"
+    about["stain_digest"] = methods.Profile.from_dict(about["stain"]).digest()
+    (model / "model.json").write_text(json.dumps(about))
+    code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
+    assert code == 1
+    assert "tiled for stain method vahadane, the encoder expects macenko" in told
+
+
+def test_another_target_is_refused(tmp_path, make, model, her2pipe):
+    about = json.loads((model / "model.json").read_text())
+    about["stain"]["max_concentration"][0] *= 1.1
+    (model / "model.json").write_text(json.dumps(about))
+    code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
+    assert code == 1
+    assert "stain target is not the one" in told
+
+
+def test_a_folder_that_is_no_model(tmp_path, make, her2pipe):
+    code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", tmp_path)
+    assert code == 1
+    assert "not a trained model" in told
+
+
+def test_cuda_is_not_taken_for_granted(tmp_path, make, model, her2pipe):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model,
+                          "--device", "cuda")  # fmt: skip
+    assert code == 1
+    assert "no CUDA device" in told
+
+
+def test_bfloat16_stays_near_float32(tmp_path, make, model, her2pipe):
+    stores = slides(tmp_path, make)
+    for precision in ("float32", "bfloat16"):
+        assert her2pipe("encode", *stores, tmp_path / precision, "--model", model,
+                        "--precision", precision)[0] == 0  # fmt: skip
+    a, b = (read_encoding(tmp_path / p / "S0.h5") for p in ("float32", "bfloat16"))
+    assert np.abs(a["probabilities"] - b["probabilities"]).max() < 0.03
+    assert a["probabilities"].tolist() != b["probabilities"].tolist()
+
+
+def test_batches_keep_order_with_many_threads(tmp_path, make):
+    stores = [PatchStore(p) for p in slides(tmp_path, make, (7, 6))]
+    items = np.array([[s, p] for s in (1, 0) for p in range(len(stores[s]))][::-1])
+    seen = []
+    for images, numbers in dataloader.batches(stores, items, 32, 4, torch.device("cpu"), threads=4):
+        for image, number in zip(images, numbers.tolist(), strict=True):
+            seen.append((number, image.permute(1, 2, 0).numpy()))
+    assert [n for n, _ in seen] == items[:, 0].tolist()
+    for (_, image), (s, p) in zip(seen, items, strict=True):
+        assert (image == stores[s].pixels(p, at_least_px=32)).all()
+
+
+def test_a_broken_patch_stops_the_loader(tmp_path, make):
+    import h5py
+
+    path = slides(tmp_path, make, (3,))[0]
+    with h5py.File(path, "r+") as file:
+        file["jpeg/bytes"][: int(file["jpeg/offsets"][1])] = 0
+    with PatchStore(path) as store, pytest.raises(Her2Error, match="patch 0 cannot be read"):
+        list(dataloader.batches([store], np.array([[0, 0]]), 32, 4, torch.device("cpu")))

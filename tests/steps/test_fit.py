@@ -1,0 +1,322 @@
+"""Fitting: what learns, from which slides alone, what is written, and going on after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from her2pipe import aggregation
+from her2pipe.aggregation import Lesson
+from her2pipe.cohorts import sheet as cohort
+from her2pipe.config import FitSettings
+from her2pipe.files import read_table
+from her2pipe.steps.fit import folds
+from her2pipe.store import write_encoding
+from her2pipe.training.fitting import auc
+
+QUICK = ("--folds", "2", "--max-epochs", "3", "--device", "cpu")
+RULES = ("clam", "slidegraph", "mlp")
+
+
+def write_slide(path, features, coords=None, digest="d", status="ok", reason="", p=None):
+    n = len(features)
+    if coords is None:
+        coords = np.stack([np.arange(n) % 6, np.arange(n) // 6], 1) * 512
+    about = {
+        "slide": path.stem, "classes": json.dumps(["HER2-", "HER2+", "Non-tumour"] if p else []),
+        "status": status, "reason": reason, "encoder": "e", "model_digest": digest,
+        "patch_size_level0": 512, "width_px0": 31_623, "height_px0": 31_623,
+    }  # fmt: skip
+    write_encoding(path, coords, p or np.zeros((n, 0)), features, about)
+
+
+def planted(folder, train, validation, seed=1, patches=24, shuffled=False, levels=False):
+    """Write slides of noise, some patches of the positive ones shifted, and their sheet."""
+    random = np.random.default_rng(seed)
+    (folder / "e").mkdir(parents=True)
+    lines = ["slide\tpath\tpatient\tsplit\ther2\tihc"]
+    for i in range(train + validation):
+        positive = i % 2 == 1
+        features = random.normal(size=(patches, 16))
+        if positive:
+            features[random.choice(patches, 4, replace=False), :3] += 4
+        write_slide(folder / "e" / f"S{i:03d}.h5", features)
+        label = bool(random.random() < 0.5) if shuffled else positive
+        side = "train" if i < train else "validation"
+        status = "positive" if label else "negative"
+        ihc = ("3+" if label else ("0", "1+")[i // 2 % 2]) if levels and i != 0 else ""
+        lines.append(f"S{i:03d}\tx{i}\tP{i:03d}\t{side}\t{status}\t{ihc}")
+    (folder / "sheet.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def small(tmp_path):
+    return planted(tmp_path / "small", 16, 6)
+
+
+def fit(her2pipe, folder, out, rule, *more):
+    return her2pipe("fit", folder / "e", out, "--sheet", folder / "sheet.tsv", "--aggregate", rule,
+                    *QUICK, *more)  # fmt: skip
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def held_out_auc(her2pipe, folder, out, rule):
+    code, told = her2pipe("score", folder / "e", folder / "s.tsv", "--aggregate", rule,
+                          "--model", out)  # fmt: skip
+    assert code == 0, told
+    scores = {row["slide"]: float(row["score"]) for row in read_table(folder / "s.tsv")}
+    rows = [r for r in cohort.load(folder / "sheet.tsv", check_files=False) if r.split != "train"]
+    return auc(np.array([r.positive for r in rows]), np.array([scores[r.slide] for r in rows]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rule", "more"),
+    [("clam", ("--max-epochs", "6")), ("slidegraph", ("--max-epochs", "30"))],
+)
+def test_a_planted_signal_is_found_and_none_where_there_is_none(tmp_path, her2pipe, rule, more):
+    for shuffled in (False, True):
+        folder = planted(tmp_path / str(shuffled), 40, 160, seed=4, shuffled=shuffled)
+        code, told = fit(her2pipe, folder, tmp_path / f"m{shuffled}", rule, *more)
+        assert code == 0, told
+        found = held_out_auc(her2pipe, folder, tmp_path / f"m{shuffled}", rule)
+        assert abs(found - 0.5) <= 0.15 if shuffled else found >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", RULES)
+def test_other_slides_influence_nothing(tmp_path, her2pipe, small, rule):
+    """Labels and encodings of the validation side are turned and broken: not a byte changes."""
+    assert fit(her2pipe, small, tmp_path / "one", rule)[0] == 0
+    text = (small / "sheet.tsv").read_text().splitlines()
+    turn = {"positive": "negative", "negative": "positive"}
+    for i, line in enumerate(text):
+        cells = line.split("\t")
+        if cells[3] == "validation":
+            text[i] = "\t".join([*cells[:4], turn[cells[4]], *cells[5:]])
+            (small / "e" / f"{cells[0]}.h5").write_bytes(b"no encoding at all")
+    (small / "sheet.tsv").write_text("\n".join(text) + "\n")
+    assert fit(her2pipe, small, tmp_path / "two", rule)[0] == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    # And the training side does: one label turned is another model.
+    text[1] = text[1].replace("negative", "positive")
+    (small / "sheet.tsv").write_text("\n".join(text) + "\n")
+    assert fit(her2pipe, small, tmp_path / "three", rule)[0] == 0
+    name = "model.safetensors"
+    assert contents(tmp_path / "one")[name] != contents(tmp_path / "three")[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["clam", "slidegraph"])
+def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, her2pipe, small, rule):
+    more = ("--max-epochs", "12", "--min-epochs", "12", "--save-s", "0")
+    assert fit(her2pipe, small, tmp_path / "whole", rule, *more)[0] == 0
+    out, checkpoint = tmp_path / "killed", tmp_path / ".killed.checkpoint"
+    command = ["fit", small / "e", out, "--sheet", small / "sheet.tsv", "--aggregate", rule, *QUICK]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "her2pipe.cli", *map(str, [*command, *more])],
+        stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    while not checkpoint.exists() and run.poll() is None:
+        time.sleep(0.01)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert run.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    assert not out.exists()
+    code, told = fit(her2pipe, small, out, rule, *more)
+    assert code == 0
+    assert "going on in fold" in told
+    assert contents(out) == contents(tmp_path / "whole")
+    assert not checkpoint.exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rule", RULES)
+def test_a_gpu_learns_the_same_every_time(tmp_path, her2pipe, small, rule):
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    for name in ("one", "two"):
+        assert fit(her2pipe, small, tmp_path / name, rule, "--device", "cuda")[0] == 0
+    one, two = (aggregation.load(rule, tmp_path / name) for name in ("one", "two"))
+    for a, b in zip(one.members, two.members, strict=True):
+        assert all(np.allclose(a[k], b[k], atol=1e-4) for k in a)
+
+
+def test_everything_is_written(tmp_path, her2pipe, small):
+    write_slide(small / "e" / "S002.h5", np.zeros((0, 16)), status="excluded", reason="no tissue")
+    sheet = (small / "sheet.tsv").read_text()
+    sheet = sheet.replace("S003\tx3\tP003\ttrain\tpositive", "S003\tx3\tP003\ttrain\t")
+    (small / "sheet.tsv").write_text(sheet)
+    code, told = fit(her2pipe, small, tmp_path / "m", "mlp", "--best-epochs", "2")
+    assert code == 0, told
+    assert {p.name for p in (tmp_path / "m").iterdir()} == {
+        "model.safetensors", "model.json", "history.tsv", "history.png", "history.svg",
+        "slides.tsv"}  # fmt: skip
+    about = json.loads((tmp_path / "m" / "model.json").read_text())
+    assert about["classes"] == ["HER2-", "HER2+"]
+    assert about["parameters"] == 16 * 256 + 256 + 2 * 256 + 2
+    assert about["encoder_digest"] == "d"
+    assert about["members"] == 4  # two epochs of two folds
+    slides = {row["slide"]: row for row in read_table(tmp_path / "m" / "slides.tsv")}
+    assert list(slides) == [f"S{i:03d}" for i in range(22)]
+    assert slides["S002"]["unused"] == "excluded: no tissue"
+    assert slides["S003"]["unused"] == "no binary status: no HER2 status"
+    assert slides["S016"]["unused"] == "kept for validation"
+    used = [row for row in slides.values() if not row["unused"]]
+    assert {row["fold"] for row in used} == {"1", "2"}
+    history = read_table(tmp_path / "m" / "history.tsv")
+    assert [(r["fold"], r["epoch"]) for r in history] == [
+        (f, e) for f in "12" for e in ("1", "2", "3")
+    ]
+    # The threshold is the best of the scores of slides by the fold that did not see them.
+    from her2pipe import stats
+
+    wanted = stats.youden([r["class"] == "HER2+" for r in used], [float(r["score"]) for r in used])
+    assert about["threshold"] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_held_out_slides_are_scored_by_the_fold_that_did_not_see_them(tmp_path, her2pipe, small):
+    assert fit(her2pipe, small, tmp_path / "m", "mlp")[0] == 0
+    fitted = aggregation.load("mlp", tmp_path / "m")
+    from her2pipe.store import read_encoding
+
+    for row in read_table(tmp_path / "m" / "slides.tsv")[:16]:
+        own = aggregation.Model(fitted.about, [fitted.members[int(row["fold"]) - 1]])
+        bag = aggregation.Bag.of(read_encoding(small / "e" / f"{row['slide']}.h5"))
+        found = aggregation.score("mlp", bag, None, own)
+        assert float(row["score"]) == pytest.approx(found.score, abs=1e-5)
+
+
+def lessons(kinds):
+    return [Lesson(f"S{i}", None, "0+".index(kind), kind == "+") for i, kind in enumerate(kinds)]
+
+
+def test_folds_are_of_patients_and_of_both_classes():
+    found = lessons("0+" * 15)
+    patients = {f"S{i}": f"P{i // 3}" for i in range(30)}  # three slides each
+    dealt = folds(found, patients, FitSettings(folds=5))
+    by_patient = {p: {dealt[s] for s, q in patients.items() if q == p} for p in patients.values()}
+    assert all(len(numbers) == 1 for numbers in by_patient.values())
+    assert sorted(next(iter(n)) for n in by_patient.values()) == sorted([*range(5)] * 2)
+    mixed = folds(lessons("0" * 11 + "+" * 7), {f"S{i}": f"P{i}" for i in range(18)},
+                  FitSettings(folds=3))  # fmt: skip
+    for kind in ("S0 S1 S2 S3 S4 S5 S6 S7 S8 S9 S10", "S11 S12 S13 S14 S15 S16 S17"):
+        numbers = [mixed[slide] for slide in kind.split()]
+        assert max(map(numbers.count, range(3))) - min(map(numbers.count, range(3))) <= 1
+
+
+def test_one_fold_holds_a_share_out():
+    dealt = folds(lessons("0" * 10 + "+" * 5), {f"S{i}": f"P{i}" for i in range(15)},
+                  FitSettings(folds=1))  # fmt: skip
+    assert sum(dealt[f"S{i}"] == 0 for i in range(10)) == 2
+    assert sum(dealt[f"S{i}"] == 0 for i in range(10, 15)) == 1
+    assert set(dealt.values()) == {0, -1}
+
+
+def test_one_fold_trains_one_model(tmp_path, her2pipe, small):
+    assert fit(her2pipe, small, tmp_path / "m", "mlp", "--folds", "1")[0] == 0
+    slides = read_table(tmp_path / "m" / "slides.tsv")[:16]
+    held = [row for row in slides if row["fold"] == "1"]
+    assert len(held) == 4
+    assert all(bool(row["score"]) == (row in held) for row in slides)
+
+
+def test_five_levels(tmp_path, her2pipe):
+    folder = planted(tmp_path / "levels", 16, 4, levels=True)
+    code, told = fit(her2pipe, folder, tmp_path / "m", "clam", "--classes", "levels", "--branch",
+                     "multi")  # fmt: skip
+    assert code == 0, told
+    fitted = aggregation.load("clam", tmp_path / "m")
+    assert fitted.about["classes"] == ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
+    assert fitted.members[0]["attend.weight"].shape == (5, 256)
+    slides = {row["slide"]: row for row in read_table(tmp_path / "m" / "slides.tsv")}
+    assert slides["S000"]["unused"] == "no five-level label"
+    assert slides["S001"]["class"] == "3+"
+    code, told = her2pipe("score", folder / "e", tmp_path / "s.tsv", "--aggregate", "clam",
+                          "--model", tmp_path / "m")  # fmt: skip
+    assert code == 0, told
+    assert {row["level"] for row in read_table(tmp_path / "s.tsv")} <= set(fitted.about["classes"])
+
+
+def test_mean_learns_its_threshold(tmp_path, her2pipe):
+    """Means of 0.1, 0.3, 0.4 (negative) and 0.35, 0.6 (positive): 0.6 and 0.35 tie at 1/2, 2/3."""
+    (tmp_path / "e").mkdir()
+    lines = ["slide\tpath\tpatient\tsplit\ther2"]
+    given = [(0.1, 0), (0.3, 0), (0.4, 0), (0.35, 1), (0.6, 1), (0.9, 0)]
+    for i, (p, positive) in enumerate(given):
+        rows = [[1 - p, p, 0]] * 3
+        write_slide(tmp_path / "e" / f"S{i}.h5", np.zeros((3, 4)), p=rows)
+        side = "train" if i < 5 else "validation"
+        lines.append(f"S{i}\tx{i}\tP{i}\t{side}\t{['negative', 'positive'][positive]}")
+    (tmp_path / "sheet.tsv").write_text("\n".join(lines) + "\n")
+    code, told = her2pipe("fit", tmp_path / "e", tmp_path / "m", "--sheet", tmp_path / "sheet.tsv",
+                          "--aggregate", "mean")  # fmt: skip
+    assert code == 0, told
+    about = json.loads((tmp_path / "m" / "model.json").read_text())
+    assert about["threshold"] == pytest.approx(0.35)  # 1 + 2/3 - 1, above 1/2 + 1 - 1
+    her2pipe("score", tmp_path / "e", tmp_path / "s.tsv", "--aggregate", "mean", "--model",
+             tmp_path / "m")  # fmt: skip
+    calls = [row["call"] for row in read_table(tmp_path / "s.tsv")]
+    assert calls == ["HER2-", "HER2-", "HER2+", "HER2+", "HER2+", "HER2+"]
+    her2pipe("score", tmp_path / "e", tmp_path / "s.tsv", "--aggregate", "mean")
+    assert {row["call"] for row in read_table(tmp_path / "s.tsv")} == {""}
+
+
+def refused(her2pipe, folder, out, rule, *more):
+    code, told = fit(her2pipe, folder, out, rule, *more)
+    assert code == 1
+    assert [line[:8] for line in told.splitlines()] == ["her2pipe", "  where:", "  fix:  "], told
+    assert not out.exists()
+    return told
+
+
+def test_too_little_to_learn_from_is_told(tmp_path, her2pipe, small):
+    out, sheet = tmp_path / "m", small / "sheet.tsv"
+    told = refused(her2pipe, small, out, "mlp", "--folds", "9")
+    assert "8 training patients are HER2-; 9 are needed for 9 folds" in told
+    text = sheet.read_text()
+    sheet.write_text(text.replace("positive", "negative"))
+    assert "0 training patients are HER2+" in refused(her2pipe, small, out, "clam")
+
+
+def test_what_does_not_belong_together_is_told(tmp_path, her2pipe, small):
+    out = tmp_path / "m"
+    assert "not levels" in refused(her2pipe, small, out, "slidegraph", "--classes", "levels")
+    write_slide(small / "e" / "S004.h5", np.zeros((5, 16)), digest="another")
+    assert "S000 and S004 were encoded by different models" in refused(her2pipe, small, out, "mlp")
+    write_slide(small / "e" / "S004.h5", np.full((5, 16), np.nan))
+    assert "80 features that are not numbers" in refused(her2pipe, small, out, "mlp")
+    write_slide(small / "e" / "S004.h5", np.zeros((5, 0)))
+    assert "S004 holds no features" in refused(her2pipe, small, out, "mlp")
+    (small / "e" / "S004.h5").unlink()
+    assert "S004 of the sheet has no encoding" in refused(her2pipe, small, out, "mlp")
+
+
+def test_scoring_with_another_encoder_is_told(tmp_path, her2pipe, small):
+    assert fit(her2pipe, small, tmp_path / "m", "mlp")[0] == 0
+    write_slide(small / "e" / "S020.h5", np.zeros((5, 16)), digest="another")
+    code, told = her2pipe("score", small / "e", tmp_path / "s.tsv", "--aggregate", "mlp",
+                          "--model", tmp_path / "m")  # fmt: skip
+    assert code == 1
+    assert "encoded by another model than the rule was fitted on" in told
+    code, told = her2pipe("score", small / "e", tmp_path / "s.tsv", "--aggregate", "clam")
+    assert code == 1
+    assert "needs a model" in told
+
+
+def test_published_values_hold_by_hand_unless_told_otherwise(tmp_path, her2pipe, small):
+    assert fit(her2pipe, small, tmp_path / "m", "mlp", "--patience", "7")[0] == 0
+    about = json.loads((tmp_path / "m" / "model.json").read_text())["settings"]
+    assert (about["step_slides"], about["patience"], about["max_epochs"]) == (8, 7, 3)
+    assert "device" not in about

@@ -1,0 +1,166 @@
+"""Heat maps: a picture and two files for viewers per slide, where the patches are."""
+
+import json
+import sqlite3
+from contextlib import closing
+
+import cv2
+import numpy as np
+import pytest
+
+from her2pipe import aggregation
+from her2pipe.steps import heatmap
+from her2pipe.store import PatchStore, write_encoding
+
+COORDS = [(0, 0), (64, 0), (320, 320), (576, 576)]
+P = [[0.1, 0.9, 0], [0.1, 0.9, 0], [0.9, 0.1, 0], [0, 0.2, 0.8]]
+ODD = ["<script>alert(1)</script>".replace("/", "|"), "a slide.v2"]
+
+
+def write(path, p, classes, coords=COORDS, **changes):
+    """Write an encoding whose patches lie where those of the stores do."""
+    about = {"slide": path.stem, "classes": json.dumps(classes), "status": "ok", "reason": ""}
+    p = np.asarray(p, np.float32).reshape(len(coords), -1)
+    write_encoding(path, coords, p, np.ones((len(coords), 4)), about | changes)
+    return path
+
+
+@pytest.fixture
+def slides(tmp_path, make):
+    """Stores and encodings of three slides and an excluded one."""
+    encodings = tmp_path / "0of1"
+    encodings.mkdir()
+    stores = []
+    for seed, name in enumerate(["S1", *ODD]):
+        stores.append(make.store(tmp_path / f"{name}.h5", make.stained(4, seed), COORDS))
+        write(encodings / f"{name}.h5", P, make.classes)
+    stores.append(make.store(tmp_path / "S2.h5", [], [], status="excluded", reason="no tissue"))
+    make.encoding(encodings / "S2.h5", [], status="excluded", reason="no tissue")
+    return stores, encodings
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_files(tmp_path, slides, her2pipe):
+    stores, encodings = slides
+    code, told = her2pipe("heatmap", *stores, tmp_path / "out", "--encoding", encodings)
+    assert code == 0, told
+    assert "S2: excluded" in told
+    kinds = ("png", "geojson", "db")
+    assert names(tmp_path / "out") == {f"{s}.{kind}" for s in ("S1", *ODD) for kind in kinds}
+    picture = cv2.imread(str(tmp_path / "out" / "S1.png"))
+    assert picture.shape[1] > 2 * picture.shape[0] > 0  # three panels side by side
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+
+
+def test_without_viewers_there_are_pictures_only(tmp_path, slides, her2pipe):
+    stores, encodings = slides
+    words = ("--encoding", encodings, "--viewers", "false")
+    assert her2pipe("heatmap", *stores[:1], tmp_path / "out", *words)[0] == 0
+    assert names(tmp_path / "out") == {"S1.png"}
+
+
+def test_both_viewers_get_the_patches_of_the_store(tmp_path, slides, her2pipe):
+    stores, encodings = slides
+    assert her2pipe("heatmap", *stores, tmp_path / "out", "--encoding", encodings)[0] == 0
+    for path in stores[:-1]:
+        with PatchStore(path) as store:
+            corners, side = store.coords.tolist(), store.attributes["patch_size_level0"]
+        found = json.loads((tmp_path / "out" / f"{path.stem}.geojson").read_text())
+        assert found["slide"] == path.stem
+        assert found["contribution"] == "p(HER2+)"
+        for (x, y), p, feature in zip(corners, P, found["features"], strict=True):
+            (ring,) = feature["geometry"]["coordinates"]
+            assert ring == [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
+            numbers = feature["properties"]["measurements"]
+            assert numbers["p(HER2+)"] == pytest.approx(p[1], abs=1e-5)
+            assert numbers["contribution"] == pytest.approx(p[1], abs=1e-5)
+        with closing(sqlite3.connect(tmp_path / "out" / f"{path.stem}.db")) as connection:
+            boxes = connection.execute("SELECT min_x, min_y, max_x, max_y FROM rtree").fetchall()
+        assert boxes == [(x, y, x + side, y + side) for x, y in corners]
+
+
+def test_two_runs_give_the_same_bytes(tmp_path, slides, her2pipe):
+    stores, encodings = slides
+    for out in ("one", "two"):
+        assert her2pipe("heatmap", *stores, tmp_path / out, "--encoding", encodings)[0] == 0
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("classes", [["HER2-", "HER2+", "Non-tumour"], []], ids=["classes", "none"])
+def test_a_learnt_rule_shows_its_own_view(tmp_path, make, monkeypatch, her2pipe, classes):
+    """Attention in place of p(HER2+); an encoder without classes has no map of classes."""
+    store = make.store(tmp_path / "S1.h5", make.stained(4, 1), COORDS)
+    p = P if classes else np.zeros((4, 0))
+    encoding = write(tmp_path / "encodings" / "S1.h5", p, classes)
+    seen = {}
+
+    def contributions(rule, bag, settings, model):
+        seen.update(rule=rule, features=bag.features.shape, size=(bag.width_px0, bag.height_px0))
+        return np.array([0.1, 0.2, 0.3, 0.4], np.float32), "attention"
+
+    monkeypatch.setattr(aggregation, "contributions", contributions)
+    words = ("--encoding", encoding, "--aggregate", "clam")
+    code, told = her2pipe("heatmap", store, tmp_path / "out", *words)
+    assert code == 0, told
+    assert seen == {"rule": "clam", "features": (4, 4), "size": (640, 640)}
+    found = json.loads((tmp_path / "out" / "S1.geojson").read_text())
+    assert found["contribution"] == "attention"
+    values = [f["properties"]["measurements"]["contribution"] for f in found["features"]]
+    assert values == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert all(("classification" in f["properties"]) == bool(classes) for f in found["features"])
+    picture = cv2.imread(str(tmp_path / "out" / "S1.png"))
+    three, two = 180 / 25.4 * 200, 120 / 25.4 * 200
+    assert picture.shape[1] == pytest.approx(three if classes else two, abs=2)
+
+
+def test_colours_span_what_there_is_but_probabilities_zero_to_one():
+    value = np.r_[np.linspace(2, 3, 1001), 50]
+    assert heatmap._limits(value, "p(HER2+)") == (0, 1)
+    low, high = heatmap._limits(value, "node score")
+    assert low == pytest.approx(2.01, abs=0.001)
+    assert high == pytest.approx(2.99, abs=0.002)  # the one at 50 stretches nothing
+    assert heatmap._limits(np.full(5, 0.2), "attention") == (-0.3, 0.7)
+    assert heatmap._limits(np.zeros(0), "attention") == (0, 1)
+
+
+def test_mistakes_are_three_lines(tmp_path, slides, her2pipe):
+    stores, encodings = slides
+    (encodings / "S1.h5").unlink()
+    code, told = her2pipe("heatmap", *stores, tmp_path / "out", "--encoding", encodings)
+    assert code == 1
+    assert "slide S1 has no encoding" in told
+    words = ("--encoding", encodings, "--aggregate", "clam")
+    code, told = her2pipe("heatmap", stores[1], tmp_path / "out", *words)
+    assert code == 1
+    assert "the rule clam is learnt and needs a model" in told
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_study_of_classes_shows_expected_classes(tmp_path, make, her2pipe, ordered):
+    store = make.store(tmp_path / "S1.h5", make.stained(4, 1), COORDS)
+    p = [[1, 0, 0], [0, 1, 0], [0, 0.1, 0.9], [0.1, 0, 0.9]]
+    encoding = write(tmp_path / "encodings" / "S1.h5", p, ["1+", "2+", "3+"])
+    words = ("--encoding", encoding, "--aggregate", "mean", "--endpoint", "class")
+    words += ("--ordered", json.dumps(ordered))
+    code, told = her2pipe("heatmap", store, tmp_path / "out", *words)
+    assert code == 0, told
+    found = json.loads((tmp_path / "out" / "S1.geojson").read_text())
+    values = [f["properties"]["measurements"]["contribution"] for f in found["features"]]
+    kinds = [f["properties"]["classification"] for f in found["features"]]
+    assert [kind["name"] for kind in kinds] == ["1+", "2+", "3+", "3+"]
+    if ordered:
+        assert found["contribution"] == "expected class (0: 1+, 1: 3+)"
+        assert values == pytest.approx([0, 0.5, 0.95, 0.9])
+        assert kinds[0]["color"] == [68, 1, 84]  # the ends of the scale of the map beside
+        assert kinds[2]["color"] == [253, 231, 37]
+    else:
+        assert found["contribution"] == "p(3+)"
+        assert values == pytest.approx([0, 0, 0.9, 0.9])
+    code, told = her2pipe("heatmap", store, tmp_path / "none", *words, "--classes", "a", "b")
+    assert code == 1
+    assert "the study a, b" in told

@@ -1,0 +1,583 @@
+"""Cutting a slide: grid, background, stores, exclusions."""
+
+import errno
+import json
+
+import h5py
+import numpy as np
+import pytest
+import slides
+
+from her2pipe.config import SlidesSettings, StainSettings, TileSettings
+from her2pipe.errors import Her2Error
+from her2pipe.slides.base import open_slide
+from her2pipe.steps.tile import SAMPLE_TIMES, _Sample, crop_side, grid
+from her2pipe.store import PatchStore
+
+TILE = TileSettings()
+SCREEN = 0.05  # the default share
+SMALL = ["--view", "100", "--patch-px", "64"]
+PICTURE = slides.tissue(1500, 1100, seed=5, glass=330)
+
+
+@pytest.fixture(scope="module")
+def svs(tmp_path_factory):
+    return slides.svs(tmp_path_factory.mktemp("slides") / "a.svs", PICTURE, tile=128)
+
+
+# --- grid ----------------------------------------------------------------------------------------
+
+
+def test_equation_1_by_hand():
+    """512 sqrt(8e9 / 1e9) = 1448.15, so 69 x 55 cells of a slide of 100,000 x 80,000 px."""
+    assert crop_side("adaptive", 100_000, 80_000, None, TILE) == 1448
+    corners = grid(100_000, 80_000, 1448)
+    assert len(corners) == 69 * 55 == 3795
+    assert corners[:2] == [(0, 0), (1448, 0)]
+    assert corners[69] == (0, 1448)
+    assert corners[-1] == (68 * 1448, 54 * 1448)
+
+
+@pytest.mark.parametrize("megapixels", [5, 12, 80, 333, 1000, 2500, 6400, 10_000])
+@pytest.mark.parametrize("aspect", [1 / 3, 0.61, 1, 1.7, 3])
+def test_every_slide_has_as_many_cells(megapixels, aspect):
+    width = round((megapixels * 1e6 * aspect) ** 0.5)
+    height = round(megapixels * 1e6 / width)
+    side = crop_side("adaptive", width, height, None, TILE)
+    assert len(grid(width, height, side)) == pytest.approx(1e9 / 512**2, rel=0.08)
+
+
+def test_views():
+    assert crop_side("1024", 5000, 5000, None, TILE) == 1024
+    assert crop_side("256um", 5000, 5000, 0.25, TILE) == 1024
+    assert crop_side("100.5um", 5000, 5000, 0.5, TILE) == 201
+    with pytest.raises(Her2Error, match="needs the slide's resolution"):
+        crop_side("256um", 5000, 5000, None, TILE)
+    with pytest.raises(Her2Error, match="unknown view"):
+        crop_side("large", 5000, 5000, 0.25, TILE)
+
+
+def test_cells_that_overrun_are_not_used():
+    assert grid(250, 199, 100) == [(0, 0), (100, 0)]
+    assert grid(99, 500, 100) == []
+
+
+# --- stores --------------------------------------------------------------------------------------
+
+
+def test_a_store(her2pipe, svs, tmp_path):
+    code, told = her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)
+    assert code == 0
+    with PatchStore(tmp_path / "S.h5") as store:
+        about = store.attributes
+        assert told.strip() == f"tile: S: {len(store)} of 165 patches kept"
+        assert about["status"] == "ok"
+        assert about["reader"] == "tiff"
+        assert (about["cells"], about["dropped"]) == (165, 0)
+        assert (about["mpp"], about["mpp_source"], about["objective"]) == (0.25, "header", 40)
+        assert (about["patch_size"], about["patch_size_level0"]) == (64, 100)
+        settings = json.loads(about["settings"])
+        assert settings["patch_px"] == 64
+        assert settings["reader"] == "auto"
+        assert 0 < len(store) < 165
+        assert (store.variance >= 500).all()
+        # Patches cover the tissue, with a cell of margin, and nothing else.
+        assert store.coords.min() >= 230
+        assert (store.coords.max(0) <= (1170, 770)).all()
+        assert np.isnan(store.tumour).all()
+        assert store.stain["method"] == "vahadane"
+        assert store.icc == b""
+        import simplejpeg
+
+        assert simplejpeg.decode_jpeg(store.overview).shape == (751, 1024, 3)
+        x, y = store.coords[len(store) // 2]
+        assert slides.psnr(store.pixels(len(store) // 2), cell(x, y)) > 30
+
+
+def cell(x, y, side=100, out=64):
+    from PIL import Image
+
+    part = Image.fromarray(PICTURE[y : y + side, x : x + side])
+    return np.asarray(part.resize((out, out), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("side", [100, 181, 256])
+@pytest.mark.parametrize("reader", ["tiff", "openslide"])
+def test_the_variance_is_that_of_the_stored_patch(her2pipe, svs, tmp_path, side, reader):
+    import cv2
+
+    words = ["--view", side, "--patch-px", "64", "--patch-format", "png", "--reader", reader]
+    assert her2pipe("tile", svs, tmp_path / "S.h5", *words)[0] == 0
+    with PatchStore(tmp_path / "S.h5") as store:
+        for i in range(len(store)):
+            luma = cv2.cvtColor(store.pixels(i), cv2.COLOR_RGB2GRAY)
+            assert store.variance[i] == pytest.approx(luma.var(dtype=float), rel=1e-5)
+
+
+@pytest.mark.parametrize("side", [60, 100, 181])
+def test_readers_keep_the_same_cells(her2pipe, svs, tmp_path, side):
+    kept = {}
+    for reader in ("tiff", "openslide"):
+        words = ["--view", side, "--patch-px", "64", "--reader", reader]
+        assert her2pipe("tile", svs, tmp_path / f"{reader}.h5", *words)[0] == 0
+        with PatchStore(tmp_path / f"{reader}.h5") as store:
+            near = np.abs(store.variance / 500 - 1) < 0.02
+            kept[reader] = {tuple(c) for c in store.coords[~near].tolist()}
+            kept[reader, "near"] = {tuple(c) for c in store.coords[near].tolist()}
+    near = kept["tiff", "near"] | kept["openslide", "near"]
+    assert not (kept["tiff"] ^ kept["openslide"]) - near
+
+
+def stores_agree(one, other):
+    with PatchStore(one) as a, PatchStore(other) as b:
+        assert a.coords.tolist() == b.coords.tolist()
+        assert (a.variance == b.variance).all()
+        assert all(a.jpeg(i) == b.jpeg(i) for i in range(len(a)))
+        assert a.stain == b.stain
+        assert a.overview == b.overview
+
+
+def test_threads_change_nothing(her2pipe, svs, tmp_path, monkeypatch):
+    """Not even where the stain sample has no room for all patches."""
+    for times in (50, 0.2):
+        monkeypatch.setattr("her2pipe.steps.tile.SAMPLE_TIMES", times)
+        made = []
+        for n in (1, 2, 3):
+            path = tmp_path / f"{n}" / "S.h5"
+            assert her2pipe("tile", svs, path, *SMALL, "--threads", n)[0] == 0
+            made.append(path)
+        stores_agree(made[0], made[1])
+        assert made[0].read_bytes() == made[1].read_bytes() == made[2].read_bytes()
+
+
+@pytest.mark.parametrize("mpp", ["0", "-0.25", "nan", "inf"])
+def test_a_resolution_is_positive(her2pipe, svs, tmp_path, mpp):
+    words = ["--view", "100um", "--mpp-policy", "sheet", f"--mpp={mpp}"]
+    code, told = her2pipe("tile", svs, tmp_path / "S.h5", *words)
+    assert code == 1
+    assert "give a positive number" in told
+    assert told.count("\n") == 3
+    assert not (tmp_path / "S.h5").exists()
+
+
+# --- stain sample --------------------------------------------------------------------------------
+
+
+def sampled(patches, pixels):
+    """Numbers of the patches a sample holds of so many, and its pixels per patch."""
+    sample = _Sample(StainSettings(stain_pixels=pixels))
+    for number in range(patches):
+        sample.add(np.full((256, 3), number % 256, np.uint8))
+        sample_bytes = sum(item[2].nbytes for item in sample._held)
+        assert sample_bytes <= SAMPLE_TIMES * pixels * 3 + 768
+    return sample.pixels()
+
+
+def test_few_patches_all_count():
+    pixels = sampled(200, 20_000)
+    assert (pixels[::256, 0] == np.arange(200)).all()
+
+
+def test_the_stain_sample_stays_small_and_fair():
+    """250 patches, room for 20: all parts of the slide are among them, the same every time."""
+    room = SAMPLE_TIMES * 100 // 256 + 1
+    pixels = sampled(250, 100)
+    assert len(pixels) == room * 256
+    numbers = pixels[::256, 0]
+    assert (np.diff(numbers.astype(int)) > 0).all()
+    assert numbers.mean() == pytest.approx(125, abs=40)
+    assert (pixels == sampled(250, 100)).all()
+
+
+def test_the_stain_sample_is_plenty():
+    """Tissue on a fifth of each patch still gives ten times the pixels that the estimate uses."""
+    settings = StainSettings()
+    assert _Sample(settings)._room * 256 / 5 >= 10 * settings.stain_pixels
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "two"])
+def test_threads_must_make_sense(her2pipe, svs, tmp_path, threads):
+    try:
+        code, _ = her2pipe("tile", svs, tmp_path / "S.h5", *SMALL, "--threads", threads)
+    except SystemExit as stop:
+        code = stop.code
+    assert code != 0
+    assert not (tmp_path / "S.h5").exists()
+
+
+def test_lossless(her2pipe, svs, tmp_path):
+    assert her2pipe("tile", svs, tmp_path / "S.h5", *SMALL, "--patch-format", "png")[0] == 0
+    with PatchStore(tmp_path / "S.h5") as store, open_slide(svs, SlidesSettings()) as slide:
+        for i, (x, y) in enumerate(store.coords):
+            wanted = next(slide.patches([(x, y)], 100, 64, lambda _, p: p.copy()))
+            assert (store.pixels(i, at_least_px=32) == wanted).all()
+        assert store.jpeg(0)[:2] == b"\xff\xd8"
+
+
+# --- screening -----------------------------------------------------------------------------------
+
+
+def screened(path, side, patch_px):
+    """Which cells are screened out, and the variance of all."""
+    with open_slide(path, SlidesSettings()) as slide:
+        corners = grid(slide.width_px0, slide.height_px0, side)
+        blank = np.isfinite(slide.background(corners, side, SCREEN * TILE.variance_min))
+        import cv2
+
+        def variance(_, patch):
+            return cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY).var(dtype=float)
+
+        return blank, np.array(list(slide.patches(corners, side, patch_px, variance)))
+
+
+@pytest.mark.parametrize("side", [100, 140, 250])
+def test_screening_spares_glass_and_only_glass(svs, side):
+    blank, variance = screened(svs, side, 64)
+    assert blank.sum() > 0.25 * len(blank)
+    assert variance[blank].max() < 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [350, 1024, 1448])
+def test_screening_on_a_real_section(her2pipe, data, tmp_path, side):
+    path = tmp_path / "C2.svs"
+    image = data / "her2st" / "C2_HE.jpg"
+    assert her2pipe("synthesise", path, "--image", image, "--mpp", "0.5")[0] == 0
+    blank, variance = screened(path, side, 512)
+    assert blank.sum() > 0.3 * len(blank)
+    assert variance[blank].max() < 250
+
+
+def test_fine_texture_is_not_screened_out(tmp_path):
+    """Noise that averages out on the coarse level still fills the tiles with bytes."""
+    noise = np.random.default_rng(1).normal(200, 40, (1024, 1024, 1)).clip(0, 255)
+    path = slides.svs(tmp_path / "a.svs", np.repeat(noise, 3, 2).astype(np.uint8), levels=(1, 16))
+    blank, variance = screened(path, 256, 128)
+    assert (variance > 300).all()
+    assert not blank.any()
+
+
+def test_no_coarse_level_no_screening(tmp_path):
+    path = slides.svs(tmp_path / "a.svs", PICTURE, levels=(1,))
+    with open_slide(path, SlidesSettings()) as slide:
+        assert np.isinf(slide.background(grid(1500, 1100, 100), 100, 10)).all()
+
+
+def test_a_grating_that_looks_blank_is_kept(her2pipe, tmp_path):
+    """Stripes take few bytes and vanish on the coarse level; the cells read to check show them."""
+    picture = np.full((2048, 2048, 3), 240, np.uint8)
+    stripes = np.where(np.arange(1024) % 16 < 8, 175, 255)
+    picture[:, 1024:] = stripes[None, :, None]
+    path = slides.svs(tmp_path / "a.svs", picture, levels=(1, 16))
+    blank, variance = screened(path, 512, 512)
+    assert (variance[blank] > 500).any()  # deceived, but for that check
+    for share in (0, SCREEN):
+        words = ["--view", 512, "--stain-method", "none", "--screen", share]
+        assert her2pipe("tile", path, tmp_path / f"{share}.h5", *words)[0] == 0
+    with PatchStore(tmp_path / "0.h5") as one, PatchStore(tmp_path / f"{SCREEN}.h5") as other:
+        assert len(one) == 8
+        assert one.coords.tolist() == other.coords.tolist()
+        assert other.attributes["screened"] == 0
+
+
+def test_cells_of_glass_are_not_read(her2pipe, svs, tmp_path):
+    assert her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)[0] == 0
+    with PatchStore(tmp_path / "S.h5") as store:
+        assert store.attributes["screened"] > 0.2 * store.attributes["cells"]
+
+
+def test_screening_changes_no_patch_here(her2pipe, svs, tmp_path):
+    for share in ("0", "0.02"):
+        assert her2pipe("tile", svs, tmp_path / f"{share}.h5", *SMALL, "--screen", share)[0] == 0
+    with PatchStore(tmp_path / "0.h5") as one, PatchStore(tmp_path / "0.02.h5") as other:
+        assert one.coords.tolist() == other.coords.tolist()
+        assert all(one.jpeg(i) == other.jpeg(i) for i in range(len(one)))
+
+
+# --- exclusions ----------------------------------------------------------------------------------
+
+
+def test_jpeg_patches_are_close(her2pipe, svs, tmp_path):
+    for kind in ("png", "jpeg"):
+        assert her2pipe("tile", svs, tmp_path / kind, *SMALL, "--patch-format", kind)[0] == 0
+    with PatchStore(tmp_path / "png") as one, PatchStore(tmp_path / "jpeg") as other:
+        assert one.coords.tolist() == other.coords.tolist()
+        for i in range(len(one)):
+            assert slides.psnr(one.pixels(i), other.pixels(i)) > 34
+
+
+def reason(path):
+    with PatchStore(path) as store:
+        assert len(store) == 0
+        return store.excluded
+
+
+def make_empty(path):
+    path.touch()
+
+
+def make_text(path):
+    path.write_text("not a slide\n" * 50)
+
+
+def make_cut(path):
+    slides.svs(path, PICTURE)
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def make_glass(path):
+    slides.svs(path, np.full((600, 700, 3), 242, np.uint8))
+
+
+def make_tiny(path):
+    slides.svs(path, PICTURE[:80, :300], levels=(1,))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (make_empty, "unreadable: the file is empty"),
+        (make_text, "unreadable: "),
+        (make_cut, "unreadable: "),
+        (make_glass, "no tissue: none of 42 cells"),
+        (make_tiny, "smaller than one patch: 300 x 80 px, side 100 px"),
+    ],
+)
+def test_a_bad_slide_is_excluded(her2pipe, tmp_path, make, words):
+    make(tmp_path / "a.svs")
+    code, told = her2pipe("tile", tmp_path / "a.svs", tmp_path / "S.h5", *SMALL)
+    assert code == 0
+    assert words in told
+    assert reason(tmp_path / "S.h5").startswith(words)
+    with PatchStore(tmp_path / "S.h5") as store:
+        about = store.attributes
+        numbers = ("width_px0", "height_px0", "cells", "dropped", "patch_size_level0")
+        assert all(about[name] >= 0 for name in numbers)
+        if words.startswith("unreadable"):
+            assert np.isnan([about["mpp"], about["objective"]]).all()
+            assert (about["mpp_source"], about["reader"], about["width_px0"]) == ("unknown", "", 0)
+        else:
+            assert (about["mpp"], about["mpp_source"], about["reader"]) == (0.25, "header", "tiff")
+        assert (store.stain, store.overview, store.icc) == ({}, b"", b"")
+    with h5py.File(tmp_path / "S.h5") as file:  # as a loader that knows nothing of ours
+        assert np.isnan(file["stain/matrix"][:]).all()
+        assert file["stain/matrix"].shape == (2, 3)
+        assert np.isnan(file["stain/max_concentration"][:]).all()
+        assert file["stain/max_concentration"].shape == (2,)
+        for name in ("overview", "icc", "jpeg/bytes", "variance", "tumour"):
+            assert file[name].shape == (0,)
+        assert file["jpeg/offsets"][:].tolist() == [0]
+        assert file["coords"].shape == (0, 2)
+    code, told = her2pipe(
+        "tile", tmp_path / "a.svs", tmp_path / "F.h5", *SMALL, "--on-bad-slide", "fail"
+    )
+    assert code == 1
+    assert told.count("\n") == 3
+    assert not (tmp_path / "F.h5").exists()
+
+
+def damaged(path, count):
+    """A slide whose first tiles with tissue are spoiled."""
+    slides.svs(path, slides.tissue(1500, 1100, seed=5), tile=128)
+    for i in range(count):
+        slides.spoil(path, 2 + i // 8, 2 + i % 8)
+    return path
+
+
+def test_corrupt_tiles_cost_patches(her2pipe, tmp_path):
+    path = damaged(tmp_path / "a.svs", 1)
+    code, told = her2pipe("tile", path, tmp_path / "S.h5", *SMALL)
+    assert code == 0
+    with PatchStore(tmp_path / "S.h5") as store:
+        assert store.attributes["dropped"] == 4
+        assert told.strip() == f"tile: S: {len(store)} of 165 patches kept, 4 dropped"
+        kept = {tuple(c) for c in store.coords.tolist()}
+    assert not kept & {(200, 200), (300, 200), (200, 300), (300, 300)}
+
+
+@pytest.mark.parametrize("reader", ["tiff", "openslide"])
+def test_too_many_corrupt_tiles(her2pipe, tmp_path, reader):
+    path = damaged(tmp_path / "a.svs", 16)
+    words = [*SMALL, "--reader", reader]
+    code, _ = her2pipe("tile", path, tmp_path / "S.h5", *words)
+    assert code == 0
+    assert reason(tmp_path / "S.h5").startswith("corrupt tiles: ")
+    code, _ = her2pipe("tile", path, tmp_path / "T.h5", *words, "--corrupt-max", "0.5")
+    assert code == 0
+    with PatchStore(tmp_path / "T.h5") as store:
+        assert store.attributes["dropped"] > 16
+        assert len(store) > 80
+
+
+def test_a_missing_annotation(her2pipe, svs, tmp_path):
+    words = ["--annotation", tmp_path / "none.xml"]
+    code, told = her2pipe("tile", svs, tmp_path / "out" / "S.h5", *SMALL, *words)
+    assert code == 1
+    assert told.count("\n") == 3
+    assert "the annotation does not exist" in told
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOSPC, "No space left on device")])
+def test_the_machine_is_never_the_slide(svs, tmp_path, monkeypatch, error):
+    """A full disk or lack of memory is an error, never an excluded slide."""
+    from types import SimpleNamespace
+
+    from her2pipe import store
+    from her2pipe.steps import tile
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(store.PatchWriter, "add", fail)
+    args = SimpleNamespace(
+        slide=svs,
+        store=tmp_path / "S.h5",
+        view="100",
+        annotation=None,
+        mpp=None,
+        threads=2,
+        stage="",
+    )
+    with pytest.raises(type(error)):
+        tile.run(args, SlidesSettings(), StainSettings(), TileSettings(patch_px=64), None)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def fails(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("no simplejpeg"),
+        MemoryError(),
+        AttributeError("a bug"),
+        TypeError("a bug"),
+        NameError("a bug"),
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        PermissionError(errno.EACCES, "Permission denied"),
+    ],
+)
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_fault_while_decoding_is_not_a_corrupt_tile(
+    her2pipe, svs, tmp_path, monkeypatch, error, threads
+):
+    from her2pipe.slides.tiff_pyramid import _Jpeg
+
+    calls = []
+
+    def decode(self, *given, _decode=_Jpeg.__call__):
+        calls.append(1)
+        return _decode(self, *given) if len(calls) < 40 else fails(error)()
+
+    monkeypatch.setattr(_Jpeg, "__call__", decode)
+    try:
+        assert her2pipe("tile", svs, tmp_path / "S.h5", *SMALL, "--threads", threads)[0] == 1
+    except type(error):
+        pass
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_a_decoder_out_of_memory(her2pipe, svs, tmp_path, monkeypatch):
+    import cv2
+    import simplejpeg
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", fails(ValueError("Insufficient memory (4)")))
+    with pytest.raises(MemoryError):
+        her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)
+    monkeypatch.undo()
+    monkeypatch.setattr(cv2, "resize", fails(cv2.error("Insufficient memory")))
+    with pytest.raises(cv2.error):
+        her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)
+    assert not (tmp_path / "S.h5").exists()
+
+
+def test_a_full_disk(her2pipe, svs, tmp_path):
+    """A limit on file sizes fails as a full disk does: in the middle of HDF5's writing."""
+    import resource
+
+    for limit in (100, 5_000, 60_000):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+            code, told = her2pipe("tile", svs, tmp_path / "out" / "S.h5", *SMALL)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert code == 1
+        assert "cannot write: File too large" in told
+        assert str(tmp_path / "out" / "S.h5") in told
+        assert told.count("\n") == 3
+        assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert her2pipe("tile", svs, tmp_path / "out" / "S.h5", *SMALL)[0] == 0
+
+
+def test_a_folder_that_cannot_be_made(her2pipe, svs, tmp_path):
+    (tmp_path / "out").touch()
+    code, told = her2pipe("tile", svs, tmp_path / "out" / "S.h5", *SMALL)
+    assert code == 1
+    assert "cannot write: " in told
+    assert told.count("\n") == 3
+
+
+# --- real slides ---------------------------------------------------------------------------------
+
+
+def independent(path, store, index):
+    """Read a patch with OpenSlide and nothing of ours."""
+    import openslide
+    from PIL import Image
+
+    x, y = (int(v) for v in store.coords[index])
+    side, size = (int(store.attributes[k]) for k in ("patch_size_level0", "patch_size"))
+    with openslide.OpenSlide(path) as slide:
+        region = slide.read_region((x, y), 0, (side, side)).convert("RGB")
+    return np.asarray(region.resize((size, size), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("view", ["512", "724", "1024"])
+def test_patches_of_a_real_slide(her2pipe, data, tmp_path, view):
+    path = data / "wsi" / "CMU-1-Small-Region.svs"
+    words = ["--view", view, "--patch-format", "png"]  # JPEG adds errors of its own
+    assert her2pipe("tile", path, tmp_path / "S.h5", *words)[0] == 0
+    with PatchStore(tmp_path / "S.h5") as store:
+        pairs = [(store.pixels(i), independent(path, store, i)) for i in range(len(store))]
+    assert len(pairs) > 3
+    squares = [np.mean((a.astype(float) - b) ** 2) for a, b in pairs]
+    assert 10 * np.log10(255**2 / max(1e-9, np.mean(squares))) >= 38
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("view", ["adaptive", "1024", "1449"])
+def test_patches_of_a_real_section(her2pipe, data, tmp_path, view):
+    path = tmp_path / "C2.svs"
+    image = data / "her2st" / "C2_HE.jpg"
+    assert her2pipe("synthesise", path, "--image", image, "--mpp", "0.5")[0] == 0
+    words = ["--view", view, "--patch-format", "png"]  # JPEG adds errors of its own
+    assert her2pipe("tile", path, tmp_path / "S.h5", *words)[0] == 0
+    with PatchStore(tmp_path / "S.h5") as store:
+        chosen = range(0, len(store), max(1, len(store) // 20))
+        pairs = [(store.pixels(i), independent(path, store, i)) for i in chosen]
+    squares = [np.mean((a.astype(float) - b) ** 2) for a, b in pairs]
+    assert 10 * np.log10(255**2 / max(1e-9, np.mean(squares))) >= 38
+    assert max(np.abs((a.astype(float) - b).mean((0, 1))).max() for a, b in pairs) < 0.5
+    assert max(slides.shift(a, b) for a, b in pairs) < 0.25
+
+
+def test_the_reason_tells_a_cut_file_from_no_slide(tmp_path):
+    from her2pipe.cli import main
+
+    whole, cut, text = (tmp_path / f"{n}.svs" for n in ("whole", "cut", "text"))
+    words = ["--seed", "1", "--width-um", "200", "--height-um", "200", "--objective", "20"]
+    assert main(["synthesise", str(whole), *words]) == 0
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    text.write_text("not a slide at all\n" * 20)
+    for path, reason in ((cut, "TIFF file is cut short or damaged"), (text, "not a slide")):
+        assert main(["tile", str(path), str(tmp_path / "S.h5")]) == 0
+        with PatchStore(tmp_path / "S.h5") as store:
+            assert reason in store.excluded

@@ -1,0 +1,72 @@
+"""Profiles: every rule has its place on the cluster, and one machine's card is one job's."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from her2pipe.config import STEPS
+
+ROOT = Path(__file__).parents[2]
+DEFAULT, SLURM = (
+    yaml.safe_load((ROOT / f"profiles/{name}/config.yaml").read_text())
+    for name in ("default", "slurm")
+)
+
+
+def rule(step):
+    return (ROOT / "workflow" / f"{step}.smk").read_text()
+
+
+def test_one_machine_counts_its_cards():
+    assert DEFAULT["resources"] == {"gpu": 1}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_rules_that_may_use_a_card_are_sent_to_the_gpu_partition(step):
+    placed = SLURM["set-resources"].get(step, {}).get("slurm_partition", "")
+    assert ("gpu" in placed) == ("gpu=" in rule(step))
+
+
+def test_the_cluster_counts_its_own_cards():
+    """The one card of profiles/default must not hold up a cluster."""
+    assert SLURM["set-resource-scopes"] == ["gpu=local"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_job_asks_for_more_than_snakemake_itself_needs(step):
+    assert int(re.search(r"mem_mb=growing\((\d+)\)", rule(step))[1]) >= 500
+
+
+def test_groups_are_of_rules_that_follow_each_other():
+    grouped = dict(pair.split("=") for pair in SLURM["groups"])
+    assert set(grouped) <= set(STEPS)
+    assert '"results/score/' in rule("evaluate")
+    assert grouped["score"] == grouped["evaluate"] != grouped["report"]
+
+
+def test_what_differs_from_site_to_site_stands_in_one_block():
+    lines = (ROOT / "profiles/slurm/config.yaml").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if "your cluster" in line)
+    stop = next(i for i, line in enumerate(lines) if line.startswith("# -----"))
+    block = "\n".join(lines[start:stop])
+    for word in ("slurm_partition", "slurm_account", "stage", "gpu_model", "conda-prefix"):
+        assert word in block
+        assert word not in "\n".join(lines[:start] + lines[stop:])
+
+
+def test_every_setting_behind_a_hash_stands_where_it_must():
+    text = (ROOT / "profiles/slurm/config.yaml").read_text()
+    used, count = re.subn(r"^#(?=(?:  )*(?:- )?[a-z]\S*[:=])", "", text, flags=re.M)
+    found = yaml.safe_load(used)
+    assert count == 12
+    assert set(found) - set(SLURM) == {
+        "software-deployment-method", "conda-prefix", "group-components"
+    }  # fmt: skip
+    assert found["default-resources"] == {"slurm_partition": "cpu", "slurm_account": "my-account"}
+    assert found["set-resources"]["tile"] == {"stage": "$TMPDIR"}
+    for step in ("pretrain", "train"):
+        assert set(found["set-resources"][step]) == {"slurm_partition", "gpu_model", "runtime"}
+    assert found["groups"] == [*SLURM["groups"], "tile=slides"]
+    assert found["group-components"] == ["slides=8"]

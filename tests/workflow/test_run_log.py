@@ -1,0 +1,184 @@
+"""What is told of runs: who is at work, and which jobs failed and why."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from her2pipe.files import read_table
+from her2pipe.workflow import run_log
+
+
+def record(event, **more):
+    made = logging.LogRecord("snakemake", logging.ERROR, "", 0, "said", (), None)
+    vars(made).update(event=event, **more)
+    return made
+
+
+def error(jobid, logs, message="", output="results/tile/64/A/A-1.h5", indent=False):
+    return record("job_error", jobid=jobid, rule_name="tile", rule_msg=message, output=[output],
+                  log=logs, indent=indent)  # fmt: skip
+
+
+def test_a_job_that_succeeds_later_has_not_failed(tmp_path):
+    watch = run_log.Watch()
+    watch.emit(error(3, []))
+    watch.emit(error(4, []))
+    watch.emit(error(3, []))
+    watch.emit(record("job_finished", job_id=4))
+    assert set(watch.failed) == {3}
+    assert watch.failed[3].attempts == 2
+    watch.emit(record("job_finished", job_id=3))
+    assert run_log.end(watch, tmp_path) == ""
+
+
+def test_failures_are_told_with_step_slide_reason_and_logs(tmp_path):
+    (tmp_path / "logs/slurm").mkdir(parents=True)
+    log = tmp_path / "logs/A-1.log"
+    log.write_text("her2pipe: the slide does not exist\n  where: x\n  fix:   y\n")
+    slurm = tmp_path / "logs/slurm/7.log"
+    slurm.write_text("slurmstepd: error\n")
+    watch = run_log.Watch()
+    watch.emit(error(1, [str(log), str(slurm), str(tmp_path / "none.log")]))
+    assert run_log.end(watch, tmp_path).splitlines() == [
+        "her2pipe: 1 job failed",
+        "  tile/64/A/A-1.h5: the slide does not exist",
+        "    logs/A-1.log",
+        "    logs/slurm/7.log",
+    ]
+    assert run_log.read(tmp_path) == read_table(tmp_path / run_log.FAILURES)
+    assert run_log.read(tmp_path)[0]["step"] == "tile"
+    assert run_log.end(run_log.Watch(), tmp_path) == ""  # the next run goes well
+    assert run_log.read(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "log", "reason"),
+    [
+        ("SLURM-job '3' failed, SLURM status is: 'TIMEOUT'.", "", "over its time limit"),
+        ("SLURM status is: 'FAILED'.", "error: *** JOB 3 CANCELLED AT x DUE TO TIME LIMIT ***",
+         "over its time limit"),
+        ("SLURM status is: 'FAILED'.",
+         "error: StepId=32.0 exceeded memory limit (2 > 1), being killed\nSTEP CANCELLED AT x",
+         "out of memory"),
+        ("SLURM status is: 'OUT_OF_MEMORY'.", "", "out of memory"),
+        ("SLURM status is: 'FAILED'.", "slurmstepd: error: Detected 1 oom_kill event in StepId=1",
+         "out of memory"),
+        ("SLURM status is: 'NODE_FAIL'.", "", "its node failed"),
+        ("SLURM status is: 'CANCELLED'.", "", "cancelled"),
+        ("", "Traceback (most recent call last):\n  x\nZeroDivisionError: division by zero\n",
+         "ZeroDivisionError: division by zero"),
+        ("", "", "no reason given; see its logs"),
+        ("SLURM sbatch failed. The error message was 'sbatch: error: invalid partition specified: "
+         "gpu\nsbatch: error: Batch job submission failed: Invalid partition name specified'.\n"
+         "    sbatch call:\n        sbatch --parsable\nFor further error details see the log",
+         "her2pipe: of an earlier attempt\nepoch 12\n",
+         "SLURM refused it: Batch job submission failed: Invalid partition name specified"),
+        ("The cluster is closed.\nFor further error details see the cluster log", "",
+         "The cluster is closed."),
+    ],
+)  # fmt: skip
+def test_reasons(tmp_path, message, log, reason):
+    (tmp_path / "7.log").write_text(log)
+    watch = run_log.Watch()
+    watch.emit(error(1, [str(tmp_path / "7.log")], message))
+    assert watch.failed[1].reason == reason
+
+
+def test_output_that_does_not_appear_is_told(tmp_path):
+    late = record("error", exception="MissingOutputException")
+    late.msg = (
+        'MissingOutputException in rule tile in file "/x/tile.smk", line 2:\n'
+        "Job 7 completed successfully, but some output files are missing. Missing files after 60"
+        " seconds. This might be due to filesystem latency. If that is the case, consider to"
+        " increase the wait time with --latency-wait:\n"
+        "results/tile/64/A/A-1.h5 (missing locally, parent dir contents: A-2.h5)\n"
+        "benchmarks/tile/64/A/A-1.tsv (missing locally)"
+    )
+    watch = run_log.Watch()
+    watch.emit(late)
+    watch.emit(late)
+    told = run_log.end(watch, tmp_path).splitlines()
+    assert told == [
+        "her2pipe: 1 job failed",
+        "  tile/64/A/A-1.h5, benchmarks/tile/64/A/A-1.tsv: its output did not appear on the file"
+        " system in time (attempt 2)",
+    ]
+    watch.emit(record("job_finished", job_id=7))
+    assert run_log.end(watch, tmp_path) == ""
+
+
+def test_a_killed_process_is_told_from_its_command(tmp_path):
+    watch = run_log.Watch()
+    said = record(None)
+    said.msg = "Command 'her2pipe tile > logs/A-1.log' died with <Signals.SIGKILL: 9>."
+    watch.emit(said)
+    watch.emit(error(1, ["logs/A-1.log"]))
+    watch.emit(error(2, ["logs/A-2.log"]))
+    assert watch.failed[1].reason == "killed, as is done when memory runs out"
+    assert watch.failed[2].reason == "no reason given; see its logs"
+
+
+def test_a_group_is_one_failure(tmp_path):
+    (tmp_path / "score.log").write_text("")
+    (tmp_path / "evaluate.log").write_text("her2pipe: no slide has a status\n")
+    jobs = [
+        {"jobid": n, "rule_name": step, "output": [f"results/{step}/X/A"],
+         "log": [str(tmp_path / f"{step}.log")]}
+        for n, step in ((5, "score"), (6, "evaluate"))
+    ]  # fmt: skip
+    watch = run_log.Watch()
+    watch.emit(record("group_error", job_error_info=jobs, aux_logs=[]))
+    watch.emit(error(5, [], indent=True))  # Snakemake tells each member again
+    watch.emit(error(6, [], indent=True))
+    told = run_log.end(watch, tmp_path).splitlines()
+    assert told == [
+        "her2pipe: 1 job failed",
+        "  score/X/A, evaluate/X/A: no slide has a status",
+        "    evaluate.log",
+    ]
+
+
+def test_nobody_is_at_work_in_a_free_folder(tmp_path):
+    run_log.begin(tmp_path)
+    assert run_log.at_work(tmp_path) is None
+
+
+@pytest.fixture
+def locked(tmp_path):
+    (tmp_path / run_log.LOCKS).mkdir(parents=True)
+    (tmp_path / run_log.LOCKS / "0.output.lock").write_text("results\n")
+    return tmp_path
+
+
+def test_who_is_at_work(locked):
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()", "snakemake"], stdin=subprocess.PIPE
+    ) as process:
+        run_log.begin(locked)
+        note = json.loads((locked / run_log.NOTE).read_text())
+        assert note["process"] == os.getpid()
+        note["process"] = process.pid
+        (locked / run_log.NOTE).write_text(json.dumps(note))
+        told = run_log.at_work(locked)
+        assert f"another run is at work in this folder (process {process.pid} of " in told.what
+        assert told.fix.startswith("wait until it has ended")
+        assert "--unlock" not in told.fix
+        process.stdin.close()
+        process.wait()
+    told = run_log.at_work(locked)
+    assert "an earlier run in this folder was killed" in told.what
+    assert "--unlock" in told.fix
+    (locked / run_log.NOTE).write_text(json.dumps(note | {"host": "elsewhere"}))
+    told = run_log.at_work(locked)
+    assert "another run is at work" in told.what
+    assert "on elsewhere" in told.what
+    assert "wait until" in told.fix
+    assert "--unlock" in told.fix
+
+
+def test_a_lock_without_a_note(locked):
+    assert "not known whose" in run_log.at_work(locked).what
