@@ -31,13 +31,13 @@ def test_no_flag_stands_twice(step):
     import argparse
     import importlib
 
-    from her2pipe.config import load
+    from her2pipe.config import flags
 
     module = importlib.import_module(f"her2pipe.{cli.VERBS[step]}")
     parser = argparse.ArgumentParser()
     module.arguments(parser)
     for section in module.SETTINGS:
-        load.add_flags(parser, section)  # argparse refuses a flag that is there already
+        flags.add_flags(parser, section)  # argparse refuses a flag that is there already
 
 
 def test_mistakes_take_three_lines(her2pipe, tmp_path):

@@ -13,8 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from her2pipe.cohorts import sheet
-from her2pipe.config import WHOLE, ImagesSettings, SlidesSettings, StainSettings, TileSettings
-from her2pipe.config import load as flags
+from her2pipe.config import (
+    WHOLE,
+    ImagesSettings,
+    SlidesSettings,
+    StainSettings,
+    TileSettings,
+    flags,
+)
 from her2pipe.errors import BadSlideError, Her2Error
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
