@@ -1,5 +1,5 @@
 # make demo   set up and run the demo study      make test   set up and run the tests
-# make setup  only set up                        make lint   style and workflow checks
+# make setup  only set up                        make lint   style, types and workflow checks
 # make bench  measure against named peers        make pins   renew requirements.txt
 # make demo-ihc    IHC grades, in the folder demo-ihc
 # make demo-light  lightweight networks on images, in the folder demo-light
@@ -75,6 +75,7 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
