@@ -20,7 +20,7 @@ os.environ.setdefault("HER2PIPE_CONDA", "none")
 
 import channel  # noqa: E402
 import conda  # noqa: E402
-from small import STUDY, sheet_lines, write_study  # noqa: E402
+from small_study import STUDY, sheet_lines, write_study  # noqa: E402
 from workflow_rules import rules  # noqa: E402
 
 ENVS = sorted((ROOT / "envs").glob("*.yaml"))
