@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from her2pipe.cohorts import sheet
+from her2pipe.cohorts.labels import class_of
 from her2pipe.config import EvaluateSettings, LabelSettings
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation import calls
@@ -44,11 +45,11 @@ def describe(
             scores,
             "score the cohort again, with the classes of the study",
         )
-    true_class, why_not = sheet.class_of(row, labels)
+    true_class, why_not = class_of(row, labels)
     p = [score[name] for name in names]
     return {
         "true_class": true_class,
-        "unlabelled": why_not,
+        "exclusion_reason": why_not,
         "p": np.array(p, float) if all(p) else None,
         **dict(zip(names, p, strict=True)),
         "margin": float(score["margin"]) if score["margin"] else None,

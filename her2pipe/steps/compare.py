@@ -117,7 +117,7 @@ def _matched(args, compare: CompareSettings, evaluations: list[Evaluation]) -> l
     sheets = dict(word.split("=", 1) for word in args.sheet)
     cases = {
         name: {
-            row.slide: str(cohort.value(row, compare.matched_by) or "")
+            row.slide: str(row.value(compare.matched_by) or "")
             for row in cohort.load(sheet, check_files=False)
         }
         for name, sheet in sheets.items()

@@ -10,6 +10,7 @@ from typing import Any
 
 from her2pipe.cohorts import sheet as cohort
 from her2pipe.cohorts.labels import RCB_CLASSES
+from her2pipe.cohorts.split import assign_sides, by_label
 from her2pipe.config import LEVELS, EvaluateSettings, LabelSettings, SplitSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, replacing_folder, write_table
@@ -155,7 +156,7 @@ def join(
     found = {row["slide"]: row for row in read_table(scores)}
     sides = {}
     if role == "development":
-        sides = cohort.split(rows, split.validation_fraction, split.split_seed, labels)
+        sides = assign_sides(rows, split, by_label(labels))
     table = []
     for row in rows:
         score = found.get(row.slide)
@@ -169,7 +170,9 @@ def join(
         elif sides.get(row.slide) == "train":
             why = "training slide"
         told = _labels(row, score, labels, scores)
-        left_out = f"no {'class' if labels and labels.told else 'status'}: {told['unlabelled']}"
+        left_out = (
+            f"no {'class' if labels and labels.told else 'status'}: {told['exclusion_reason']}"
+        )
         table.append(
             {
                 "slide": row.slide,
@@ -179,7 +182,7 @@ def join(
                 **told,
                 "groups": {column: _group(row, column) for column in evaluate.subgroups},
                 "used": not why,
-                "why_not": why or (left_out if told["unlabelled"] else ""),
+                "why_not": why or (left_out if told["exclusion_reason"] else ""),
             }
         )
     return table
@@ -195,7 +198,7 @@ def _labels(row: cohort.Row, score: dict, labels: LabelSettings | None, scores: 
         "level": score["level"],
         "positive": row.positive,
         "true_level": row.level,
-        "unlabelled": row.unlabelled,
+        "exclusion_reason": row.exclusion_reason,
         "pcr": row.pcr,
         "rcb": row.rcb,
     }
@@ -203,7 +206,7 @@ def _labels(row: cohort.Row, score: dict, labels: LabelSettings | None, scores: 
 
 def _group(row: cohort.Row, column: str) -> str:
     """Return the subgroup a slide is in: of receptors, positive or negative; empty if unknown."""
-    value = cohort.value(row, column)
+    value = row.value(column)
     if isinstance(value, bool):
         return "positive" if value else "negative"
     return "" if value is None or str(value).lower() in cohort.UNKNOWN else str(value)

@@ -13,6 +13,7 @@ import numpy as np
 
 from her2pipe.cohorts import duplicates, sheet
 from her2pipe.cohorts.labels import classes_of
+from her2pipe.cohorts.split import assign_sides, by_label
 from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings
 from her2pipe.config import load as flags
 from her2pipe.errors import Her2Error
@@ -118,7 +119,7 @@ def _prepare(args, stores, rows, split: SplitSettings, train: TrainSettings, lab
     """Find what there is to learn, by the task."""
     from her2pipe.training import tasks as lesson
 
-    sides = sheet.split(rows, split.validation_fraction, split.split_seed, labels)
+    sides = assign_sides(rows, split, by_label(labels))
     copies = duplicates.refuse_sides(stores, sides, {row.slide: row for row in rows})
     if copies:
         _tell(f"{len(copies)} images come more than once on one side, {copies[0][0]} for one")
