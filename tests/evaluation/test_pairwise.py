@@ -2,7 +2,7 @@
 
 import json
 
-import classes
+import class_study as classes
 import numpy as np
 import pytest
 from scipy.stats import binomtest

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from figures import ODD_NAME, roc_curve, texts, words
+from figure_text import ODD_NAME, roc_curve, texts, words
 from matplotlib.cbook import boxplot_stats
 from matplotlib.colors import to_rgb, to_rgba
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from figures import ODD_NAME, roc_curve, texts, words
+from figure_text import ODD_NAME, roc_curve, texts, words
 from matplotlib.colors import to_hex
 
 from her2pipe import stats

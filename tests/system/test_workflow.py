@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from small import (
+from small_study import (
     ROOT,
     STUDY,
     STUDY_LEVEL,

@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from figures import roc_curve
+from figure_text import roc_curve
 from stores import make_encoding, make_store, stained
 
 from her2pipe.files import write_table
