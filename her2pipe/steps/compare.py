@@ -43,7 +43,7 @@ def arguments(parser) -> None:
     for name, metavar, text in (
         ("train", "FOLDER", "encoder folders, for the table of networks"),
         ("encode-timing", "ENCODER=FOLDER",
-         "folders of the logs of encoding jobs, for the time per tile"),
+         "folders of encodings, for the time per tile"),
         ("matched", "METHOD,COHORT,METHOD,COHORT",
          "two methods, each on a cohort, compared on the cases that both cohorts hold"),
         ("sheet", "COHORT=SHEET", "sheets of these cohorts, which tell a slide's case"),
@@ -79,7 +79,10 @@ def _of_classes(args, compare: CompareSettings, evaluations: list[Evaluation]) -
         "matched": (pairwise.MATCHED, _matched(args, compare, evaluations)),
         "networks": (method_table.NETWORKS, method_table.networks(evaluations, args.train)),
         "timing": (TIMING, timing(evaluations, args.timing)),
-        "tile_timing": (method_table.TILES, method_table.tile_times(args.encode_timing)),
+        "tile_timing": (
+            method_table.TILES,
+            method_table.tile_times(word.split("=", 1) for word in args.encode_timing),
+        ),
     }
     with replacing_folder(args.folder) as folder:
         for stem, (columns, lines) in tables.items():
