@@ -58,7 +58,7 @@ def _learn(args, pretrain: PretrainSettings, batches, device) -> None:
     import torch
 
     from her2pipe.models import factory
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
     from her2pipe.training import loop
 
     classes = batches.classes
@@ -90,7 +90,7 @@ def _learn(args, pretrain: PretrainSettings, batches, device) -> None:
     with replacing_folder(args.folder) as folder:
         factory.save(model, about, folder)
         write_table(folder / "history.tsv", list(history[0]), history)
-        charts.save(charts.history(history), folder / "history")
+        style.save(charts.learning_curves(history), folder / "history")
     checkpoint.remove()
 
 
