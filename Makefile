@@ -91,7 +91,7 @@ pins: $(READY)
 	  --extra test --extra slurm pyproject.toml -o requirements.txt
 
 schema: $(READY)
-	$(BIN)/python -m her2pipe.config.load > studies/schema.json
+	$(BIN)/python -m her2pipe.config.schema > studies/schema.json
 
 clean:
 	rm -rf results logs benchmarks .snakemake demo-ihc demo-light demo-cluster
