@@ -20,9 +20,9 @@ def install(folder):
     (package / "__init__.py").write_text("")
     for name, code in examples().items():
         (package / f"{name}.py").write_text(code)
-    about = folder / f"{NAME}-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {NAME}\nVersion: 1.0\n")
+    dist_info = folder / f"{NAME}-1.0.dist-info"
+    dist_info.mkdir()
+    (dist_info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {NAME}\nVersion: 1.0\n")
     entries = "".join(f"{name} = {NAME}.{name}\n" for name in examples())
-    (about / "entry_points.txt").write_text(f"[her2pipe.plugins]\n{entries}")
+    (dist_info / "entry_points.txt").write_text(f"[her2pipe.plugins]\n{entries}")
     return folder
