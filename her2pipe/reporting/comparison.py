@@ -169,7 +169,7 @@ def _readable(row: dict[str, str]) -> dict[str, Any]:
     if "external_mean" in row:
         ends = (html.to_float(cells.pop(f"external_{end}", "")) for end in ENDS)
         texts = [html.format_number(end) for end in ends if end is not None]
-        interval = f" ({'\u00a0to\u00a0'.join(texts)})" if texts[1:] else ""
+        interval = " ({}\u00a0to\u00a0{})".format(*texts) if texts[1:] else ""
         n = int(cells.pop("external_cohorts", "") or 0)
         cells["external_note"] = interval + (f", {html.count_of(n, 'cohort')}" if n else "")
         n = cells.pop("internal_n", "")
