@@ -9,7 +9,7 @@ import numpy as np
 
 from her2pipe.cohorts.sheet import Row
 from her2pipe.config import CLASSES, LEVELS
-from her2pipe.endpoints.base import Endpoint, Prediction, Target, missing_class
+from her2pipe.endpoints.base import Endpoint, Labelled, Prediction, Target, missing_class
 
 NEGATIVE, POSITIVE, NON_TUMOUR = CLASSES
 POSITIVE_LEVELS = LEVELS[3:]  # 2+/FISH+ and 3+
@@ -31,13 +31,15 @@ class Her2Status(Endpoint):
     main_measure = "AUC"
     target_label = "HER2 status"
     score_label = "HER2 score"
+    summary = "HER2 status"
     contrast = ("HER2-positive", "HER2-negative")
     analyses = ("auc", "bootstrap", "patch", "levels", "operating_point", "calibration",
-                "subgroups")  # fmt: skip
+                "auc_by_subgroup")  # fmt: skip
     comparisons = ("methods", "table2", "delong", "drift", "published", "timing")
     slide_columns = ("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr",
                      "rcb", "used", "exclusion_reason")  # fmt: skip
     score_columns = ()
+    needs_development = True
     training_needs = "training needs annotated slides of both HER2 classes on the training side"
 
     def target(self, row: Row) -> Target:
@@ -49,9 +51,9 @@ class Her2Status(Endpoint):
     def validate_targets(self, labels: Iterable[str | None], sheet: str) -> None:
         """Refuse nothing: what a training or a fit needs of either status it checks itself."""
 
-    def outcome(self, row: Row) -> bool | None:
-        """Return whether the outcome that the area is of is positive; None where not known."""
-        return row.positive
+    def outcome(self, slide: Labelled) -> bool | None:
+        """Return whether a slide is HER2-positive."""
+        return slide.positive
 
     def patch_targets(self, label: str, tumour: np.ndarray, tumour_min: float) -> np.ndarray:
         """Give patches inside the annotation the class of their slide, all others Non-tumour."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from her2pipe.cohorts.sheet import Row
+from her2pipe.endpoints.base import Labelled
 from her2pipe.endpoints.her2_status import Her2Status
 
 
@@ -16,10 +16,11 @@ class Response(Her2Status):
     columns = (*Her2Status.columns, "pcr", "rcb")
     main_part = "pcr"
     target_label = "response"
+    summary = "no pathological complete response"
     contrast = ("non-pCR", "pCR")
     analyses = ("auc", "bootstrap", "patch", "levels", "pcr", "rcb", "operating_point",
-                "calibration", "subgroups")  # fmt: skip
+                "calibration", "auc_by_subgroup")  # fmt: skip
 
-    def outcome(self, row: Row) -> bool | None:
-        """Return whether there was no complete response; None where not known."""
-        return None if row.pcr is None else not row.pcr
+    def outcome(self, slide: Labelled) -> bool | None:
+        """Return whether there was no complete response."""
+        return None if slide.pcr is None else not slide.pcr
