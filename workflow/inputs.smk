@@ -82,7 +82,7 @@ def by_batch(name, of):
     """Slides of a cohort, by the number of their batch."""
     found = {}
     for slide in ROWS[name]:
-        found.setdefault(cohort.batch_of(slide, of), []).append(slide)
+        found.setdefault(batch_of(slide, of), []).append(slide)
     return found
 
 

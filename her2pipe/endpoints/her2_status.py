@@ -25,7 +25,8 @@ class Her2Status(Endpoint):
     patches_ordered = False
     positive = (POSITIVE, *POSITIVE_LEVELS)
     positive_patch_class = POSITIVE
-    columns = ("positive", "level", "unlabelled")
+    columns = ("positive", "exclusion_reason")
+    evaluated_columns = ("positive", "level", "exclusion_reason", "pcr", "rcb")
     missing = "no binary status"
     main_part = "auc"
     main_measure = "AUC"
@@ -45,7 +46,7 @@ class Her2Status(Endpoint):
     def target(self, row: Row) -> Target:
         """Return HER2- or HER2+."""
         if row.positive is None:
-            return Target(None, row.unlabelled)
+            return Target(None, row.exclusion_reason)
         return Target(self.targets[row.positive])
 
     def validate_targets(self, labels: Iterable[str | None], sheet: str) -> None:
@@ -104,6 +105,7 @@ class Her2Levels(Her2Status):
     """The five levels of HER2, of which 2+/FISH+ and 3+ are positive, as what a fit is taught."""
 
     targets = LEVELS
+    columns = ("positive", "level")
 
     def target(self, row: Row) -> Target:
         """Return one of the five levels."""
@@ -112,3 +114,7 @@ class Her2Levels(Her2Status):
     def exclusion_reason(self, row: Row) -> str:
         """Return why a slide has no level."""
         return self.target(row).exclusion_reason
+
+    def stratum(self, row: Row) -> int:
+        """Return the number of a slide's status: levels are split as status is."""
+        return Her2Status().stratum(row)

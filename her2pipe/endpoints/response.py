@@ -13,7 +13,6 @@ class Response(Her2Status):
     """
 
     name = "response"
-    columns = (*Her2Status.columns, "pcr", "rcb")
     main_part = "pcr"
     target_label = "response"
     summary = "no pathological complete response"

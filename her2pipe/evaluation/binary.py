@@ -17,6 +17,7 @@ from her2pipe.evaluation import metrics, results
 from her2pipe.evaluation.metrics import (
     Cohort,
     Confusion,
+    Curve,
     Curves,
     GroupedScores,
     Probabilities,
@@ -30,9 +31,7 @@ from her2pipe.evaluation.results import Area, Estimate, Slide
 STATUS = Her2Status()
 
 
-def with_outcome(
-    slides: Sequence[Slide], endpoint: Endpoint
-) -> tuple[list[Slide], list[bool]]:
+def with_outcome(slides: Sequence[Slide], endpoint: Endpoint) -> tuple[list[Slide], list[bool]]:
     """Return the slides whose outcome is known, and whether it is positive."""
     outcomes = [(slide, endpoint.outcome(slide)) for slide in slides]
     known = [(slide, outcome) for slide, outcome in outcomes if outcome is not None]
@@ -69,7 +68,7 @@ def curve(cohort: Cohort, endpoint: Endpoint, part: Area, stem: str) -> dict[str
     known, y = with_outcome(cohort.slides, endpoint)
     fpr, tpr, _ = stats.roc(y, scores_of(known))
     name = endpoint.contrast[0]
-    return {stem: Curves({name: (fpr, tpr, *part.ends.values(), part.n)}, {name: name})}
+    return {stem: Curves({name: Curve.of(fpr, tpr, part, len(y))}, {name: name})}
 
 
 @analysis("auc")
@@ -274,7 +273,7 @@ def patch_area(cohort: Cohort) -> Results:
         return Results({"patch": part})
     name = STATUS.contrast[0]
     curves = Curves(
-        {name: (*points, *part.ends.values(), part.n)},
+        {name: Curve.of(*points, part, part.n)},
         {name: f"{name}, {part.patients:,} patients"},
         "patches",
     )

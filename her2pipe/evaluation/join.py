@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from her2pipe.cohorts import sheet as cohorts
-from her2pipe.cohorts.labels import UNKNOWN, value
+from her2pipe.cohorts.labels import UNKNOWN
+from her2pipe.cohorts.split import SPLIT_COLUMNS, assign_sides
 from her2pipe.config import SplitSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation.results import TRAINING_SLIDE, Slide
 from her2pipe.files import read_table
+
+STATUS = ("positive", "level", "pcr", "rcb")  # values of a row that slides of HER2 studies have
 
 
 def join(
@@ -42,11 +45,12 @@ def join(
     Her2Error
         When a slide of the sheet has no row among the scores.
     """
-    rows = cohorts.load(sheet, check_files=False)
+    columns = (*SPLIT_COLUMNS, *endpoint.evaluated_columns, *subgroups)
+    rows = cohorts.load(sheet, check_files=False, columns=columns)
     table = {row["slide"]: row for row in read_table(scores)}
     sides: dict[str, str] = {}
     if role == "development":
-        sides = cohorts.split(rows, split.validation_fraction, split.split_seed, endpoint.stratum)
+        sides = assign_sides(rows, split, endpoint.stratum)
     _require_columns(next(iter(table.values()), None), endpoint, scores)
     slides = []
     for row in rows:
@@ -82,6 +86,7 @@ def _slide(
     reason: str,
     subgroups: Sequence[str],
 ) -> Slide:
+    known = {name: row.value(name) for name in STATUS if name in endpoint.evaluated_columns}
     p = [score[name] for name in endpoint.probability_columns]
     return Slide(
         slide=row.slide,
@@ -93,10 +98,10 @@ def _slide(
         margin=_number(score.get("margin", "")),
         probabilities=np.array(p, float) if p and all(p) else None,
         target=endpoint.target(row).label,
-        positive=row.positive,
-        true_level=row.level,
-        pcr=row.pcr,
-        rcb=row.rcb,
+        positive=known.get("positive"),
+        true_level=known.get("level"),
+        pcr=known.get("pcr"),
+        rcb=known.get("rcb"),
         subgroups={column: _group(row, column) for column in subgroups},
         used=not reason,
         exclusion_reason=reason or endpoint.exclusion_reason(row),
@@ -109,7 +114,7 @@ def _number(text: str) -> float | None:
 
 def _group(row: cohorts.Row, column: str) -> str:
     """Return the subgroup a slide is in: of receptors, positive or negative; empty if unknown."""
-    cell: Any = value(row, column)
+    cell: Any = row.value(column)
     if isinstance(cell, bool):
         return "positive" if cell else "negative"
     return "" if cell is None or str(cell).lower() in UNKNOWN else str(cell)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,6 +57,23 @@ class Cohort:
     gives_probability: bool = True
 
 
+class Curve(NamedTuple):
+    """A ROC curve, (k,) float each, with its area and the number of items."""
+
+    fpr: np.ndarray
+    tpr: np.ndarray
+    area: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, fpr: np.ndarray, tpr: np.ndarray, area: Area, n: int) -> Curve:
+        """Return a curve whose area is known, and has an interval."""
+        value, low, high = (np.nan if end is None else end for end in area.ends.values())
+        return cls(fpr, tpr, value, low, high, n)
+
+
 @dataclass(frozen=True)
 class Curves:
     """ROC curves of one figure.
@@ -64,7 +81,7 @@ class Curves:
     Attributes
     ----------
     curves : dict
-        Name of the positive class to (fpr, tpr, area, low, high, n): (k,) float each, and numbers.
+        Curve by the name of its positive class.
     labels : dict
         Name to its text in the legend.
     items : str
@@ -77,7 +94,7 @@ class Curves:
         Whether each class is positive in turn.
     """
 
-    curves: dict[str, tuple]
+    curves: dict[str, Curve]
     labels: dict[str, str]
     items: str = "slides"
     macro: Area | None = None

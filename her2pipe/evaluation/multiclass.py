@@ -21,6 +21,7 @@ from her2pipe.evaluation import metrics, results
 from her2pipe.evaluation.metrics import (
     Cohort,
     Confusion,
+    Curve,
     Curves,
     Probabilities,
     Results,
@@ -99,9 +100,7 @@ def patient_items(slides: Items, ordered: bool) -> tuple[Items, int]:
     return Items(truth[kept], p[kept], names[kept], classes, "patients"), int(mixed.sum())
 
 
-def tile_items(
-    slides: Sequence[Slide], probabilities: Probabilities, endpoint: Endpoint
-) -> Items:
+def tile_items(slides: Sequence[Slide], probabilities: Probabilities, endpoint: Endpoint) -> Items:
     """Return every tile of the slides that have a class, which is that of its slide."""
     known = {s.slide: s for s in slides if s.target}
     patients = sorted({s.patient for s in known.values()})
@@ -204,7 +203,7 @@ def _one_each(patients: np.ndarray) -> bool:
 
 @analysis("units")
 def units(cohort: Cohort) -> Results:
-    """Calls of tiles, slides and patients; the main number is the slides' macro-AUC."""
+    """Judge calls of tiles, slides and patients; the main number is the slides' macro-AUC."""
     endpoint, settings = cohort.endpoint, cohort.settings
     slides = slide_items(cohort.slides, endpoint)
     patients, mixed = patient_items(slides, endpoint.ordered)
@@ -243,7 +242,7 @@ def curves(items: Items, unit: Unit) -> Curves | None:
             continue
         fpr, tpr, _ = stats.roc(items.truth == name, column, items.name)
         kept = stats.thinned(fpr, tpr)
-        drawn[name] = (fpr[kept], tpr[kept], *part.auc.ends.values(), unit.n)
+        drawn[name] = Curve.of(fpr[kept], tpr[kept], part.auc, unit.n)
         labels[name] = f"{name} v rest, {part.n:,} {items.name}"
     if not drawn:
         return None
@@ -285,7 +284,7 @@ def call_calibration(cohort: Cohort) -> Results:
 
 @analysis("grades")
 def grades(cohort: Cohort) -> Results:
-    """Expected class of slides by their true class, and its trend."""
+    """Compare the expected class of slides by their true class."""
     endpoint = cohort.endpoint
     part, scores = metrics.ordered_groups(cohort, "target", endpoint.targets, "true class")
     return Results({"grades": part}, groups={"grades": scores})

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from her2pipe.config import LabelSettings
 from her2pipe.endpoints.base import Endpoint
@@ -28,7 +28,7 @@ TRAINING_SLIDE = "training slide"  # reason why a slide of the training side is 
 class Part(BaseModel):
     """A part of `metrics.json`; only what was given is written."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Estimate(Part):
@@ -250,7 +250,7 @@ class Metrics(Part):
     slides: int = 0
     patients: int = 0
     evaluated: int = 0
-    exclusion_reasons: dict[str, int] = {}
+    exclusion_reasons: dict[str, int] = Field({}, alias="left_out")
     copies: list[list[str]] = []
     auc: Area = Area()
     bootstrap: Area | None = None
@@ -279,7 +279,7 @@ class Metrics(Part):
 
     def numbers(self) -> dict[str, Any]:
         """Return the values as they stand in the file, what is absent left out."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 @dataclass(frozen=True)

@@ -61,39 +61,39 @@ def write_evaluation(
 
 def _roc(stem: Path, curves: Curves, confidence: float) -> None:
     """Draw and list ROC curves."""
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     title = ""
     if curves.macro is not None:
         title = "macro-AUC not defined"
         if curves.macro.value is not None:
-            title = f"macro-AUC {charts.interval_text(*curves.macro.ends.values())}"
+            title = f"macro-AUC {style.format_interval(*curves.macro.ends.values())}"
         title += f", {curves.patients:,} patients"
-    drawn = {curves.labels[name]: curve for name, curve in curves.curves.items()}
+    drawn = {curves.labels[name]: charts.RocCurve(*curve) for name, curve in curves.curves.items()}
     figure = charts.roc(drawn, title=title, confidence=confidence, items=curves.items)
-    charts.save(figure, stem)
+    style.save(figure, stem)
     columns = ("class", *CURVE) if curves.by_class else CURVE
     rows = [
         {"class": name} | dict(zip(CURVE, (float(x), float(y)), strict=True))
-        for name, (fpr, tpr, *_) in curves.curves.items()
-        for x, y in zip(fpr, tpr, strict=True)
+        for name, curve in curves.curves.items()
+        for x, y in zip(curve.fpr, curve.tpr, strict=True)
     ]
     write_table(f"{stem}.tsv", columns, rows)
 
 
 def _groups(stem: Path, groups: GroupedScores) -> None:
     """Draw the scores of each group, and list and draw the tests between them."""
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     note = ""
     if groups.correlation is not None and groups.correlation.rho is not None:
         values = groups.correlation.model_dump(include={"rho", "p", "low", "high"})
-        note = charts.spearman_text(stats.Correlation(**values), groups.n)
+        note = style.format_spearman(stats.Correlation(**values), groups.n)
     elif groups.rank_sum_p is not None:
-        note = f"Rank-sum test: {charts.p_text(groups.rank_sum_p)}"
+        note = f"Rank-sum test: {style.format_p(groups.rank_sum_p)}"
     if groups.scores:
         figure = charts.boxes(groups.scores, groups.score_label, groups.label, note)
-        charts.save(figure, stem)
+        style.save(figure, stem)
     for adjustment, (names, table) in groups.tests.items():
         rows = [
             {"group": group, **dict(zip(names, map(float, line), strict=True))}
@@ -104,20 +104,20 @@ def _groups(stem: Path, groups: GroupedScores) -> None:
     if groups.tests:
         unadjusted, holm = groups.tests["unadjusted"], groups.tests["holm"]
         sizes = [len(groups.scores[name]) for name in holm[0]]
-        figure = charts.dunn(unadjusted, "", groups.label, n=sizes, adjusted=holm)
-        charts.save(figure, f"{stem}_dunn")
+        figure = charts.p_value_matrix(unadjusted, "", groups.label, n=sizes, adjusted=holm)
+        style.save(figure, f"{stem}_dunn")
 
 
 def _confusion(folder: Path, confusion: Confusion) -> None:
     """Draw and list the counts of calls by truth."""
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     classes = list(confusion.classes)
     figure = charts.confusion(
         confusion.counts, classes, truth=confusion.truth, predicted=confusion.predicted,
         near=confusion.near,
     )  # fmt: skip
-    charts.save(figure, folder / "confusion")
+    style.save(figure, folder / "confusion")
     rows = [
         {confusion.column: name, **dict(zip(classes, map(int, counts), strict=True))}
         for name, counts in zip(classes, confusion.counts, strict=True)
@@ -127,7 +127,7 @@ def _confusion(folder: Path, confusion: Confusion) -> None:
 
 def _calibration(folder: Path, calibration: Calibration, confidence: float) -> None:
     """Draw and list predicted probabilities against observed shares."""
-    from her2pipe.plotting import charts, panels
+    from her2pipe.plotting import charts, style
 
     views = {name: view.model_dump() for name, view in calibration.views().items()}
     if not views:
@@ -138,7 +138,7 @@ def _calibration(folder: Path, calibration: Calibration, confidence: float) -> N
             "xlabel": "probability of the called class",
             "ylabel": "share of slides called right",
         }
-    charts.save(panels.reliability(views, confidence, **texts), folder / "calibration")
+    style.save(charts.reliability(views, confidence, **texts), folder / "calibration")
     rows = [
         {"view": name, **{key: view[key][i] for key in RELIABILITY[1:]}}
         for name, view in views.items()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from her2pipe.cohorts import sheet as cohorts
-from her2pipe.config import LEARNT, EvaluateSettings, LabelSettings, SplitSettings
+from her2pipe.config import EvaluateSettings, LabelSettings, SplitSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.evaluation.join import count_exclusions, join
 from her2pipe.evaluation.results import Metrics

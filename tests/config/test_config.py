@@ -182,29 +182,37 @@ def test_settings_never_change():
         config.TileSettings().patch_px = 3
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
-def test_flags_carry_every_setting(section):
+def test_flags_carry_every_setting():
     """What Snakemake types comes back as the same settings, for defaults and for changed values."""
-    changed = {}
+    lost = []
+    for section in SECTIONS:
+        flagged = load._flag_fields(section)
+        for settings in (section(), _changed(section)):
+            parser = argparse.ArgumentParser()
+            load.add_flags(parser, section)
+            args = parser.parse_args(shlex.split(load.flags(settings)))
+            again = load.from_flags(section, args)
+            lost += [
+                f"{section.__name__}.{name}"
+                for name in flagged
+                if getattr(again, name) != getattr(settings, name)
+            ]
+    assert lost == []
+
+
+def _changed(section):
+    """Settings of a section, as many as possible of them other than the default."""
+    values = {}
     for name, field in section.model_fields.items():
         if not field.json_schema_extra["flag"]:
             continue
         if isinstance(field.default, bool):
-            changed[name] = not field.default
+            values[name] = not field.default
         elif field.annotation is int and name != "algorithm":
-            changed[name] = field.default + 1
+            values[name] = field.default + 1
         elif field.annotation is str:
-            changed[name] = "a b'c"
-    changed = {k: v for k, v in changed.items() if _valid(section, k, v)}
-    for settings_in in (section(), section(**changed)):
-        parser = argparse.ArgumentParser()
-        load.add_flags(parser, section)
-        args = parser.parse_args(shlex.split(load.flags(settings_in)))
-        again = load.from_flags(section, args)
-        flagged = load._flag_fields(section)
-        assert {n: getattr(again, n) for n in flagged} == {
-            n: getattr(settings_in, n) for n in flagged
-        }
+            values[name] = "a b'c"
+    return section(**{k: v for k, v in values.items() if _valid(section, k, v)})
 
 
 def _valid(section, key, value):
@@ -215,17 +223,19 @@ def _valid(section, key, value):
     return True
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
-def test_help_tells_meaning_unit_and_default(section):
-    parser = argparse.ArgumentParser(
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=300)
-    )
-    load.add_flags(parser, section)
-    text = re.sub(r"\s+", " ", parser.format_help())
-    for name, field in load._flag_fields(section).items():
-        assert f"--{name.replace('_', '-')}" in text
-        assert field.description.split(";")[0].replace("%%", "%") in text
-        assert field.json_schema_extra["unit"] in text
+def test_help_states_meaning_unit_and_default():
+    missing = []
+    for section in SECTIONS:
+        parser = argparse.ArgumentParser(
+            formatter_class=lambda prog: argparse.HelpFormatter(prog, width=300)
+        )
+        load.add_flags(parser, section)
+        text = re.sub(r"\s+", " ", parser.format_help())
+        for name, field in load._flag_fields(section).items():
+            meaning = field.description.split(";")[0].replace("%%", "%")
+            words = (f"--{name.replace('_', '-')}", meaning, field.json_schema_extra["unit"])
+            missing += [f"{section.__name__}.{name}: {word}" for word in words if word not in text]
+    assert missing == []
 
 
 def test_a_wrong_flag_is_named():
