@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -352,6 +353,21 @@ class Evaluation:
     folder: Path
 
     @property
+    def method(self) -> str:
+        """Name of the method."""
+        return self.metrics.method
+
+    @property
+    def cohort(self) -> str:
+        """Name of the cohort."""
+        return self.metrics.cohort
+
+    @property
+    def role(self) -> str:
+        """Role of the cohort to the method."""
+        return self.metrics.role
+
+    @cached_property
     def endpoint(self) -> Endpoint:
         """The endpoint that the cohort was judged by."""
         return self.metrics.endpoint_object()
