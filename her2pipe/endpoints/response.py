@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from her2pipe.endpoints.base import Labelled
-from her2pipe.endpoints.her2_status import Her2Status
+from her2pipe.endpoints.her2_status import RESPONSE, Her2Status
 
 
 class Response(Her2Status):
@@ -16,10 +18,14 @@ class Response(Her2Status):
     main_part = "pcr"
     target_label = "response"
     summary = "no pathological complete response"
-    contrast = ("non-pCR", "pCR")
+    contrast = group_labels = ("non-pCR", "pCR")
     analyses = ("auc", "bootstrap", "patch", "levels", "pcr", "rcb", "operating_point",
                 "calibration", "auc_by_subgroup")  # fmt: skip
 
     def outcome(self, slide: Labelled) -> bool | None:
         """Return whether there was no complete response."""
         return None if slide.pcr is None else not slide.pcr
+
+    def group_label(self, slide: Mapping[str, str]) -> str:
+        """Return non-pCR or pCR."""
+        return RESPONSE.get(slide["pcr"], "")

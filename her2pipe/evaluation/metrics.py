@@ -6,6 +6,7 @@ function of `Cohort` under a name, in `ANALYSES`.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -119,7 +120,7 @@ class GroupedScores:
     rank_sum_p : float, optional
         P of the rank-sum test, where there are two groups.
     tests : dict
-        Of `unadjusted` and `holm`: group names and P (k, k); empty when undefined.
+        Of `unadjusted` and `holm`: group names and P (k, k), to be listed and drawn.
     """
 
     scores: dict[str, list[float]]
@@ -272,10 +273,15 @@ def ordered_groups(
     return Groups(**part), data
 
 
+def load_analyses() -> None:
+    """Import the modules that add their analyses to `ANALYSES`."""
+    importlib.import_module("her2pipe.evaluation.binary")
+    importlib.import_module("her2pipe.evaluation.multiclass")
+
+
 def compute(cohort: Cohort) -> Results:
     """Make every analysis of the cohort's endpoint."""
-    from her2pipe.evaluation import binary, multiclass  # noqa: F401 - they register their analyses
-
+    load_analyses()
     results = Results()
     for name in cohort.endpoint.analyses:
         results.add(ANALYSES[name](cohort))

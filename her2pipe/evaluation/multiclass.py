@@ -8,7 +8,7 @@ resampled patients for macro-AUC and kappa.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -287,7 +287,7 @@ def grades(cohort: Cohort) -> Results:
     """Compare the expected class of slides by their true class."""
     endpoint = cohort.endpoint
     part, scores = metrics.ordered_groups(cohort, "target", endpoint.targets, "true class")
-    return Results({"grades": part}, groups={"grades": scores})
+    return Results({"grades": part}, groups={"grades": replace(scores, tests={})})
 
 
 def size(cohort: Cohort) -> dict[str, int]:

@@ -8,6 +8,7 @@ not defined has a `note`, in plain words, in its place.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -268,7 +269,7 @@ class Metrics(Part):
 
     def endpoint_object(self) -> Endpoint:
         """Return the endpoint that the cohort was judged by."""
-        if self.classes:
+        if self.endpoint == "class":
             labels = LabelSettings(endpoint="class", classes=self.classes, ordered=self.ordered)
             return endpoint_of(labels, self.role)
         return endpoint_of(None, self.role)
@@ -398,11 +399,15 @@ def read(folder: str | Path) -> Evaluation:
             "evaluate again",
         ) from None
     table = read_table(folder / SLIDES)
-    columns = [f"p_{name}" for name in metrics.classes]
-    return Evaluation(metrics, [_slide(row, columns) for row in table], table, folder)
+    return Evaluation(metrics, as_slides(table, metrics.classes), table, folder)
 
 
-def _slide(row: dict[str, str], columns: list[str]) -> Slide:
+def as_slides(table: Sequence[Mapping[str, str]], classes: Sequence[str] = ()) -> list[Slide]:
+    """Return the rows of a `slides.tsv` as slides; `classes` are those of its probabilities."""
+    return [_slide(row, [f"p_{name}" for name in classes]) for row in table]
+
+
+def _slide(row: Mapping[str, str], columns: list[str]) -> Slide:
     p = [row.get(name, "") for name in columns]
     positive = _truth(row.get("positive"))
     return Slide(

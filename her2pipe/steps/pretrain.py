@@ -12,8 +12,7 @@ import numpy as np
 from her2pipe.cohorts import sheet as cohort
 from her2pipe.cohorts.labels import class_of
 from her2pipe.cohorts.split import assign_sides, by_label
-from her2pipe.config import LabelSettings, PretrainSettings, SplitSettings
-from her2pipe.config import load as flags
+from her2pipe.config import LabelSettings, PretrainSettings, SplitSettings, flags
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
 

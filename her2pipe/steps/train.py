@@ -14,8 +14,7 @@ import numpy as np
 from her2pipe.cohorts import duplicates, sheet
 from her2pipe.cohorts.labels import classes_of
 from her2pipe.cohorts.split import assign_sides, by_label
-from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings
-from her2pipe.config import load as flags
+from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings, flags
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_json, replacing_folder, write_table
 

@@ -53,8 +53,9 @@ def test_texts_can_be_read_and_stay_inside():
 
 def test_nothing_stands_on_a_legend():
     """The label of the x axis and the legend of the last row do not overlap."""
+    figures = every_figure()
     for kind in ("eight", "five", "one"):
-        figure = every_figure()[kind]
+        figure = figures[kind]
         figure.canvas.draw()
         renderer = figure.canvas.get_renderer()
         (label,) = [text for text in texts(figure) if text.get_text() == "1 - specificity"]
@@ -65,12 +66,13 @@ def test_nothing_stands_on_a_legend():
 
 
 def test_saved_figures_are_the_same_bytes_and_show_names_as_they_are(tmp_path):
+    again, odd = every_figure(), every_figure(ODD_NAME)
     for kind, figure in every_figure().items():
         paths = style.save(figure, tmp_path / kind)
-        for path, same in zip(paths, style.save(every_figure()[kind], tmp_path / "x"), strict=True):
+        for path, same in zip(paths, style.save(again[kind], tmp_path / "x"), strict=True):
             assert path.read_bytes() == same.read_bytes(), path.name
     for kind in ("one", "two", "shifts"):
-        figure = every_figure(ODD_NAME)[kind]
+        figure = odd[kind]
         assert ODD_NAME in words(figure).replace("\n", " "), kind
         assert not [text for text in texts(figure) if text.get_parse_math()], kind
 
