@@ -60,7 +60,7 @@ def test_draws_are_those_of_the_plain_bootstrap():
 def test_draws_do_not_depend_on_what_fits_in_memory(monkeypatch):
     y, p, patients = items()
     whole = stats.macro_draws(y, p, patients, classes.NAMES, 50)
-    monkeypatch.setattr("her2pipe.stats.pairs.NUMBERS_MAX", 200)
+    monkeypatch.setattr("her2pipe.stats.resampling.NUMBERS_MAX", 200)
     assert (stats.macro_draws(y, p, patients, classes.NAMES, 50) == whole).all()
 
 
