@@ -4,7 +4,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from small import finished, study  # noqa: F401 - fixtures of every test that runs the workflow
+from small_study import finished, study  # noqa: F401 - fixtures of every test that runs the workflow
 from stores import CLASSES, DATA, make_bag, make_encoding, make_model, make_store, stained
 from training_sets import development  # noqa: F401
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from her2pipe import cli
-from her2pipe.config import STEPS
 
 
 def test_overview_names_every_verb(capsys):
@@ -18,26 +17,15 @@ def test_overview_names_every_verb(capsys):
         assert re.search(rf"^  {verb} +\S", text, re.M)
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
-def test_help_of_every_verb(verb, capsys):
-    with pytest.raises(SystemExit) as left:
-        cli.main([verb, "--help"])
-    assert left.value.code == 0
-    assert f"usage: her2pipe {verb}" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("step", [*STEPS, "status"])
-def test_no_flag_stands_twice(step):
-    import argparse
-    import importlib
-
-    from her2pipe.config import load
-
-    module = importlib.import_module(f"her2pipe.{cli.VERBS[step]}")
-    parser = argparse.ArgumentParser()
-    module.arguments(parser)
-    for section in module.SETTINGS:
-        load.add_flags(parser, section)  # argparse refuses a flag that is there already
+def test_help_of_every_verb(capsys):
+    """Each verb has one, and no flag twice, which argparse would refuse."""
+    without = []
+    for verb in cli.VERBS:
+        with pytest.raises(SystemExit) as stop:
+            cli.main([verb, "--help"])
+        if stop.value.code != 0 or f"usage: her2pipe {verb}" not in capsys.readouterr().out:
+            without.append(verb)
+    assert without == []
 
 
 def test_mistakes_take_three_lines(her2pipe, tmp_path):
@@ -48,10 +36,10 @@ def test_mistakes_take_three_lines(her2pipe, tmp_path):
         ["score", tmp_path / "none.h5", tmp_path / "out.tsv"],
         ["report", tmp_path / "x.html", "--compare", "x", "--evaluate", "y", "--ledger", "z"],
     ):
-        code, told = her2pipe(*words)
+        code, message = her2pipe(*words)
         assert code == 1
-        lines = told.splitlines()
-        assert [line[:8] for line in lines] == ["her2pipe", "  where:", "  fix:  "], told
+        lines = message.splitlines()
+        assert [line[:8] for line in lines] == ["her2pipe", "  where:", "  fix:  "], message
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from her2pipe.training import cifar100 as cifar
 from her2pipe.cohorts import sheet as cohort
-from her2pipe.config import load as settings, roles as teaching
+from her2pipe.config import flags, load as settings, roles as teaching
 from her2pipe.config import FITTED, LEARNT, WHOLE, PretrainSettings, Scanner, TrainSettings
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.cohorts.labels import check as check_classes
-from her2pipe.cohorts.labels import labelled
+from her2pipe.cohorts.labels import class_of, labelled
+from her2pipe.cohorts.split import batch_count, batch_of, check_leaks
 
 
 include: "running.smk"
@@ -50,7 +51,7 @@ def read_sheets(study):
             sheets[name] = find(part.sheet, "sheet", f"cohorts.{name}.sheet")
             root = find(part.root, "folder", f"cohorts.{name}.root") if part.root else ""
             made = (SYNTHETIC, DRAWN_IMAGES)
-            loaded = cohort.load(sheets[name], root, made=made, check_files=MAIN)
+            loaded = cohort.load(sheets[name], root, pending=made, check_files=MAIN)
             rows[name] = {row.slide: labelled(row, study.labels) for row in loaded}
         except Her2Error as error:
             problems += getattr(error, "problems", [error])
@@ -90,11 +91,11 @@ try:
     IMAGES = {e.pretrain: images(e.pretrain) for e in STUDY.encoders.values() if e.pretrain}
     for name, part in STUDY.cohorts.items():
         if MAIN and part.role == "development":
-            found = (cohort.class_of(row, STUDY.labels)[0] for row in ROWS[name].values())
+            found = (class_of(row, STUDY.labels)[0] for row in ROWS[name].values())
             check_classes(found, STUDY.labels, SHEETS[name])
     if MAIN:
         roles = {n: (c.role, ROWS[n].values()) for n, c in STUDY.cohorts.items()}
-        cohort.check_leaks(roles, SHEETS, teaching.lessons(STUDY))
+        check_leaks(roles, SHEETS, teaching.lessons(STUDY))
 except Her2Error as mistake:
     print(mistake, file=sys.stderr)
     sys.exit(1)
@@ -111,7 +112,7 @@ PAIRS = [(method, name) for method, names in TESTS.items() for name in names]
 PACKED = [n for n, part in STUDY.cohorts.items() if part.kind == "images"]
 ENCODERS = sorted({method.encoder for method in STUDY.methods.values()})
 DRAWN = STUDY.heatmap.methods or list(STUDY.methods)[:1]
-GRADING = [m.encoder for m in STUDY.methods.values() if settings.has_status(STUDY, m.encoder)]
+GRADING = [m.encoder for m in STUDY.methods.values() if STUDY.encoders[m.encoder].task == 'classify' and not STUDY.labels.told]
 DESCRIBED = [
     (encoder, name)
     for encoder in STUDY.describe.encoders or GRADING[:1]
@@ -120,7 +121,7 @@ DESCRIBED = [
 ]
 MAPPED = [(m, n) for m, n in PAIRS if m in DRAWN and n not in PACKED]
 SIZES = {n: STUDY.images.pack_images if n in PACKED else STUDY.encode.batch_slides for n in ROWS}
-BATCHES = {n: cohort.batch_count(len(ROWS[n]), size) for n, size in SIZES.items()}
+BATCHES = {n: batch_count(len(ROWS[n]), size) for n, size in SIZES.items()}
 TRUTH = STUDY.labels.column if STUDY.labels.told else "positive"  # column of what is learnt
 
 
@@ -132,7 +133,7 @@ def labels(name, *columns):
 
 def telling(*leave):
     """Flags that tell of the study's classes, but those a step does not use; her2: none."""
-    return f" {settings.flags(STUDY.labels, leave=leave)}" if STUDY.labels.told else ""
+    return f" {flags.to_flags(STUDY.labels, leave=leave)}" if STUDY.labels.told else ""
 
 
 def growing(amount):  # a resource that grows with every attempt

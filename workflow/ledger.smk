@@ -21,7 +21,7 @@ rule ledger:
         runtime=growing(10),
     params:
         sheets=[f"--sheet={name}={SHEETS[name]}" for name in SCORED],
-        labels=[labels(name, "patient", "unlabelled") for name in SCORED],
-        settings=settings.flags(STUDY.ledger) + telling("ordered", "reflex", "reflex_margin"),
+        labels=[labels(name, "patient", "exclusion_reason") for name in SCORED],
+        settings=flags.to_flags(STUDY.ledger) + telling("ordered", "reflex", "reflex_margin"),
     shell:
         "her2pipe ledger {input:q} {output:q} {params.sheets:q} {params.settings} > {log:q} 2>&1"

@@ -16,7 +16,7 @@ def trained(wildcards):
 
 def evaluated_labels(wildcards):
     """Fingerprint of the columns an evaluation reads, those of its subgroups among them."""
-    columns = "patient positive level split pcr rcb unlabelled".split()
+    columns = "patient positive level split pcr rcb exclusion_reason".split()
     if STUDY.labels.told:
         columns = ["patient", TRUTH, "split"]
     return labels(wildcards.cohort, *columns, *STUDY.evaluate.subgroups)
@@ -60,7 +60,7 @@ BESIDE = [
     *EXPLAINED,
 ]
 # Columns of the sheets that the study's page tells of.
-SHOWN = "patient positive level unlabelled er pr pcr rcb scanner".split()
+SHOWN = "patient positive level exclusion_reason er pr pcr rcb scanner".split()
 SHOWN += [TRUTH] if STUDY.labels.told else []
 
 

@@ -13,10 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from her2pipe.cohorts import sheet
-from her2pipe.config import WHOLE, ImagesSettings, SlidesSettings, StainSettings, TileSettings
-from her2pipe.config import load as flags
+from her2pipe.cohorts.split import batch_of
+from her2pipe.config import (
+    WHOLE,
+    ImagesSettings,
+    SlidesSettings,
+    StainSettings,
+    TileSettings,
+    flags,
+)
 from her2pipe.errors import BadSlideError, Her2Error
 
+COLUMNS = ("path", "mpp")  # of the sheet, that a pack is made of
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MPX_MAX = 1000  # Pillow holds a decoded image in memory, 4 bytes per pixel
 ALONE = threading.Lock()  # Pillow's own limit is one for all threads
@@ -159,10 +167,10 @@ def rows_of(source: str, root: str, batch: str) -> list[sheet.Row]:
     path = Path(source)
     if path.suffix.lower() in SUFFIXES:
         return [sheet.Row(path.stem, source, path.stem, 0)]
-    rows = sheet.load(source, root, check_files=False)
+    rows = sheet.load(source, root, check_files=False, columns=COLUMNS)
     if batch:
         number, of = map(int, batch.split("of"))
-        rows = [row for row in rows if sheet.batch_of(row.slide, of) == number]
+        rows = [row for row in rows if batch_of(row.slide, of) == number]
     return sorted(rows, key=lambda row: row.slide)
 
 

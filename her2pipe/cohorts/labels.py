@@ -88,11 +88,6 @@ def classes_of(labels: LabelSettings) -> tuple[str, ...]:
     return tuple(labels.classes) if labels.told else CLASSES
 
 
-def value(row: Any, column: str) -> Any:
-    """Return a row's checked value of a column, or its text in a column of the user's own."""
-    return getattr(row, column, row.extra.get(column, ""))
-
-
 def class_of(row: Any, labels: LabelSettings) -> tuple[str | None, str]:
     """Find the class of a sheet's row in a study of classes, or why there is none.
 
@@ -109,7 +104,7 @@ def class_of(row: Any, labels: LabelSettings) -> tuple[str | None, str]:
     why_not : str
         Empty when there is a class.
     """
-    found = value(row, labels.column)
+    found = row.value(labels.column)
     if isinstance(found, bool):
         found = (("no", "yes") if labels.column == "pcr" else ("negative", "positive"))[found]
     text = "" if found is None else str(found)
@@ -122,8 +117,8 @@ def class_of(row: Any, labels: LabelSettings) -> tuple[str | None, str]:
 
 
 def labelled(row: Any, labels: LabelSettings) -> Any:
-    """Return a sheet's row whose `unlabelled` tells why it has no label of the study."""
-    return replace(row, unlabelled=class_of(row, labels)[1]) if labels.told else row
+    """Return a sheet's row whose `exclusion_reason` tells why it has no label of the study."""
+    return replace(row, exclusion_reason=class_of(row, labels)[1]) if labels.told else row
 
 
 def check(found: Iterable[str | None], labels: LabelSettings, sheet: str) -> None:

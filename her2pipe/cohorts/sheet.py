@@ -1,4 +1,4 @@
-"""Cohort sheets: rows, patient-level splits and batches."""
+"""Cohort sheets: one row per slide, every cell checked, labels derived."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import difflib
 import hashlib
 import json
 import math
-import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from her2pipe.cohorts.labels import UNKNOWN, label, read_rcb
-from her2pipe.cohorts.labels import class_of as class_of
-from her2pipe.cohorts.labels import value as value
-from her2pipe.config import LEVELS, PLAIN_NAME, LabelSettings
+from her2pipe.config import PLAIN_NAME
 from her2pipe.errors import Her2Error, raise_all
 
 REQUIRED = ("slide", "path", "patient")
@@ -26,12 +24,16 @@ STATUS = {"positive": True, "pos": True, "negative": False, "neg": False}
 YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
+class UndeclaredColumnError(LookupError):
+    """A step asked a row for a column that it does not declare."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One slide of a sheet, its values checked and its label derived.
 
     `positive` is the binary HER2 status, `level` one of the five levels; either is None when the
-    sheet does not decide it, and `unlabelled` then says why there is no binary status.
+    sheet does not decide it, and `exclusion_reason` then says why there is no binary status.
     """
 
     slide: str
@@ -43,7 +45,7 @@ class Row:
     split: str = ""
     positive: bool | None = None
     level: str | None = None
-    unlabelled: str = ""
+    exclusion_reason: str = ""
     er: bool | None = None
     pr: bool | None = None
     pcr: bool | None = None
@@ -53,12 +55,53 @@ class Row:
     fish: bool | None = None
     extra: dict[str, str] = field(default_factory=dict)
 
+    def value(self, column: str) -> Any:
+        """Return the checked value of a column, or the text of a column of the user's own."""
+        return getattr(self, column) if column in COLUMNS else self.extra.get(column, "")
+
+    def only(self, columns: Iterable[str]) -> Row:
+        """Return a row that gives its name, its line and these columns, and refuses others.
+
+        A step declares what it reads of a sheet, and is rerun when that changes. Asking for more
+        raises `UndeclaredColumnError`: a change of it would go unnoticed.
+        """
+        row = object.__new__(_DeclaredRow)
+        declared = frozenset((*columns, "slide", "line"))
+        extra = {name: text for name, text in self.extra.items() if name in declared}
+        row.__dict__.update(vars(self), extra=extra, declared=declared)
+        return row
+
+
+COLUMNS = frozenset(each.name for each in fields(Row)) - {"extra"}
+
+
+class _DeclaredRow(Row):
+    """A row of which only declared columns can be read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in COLUMNS:
+            self._check(name)
+        return super().__getattribute__(name)
+
+    def value(self, column: str) -> Any:
+        """Return the value of a declared column."""
+        self._check(column)
+        return super().value(column)
+
+    def _check(self, column: str) -> None:
+        declared = vars(self)["declared"]
+        if column not in declared:
+            raise UndeclaredColumnError(
+                f"column {column} is read but not declared; COLUMNS are {', '.join(declared)}"
+            )
+
 
 def load(
     sheet: str | Path,
     root: str | Path = "",
-    made: tuple[str, ...] = (),
+    pending: tuple[str, ...] = (),
     check_files: bool = True,
+    columns: Iterable[str] | None = None,
 ) -> list[Row]:
     """Read a sheet and check every row.
 
@@ -69,10 +112,13 @@ def load(
         names are kept in `Row.extra`.
     root : path
         Folder that relative slide and annotation paths start from.
-    made : tuple of str
+    pending : tuple of str
         Beginnings of paths that a rule will make, so that need not exist yet.
     check_files : bool
         Whether slides and annotations must exist.
+    columns : iterable of str, optional
+        Columns that rows give, beside `slide`; asking for others is an error (see `Row.only`).
+        Every cell is checked, whatever is declared.
 
     Raises
     ------
@@ -106,7 +152,7 @@ def load(
         files[row.path] = row.slide
         for column in ("path", "annotation"):
             path = getattr(row, column)
-            if check_files and path and not path.startswith(made) and not Path(path).exists():
+            if check_files and path and not path.startswith(pending) and not Path(path).exists():
                 problems.append(
                     Her2Error(
                         f"the {'slide' if column == 'path' else 'annotation'} of {row.slide}"
@@ -119,7 +165,7 @@ def load(
         rows.append(row)
     problems += _patients_on_both_sides(rows, sheet)
     raise_all(problems)
-    return rows
+    return rows if columns is None else [row.only(columns) for row in rows]
 
 
 def _read(sheet: Path, problems: list[Her2Error]) -> list[tuple[int, dict[str, str]]]:
@@ -237,7 +283,7 @@ def _row(values: dict[str, str], line: int, where: str, root: Path, problems: li
     ratio, copies = number("fish_ratio"), number("fish_copies")
     fish = choice("fish", STATUS)
     her2 = choice("her2", STATUS)
-    positive, level, why = label(her2, ihc, fish, ratio, copies)
+    positive, level, reason = label(her2, ihc, fish, ratio, copies)
     return Row(
         slide=get("slide"),
         path=_under(root, get("path")),
@@ -248,7 +294,7 @@ def _row(values: dict[str, str], line: int, where: str, root: Path, problems: li
         split=split,
         positive=positive,
         level=level,
-        unlabelled=why,
+        exclusion_reason=reason,
         er=choice("er", STATUS),
         pr=choice("pr", STATUS),
         pcr=choice("pcr", YES_NO),
@@ -288,106 +334,7 @@ def _patients_on_both_sides(rows: list[Row], sheet: Path) -> list[Her2Error]:
     return problems
 
 
-def split(
-    rows: list[Row], validation_fraction: float, seed: int, study: LabelSettings | None = None
-) -> dict[str, str]:
-    """Assign each slide to `train` or `validation`, whole patients at a time.
-
-    An explicit split column is taken as it is. Otherwise patients are stratified by status (or the
-    last of their slides' classes, in a study of classes) and, within a stratum, ordered by a hash
-    of seed and name: the first `validation_fraction` validate.
-
-    Returns
-    -------
-    dict
-        Slide name to side.
-    """
-    if rows[0].split:
-        return {row.slide: row.split for row in rows}
-    strata: dict[int, set[str]] = {}
-    status: dict[str, int] = {}
-    for row in rows:  # a patient counts as positive when any slide is
-        status[row.patient] = max(status.get(row.patient, -1), _rank(row, study))
-    for patient, rank in status.items():
-        strata.setdefault(rank, set()).add(patient)
-    validating: set[str] = set()
-    for patients in strata.values():
-        order = sorted(patients, key=lambda p: _hash(f"{seed}/{p}"))
-        validating.update(order[: math.floor(validation_fraction * len(order) + 0.5)])
-    return {row.slide: "validation" if row.patient in validating else "train" for row in rows}
-
-
-def _rank(row: Row, study: LabelSettings | None) -> int:
-    """Return the number of a slide's class; -1 where there is none."""
-    if not study or not study.told:
-        return -1 if row.positive is None else int(row.positive)
-    name = class_of(row, study)[0]
-    return -1 if name is None else study.classes.index(name)
-
-
-def batch_count(slides: int, batch_slides: int) -> int:
-    """Return the number of batches of a cohort: a power of two near slides / batch_slides."""
-    return 2 ** max(0, round(math.log2(max(slides, 1) / batch_slides)))
-
-
-def batch_of(slide: str, batches: int) -> int:
-    """Return the batch of a slide: it depends on its name alone, so no other slide moves it."""
-    return _hash(slide) % batches
-
-
-def digest(rows: list[Row], *columns: str) -> str:
+def digest(rows: Iterable[Row], *columns: str) -> str:
     """Fingerprint the named values of a sheet, to rerun what used them when they change."""
-    values = sorted([row.slide, *(value(row, column) for column in columns)] for row in rows)
+    values = sorted([row.slide, *(row.value(column) for column in columns)] for row in rows)
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
-
-
-def level_index(level: str) -> int:
-    """Return the rank of a level, 0 to 4."""
-    return LEVELS.index(level)
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
-def check_leaks(
-    cohorts: dict[str, tuple[str, Iterable[Row]]],
-    sheets: dict[str, str],
-    lessons: Mapping[str, Collection[str]] | None = None,
-) -> None:
-    """Refuse patients and files of a cohort that teaches which are in one it is tested on, too.
-
-    Parameters
-    ----------
-    cohorts : dict
-        Name to (role, rows).
-    sheets : dict
-        Name to sheet, for the message.
-    lessons : dict, optional
-        Cohort that teaches to the cohorts tested by what it taught; without it the development
-        cohort teaches and all others are tested.
-    """
-    cohorts = {name: (role, list(rows)) for name, (role, rows) in cohorts.items()}
-    if lessons is None:
-        learnt = [name for name, (role, _) in cohorts.items() if role == "development"]
-        lessons = {name: set(cohorts) - set(learnt) for name in learnt}
-    problems = []
-    for teacher, tested in lessons.items():
-        known = {
-            "patient": {row.patient for row in cohorts[teacher][1]},
-            "path": {os.path.realpath(row.path) for row in cohorts[teacher][1]},
-        }
-        problems += [
-            Her2Error(
-                f"{what} {getattr(row, what)} is in the {cohorts[teacher][0]} cohort, too",
-                f"{sheets[name]} line {row.line}, column {what}",
-                "remove it from one cohort; if two centres number patients alike, add a prefix;"
-                f" methods that do not learn from {teacher} may name their own cohorts",
-            )
-            for name in cohorts
-            if name in tested
-            for row in cohorts[name][1]
-            for what, value in (("patient", row.patient), ("path", os.path.realpath(row.path)))
-            if value in known[what]
-        ]
-    raise_all(problems)

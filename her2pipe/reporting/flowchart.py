@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from her2pipe.cohorts.labels import RCB_CLASSES
-from her2pipe.cohorts.sheet import Row, value
+from her2pipe.cohorts.sheet import Row
 from her2pipe.config import LEVELS
 from her2pipe.errors import Her2Error
 from her2pipe.reporting.html import NONE, number
@@ -192,7 +192,7 @@ def _shares(
 
 
 def _scanner(row: Row) -> str | None:
-    return value(row, "scanner") or None
+    return row.value("scanner") or None
 
 
 def _told(answer: bool | None, yes: str, no: str) -> str | None:

@@ -17,8 +17,15 @@ from typing import Any
 import numpy as np
 
 from her2pipe.cohorts import sheet
-from her2pipe.config import DeploySettings, LabelSettings, Section, SplitSettings, TrainSettings
-from her2pipe.config import load as flags
+from her2pipe.cohorts.split import assign_sides, by_label
+from her2pipe.config import (
+    DeploySettings,
+    LabelSettings,
+    Section,
+    SplitSettings,
+    TrainSettings,
+    flags,
+)
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, replacing_folder, write_table, write_text
 
@@ -115,7 +122,7 @@ class Patches:
             _settings(about, kind) for kind in (SplitSettings, TrainSettings, LabelSettings)
         )
         train = train.model_copy(update={"stain_target": "median"})  # the network's own is used
-        sides = sheet.split(rows, split.validation_fraction, split.split_seed, labels)
+        sides = assign_sides(rows, split, by_label(labels))
         self._lesson = tasks.classify(tasks.Cohort(slides, rows, sides, train, labels))
         target = Profile.from_dict(about["stain"])
         self._colours = dataloader.Colours(self._lesson.profiles, target, torch.device("cpu"))

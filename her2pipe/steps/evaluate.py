@@ -10,6 +10,7 @@ from typing import Any
 
 from her2pipe.cohorts import sheet as cohort
 from her2pipe.cohorts.labels import RCB_CLASSES
+from her2pipe.cohorts.split import assign_sides, by_label
 from her2pipe.config import LEVELS, EvaluateSettings, LabelSettings, SplitSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, replacing_folder, write_table
@@ -155,7 +156,7 @@ def join(
     found = {row["slide"]: row for row in read_table(scores)}
     sides = {}
     if role == "development":
-        sides = cohort.split(rows, split.validation_fraction, split.split_seed, labels)
+        sides = assign_sides(rows, split, by_label(labels))
     table = []
     for row in rows:
         score = found.get(row.slide)
@@ -169,7 +170,9 @@ def join(
         elif sides.get(row.slide) == "train":
             why = "training slide"
         told = _labels(row, score, labels, scores)
-        left_out = f"no {'class' if labels and labels.told else 'status'}: {told['unlabelled']}"
+        left_out = (
+            f"no {'class' if labels and labels.told else 'status'}: {told['exclusion_reason']}"
+        )
         table.append(
             {
                 "slide": row.slide,
@@ -179,7 +182,7 @@ def join(
                 **told,
                 "groups": {column: _group(row, column) for column in evaluate.subgroups},
                 "used": not why,
-                "why_not": why or (left_out if told["unlabelled"] else ""),
+                "why_not": why or (left_out if told["exclusion_reason"] else ""),
             }
         )
     return table
@@ -195,7 +198,7 @@ def _labels(row: cohort.Row, score: dict, labels: LabelSettings | None, scores: 
         "level": score["level"],
         "positive": row.positive,
         "true_level": row.level,
-        "unlabelled": row.unlabelled,
+        "exclusion_reason": row.exclusion_reason,
         "pcr": row.pcr,
         "rcb": row.rcb,
     }
@@ -203,7 +206,7 @@ def _labels(row: cohort.Row, score: dict, labels: LabelSettings | None, scores: 
 
 def _group(row: cohort.Row, column: str) -> str:
     """Return the subgroup a slide is in: of receptors, positive or negative; empty if unknown."""
-    value = cohort.value(row, column)
+    value = row.value(column)
     if isinstance(value, bool):
         return "positive" if value else "negative"
     return "" if value is None or str(value).lower() in cohort.UNKNOWN else str(value)
@@ -243,13 +246,13 @@ def curve(
 
 
 def _roc(fpr, tpr, found: dict, stem: Path, evaluate: EvaluateSettings, items: str) -> None:
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     label = found.get("endpoint", "HER2-positive").split(" v ")[0]
     if items == "patches":
         label += f", {found['patients']:,} patients"
-    numbers = (fpr, tpr, found["value"], found["low"], found["high"], found["n"])
-    charts.save(charts.roc({label: numbers}, confidence=evaluate.confidence, items=items), stem)
+    curve = charts.RocCurve(fpr, tpr, *map(found.get, ("value", "low", "high", "n")))
+    style.save(charts.roc({label: curve}, confidence=evaluate.confidence, items=items), stem)
     rows = [dict(zip(CURVE, map(float, point), strict=True)) for point in zip(fpr, tpr)]  # noqa: B905
     write_table(f"{stem}.tsv", CURVE, rows)
 
@@ -279,7 +282,7 @@ def response(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict
     """Non-pCR against the score: AUC, rank-sum P and box plot (Fig. 7)."""
     from her2pipe import stats
     from her2pipe.evaluation import metrics as measures
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     result = measures.area(used, True, evaluate)
     curve(used, True, result, folder / "pcr_roc", evaluate)
@@ -292,8 +295,8 @@ def response(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict
     except stats.StatisticUndefined as reason:
         result["rank_sum_note"] = str(reason)
         return result
-    note = f"Rank-sum test: {charts.p_text(result['rank_sum_p'])}"
-    charts.save(charts.boxes(groups, "HER2 score", "response", note), folder / "pcr")
+    note = f"Rank-sum test: {style.format_p(result['rank_sum_p'])}"
+    style.save(charts.boxes(groups, "HER2 score", "response", note), folder / "pcr")
     return result
 
 
@@ -303,16 +306,16 @@ def ordered(
     """Scores over ordered groups: box plot, Spearman, Dunn (Figs. 5 and 7)."""
     from her2pipe import stats
     from her2pipe.evaluation import metrics as measures
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     stem = "levels" if key == "true_level" else key
     label = "HER2 level" if key == "true_level" else "RCB class"
     result, groups, tests = measures.ordered(used, key, order, evaluate)
     found, note = result["spearman"], ""
     if "rho" in found:
-        note = charts.spearman_text(stats.Correlation(**found), result["n"])
+        note = style.format_spearman(stats.Correlation(**found), result["n"])
     if groups:
-        charts.save(charts.boxes(groups, "HER2 score", label, note), folder / stem)
+        style.save(charts.boxes(groups, "HER2 score", label, note), folder / stem)
     for how, (names, table) in tests.items():
         rows = [{"group": g, **dict(zip(names, map(float, line), strict=True))}
                 for g, line in zip(names, table, strict=True)]  # fmt: skip
@@ -320,18 +323,20 @@ def ordered(
         write_table(folder / f"{name}.tsv", ("group", *names), rows)
     if tests:
         sizes = [len(groups[name]) for name in tests["holm"][0]]
-        figure = charts.dunn(tests["unadjusted"], "", label, n=sizes, adjusted=tests["holm"])
-        charts.save(figure, folder / f"{stem}_dunn")
+        figure = charts.p_value_matrix(
+            tests["unadjusted"], "", label, n=sizes, adjusted=tests["holm"]
+        )
+        style.save(figure, folder / f"{stem}_dunn")
     return result
 
 
 def agreement(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict[str, Any]:
     """Five-level confusion matrix at the cut-offs, accuracy and quadratic kappa."""
     from her2pipe.evaluation import metrics as measures
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     result, matrix = measures.agreement(used, evaluate)
-    charts.save(charts.confusion(matrix, LEVELS), folder / "confusion")
+    style.save(charts.confusion(matrix, LEVELS), folder / "confusion")
     write_table(
         folder / "confusion.tsv",
         ("true_level", *LEVELS),
@@ -346,12 +351,12 @@ def calibration(
 ) -> dict[str, Any]:
     """Reliability of the scores as probabilities, as they are and after Platt scaling."""
     from her2pipe.evaluation import metrics as measures
-    from her2pipe.plotting import charts, panels
+    from her2pipe.plotting import charts, style
 
     result = measures.calibrated(used, aggregate, learnt, evaluate)
     views = {v: found for v, found in result.items() if v != "n" and "predicted" in found}
     if views:
-        charts.save(panels.reliability(views, evaluate.confidence), folder / "calibration")
+        style.save(charts.reliability(views, evaluate.confidence), folder / "calibration")
         rows = [
             {"view": view, **{key: found[key][i] for key in RELIABILITY[1:]}}
             for view, found in views.items()

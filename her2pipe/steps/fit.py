@@ -14,6 +14,7 @@ import numpy as np
 
 from her2pipe import __version__, aggregation
 from her2pipe.cohorts import sheet
+from her2pipe.cohorts.split import assign_sides
 from her2pipe.config import (
     FITTED,
     LEARNT,
@@ -51,7 +52,7 @@ def run(args, split: SplitSettings, fit: FitSettings) -> None:
     fit = FitSettings(**{**published(rule), **given})
     classes = _classes(rule, fit)
     rows = sheet.load(args.sheet, check_files=False)
-    sides = sheet.split(rows, split.validation_fraction, split.split_seed)
+    sides = assign_sides(rows, split)
     files = Encodings(args.encodings, features=rule in LEARNT)
     lessons, account, encoder = read(rows, sides, files, rule, classes, fit)
     patients = {row.slide: row.patient for row in rows}
@@ -145,7 +146,7 @@ def _target(row: sheet.Row, classes: tuple[str, ...]) -> tuple[str, str]:
     if classes == LEVELS:
         return (row.level, "") if row.level else ("", "no five-level label")
     if row.positive is None:
-        return "", f"no binary status: {row.unlabelled}"
+        return "", f"no binary status: {row.exclusion_reason}"
     return STATUS[row.positive], ""
 
 
@@ -219,7 +220,7 @@ def _learn(args, lessons, patients, about, account, fit: FitSettings) -> None:
     """Fit one model per fold, and write their ensemble."""
     import torch
 
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
     from her2pipe.training import fitting
 
     torch.set_num_threads(args.threads)
@@ -253,7 +254,7 @@ def _learn(args, lessons, patients, about, account, fit: FitSettings) -> None:
     with replacing_folder(place) as folder:
         _write(folder, aggregation.Model(about, members), lessons, scores, account)
         write_table(folder / "history.tsv", HISTORY, history)
-        charts.save(charts.fitting(history), folder / "history")
+        style.save(charts.fold_curves(history), folder / "history")
     progress.remove()
 
 

@@ -69,7 +69,7 @@ def account(
     for row in rows:
         scores = [table[row.slide] for table in tables.values()]
         excluded = [score["reason"] for score in scores if score["flag"] == "excluded"]
-        notes = [f"{without}: {row.unlabelled}"] if row.unlabelled else []
+        notes = [f"{without}: {row.exclusion_reason}"] if row.exclusion_reason else []
         notes += dict.fromkeys(score["reason"] for score in scores if score["reason"])
         account.append(
             {

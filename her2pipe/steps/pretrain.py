@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from her2pipe.cohorts import sheet as cohort
-from her2pipe.config import LabelSettings, PretrainSettings, SplitSettings
-from her2pipe.config import load as flags
+from her2pipe.cohorts.labels import class_of
+from her2pipe.cohorts.split import assign_sides, by_label
+from her2pipe.config import LabelSettings, PretrainSettings, SplitSettings, flags
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
 
@@ -56,7 +57,7 @@ def _learn(args, pretrain: PretrainSettings, batches, device) -> None:
     import torch
 
     from her2pipe.models import factory
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
     from her2pipe.training import loop
 
     classes = batches.classes
@@ -88,7 +89,7 @@ def _learn(args, pretrain: PretrainSettings, batches, device) -> None:
     with replacing_folder(args.folder) as folder:
         factory.save(model, about, folder)
         write_table(folder / "history.tsv", list(history[0]), history)
-        charts.save(charts.history(history), folder / "history")
+        style.save(charts.learning_curves(history), folder / "history")
     checkpoint.remove()
 
 
@@ -166,9 +167,7 @@ class _Stored:
         self._device, self._threads = device, args.threads
         rows = {row.slide: row for row in cohort.load(args.sheet, check_files=False)}
         labels = _labels(list(rows.values()), pretrain, args.sheet)
-        sides = cohort.split(
-            list(rows.values()), split.validation_fraction, split.split_seed, labels
-        )
+        sides = assign_sides(list(rows.values()), split, by_label(labels))
         packs = [stack.enter_context(PatchStore(path)) for path in args.stores]
         stores = [slide for pack in packs for slide in slides_of(pack)]
         duplicates.refuse_sides(stores, sides, rows)
@@ -179,14 +178,12 @@ class _Stored:
                 (number, 0, self.classes.index(name))
                 for number, store in enumerate(stores)
                 if len(store) and sides.get(slide := str(store.attributes["slide"])) == side
-                if (name := cohort.class_of(rows[slide], labels)[0])
+                if (name := class_of(rows[slide], labels)[0])
             ]
             self._items[side] = np.array(found, int).reshape(-1, 3)
         self.sizes = {side: len(items) for side, items in self._items.items()}
         gone = {str(s.attributes["slide"]): s.excluded for s in stores if s.excluded}
-        gone |= {
-            slide: why for slide, row in rows.items() if (why := cohort.class_of(row, labels)[1])
-        }
+        gone |= {slide: why for slide, row in rows.items() if (why := class_of(row, labels)[1])}
         if gone:  # no cohort of the ledger: the model's description is where they are told
             self.sizes["left_out"] = dict(sorted(gone.items()))
             first = next(iter(gone.values()))
@@ -219,7 +216,7 @@ class _Stored:
 
 def _labels(rows: list[cohort.Row], pretrain: PretrainSettings, sheet: str) -> LabelSettings:
     """Settle the classes of a cohort's images: those named, or all there are."""
-    values = {str(cohort.value(row, pretrain.column) or "") for row in rows} - {""}
+    values = {str(row.value(pretrain.column) or "") for row in rows} - {""}
     classes = pretrain.classes or sorted(values)
     if len(classes) < 2 or not set(classes) <= values:
         what = f"column {pretrain.column} of the sheet names {len(values)} of the classes wanted"

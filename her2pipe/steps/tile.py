@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from her2pipe.cohorts.image_pack import COLUMNS as COLUMNS
 from her2pipe.cohorts.image_pack import compress, pack, rows_of
 from her2pipe.config import (
     VIEW,
@@ -17,8 +18,8 @@ from her2pipe.config import (
     SlidesSettings,
     StainSettings,
     TileSettings,
+    flags,
 )
-from her2pipe.config import load as flags
 from her2pipe.errors import BadSlideError, Her2Error
 from her2pipe.slides.tissue import grid, variance, wanted, white
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from her2pipe.cohorts.labels import classes_of
-from her2pipe.cohorts.sheet import Row, class_of
+from her2pipe.cohorts.labels import class_of, classes_of
+from her2pipe.cohorts.sheet import Row
 from her2pipe.config import CLASSES, LabelSettings, TrainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.store import PatchStore
@@ -40,7 +40,7 @@ def unused(
         outside = len(store) and (store.tumour < tumour_min).all()  # not where there is none
         return f"no patch has {tumour_min:g} of its area inside the annotation" if outside else ""
     if row.positive is None:
-        return f"no binary status: {row.unlabelled}"
+        return f"no binary status: {row.exclusion_reason}"
     return "no tumour annotation" if np.isnan(store.tumour).all() else ""
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from her2pipe.cohorts import image_pack
 from her2pipe.cohorts import sheet as cohort
+from her2pipe.cohorts.split import batch_of
 from her2pipe.config import ImagesSettings, TileSettings
 from her2pipe.errors import BadSlideError, Her2Error
 from her2pipe.store import Encodings, PatchStore, slides_of
@@ -74,7 +75,7 @@ def test_batches_share_the_images_out(tmp_path, sheet, her2pipe):
         assert tile(her2pipe, sheet, store, "--batch", f"{number}of2")[0] == 0
         with PatchStore(store) as pack:
             own = [s.attributes["slide"] for s in slides_of(pack)]
-        assert all(cohort.batch_of(name, 2) == number for name in own)
+        assert all(batch_of(name, 2) == number for name in own)
         names += own
     assert sorted(names) == [f"I-{i}" for i in range(6)]
 

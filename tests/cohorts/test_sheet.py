@@ -1,4 +1,4 @@
-"""Sheets, labels, splits, batches."""
+"""Sheets and labels."""
 
 from pathlib import Path
 
@@ -152,7 +152,7 @@ def test_a_split_half_given_is_an_error(tmp_path):
 
 def test_slides_that_a_rule_makes_need_not_exist(tmp_path):
     path = sheet(tmp_path, "S1\tresults/synthesise/A/S1.svs\tP1")
-    assert cohort.load(path, made=("results/synthesise/",))[0].slide == "S1"
+    assert cohort.load(path, pending=("results/synthesise/",))[0].slide == "S1"
     with pytest.raises(Her2Error, match="does not exist"):
         cohort.load(path)
 
@@ -162,51 +162,6 @@ def test_root_and_bom(tmp_path):
     path = tmp_path / "sheet.tsv"
     path.write_bytes(b"\xef\xbb\xbfslide\tpath\tpatient\r\nS\ta.svs\tP\r\n")
     assert Path(cohort.load(path, root=tmp_path)[0].path) == tmp_path / "a.svs"
-
-
-def many(tmp_path, n=100):
-    lines = [f"S{i}\tp{i}\tP{i // 2}\t{'positive' if i % 4 < 2 else 'negative'}" for i in range(n)]
-    return rows(tmp_path, *lines, header=HEADER + "\ther2")
-
-
-def test_split_keeps_patients_whole_and_strata_even(tmp_path):
-    found = many(tmp_path)
-    sides = cohort.split(found, 0.2, 1)
-    by_patient = {}
-    for row in found:
-        by_patient.setdefault(row.patient, set()).add(sides[row.slide])
-    assert all(len(s) == 1 for s in by_patient.values())
-    validating = [row for row in found if sides[row.slide] == "validation"]
-    assert sum(row.positive for row in validating) == 10  # 25 positive patients -> 5 x 2 slides
-    assert sum(not row.positive for row in validating) == 10
-
-
-def test_split_is_seeded_and_stable(tmp_path):
-    found = many(tmp_path)
-    assert cohort.split(found, 0.2, 1) == cohort.split(found[::-1], 0.2, 1)
-    assert cohort.split(found, 0.2, 1) != cohort.split(found, 0.2, 2)
-
-
-def test_split_column_is_taken(tmp_path):
-    found = rows(tmp_path, "S1\tp\tP1\tvalidation", "S2\tq\tP2\ttrain", header=HEADER + "\tsplit")
-    assert cohort.split(found, 0.5, 1) == {"S1": "validation", "S2": "train"}
-
-
-def test_a_patient_of_the_development_cohort_elsewhere_is_a_leak(tmp_path):
-    a, b = rows(tmp_path, "S1\tp\tP1"), rows(tmp_path, "T0\tq\tP0", "T1\tr\tP1")
-    sheets = {"A": "A.tsv", "B": "B.tsv"}
-    with pytest.raises(Her2Error) as caught:
-        cohort.check_leaks({"A": ("development", a), "B": ("external", b)}, sheets)
-    assert caught.value.where == "B.tsv line 3, column patient"
-    cohort.check_leaks({"A": ("external", a), "B": ("external", b)}, sheets)
-
-
-def test_a_file_of_the_development_cohort_elsewhere_is_a_leak(tmp_path):
-    a, b = rows(tmp_path, "S1\tx/../p\tP1"), rows(tmp_path, "T1\tp\tQ1")
-    with pytest.raises(Her2Error, match="path p is in the development cohort, too"):
-        cohort.check_leaks(
-            {"A": ("development", a), "B": ("external", b)}, {"A": "A.tsv", "B": "B.tsv"}
-        )
 
 
 def test_one_file_is_one_slide(tmp_path):
@@ -235,16 +190,18 @@ def test_an_ambiguous_status_is_an_error(tmp_path, value):
         rows(tmp_path, f"S1\tp\tP1\t{value}", header=HEADER + "\ther2")
 
 
-def test_batches_are_powers_of_two_and_independent():
-    assert [cohort.batch_count(n, 32) for n in (1, 32, 45, 46, 64, 90, 91, 600, 10_000)] == [
-        1, 1, 1, 2, 2, 2, 4, 16, 256]  # fmt: skip
-    names = [f"S{i}" for i in range(600)]
-    before = {name: cohort.batch_of(name, 16) for name in names}
-    sizes = [list(before.values()).count(i) for i in range(16)]
-    assert min(sizes) > 15
-    assert max(sizes) < 65
-    # halves nest: going from 16 to 32 batches only splits them
-    assert all(cohort.batch_of(name, 32) % 16 == batch for name, batch in before.items())
+def test_a_row_gives_only_declared_columns(tmp_path):
+    header = HEADER + "\ther2\tscanner\tnote"
+    path = sheet(tmp_path, "S1\tp\tP1\tpositive\tGT450\tx", header=header)
+    (row,) = cohort.load(path, check_files=False, columns=("positive", "scanner"))
+    assert (row.slide, row.line, row.positive, row.value("positive")) == ("S1", 2, True, True)
+    assert (row.value("scanner"), row.extra) == ("GT450", {"scanner": "GT450"})
+    assert isinstance(row, cohort.Row)
+    for column in ("patient", "level", "note"):
+        with pytest.raises(cohort.UndeclaredColumnError, match=f"column {column} is read but not"):
+            row.value(column)
+    with pytest.raises(cohort.UndeclaredColumnError):
+        _ = row.patient
 
 
 def test_digest_sees_only_its_columns(tmp_path):
@@ -290,19 +247,7 @@ def test_classes_of_a_study(tmp_path, settings, found):
     sheet.write_text(IHC)
     study = LabelSettings(endpoint="class", **settings)
     rows = cohort.load(sheet, check_files=False)
-    assert [cohort.class_of(row, study) for row in rows] == found
-
-
-def test_the_split_is_stratified_by_class(tmp_path):
-    """Ten patients of each of three classes: two of each validate, whatever their HER2 status."""
-    lines = ["slide\tpath\tpatient\tkind"]
-    lines += [f"S{i}\tx{i}\tP{i}\t{'abc'[i % 3]}" for i in range(30)]
-    (tmp_path / "sheet.tsv").write_text("\n".join(lines) + "\n")
-    rows = cohort.load(tmp_path / "sheet.tsv", check_files=False)
-    study = LabelSettings(endpoint="class", column="kind", classes=["a", "b", "c"])
-    sides = cohort.split(rows, 0.2, 7, study)
-    kept = [row.extra["kind"] for row in rows if sides[row.slide] == "validation"]
-    assert sorted(kept) == ["a", "a", "b", "b", "c", "c"]
+    assert [labels.class_of(row, study) for row in rows] == found
 
 
 def test_a_class_without_slides_is_told():

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from her2pipe import config
-from her2pipe.config import load
+from her2pipe.config import cross_references, flags, load
+from her2pipe.config.schema import schema
 from her2pipe.errors import Her2Error, ManyErrors
 
 ROOT = Path(__file__).parents[2]
@@ -182,29 +183,37 @@ def test_settings_never_change():
         config.TileSettings().patch_px = 3
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
-def test_flags_carry_every_setting(section):
+def test_flags_carry_every_setting():
     """What Snakemake types comes back as the same settings, for defaults and for changed values."""
-    changed = {}
+    lost = []
+    for section in SECTIONS:
+        flagged = flags.flag_fields(section)
+        for settings in (section(), _changed(section)):
+            parser = argparse.ArgumentParser()
+            flags.add_flags(parser, section)
+            args = parser.parse_args(shlex.split(flags.to_flags(settings)))
+            again = flags.from_flags(section, args)
+            lost += [
+                f"{section.__name__}.{name}"
+                for name in flagged
+                if getattr(again, name) != getattr(settings, name)
+            ]
+    assert lost == []
+
+
+def _changed(section):
+    """Settings of a section, as many as possible of them other than the default."""
+    values = {}
     for name, field in section.model_fields.items():
         if not field.json_schema_extra["flag"]:
             continue
         if isinstance(field.default, bool):
-            changed[name] = not field.default
+            values[name] = not field.default
         elif field.annotation is int and name != "algorithm":
-            changed[name] = field.default + 1
+            values[name] = field.default + 1
         elif field.annotation is str:
-            changed[name] = "a b'c"
-    changed = {k: v for k, v in changed.items() if _valid(section, k, v)}
-    for settings_in in (section(), section(**changed)):
-        parser = argparse.ArgumentParser()
-        load.add_flags(parser, section)
-        args = parser.parse_args(shlex.split(load.flags(settings_in)))
-        again = load.from_flags(section, args)
-        flagged = load._flag_fields(section)
-        assert {n: getattr(again, n) for n in flagged} == {
-            n: getattr(settings_in, n) for n in flagged
-        }
+            values[name] = "a b'c"
+    return section(**{k: v for k, v in values.items() if _valid(section, k, v)})
 
 
 def _valid(section, key, value):
@@ -215,25 +224,27 @@ def _valid(section, key, value):
     return True
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
-def test_help_tells_meaning_unit_and_default(section):
-    parser = argparse.ArgumentParser(
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=300)
-    )
-    load.add_flags(parser, section)
-    text = re.sub(r"\s+", " ", parser.format_help())
-    for name, field in load._flag_fields(section).items():
-        assert f"--{name.replace('_', '-')}" in text
-        assert field.description.split(";")[0].replace("%%", "%") in text
-        assert field.json_schema_extra["unit"] in text
+def test_help_states_meaning_unit_and_default():
+    missing = []
+    for section in SECTIONS:
+        parser = argparse.ArgumentParser(
+            formatter_class=lambda prog: argparse.HelpFormatter(prog, width=300)
+        )
+        flags.add_flags(parser, section)
+        text = re.sub(r"\s+", " ", parser.format_help())
+        for name, field in flags.flag_fields(section).items():
+            meaning = field.description.split(";")[0].replace("%%", "%")
+            words = (f"--{name.replace('_', '-')}", meaning, field.json_schema_extra["unit"])
+            missing += [f"{section.__name__}.{name}: {word}" for word in words if word not in text]
+    assert missing == []
 
 
 def test_a_wrong_flag_is_named():
     parser = argparse.ArgumentParser()
-    load.add_flags(parser, config.TileSettings)
+    flags.add_flags(parser, config.TileSettings)
     args = parser.parse_args(["--patch-px", "0", "--jpeg-quality", "much"])
     with pytest.raises(ManyErrors) as caught:
-        load.from_flags(config.TileSettings, args)
+        flags.from_flags(config.TileSettings, args)
     assert {p.where for p in caught.value.problems} == {
         "option --patch-px",
         "option --jpeg-quality",
@@ -250,7 +261,7 @@ def test_schema_is_current_and_knows_the_demo():
     from jsonschema import validate
 
     shipped = (ROOT / "studies" / "schema.json").read_text()
-    assert shipped == load.schema(), "run make schema"
+    assert shipped == schema(), "run make schema"
     validate(yaml.safe_load((ROOT / "config.yaml").read_text()), json.loads(shipped))
 
 
@@ -283,9 +294,9 @@ def test_a_study_of_classes_and_its_flags():
     assert labels.reflex == []
     assert labels.values("negative") == ["0", "1+"]  # a number of YAML is its text
     parser = argparse.ArgumentParser()
-    load.add_flags(parser, config.LabelSettings)
-    args = parser.parse_args(shlex.split(load.flags(labels)))
-    assert load.from_flags(config.LabelSettings, args) == labels
+    flags.add_flags(parser, config.LabelSettings)
+    args = parser.parse_args(shlex.split(flags.to_flags(labels)))
+    assert flags.from_flags(config.LabelSettings, args) == labels
 
 
 @pytest.mark.parametrize(
@@ -357,3 +368,22 @@ def test_only_encoders_with_classes_are_explained(explain, told):
     with pytest.raises(Her2Error) as caught:
         load.check(MINIMAL | {"encoders": encoders, "explain": explain}, "study.yaml")
     assert told in str(caught.value)
+
+
+def test_settings_that_match_in_vain_are_told():
+    study = {
+        "labels": {"endpoint": "class"}, "methods": {"m": {}}, "cohorts": {"he": {}, "ihc": {}},
+        "compare": {"matched": [[["m", "he"], ["m", "ihc"]], [["m", "hee"], ["n", "ihc"]]]},
+    }  # fmt: skip
+
+    def told(**changes):
+        data = study | changes
+        return [m.what for m in cross_references.matched_pairs(cross_references.RawStudy(data))]
+
+    assert told() == [
+        "compare.matched: hee is none of the cohorts", "compare.matched: n is none of the methods",
+    ]  # fmt: skip
+    assert told(labels={}) == [
+        "compare.matched compares calls of classes, and the endpoint is HER2 status"
+    ]
+    assert told(compare={}) == []

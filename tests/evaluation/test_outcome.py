@@ -2,7 +2,7 @@
 
 import json
 
-import madeclass
+import class_evaluations
 import numpy as np
 import pytest
 
@@ -14,7 +14,7 @@ KINDS = LabelSettings(endpoint="class", classes=["benign", "malignant"], ordered
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return madeclass.evaluation(tmp_path_factory.mktemp("made"))
+    return class_evaluations.evaluation(tmp_path_factory.mktemp("made"))
 
 
 def test_tables_and_figures(made):
@@ -28,7 +28,7 @@ def test_tables_and_figures(made):
 
 
 def test_metrics_are_those_of_the_tables(made):
-    metrics, slides = madeclass.metrics(made), read_table(made / "slides.tsv")
+    metrics, slides = class_evaluations.metrics(made), read_table(made / "slides.tsv")
     assert (metrics["endpoint"], metrics["classes"]) == ("class", ["1+", "2+", "3+"])
     assert metrics["left_out"] == {
         "excluded": 1, "no class: ihc is 0: not a class of this study": 1,
@@ -57,16 +57,16 @@ def test_metrics_are_those_of_the_tables(made):
 
 
 def test_a_better_network_is_seen_to_be_better(tmp_path, made):
-    better = madeclass.metrics(madeclass.evaluation(tmp_path, skill=4))
-    worse = madeclass.metrics(made)
+    better = class_evaluations.metrics(class_evaluations.evaluation(tmp_path, skill=4))
+    worse = class_evaluations.metrics(made)
     assert better["auc"]["value"] > worse["auc"]["value"]
     assert better["units"]["slide"]["kappa"]["value"] > worse["units"]["slide"]["kappa"]["value"]
     assert better["grades"]["spearman"]["rho"] > worse["grades"]["spearman"]["rho"]
 
 
 def test_two_classes_without_order(tmp_path):
-    out = madeclass.evaluation(tmp_path, labels=KINDS, column="dx", n=16)
-    metrics = madeclass.metrics(out)
+    out = class_evaluations.evaluation(tmp_path, labels=KINDS, column="dx", n=16)
+    metrics = class_evaluations.metrics(out)
     unit = metrics["units"]["slide"]
     one, other = (unit["per_class"][c]["auc"]["value"] for c in KINDS.classes)
     assert one == pytest.approx(other)  # two sides of one thing
@@ -79,8 +79,8 @@ def test_two_classes_without_order(tmp_path):
 
 
 def test_only_the_validation_side_of_the_development_cohort_counts(tmp_path):
-    out = madeclass.evaluation(tmp_path, cohort="A", role="development", n=20)
-    metrics = madeclass.metrics(out)
+    out = class_evaluations.evaluation(tmp_path, cohort="A", role="development", n=20)
+    metrics = class_evaluations.metrics(out)
     assert metrics["left_out"]["training slide"] == 12
     used = [row["slide"] for row in read_table(out / "slides.tsv") if row["used"] == "True"]
     assert used == ["A-3", "A-4", "A-8", "A-9", "A-13", "A-14", "A-19"]  # A-18 is excluded
@@ -88,7 +88,7 @@ def test_only_the_validation_side_of_the_development_cohort_counts(tmp_path):
 
 
 def test_two_runs_give_the_same_bytes(tmp_path, made):
-    again = madeclass.evaluation(tmp_path)
+    again = class_evaluations.evaluation(tmp_path)
     for path in made.iterdir():
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
 

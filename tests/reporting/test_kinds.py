@@ -3,7 +3,7 @@
 import copy
 import re
 
-import classes
+import class_study as classes
 import pytest
 from page_reader import Reader
 

@@ -3,9 +3,9 @@
 import json
 
 import browser
-import madeup
 import numpy as np
 import pytest
+import status_study
 
 from her2pipe.cli import main
 from her2pipe.reporting import heatmaps, slide_viewer
@@ -129,7 +129,7 @@ def shown(tmp_path_factory):
     if not browser.found():
         pytest.skip("no Chromium")
     folder = tmp_path_factory.mktemp("shown")
-    words = madeup.study(folder)
+    words = status_study.study(folder)
     assert main(["report", str(folder / "index.html"), *map(str, words), "--gallery", "6"]) == 0
     with browser.Browser(tmp_path_factory.mktemp("profile")) as tab:
         tab.open(folder / "index.html")
@@ -148,9 +148,9 @@ def test_the_page_asks_for_nothing_and_shows_every_figure(shown):
 
 @pytest.mark.slow
 def test_a_nasty_name_is_text(shown):
-    assert shown.run(f"document.body.innerText.includes({json.dumps(madeup.NASTY)})")
+    assert shown.run(f"document.body.innerText.includes({json.dumps(status_study.NASTY)})")
     assert shown.run("document.querySelectorAll('script').length") == 2 + 2 * 6  # all are ours
-    shy = f"Zoom into slide {madeup.SHY} of cohort C"
+    shy = f"Zoom into slide {status_study.SHY} of cohort C"
     assert shy in shown.run("[...document.querySelectorAll('summary')].map(s => s.textContent)")
 
 

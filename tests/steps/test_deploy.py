@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from images_study import SHEETS, draw
-from images_study import STUDY as IMAGES
-from small import planned, snakemake, write_study
+from image_study import SHEETS, draw
+from image_study import STUDY as IMAGES
+from small_study import planned, snakemake, write_study
 from training_sets import SMALL
 
 from her2pipe.config import load

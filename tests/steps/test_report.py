@@ -4,9 +4,9 @@ import itertools
 import json
 import re
 
-import madeup
 import numpy as np
 import pytest
+import status_study
 from page_reader import Reader
 
 from her2pipe.cli import main
@@ -20,8 +20,8 @@ from her2pipe.store import write_encoding
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A made-up study and the options that report it."""
-    folder = tmp_path_factory.mktemp("madeup")
-    return folder, madeup.study(folder)
+    folder = tmp_path_factory.mktemp("status_study")
+    return folder, status_study.study(folder)
 
 
 def write(made, *more, name="index.html"):
@@ -49,8 +49,8 @@ def test_nothing_is_fetched(page):
 
 def test_what_sheets_hold_is_text(text, page):
     assert not re.search(r"<script>\s*alert", text)
-    assert f"no tissue: {madeup.NASTY}" in page.table("Reason")[1]
-    assert madeup.SHY in "".join(page.text)
+    assert f"no tissue: {status_study.NASTY}" in page.table("Reason")[1]
+    assert status_study.SHY in "".join(page.text)
     assert page.headings[0] == [1, "A & B"]
     for about in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S):
         json.loads(about)

@@ -38,13 +38,14 @@ def test_equation_1_by_hand():
     assert corners[-1] == (68 * 1448, 54 * 1448)
 
 
-@pytest.mark.parametrize("megapixels", [5, 12, 80, 333, 1000, 2500, 6400, 10_000])
-@pytest.mark.parametrize("aspect", [1 / 3, 0.61, 1, 1.7, 3])
-def test_every_slide_has_as_many_cells(megapixels, aspect):
-    width = round((megapixels * 1e6 * aspect) ** 0.5)
-    height = round(megapixels * 1e6 / width)
-    side = crop_side("adaptive", width, height, None, TILE)
-    assert len(grid(width, height, side)) == pytest.approx(1e9 / 512**2, rel=0.08)
+def test_every_slide_has_as_many_cells():
+    for megapixels in (5, 12, 80, 333, 1000, 2500, 6400, 10_000):
+        for aspect in (1 / 3, 0.61, 1, 1.7, 3):
+            width = round((megapixels * 1e6 * aspect) ** 0.5)
+            height = round(megapixels * 1e6 / width)
+            side = crop_side("adaptive", width, height, None, TILE)
+            n = len(grid(width, height, side))
+            assert n == pytest.approx(1e9 / 512**2, rel=0.08), (megapixels, aspect)
 
 
 def test_views():

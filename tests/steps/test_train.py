@@ -12,7 +12,8 @@ import torch
 from training_sets import SMALL
 
 from her2pipe.cohorts import sheet as cohort
-from her2pipe.config import LabelSettings, TrainSettings
+from her2pipe.cohorts.split import assign_sides
+from her2pipe.config import LabelSettings, SplitSettings, TrainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
 from her2pipe.models import factory
@@ -26,7 +27,7 @@ def opened(development, **changes):
     return (
         [PatchStore(p) for p in stores],
         rows,
-        cohort.split(rows, 0.2, 1),
+        assign_sides(rows, SplitSettings(split_seed=1)),
         TrainSettings(**changes),
     )
 

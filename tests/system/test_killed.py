@@ -4,7 +4,7 @@ import shutil
 
 import psutil
 import pytest
-from small import compare, job_of, snakemake, start
+from small_study import compare, job_of, snakemake, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
 

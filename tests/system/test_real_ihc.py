@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 import yaml
-from small import ROOT, planned, snakemake, write_study
+from small_study import ROOT, planned, snakemake, write_study
 
 from her2pipe.files import read_table
 from her2pipe.store import PatchStore

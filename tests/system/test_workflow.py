@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from small import (
+from small_study import (
     ROOT,
     STUDY,
     STUDY_LEVEL,
@@ -23,6 +23,7 @@ from small import (
 )
 
 from her2pipe.cohorts import sheet
+from her2pipe.cohorts.split import batch_count, batch_of
 from her2pipe.config import load
 from her2pipe.files import read_table
 
@@ -46,9 +47,9 @@ def test_the_demo_plans_every_job_once():
     slides = sum(map(len, rows.values()))
     encoder = study.encoders["swin-t"]
     batches = sum(
-        len({sheet.batch_of(r.slide, n) for r in part})
+        len({batch_of(r.slide, n) for r in part})
         for part in rows.values()
-        for n in [sheet.batch_count(len(part), study.encode.batch_slides)]
+        for n in [batch_count(len(part), study.encode.batch_slides)]
     )
     expected = {
         "synthesise": slides,
@@ -235,7 +236,7 @@ def test_a_new_row_runs_its_slide_its_batch_and_its_cohort(study):
     folder, sheets = study
     sheets["B"] = sheet_lines("B", 6, {2: "blank", 3: "truncated"}.items())
     write_study(folder, STUDY, sheets)
-    assert sheet.batch_count(5, 3) == sheet.batch_count(6, 3) == 2
+    assert batch_count(5, 3) == batch_count(6, 3) == 2
     assert planned(folder) == Counter(
         {("synthesise", "B"): 1, ("tile", "B"): 1, ("encode", "B"): 1, ("score", "B"): 3,
          ("evaluate", "B"): 3, ("describe", "B"): 1, ("heatmap", "B"): 1}

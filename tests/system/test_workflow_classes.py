@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 
 import pytest
-from small import STUDY, planned, snakemake, write_study
+from small_study import STUDY, planned, snakemake, write_study
 
 from her2pipe.files import read_table
 

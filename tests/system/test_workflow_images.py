@@ -6,9 +6,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from images_study import GRADES, SHEETS, SIZES, STUDY, draw, lines
+from image_study import GRADES, SHEETS, SIZES, STUDY, draw, lines
 from PIL import Image
-from small import planned, snakemake, write_study
+from small_study import planned, snakemake, write_study
 from stores import stained
 
 from her2pipe.files import read_table

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from her2pipe.cohorts.split import assign_sides
 from her2pipe.config import SplitSettings, TrainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
@@ -137,7 +138,7 @@ def test_excluded_slides_and_single_patches_teach_nothing(development, tmp_path,
     make.store(stores[1], [], [], status="excluded", reason="no tissue")
     make.store(stores[3], make.stained(1, 1), [(0, 0)])
     rows = cohort.load(sheet, check_files=False)
-    sides = cohort.split(rows, 0.2, 1)
+    sides = assign_sides(rows, SplitSettings(split_seed=1))
     train = TrainSettings(task="fingerprint", train_views=["64"])
     opened = [PatchStore(path) for path in stores]
     found = tasks.same_slide(tasks.Cohort(opened, rows, sides, train))
@@ -175,7 +176,7 @@ def test_targets_are_standardised_with_the_training_pairs_alone(development, tmp
     rows = cohort.load(sheet, check_files=False)
     train = TrainSettings(task="density", pairs="synthetic", synthetic_pairs=4, pair_px=128)
     opened = [PatchStore(path) for path in stores]
-    of = tasks.Cohort(opened, rows, cohort.split(rows, 0.2, 1), train)
+    of = tasks.Cohort(opened, rows, assign_sides(rows, SplitSettings(split_seed=1)), train)
     found = tasks.dab(of, SplitSettings(), tmp_path / "scratch", 1)
     (told,) = found.told["train"]
     assert np.allclose(told.mean(0), 0, atol=1e-5)

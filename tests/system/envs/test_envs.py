@@ -20,7 +20,8 @@ os.environ.setdefault("HER2PIPE_CONDA", "none")
 
 import channel  # noqa: E402
 import conda  # noqa: E402
-from small import STUDY, sheet_lines, write_study  # noqa: E402
+from small_study import STUDY, sheet_lines, write_study  # noqa: E402
+from workflow_rules import rules  # noqa: E402
 
 ENVS = sorted((ROOT / "envs").glob("*.yaml"))
 # What is imported, by the name of its package where that differs.
@@ -35,8 +36,7 @@ def pins():
 
 
 def env_of(step):
-    rule = (ROOT / "workflow" / f"{step}.smk").read_text()
-    return ROOT / "envs" / re.search(r'"\.\./envs/(\w+\.yaml)"', rule)[1]
+    return (ROOT / "workflow" / rules()[step]["conda"]).resolve()
 
 
 @pytest.mark.parametrize("path", ENVS, ids=lambda path: path.stem)
@@ -54,19 +54,21 @@ def test_every_environment_has_rules():
     assert {env_of(step) for step in STEPS} == set(ENVS)
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_what_a_step_imports_itself_is_listed(step):
-    """Not what its rooms might import: that is for the test that runs every rule."""
-    _, packages = conda.read(env_of(step))
-    tree = ast.parse((ROOT / "her2pipe" / "steps" / f"{step}.py").read_text())
-    found = set()
-    for item in ast.walk(tree):
-        if isinstance(item, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in item.names}
-        elif isinstance(item, ast.ImportFrom):
-            found.add(item.module.split(".")[0])
-    foreign = found - set(sys.stdlib_module_names) - {"her2pipe", "__future__"}
-    assert {PACKAGES.get(name, name) for name in foreign} <= set(packages)
+def test_what_a_step_imports_itself_is_listed():
+    """Not what its packages might import: that is for the test that runs every rule."""
+    missing = []
+    for step in STEPS:
+        _, packages = conda.read(env_of(step))
+        libraries = set()
+        for item in ast.walk(ast.parse((ROOT / f"her2pipe/steps/{step}.py").read_text())):
+            if isinstance(item, ast.Import):
+                libraries |= {alias.name.split(".")[0] for alias in item.names}
+            elif isinstance(item, ast.ImportFrom):
+                libraries.add(item.module.split(".")[0])
+        foreign = libraries - set(sys.stdlib_module_names) - {"her2pipe", "__future__"}
+        needed = {PACKAGES.get(name, name) for name in foreign}
+        missing += [f"{step}: {name}" for name in sorted(needed - set(packages))]
+    assert missing == []
 
 
 def run(folder, *words, **environment):

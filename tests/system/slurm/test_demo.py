@@ -14,7 +14,7 @@ ROOT = HERE.parents[2]
 sys.path[:0] = [str(HERE)]
 
 import node  # noqa: E402
-from small import compare  # noqa: E402
+from small_study import compare  # noqa: E402
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 

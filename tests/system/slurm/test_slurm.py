@@ -19,7 +19,7 @@ ROOT = HERE.parents[2]
 sys.path[:0] = [str(HERE)]
 
 import node  # noqa: E402
-from small import STUDY, end, in_folder, sheet_lines, write_study  # noqa: E402
+from small_study import STUDY, end, in_folder, sheet_lines, write_study  # noqa: E402
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 AUTO = {"device": "auto"}  # asks for a graphics card, and does without

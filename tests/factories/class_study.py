@@ -1,8 +1,8 @@
-"""A made-up study that tells three ordered classes apart, as the steps before report leave it."""
+"""A made-up study of three ordered classes, as the steps before report leave it."""
 
 import json
 
-import madeclass
+import class_evaluations
 import numpy as np
 from stores import make_store, stained
 
@@ -12,7 +12,7 @@ from her2pipe.evaluation import calls
 from her2pipe.evaluation.outcome import columns
 from her2pipe.files import read_table, write_table
 
-LABELS = madeclass.GRADES
+LABELS = class_evaluations.GRADES
 NAMES = tuple(LABELS.classes)
 COLUMNS = columns(LABELS)
 
@@ -63,7 +63,9 @@ def study(folder, skills=(("Good", 3), ("Poor", 1)), n=30):
     for method, skill in skills:
         for cohort, role in (("A", "development"), ("B", "external")):
             more = {"role": role, "skill": skill, "n": 2 * n if role == "development" else n}
-            folders.append(madeclass.evaluation(folder, method, cohort, seed=len(method), **more))
+            folders.append(
+                class_evaluations.evaluation(folder, method, cohort, seed=len(method), **more)
+            )
     for cohort in "AB":
         for row in read_table(folder / "score" / skills[0][0] / f"{cohort}.tsv"):
             out = row["flag"] == "excluded"
@@ -75,13 +77,12 @@ def study(folder, skills=(("Good", 3), ("Poor", 1)), n=30):
         models.append(_model(folder / "train" / method, i))
         for cohort in "AB":
             records = folder / "benchmarks" / "encode" / method / cohort
-            logs = folder / "logs" / "encode" / method / cohort
-            for each in (records, logs):
-                each.mkdir(parents=True)
+            encodings = folder / "encode" / method / cohort
+            records.mkdir(parents=True)
             (records / "0of1.tsv").write_text(f"s\th:m:s\tmax_rss\n{2 + i}.5\t0:00:02\t300\n")
-            line = f"encode: S: 12 patches, {25 + i}.0 patches/s, slide 1 of 1\n"
-            (logs / "0of1.log").write_text(line)
-            timing.append(f"{method}={logs}")
+            timings = {"slide": "S", "patches": 12, "patches_per_s": 25.0 + i}
+            write_table(encodings / "0of1" / "timings.tsv", list(timings), [timings])
+            timing.append(f"{method}={encodings}")
     words = ["compare", *folders, folder / "compare", "--train", *models]
     words += ["--encode-timing", *timing, "--resamples", "200"]
     assert main([str(word) for word in words]) == 0

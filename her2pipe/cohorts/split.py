@@ -1,0 +1,132 @@
+"""Who trains, who validates, who is tested: splits by patient, leaks between cohorts, batches."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from her2pipe.cohorts.labels import class_of
+from her2pipe.cohorts.sheet import Row
+from her2pipe.config import LabelSettings, SplitSettings
+from her2pipe.errors import Her2Error, raise_all
+
+SPLIT_COLUMNS = ("patient", "split")  # what `assign_sides` reads, beside the labels
+
+
+def status(row: Row) -> int:
+    """Return the stratum of a slide by HER2 status: 0 negative, 1 positive, -1 unknown."""
+    return -1 if row.positive is None else int(row.positive)
+
+
+def by_label(labels: LabelSettings | None) -> Callable[[Row], int]:
+    """Return the function that gives a slide's stratum: the number of its class, or its status."""
+    if labels is None or not labels.told:
+        return status
+
+    def number(row: Row) -> int:
+        name = class_of(row, labels)[0]
+        return -1 if name is None else labels.classes.index(name)
+
+    return number
+
+
+def assign_sides(
+    rows: Sequence[Row], settings: SplitSettings, stratum: Callable[[Row], int] = status
+) -> dict[str, str]:
+    """Assign each slide to `train` or `validation`, whole patients at a time.
+
+    An explicit split column is taken as it is. Otherwise patients are stratified and, within a
+    stratum, ordered by a hash of seed and name: the first `validation_fraction` validate.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Of a development cohort.
+    settings : SplitSettings
+    stratum : callable
+        Number of a slide's class, -1 where it has none; a patient is in the highest of its slides.
+
+    Returns
+    -------
+    dict
+        Slide name to side.
+    """
+    if rows[0].split:
+        return {row.slide: row.split for row in rows}
+    highest: dict[str, int] = {}
+    for row in rows:
+        highest[row.patient] = max(highest.get(row.patient, -1), stratum(row))
+    strata: dict[int, list[str]] = {}
+    for patient, number in highest.items():
+        strata.setdefault(number, []).append(patient)
+    validating: set[str] = set()
+    for patients in strata.values():
+        patients.sort(key=lambda patient: _hash(f"{settings.split_seed}/{patient}"))
+        count = math.floor(settings.validation_fraction * len(patients) + 0.5)
+        validating.update(patients[:count])
+    return {row.slide: "validation" if row.patient in validating else "train" for row in rows}
+
+
+def batch_count(slides: int, batch_slides: int) -> int:
+    """Return the number of batches of a cohort: a power of two near slides / batch_slides."""
+    return 2 ** max(0, round(math.log2(max(slides, 1) / batch_slides)))
+
+
+def batch_of(slide: str, batches: int) -> int:
+    """Return the batch of a slide: it depends on its name alone, so no other slide moves it."""
+    return _hash(slide) % batches
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def check_leaks(
+    cohorts: Mapping[str, tuple[str, Iterable[Row]]],
+    sheets: Mapping[str, str],
+    tested_by: Mapping[str, Collection[str]] | None = None,
+) -> None:
+    """Refuse patients and files of a training cohort that are in a cohort tested on, too.
+
+    Parameters
+    ----------
+    cohorts : dict
+        Name to (role, rows).
+    sheets : dict
+        Name to sheet, for the message.
+    tested_by : dict, optional
+        Training cohort to the cohorts tested by what was trained on it; without it the development
+        cohort trains and all others are tested.
+
+    Raises
+    ------
+    Her2Error
+        Naming sheet, line and column of every patient and file in common.
+    """
+    cohorts = {name: (role, list(rows)) for name, (role, rows) in cohorts.items()}
+    if tested_by is None:
+        training = [name for name, (role, _) in cohorts.items() if role == "development"]
+        tested_by = {name: set(cohorts) - set(training) for name in training}
+    problems = []
+    for training_cohort, tested in tested_by.items():
+        role, training_rows = cohorts[training_cohort]
+        known = {
+            "patient": {row.patient for row in training_rows},
+            "path": {os.path.realpath(row.path) for row in training_rows},
+        }
+        problems += [
+            Her2Error(
+                f"{column} {getattr(row, column)} is in the {role} cohort, too",
+                f"{sheets[name]} line {row.line}, column {column}",
+                "remove it from one cohort; if two centres number patients alike, add a prefix;"
+                f" methods that do not train on {training_cohort} may name their own cohorts",
+            )
+            for name in cohorts
+            if name in tested
+            for row in cohorts[name][1]
+            for column, value in (("patient", row.patient), ("path", os.path.realpath(row.path)))
+            if value in known[column]
+        ]
+    raise_all(problems)

@@ -1,0 +1,1 @@
+"""Endpoints: what a study predicts of a slide, and everything that follows from it."""

@@ -1,0 +1,235 @@
+"""The endpoint: what a study predicts of a slide, and all that depends on it.
+
+Steps, statistics, figures and the page ask an `Endpoint`; nothing else asks what kind of study it
+is. `lookup.endpoint_of` returns the one that a study's label settings and a cohort's role call for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from her2pipe.cohorts.sheet import Row
+from her2pipe.errors import Her2Error
+
+NO_TARGET = -1  # number of a target that is not known
+
+
+class Target(NamedTuple):
+    """The label of a slide, or why it has none.
+
+    Attributes
+    ----------
+    label : str or None
+        One of the endpoint's `targets`.
+    exclusion_reason : str
+        Empty when there is a label; else the missing value in plain words.
+    """
+
+    label: str | None
+    exclusion_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What class probabilities make of a slide; empty where an endpoint has no such part.
+
+    Attributes
+    ----------
+    score : float
+    level : str
+        Likeliest of the five HER2 levels.
+    call : str
+        Predicted target.
+    margin : float or None
+        By how much the likeliest class leads the second, probability.
+    flag : str
+        `reflex` where the slide should have reflex FISH.
+    """
+
+    score: float
+    level: str = ""
+    call: str = ""
+    margin: float | None = None
+    flag: str = ""
+
+
+class Endpoint(ABC):
+    """What a study predicts of a slide.
+
+    Attributes
+    ----------
+    name : str
+        Its name in `metrics.json`.
+    patch_classes : tuple of str
+        Classes of patches that encoders are trained to tell apart, in order.
+    targets : tuple of str
+        Labels of slides, in order.
+    ordered : bool
+        Whether neighbouring targets are nearer to each other than others are.
+    patches_ordered : bool
+        Whether the classes of patches are ordered, too.
+    positive : tuple of str
+        Classes, of slides or patches, that count as positive; empty where none does.
+    positive_patch_class : str
+        The class of patches whose detection training watches; empty where none is positive.
+    columns : tuple of str
+        Values of a sheet's row that the endpoint reads.
+    missing : str
+        What a slide without a label lacks, in words.
+    main_part : str
+        Part of `metrics.json` that holds the main number.
+    main_measure : str
+        Name of that number.
+    target_label, score_label : str
+        What slides are grouped by and scored with, as labels of axes.
+    analyses : tuple of str
+        Names of the analyses of `evaluation.metrics` that a cohort gets, in order.
+    comparisons : tuple of str
+        Names of the tables of `evaluation.comparison` that a study gets, in order.
+    slide_columns : tuple of str
+        Columns of an evaluation's `slides.tsv`.
+    score_columns : tuple of str
+        Columns that the table of scores has beside the common ones.
+    training_needs : str
+        What training asks of a development cohort, for a message.
+    """
+
+    name: ClassVar[str]
+    patch_classes: tuple[str, ...]
+    targets: tuple[str, ...]
+    ordered: bool
+    patches_ordered: bool
+    positive: tuple[str, ...]
+    positive_patch_class: str
+    columns: tuple[str, ...]
+    missing: ClassVar[str]
+    main_part: ClassVar[str]
+    main_measure: ClassVar[str]
+    target_label: str
+    score_label: str
+    analyses: tuple[str, ...]
+    comparisons: tuple[str, ...]
+    slide_columns: tuple[str, ...]
+    score_columns: tuple[str, ...]
+    training_needs: str
+
+    # --- labels ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def target(self, row: Row) -> Target:
+        """Return the label of a sheet's row, or why it has none."""
+
+    def exclusion_reason(self, row: Row) -> str:
+        """Return why a slide has no label, in full; empty where it has one."""
+        target = self.target(row)
+        return "" if target.label is not None else f"{self.missing}: {target.exclusion_reason}"
+
+    def stratum(self, row: Row) -> int:
+        """Return the number of a slide's target, for splits; -1 where there is none."""
+        label = self.target(row).label
+        return NO_TARGET if label is None else self.targets.index(label)
+
+    @abstractmethod
+    def validate_targets(self, labels: Iterable[str | None], sheet: str) -> None:
+        """Refuse a development cohort that has not all targets of a study.
+
+        Raises
+        ------
+        Her2Error
+            Naming the targets no slide has.
+        """
+
+    # --- patches ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def patch_targets(self, label: str, tumour: np.ndarray, tumour_min: float) -> np.ndarray:
+        """Return the number of each patch's class.
+
+        Parameters
+        ----------
+        label : str
+            Target of the slide.
+        tumour : (N,) float
+            Fraction of each patch inside the annotation, NaN where there is none.
+        tumour_min : float
+            Fraction from which on a patch counts as inside.
+
+        Returns
+        -------
+        (N,) int
+            Index into `patch_classes`; -1 for a patch that is not used.
+        """
+
+    @abstractmethod
+    def patches_exclusion_reason(self, tumour: np.ndarray, tumour_min: float) -> str:
+        """Return why a slide's patches cannot train an encoder; empty where they can."""
+
+    @abstractmethod
+    def patch_contributions(
+        self, p: np.ndarray, classes: Sequence[str] | None = None
+    ) -> tuple[np.ndarray, str]:
+        """Return what each patch adds to the score of its slide, for heat maps.
+
+        Parameters
+        ----------
+        p : (N, C) float
+            Class probabilities of the patches.
+        classes : sequence of str, optional
+            Names of the C columns; without it those of the endpoint.
+
+        Returns
+        -------
+        (N,) float32
+        str
+            What that is, as the label of an axis.
+        """
+
+    @abstractmethod
+    def validate_classes(self, classes: Sequence[str], path: str | Path) -> None:
+        """Refuse an encoding whose classes of patches do not suit the endpoint.
+
+        Raises
+        ------
+        Her2Error
+            When they are others.
+        """
+
+    # --- slides ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def predict(
+        self,
+        p: np.ndarray,
+        classes: Sequence[str] | None = None,
+        threshold: float | None = None,
+    ) -> Prediction:
+        """Make a slide's score, call, level, margin and flag of its class probabilities.
+
+        Parameters
+        ----------
+        p : (C,) float
+            Probabilities of classes of patches, averaged, or of targets.
+        classes : sequence of str, optional
+            Names of the C entries; without it the endpoint's targets.
+        threshold : float, optional
+            Score from which on a slide is called positive.
+        """
+
+    def score_row(self, p: np.ndarray) -> dict[str, Any]:
+        """Return what the table of scores tells of probabilities (C,) in its own columns."""
+        return {}
+
+
+def missing_class(name: str, classes: Sequence[str], path: str | Path) -> Her2Error:
+    """Return the mistake of an encoder that does not give a class."""
+    return Her2Error(
+        f"the encoder gives no probability of {name}, only of {', '.join(classes) or 'no class'}",
+        str(path),
+        "use an aggregation that reads features, or an encoder trained to classify",
+    )

@@ -1,0 +1,146 @@
+"""Classes of a study's own, ordered as grades are, or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from her2pipe.cohorts.labels import UNKNOWN, value
+from her2pipe.cohorts.sheet import Row
+from her2pipe.config import LabelSettings
+from her2pipe.endpoints.base import Endpoint, Prediction, Target
+from her2pipe.errors import Her2Error
+
+REFLEX = "reflex"
+
+
+class Multiclass(Endpoint):
+    """The classes a study names, read from one column of its sheets.
+
+    Parameters
+    ----------
+    labels : LabelSettings
+    """
+
+    name = "class"
+    missing = "no class"
+    main_part = "auc"
+    main_measure = "macro-AUC"
+    target_label = "true class"
+    positive = ()
+    positive_patch_class = ""
+    comparisons = ("methods", "classes", "pairs", "matched", "networks", "timing", "tile_timing")
+    training_needs = "training needs slides of every class on the training side"
+
+    def __init__(self, labels: LabelSettings):
+        self.labels = labels
+        self.targets = self.patch_classes = tuple(labels.classes)
+        self.ordered = self.patches_ordered = labels.ordered
+        self.columns = (labels.column,)
+        self.probability_columns = tuple(f"p_{name}" for name in labels.classes)
+        self.score_columns = (*self.probability_columns, "margin")
+        self.slide_columns = (
+            "slide", "patient", "true_class", "call", "score", *self.score_columns, "flag", "used",
+            "exclusion_reason",
+        )  # fmt: skip
+        grades = ("grades",) if labels.ordered else ()
+        self.analyses = ("auc", "units", "reflex", "calibration", *grades, "subgroups")
+        span = f"expected class (0: {labels.classes[0]}, 1: {labels.classes[-1]})"
+        self.score_label = span if self.graded else "largest probability"
+
+    @property
+    def graded(self) -> bool:
+        """Whether the score is the expected class; else it is the largest probability."""
+        return self.ordered or len(self.targets) == 2
+
+    def target(self, row: Row) -> Target:
+        """Return the class of a row; a value that is none of the study's is no mistake."""
+        cell = value(row, self.labels.column)
+        if isinstance(cell, bool):
+            words = ("no", "yes") if self.labels.column == "pcr" else ("negative", "positive")
+            cell = words[cell]
+        text = "" if cell is None else str(cell)
+        for name in self.targets:
+            if text in self.labels.values(name):
+                return Target(name)
+        if text.lower() in UNKNOWN:
+            return Target(None, f"no {self.labels.column}")
+        return Target(None, f"{self.labels.column} is {text}: not a class of this study")
+
+    def validate_targets(self, labels: Iterable[str | None], sheet: str) -> None:
+        """Refuse a development cohort that lacks a class."""
+        known = set(labels)
+        if lacking := [name for name in self.targets if name not in known]:
+            raise Her2Error(
+                f"no slide is of class {', '.join(lacking)}",
+                f"{sheet}, column {self.labels.column}",
+                "correct the column, or labels.column, labels.classes and labels.groups of the"
+                " study",
+            )
+
+    def patch_targets(self, label: str, tumour: np.ndarray, tumour_min: float) -> np.ndarray:
+        """Give each patch the class of its slide; of an annotated slide, those inside only."""
+        used = (tumour >= tumour_min) | np.isnan(tumour)
+        return np.where(used, self.targets.index(label), -1)
+
+    def patches_exclusion_reason(self, tumour: np.ndarray, tumour_min: float) -> str:
+        """Refuse an annotation that no patch is inside of."""
+        outside = len(tumour) and (tumour < tumour_min).all()  # not where there is none
+        text = f"no patch has {tumour_min:g} of its area inside the annotation"
+        return text if outside else ""
+
+    def patch_contributions(
+        self, p: np.ndarray, classes: Sequence[str] | None = None
+    ) -> tuple[np.ndarray, str]:
+        """Return the expected class; without order, the probability of the slide's call."""
+        if self.graded:
+            return self.expected(p).astype(np.float32), self.score_label
+        call = int(p.mean(0).argmax())
+        return p[:, call].astype(np.float32), f"p({self.targets[call]})"
+
+    def validate_classes(self, classes: Sequence[str], path: str | Path) -> None:
+        """Refuse an encoding whose classes are not the study's."""
+        if tuple(classes) != self.targets:
+            raise Her2Error(
+                f"the encoder tells {', '.join(classes) or 'no classes'} apart,"
+                f" the study {', '.join(self.targets)}",
+                str(path),
+                "train the encoder with the classes of the study",
+            )
+
+    def predict(
+        self,
+        p: np.ndarray,
+        classes: Sequence[str] | None = None,
+        threshold: float | None = None,
+    ) -> Prediction:
+        """Call the likeliest class, of equals the first, and flag what is doubtful.
+
+        The score is the expected class, 0 for the first to 1 for the last; where classes have no
+        order, the largest probability.
+
+        >>> Multiclass(LabelSettings(endpoint="class")).predict(np.array([0.25, 0.5, 0.25])).call
+        '2+'
+        """
+        p = np.asarray(p, float)
+        second, first = np.sort(p)[-2:]
+        call = self.targets[int(p.argmax())]
+        doubtful = call in self.labels.reflex or first - second < self.labels.reflex_margin
+        return Prediction(
+            score=float(self.expected(p)) if self.graded else float(first),
+            call=call,
+            margin=float(first - second),
+            flag=REFLEX if doubtful else "",
+        )
+
+    def expected(self, p: np.ndarray) -> np.ndarray:
+        """Return the expected class, 0 for the first to 1 for the last, of (..., C) float."""
+        ranks = np.arange(len(self.targets)) / (len(self.targets) - 1)
+        return np.clip(np.asarray(p, float) @ ranks, 0, 1)
+
+    def score_row(self, p: np.ndarray) -> dict[str, Any]:
+        """Return the probability of each class."""
+        return dict(zip(self.probability_columns, np.asarray(p, float).tolist(), strict=True))

@@ -1,0 +1,87 @@
+"""Splits by patient, leaks between cohorts, batches."""
+
+import pytest
+
+from her2pipe.cohorts import sheet as cohort
+from her2pipe.cohorts.split import assign_sides, batch_count, batch_of, by_label, check_leaks
+from her2pipe.config import LabelSettings, SplitSettings
+from her2pipe.errors import Her2Error
+
+HEADER = "slide\tpath\tpatient"
+
+
+def rows(tmp_path, *lines, header=HEADER):
+    path = tmp_path / "sheet.tsv"
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return cohort.load(path, check_files=False)
+
+
+def settings(fraction, seed):
+    return SplitSettings(validation_fraction=fraction, split_seed=seed)
+
+
+def many(tmp_path, n=100):
+    lines = [f"S{i}\tp{i}\tP{i // 2}\t{'positive' if i % 4 < 2 else 'negative'}" for i in range(n)]
+    return rows(tmp_path, *lines, header=HEADER + "\ther2")
+
+
+def test_split_keeps_patients_whole_and_strata_even(tmp_path):
+    found = many(tmp_path)
+    sides = assign_sides(found, settings(0.2, 1))
+    by_patient = {}
+    for row in found:
+        by_patient.setdefault(row.patient, set()).add(sides[row.slide])
+    assert all(len(s) == 1 for s in by_patient.values())
+    validating = [row for row in found if sides[row.slide] == "validation"]
+    assert sum(row.positive for row in validating) == 10  # 25 positive patients -> 5 x 2 slides
+    assert sum(not row.positive for row in validating) == 10
+
+
+def test_split_is_seeded_and_stable(tmp_path):
+    found = many(tmp_path)
+    assert assign_sides(found, settings(0.2, 1)) == assign_sides(found[::-1], settings(0.2, 1))
+    assert assign_sides(found, settings(0.2, 1)) != assign_sides(found, settings(0.2, 2))
+
+
+def test_split_column_is_taken(tmp_path):
+    found = rows(tmp_path, "S1\tp\tP1\tvalidation", "S2\tq\tP2\ttrain", header=HEADER + "\tsplit")
+    assert assign_sides(found, settings(0.5, 1)) == {"S1": "validation", "S2": "train"}
+
+
+def test_a_patient_of_the_development_cohort_elsewhere_is_a_leak(tmp_path):
+    a, b = rows(tmp_path, "S1\tp\tP1"), rows(tmp_path, "T0\tq\tP0", "T1\tr\tP1")
+    sheets = {"A": "A.tsv", "B": "B.tsv"}
+    with pytest.raises(Her2Error) as caught:
+        check_leaks({"A": ("development", a), "B": ("external", b)}, sheets)
+    assert caught.value.where == "B.tsv line 3, column patient"
+    check_leaks({"A": ("external", a), "B": ("external", b)}, sheets)
+
+
+def test_a_file_of_the_development_cohort_elsewhere_is_a_leak(tmp_path):
+    a, b = rows(tmp_path, "S1\tx/../p\tP1"), rows(tmp_path, "T1\tp\tQ1")
+    with pytest.raises(Her2Error, match="path p is in the development cohort, too"):
+        check_leaks({"A": ("development", a), "B": ("external", b)}, {"A": "A.tsv", "B": "B.tsv"})
+
+
+def test_batches_are_powers_of_two_and_independent():
+    assert [batch_count(n, 32) for n in (1, 32, 45, 46, 64, 90, 91, 600, 10_000)] == [
+        1, 1, 1, 2, 2, 2, 4, 16, 256]  # fmt: skip
+    names = [f"S{i}" for i in range(600)]
+    before = {name: batch_of(name, 16) for name in names}
+    sizes = [list(before.values()).count(i) for i in range(16)]
+    assert min(sizes) > 15
+    assert max(sizes) < 65
+    # halves nest: going from 16 to 32 batches only splits them
+    assert all(batch_of(name, 32) % 16 == batch for name, batch in before.items())
+
+
+def test_the_split_is_stratified_by_class(tmp_path):
+    """Ten patients of each of three classes: two of each validate, whatever their HER2 status."""
+    lines = ["slide\tpath\tpatient\tkind"]
+    lines += [f"S{i}\tx{i}\tP{i}\t{'abc'[i % 3]}" for i in range(30)]
+    (tmp_path / "sheet.tsv").write_text("\n".join(lines) + "\n")
+    rows = cohort.load(tmp_path / "sheet.tsv", check_files=False)
+    study = LabelSettings(endpoint="class", column="kind", classes=["a", "b", "c"])
+    sides = assign_sides(rows, settings(0.2, 7), by_label(study))
+    kept = [row.extra["kind"] for row in rows if sides[row.slide] == "validation"]
+    assert sorted(kept) == ["a", "a", "b", "b", "c", "c"]
