@@ -34,7 +34,6 @@ from her2pipe.stats.ranks import (
 from her2pipe.stats.resampling import (
     Bootstrap,
     Contrast,
-    bootstrap,
     bootstrap_auc,
     bootstrap_kappa,
     bootstrap_macro_auc,
@@ -73,7 +72,6 @@ __all__ = [
     "accuracy",
     "auc",
     "balanced_accuracy",
-    "bootstrap",
     "bootstrap_auc",
     "bootstrap_kappa",
     "bootstrap_macro_auc",

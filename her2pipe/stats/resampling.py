@@ -7,7 +7,7 @@ and one set of patients are the same, so that those of two methods may be subtra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,44 +46,6 @@ class Contrast(NamedTuple):
     resamples: int
 
 
-def bootstrap(
-    patients: ArrayLike,
-    statistic: Callable[[np.ndarray], float],
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 2025,
-) -> Bootstrap:
-    """Resample patients, each with all its rows, and take percentiles of any statistic.
-
-    Parameters
-    ----------
-    patients : (n,)
-        Patient of each row.
-    statistic : callable
-        Takes row numbers, (m,) int with repeats, and returns a number. Resamples for which it
-        raises `StatisticUndefined` are left out.
-    confidence : float
-        Level of the interval, 0 to 1.
-    resamples, seed : int
-
-    Raises
-    ------
-    StatisticUndefined
-        Fewer than 3 patients, or defined in fewer than half of the resamples.
-    """
-    patient, count = _patient_numbers(patients)
-    rows = np.split(np.argsort(patient, kind="stable"), np.cumsum(np.bincount(patient))[:-1])
-    value = float(statistic(np.arange(len(patient))))
-    random, values = np.random.default_rng(seed), []
-    for _ in range(resamples):
-        drawn = random.integers(count, size=count)
-        try:
-            values.append(float(statistic(np.concatenate([rows[i] for i in drawn]))))
-        except StatisticUndefined:
-            values.append(np.nan)
-    return Bootstrap(value, *_percentiles(np.array(values), confidence))
-
-
 def bootstrap_auc(
     y: ArrayLike,
     score: ArrayLike,
@@ -92,9 +54,12 @@ def bootstrap_auc(
     resamples: int = 2000,
     seed: int = 2025,
 ) -> Bootstrap:
-    """Resample patients for the AUC: what `bootstrap` gives with `auc`, all resamples at once.
+    """Resample patients for the AUC; y, score and patients are (n,) each.
 
-    y, score and patients are (n,) each. Undefined as `auc` and `bootstrap` are.
+    Raises
+    ------
+    StatisticUndefined
+        As `auc`; fewer than 3 patients; defined in fewer than half of the resamples.
     """
     y, score = binary_columns(y, score, least=2)
     draws = _auc_draws(y, score, patients, resamples, seed)
