@@ -6,8 +6,14 @@ import math
 import sys
 from pathlib import Path
 
-from her2pipe.config import WHOLE, ImagesSettings, SlidesSettings, StainSettings, TileSettings
-from her2pipe.config import load as flags
+from her2pipe.config import (
+    WHOLE,
+    ImagesSettings,
+    SlidesSettings,
+    StainSettings,
+    TileSettings,
+    flags,
+)
 from her2pipe.errors import BadSlideError, Her2Error
 
 SHEET_COLUMNS = ("path", "mpp")  # read of the sheet with --view whole
