@@ -4,6 +4,7 @@ import json
 
 import class_study as classes
 import numpy as np
+import plain_bootstrap
 import pytest
 from scipy.stats import binomtest
 
@@ -11,57 +12,6 @@ from her2pipe import stats
 from her2pipe.config import CompareSettings
 from her2pipe.evaluation import pairwise
 from her2pipe.files import read_table, write_table
-
-
-@pytest.mark.parametrize(("one", "other"), [(0, 0), (1, 0), (5, 0), (3, 7), (6, 6), (150, 230)])
-def test_mcnemar_is_the_binomial_test(one, other):
-    first = [True] * (one + 4) + [False] * (other + 3)
-    second = [False] * one + [True] * (4 + other) + [False] * 3
-    found = stats.mcnemar(first, second)
-    assert (found.only_first, found.only_second) == (one, other)
-    expected = binomtest(one, one + other).pvalue if one + other else 1
-    assert found.p == pytest.approx(expected, rel=1e-9)
-
-
-def test_mcnemar_by_hand():
-    """Nine items tell the methods apart, eight to one: P = 2 (1 + 9) / 512."""
-    found = stats.mcnemar([1] * 8 + [0] + [1] * 5, [0] * 8 + [1] + [1] * 5)
-    assert found.p == 20 / 512
-
-
-def items(n=40, seed=3):
-    random = np.random.default_rng(seed)
-    y = np.array(classes.NAMES)[random.integers(0, 3, n)]
-    p = random.dirichlet(np.ones(3), n).round(1)  # many ties
-    return y, p, [f"P{i // 2}" for i in range(n)]
-
-
-def test_draws_are_those_of_the_plain_bootstrap():
-    """All at once gives what one resample after the other does, patients with all their items."""
-    y, p, patients = items()
-    drawn = stats.macro_draws(y, p, patients, classes.NAMES, 100, 7)
-    found = []
-    stats.bootstrap(
-        patients,
-        lambda rows: found.append(stats.macro_auc(y[rows], p[rows], classes.NAMES)) or found[-1],
-        resamples=100,
-        seed=7,
-    )
-    assert drawn == pytest.approx(found[1:], abs=1e-12)
-    right = p.argmax(1) == [classes.NAMES.index(each) for each in y]
-    shares = stats.share_draws(right, patients, 100, 7)
-    plain = []
-    stats.bootstrap(
-        patients, lambda rows: plain.append(right[rows].mean()) or 0, resamples=100, seed=7
-    )
-    assert shares == pytest.approx(plain[1:], abs=1e-12)
-
-
-def test_draws_do_not_depend_on_what_fits_in_memory(monkeypatch):
-    y, p, patients = items()
-    whole = stats.macro_draws(y, p, patients, classes.NAMES, 50)
-    monkeypatch.setattr("her2pipe.stats.pairs.NUMBERS_MAX", 200)
-    assert (stats.macro_draws(y, p, patients, classes.NAMES, 50) == whole).all()
 
 
 def test_a_resample_without_a_class_has_no_area():
@@ -158,7 +108,7 @@ def test_every_pair_on_the_slides_of_both(tmp_path, her2pipe):
             for each in (kept, worse))  # fmt: skip
     difference = stats.macro_auc(truth, p, classes.NAMES) - stats.macro_auc(truth, q, classes.NAMES)
     assert float(own["difference"]) == pytest.approx(difference, abs=2e-6)
-    plain = stats.bootstrap(
+    plain = plain_bootstrap.interval(
         [r["patient"] for r in kept],
         lambda i: (
             stats.macro_auc(truth[i], p[i], classes.NAMES)

@@ -1,4 +1,4 @@
-"""Made-up evaluations of a study of classes, as the step evaluate writes them."""
+"""Synthetic evaluations of a multiclass study, written by the step evaluate."""
 
 import json
 
@@ -15,16 +15,16 @@ GRADES = LabelSettings(endpoint="class")
 
 
 def patients(cohort, n, labels=GRADES):
-    """Name slides, patients and classes: every fifth patient has two slides."""
-    found = []
+    """Return slides, patients and classes: every fifth patient has two slides."""
+    slides = []
     for i in range(n):
         patient = f"{cohort}-P{i - (i % 5 == 4)}"
-        found.append((f"{cohort}-{i}", patient, labels.classes[i // 2 % len(labels.classes)]))
-    return found
+        slides.append((f"{cohort}-{i}", patient, labels.classes[i // 2 % len(labels.classes)]))
+    return slides
 
 
 def probabilities(name, n, labels, skill, seed):
-    """Draw probabilities, (n, C), that know the class the better the larger the skill."""
+    """Draw probabilities, (n, C), that match the class better the larger the skill."""
     random = np.random.default_rng(seed)
     place = labels.classes.index(name)
     apart = np.abs(np.arange(len(labels.classes)) - place)
@@ -56,8 +56,8 @@ def evaluation(
     encodings.mkdir(parents=True, exist_ok=True)
     for i, (slide, patient, name) in enumerate(slides):
         split = ("validation" if i % 5 > 2 else "train") if role == "development" else ""
-        told = "0" if i == n - 1 and column == "ihc" else labels.values(name)[0]
-        lines.append(f"{slide}\t{cohort}{i}.svs\t{patient}\t{split}\t{told}\t{'AB'[i % 2]}")
+        value = "0" if i == n - 1 and column == "ihc" else labels.values(name)[0]
+        lines.append(f"{slide}\t{cohort}{i}.svs\t{patient}\t{split}\t{value}\t{'AB'[i % 2]}")
         row = {"slide": slide, "patient": patient}
         if i == n - 2:
             rows.append(row | {"patches": 0, "flag": "excluded", "reason": "no tissue: none"})

@@ -1,4 +1,4 @@
-"""A made-up study of three ordered classes, as the steps before report leave it."""
+"""A synthetic study of three ordered classes: the outputs of all steps before report."""
 
 import json
 

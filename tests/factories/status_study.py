@@ -1,4 +1,4 @@
-"""A small made-up study, as the steps before report leave it."""
+"""A small synthetic study of HER2 status: the outputs of all steps before report."""
 
 import json
 
