@@ -10,8 +10,8 @@ import numpy as np
 
 from her2pipe import aggregation
 from her2pipe.config import LEARNT, RULES, HeatmapSettings, LabelSettings, ScoreSettings
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
-from her2pipe.evaluation import calls
 from her2pipe.files import replacing_folder
 
 SETTINGS = (HeatmapSettings, LabelSettings)
@@ -52,10 +52,11 @@ def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
                     f"slide {slide} has no encoding", str(path), "give its encoding to --encoding"
                 )
             bag = _bag(files[slide], about, learnt)
-            ordered = labels.told and labels.ordered
-            if labels.told:
-                calls.check(bag.classes, labels, files[slide])
-                value, label = calls.seen(bag.probabilities, labels)
+            endpoint = endpoint_of(labels)
+            ordered = endpoint.patches_ordered
+            if not endpoint.positive:
+                endpoint.validate_classes(bag.classes, files[slide])
+                value, label = endpoint.patch_contributions(bag.probabilities)
             else:
                 value, label = aggregation.contributions(
                     args.aggregate, bag, ScoreSettings(), model
