@@ -123,8 +123,7 @@ class OutputIndex:
         scans: dict[str, dict[str, Any]] = {}
         for path in sorted(self._stores[cohort].glob("*.h5")) if cohort in self._stores else []:
             if images := read_images(path):
-                for i, name in enumerate(images.names):
-                    scans[name] = images.of(i) | {"patches": 1}
+                scans |= {image.name: vars(image) | {"patches": 1} for image in images.kept}
         return scans
 
 

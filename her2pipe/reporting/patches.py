@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,11 +95,11 @@ class Stains(Section):
 def stain_figures(index: OutputIndex, target: Mapping[str, Any]) -> list[Figure]:
     """Draw the slides' stain vectors by cohort, and patches before and after normalisation."""
     from her2pipe.plotting import overlays
-    from her2pipe.store import read_attributes
+    from her2pipe.store import read_metadata
 
     vectors: dict[str, list] = {cohort: [] for cohort in index.slides}  # in the study's order
     for (cohort, _), path in index.encodings.items():
-        stain = json.loads(read_attributes(path).get("stain", "{}"))
+        stain = read_metadata(path).stain
         if stain and stain["method"] != "none":
             vectors.setdefault(cohort, []).append(stain["matrix"])
     vectors = {cohort: matrices for cohort, matrices in vectors.items() if matrices}
