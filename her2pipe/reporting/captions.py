@@ -116,9 +116,7 @@ def _correlation(spearman: Correlation, percent: str) -> Sentences:
     if spearman.rho is None:
         return []
     rho = format_interval(spearman.rho, spearman.low, spearman.high, 2)
-    return [
-        f"Spearman's ρ {rho}, {percent} Bonett-Wright interval; P {p_phrase(spearman.p)}."
-    ]
+    return [f"Spearman's ρ {rho}, {percent} Bonett-Wright interval; P {p_phrase(spearman.p)}."]
 
 
 def _reliability(part: Reliability | None) -> str:

@@ -108,8 +108,7 @@ TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
 ONLY_NAMED = ("classes", "pairs", "matched")  # files of which only the named columns are shown
 ELSEWHERE = ("networks", "timing", "tile_timing")
 FIGURES = {
-    "forest": "{measure} of each method on each cohort with {percent} {interval} intervals and n "
-    "slides.",
+    "forest": "{measure} of each method on each cohort with {percent} {interval}, and n slides.",
     "roc_panels": "ROC curves of HER2 status, one panel per method and a curve per cohort, with "
     "AUC, {percent} DeLong interval and n slides.",
     "drift": "Scores of every cohort by HER2 status: n slides below each cohort, "
@@ -349,7 +348,7 @@ def _main_numbers(inputs: ReportInputs, method: str) -> Table:
     )  # fmt: skip
     caption = (
         f"{method}: {endpoint.main_measure} of slides with {inputs.percent} "
-        f"{endpoint.caption_interval} interval"
+        f"{endpoint.caption_interval}"
     )
     evaluations = [e for e in inputs.evaluations if e.metrics.method == method]
     rows = [_main_row(inputs, e) for e in evaluations]

@@ -19,7 +19,7 @@ from her2pipe.reporting.html import NONE, Block, Column, Custom, Table, Text, fo
 from her2pipe.reporting.inputs import ROLES, ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
 
-SHEET_COLUMNS = ("patient", "er", "pr", "pcr", "rcb", "scanner")  # and those of the endpoint
+SHEET_COLUMNS = ("patient", "positive", "level", "er", "pr", "pcr", "rcb", "scanner")
 FLOW_TABLE = (
     Column("name", "Cohort"),
     Column("title", "Source"),
@@ -155,8 +155,7 @@ def flow_counts(
         elif group := endpoint.group_label(slide):
             flow.evaluated[group] += 1
         else:
-            reason = slide["exclusion_reason"].removeprefix(f"{endpoint.missing}: ")
-            flow.unknown[reason or f"no {endpoint.target_label}"] += 1
+            flow.unknown[endpoint.unknown_reason(slide)] += 1
     return flow
 
 
@@ -304,7 +303,6 @@ def _spread(values: Iterable[float | None], digits: int) -> str:
     if not known:
         return NONE
     middle, low, high = (
-        format_number(value, digits)
-        for value in (statistics.median(known), min(known), max(known))
+        format_number(value, digits) for value in (statistics.median(known), min(known), max(known))
     )
     return low if low == high else f"{middle} ({low} to {high})"

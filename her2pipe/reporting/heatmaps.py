@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -131,11 +130,10 @@ def _view(
     if not inputs.settings.zoom_px or path is None or encoding_path is None:
         return None
     encoding = read_encoding(encoding_path, features=False)
-    names = json.loads(encoding["attributes"]["classes"])
     with PatchStore(path) as store:
         if store.excluded or not store.overview:
             return None
-        return slide_viewer.view(store, encoding, names, inputs.settings.zoom_px, endpoint)
+        return slide_viewer.view(store, encoding, inputs.settings.zoom_px, endpoint)
 
 
 @SECTIONS.register("gradcam")

@@ -177,11 +177,12 @@ class ReportInputs:
 
     def endpoint(self, role: str = "external") -> Endpoint:
         """Return the study's endpoint in cohorts of a role."""
-        if self.study.labels or not self.evaluations:
-            return endpoint_of(self.study.labels, role)
-        first = self.evaluations[0].metrics  # a study by hand has no file
-        labels = LabelSettings(endpoint="class", classes=first.classes, ordered=first.ordered)
-        return endpoint_of(labels if first.classes else None, role)
+        labels = self.study.labels
+        classes = self.evaluations[0].metrics.classes if self.evaluations else []
+        if labels is None and classes:  # a page made by hand, without the study's file
+            ordered = self.evaluations[0].metrics.ordered
+            labels = LabelSettings(endpoint="class", classes=classes, ordered=ordered)
+        return endpoint_of(labels, role)
 
     @property
     def percent(self) -> str:

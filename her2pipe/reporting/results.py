@@ -343,8 +343,7 @@ def subgroups(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
         Column("note", "Note"),
     )
     caption = (
-        f"Subgroups: {_who(metrics)}. {measure} with {inputs.percent} "
-        f"{endpoint.caption_interval} interval."
+        f"Subgroups: {_who(metrics)}. {measure} with {inputs.percent} {endpoint.caption_interval}."
     )
     rows = [group.model_dump() for group in metrics.subgroups]
     for row in rows:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
@@ -13,11 +12,15 @@ from markupsafe import Markup
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.reporting.html import data_uri, script_json
 
+if TYPE_CHECKING:
+    from her2pipe.store.encodings import Encoding
+    from her2pipe.store.patches import PatchStore
+
 JPEG_QUALITY = 80
 MARGIN = 0.02  # of the slide, left free around it
 
 
-def picture(store, longest_px: int) -> bytes:
+def picture(store: PatchStore, longest_px: int) -> bytes:
     """Put a slide together from its kept patches over its overview.
 
     Parameters
@@ -36,14 +39,15 @@ def picture(store, longest_px: int) -> bytes:
     import simplejpeg
 
     overview = simplejpeg.decode_jpeg(store.overview)
-    longest_px0 = max(store.attributes["width_px0"], store.attributes["height_px0"])
+    longest_px0 = max(store.metadata.width_px0, store.metadata.height_px0)
     longest_px = min(longest_px, longest_px0)
     if longest_px <= max(overview.shape[:2]):
         return store.overview
     scale = longest_px / longest_px0
-    size = [max(1, round(scale * store.attributes[f"{side}_px0"])) for side in ("width", "height")]
+    sides_px0 = store.metadata.width_px0, store.metadata.height_px0
+    size = [max(1, round(scale * side)) for side in sides_px0]
     canvas = cv2.resize(overview, size, interpolation=cv2.INTER_CUBIC)
-    side = int(store.attributes["patch_size_level0"])
+    side = int(store.metadata.patch_size_level0)
     corners = np.rint(store.coords * scale).astype(int)
     ends = np.minimum(np.rint((store.coords + side) * scale).astype(int), size)
     for i, ((left, top), (right, bottom)) in enumerate(zip(corners, ends, strict=True)):
@@ -84,18 +88,18 @@ class PatchValues:
     colours: list[str]
 
     @classmethod
-    def of(cls, encoding: dict[str, Any], names: Sequence[str], endpoint: Endpoint) -> PatchValues:
+    def of(cls, encoding: Encoding, endpoint: Endpoint) -> PatchValues:
         """Return the values that an endpoint gives the patches of an encoding."""
         from her2pipe.plotting import style
 
-        p = encoding["probabilities"]
+        p, names = encoding.probabilities, encoding.metadata.classes
         values, label = np.zeros(0, np.float32), ""
         needed = endpoint.positive_patch_class
         if len(names) and (not needed or needed in names):
             values, label = endpoint.patch_contributions(p, names)
         colours = style.class_colours(len(names), endpoint.patches_ordered)
         classes = p.argmax(1) if len(names) and len(p) else np.zeros(0, int)
-        return cls(encoding["coords"], values, label, classes, list(names), colours)
+        return cls(encoding.coords, values, label, classes, list(names), colours)
 
     def legend(self) -> list[tuple[str, str, int]]:
         """List the classes with their colours and numbers of patches; empty without values."""
@@ -105,7 +109,7 @@ class PatchValues:
         return list(zip(self.names, self.colours, map(int, count), strict=True))
 
 
-def scene(store, patches: PatchValues) -> str:
+def scene(store: PatchStore, patches: PatchValues) -> str:
     """Describe two linked plots of a slide for Bokeh: the slide, and its patches over it.
 
     The page gives the picture to both when a reader opens them, so that it is in the page once.
@@ -123,9 +127,9 @@ def scene(store, patches: PatchValues) -> str:
     from bokeh.document import Document
     from bokeh.models import Range1d
 
-    mpp = _resolution(store)
+    mpp = store.metadata.mpp
     unit = mpp or 1  # micrometres where the resolution is known, else level-0 px
-    width, height = (unit * store.attributes[f"{side}_px0"] for side in ("width", "height"))
+    width, height = unit * store.metadata.width_px0, unit * store.metadata.height_px0
     ranges = {
         "x_range": Range1d(-MARGIN * width, (1 + MARGIN) * width, name="x"),
         "y_range": Range1d((1 + MARGIN) * height, -MARGIN * height, name="y"),
@@ -133,19 +137,13 @@ def scene(store, patches: PatchValues) -> str:
     slide, overlay = (_plot(width, height, ranges, name) for name in ("slide", "map"))
     if mpp:
         _scale_bar(slide, ranges["x_range"])
-    side = unit * store.attributes["patch_size_level0"]
+    side = unit * store.metadata.patch_size_level0
     centres = (patches.coords * unit + side / 2).astype(np.float32)
     _rectangles(overlay, centres, side, patches)
     document = Document()
     for plot in (slide, overlay):
         document.add_root(plot)
     return Markup(_renumbered(script_json(document.to_json(deferred=False))))
-
-
-def _resolution(store) -> float:
-    """Return micrometres per level-0 px, 0 when they are not known."""
-    mpp = store.attributes.get("mpp") or 0
-    return mpp if mpp > 0 else 0
 
 
 def _plot(width: float, height: float, ranges: dict[str, Any], name: str):
@@ -227,21 +225,21 @@ def _renumbered(text: str) -> str:
 
 
 def view(
-    store, encoding: dict[str, Any], names: Sequence[str], longest_px: int, endpoint: Endpoint
+    store: PatchStore, encoding: Encoding, longest_px: int, endpoint: Endpoint
 ) -> dict[str, Any]:
     """Return what the page holds of a slide to be zoomed into: its picture and its scene.
 
     Patches are coloured by what they contribute to the score, as the endpoint sees it.
     """
-    patches = PatchValues.of(encoding, names, endpoint)
+    patches = PatchValues.of(encoding, endpoint)
     return {
         "picture": data_uri(picture(store, longest_px), "image/jpeg"),
         "scene": scene(store, patches),
         "names": patches.names,
         "label": patches.label,
         "legend": patches.legend(),
-        "resolution": _resolution(store),
-        "ratio": store.attributes["width_px0"] / store.attributes["height_px0"],
+        "resolution": store.metadata.mpp,
+        "ratio": store.metadata.width_px0 / store.metadata.height_px0,
     }
 
 

@@ -11,6 +11,7 @@ from her2pipe.config import EvaluateSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.evaluation import metrics, results
 from her2pipe.files import read_table, write_table
+from her2pipe.manifest import Item, Manifest
 
 LABELS = class_evaluations.GRADES
 NAMES = tuple(LABELS.classes)
@@ -68,7 +69,7 @@ def evaluation(folder, method, cohort="B", role="external", rows=None, encoder="
 
 
 def study(folder, skills=(("Good", 3), ("Poor", 1)), n=30):
-    """Evaluate and compare methods on two cohorts; return the options of `her2pipe report`."""
+    """Evaluate and compare methods on two cohorts; return the words of `her2pipe report`."""
     folders, ledger = [], []
     for method, skill in skills:
         for cohort, role in (("A", "development"), ("B", "external")):
@@ -96,17 +97,18 @@ def study(folder, skills=(("Good", 3), ("Poor", 1)), n=30):
     words = ["compare", *folders, folder / "compare", "--train", *models]
     words += ["--encode-timing", *timing, "--resamples", "200"]
     assert main([str(word) for word in words]) == 0
-    about = {
-        "title": "HER2 grades of two centres",
-        "cohorts": {"A": {"title": "Centre A"}, "B": {"title": "Centre B"}},
-        "settings": {"labels": LABELS.model_dump()},
-    }
-    return [
-        "--compare", folder / "compare", "--evaluate", *folders, "--ledger", folder / "ledger.tsv",
-        "--train", *models, "--sheet", *(f"{c}={folder / c}.tsv" for c in "AB"),
-        "--benchmarks", folder / "benchmarks", "--study", json.dumps(about),
-        *_pictures(folder, skills[0][0]),
-    ]  # fmt: skip
+    labels = {"title": "HER2 grades of two centres", "settings": {"labels": LABELS.model_dump()}}
+    cohorts = {name: {"title": f"Centre {name}"} for name in "AB"}
+    (folder / "study.json").write_text(json.dumps(labels | {"cohorts": cohorts}))
+    items = [Item("compare", path=folder / "compare"), Item("ledger", path=folder / "ledger.tsv")]
+    for path in folders:
+        method, cohort = path.parent.name, path.name
+        items.append(Item("evaluate", method, method, cohort=cohort, path=path))
+    items += [Item("train", encoder=model.name, path=model) for model in models]
+    items += [Item("sheet", cohort=cohort, path=folder / f"{cohort}.tsv") for cohort in "AB"]
+    Manifest.of([*items, *_pictures(folder, skills[0][0])]).write(folder / "manifest.tsv")
+    benchmarks = folder / "benchmarks"
+    return [folder / "manifest.tsv", "--study", folder / "study.json", "--benchmarks", benchmarks]
 
 
 def _model(folder, i):
@@ -144,5 +146,10 @@ def _pictures(folder, method):
         cv2.imwrite(str(part / f"B-{i}.png"), soft)
         cv2.imwrite(str(seen / f"B-{i}.jpg"), soft)
     cv2.imwrite(str(seen / "B-0.png"), soft)
-    encodings = folder / "encode" / method / "B" / "0of1"
-    return ["--heatmap", part, "--explain", seen, "--encode", encodings, "--tile", f"B={stores}"]
+    batch = {"encoder": method, "cohort": "B", "batch": "0of1"}
+    return [
+        Item("heatmap", method, **batch, path=part),
+        Item("explain", **batch, path=seen),
+        Item("encode", **batch, path=folder / "encode" / method / "B" / "0of1"),
+        Item("tile", view="512", cohort="B", path=stores),
+    ]
