@@ -116,7 +116,9 @@ class Endpoint(ABC):
     positive_patch_class : str
         The class of patches whose detection training watches; empty where none is positive.
     columns : tuple of str
-        Values of a sheet's row that the endpoint reads.
+        Values of a sheet's row that a slide's target is read from.
+    evaluated_columns : tuple of str
+        Those, and the other values that an evaluation reads.
     missing : str
         What a slide without a label lacks, in words.
     main_part : str
@@ -163,6 +165,7 @@ class Endpoint(ABC):
     positive: tuple[str, ...]
     positive_patch_class: str
     columns: tuple[str, ...]
+    evaluated_columns: tuple[str, ...]
     missing: ClassVar[str]
     main_part: ClassVar[str]
     main_measure: ClassVar[str]

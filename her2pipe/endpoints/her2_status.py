@@ -34,7 +34,8 @@ class Her2Status(Endpoint):
     patches_ordered = False
     positive = (POSITIVE, *POSITIVE_LEVELS)
     positive_patch_class = POSITIVE
-    columns = ("positive", "level", "unlabelled")
+    columns = ("positive", "exclusion_reason")
+    evaluated_columns = ("positive", "level", "exclusion_reason", "pcr", "rcb")
     missing = "no binary status"
     main_part = "auc"
     main_measure = "AUC"
@@ -86,7 +87,7 @@ class Her2Status(Endpoint):
     def target(self, row: Row) -> Target:
         """Return HER2- or HER2+."""
         if row.positive is None:
-            return Target(None, row.unlabelled)
+            return Target(None, row.exclusion_reason)
         return Target(self.targets[row.positive])
 
     def validate_targets(self, labels: Iterable[str | None], sheet: str) -> None:
@@ -165,6 +166,7 @@ class Her2Levels(Her2Status):
     """The five levels of HER2, of which 2+/FISH+ and 3+ are positive, as the targets of a fit."""
 
     targets = LEVELS
+    columns = ("positive", "level")
 
     def target(self, row: Row) -> Target:
         """Return one of the five levels."""

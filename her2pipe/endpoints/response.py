@@ -15,7 +15,6 @@ class Response(Her2Status):
     """
 
     name = "response"
-    columns = (*Her2Status.columns, "pcr", "rcb")
     main_part = "pcr"
     target_label = "response"
     contrast = group_labels = ("non-pCR", "pCR")

@@ -14,6 +14,14 @@ from her2pipe.evaluation import method_table, pairwise
 from her2pipe.files import read_json, read_table, replacing_folder, write_table
 
 SETTINGS = (CompareSettings,)
+
+
+def sheet_columns(endpoint, settings: CompareSettings) -> tuple[str, ...]:
+    """Return the column that names the case of a slide."""
+    return (settings.matched_by,)
+
+
+SHEET_COLUMNS = sheet_columns
 # Li et al. 2025, doi 10.1186/s13058-025-02008-7, Table 2 and text. Only TL-PA's are known here.
 PUBLISHED = {"TL-PA": {"internal_auc": 0.75, "external_mean": 0.76, "external_sd": 0.01}}
 PUBLISHED_AUC = {"TL-PA": {"A": 0.75, "B": 0.75, "C": 0.77, "D": 0.77, "NAT": 0.77}}

@@ -16,6 +16,21 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, replacing_folder, write_table
 
 SETTINGS = (SplitSettings, EvaluateSettings, LabelSettings)
+UNUSED_SETTINGS = ("reflex", "reflex_margin")
+
+
+def sheet_columns(endpoint, settings: EvaluateSettings) -> tuple[str, ...]:
+    """Return the columns of the cohort that are read: for its labels, sides and subgroups."""
+    return ("patient", "split", *endpoint.evaluated_columns, *settings.subgroups)
+
+
+def development_columns(endpoint, settings: EvaluateSettings) -> tuple[str, ...]:
+    """Return the columns of the development cohort, where a cut-off is taken from it."""
+    uses = "operating_point" in endpoint.analyses
+    return ("patient", "split", *endpoint.columns) if uses else ()
+
+
+SHEET_COLUMNS, DEVELOPMENT_COLUMNS = sheet_columns, development_columns
 SLIDES = ("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr", "rcb",
           "used", "why_not")  # fmt: skip
 CURVE = ("false_positive_rate", "true_positive_rate")

@@ -14,6 +14,7 @@ from her2pipe.evaluation import calls
 from her2pipe.files import replacing_folder
 
 SETTINGS = (HeatmapSettings, LabelSettings)
+UNUSED_SETTINGS = ("reflex", "reflex_margin")
 OUTLIERS = 1.0  # percent of the patches at either end that do not stretch a map's colours
 
 

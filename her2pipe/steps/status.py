@@ -48,14 +48,14 @@ def run(args) -> None:
     slides = read_slides(file, folder)
     jobs = summarise(file, folder, list(slides), args.profile)
     print(f"Study {args.configfile or 'config.yaml'}, results in {folder}/results")
-    if busy := run_log.at_work(folder):
+    if busy := run_log.lock_owner(folder):
         print(f"Note: {busy.what}")
     print("\n".join(["", *table(jobs, slides, excluded(folder, jobs, list(slides)))]))
     print("\n".join(["", *plan(jobs)]))
     waiting = {output for job in jobs if job.state != "done" for output in job.outputs}
-    failed = [row for row in run_log.read(folder) if waiting & set(row["output"].split())]
+    failed = [row for row in run_log.read_failures(folder) if waiting & set(row["output"].split())]
     if failed:
-        print("\n" + run_log.tell(failed).replace("her2pipe: ", "In the last run ", 1))
+        print("\n" + run_log.format_failures(failed).replace("her2pipe: ", "In the last run ", 1))
 
 
 # --- what there is -----------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from her2pipe.cohorts.image_pack import COLUMNS as COLUMNS
 from her2pipe.cohorts.image_pack import compress, pack, rows_of
 from her2pipe.config import (
     VIEW,
