@@ -159,10 +159,7 @@ class Manifests:
             "matched": matched,
             "sheet": [f"{i.cohort}={i.path}" for i in self.compare.select("sheet")],
         }
-        evaluations = self.compare.paths("evaluate")
-        return evaluations + [
-            w for k, words in options.items() if words for w in (f"--{k}", *words)
-        ]
+        return [w for k, words in options.items() if words for w in (f"--{k}", *words)]
 
     def report_words(self) -> list[str]:
         """Return the options of `report`."""

@@ -45,7 +45,7 @@ def load_study(config: Mapping[str, Any], workflow: Workflow) -> Study:
     try:
         return Study.load(config, study_file(workflow), check_files=workflow.is_main_process)
     except Her2Error as mistake:
-        raise exceptions.WorkflowError(f"\n{mistake}") from None
+        raise exceptions.WorkflowError(str(mistake)) from None
 
 
 def prepare(workflow: Workflow) -> run_log.FailureHandler:
