@@ -1,6 +1,6 @@
 """Real HER2 slides through the whole study of grades: the published file, in small.
 
-Training is on cores of a tissue microarray, the independent test on images of another centre. Tumour
+Training is on cores of a tissue microarray, the test on images of another centre. Tumour
 outlines are drawn here by hand. The test is of the whole way, not of how well a network grades.
 """
 
