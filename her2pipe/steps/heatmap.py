@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,8 @@ def _bag(path: Path, about: dict, learnt: bool) -> aggregation.Bag:
     from her2pipe.store import read_encoding
 
     encoding = read_encoding(path, features=learnt)
-    for key in ("patch_size_level0", "width_px0", "height_px0"):
-        encoding["attributes"][key] = about[key]
+    size = {key: about[key] for key in ("patch_size_level0", "width_px0", "height_px0")}
+    encoding = replace(encoding, metadata=replace(encoding.metadata, **size))
     bag = aggregation.Bag.of(encoding)
     bag.check(path)
     return bag
