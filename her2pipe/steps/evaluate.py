@@ -86,7 +86,7 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
     )
     metrics = Metrics(
         algorithm=evaluate.algorithm,
-        endpoint=endpoint.name,
+        endpoint=labels.endpoint,
         method=args.method,
         encoder=args.encoder,
         aggregation=args.aggregate,

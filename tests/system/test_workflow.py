@@ -70,7 +70,7 @@ def test_the_demo_plans_every_job_once():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"tile": {"patchpx": 3}}, "unknown key patchpx"),
         (
@@ -79,12 +79,12 @@ def test_the_demo_plans_every_job_once():
         ),
     ],
 )
-def test_a_mistake_in_the_study_is_three_lines(tmp_path, change, told):
+def test_a_mistake_in_the_study_is_three_lines(tmp_path, change, message):
     write_study(tmp_path, STUDY | change, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)})
     run = snakemake(tmp_path, "--dry-run")
     assert run.returncode == 1
     text = run.stdout + run.stderr
-    assert told in text
+    assert message in text
     assert "Traceback" not in text
     lines = text[text.index("her2pipe: ") :].splitlines()[:3]
     assert [line[:8] for line in lines] == ["her2pipe", "  where:", "  fix:  "]
@@ -146,7 +146,7 @@ def test_pairs_are_inputs_of_an_encoder_of_dab_density(tmp_path):
     assert set(re.findall(r"results/tile/(\w+)/A/", text)) == {"adaptive"}  # for its colours
 
 
-def test_images_that_are_not_there_are_told(tmp_path):
+def test_images_that_are_not_there_are_reported(tmp_path):
     study = STUDY | {
         "pretrain": {"architecture": "resnet10t"},
         "pretrainings": {"cifar": {}},
@@ -225,12 +225,12 @@ def test_a_new_cohort_runs_only_itself(study):
     folder, sheets = study
     cohorts = STUDY["cohorts"] | {"E": {"sheet": "sheets/E.tsv", "role": "external"}}
     write_study(folder, STUDY | {"cohorts": cohorts}, sheets | {"E": sheet_lines("E", 3)})
-    found = planned(folder)
-    assert set(found) - STUDY_LEVEL == {
+    jobs = planned(folder)
+    assert set(jobs) - STUDY_LEVEL == {
         (step, "E")
         for step in ("synthesise", "tile", "encode", "score", "evaluate", "describe", "heatmap")
     }
-    assert found["synthesise", "E"] == found["tile", "E"] == 3
+    assert jobs["synthesise", "E"] == jobs["tile", "E"] == 3
 
 
 @pytest.mark.slow
@@ -269,9 +269,9 @@ def test_a_removed_row_keeps_the_others(study):
     folder, sheets = study
     del sheets["B"][5]
     write_study(folder, STUDY, sheets)
-    found = planned(folder)
-    assert ("tile", "B") not in found
-    assert {c for _, c in found} <= {"B", ""}
+    jobs = planned(folder)
+    assert ("tile", "B") not in jobs
+    assert {c for _, c in jobs} <= {"B", ""}
 
 
 @pytest.mark.slow
