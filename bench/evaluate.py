@@ -109,10 +109,20 @@ def study(folder: Path) -> dict[str, float]:
 
 def patches(n: int = 2_000_000) -> tuple[float, float]:
     """Judge this many patches of 500 slides; return CPU seconds and peak MB."""
-    from her2pipe.evaluation import metrics
+    from her2pipe.evaluation import binary, results
 
     slides = [
-        {"slide": f"S{i}", "patient": f"P{i // 2}", "positive": bool(i // 2 % 2)}
+        results.as_slides(
+            [
+                {
+                    "slide": f"S{i}",
+                    "patient": f"P{i // 2}",
+                    "positive": str(bool(i // 2 % 2)),
+                    "used": "True",
+                    "exclusion_reason": "",
+                }
+            ]
+        )[0]
         for i in range(500)
     ]
     names = ["HER2-", "HER2+", "Non-tumour"]
@@ -120,7 +130,7 @@ def patches(n: int = 2_000_000) -> tuple[float, float]:
     def probabilities():
         for i, slide in enumerate(slides):
             random = np.random.default_rng(i)
-            yield slide["slide"], random.dirichlet([1, 1, 1], n // 500).astype(np.float32), names
+            yield slide.slide, random.dirichlet([1, 1, 1], n // 500).astype(np.float32), names
 
     for _ in probabilities():  # what simulating costs is taken off
         pass
@@ -129,11 +139,11 @@ def patches(n: int = 2_000_000) -> tuple[float, float]:
         pass
     made = time.process_time() - began
     began = time.process_time()
-    result, _ = metrics.patches(slides, probabilities(), EvaluateSettings())
+    result, _ = binary.judge_patches(slides, probabilities(), EvaluateSettings())
     seconds = time.process_time() - began - made
-    assert result["n"] == n
+    assert result.n == n
     tracemalloc.start()
-    metrics.patches(slides, probabilities(), EvaluateSettings())
+    binary.judge_patches(slides, probabilities(), EvaluateSettings())
     peak = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
     return seconds, peak

@@ -7,7 +7,7 @@ from stores import make_encoding
 
 from her2pipe.cli import main
 from her2pipe.config import LabelSettings, flags
-from her2pipe.evaluation import calls
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.files import write_table
 from her2pipe.steps.score import COLUMNS
 
@@ -49,7 +49,7 @@ def evaluation(
         `{folder}/evaluate/{method}/{cohort}`, with metrics.json, tables and figures. Beside it lie
         `{folder}/score/{method}/{cohort}.tsv` and `{folder}/{cohort}.tsv`, the sheet.
     """
-    slides = patients(cohort, n, labels)
+    slides, endpoint = patients(cohort, n, labels), endpoint_of(labels)
     sheet, lines = folder / f"{cohort}.tsv", [f"slide\tpath\tpatient\tsplit\t{column}\tscanner"]
     rows = []
     encodings = folder / "encode" / method / cohort / "0of1"
@@ -67,11 +67,11 @@ def evaluation(
         drawn = probabilities(name, tiles, labels, skill, [seed, i])
         make_encoding(encodings / f"{slide}.h5", drawn, classes=labels.classes)
         p = drawn.mean(0)
-        row |= dict(zip(calls.columns(labels), p.tolist(), strict=True)) | {"patches": tiles}
-        rows.append(row | calls.decide(p, labels))
+        row |= endpoint.score_row(p) | {"patches": tiles}
+        rows.append(row | vars(endpoint.predict(p)))
     sheet.write_text("\n".join(lines) + "\n")
     scores = folder / "score" / method / f"{cohort}.tsv"
-    write_table(scores, (*COLUMNS, *calls.columns(labels), "margin"), rows)
+    write_table(scores, (*COLUMNS, *endpoint.score_columns), rows)
     out = folder / "evaluate" / method / cohort
     words = ["evaluate", scores, out, "--sheet", sheet, "--role", role, "--method", method]
     words += ["--encoder", method, "--aggregate", "mean", "--trained", trained]

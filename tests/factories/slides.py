@@ -5,8 +5,8 @@ import simplejpeg
 import tifffile
 
 from her2pipe.config import SlidesSettings
-from her2pipe.slides.base import open_slide
-from her2pipe.steps.tile import grid
+from her2pipe.slides.open import open_slide
+from her2pipe.slides.tissue import tile_grid
 
 APERIO = (
     "Aperio Image Library v12\r\n{w}x{h} [0,0 {w}x{h}] ({t}x{t}) JPEG Q=85|AppMag = 40|MPP = {m}"
@@ -143,7 +143,7 @@ def opened(path, reader="tiff", **settings):
 def patches(path, reader, side, out, **settings):
     """Patches of the whole grid, and the corners."""
     with opened(path, reader, **settings) as slide:
-        corners = grid(slide.width_px0, slide.height_px0, side)
+        corners = tile_grid(slide.width_px0, slide.height_px0, side)
         return list(slide.patches(corners, side, out, lambda _, p: p.copy())), corners
 
 

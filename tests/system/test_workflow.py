@@ -70,7 +70,7 @@ def test_the_demo_plans_every_job_once():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"tile": {"patchpx": 3}}, "unknown key patchpx"),
         (
@@ -79,11 +79,11 @@ def test_the_demo_plans_every_job_once():
         ),
     ],
 )
-def test_a_mistake_in_the_study_is_three_lines(tmp_path, change, told):
+def test_a_mistake_in_the_study_is_three_lines(tmp_path, change, message):
     write_study(tmp_path, STUDY | change, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)})
     run = snakemake(tmp_path, "--dry-run")
     assert run.returncode == 1
-    assert told in run.stderr
+    assert message in run.stderr
     assert "Traceback" not in run.stderr + run.stdout
     start = run.stderr.index("her2pipe: ")
     lines = run.stderr[start:].splitlines()[:3]
@@ -145,7 +145,7 @@ def test_pairs_are_inputs_of_an_encoder_of_dab_density(tmp_path):
     assert set(re.findall(r"results/tile/(\w+)/A/", text)) == {"adaptive"}  # for its colours
 
 
-def test_images_that_are_not_there_are_told(tmp_path):
+def test_images_that_are_not_there_are_reported(tmp_path):
     study = STUDY | {
         "pretrain": {"architecture": "resnet10t"},
         "pretrainings": {"cifar": {}},
@@ -223,12 +223,12 @@ def test_a_new_cohort_runs_only_itself(study):
     folder, sheets = study
     cohorts = STUDY["cohorts"] | {"E": {"sheet": "sheets/E.tsv", "role": "external"}}
     write_study(folder, STUDY | {"cohorts": cohorts}, sheets | {"E": sheet_lines("E", 3)})
-    found = planned(folder)
-    assert set(found) - STUDY_LEVEL == {
+    jobs = planned(folder)
+    assert set(jobs) - STUDY_LEVEL == {
         (step, "E")
         for step in ("synthesise", "tile", "encode", "score", "evaluate", "describe", "heatmap")
     }
-    assert found["synthesise", "E"] == found["tile", "E"] == 3
+    assert jobs["synthesise", "E"] == jobs["tile", "E"] == 3
 
 
 @pytest.mark.slow
@@ -267,9 +267,9 @@ def test_a_removed_row_keeps_the_others(study):
     folder, sheets = study
     del sheets["B"][5]
     write_study(folder, STUDY, sheets)
-    found = planned(folder)
-    assert ("tile", "B") not in found
-    assert {c for _, c in found} <= {"B", ""}
+    jobs = planned(folder)
+    assert ("tile", "B") not in jobs
+    assert {c for _, c in jobs} <= {"B", ""}
 
 
 @pytest.mark.slow
@@ -294,7 +294,7 @@ def test_a_lost_result_comes_back(study):
     folder, _ = study
     before = (folder / "results/score/TL-PA/B.tsv").read_bytes()
     (folder / "results/score/TL-PA/B.tsv").unlink()
-    assert snakemake(folder).returncode == 0
+    assert snakemake(folder, "results/score/TL-PA/B.tsv").returncode == 0
     assert (folder / "results/score/TL-PA/B.tsv").read_bytes() == before
 
 
