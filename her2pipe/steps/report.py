@@ -5,12 +5,21 @@ from __future__ import annotations
 import logging
 
 from her2pipe.config import ReportSettings
+from her2pipe.endpoints.base import Endpoint
 from her2pipe.files import write_text
-from her2pipe.reporting import sections
+from her2pipe.reporting import flowchart, sections
 from her2pipe.reporting.inputs import ReportInputs
 
 SETTINGS = (ReportSettings,)
 log = logging.getLogger(__name__)
+
+
+def sheet_columns(endpoint: Endpoint, settings: ReportSettings) -> tuple[str, ...]:
+    """Return the columns that the table of cohorts sums up."""
+    return (*flowchart.SHEET_COLUMNS, *endpoint.columns)
+
+
+SHEET_COLUMNS = sheet_columns
 
 
 def arguments(parser) -> None:
