@@ -208,6 +208,6 @@ def test_status_and_report_know_the_images_of_a_pack(tmp_path, sheet, her2pipe):
     assert tile(her2pipe, sheet, folder / "0of1.h5")[0] == 0
     assert status._excluded(folder / "0of1.h5") == ["I-2", "I-4"]
     ledger = [{"cohort": "X", "slide": f"I-{i}", "status": "scored"} for i in (0, 3)]
-    manifest = Manifest.of([Item("tile", cohort="X", path=str(folder))])
+    manifest = Manifest((Item("tile", cohort="X", path=str(folder)),))
     scans = OutputIndex(manifest, ledger).scans["X"]
     assert [(s["width_px0"], s["mpp"], s["patches"]) for s in scans] == [(64, 0.5, 1)] * 2

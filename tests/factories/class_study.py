@@ -4,6 +4,7 @@ import json
 
 import class_evaluations
 import numpy as np
+from manifests import write_manifest
 from stores import make_store, stained
 
 from her2pipe.cli import main
@@ -11,7 +12,7 @@ from her2pipe.config import EvaluateSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.evaluation import metrics, results
 from her2pipe.files import read_table, write_table
-from her2pipe.manifest import Item, Manifest
+from her2pipe.manifest import Item
 
 LABELS = class_evaluations.GRADES
 NAMES = tuple(LABELS.classes)
@@ -106,9 +107,10 @@ def study(folder, skills=(("Good", 3), ("Poor", 1)), n=30):
         items.append(Item("evaluate", method, method, cohort=cohort, path=path))
     items += [Item("train", encoder=model.name, path=model) for model in models]
     items += [Item("sheet", cohort=cohort, path=folder / f"{cohort}.tsv") for cohort in "AB"]
-    Manifest.of([*items, *_pictures(folder, skills[0][0])]).write(folder / "manifest.tsv")
+    pictures = _pictures(folder, skills[0][0])
+    manifest = write_manifest(folder / "manifest.tsv", [*items, *pictures])
     benchmarks = folder / "benchmarks"
-    return [folder / "manifest.tsv", "--study", folder / "study.json", "--benchmarks", benchmarks]
+    return [manifest, "--study", folder / "study.json", "--benchmarks", benchmarks]
 
 
 def _model(folder, i):

@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 from figure_text import roc_curve
+from manifests import write_manifest
 from stores import make_encoding, make_store, stained
 
 from her2pipe.files import write_table
-from her2pipe.manifest import Item, Manifest
+from her2pipe.manifest import Item
 from her2pipe.plotting import charts, style
 
 NASTY = "<script>alert(1)</script>"
@@ -105,11 +106,8 @@ def study(folder):
         Item("sheet", cohort="C", path=sheet),
         *_slides(folder),
     ]
-    Manifest.of(items).write(folder / "manifest.tsv")
-    return [
-        folder / "manifest.tsv", "--study", folder / "study.json", "--benchmarks",
-        _benchmarks(folder),
-    ]  # fmt: skip
+    manifest = write_manifest(folder / "manifest.tsv", items)
+    return [manifest, "--study", folder / "study.json", "--benchmarks", _benchmarks(folder)]
 
 
 def _slides(folder):

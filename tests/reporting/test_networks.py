@@ -51,7 +51,7 @@ def test_throughput_sums_up_jobs(tmp_path):
 
 def test_citations_follow_what_is_used():
     study = Study(settings={"stain": {"stain_method": "macenko"}})
-    manifest = Manifest.of([Item("explain")])
+    manifest = Manifest((Item("explain"),))
     works = citations.cited_works(ReportInputs(study, manifest, ReportSettings(), [], []))
     names = [work.what for work in works]
     assert {"TL-PA", "Grad-CAM", "Snakemake"} <= set(names)

@@ -23,7 +23,7 @@ def test_cohorts_of_the_stain_figure_keep_their_order(tmp_path, monkeypatch):
     items = [Item("encode", cohort=cohort, path=tmp_path / cohort) for cohort in "AB"]
     drawn = []
     monkeypatch.setattr(patches, "_uri", lambda figure, kind: drawn.append(figure) or "")
-    (figure,) = patches.stain_figures(OutputIndex(Manifest.of(items), ledger), profile)
+    (figure,) = patches.stain_figures(OutputIndex(Manifest(tuple(items)), ledger), profile)
     assert figure.caption.endswith("n slides: A: 1, B: 2.")
     names = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     assert names == ["A (n = 1 slides)", "B (n = 2 slides)", "target"]

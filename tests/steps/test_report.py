@@ -6,6 +6,7 @@ import re
 
 import pytest
 import status_study
+from manifests import write_manifest
 from page_reader import Reader
 
 from her2pipe.cli import main
@@ -30,8 +31,7 @@ def write(study, *more, name="index.html"):
 def manifest_of(study, folder, kept=lambda item: True, more=()):
     """The manifest of the study with some of its rows, and more."""
     items = filter(kept, Manifest.read(study[1][0]).items)
-    Manifest.of([*items, *more]).write(folder / "manifest.tsv")
-    return folder / "manifest.tsv"
+    return write_manifest(folder / "manifest.tsv", [*items, *more])
 
 
 @pytest.fixture(scope="module")
