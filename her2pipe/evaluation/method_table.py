@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from her2pipe.files import read_json, read_table
+from her2pipe.files import read_table
+from her2pipe.models.description import ModelDescription
 
 Evaluation = Mapping[str, Any]  # metrics.json and, as `table`, the rows of slides.tsv
 WHO = ("method", "encoder", "aggregation", "cohort", "role")
@@ -64,17 +65,17 @@ def networks(evaluations: Sequence[Evaluation], folders: Sequence[str]) -> list[
     for method, encoder in dict.fromkeys((e["method"], e["encoder"]) for e in evaluations):
         if (folder := found.get(encoder)) is None:
             continue
-        about = read_json(folder / "model.json", "a trained network")
-        count = about.get("parameters") or {}
+        network = ModelDescription.read(folder)
+        count = network.parameters
         weights = folder / "model.safetensors"
         rows.append(
             {
                 "method": method,
                 "encoder": encoder,
-                "architecture": about.get("architecture"),
-                "parameters": count.get("total"),
-                "trained": count.get("trainable"),
-                "input_px": about.get("input_px"),
+                "architecture": network.architecture,
+                "parameters": count.total if count else None,
+                "trained": count.trainable if count else None,
+                "input_px": network.input_px,
                 "model_mb": weights.stat().st_size / 1e6 if weights.exists() else None,
             }
         )
