@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from her2pipe.config import EncodeSettings
-from her2pipe.config import load as flags
+from her2pipe.config import EncodeSettings, flags
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
 

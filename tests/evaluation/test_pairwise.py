@@ -320,24 +320,3 @@ def test_two_kinds_of_study_do_not_mix(tmp_path, her2pipe):
     code, told = her2pipe("compare", *folders, tmp_path / "out")
     assert code == 1
     assert "some evaluations are of HER2 status, others of classes" in told
-
-
-def test_settings_that_match_in_vain_are_told():
-    from her2pipe.config.results import unmatched
-
-    study = {
-        "labels": {"endpoint": "class"}, "methods": {"m": {}}, "cohorts": {"he": {}, "ihc": {}},
-        "compare": {"matched": [[["m", "he"], ["m", "ihc"]], [["m", "hee"], ["n", "ihc"]]]},
-    }  # fmt: skip
-
-    def told(**changes):
-        data = study | changes
-        return [what for _, what, _ in unmatched(lambda key: data.get(key, {}))]
-
-    assert told() == [
-        "compare.matched: hee is none of the cohorts", "compare.matched: n is none of the methods",
-    ]  # fmt: skip
-    assert told(labels={}) == [
-        "compare.matched compares calls of classes, and the endpoint is HER2 status"
-    ]
-    assert told(compare={}) == []
