@@ -94,7 +94,7 @@ def digests(packs: Iterable[str | Path]) -> dict[str, str]:
     for path in packs:
         images = read_images(path)
         if images is not None:
-            found |= dict(zip(images.names, images.about.get("pixel_digest", ()), strict=False))
+            found |= {image.name: image.pixel_digest for image in images.kept}
     return found
 
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -96,6 +96,18 @@ class Prediction:
     flag: str = ""
 
 
+class Labelled(Protocol):
+    """What a row of a sheet and a slide of an evaluation both know."""
+
+    @property
+    def positive(self) -> bool | None:
+        """HER2 status."""
+
+    @property
+    def pcr(self) -> bool | None:
+        """Pathological complete response."""
+
+
 class Endpoint(ABC):
     """What a study predicts of a slide.
 
@@ -116,23 +128,33 @@ class Endpoint(ABC):
     positive_patch_class : str
         The class of patches whose detection training watches; empty where none is positive.
     columns : tuple of str
-        Values of a sheet's row that the endpoint reads.
+        Values of a sheet's row that a slide's target is read from.
+    evaluated_columns : tuple of str
+        Those, and the other values that an evaluation reads.
     missing : str
         What a slide without a label lacks, in words.
     main_part : str
         Part of `metrics.json` that holds the main number.
     main_measure : str
         Name of that number.
+    contrast : tuple of str
+        What positive and negative slides are called; empty texts where there is no such pair.
     target_label, score_label : str
         What slides are grouped by and scored with, as labels of axes.
+    summary : str
+        What is judged, for the title of a figure.
     analyses : tuple of str
         Names of the analyses of `evaluation.metrics` that a cohort gets, in order.
     comparisons : tuple of str
-        Names of the tables of `evaluation.comparison` that a study gets, in order.
+        Names of the tables of `evaluation.method_table` that a study gets, in order.
     slide_columns : tuple of str
         Columns of an evaluation's `slides.tsv`.
+    probability_columns : tuple of str
+        Columns of slides' class probabilities in tables, in the order of `targets`.
     score_columns : tuple of str
         Columns that the table of scores has beside the common ones.
+    needs_development : bool
+        Whether cut-off and calibration come from the development cohort.
     training_needs : str
         What training asks of a development cohort, for a message.
     group_labels : tuple of str
@@ -163,15 +185,20 @@ class Endpoint(ABC):
     positive: tuple[str, ...]
     positive_patch_class: str
     columns: tuple[str, ...]
+    evaluated_columns: tuple[str, ...]
     missing: ClassVar[str]
     main_part: ClassVar[str]
     main_measure: ClassVar[str]
+    contrast: tuple[str, str] = ("", "")
     target_label: str
     score_label: str
+    summary: str
     analyses: tuple[str, ...]
     comparisons: tuple[str, ...]
     slide_columns: tuple[str, ...]
+    probability_columns: tuple[str, ...] = ()
     score_columns: tuple[str, ...]
+    needs_development: ClassVar[bool] = False
     training_needs: str
     group_labels: tuple[str, ...]
     contrast: tuple[str, ...] = ()
@@ -184,6 +211,10 @@ class Endpoint(ABC):
     result_tables: tuple[str, ...]
     summarises_best: ClassVar[bool] = False
 
+    def metadata(self) -> dict[str, Any]:
+        """Return what `metrics.json` tells of the endpoint beside its name."""
+        return {}
+
     # --- labels ----------------------------------------------------------------------------------
 
     @abstractmethod
@@ -194,6 +225,10 @@ class Endpoint(ABC):
         """Return why a slide has no label, in full; empty where it has one."""
         target = self.target(row)
         return "" if target.label is not None else f"{self.missing}: {target.exclusion_reason}"
+
+    def outcome(self, slide: Labelled) -> bool | None:
+        """Return whether a slide is positive; None where that is not known or not defined."""
+        return None
 
     def stratum(self, row: Row) -> int:
         """Return the number of a slide's target, for splits; -1 where there is none."""

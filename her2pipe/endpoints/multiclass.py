@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from her2pipe.cohorts.labels import UNKNOWN, value
+from her2pipe.cohorts.labels import UNKNOWN
 from her2pipe.cohorts.sheet import Row
 from her2pipe.config import LabelSettings
 from her2pipe.endpoints.base import (
@@ -88,7 +88,7 @@ class Multiclass(Endpoint):
         self.targets = self.patch_classes = self.group_labels = tuple(labels.classes)
         self.caption_classes = f"Classes: {', '.join(labels.classes)}."
         self.ordered = self.patches_ordered = labels.ordered
-        self.columns = (labels.column,)
+        self.columns = self.evaluated_columns = (labels.column,)
         self.probability_columns = tuple(f"p_{name}" for name in labels.classes)
         self.score_columns = (*self.probability_columns, "margin")
         self.slide_columns = (
@@ -96,7 +96,8 @@ class Multiclass(Endpoint):
             "exclusion_reason",
         )  # fmt: skip
         grades = ("grades",) if labels.ordered else ()
-        self.analyses = ("auc", "units", "reflex", "calibration", *grades, "subgroups")
+        self.analyses = ("units", "reflex", "call_calibration", *grades, "macro_auc_by_subgroup")
+        self.summary = f"classes {', '.join(labels.classes)}"
         span = f"expected class (0: {labels.classes[0]}, 1: {labels.classes[-1]})"
         self.score_label = span if self.graded else "largest probability"
         self.caption_map = "the probability of the called class of each kept patch"
@@ -106,6 +107,10 @@ class Multiclass(Endpoint):
                 f" {labels.classes[-1]}"
             )
 
+    def metadata(self) -> dict[str, Any]:
+        """Return the classes and whether they are ordered."""
+        return {"classes": list(self.targets), "ordered": self.ordered}
+
     @property
     def graded(self) -> bool:
         """Whether the score is the expected class; else it is the largest probability."""
@@ -113,7 +118,7 @@ class Multiclass(Endpoint):
 
     def target(self, row: Row) -> Target:
         """Return the class of a row; a value that is none of the study's is no mistake."""
-        cell = value(row, self.labels.column)
+        cell = row.value(self.labels.column)
         if isinstance(cell, bool):
             words = ("no", "yes") if self.labels.column == "pcr" else ("negative", "positive")
             cell = words[cell]

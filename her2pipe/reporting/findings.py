@@ -55,7 +55,7 @@ def _slides(e: Mapping[str, Any]) -> list[Column]:
         Column("call", "Called"), Column("score", "Score", 3),
         *(Column(f"p_{name}", f"p({name})", 3) for name in e["classes"]),
         Column("margin", "Margin", 3), Column("flag", "Flag"), Column("used", "Used"),
-        Column("why_not", "Why not"),
+        Column("exclusion_reason", "Excluded because"),
     ]  # fmt: skip
 
 
@@ -166,7 +166,7 @@ def _reflex(e: Mapping, who: str, percent: str, labels: Mapping[str, Any]) -> di
     )
     if known(rest.get("value")) is not None:
         caption += f" Accuracy of the others: {_written(rest)}, {percent} interval."
-    columns = [c for c in _slides(e) if c.key not in ("flag", "used", "why_not", "score")]
+    columns = [c for c in _slides(e) if c.key not in ("flag", "used", "exclusion_reason", "score")]
     return html.table(caption, columns, rows) | html.folded(caption, rows)
 
 

@@ -88,20 +88,20 @@ def _place(row: Mapping[str, str], found: Mapping | None, treated: bool) -> tupl
         return "excluded", row["reason"].split(":")[0] or "no reason given"
     if found is None:
         return "unknown", "not evaluated"
-    if found["why_not"] == "training slide":
+    if found["exclusion_reason"] == "training slide":
         return "training", ""
     if "true_class" in found:
         name = found["true_class"]
         return (
             ("evaluated", name)
             if name
-            else ("unknown", found["why_not"].removeprefix("no class: ") or "no class")
+            else ("unknown", found["exclusion_reason"].removeprefix("no class: ") or "no class")
         )
     if treated:
         answer = {"True": "pCR", "False": "non-pCR"}.get(found["pcr"])
         return ("evaluated", answer) if answer else ("unknown", "pCR not known")
     answer = {"True": "HER2-positive", "False": "HER2-negative"}.get(found["positive"])
-    why = found["why_not"].removeprefix("no status: ") or "no HER2 status"
+    why = found["exclusion_reason"].removeprefix("no binary status: ") or "no HER2 status"
     return ("evaluated", answer) if answer else ("unknown", why)
 
 

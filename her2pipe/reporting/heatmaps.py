@@ -70,8 +70,7 @@ class Shelf:
         found = {}
         for path in sorted(self._tile[cohort].glob("*.h5")) if cohort in self._tile else []:
             if images := read_images(path):
-                facts = {name: images.of(i) for i, name in enumerate(images.names)}
-                found |= {name: about | {"patches": 1} for name, about in facts.items()}
+                found |= {image.name: vars(image) | {"patches": 1} for image in images.kept}
         return found
 
 
@@ -170,11 +169,11 @@ def colours(shelf: Shelf, target: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Draw the slides' stain vectors by cohort, and patches before and after normalisation."""
     from her2pipe.plotting import overlays as pictures
     from her2pipe.stain.methods import Profile, normalise
-    from her2pipe.store import PatchStore, read_attributes
+    from her2pipe.store import PatchStore, read_metadata
 
     vectors: dict[str, list] = {cohort: [] for cohort in shelf.slides}  # in the study's order
     for (cohort, _), path in shelf.encodings.items():
-        stain = json.loads(read_attributes(path).get("stain", "{}"))
+        stain = read_metadata(path).stain
         if stain and stain["method"] != "none":
             vectors.setdefault(cohort, []).append(stain["matrix"])
     vectors = {cohort: found for cohort, found in vectors.items() if found}

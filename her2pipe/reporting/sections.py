@@ -181,7 +181,7 @@ def results(evaluations: list[dict], methods: list[str], percent: str) -> list[d
     scores = [Column("slide", "Slide"), Column("patient", "Patient"), Column("score", "Score", 3),
               Column("level", "Level by score"), Column("positive", "HER2-positive"),
               Column("true_level", "Level"), Column("pcr", "pCR"), Column("rcb", "RCB"),
-              Column("used", "Used"), Column("why_not", "Why not")]  # fmt: skip
+              Column("used", "Used"), Column("exclusion_reason", "Excluded because")]  # fmt: skip
     found: dict[str, list] = {}
     for e in evaluations:
         full = e["method"] in shown

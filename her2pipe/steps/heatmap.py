@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from her2pipe import aggregation
 from her2pipe.config import LEARNT, RULES, HeatmapSettings, LabelSettings, ScoreSettings
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
-from her2pipe.evaluation import calls
 from her2pipe.files import replacing_folder
 
 SETTINGS = (HeatmapSettings, LabelSettings)
@@ -51,10 +52,11 @@ def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
                     f"slide {slide} has no encoding", str(path), "give its encoding to --encoding"
                 )
             bag = _bag(files[slide], about, learnt)
-            ordered = labels.told and labels.ordered
-            if labels.told:
-                calls.check(bag.classes, labels, files[slide])
-                value, label = calls.seen(bag.probabilities, labels)
+            endpoint = endpoint_of(labels)
+            ordered = endpoint.patches_ordered
+            if not endpoint.positive:
+                endpoint.validate_classes(bag.classes, files[slide])
+                value, label = endpoint.patch_contributions(bag.probabilities)
             else:
                 value, label = aggregation.contributions(
                     args.aggregate, bag, ScoreSettings(), model
@@ -69,8 +71,8 @@ def _bag(path: Path, about: dict, learnt: bool) -> aggregation.Bag:
     from her2pipe.store import read_encoding
 
     encoding = read_encoding(path, features=learnt)
-    for key in ("patch_size_level0", "width_px0", "height_px0"):
-        encoding["attributes"][key] = about[key]
+    size = {key: about[key] for key in ("patch_size_level0", "width_px0", "height_px0")}
+    encoding = replace(encoding, metadata=replace(encoding.metadata, **size))
     bag = aggregation.Bag.of(encoding)
     bag.check(path)
     return bag

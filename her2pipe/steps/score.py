@@ -8,8 +8,9 @@ from typing import Any
 from her2pipe import aggregation
 from her2pipe.cohorts import sheet
 from her2pipe.config import LEARNT, RULES, LabelSettings, ScoreSettings
+from her2pipe.endpoints.base import Endpoint
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
-from her2pipe.evaluation import calls
 from her2pipe.files import write_table
 
 SETTINGS = (ScoreSettings, LabelSettings)
@@ -34,8 +35,8 @@ def run(args, settings: ScoreSettings, labels: LabelSettings) -> None:
     """Score every slide; excluded ones keep their row and their reason."""
     from her2pipe.store import Encodings
 
-    rule, patients = args.aggregate, {}
-    if labels.told and rule != "mean":
+    rule, patients, endpoint = args.aggregate, {}, endpoint_of(labels)
+    if not endpoint.positive and rule != "mean":
         raise Her2Error(
             f"{rule} scores HER2 status, not classes of a study",
             "option --aggregate",
@@ -47,10 +48,9 @@ def run(args, settings: ScoreSettings, labels: LabelSettings) -> None:
     rows = []
     found = Encodings(args.encodings, features=rule in LEARNT)
     for slide in found:
-        row = score_slide(found[slide], found.path(slide), rule, settings, model, labels)
+        row = score_slide(found[slide], found.path(slide), rule, settings, model, endpoint)
         rows.append({"patient": patients.get(row["slide"], "")} | row)
-    more = (*calls.columns(labels), "margin") if labels.told else ()
-    write_table(args.scores, (*COLUMNS, *more), rows)
+    write_table(args.scores, (*COLUMNS, *endpoint.score_columns), rows)
 
 
 def score_slide(
@@ -59,7 +59,7 @@ def score_slide(
     rule: str,
     settings: ScoreSettings,
     model,
-    labels: LabelSettings,
+    endpoint: Endpoint,
 ) -> dict[str, Any]:
     """Score one encoding, of the file `path`: its row of the table.
 
@@ -83,8 +83,10 @@ def score_slide(
     if not len(bag):
         return row | {"patches": 0, "flag": "excluded", "reason": "no patches"}
     row["patches"] = len(bag)
-    if labels.told:
-        row |= _of_classes(bag, labels, path)
+    if not endpoint.positive:
+        endpoint.validate_classes(bag.classes, path)
+        p = bag.probabilities.mean(0, dtype=float)
+        row |= vars(endpoint.predict(p)) | endpoint.score_row(p)
     else:
         result = aggregation.score(rule, bag, settings, model)
         row |= vars(result)
@@ -93,10 +95,3 @@ def score_slide(
     if dropped := about.get("dropped", 0):
         row["reason"] = f"{dropped} patches dropped: damaged tiles"
     return row
-
-
-def _of_classes(bag: aggregation.Bag, labels: LabelSettings, path: Path) -> dict[str, Any]:
-    """Score a slide by the mean of its patches' class probabilities."""
-    calls.check(bag.classes, labels, path)
-    p = bag.probabilities.mean(0, dtype=float)
-    return calls.decide(p, labels) | dict(zip(calls.columns(labels), p.tolist(), strict=True))

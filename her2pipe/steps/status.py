@@ -153,7 +153,7 @@ def _excluded(path: Path) -> list[str]:
     try:
         with PatchStore(path) as store:
             if store.images is not None:
-                return list(store.images.left_out)
+                return list(store.images.exclusion_reasons)
             return [path.stem] if store.excluded else []
     except (Her2Error, KeyError):
         return []

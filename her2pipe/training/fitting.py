@@ -18,7 +18,6 @@ from her2pipe.config import FitSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing
 from her2pipe.models import gpu
-from her2pipe.stats import midranks
 
 TOLD = 20  # epochs between two lines of the log
 
@@ -210,8 +209,10 @@ def _epoch(task: Task, network, optimiser, seed: int, epoch: int) -> dict[str, f
 
 def auc(positive: np.ndarray, scores: np.ndarray) -> float:
     """Return the area under the ROC curve, however few the slides; both classes must be there."""
+    from scipy.stats import rankdata
+
     m, n = int(positive.sum()), int((~positive).sum())
-    ranks = midranks(np.asarray(scores, float))[positive].sum()
+    ranks = rankdata(np.asarray(scores, float))[positive].sum()
     return float((ranks / m - (m + 1) / 2) / n)
 
 

@@ -1,4 +1,4 @@
-"""A made-up study of three ordered classes, as the steps before report leave it."""
+"""A synthetic study of three ordered classes: the outputs of all steps before report."""
 
 import json
 
@@ -8,13 +8,14 @@ from stores import make_store, stained
 
 from her2pipe.cli import main
 from her2pipe.config import EvaluateSettings
-from her2pipe.evaluation import calls
-from her2pipe.evaluation.outcome import columns
+from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.evaluation import metrics, results
 from her2pipe.files import read_table, write_table
 
 LABELS = class_evaluations.GRADES
 NAMES = tuple(LABELS.classes)
-COLUMNS = columns(LABELS)
+ENDPOINT = endpoint_of(LABELS)
+COLUMNS = ENDPOINT.slide_columns
 
 
 def slides(n=30, noise=0.6, seed=1, drawn=2):
@@ -25,13 +26,23 @@ def slides(n=30, noise=0.6, seed=1, drawn=2):
         p = np.exp(-2 * (np.arange(3) - level - random.normal(0, noise)) ** 2)
         p = (p / p.sum()).round(6)
         row = {"slide": f"S{i}", "patient": f"P{i * 2 // 3}", "true_class": NAMES[level]}
-        rows.append(row | calls.decide(p, LABELS) | {"p": p, "used": True})
-    rows[-1] |= {"used": False, "why_not": "training slide"}
-    rows[-2] |= {"true_class": "", "why_not": "no class: ihc is 0: not a class of this study"}
-    rows[-3] |= {"flag": "excluded", "used": False, "why_not": "excluded: no annotation", "p": None}
+        rows.append(
+            row | vars(ENDPOINT.predict(p)) | {"p": p, "used": True, "exclusion_reason": ""}
+        )
+    rows[-1] |= {"used": False, "exclusion_reason": "training slide"}
+    rows[-2] |= {
+        "true_class": "",
+        "exclusion_reason": "no class: ihc is 0: not a class of this study",
+    }
+    rows[-3] |= {
+        "flag": "excluded",
+        "used": False,
+        "exclusion_reason": "excluded: no annotation",
+        "p": None,
+    }
     for row in rows:
         p = [None] * 3 if row["p"] is None else row["p"].tolist()
-        row |= dict(zip(calls.columns(LABELS), p, strict=True))
+        row |= dict(zip(ENDPOINT.probability_columns, p, strict=True))
         row |= {} if row["p"] is not None else {"call": "", "score": None, "margin": None}
     return rows
 
@@ -42,18 +53,17 @@ def evaluation(folder, method, cohort="B", role="external", rows=None, encoder="
     folder = folder / "evaluate" / method / cohort
     folder.mkdir(parents=True)
     write_table(folder / "slides.tsv", COLUMNS, rows)
-    used = [row for row in rows if row["used"]]
-    items = calls.of_slides(used, LABELS)
-    settings = EvaluateSettings(resamples=100)
-    unit = calls.judge(items, LABELS, settings)
-    metrics = {
-        "endpoint": "class", "classes": NAMES, "ordered": True, "method": method,
-        "encoder": encoder or method, "aggregation": "mean", "cohort": cohort, "role": role,
-        "slides": len(rows), "patients": len({row["patient"] for row in rows}),
-        "auc": {"n": unit["n"], **unit["macro_auc"]}, "units": {"slide": unit},
-        "reflex": calls.reflex(used, LABELS, settings),
-    }  # fmt: skip
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    written = results.as_slides(read_table(folder / "slides.tsv"), NAMES)
+    used = [slide for slide in written if slide.used]
+    computed = metrics.compute(metrics.Cohort(ENDPOINT, used, EvaluateSettings(resamples=100)))
+    results.write_metrics(
+        folder,
+        results.Metrics(
+            endpoint="class", **ENDPOINT.metadata(), method=method, encoder=encoder or method,
+            aggregation="mean", cohort=cohort, role=role, slides=len(rows),
+            patients=len({row["patient"] for row in rows}), **computed.parts,
+        ),
+    )  # fmt: skip
     return folder
 
 

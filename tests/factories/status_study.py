@@ -1,4 +1,4 @@
-"""A small made-up study, as the steps before report leave it."""
+"""A small synthetic study of HER2 status: the outputs of all steps before report."""
 
 import json
 
@@ -13,17 +13,18 @@ NASTY = "<script>alert(1)</script>"
 SHY = "<script>alert(1)<!--"  # as nasty, and yet a name that a file can have
 LEVELS = ("0", "1+", "2+/FISH-", "2+/FISH+", "3+")
 COLUMNS = ("slide", "patient", "score", "level", "positive", "true_level", "pcr", "rcb", "used",
-           "why_not")  # fmt: skip
+           "exclusion_reason")  # fmt: skip
 SLIDES = [
     {"slide": f"S{i}", "patient": f"P{i // 2}", "score": i / 10, "level": LEVELS[i],
-     "positive": i > 2, "true_level": LEVELS[i], "used": True, "why_not": ""}
+     "positive": i > 2, "true_level": LEVELS[i], "used": True, "exclusion_reason": ""}
     for i in range(5)
 ] + [
     {"slide": SHY, "patient": "P9", "score": 0.45, "level": "3+", "positive": True,
-     "true_level": "3+", "used": True, "why_not": ""},
+     "true_level": "3+", "used": True, "exclusion_reason": ""},
     {"slide": "S7", "patient": "P7", "used": True, "score": 0.2, "level": "1+",
-     "why_not": "no status: IHC 2+ without ISH"},
-    {"slide": NASTY, "patient": "P8", "used": False, "why_not": "excluded: no tissue: none"},
+     "exclusion_reason": "no binary status: IHC 2+ without ISH"},
+    {"slide": NASTY, "patient": "P8", "used": False,
+     "exclusion_reason": "excluded: no tissue: none"},
 ]  # fmt: skip
 METRICS = {
     "method": "TL-PA", "encoder": "swin-t", "aggregation": "probabilistic", "cohort": "C",

@@ -1,4 +1,4 @@
-"""Synthetic stores, encodings, bags and models, made without slides; where real data lie."""
+"""Synthetic stores, encodings, bags and models, made without slides; the folder of real data."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def make_store(
         stain = None
         if len(pixels):
             stain = estimate(np.asarray(pixels).reshape(-1, 3), StainSettings()).as_dict()
-        about = {
+        attributes = {
             "slide": slide or Path(path).stem,
             "view": view,
             "status": status,
@@ -39,7 +39,7 @@ def make_store(
             "mpp": mpp,
         }
         overview = simplejpeg.encode_jpeg(np.full((64, 64, 3), 230, np.uint8))
-        writer.finish(about, tumour, stain, overview)
+        writer.finish(attributes, tumour, stain, overview)
     return path
 
 
@@ -65,7 +65,7 @@ def make_encoding(path, probabilities, status="ok", reason="", features=None, cl
     p = np.asarray(probabilities, np.float32).reshape(-1, len(classes))
     n = len(p)
     coords = np.stack([np.arange(n) % 8 * 64, np.arange(n) // 8 * 64], axis=1)
-    about = {
+    attributes = {
         "slide": Path(path).stem,
         "classes": json.dumps(list(classes)),
         "status": status,
@@ -75,7 +75,7 @@ def make_encoding(path, probabilities, status="ok", reason="", features=None, cl
         "width_px0": 640,
         "height_px0": 640,
     }
-    write_encoding(path, coords, p, np.zeros((n, 4)) if features is None else features, about)
+    write_encoding(path, coords, p, np.zeros((n, 4)) if features is None else features, attributes)
     return path
 
 

@@ -199,9 +199,9 @@ def test_flow_by_class():
         {"slide": f"S{i}", "patient": "P", "status": "scored", "reason": ""} for i in range(3)
     ]
     table = [
-        {"slide": "S0", "why_not": "", "true_class": "3+"},
-        {"slide": "S1", "why_not": "no class: ihc is 0: not a class", "true_class": ""},
-        {"slide": "S2", "why_not": "training slide", "true_class": "1+"},
+        {"slide": "S0", "exclusion_reason": "", "true_class": "3+"},
+        {"slide": "S1", "exclusion_reason": "no class: ihc is 0: not a class", "true_class": ""},
+        {"slide": "S2", "exclusion_reason": "training slide", "true_class": "1+"},
     ]
     about = {"name": "A", "title": "", "role": "treatment"}
     found = flowchart.follow(about, ledger, table, ("1+", "3+"))

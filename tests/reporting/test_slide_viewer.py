@@ -126,7 +126,7 @@ def test_slides_are_chosen_evenly_by_score():
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
     """The page of a made-up study in a browser."""
-    if not browser.found():
+    if not browser.browser_path():
         pytest.skip("no Chromium")
     folder = tmp_path_factory.mktemp("shown")
     words = status_study.study(folder)
@@ -287,5 +287,5 @@ def test_it_fits_a_phone_and_prints(opened, tmp_path):
     hidden = "[...document.querySelectorAll('nav, .viewer')].map(e => getComputedStyle(e).display)"
     assert set(opened.run(hidden)) == {"none"}
     opened.ask("Emulation.setEmulatedMedia", media="")
-    opened.paper(tmp_path / "page.pdf")
+    opened.pdf(tmp_path / "page.pdf")
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")

@@ -8,7 +8,7 @@ import pytest
 from her2pipe import stats
 from her2pipe.files import read_table, write_table
 
-SLIDES = ("slide", "score", "positive", "pcr", "used")
+SLIDES = ("slide", "score", "positive", "pcr", "used", "patient", "exclusion_reason")
 
 
 def evaluation(folder, cohort, role, auc, method="TL-PA", pcr=None, slides=(), **more):
@@ -35,7 +35,7 @@ def evaluation(folder, cohort, role, auc, method="TL-PA", pcr=None, slides=(), *
         ("S2", 0.2, True, None, True),
         ("S3", 0.3, True, None, True),
     ]
-    table = [dict(zip(SLIDES, row, strict=True)) for row in rows]
+    table = [dict(zip(SLIDES, (*row, row[0], ""), strict=True)) for row in rows]
     write_table(folder / "slides.tsv", SLIDES, table)
     return folder
 

@@ -264,11 +264,16 @@ def test_flow_adds_up():
     ]
     ledger[0] |= {"status": "excluded", "reason": "unreadable: cut short"}
     table = [
-        {"slide": "S0", "why_not": "excluded: unreadable", "positive": "True", "pcr": ""},
-        {"slide": "S1", "why_not": "training slide", "positive": "True", "pcr": ""},
-        {"slide": "S2", "why_not": "no status: IHC 2+ without ISH", "positive": "", "pcr": ""},
-        {"slide": "S3", "why_not": "", "positive": "True", "pcr": "False"},
-        {"slide": "S4", "why_not": "", "positive": "False", "pcr": ""},
+        {"slide": "S0", "exclusion_reason": "excluded: unreadable", "positive": "True", "pcr": ""},
+        {"slide": "S1", "exclusion_reason": "training slide", "positive": "True", "pcr": ""},
+        {
+            "slide": "S2",
+            "exclusion_reason": "no binary status: IHC 2+ without ISH",
+            "positive": "",
+            "pcr": "",
+        },
+        {"slide": "S3", "exclusion_reason": "", "positive": "True", "pcr": "False"},
+        {"slide": "S4", "exclusion_reason": "", "positive": "False", "pcr": ""},
     ]
     found = flowchart.follow({"name": "A", "title": "", "role": "development"}, ledger, table)
     assert found["reasons"] == [("unreadable", 1)]

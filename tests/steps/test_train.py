@@ -352,9 +352,9 @@ def test_changed_weights_are_refused(development, tmp_path, her2pipe):
     stores, sheet = development
     out = tmp_path / "model"
     her2pipe("train", *stores, out, "--sheet", sheet, *SMALL, "--max-epochs", "1")
-    weights = bytearray((out / "model.safetensors").read_bytes())
-    weights[-1] ^= 1
-    (out / "model.safetensors").write_bytes(bytes(weights))
+    data = bytearray((out / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (out / "model.safetensors").write_bytes(bytes(data))
     with pytest.raises(Her2Error, match=r"not the file that model\.json describes"):
         weights.load(out)
 

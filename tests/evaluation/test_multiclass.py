@@ -1,59 +1,40 @@
 """Calls of classes against values worked out by hand and against scikit-learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from her2pipe.config import EvaluateSettings, LabelSettings
-from her2pipe.errors import Her2Error
-from her2pipe.evaluation import calls
+from her2pipe.endpoints.base import Prediction
+from her2pipe.endpoints.multiclass import Multiclass
+from her2pipe.evaluation import multiclass
+from her2pipe.evaluation.metrics import Cohort
+from her2pipe.evaluation.results import Slide
 
-GRADES = LabelSettings(endpoint="class")
-KINDS = LabelSettings(endpoint="class", classes=["a", "b", "c"], ordered=False, reflex_margin=0)
+GRADES = Multiclass(LabelSettings(endpoint="class"))
+UNORDERED = Multiclass(
+    LabelSettings(endpoint="class", classes=["a", "b", "c"], ordered=False, reflex_margin=0)
+)
 EVALUATE = EvaluateSettings(resamples=200)
 
 
-def slide(name, true_class, p, patient=None, labels=GRADES):
-    made = {"slide": name, "patient": patient or name, "true_class": true_class, "p": p}
-    return made | (calls.decide(p, labels) if p is not None else {"flag": "", "call": ""})
+def slide(name, true_class, p, patient=None, endpoint=GRADES, subgroups=None):
+    prediction = vars(endpoint.predict(p)) if p is not None else vars(Prediction(0.0))
+    return Slide(
+        name, patient or name, **prediction, probabilities=p, target=true_class, positive=None,
+        true_level=None, pcr=None, rcb=None, subgroups=subgroups or {}, used=True,
+        exclusion_reason="",
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("p", "score", "call", "margin", "flag"),
-    [
-        ([0.7, 0.2, 0.1], 0.2, "1+", 0.5, ""),  # (0.2 + 2 x 0.1) / 2
-        ([0.1, 0.8, 0.1], 0.5, "2+", 0.7, "reflex"),  # equivocal by its class
-        ([0.45, 0.15, 0.40], 0.475, "1+", 0.05, "reflex"),  # and by its margin
-        ([0.0, 0.0, 1.0], 1.0, "3+", 1.0, ""),
-    ],
-)
-def test_a_decision_by_hand(p, score, call, margin, flag):
-    found = calls.decide(np.array(p), GRADES)
-    assert found["score"] == pytest.approx(score)
-    assert found["margin"] == pytest.approx(margin)
-    assert (found["call"], found["flag"]) == (call, flag)
+def judged(slides, endpoint=GRADES):
+    items = multiclass.slide_items(slides, endpoint)
+    return as_dict(multiclass.judge(items, endpoint.ordered, EVALUATE))
 
 
-def test_without_order_the_score_is_the_largest_probability():
-    assert calls.decide(np.array([0.2, 0.2, 0.6]), KINDS)["score"] == pytest.approx(0.6)
-    two = LabelSettings(endpoint="class", classes=["benign", "malignant"], ordered=False)
-    assert two.reflex == []  # no class of that name
-    assert calls.decide(np.array([0.3, 0.7]), two)["score"] == pytest.approx(0.7)
-    assert calls.decide(np.array([0.5, 0.5]), two)["call"] == "benign"
-
-
-def test_maps_show_the_expected_class_or_the_probability_of_the_call():
-    p = np.array([[1, 0, 0], [0, 0.5, 0.5], [0, 0.1, 0.9]])
-    value, label = calls.seen(p, GRADES)
-    assert value == pytest.approx([0, 0.75, 0.95])
-    assert label == "expected class (0: 1+, 1: 3+)"
-    value, label = calls.seen(p, KINDS)
-    assert value == pytest.approx([0, 0.5, 0.9])
-    assert label == "p(c)"
-
-
-def test_the_classes_of_another_study_are_refused():
-    with pytest.raises(Her2Error, match=r"tells HER2-, HER2\+ apart"):
-        calls.check(["HER2-", "HER2+"], GRADES, "S.h5")
+def as_dict(part):
+    return part.model_dump(exclude_unset=True)
 
 
 def test_measures_by_hand():
@@ -64,7 +45,7 @@ def test_measures_by_hand():
         slide(f"S{i}", t, np.array(sharp[c]))
         for i, (t, c) in enumerate(pair.split() for pair in pairs)
     ]
-    found = calls.judge(calls.of_slides(slides, GRADES), GRADES, EVALUATE)
+    found = judged(slides)
     assert found["confusion"] == [[2, 1, 0], [0, 1, 1], [1, 0, 1]]
     assert found["n"] == found["patients"] == 7
     assert found["accuracy"]["value"] == pytest.approx(4 / 7)
@@ -89,9 +70,9 @@ def test_measures_are_those_of_scikit_learn():
     y = random.integers(0, 3, 80)
     p = random.dirichlet([1, 1, 1], 80) + 0.6 * np.eye(3)[y]
     p /= p.sum(1, keepdims=True)
-    slides = [slide(f"S{i}", KINDS.classes[k], q, f"P{i // 2}", KINDS)
+    slides = [slide(f"S{i}", UNORDERED.targets[k], q, f"P{i // 2}", UNORDERED)
               for i, (k, q) in enumerate(zip(y, p, strict=True))]  # fmt: skip
-    found = calls.judge(calls.of_slides(slides, KINDS), KINDS, EVALUATE)
+    found = judged(slides, UNORDERED)
     called = p.argmax(1)
     area = metrics.roc_auc_score(y, p, multi_class="ovr", average="macro")
     assert found["macro_auc"]["value"] == pytest.approx(area)
@@ -102,7 +83,7 @@ def test_measures_are_those_of_scikit_learn():
     assert found["balanced_accuracy"]["value"] == pytest.approx(balanced)
     assert found["f1"]["value"] == pytest.approx(metrics.f1_score(y, called, average="macro"))
     assert found["confusion"] == metrics.confusion_matrix(y, called).tolist()
-    for k, name in enumerate(KINDS.classes):
+    for k, name in enumerate(UNORDERED.targets):
         area = metrics.roc_auc_score(y == k, p[:, k])
         assert found["per_class"][name]["auc"]["value"] == pytest.approx(area)
 
@@ -115,23 +96,23 @@ def test_patients_are_the_means_of_their_slides():
         slide("S4", None, np.array([1.0, 0.0, 0.0]), "P2"),
         slide("S5", "3+", None, "P3"),
     ]
-    items, mixed = calls.of_patients(calls.of_slides(slides, GRADES), GRADES)
+    slide_items = multiclass.slide_items(slides, GRADES)
+    items, mixed = multiclass.patient_items(slide_items, ordered=True)
     assert items.truth.tolist() == ["2+", "3+"]  # a patient has the highest of their grades
     assert items.p == pytest.approx(np.array([[0.4, 0.2, 0.4], [0.0, 0.2, 0.8]]))
     assert mixed == 1
-    free = GRADES.model_copy(update={"ordered": False})
-    items, mixed = calls.of_patients(calls.of_slides(slides, free), free)
+    items, mixed = multiclass.patient_items(slide_items, ordered=False)
     assert items.truth.tolist() == ["3+"]
 
 
 def test_tiles_have_their_slides_class():
     slides = [slide("S1", "1+", np.array([1, 0, 0])), slide("S2", None, np.array([1, 0, 0]))]
     tiles = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]])
-    told = [("S1", tiles, GRADES.classes), ("S2", tiles, GRADES.classes)]
-    items = calls.of_tiles(slides, told, GRADES)
+    encodings = [("S1", tiles, GRADES.targets), ("S2", tiles, GRADES.targets)]
+    items = multiclass.tile_items(slides, encodings, GRADES)
     assert items.truth.tolist() == ["1+", "1+"]
-    assert calls.judge(items, GRADES, EVALUATE)["confusion"][0] == [1, 1, 0]
-    none = calls.judge(calls.of_tiles(slides, [], GRADES), GRADES, EVALUATE)
+    assert multiclass.judge(items, True, EVALUATE).confusion[0] == [1, 1, 0]
+    none = as_dict(multiclass.judge(multiclass.tile_items(slides, [], GRADES), True, EVALUATE))
     assert none == {"n": 0, "note": "no tiles of a class of this study"}
 
 
@@ -141,11 +122,12 @@ def test_intervals_know_of_patients():
     y = np.repeat(["1+", "2+", "3+"], 8)
     p = random.dirichlet([1, 1, 1], 24) + 0.5 * np.eye(3)[np.repeat([0, 1, 2], 8)]
     names = np.arange(24)
-    once = calls.judge(calls.Items(y, p, names, "slides"), GRADES, EVALUATE)
-    ten = calls.judge(
-        calls.Items(np.repeat(y, 10), np.repeat(p, 10, 0), np.repeat(names, 10), "tiles"),
-        GRADES, EVALUATE,
-    )  # fmt: skip
+    found = []
+    for times, name in ((1, "slides"), (10, "tiles")):
+        arrays = (np.repeat(each, times, 0) for each in (y, p, names))
+        unit = multiclass.judge(multiclass.Items(*arrays, GRADES.targets, name), True, EVALUATE)
+        found.append(as_dict(unit))
+    once, ten = found
     for key in ("macro_auc", "kappa"):
         assert ten[key]["value"] == pytest.approx(once[key]["value"])
         assert ten[key]["low"] == pytest.approx(once[key]["low"], abs=0.01)
@@ -157,7 +139,7 @@ def test_intervals_know_of_patients():
 
 def test_a_class_without_slides_is_a_note():
     slides = [slide(f"S{i}", c, np.array([0.5, 0.3, 0.2])) for i, c in enumerate(["1+", "2+"] * 3)]
-    found = calls.judge(calls.of_slides(slides, GRADES), GRADES, EVALUATE)
+    found = judged(slides)
     assert "class 3+ against the rest" in found["macro_auc"]["note"]
     assert "note" in found["per_class"]["3+"]["auc"]
     assert "note" in found["per_class"]["3+"]["sensitivity"]
@@ -167,17 +149,16 @@ def test_a_class_without_slides_is_a_note():
 def test_few_slides_have_a_value_and_no_interval():
     """Six slides, two of each class: most resamples lack two of some class."""
     sharp = 0.2 + 0.4 * np.eye(3)
-    slides = [slide(f"S{i}", GRADES.classes[i % 3], sharp[i % 3]) for i in range(6)]
-    found = calls.judge(calls.of_slides(slides, GRADES), GRADES, EVALUATE)["macro_auc"]
+    slides = [slide(f"S{i}", GRADES.targets[i % 3], sharp[i % 3]) for i in range(6)]
+    found = judged(slides)["macro_auc"]
     assert found["value"] == 1
     assert "low" not in found
     assert found["note"].startswith("no interval: defined in only ")
-    (row,) = calls.subgroups(
-        [s | {"groups": {"er": "x"}} for s in slides],
-        GRADES,
-        EVALUATE.model_copy(update={"subgroups": ["er"], "subgroup_min": 6}),
-    )
-    assert row["value"] == 1
+    settings = EVALUATE.model_copy(update={"subgroups": ["er"], "subgroup_min": 6})
+    grouped = [replace(each, subgroups={"er": "x"}) for each in slides]
+    parts = multiclass.macro_auc_by_subgroup(Cohort(GRADES, grouped, settings)).parts
+    (row,) = parts["subgroups"]
+    assert row.value == 1
 
 
 def test_slides_for_reflex_fish():
@@ -187,7 +168,7 @@ def test_slides_for_reflex_fish():
         slide("S3", "3+", np.array([0.8, 0.1, 0.1])),  # wrong, and sure of it
         slide("S4", None, np.array([0.5, 0.0, 0.5])),  # in doubt, and of no class
     ]
-    found = calls.reflex(slides, GRADES, EVALUATE)
+    found = as_dict(multiclass.reflex(Cohort(GRADES, slides, EVALUATE)).parts["reflex"])
     assert (found["n"], found["of"], found["slides"]) == (2, 4, ["S2", "S4"])
     assert found["accuracy_of_the_rest"]["value"] == pytest.approx(0.5)
     assert found["accuracy_of_the_rest"]["n"] == 2

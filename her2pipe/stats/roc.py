@@ -2,42 +2,57 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from her2pipe.stats.base import (
     StatisticUndefined,
-    binary,
-    enough,
-    half_width,
-    known,
-    midranks,
-    pair,
-    two_sided,
+    binary_columns,
+    normal_quantile,
+    paired_columns,
+    require_count,
+    require_labels,
+    two_sided_p,
 )
 
-AUC = namedtuple("AUC", "value low high variance")
-Difference = namedtuple("Difference", "z p")
+
+class AUC(NamedTuple):
+    """Area under the ROC curve, its interval, and its variance."""
+
+    value: float
+    low: float
+    high: float
+    variance: float
+
+
+class Difference(NamedTuple):
+    """z and two-sided P of a difference between two areas."""
+
+    z: float
+    p: float
 
 
 def _components(y: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return V01 (one per positive) and V10 (one per negative); either mean is the AUC."""
+    from scipy.stats import rankdata
+
     positive, negative = score[y], score[~y]
     m, n = len(positive), len(negative)
-    pooled = midranks(np.concatenate([positive, negative]))
-    v01 = (pooled[:m] - midranks(positive)) / n
-    v10 = 1 - (pooled[m:] - midranks(negative)) / m
+    pooled = rankdata(np.concatenate([positive, negative]))
+    v01 = (pooled[:m] - rankdata(positive)) / n
+    v10 = 1 - (pooled[m:] - rankdata(negative)) / m
     return v01, v10
 
 
 def _interval(value: float, variance: float, confidence: float) -> AUC:
-    half = half_width(confidence) * variance**0.5
+    half = normal_quantile(confidence) * variance**0.5
     return AUC(value, max(0.0, value - half), min(1.0, value + half), variance)
 
 
-def auc(y: Sequence, score: Sequence[float], confidence: float = 0.95, items="slides") -> AUC:
+def auc(y: ArrayLike, score: ArrayLike, confidence: float = 0.95, items: str = "slides") -> AUC:
     """Compute the area under the ROC curve, with DeLong's variance and Wald's interval.
 
     The interval is clipped to [0, 1]; with perfectly separated classes it is a point.
@@ -62,16 +77,22 @@ def auc(y: Sequence, score: Sequence[float], confidence: float = 0.95, items="sl
     ----------
     DeLong et al. 1988, doi 10.2307/2531595; Sun & Xu 2014, doi 10.1109/LSP.2014.2337313 (midranks).
 
+    Examples
+    --------
     >>> auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])[::3]
     (0.75, 0.125)
     """
-    v01, v10 = _components(*binary(y, score, items, least=2))
+    v01, v10 = _components(*binary_columns(y, score, items, least=2))
     variance = float(v01.var(ddof=1) / len(v01) + v10.var(ddof=1) / len(v10))
     return _interval(float(v01.mean()), variance, confidence)
 
 
 def clustered_auc(
-    y: Sequence, score: Sequence[float], patients: Sequence, confidence=0.95, items="patches"
+    y: ArrayLike,
+    score: ArrayLike,
+    patients: ArrayLike,
+    confidence: float = 0.95,
+    items: str = "patches",
 ) -> AUC:
     """Compute the AUC of items that come in clusters, such as the patches of a patient.
 
@@ -99,53 +120,65 @@ def clustered_auc(
     ----------
     Obuchowski 1997, doi 10.2307/2533958, Eq. 3 to 5.
     """
-    y, score = binary(y, score, items, least=2)
+    y, score = binary_columns(y, score, items, least=2)
     patient = np.unique(np.asarray(patients), return_inverse=True)[1]
-    _, patient = pair(y, patient)
+    _, patient = paired_columns(y, patient)
     v01, v10 = _components(y, score)
     value, m, n = float(v01.mean()), len(v01), len(v10)
-    count, excess, share = [], [], []
-    for part, values in ((patient[y], v01), (patient[~y], v10)):
-        size = np.bincount(part, minlength=patient.max() + 1)
-        count.append(int((size > 0).sum()))
-        enough(count[-1], f"patients with {'negative' if excess else 'positive'} {items}", least=2)
-        excess.append(np.bincount(part, values, len(size)) - value * size)
-        share.append((excess[-1] ** 2).sum() * count[-1] / (count[-1] - 1) / len(values) ** 2)
-    both = len(np.unique(patient))
-    between = both / (both - 1) * float(excess[0] @ excess[1]) / (m * n)
+    excesses, variances = [], []
+    for label, of_class, values in (("positive", y, v01), ("negative", ~y, v10)):
+        size = np.bincount(patient[of_class], minlength=patient.max() + 1)
+        patients_of_class = int((size > 0).sum())
+        require_count(patients_of_class, f"patients with {label} {items}", least=2)
+        excess = np.bincount(patient[of_class], values, len(size)) - value * size
+        small_sample = patients_of_class / (patients_of_class - 1)
+        excesses.append(excess)
+        variances.append(small_sample * float(excess @ excess) / len(values) ** 2)
+    total = len(np.unique(patient))
+    covariance = total / (total - 1) * float(excesses[0] @ excesses[1]) / (m * n)
     # rounding, or patients that hold both classes, may leave a negative sum
-    return _interval(value, max(0.0, float(sum(share)) + 2 * between), confidence)
+    return _interval(value, max(0.0, sum(variances) + 2 * covariance), confidence)
 
 
-def delong(y: Sequence, a: Sequence[float], b: Sequence[float]) -> Difference:
+def delong(y: ArrayLike, a: ArrayLike, b: ArrayLike) -> Difference:
     """Test whether two scores of the same slides, (n,) each, have the same AUC.
 
-    Scores that rank the slides alike give z = 0, P = 1; z > 0 where a has the larger AUC.
-    Undefined as `auc` is, and where the AUCs differ but the difference has no variance. The
-    variance, var(a) + var(b) - 2 cov(a, b), is that of the components' differences (DeLong et al.
-    1988, doi 10.2307/2531595, Eq. 5).
+    Scores that rank the slides alike give z = 0, P = 1; z > 0 where a has the larger AUC. The
+    variance, var(a) + var(b) - 2 cov(a, b), is that of the components' differences.
+
+    Raises
+    ------
+    StatisticUndefined
+        As `auc`, and where the AUCs differ but the difference has no variance.
+
+    References
+    ----------
+    DeLong et al. 1988, doi 10.2307/2531595, Eq. 5.
     """
-    of_a, of_b = (_components(*binary(y, score, least=2)) for score in (a, b))
+    of_a, of_b = (_components(*binary_columns(y, score, least=2)) for score in (a, b))
     v01, v10 = of_a[0] - of_b[0], of_a[1] - of_b[1]
     difference = float(v01.mean())
     variance = float(v01.var(ddof=1) / len(v01) + v10.var(ddof=1) / len(v10))
-    none = variance < 1e-24  # rounding: the components are multiples of 1 / (2 m) and 1 / (2 n)
-    if none and abs(difference) > 1e-12:
+    # rounding: the components are multiples of 1 / (2 m) and 1 / (2 n)
+    constant = variance < 1e-24
+    if constant and abs(difference) > 1e-12:
         raise StatisticUndefined(f"the AUCs differ by {difference:.3f}, with no variance to test")
-    z = 0.0 if none else difference / variance**0.5
-    return Difference(z, two_sided(z))
+    z = 0.0 if constant else difference / variance**0.5
+    return Difference(z, two_sided_p(z))
 
 
-def roc(y: Sequence, score: Sequence[float], items: str = "slides") -> tuple[np.ndarray, ...]:
+def roc(
+    y: ArrayLike, score: ArrayLike, items: str = "slides"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return false positive rate, true positive rate and threshold, one point per distinct score.
 
-    A score of at least the threshold is called positive; the first threshold is infinite.
+    A score of at least the threshold is called positive; the first threshold is infinite
+    (`sklearn.metrics.roc_curve`).
     """
-    y, score = binary(y, score, items)
-    thresholds, place = np.unique(-score, return_inverse=True)
-    tpr = np.cumsum(np.bincount(place, weights=y)) / y.sum()
-    fpr = np.cumsum(np.bincount(place, weights=~y)) / (~y).sum()
-    return np.r_[0, fpr], np.r_[0, tpr], np.r_[np.inf, -thresholds]
+    y, score = binary_columns(y, score, items)
+    from sklearn.metrics import roc_curve
+
+    return roc_curve(y, score, drop_intermediate=False)
 
 
 def thinned(fpr: np.ndarray, tpr: np.ndarray, most: int = 1000) -> np.ndarray:
@@ -159,30 +192,35 @@ def thinned(fpr: np.ndarray, tpr: np.ndarray, most: int = 1000) -> np.ndarray:
     return np.unique(np.searchsorted(along, np.linspace(0, along[-1], most)).clip(max=len(fpr) - 1))
 
 
-def youden(y: Sequence, score: Sequence[float]) -> float:
+def youden(y: ArrayLike, score: ArrayLike) -> float:
     """Return the threshold of largest sensitivity + specificity - 1; of equals the highest."""
     fpr, tpr, thresholds = roc(y, score)
     # rounded, so that rounding errors do not choose between equally good thresholds
     return float(thresholds[1 + np.argmax(np.round((tpr - fpr)[1:], 12))])
 
 
-def class_aucs(y: Sequence, probabilities: np.ndarray, labels=None, confidence=0.95) -> dict:
+def class_aucs(
+    y: ArrayLike,
+    probabilities: np.ndarray,
+    labels: Sequence | None = None,
+    confidence: float = 0.95,
+) -> dict[Hashable, AUC]:
     """Compute the AUC of each class against the rest, by label.
 
     `probabilities` is (n, C), a column per label; `y`, (n,), holds labels (0 to C - 1 if omitted).
     """
-    y, probabilities = pair(y, probabilities)
+    y, probabilities = paired_columns(y, probabilities)
     labels = list(range(probabilities.shape[1])) if labels is None else list(labels)
-    known(y, labels)
-    found = {}
+    require_labels(y, labels)
+    areas = {}
     for label, column in zip(labels, probabilities.T, strict=True):
         try:
-            found[label] = auc(y == label, column, confidence)
+            areas[label] = auc(y == label, column, confidence)
         except StatisticUndefined as reason:
             raise StatisticUndefined(f"class {label} against the rest {reason}") from None
-    return found
+    return areas
 
 
-def macro_auc(y: Sequence, probabilities: np.ndarray, labels: Sequence | None = None) -> float:
+def macro_auc(y: ArrayLike, probabilities: np.ndarray, labels: Sequence | None = None) -> float:
     """Return the plain mean of `class_aucs`."""
-    return float(np.mean([each.value for each in class_aucs(y, probabilities, labels).values()]))
+    return float(np.mean([area.value for area in class_aucs(y, probabilities, labels).values()]))
