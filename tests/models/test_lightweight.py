@@ -85,8 +85,8 @@ def test_ather2_layer_by_layer():
     assert [right[i] for i in (0, 2, 3, 5, 6, 7, 9)] == [
         (32, 253, 253), (32, 251, 251), (64, 125, 125), (64, 62, 62), (64, 62, 62),
         (128, 29, 29), (128, 9, 9)]  # fmt: skip
-    weights = {name: costs.count_parameters(part).total for name, part in model.named_children()}
-    assert weights == {
+    sizes_of = {name: costs.count_parameters(part).total for name, part in model.named_children()}
+    assert sizes_of == {
         "stem": 448,  # 3 x 16 x 9 + 16
         "left": 9_280 + 1_096 + 18 + 73_856,  # conv; channels 64-8-64, places 2 x 9; conv
         "right": 4_640 + 18_496 + 128 + 204_928,

@@ -13,8 +13,7 @@ from training_sets import SMALL
 from her2pipe.config import load
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
-from her2pipe.models import costs, factory, inference, onnx_export, weights
-from her2pipe.steps import deploy
+from her2pipe.models import costs, deployment, factory, inference, onnx_export, weights
 
 NETWORKS = [("pruneff4", 112, 0), ("ather2", 128, 0), ("resnet10t", 64, 0),
             ("swin_tiny_patch4_window7_224", 56, 2)]  # fmt: skip
@@ -103,32 +102,31 @@ def test_latency_is_the_median_and_turns_are_interleaved():
 
 
 def test_a_file_that_is_not_the_network_is_refused():
-    class Patches:
-        labels = np.array([0, 1, 1])
+    images = torch.tensor([[[[0.0]]], [[[2.0]]], [[[-1.0]]]])
+    labels, size = np.array([0, 1, 1]), deployment.NetworkSize(1, 0, 0, 0)
 
-        def compared(self):
-            yield torch.tensor([[[[0.0]]], [[[2.0]]], [[[-1.0]]]])
-
-    def whole(images):
+    def network(images):
         logits = torch.cat([torch.zeros(3, 1), images.flatten(1)], 1)
         return logits, logits.softmax(1)
 
     def off_by(difference):
         return lambda images: tuple(
-            part.numpy() for part in whole(torch.tensor(images - difference))
+            part.numpy() for part in network(torch.tensor(images - difference))
         )
 
-    forms = deploy.Forms("n", whole, {"onnx": off_by(1e-5), "int8": off_by(2.5)}, {}, {})
-    found = deploy.compare(forms, Patches(), 1e-4)
+    def forms(full, rough):
+        runners = {"onnx": off_by(full), "int8": off_by(rough)}
+        return deployment.DeployedNetwork("n", network, runners, size, {})
+
+    found = deployment.compare_forms(forms(1e-5, 2.5), [images], labels, 1e-4)
     # classes 0 (a tie), 1, 0 of labels 0, 1, 1; eight bits lose the second
-    assert found["torch"] == {"accuracy": 2 / 3, "agreement": 1, "difference": 0}
-    assert found["int8"]["accuracy"] == pytest.approx(1 / 3)
-    assert found["int8"]["agreement"] == pytest.approx(2 / 3)
-    assert found["int8"]["difference"] == pytest.approx(2.5)
-    assert found["onnx"]["difference"] == pytest.approx(1e-5, rel=0.1)
-    wrong = deploy.Forms("n", whole, {"onnx": off_by(1e-2), "int8": off_by(0)}, {}, {})
+    assert found["torch"] == deployment.Fidelity(accuracy=2 / 3, agreement=1, difference=0)
+    assert found["int8"].accuracy == pytest.approx(1 / 3)
+    assert found["int8"].agreement == pytest.approx(2 / 3)
+    assert found["int8"].difference == pytest.approx(2.5)
+    assert found["onnx"].difference == pytest.approx(1e-5, rel=0.1)
     with pytest.raises(Her2Error, match="the ONNX file is not the network"):
-        deploy.compare(wrong, Patches(), 1e-4)
+        deployment.compare_forms(forms(1e-2, 0), [images], labels, 1e-4)
 
 
 def test_a_trained_network_is_written_and_measured(development, tmp_path, her2pipe):
