@@ -38,6 +38,14 @@ TABLE = (
 BATCH = 16  # patches at a time, where nothing is timed
 
 
+def sheet_columns(endpoint, settings: DeploySettings) -> tuple[str, ...]:
+    """Return the columns that are read, as training reads them."""
+    return ("patient", "split", *endpoint.columns)
+
+
+SHEET_COLUMNS = sheet_columns
+
+
 def arguments(parser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
