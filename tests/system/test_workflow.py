@@ -83,10 +83,10 @@ def test_a_mistake_in_the_study_is_three_lines(tmp_path, change, message):
     write_study(tmp_path, STUDY | change, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)})
     run = snakemake(tmp_path, "--dry-run")
     assert run.returncode == 1
-    assert message in run.stderr
-    assert "Traceback" not in run.stderr + run.stdout
-    start = run.stderr.index("her2pipe: ")
-    lines = run.stderr[start:].splitlines()[:3]
+    text = run.stdout + run.stderr
+    assert message in text
+    assert "Traceback" not in text
+    lines = text[text.index("her2pipe: ") :].splitlines()[:3]
     assert [line[:8] for line in lines] == ["her2pipe", "  where:", "  fix:  "]
 
 
@@ -96,9 +96,10 @@ def test_mistakes_of_all_sheets_come_together(tmp_path):
     sheets["B"][3] = sheets["B"][3].replace("results/synthesise", "nowhere")
     write_study(tmp_path, STUDY, sheets)
     run = snakemake(tmp_path, "--dry-run")
-    assert "A.tsv line 3, column her2" in run.stderr
-    assert "B.tsv line 4, column path" in run.stderr
-    assert "B.tsv line 4, column annotation" in run.stderr
+    text = run.stdout + run.stderr
+    assert "A.tsv line 3, column her2" in text
+    assert "B.tsv line 4, column path" in text
+    assert "B.tsv line 4, column annotation" in text
 
 
 def test_encoders_share_a_pre_training_and_frozen_ones_tile_their_own_view_only(tmp_path):
@@ -133,7 +134,7 @@ def test_pairs_are_inputs_of_an_encoder_of_dab_density(tmp_path):
     write_study(tmp_path, study, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)})
     run = snakemake(tmp_path, "--dry-run")
     assert run.returncode != 0
-    assert "the folder of pairs my pairs does not exist" in run.stderr
+    assert "the folder of pairs my pairs does not exist" in run.stdout + run.stderr
     for side in ("HE", "IHC"):
         (tmp_path / "my pairs" / side / "train").mkdir(parents=True)
     run = snakemake(tmp_path, "--dry-run", "--printshellcmds", "results/train/dab")
@@ -154,7 +155,8 @@ def test_images_that_are_not_there_are_reported(tmp_path):
     write_study(tmp_path, study, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)})
     run = snakemake(tmp_path, "--dry-run")
     assert run.returncode == 1
-    lines = run.stderr[run.stderr.index("her2pipe: ") :].splitlines()[:3]
+    text = run.stdout + run.stderr
+    lines = text[text.index("her2pipe: ") :].splitlines()[:3]
     assert lines[0].endswith("the archive cifar-100-python.tar.gz does not exist")
     assert "key pretrainings.cifar.images" in lines[1]
     assert "or the folder cifar-100-python with its files train and test" in lines[2]

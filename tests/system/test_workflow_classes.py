@@ -81,10 +81,11 @@ def test_a_development_cohort_without_a_class_is_refused(tmp_path):
     write_study(tmp_path, CLASSY, sheets)
     run = snakemake(tmp_path, "--dry-run")
     assert run.returncode == 1
-    message = run.stderr[run.stderr.index("her2pipe: ") :].splitlines()
-    assert message[0] == "her2pipe: no slide is of class 2+"
-    assert "A.tsv, column grade" in message[1]
-    assert "Traceback" not in run.stderr
+    text = run.stdout + run.stderr
+    lines = text[text.index("her2pipe: ") :].splitlines()
+    assert lines[0] == "her2pipe: no slide is of class 2+"
+    assert "A.tsv, column grade" in lines[1]
+    assert "Traceback" not in text
 
 
 @pytest.mark.slow

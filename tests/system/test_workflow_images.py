@@ -150,11 +150,11 @@ def test_what_cannot_be_is_refused_before_anything_runs(plain, change, message):
     write_study(plain, STUDY | change, SHEETS)
     run = snakemake(plain, "--dry-run")
     assert run.returncode == 1
-    assert message in run.stderr
+    assert message in run.stdout + run.stderr
 
 
 def test_patients_of_a_pretraining_may_not_be_tested(plain):
     sheets = SHEETS | {"P": [line.replace("\tP-1\t", "\tX-1\t") for line in SHEETS["P"]]}
     write_study(plain, STUDY, sheets)
     run = snakemake(plain, "--dry-run")
-    assert "patient X-1 is in the pretraining cohort, too" in run.stderr
+    assert "patient X-1 is in the pretraining cohort, too" in run.stdout + run.stderr
