@@ -86,9 +86,9 @@ def compare(
         try:
             row["H"], row["P"] = stats.kruskal(groups)
             for adjust, label in ((None, "dunn"), ("holm", "holm")):
-                names, table = stats.dunn_matrix(groups, adjust)
-                for (i, a), (j, b) in combinations(enumerate(names), 2):
-                    row[f"{label}_{a}_{b}"] = f"{table[i, j]:.6g}"
+                table = stats.dunn(groups, adjust)
+                for a, b in combinations(table.index, 2):
+                    row[f"{label}_{a}_{b}"] = f"{table.loc[a, b]:.6g}"
         except stats.StatisticUndefined as reason:
             row["note"] = str(reason)
         rows.append(row)
