@@ -15,6 +15,8 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, write_table
 
 SETTINGS = (LedgerSettings, LabelSettings)
+SHEET_COLUMNS = ("patient", "exclusion_reason")
+UNUSED_SETTINGS = ("ordered", "reflex", "reflex_margin")
 COLUMNS = ("slide", "patient", "cohort", "status", "reason")
 
 
