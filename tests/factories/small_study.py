@@ -127,11 +127,11 @@ def planned(folder):
     return Counter(jobs)
 
 
-def compare(expected, actual):
-    """Assert that two runs gave equal files, but for dates and durations."""
+def compare(expected, actual, whole=True):
+    """Assert that two runs gave equal files, but for dates and durations; or a part of them."""
     names = {
         path.relative_to(root).as_posix()
-        for root in (expected, actual)
+        for root in ((expected, actual) if whole else (actual,))
         for path in (root / "results").rglob("*")
         if path.is_file() and path.name != ".snakemake_timestamp"
     }
@@ -139,6 +139,8 @@ def compare(expected, actual):
     for name in sorted(names - {"results/report/index.html"}):
         if "history" not in name and "timing" not in name:
             assert (expected / name).read_bytes() == (actual / name).read_bytes(), name
+    if not whole:
+        return
     pages = [(root / "results/report/index.html").read_text() for root in (expected, actual)]
     pages = [re.sub("<!-- timings.*?<!-- /timings -->", "", page, flags=re.S) for page in pages]
     one, other = (re.sub(DATE, "DATE", page).splitlines() for page in pages)

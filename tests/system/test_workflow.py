@@ -294,7 +294,7 @@ def test_a_lost_result_comes_back(study):
     folder, _ = study
     before = (folder / "results/score/TL-PA/B.tsv").read_bytes()
     (folder / "results/score/TL-PA/B.tsv").unlink()
-    assert snakemake(folder).returncode == 0
+    assert snakemake(folder, "results/score/TL-PA/B.tsv").returncode == 0
     assert (folder / "results/score/TL-PA/B.tsv").read_bytes() == before
 
 
