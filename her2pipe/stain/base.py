@@ -10,7 +10,7 @@ import numpy as np
 
 from her2pipe.config import StainSettings
 from her2pipe.errors import Her2Error
-from her2pipe.registry import STAIN_METHODS
+from her2pipe.registry import STAIN_METHODS, Citation
 from her2pipe.stain.optical_density import (
     EOSIN,
     HAEMATOXYLIN,
@@ -32,8 +32,8 @@ class StainMethod(ABC):
         Names of the two stains.
     reference : float64 (2, 3)
         Ruifrok's vectors of them, which stand in for a slide's own where those cannot be estimated.
-    citation : str
-        The paper, for the report; empty without one.
+    citations : tuple of Citation
+        Works to cite.
     settings : tuple of str
         Settings of `stain` that only this method and its like use.
     keeps_colours : bool
@@ -44,7 +44,7 @@ class StainMethod(ABC):
 
     stains: ClassVar[tuple[str, str]] = ("haematoxylin", "eosin")
     reference: ClassVar[np.ndarray] = unit(np.array([HAEMATOXYLIN, EOSIN]))
-    citation: ClassVar[str] = ""
+    citations: ClassVar[tuple[Citation, ...]] = ()
     settings: ClassVar[tuple[str, ...]] = ()
     keeps_colours: ClassVar[bool] = False
     second_stands_in: ClassVar[bool] = False
@@ -106,7 +106,8 @@ class StainMethod(ABC):
         if not (np.isfinite(matrix).all() and np.isfinite(maximum).all()):
             return "the estimate is not finite", False
         if (angle := angle_deg(*matrix)) < settings.stain_angle_min:
-            return f"vectors {angle:.1f} degrees apart, less than {settings.stain_angle_min:g}", False
+            least = settings.stain_angle_min
+            return f"vectors {angle:.1f} degrees apart, less than {least:g}", False
         for stain, name in enumerate(self.stains):
             if maximum[stain] < settings.stain_concentration_min:
                 return f"{name} is absent: maximum {maximum[stain]:.3f} OD", stain == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from her2pipe.config import StainSettings
-from her2pipe.registry import STAIN_METHODS
+from her2pipe.registry import STAIN_METHODS, Citation
 from her2pipe.stain.base import StainMethod
 from her2pipe.stain.optical_density import DAB, HAEMATOXYLIN, angle_deg, unit
 
@@ -19,7 +19,11 @@ class Macenko(StainMethod):
     Macenko et al. 2009, doi 10.1109/ISBI.2009.5193250, section 2.
     """
 
-    citation = "10.1109/ISBI.2009.5193250"
+    citations = (
+        Citation("Stain normalisation", "Macenko et al. 2009",
+                 "IEEE International Symposium on Biomedical Imaging, 1107",
+                 "10.1109/ISBI.2009.5193250"),
+    )  # fmt: skip
     settings = ("macenko_beta", "macenko_alpha")
 
     def vectors(self, od: np.ndarray, settings: StainSettings) -> np.ndarray:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from her2pipe.config import StainSettings
-from her2pipe.registry import STAIN_METHODS
+from her2pipe.registry import STAIN_METHODS, Citation
 from her2pipe.stain.base import StainMethod
 from her2pipe.stain.optical_density import concentrations, lasso, unit
 
@@ -25,7 +25,10 @@ class Vahadane(StainMethod):
     Vahadane et al. 2016, doi 10.1109/TMI.2016.2529665, Eq. 4 to 6.
     """
 
-    citation = "10.1109/TMI.2016.2529665"
+    citations = (
+        Citation("Stain normalisation", "Vahadane et al. 2016",
+                 "IEEE Transactions on Medical Imaging 35:1962", "10.1109/TMI.2016.2529665"),
+    )  # fmt: skip
     settings = ("stain_sparsity", "stain_tolerance", "stain_iterations")
 
     def vectors(self, od: np.ndarray, settings: StainSettings) -> np.ndarray:

@@ -115,7 +115,7 @@ class Patches:
     def __init__(self, slides, rows, about: dict[str, Any], deploy: DeploySettings, threads: int):
         import torch
 
-        from her2pipe.stain.methods import Profile
+        from her2pipe.stain.profile import Profile
         from her2pipe.training import dataloader, tasks
 
         split, train, labels = (

@@ -80,7 +80,7 @@ def run(args, describe: DescribeSettings) -> None:
 
 def _target(model: str | None):
     """Return the stain target of an encoder."""
-    from her2pipe.stain.methods import Profile
+    from her2pipe.stain.profile import Profile
 
     if not model:
         raise Her2Error(
@@ -194,10 +194,11 @@ def _opened(files: Mapping[str, Path], slide: str, coords: np.ndarray):
 def _patch(store, slide: Slide, patch: int, target, mpp, describe: DescribeSettings) -> Described:
     """Measure one patch; nuclei on the slide's own stains, textures in the target's."""
     from her2pipe.patch_features import features, nuclei
-    from her2pipe.stain import methods
+    from her2pipe.stain.normalise import normalise
+    from her2pipe.stain.profile import Profile
 
-    profile, scanned = methods.Profile.from_dict(store.stain), store.pixels(patch)
-    image = methods.normalise(scanned, profile, target) if target else scanned
+    profile, scanned = Profile.from_dict(store.stain), store.pixels(patch)
+    image = normalise(scanned, profile, target) if target else scanned
     cells = nuclei.find(scanned, profile, mpp, describe)
     row = {
         "slide": str(store.attributes["slide"]),

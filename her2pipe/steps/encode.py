@@ -34,7 +34,7 @@ def run(args, encode: EncodeSettings) -> None:
     import torch
 
     from her2pipe.models import factory
-    from her2pipe.stain.methods import Profile
+    from her2pipe.stain.profile import Profile
     from her2pipe.store import PatchStore, write_encoding
 
     torch.set_num_threads(args.threads)
