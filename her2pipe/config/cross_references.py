@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from her2pipe.config import FITTED, LEARNT, RULES, PretrainSettings
 from her2pipe.config.base import CLASSES
-from her2pipe.config.labelling import CHECKED, LabelSettings
+from her2pipe.config.endpoints import CHECKED, LabelSettings
 from her2pipe.config.mistakes import Mistake
 from her2pipe.registry import STAIN_METHODS
 

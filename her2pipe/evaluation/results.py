@@ -269,10 +269,8 @@ class Metrics(Part):
 
     def endpoint_object(self) -> Endpoint:
         """Return the endpoint that the cohort was judged by."""
-        if self.endpoint == "class":
-            labels = LabelSettings(endpoint="class", classes=self.classes, ordered=self.ordered)
-            return endpoint_of(labels, self.role)
-        return endpoint_of(None, self.role)
+        labels = {"classes": self.classes, "ordered": self.ordered} if self.classes else {}
+        return endpoint_of(LabelSettings(endpoint=self.endpoint, **labels), self.role)
 
     def main(self) -> Area:
         """Return the main number: of HER2 status, of response, or the mean over the classes."""

@@ -11,6 +11,14 @@ from her2pipe.files import replacing_folder
 SETTINGS = (CompareSettings,)
 
 
+def sheet_columns(endpoint, settings: CompareSettings) -> tuple[str, ...]:
+    """Return the column that names the case of a slide."""
+    return (settings.matched_by,)
+
+
+SHEET_COLUMNS = sheet_columns
+
+
 def arguments(parser) -> None:
     """Declare what the command takes."""
     parser.add_argument("evaluations", nargs="+", help="folders written by her2pipe evaluate")

@@ -30,6 +30,14 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, replacing_folder, write_table, write_text
 
 SETTINGS = (DeploySettings,)
+
+
+def sheet_columns(endpoint, settings: DeploySettings) -> tuple[str, ...]:
+    """Return the columns that are read, as training reads them."""
+    return ("patient", "split", *endpoint.columns)
+
+
+SHEET_COLUMNS = sheet_columns
 FILES = {"onnx": "model.onnx", "int8": "model.int8.onnx"}
 COLUMNS = ("network", "trained", "form", "input_px", "parameters", "with_statistics", "mmacs",
            "file_mb", "latency_ms", "side", "patches", "accuracy", "agreement",

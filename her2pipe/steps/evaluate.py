@@ -16,7 +16,21 @@ from her2pipe.evaluation.results import Metrics
 from her2pipe.files import replacing_folder
 
 SETTINGS = (SplitSettings, EvaluateSettings, LabelSettings)
+UNUSED_SETTINGS = ("reflex", "reflex_margin")
 ON_PROBABILITIES = ("probabilistic", "mean")  # what the other aggregations read are features
+
+
+def sheet_columns(endpoint, settings: EvaluateSettings) -> tuple[str, ...]:
+    """Return the columns of the cohort that are read: for its labels, sides and subgroups."""
+    return ("patient", "split", *endpoint.evaluated_columns, *settings.subgroups)
+
+
+def development_columns(endpoint, settings: EvaluateSettings) -> tuple[str, ...]:
+    """Return the columns of the development cohort, where a cut-off is taken from it."""
+    return ("patient", "split", *endpoint.columns) if endpoint.needs_development else ()
+
+
+SHEET_COLUMNS, DEVELOPMENT_COLUMNS = sheet_columns, development_columns
 
 
 def arguments(parser) -> None:
@@ -72,7 +86,7 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
     )
     metrics = Metrics(
         algorithm=evaluate.algorithm,
-        endpoint=endpoint.name,
+        endpoint=labels.endpoint,
         method=args.method,
         encoder=args.encoder,
         aggregation=args.aggregate,

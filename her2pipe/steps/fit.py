@@ -28,6 +28,14 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
 
 SETTINGS = (SplitSettings, FitSettings)
+
+
+def sheet_columns(endpoint, settings: FitSettings) -> tuple[str, ...]:
+    """Return the columns that are read: for sides and targets."""
+    return ("patient", "split", *endpoint.columns, "level")
+
+
+SHEET_COLUMNS = sheet_columns
 STATUS = ("HER2-", "HER2+")
 SLIDES = ("slide", "patient", "side", "class", "fold", "score", "unused")
 HISTORY = ("fold", "epoch", "train_loss", "validation_loss", "validation_auc")

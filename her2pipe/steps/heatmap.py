@@ -15,6 +15,7 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder
 
 SETTINGS = (HeatmapSettings, LabelSettings)
+UNUSED_SETTINGS = ("reflex", "reflex_margin")
 OUTLIERS = 1.0  # percent of the patches at either end that do not stretch a map's colours
 
 

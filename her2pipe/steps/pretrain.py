@@ -17,6 +17,14 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
 
 SETTINGS = (SplitSettings, PretrainSettings)
+
+
+def sheet_columns(endpoint, settings: PretrainSettings) -> tuple[str, ...]:
+    """Return the columns of a cohort of images that are read: for sides, classes and messages."""
+    return ("path", "patient", "split", settings.column)
+
+
+SHEET_COLUMNS = sheet_columns
 SYNTHETIC = "synthetic"
 
 Images = dict[str, tuple[np.ndarray, np.ndarray]]

@@ -29,6 +29,17 @@ from her2pipe.reporting.html import Column
 from her2pipe.reporting.throughput import stages
 
 SETTINGS = (ReportSettings,)
+
+
+def sheet_columns(endpoint, settings: ReportSettings) -> tuple[str, ...]:
+    """Return the columns that the table of cohorts sums up."""
+    return (
+        *("patient", "positive", "level", "exclusion_reason", "er", "pr", "pcr", "rcb", "scanner"),
+        *endpoint.columns,
+    )
+
+
+SHEET_COLUMNS = sheet_columns
 LIBRARIES = (
     "numpy", "scipy", "pandas", "scikit-learn", "scikit-posthocs", "matplotlib", "bokeh", "jinja2",
     "h5py", "opencv-python", "simplejpeg", "pydantic", "torch", "torchvision", "timm",

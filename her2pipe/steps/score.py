@@ -14,6 +14,7 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import write_table
 
 SETTINGS = (ScoreSettings, LabelSettings)
+SHEET_COLUMNS = ("patient",)
 COLUMNS = (
     "slide", "patient", "score", "level", "call", "patches", "tumour_patches", "stained_area",
     "mean_excess", "flag", "reason",

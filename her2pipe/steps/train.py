@@ -19,6 +19,15 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import read_json, replacing_folder, write_table
 
 SETTINGS = (SplitSettings, TrainSettings, LabelSettings)
+UNUSED_SETTINGS = ("ordered", "reflex", "reflex_margin")
+
+
+def sheet_columns(endpoint, settings: TrainSettings) -> tuple[str, ...]:
+    """Return the columns that are read: for sides, targets and messages."""
+    return ("path", "patient", "split", *endpoint.columns)
+
+
+SHEET_COLUMNS = sheet_columns
 
 
 def arguments(parser) -> None:

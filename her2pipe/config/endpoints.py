@@ -1,12 +1,13 @@
-"""Settings of what a study tells apart: HER2 status, or classes of its own."""
+"""Settings of the endpoint: HER2 status, or classes of the study's own."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from her2pipe.config.base import LEVELS, Section, setting
+from her2pipe.config.base import LEVELS, OneOf, Section, setting
+from her2pipe.registry import Registry
 
 CLASS_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._+/()-]*$"
 ClassName = Annotated[str, Field(pattern=CLASS_NAME, coerce_numbers_to_str=True)]
@@ -22,10 +23,13 @@ CHECKED = {  # values that columns of a sheet have once they are checked
 }
 
 
-class LabelSettings(Section):
-    """What the study tells apart."""
+ENDPOINTS: Registry[Any] = Registry("endpoint", "her2pipe.endpoints")
 
-    endpoint: Literal["her2", "class"] = setting(
+
+class LabelSettings(Section):
+    """What the study predicts."""
+
+    endpoint: Annotated[str, OneOf(ENDPOINTS)] = setting(
         "her2", "her2: binary status by ASCO/CAP, from classes of patches; class: the classes below"
     )
     column: str = setting("ihc", "class: column of the sheets that holds a slide's class")
@@ -63,7 +67,7 @@ class LabelSettings(Section):
 
     @model_validator(mode="after")
     def _consistent(self):
-        if self.endpoint != "class":
+        if self.endpoint == "her2":
             return self
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("classes must differ")
