@@ -50,21 +50,20 @@ def write_model(folder: Path, architecture: str, target) -> None:
     import torch
 
     from her2pipe.config import CLASSES
-    from her2pipe.models import factory
+    from her2pipe.models import factory, weights
 
     torch.manual_seed(SEED)
     network = factory.create(architecture, len(CLASSES))
     folder.mkdir()
-    about = {
-        "architecture": architecture,
-        "classes": list(CLASSES),
-        "input_px": 64,
-        **factory.normalisation(network),
-        "features": int(network.num_features),
-        "stain": target.as_dict(),
-        "stain_digest": target.digest(),
-    }
-    factory.save(network, about, folder)
+    description = weights.describe(
+        network,
+        architecture,
+        64,
+        classes=list(CLASSES),
+        stain=target.as_dict(),
+        stain_digest=target.digest(),
+    )
+    weights.save(network, description, folder)
 
 
 def encode(stores: list[Path], out: Path, model: Path, device: str) -> tuple[float, float]:

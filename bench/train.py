@@ -64,7 +64,7 @@ class Work:
     def __init__(self, stores, options, device):
         import torch
 
-        from her2pipe.models import factory
+        from her2pipe.models import factory, inference
         from her2pipe.training import dataloader as loader
         from her2pipe.training import loop
 
@@ -72,15 +72,15 @@ class Work:
         self.loader, self.torch, self.networks = loader, torch, factory
         torch.manual_seed(1)
         model = factory.create(options.architecture, 3, options.input_px)
-        self.norm = factory.normalisation(model)
-        self.model = factory.place(model, device)
+        self.norm = inference.normalisation(model)
+        self.model = inference.place(model, device)
         self.run = torch.compile(self.model) if options.compile else self.model
         self.optimiser = torch.optim.Adam(self.model.parameters(), 1e-6, fused=True)
         self.objective = loop.Classes(["a", "b", "c"])
         profiles = [loader.profile(s) for s in stores]
         self.colours = loader.Colours(profiles, profiles[0], device)
         shape = (options.batch, 3, options.input_px, options.input_px)
-        self.resident = factory.arrange(torch.rand(shape, device=device))
+        self.resident = inference.arrange(torch.rand(shape, device=device))
         self.labels = torch.arange(options.batch, device=device) % 3
         self.random = np.random.default_rng(1)
 
@@ -152,10 +152,10 @@ def main():
     options = parser.parse_args()
     import torch
 
-    from her2pipe.models import factory
+    from her2pipe.models import gpu
     from her2pipe.store import PatchStore
 
-    device = factory.pick_device(options.device)
+    device = gpu.pick_device(options.device)
     options.batch = options.batch or (128 if device.type == "cuda" else 8)
     options.batches = options.batches or (60 if device.type == "cuda" else 4)
     torch.set_num_threads(options.threads)

@@ -9,7 +9,8 @@ from typing import Any
 
 from her2pipe import stats
 from her2pipe.evaluation.results import Area, Estimate, Evaluation
-from her2pipe.files import read_json, read_table
+from her2pipe.files import read_table
+from her2pipe.models.description import ModelDescription
 
 WHO = ("method", "encoder", "aggregation", "cohort", "role")
 METHODS = ("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high")
@@ -171,17 +172,17 @@ def networks(evaluations: Sequence[Evaluation], folders: Sequence[str]) -> list[
     for method, encoder in dict.fromkeys((e.method, e.metrics.encoder) for e in evaluations):
         if (folder := by_name.get(encoder)) is None:
             continue
-        model = read_json(folder / "model.json", "a trained network")
-        count = model.get("parameters") or {}
+        network = ModelDescription.read(folder)
+        count = network.parameters
         weights = folder / "model.safetensors"
         rows.append(
             {
                 "method": method,
                 "encoder": encoder,
-                "architecture": model.get("architecture"),
-                "parameters": count.get("total"),
-                "trained": count.get("trainable"),
-                "input_px": model.get("input_px"),
+                "architecture": network.architecture,
+                "parameters": count.total if count else None,
+                "trained": count.trainable if count else None,
+                "input_px": network.input_px,
                 "model_mb": weights.stat().st_size / 1e6 if weights.exists() else None,
             }
         )
