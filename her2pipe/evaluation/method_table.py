@@ -88,11 +88,11 @@ def table2(evaluations: Sequence[Evaluation], confidence: float) -> list[dict[st
     for method in dict.fromkeys(e.method for e in evaluations):
         own = [e for e in evaluations if e.method == method]
         internal, external = (
-            [e.metrics.auc for e in own if e.role == role and e.metrics.auc.value is not None]
+            [e.metrics.auc for e in own if e.role == role and e.metrics.auc.is_defined]
             for role in ("development", "external")
         )
         first = internal[0] if internal else Area()
-        values = [area.value for area in external]
+        values = [area.number for area in external]
         facts = {"method", "encoder", "trained", "features", "aggregation"}
         rows.append(
             own[0].metrics.model_dump(include=facts)
@@ -114,8 +114,8 @@ def table2(evaluations: Sequence[Evaluation], confidence: float) -> list[dict[st
 def _mean_interval(areas: Sequence[Area], confidence: float) -> dict[str, float]:
     if not areas:
         return {}
-    mean = statistics.fmean(area.value for area in areas)
-    error = sum(area.variance for area in areas) ** 0.5 / len(areas)
+    mean = statistics.fmean(area.number for area in areas)
+    error = sum(area.variance or 0.0 for area in areas) ** 0.5 / len(areas)
     half = statistics.NormalDist().inv_cdf(0.5 + confidence / 2) * error
     return {"external_low": max(0.0, mean - half), "external_high": min(1.0, mean + half)}
 
@@ -161,7 +161,7 @@ def scores_of(evaluation: Evaluation, status: bool | None) -> list[float]:
     return [
         slide.score
         for slide in evaluation.slides
-        if slide.used and slide.score is not None and status in (None, slide.positive)
+        if slide.used and slide.is_scored and status in (None, slide.positive)
     ]
 
 
