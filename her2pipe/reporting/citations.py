@@ -9,7 +9,7 @@ from pathlib import Path
 
 from her2pipe import __version__
 from her2pipe.files import read_json
-from her2pipe.registry import Citation
+from her2pipe.registry import STAIN_METHODS, Citation
 from her2pipe.reporting.html import Block, Custom, Folded, Heading, Text
 from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
@@ -56,7 +56,7 @@ RESPONSE = (
     Citation("Residual cancer burden", "Symmans et al. 2007",
              "Journal of Clinical Oncology 25:4414", "10.1200/JCO.2007.10.6823"),
 )  # fmt: skip
-# By what a study uses: its endpoint, an aggregation, a stain method, a step.
+# By what a study uses: its endpoint, an aggregation, a step.
 WORKS_BY_USE = {
     "her2": RESPONSE,
     "class": (
@@ -88,17 +88,7 @@ WORKS_BY_USE = {
         Citation("Three-way classification of tumour regions", "Farahmand et al. 2022",
                  "Modern Pathology 35:44", "10.1038/s41379-021-00911-w"),
     ),
-    "vahadane": (
-        Citation("Stain normalisation", "Vahadane et al. 2016",
-                 "IEEE Transactions on Medical Imaging 35:1962", "10.1109/TMI.2016.2529665"),
-    ),
-    "macenko": (
-        Citation("Stain normalisation", "Macenko et al. 2009",
-                 "IEEE International Symposium on Biomedical Imaging, 1107",
-                 "10.1109/ISBI.2009.5193250"),
-    ),
 }  # fmt: skip
-WORKS_BY_USE["macenko-dab"] = WORKS_BY_USE["macenko"]
 
 
 @SECTIONS.register("settings")
@@ -126,9 +116,9 @@ class Settings(Section):
 def cited_works(inputs: ReportInputs) -> list[Citation]:
     """Return the works to cite: the general ones, and those of what the study uses."""
     uses = [e.metrics.aggregation for e in inputs.evaluations]
-    uses += [inputs.study.setting("stain", "stain_method", "vahadane"), inputs.endpoint().name]
-    uses += ["explain"] if inputs.manifest.select("explain") else []
+    uses += [inputs.endpoint().name, *(["explain"] if inputs.manifest.select("explain") else [])]
     works = [work for use in uses for work in WORKS_BY_USE.get(use, ())]
+    works += STAIN_METHODS[inputs.study.setting("stain", "stain_method", "vahadane")].citations
     return list(dict.fromkeys([WORKS[0], *works, *WORKS[1:]]))
 
 

@@ -95,12 +95,13 @@ class Stains(Section):
 def stain_figures(index: OutputIndex, target: Mapping[str, Any]) -> list[Figure]:
     """Draw the slides' stain vectors by cohort, and patches before and after normalisation."""
     from her2pipe.plotting import overlays
+    from her2pipe.stain.profile import Profile
     from her2pipe.store import read_metadata
 
     vectors: dict[str, list] = {cohort: [] for cohort in index.slides}  # in the study's order
     for (cohort, _), path in index.encodings.items():
         stain = read_metadata(path).stain
-        if stain and stain["method"] != "none":
+        if stain and not Profile.from_dict(stain).keeps_colours:
             vectors.setdefault(cohort, []).append(stain["matrix"])
     vectors = {cohort: matrices for cohort, matrices in vectors.items() if matrices}
     if not vectors or not target:
@@ -119,7 +120,8 @@ def stain_figures(index: OutputIndex, target: Mapping[str, Any]) -> list[Figure]
 def _normalised_patches(index: OutputIndex, target: Mapping[str, Any]) -> list[Figure]:
     """Draw one patch of each cohort before and after normalisation."""
     from her2pipe.plotting import overlays
-    from her2pipe.stain.methods import Profile, normalise
+    from her2pipe.stain.normalise import normalise
+    from her2pipe.stain.profile import Profile
     from her2pipe.store import PatchStore
 
     images, titles = [], []
