@@ -59,10 +59,10 @@ def fit(
     from torch.nn import functional
 
     from her2pipe.aggregation import networks as poolers
-    from her2pipe.models import factory
+    from her2pipe.models import gpu
     from her2pipe.training import fitting
 
-    device = factory.pick_device(settings.device)
+    device = gpu.pick_device(settings.device)
     scale = fitting.standardiser([lesson.prepared for lesson in train])
     targets = np.array([lesson.target for lesson in train])
     positive = [i for i, name in enumerate(classes) if name in POSITIVE]

@@ -134,10 +134,10 @@ def fit(
     import torch
 
     from her2pipe.aggregation import networks as poolers
-    from her2pipe.models import factory
+    from her2pipe.models import gpu
     from her2pipe.training import fitting
 
-    device = factory.pick_device(settings.device)
+    device = gpu.pick_device(settings.device)
     scale = fitting.standardiser([lesson.prepared.features for lesson in train])
     targets = np.array([lesson.target for lesson in train])
     positive = np.array([lesson.positive for lesson in validation])

@@ -137,8 +137,6 @@ class Endpoint(ABC):
         Part of `metrics.json` that holds the main number.
     main_measure : str
         Name of that number.
-    contrast : tuple of str
-        What positive and negative slides are called; empty texts where there is no such pair.
     target_label, score_label : str
         What slides are grouped by and scored with, as labels of axes.
     summary : str
@@ -189,7 +187,6 @@ class Endpoint(ABC):
     missing: ClassVar[str]
     main_part: ClassVar[str]
     main_measure: ClassVar[str]
-    contrast: tuple[str, str] = ("", "")
     target_label: str
     score_label: str
     summary: str

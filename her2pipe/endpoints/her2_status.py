@@ -30,7 +30,7 @@ class Her2Status(Endpoint):
 
     name = "her2"
     patch_classes = CLASSES
-    targets = (NEGATIVE, POSITIVE)
+    targets: tuple[str, ...] = (NEGATIVE, POSITIVE)
     ordered = True
     patches_ordered = False
     positive = (POSITIVE, *POSITIVE_LEVELS)
@@ -44,8 +44,9 @@ class Her2Status(Endpoint):
     score_label = "HER2 score"
     summary = "HER2 status"
     contrast = group_labels = ("HER2-positive", "HER2-negative")
-    analyses = ("auc", "bootstrap", "patch", "levels", "operating_point", "calibration",
-                "auc_by_subgroup")  # fmt: skip
+    analyses: tuple[str, ...] = (
+        "auc", "bootstrap", "patch", "levels", "operating_point", "calibration", "auc_by_subgroup",
+    )  # fmt: skip
     comparisons = ("methods", "table2", "delong", "drift", "published", "timing")
     slide_columns = ("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr",
                      "rcb", "used", "exclusion_reason")  # fmt: skip

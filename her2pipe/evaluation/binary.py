@@ -209,7 +209,7 @@ def _cutoff(cohort: Cohort) -> tuple[str, float | None]:
     training = [
         s
         for s in cohort.development
-        if s.exclusion_reason == results.TRAINING_SLIDE and s.score is not None
+        if s.exclusion_reason == results.TRAINING_SLIDE and s.is_scored
     ]
     known, y = with_outcome(training, STATUS)
     try:
@@ -228,7 +228,8 @@ def calibration(cohort: Cohort) -> Results:
     neither changes a score, a level or an area.
     """
     slides, y = with_outcome(cohort.slides, STATUS)
-    scores, part = np.array(scores_of(slides), float), {"n": len(y)}
+    scores = np.array(scores_of(slides), float)
+    part: dict[str, Any] = {"n": len(y)}
     if cohort.gives_probability:
         part["as_it_is"] = results.Reliability(**_reliability(y, scores, cohort.settings))
     internal, truth = with_outcome([s for s in cohort.development if s.used], STATUS)
@@ -273,7 +274,7 @@ def patch_area(cohort: Cohort) -> Results:
         return Results({"patch": part})
     name = STATUS.contrast[0]
     curves = Curves(
-        {name: Curve.of(*points, part, part.n)},
+        {name: Curve.of(*points, part, part.n or 0)},
         {name: f"{name}, {part.patients:,} patients"},
         "patches",
     )

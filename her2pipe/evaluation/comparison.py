@@ -11,6 +11,7 @@ from her2pipe import stats
 from her2pipe.config import CompareSettings
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation import method_table, pairwise
+from her2pipe.evaluation.metrics import Curve
 from her2pipe.evaluation.results import Evaluation
 from her2pipe.files import write_table
 
@@ -76,7 +77,7 @@ class Table:
     """
 
     columns: Sequence[str]
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[dict[str, Any]]
     figures: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     optional: bool = False
 
@@ -159,7 +160,7 @@ def delong(study: Study) -> Table:
         if evaluation.endpoint.main_part == "auc" and area.value is not None:
             y, score = zip(*pairwise.outcomes(evaluation).values(), strict=True)
             fpr, tpr, _ = stats.roc(y, score)
-            curve = charts.RocCurve(fpr, tpr, area.value, area.low, area.high, area.n)
+            curve = charts.RocCurve(**Curve.of(fpr, tpr, area, len(y))._asdict())
             curves.setdefault(evaluation.method, {})[evaluation.cohort] = curve
 
     def roc_panels():

@@ -91,7 +91,7 @@ def _slide(
     return Slide(
         slide=row.slide,
         patient=row.patient,
-        score=_number(score["score"]),
+        score=float(score["score"] or "nan"),
         level=score["level"],
         call=score.get("call", ""),
         flag=score["flag"],

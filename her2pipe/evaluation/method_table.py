@@ -9,7 +9,8 @@ from typing import Any
 
 from her2pipe import stats
 from her2pipe.evaluation.results import Area, Estimate, Evaluation
-from her2pipe.files import read_json, read_table
+from her2pipe.files import read_table
+from her2pipe.models.description import ModelDescription
 
 WHO = ("method", "encoder", "aggregation", "cohort", "role")
 METHODS = ("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high")
@@ -87,11 +88,11 @@ def table2(evaluations: Sequence[Evaluation], confidence: float) -> list[dict[st
     for method in dict.fromkeys(e.method for e in evaluations):
         own = [e for e in evaluations if e.method == method]
         internal, external = (
-            [e.metrics.auc for e in own if e.role == role and e.metrics.auc.value is not None]
+            [e.metrics.auc for e in own if e.role == role and e.metrics.auc.is_defined]
             for role in ("development", "external")
         )
         first = internal[0] if internal else Area()
-        values = [area.value for area in external]
+        values = [area.number for area in external]
         facts = {"method", "encoder", "trained", "features", "aggregation"}
         rows.append(
             own[0].metrics.model_dump(include=facts)
@@ -113,8 +114,8 @@ def table2(evaluations: Sequence[Evaluation], confidence: float) -> list[dict[st
 def _mean_interval(areas: Sequence[Area], confidence: float) -> dict[str, float]:
     if not areas:
         return {}
-    mean = statistics.fmean(area.value for area in areas)
-    error = sum(area.variance for area in areas) ** 0.5 / len(areas)
+    mean = statistics.fmean(area.number for area in areas)
+    error = sum(area.variance or 0.0 for area in areas) ** 0.5 / len(areas)
     half = statistics.NormalDist().inv_cdf(0.5 + confidence / 2) * error
     return {"external_low": max(0.0, mean - half), "external_high": min(1.0, mean + half)}
 
@@ -160,7 +161,7 @@ def scores_of(evaluation: Evaluation, status: bool | None) -> list[float]:
     return [
         slide.score
         for slide in evaluation.slides
-        if slide.used and slide.score is not None and status in (None, slide.positive)
+        if slide.used and slide.is_scored and status in (None, slide.positive)
     ]
 
 
@@ -171,17 +172,17 @@ def networks(evaluations: Sequence[Evaluation], folders: Sequence[str]) -> list[
     for method, encoder in dict.fromkeys((e.method, e.metrics.encoder) for e in evaluations):
         if (folder := by_name.get(encoder)) is None:
             continue
-        model = read_json(folder / "model.json", "a trained network")
-        count = model.get("parameters") or {}
+        network = ModelDescription.read(folder)
+        count = network.parameters
         weights = folder / "model.safetensors"
         rows.append(
             {
                 "method": method,
                 "encoder": encoder,
-                "architecture": model.get("architecture"),
-                "parameters": count.get("total"),
-                "trained": count.get("trainable"),
-                "input_px": model.get("input_px"),
+                "architecture": network.architecture,
+                "parameters": count.total if count else None,
+                "trained": count.trainable if count else None,
+                "input_px": network.input_px,
                 "model_mb": weights.stat().st_size / 1e6 if weights.exists() else None,
             }
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from her2pipe.evaluation.results import (
     Slide,
     Subgroup,
 )
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Probabilities = Iterable[tuple[str, np.ndarray, Sequence[str]]]  # slide, (N, C), C names
 
@@ -63,7 +66,7 @@ class Curve(NamedTuple):
 
     fpr: np.ndarray
     tpr: np.ndarray
-    area: float
+    auc: float
     low: float
     high: float
     n: int
@@ -120,7 +123,7 @@ class GroupedScores:
     rank_sum_p : float, optional
         P of the rank-sum test, where there are two groups.
     tests : dict
-        Of `unadjusted` and `holm`: group names and P (k, k), to be listed and drawn.
+        Of `unadjusted` and `holm`: P of every pair, to be listed and drawn.
     """
 
     scores: dict[str, list[float]]
@@ -129,7 +132,7 @@ class GroupedScores:
     correlation: Correlation | None = None
     n: int = 0
     rank_sum_p: float | None = None
-    tests: dict[str, tuple[list[str], np.ndarray]] = field(default_factory=dict)
+    tests: dict[str, DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -256,16 +259,14 @@ def ordered_groups(
         "groups": {name: len(values) for name, values in scores.items()},
         "spearman": correlation,
     }
-    tests: dict[str, tuple[list[str], np.ndarray]] = {}
+    tests: dict[str, DataFrame] = {}
     try:
-        tests = {
-            "unadjusted": stats.dunn_matrix(scores, None),
-            "holm": stats.dunn_matrix(scores, "holm"),
-        }
+        tests = {"unadjusted": stats.dunn(scores), "holm": stats.dunn(scores, "holm")}
     except stats.StatisticUndefined as reason:
         part["dunn_note"] = str(reason)
-    for adjustment, (names, p) in tests.items():
-        part[f"dunn_{adjustment}"] = PairwiseP(groups=list(names), p=np.asarray(p).tolist())
+    for adjustment, table in tests.items():
+        p_values = PairwiseP(groups=list(table.index), p=table.to_numpy().tolist())
+        part[f"dunn_{adjustment}"] = p_values
     data = GroupedScores(
         scores, label, cohort.endpoint.score_label, correlation=correlation, n=len(known),
         tests=tests,

@@ -78,12 +78,18 @@ class PairedComparison:
 
 def adjust(rows: Sequence[PairedComparison]) -> list[PairedComparison]:
     """Adjust both tests' P after Holm, over the rows that have one."""
-    adjusted = list(rows)
-    for key in ("p", "mcnemar_p"):
-        tested = [i for i, row in enumerate(rows) if getattr(row, key) is not None]
-        for i, p in zip(tested, stats.holm([getattr(rows[i], key) for i in tested]), strict=True):
-            adjusted[i] = replace(adjusted[i], **{f"{key}_holm": float(p)})
-    return adjusted
+    areas = _holm([row.p for row in rows])
+    calls = _holm([row.mcnemar_p for row in rows])
+    return [
+        replace(row, p_holm=p, mcnemar_p_holm=q)
+        for row, p, q in zip(rows, areas, calls, strict=True)
+    ]
+
+
+def _holm(values: Sequence[float | None]) -> list[float | None]:
+    """Adjust the P values that there are; None stays None."""
+    adjusted = iter(stats.holm([p for p in values if p is not None]))
+    return [None if p is None else float(next(adjusted)) for p in values]
 
 
 # --- one outcome, scores -------------------------------------------------------------------------
@@ -94,7 +100,7 @@ def outcomes(evaluation: Evaluation) -> dict[str, tuple[bool, float]]:
     found = {}
     for slide in evaluation.slides:
         positive = evaluation.endpoint.outcome(slide)
-        if slide.used and positive is not None and slide.score is not None:
+        if slide.used and positive is not None and slide.is_scored:
             found[slide.slide] = positive, slide.score
     return found
 
@@ -242,9 +248,9 @@ def pairs(evaluations: Sequence[Evaluation], settings: CompareSettings) -> list[
         resamples, compared = Resamples(settings), []
         for method, other in itertools.combinations(by_method, 2):
             names = sorted(set(by_method[method].names) & set(by_method[other].names))
-            sides = [by_method[name].of(names) for name in (method, other)]
+            first, second = by_method[method].of(names), by_method[other].of(names)
             row = PairedComparison(method, other, cohort, len(names))
-            compared.append(paired_comparison(row, *sides, resamples))
+            compared.append(paired_comparison(row, first, second, resamples))
         rows += adjust(compared)
     return rows
 
@@ -323,12 +329,12 @@ def matched(
                     "setting compare.matched",
                     "name methods of the study and cohorts they are applied to",
                 )
-        sides = [
+        first, second = (
             by_case(calls(known[m, c]), cases.get(c, {}))
             for m, c in ((method, cohort), (other, other_cohort))
-        ]
+        )
         row = PairedComparison(method, other, cohort, 0, other_cohort)
-        rows.append(_matched(row, *sides, settings))
+        rows.append(_matched(row, first, second, settings))
     return adjust(rows)
 
 

@@ -8,6 +8,7 @@ not defined has a `note`, in plain words, in its place.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,6 +43,16 @@ class Estimate(Part):
     variance: float | None = None
     n: int | None = None
     note: str | None = None
+
+    @property
+    def is_defined(self) -> bool:
+        """Whether there is a number."""
+        return self.value is not None
+
+    @property
+    def number(self) -> float:
+        """The value; NaN where it is not defined."""
+        return math.nan if self.value is None else self.value
 
     @property
     def ends(self) -> dict[str, float | None]:
@@ -289,7 +300,8 @@ class Slide:
     Attributes
     ----------
     slide, patient : str
-    score : float or None
+    score : float
+        NaN where the slide was not scored.
     level, call, flag : str
         Predicted level, predicted target, and what the score is flagged with.
     margin : float or None
@@ -312,7 +324,7 @@ class Slide:
 
     slide: str
     patient: str
-    score: float | None
+    score: float
     level: str
     call: str
     flag: str
@@ -326,6 +338,11 @@ class Slide:
     subgroups: dict[str, str]
     used: bool
     exclusion_reason: str
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the slide has a score."""
+        return not math.isnan(self.score)
 
     def cells(self, endpoint: Endpoint) -> dict[str, Any]:
         """Return the slide as a row of `slides.tsv`."""
@@ -411,7 +428,7 @@ def _slide(row: Mapping[str, str], columns: list[str]) -> Slide:
     return Slide(
         slide=row["slide"],
         patient=row["patient"],
-        score=_number(row.get("score")),
+        score=float(row.get("score") or "nan"),
         level=row.get("level", ""),
         call=row.get("call", ""),
         flag=row.get("flag", ""),

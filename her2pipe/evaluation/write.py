@@ -69,7 +69,10 @@ def _roc(stem: Path, curves: Curves, confidence: float) -> None:
         if curves.macro.value is not None:
             title = f"macro-AUC {style.format_interval(*curves.macro.ends.values())}"
         title += f", {curves.patients:,} patients"
-    drawn = {curves.labels[name]: charts.RocCurve(*curve) for name, curve in curves.curves.items()}
+    drawn = {
+        curves.labels[name]: charts.RocCurve(**curve._asdict())
+        for name, curve in curves.curves.items()
+    }
     figure = charts.roc(drawn, title=title, confidence=confidence, items=curves.items)
     style.save(figure, stem)
     columns = ("class", *CURVE) if curves.by_class else CURVE
@@ -94,16 +97,13 @@ def _groups(stem: Path, groups: GroupedScores) -> None:
     if groups.scores:
         figure = charts.boxes(groups.scores, groups.score_label, groups.label, note)
         style.save(figure, stem)
-    for adjustment, (names, table) in groups.tests.items():
-        rows = [
-            {"group": group, **dict(zip(names, map(float, line), strict=True))}
-            for group, line in zip(names, table, strict=True)
-        ]
+    for adjustment, table in groups.tests.items():
+        rows = [{"group": name, **line} for name, line in table.to_dict("index").items()]
         suffix = "" if adjustment == "unadjusted" else f"_{adjustment}"
-        write_table(f"{stem}_dunn{suffix}.tsv", ("group", *names), rows)
+        write_table(f"{stem}_dunn{suffix}.tsv", ("group", *table.index), rows)
     if groups.tests:
         unadjusted, holm = groups.tests["unadjusted"], groups.tests["holm"]
-        sizes = [len(groups.scores[name]) for name in holm[0]]
+        sizes = [len(groups.scores[name]) for name in holm.index]
         figure = charts.p_value_matrix(unadjusted, "", groups.label, n=sizes, adjusted=holm)
         style.save(figure, f"{stem}_dunn")
 

@@ -145,14 +145,6 @@ def dunn(groups: Mapping[str, ArrayLike], adjust: str | None = None) -> DataFram
     return posthoc_dunn(table, "value", "group", p_adjust=adjust).loc[names, names]
 
 
-def dunn_matrix(
-    groups: Mapping[str, ArrayLike], adjust: str | None = None
-) -> tuple[list[str], np.ndarray]:
-    """Return the names and P, (k, k), of `dunn`."""
-    table = dunn(groups, adjust)
-    return list(table.index), table.to_numpy()
-
-
 def kruskal(groups: Mapping[str, ArrayLike]) -> Kruskal:
     """Test whether groups, (n,) each, come from one distribution; H is corrected for ties.
 

@@ -14,14 +14,14 @@ import numpy as np
 
 from her2pipe.config import GRADES, DescribeSettings
 from her2pipe.errors import Her2Error
-from her2pipe.files import read_json, replacing_folder, write_table
+from her2pipe.files import replacing_folder, write_table
 
 if TYPE_CHECKING:
     from her2pipe.patch_features.features import MeasuredPatch
     from her2pipe.patch_features.grades import GradedSlide
     from her2pipe.patch_features.summary import Summary
     from her2pipe.plotting.patch_examples import Example
-    from her2pipe.stain.methods import Profile
+    from her2pipe.stain.profile import Profile
     from her2pipe.store import PatchStore
 
 SETTINGS = (DescribeSettings,)
@@ -112,7 +112,8 @@ def run(args, describe: DescribeSettings) -> None:
 
 def _stain_target(model: str | None) -> Profile:
     """Return the stain target of an encoder."""
-    from her2pipe.stain.methods import Profile
+    from her2pipe.models.description import ModelDescription
+    from her2pipe.stain.profile import Profile
 
     if not model:
         raise Her2Error(
@@ -120,7 +121,7 @@ def _stain_target(model: str | None) -> Profile:
             "option --model",
             "give the encoder's folder, or --normalise false",
         )
-    return Profile.from_dict(read_json(Path(model) / "model.json", "an encoder")["stain"])
+    return Profile.from_dict(ModelDescription.read(model).stain)
 
 
 def _graded_slides(
@@ -166,7 +167,7 @@ def _measure(
 ) -> Sample:
     """Measure the patches that were drawn, slide by slide."""
     from her2pipe.patch_features import features
-    from her2pipe.stain.methods import Profile
+    from her2pipe.stain.profile import Profile
 
     shown: set[Patch] = set()
     for number in range(len(GRADES)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from her2pipe.cohorts.split import assign_sides, by_label
 from her2pipe.config import LabelSettings, PretrainSettings, SplitSettings, flags
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
+from her2pipe.models.description import ModelDescription
 
 SETTINGS = (SplitSettings, PretrainSettings)
 
@@ -47,11 +47,11 @@ def run(args, split: SplitSettings, pretrain: PretrainSettings) -> None:
     """
     import torch
 
-    from her2pipe.models import factory
+    from her2pipe.models import gpu
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(pretrain.pretrain_seed)
-    device = factory.pick_device(pretrain.device)
+    device = gpu.pick_device(pretrain.device)
     with ExitStack() as stack:
         if args.stores:
             batches = _Stored(args, split, pretrain, device, stack)
@@ -64,22 +64,22 @@ def _learn(args, pretrain: PretrainSettings, batches, device) -> None:
     """Train on the batches, and write the model."""
     import torch
 
-    from her2pipe.models import factory
+    from her2pipe.models import factory, inference, weights
     from her2pipe.plotting import charts, style
     from her2pipe.training import loop
 
     classes = batches.classes
     model = factory.create(pretrain.architecture, len(classes), pretrain.input_px)
     about = batches.about = _about(model, batches, pretrain)
-    _tell(f"{about['images']['train']:,} images of {len(classes)} classes,"
-          f" {about['images']['validation']:,} held out;"
-          f" {about['parameters']['total']:,} parameters learn")  # fmt: skip
+    _tell(f"{about.images['train']:,} images of {len(classes)} classes,"
+          f" {about.images['validation']:,} held out;"
+          f" {about.parameters.total:,} parameters learn")  # fmt: skip
     checkpoint = loop.Checkpoint.beside(
         args.folder,
         loop.digest_of(
             flags.as_json(pretrain),
             torch.__version__,
-            about["images"]["digest"],
+            about.images["digest"],
             *(weights.numpy() for weights in model.state_dict().values()),
         ),
     )
@@ -87,15 +87,15 @@ def _learn(args, pretrain: PretrainSettings, batches, device) -> None:
         learning_rate=pretrain.learning_rate,
         epochs=pretrain.epochs,
         accumulate=pretrain.accumulate,
-        bfloat16=factory.bfloat16(pretrain.precision, device),
+        bfloat16=inference.use_bfloat16(pretrain.precision, device),
         compile=pretrain.compile,
         schedule=loop.Schedule.of(pretrain),
     )
     objective = loop.Classes(classes)
-    history = loop.learn(factory.place(model, device), batches, objective, plan, checkpoint)
+    history = loop.learn(inference.place(model, device), batches, objective, plan, checkpoint)
     checkpoint.check()
     with replacing_folder(args.folder) as folder:
-        factory.save(model, about, folder)
+        weights.save(model, about, folder)
         write_table(folder / "history.tsv", list(history[0]), history)
         style.save(charts.learning_curves(history), folder / "history")
     checkpoint.remove()
@@ -128,7 +128,7 @@ class _Batches:
         from her2pipe.training import loop
 
         images, self.classes = _images(pretrain)
-        self.about: dict[str, Any] = {}
+        self.about: ModelDescription | None = None
         self.source = SYNTHETIC if pretrain.images == SYNTHETIC else "CIFAR-100"
         self.sizes = {side: len(labels) for side, (_, labels) in images.items()}
         self.digest = loop.digest_of(*(part for pair in images.values() for part in pair))
@@ -143,7 +143,7 @@ class _Batches:
         import torch
         from torch.nn import functional
 
-        from her2pipe.models import factory
+        from her2pipe.models import inference
         from her2pipe.training import augment
 
         images, labels = self._data[side]
@@ -155,8 +155,8 @@ class _Batches:
             batch = functional.interpolate(images[chosen].float(), size, mode="bilinear")
             if epoch is not None and pretrain.mirror:
                 batch = augment.mirror(batch, random)
-            batch = factory.standardise(batch, self.about["mean"], self.about["std"])
-            yield factory.arrange(batch), labels[chosen]
+            batch = inference.standardise(batch, self.about.mean, self.about.std)
+            yield inference.arrange(batch), labels[chosen]
 
 
 class _Stored:
@@ -170,7 +170,7 @@ class _Stored:
         if not args.sheet:
             what = "packs of images are given, and no sheet that names their classes"
             raise Her2Error(what, "option --sheet", "give the sheet they were packed from")
-        self.about: dict[str, Any] = {}
+        self.about: ModelDescription | None = None
         self.source, self._pretrain = pretrain.images, pretrain
         self._device, self._threads = device, args.threads
         rows = {row.slide: row for row in cohort.load(args.sheet, check_files=False)}
@@ -203,7 +203,7 @@ class _Stored:
         """Yield images and labels; shuffled and mirrored when an epoch is given."""
         import torch
 
-        from her2pipe.models import factory
+        from her2pipe.models import inference
         from her2pipe.training import augment, dataloader
 
         pretrain, items = self._pretrain, self._items[side]
@@ -217,8 +217,8 @@ class _Stored:
             batch = images.float()
             if epoch is not None and pretrain.mirror:
                 batch = augment.mirror(batch, random)
-            batch = factory.standardise(batch, self.about["mean"], self.about["std"])
-            yield factory.arrange(batch), labels[place : place + len(images)]
+            batch = inference.standardise(batch, self.about.mean, self.about.std)
+            yield inference.arrange(batch), labels[place : place + len(images)]
             place += len(images)
 
 
@@ -235,13 +235,15 @@ def _labels(rows: list[cohort.Row], pretrain: PretrainSettings, sheet: str) -> L
     )
 
 
-def _about(model, batches, pretrain: PretrainSettings) -> dict[str, Any]:
+def _about(model, batches, pretrain: PretrainSettings) -> ModelDescription:
     """Collect what must be known about the model to use it and to repeat it."""
-    from her2pipe.models import factory
+    from her2pipe.models import weights
 
-    return {
-        **factory.describe(model, pretrain.architecture, pretrain.input_px),
-        "classes": batches.classes,
-        "images": {"source": batches.source, "digest": batches.digest, **batches.sizes},
-        "settings": json.loads(flags.as_json(pretrain)),
-    }
+    return weights.describe(
+        model,
+        pretrain.architecture,
+        pretrain.input_px,
+        classes=batches.classes,
+        images={"source": batches.source, "digest": batches.digest, **batches.sizes},
+        settings=json.loads(flags.as_json(pretrain)),
+    )

@@ -16,7 +16,8 @@ from her2pipe.cohorts.labels import classes_of
 from her2pipe.cohorts.split import assign_sides, by_label
 from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings, flags
 from her2pipe.errors import Her2Error
-from her2pipe.files import read_json, replacing_folder, write_table
+from her2pipe.files import file_digest, replacing_folder, write_table
+from her2pipe.models.description import ModelDescription, ParameterCount
 
 SETTINGS = (SplitSettings, TrainSettings, LabelSettings)
 UNUSED_SETTINGS = ("ordered", "reflex", "reflex_margin")
@@ -47,7 +48,7 @@ def run(args, split: SplitSettings, train: TrainSettings, labels: LabelSettings)
     """
     import torch
 
-    from her2pipe.models import factory
+    from her2pipe.models import gpu, inference, weights
     from her2pipe.store import PatchStore, slides_of
     from her2pipe.training import loop
 
@@ -55,7 +56,7 @@ def run(args, split: SplitSettings, train: TrainSettings, labels: LabelSettings)
     sections = (split, train, *([labels] if labels.told else []))
     torch.set_num_threads(args.threads)
     torch.manual_seed(train.train_seed)
-    device = factory.pick_device(train.device)
+    device = gpu.pick_device(train.device)
     rows = sheet.load(args.sheet, check_files=False)
     paths = _files(args.stores, [row.slide for row in rows])
     _allow_open_files(len(paths))
@@ -66,12 +67,12 @@ def run(args, split: SplitSettings, train: TrainSettings, labels: LabelSettings)
         lesson = _prepare(args, stores, rows, split, train, labels, checkpoint)
         for store in lesson.stores:
             stack.callback(store.close)
-        model = factory.start(
+        model = weights.start(
             train.architecture, lesson.outputs, train.input_px, train.weights, train.stages
         )
-        factory.freeze(model, train.frozen if lesson.objective else [""])  # "" is all of it
+        inference.freeze(model, train.frozen if lesson.objective else [""])  # "" is all of it
         about = _about(model, lesson, sections, train)
-        _tell_of(lesson, about["parameters"], train)
+        _tell_of(lesson, about.parameters, train)
         checkpoint.digest = _digest(model, lesson, sections)
         history: loop.Rows = []
         if lesson.objective:
@@ -140,11 +141,11 @@ def _prepare(args, stores, rows, split: SplitSettings, train: TrainSettings, lab
     return found
 
 
-def _tell_of(lesson, size: dict[str, int], train: TrainSettings) -> None:
+def _tell_of(lesson, size: ParameterCount, train: TrainSettings) -> None:
     """Tell what is about to be learnt."""
     from her2pipe.training import sampling
 
-    _tell(f"{train.architecture}: {size['trainable']:,} of {size['total']:,} parameters learn")
+    _tell(f"{train.architecture}: {size.trainable:,} of {size.total:,} parameters learn")
     if lesson.classes:
         _tell("patches available (used)\n" + sampling.layout(lesson.table, lesson.classes))
     else:
@@ -161,7 +162,7 @@ def _tell_of(lesson, size: dict[str, int], train: TrainSettings) -> None:
 
 def _learn(model, about, lesson, train: TrainSettings, device, threads: int, checkpoint):
     """Train the network on its device; return the history."""
-    from her2pipe.models import factory
+    from her2pipe.models import inference
     from her2pipe.training import dataloader, loop
 
     colours = dataloader.Colours(lesson.profiles, lesson.target, device)
@@ -175,11 +176,11 @@ def _learn(model, about, lesson, train: TrainSettings, device, threads: int, che
         accumulate=train.accumulate,
         plateau_tolerance=train.plateau_tolerance,
         plateau_epochs=train.plateau_epochs,
-        bfloat16=factory.bfloat16(train.precision, device),
+        bfloat16=inference.use_bfloat16(train.precision, device),
         compile=train.compile,
         schedule=loop.Schedule.of(train),
     )
-    return loop.learn(factory.place(model, device), batches, lesson.objective, plan, checkpoint)
+    return loop.learn(inference.place(model, device), batches, lesson.objective, plan, checkpoint)
 
 
 def _batches(lesson, side, epoch, colours, about, train: TrainSettings, device, threads):
@@ -189,7 +190,7 @@ def _batches(lesson, side, epoch, colours, about, train: TrainSettings, device, 
     """
     import torch
 
-    from her2pipe.models import factory
+    from her2pipe.models import inference
     from her2pipe.training import augment, dataloader
 
     random = np.random.default_rng([train.train_seed, epoch or 0])
@@ -209,10 +210,10 @@ def _batches(lesson, side, epoch, colours, about, train: TrainSettings, device, 
             images = augment.jitter(images, random, train.jitter)
         if epoch is not None and train.shifts:
             images = augment.shift(images, random, train.shifts)
-        images = factory.standardise(images, about["mean"], about["std"])
+        images = inference.standardise(images, about.mean, about.std)
         if epoch is not None and train.flips:
             images = augment.turn(images, random)
-        yield factory.arrange(images), *(column[own] for column in told)
+        yield inference.arrange(images), *(column[own] for column in told)
         place += len(images)
 
 
@@ -235,47 +236,49 @@ def _digest(model, lesson, sections: Sequence[Section]) -> str:
     )
 
 
-def _about(model, lesson, sections: Sequence[Section], train: TrainSettings) -> dict[str, Any]:
+def _about(model, lesson, sections: Sequence[Section], train: TrainSettings) -> ModelDescription:
     """Collect what must be known about a model to use it and to repeat it."""
-    from her2pipe.models import factory
+    from her2pipe.models import weights
 
-    return {
-        "task": train.task,
-        **factory.describe(model, train.architecture, train.input_px, lesson.stage, train.stages),
-        "classes": lesson.classes,
-        "outputs": lesson.outputs,
-        "start": _origin(train.weights),
-        "train_views": train.train_views,
-        "stain": lesson.target.as_dict(),
-        "stain_digest": lesson.target.digest(),
-        "training_set": lesson.table,
-        "training_set_digest": lesson.digest,
+    return weights.describe(
+        model,
+        train.architecture,
+        train.input_px,
+        lesson.stage,
+        train.stages,
+        task=train.task,
+        classes=lesson.classes,
+        outputs=lesson.outputs,
+        start=_origin(train.weights),
+        train_views=train.train_views,
+        stain=lesson.target.as_dict(),
+        stain_digest=lesson.target.digest(),
+        training_set=lesson.table,
+        training_set_digest=lesson.digest,
+        settings=json.loads(flags.as_json(*sections)),
         **lesson.facts,
-        "settings": json.loads(flags.as_json(*sections)),
-    }
+    )
 
 
 def _origin(weights: str) -> dict[str, Any]:
     """Tell where the starting weights are from."""
-    from her2pipe.models import factory
-
     path = Path(weights)
     if path.is_dir():
-        about = read_json(path / "model.json", "a trained model")
-        kept = {k: about[k] for k in ("digest", "images", "training_set_digest") if k in about}
-        return {"weights": path.name, **kept}
+        described = ModelDescription.read(path)
+        kept = {"digest", "images", "training_set_digest"}
+        return {"weights": path.name, **described.model_dump(include=kept, exclude_unset=True)}
     found = {"weights": path.name}
-    return found | {"digest": factory.file_digest(path)} if path.is_file() else found
+    return found | {"digest": file_digest(path)} if path.is_file() else found
 
 
-def _write(path, model, about: dict[str, Any], history: list[dict], lesson) -> None:
+def _write(path, model, about: ModelDescription, history: list[dict], lesson) -> None:
     """Write the model and its account."""
-    from her2pipe.models import factory
+    from her2pipe.models import weights
     from her2pipe.plotting import charts, style
     from her2pipe.training.tasks import TABLE
 
     with replacing_folder(path) as folder:
-        factory.save(model, about, folder)
+        weights.save(model, about, folder)
         write_table(folder / "history.tsv", list(history[0]) if history else ["epoch"], history)
         write_table(folder / "training_set.tsv", TABLE, lesson.table)
         write_table(folder / "slides.tsv", ("slide", "side", "unused"), lesson.account)

@@ -17,7 +17,7 @@ import torch
 from her2pipe.config import FitSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing
-from her2pipe.models import factory
+from her2pipe.models import gpu
 
 TOLD = 20  # epochs between two lines of the log
 
@@ -131,7 +131,7 @@ def learn(
     Her2Error
         When the loss stops being a number.
     """
-    device = factory.pick_device(settings.device)
+    device = gpu.pick_device(settings.device)
     if device.type == "cuda":  # sums in a fixed order, where there is a way to have it
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)

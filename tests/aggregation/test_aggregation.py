@@ -11,7 +11,7 @@ from her2pipe.aggregation import Bag, Model, clam, mlp, patch_graph, slidegraph
 from her2pipe.aggregation import networks as poolers
 from her2pipe.config import FitSettings, ScoreSettings
 from her2pipe.errors import Her2Error
-from her2pipe.models import factory
+from her2pipe.models import costs
 
 STATUS = ["HER2-", "HER2+"]
 
@@ -51,7 +51,7 @@ def model(members, classes=STATUS, **more):
     ],
 )
 def test_published_sizes(network, published):
-    assert factory.count(network())["total"] == published
+    assert costs.count_parameters(network()).total == published
 
 
 # --- CLAM --------------------------------------------------------------------------------------

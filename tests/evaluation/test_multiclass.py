@@ -20,7 +20,7 @@ EVALUATE = EvaluateSettings(resamples=200)
 
 
 def slide(name, true_class, p, patient=None, endpoint=GRADES, subgroups=None):
-    prediction = vars(endpoint.predict(p)) if p is not None else vars(Prediction(0.0))
+    prediction = vars(endpoint.predict(p)) if p is not None else vars(Prediction(np.nan))
     return Slide(
         name, patient or name, **prediction, probabilities=p, target=true_class, positive=None,
         true_level=None, pcr=None, rcb=None, subgroups=subgroups or {}, used=True,

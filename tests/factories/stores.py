@@ -17,7 +17,7 @@ def make_store(
     import simplejpeg
 
     from her2pipe.config import StainSettings
-    from her2pipe.stain.methods import estimate
+    from her2pipe.stain.base import estimate
     from her2pipe.store import write_patches
 
     with write_patches(path) as writer:
@@ -96,19 +96,18 @@ def make_model(folder, target):
     """Save a small untrained network as train does, for patches brought to a stain target."""
     import torch
 
-    from her2pipe.models import factory
+    from her2pipe.models import factory, weights
 
     torch.manual_seed(1)
     network = factory.create("resnet10t", 3)
-    metadata = {
-        "architecture": "resnet10t",
-        "classes": CLASSES,
-        "input_px": 64,
-        **factory.normalisation(network),
-        "features": int(network.num_features),
-        "stain": target.as_dict(),
-        "stain_digest": target.digest(),
-    }
+    description = weights.describe(
+        network,
+        "resnet10t",
+        64,
+        classes=CLASSES,
+        stain=target.as_dict(),
+        stain_digest=target.digest(),
+    )
     folder.mkdir()
-    factory.save(network, metadata, folder)
+    weights.save(network, description, folder)
     return folder

@@ -110,13 +110,6 @@ def test_dunn_leaves_out_empty_groups():
         stats.dunn(DUNN_EXAMPLE, "bonferoni")
 
 
-def test_dunn_without_pandas_is_the_same():
-    names, table = stats.dunn_matrix(DUNN_EXAMPLE, "holm")
-    found = stats.dunn(DUNN_EXAMPLE, "holm")
-    assert names == list(found.index)
-    np.testing.assert_array_equal(table, found)
-
-
 def test_kruskal_by_hand():
     """Ranks 1 to 6 in pairs: H = 12 / 42 (9 + 49 + 121) / 2 - 21 = 32 / 7, P = exp(-16 / 7)."""
     found = stats.kruskal({"a": [1, 2], "b": [3, 4], "c": [5, 6]})
