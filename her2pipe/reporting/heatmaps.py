@@ -168,13 +168,14 @@ def _view(
 def colours(shelf: Shelf, target: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Draw the slides' stain vectors by cohort, and patches before and after normalisation."""
     from her2pipe.plotting import overlays as pictures
-    from her2pipe.stain.methods import Profile, normalise
+    from her2pipe.stain.normalise import normalise
+    from her2pipe.stain.profile import Profile
     from her2pipe.store import PatchStore, read_metadata
 
     vectors: dict[str, list] = {cohort: [] for cohort in shelf.slides}  # in the study's order
     for (cohort, _), path in shelf.encodings.items():
         stain = read_metadata(path).stain
-        if stain and stain["method"] != "none":
+        if stain and not Profile.from_dict(stain).keeps_colours:
             vectors.setdefault(cohort, []).append(stain["matrix"])
     vectors = {cohort: found for cohort, found in vectors.items() if found}
     if not vectors or not target:

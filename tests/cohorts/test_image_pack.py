@@ -157,7 +157,7 @@ def test_a_digest_is_of_pixels_not_of_files(tmp_path, make):
 def test_packs_go_through_encode_and_score(tmp_path, sheet, her2pipe, make):
     """One row per image, those left out among them; probabilities as each image alone gets."""
     from her2pipe.files import read_table
-    from her2pipe.stain.methods import Profile
+    from her2pipe.stain.profile import Profile
 
     store = tmp_path / "0of1.h5"
     assert tile(her2pipe, sheet, store)[0] == 0

@@ -13,7 +13,8 @@ from her2pipe.cli import main
 from her2pipe.cohorts.sheet import Row
 from her2pipe.errors import Her2Error
 from her2pipe.reporting import captions, citations, flowchart, heatmaps, sections, throughput
-from her2pipe.stain import methods
+from her2pipe.stain.base import StainMethod
+from her2pipe.stain.profile import Profile
 from her2pipe.store import write_encoding
 
 
@@ -164,7 +165,7 @@ def test_views_have_their_unit(tmp_path, views, told, crop):
 
 def test_cohorts_of_the_stain_figure_keep_their_order(tmp_path, monkeypatch):
     """The study's, as in every other figure, whatever slides are called."""
-    profile = methods.Profile(methods._reference("vahadane"), [1, 1], "vahadane").as_dict()
+    profile = Profile(StainMethod.reference, [1, 1], "vahadane").as_dict()
     ledger = []
     for cohort, slide in (("A", "T-1"), ("B", "S-1"), ("B", "S-2")):
         ledger.append({"cohort": cohort, "slide": slide, "status": "scored"})
