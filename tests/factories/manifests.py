@@ -6,8 +6,14 @@ from her2pipe.files import write_text
 from her2pipe.manifest import Item, Manifest
 
 
+def write_manifest(path, items):
+    """Write a manifest; return its path."""
+    write_text(path, Manifest(tuple(items)).to_text())
+    return path
+
+
 def compare_manifest(path, evaluations, train=(), encodings=(), benchmarks=(), sheets=()):
-    """Write a manifest.
+    """Write a manifest of what compare reads; return its path.
 
     Parameters
     ----------
@@ -25,5 +31,4 @@ def compare_manifest(path, evaluations, train=(), encodings=(), benchmarks=(), s
         *(Item("benchmark", method, cohort=cohort, path=p) for method, cohort, p in benchmarks),
         *(Item("sheet", cohort=cohort, path=sheet) for cohort, sheet in sheets),
     ]
-    write_text(path, Manifest(tuple(items)).to_text())
-    return path
+    return write_manifest(path, items)
