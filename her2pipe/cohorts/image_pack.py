@@ -99,7 +99,7 @@ def rgb(image) -> np.ndarray:
 def digest(pixels: np.ndarray) -> str:
     """Return the SHA-256 of size and pixels, hex, first 16 characters: equal however encoded."""
     sha = hashlib.sha256(str(pixels.shape).encode())
-    sha.update(np.ascontiguousarray(pixels))
+    sha.update(np.ascontiguousarray(pixels).data)
     return sha.hexdigest()[:16]
 
 

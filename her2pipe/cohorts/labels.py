@@ -50,6 +50,7 @@ def label(
     why = ""
     if fish is None:
         fish, why = _ish(ihc, ratio, copies)
+    derived: bool | None
     if ihc in ("0", "1+", "3+"):
         derived = ihc == "3+"
     else:
