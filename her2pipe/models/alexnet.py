@@ -18,6 +18,10 @@ class AlexNet(models.AlexNet, Network):
     Krizhevsky 2014, arXiv 1404.5997.
     """
 
+    features: nn.Sequential
+    avgpool: nn.AdaptiveAvgPool2d
+    classifier: nn.Sequential
+
     def __init__(self, classes: int, pretrained: bool = False):
         super().__init__(num_classes=max(classes, 1))
         self.pretrained_cfg = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -53,3 +53,10 @@ class Network(nn.Module, ABC):
     def get_classifier(self) -> nn.Module:
         """Return the last layer."""
         return self.classifier
+
+
+def timm_network(name: str, **options: Any) -> Network:
+    """Build one of timm's networks, which offer all that `Network` declares."""
+    import timm
+
+    return cast(Network, timm.create_model(name, **options))
