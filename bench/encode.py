@@ -29,13 +29,13 @@ def write_store(path: Path, patches: int, seed: int):
 
     from her2pipe import store
     from her2pipe.config import StainSettings
-    from her2pipe.stain import methods
+    from her2pipe.stain.base import estimate
 
     random = np.random.default_rng(seed)
     amounts = random.uniform(0.05, 1.2, (8, SIDE_PX, SIDE_PX, 2))
     pixels = 255 * np.exp(-amounts @ np.array([[0.65, 0.70, 0.29], [0.09, 0.95, 0.28]]))
     codes = [simplejpeg.encode_jpeg(np.ascontiguousarray(p)) for p in pixels.astype(np.uint8)]
-    profile = methods.estimate(pixels.reshape(-1, 3).astype(np.uint8), StainSettings())
+    profile = estimate(pixels.reshape(-1, 3).astype(np.uint8), StainSettings())
     with store.write_patches(path) as writer:
         for i in range(patches):
             writer.add(codes[i % len(codes)], i * SIDE_PX, 0, 1000.0)

@@ -124,7 +124,7 @@ def her2pipe(slide: str, side: int, store: str, _sample: int):
         load,  # noqa: F401
     )
     from her2pipe.slides import annotation, tiff  # noqa: F401
-    from her2pipe.stain import methods  # noqa: F401
+    from her2pipe.stain import base  # noqa: F401
     from her2pipe.steps import tile
     from her2pipe.store import PatchStore
 

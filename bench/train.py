@@ -31,7 +31,7 @@ def write_store(path, seed):
 
     from her2pipe import store
     from her2pipe.config import StainSettings
-    from her2pipe.stain import methods
+    from her2pipe.stain.base import estimate
 
     random, pictures = np.random.default_rng(seed), []
     for file in sorted(DATA.glob("her2st/*_HE.jpg"))[seed : seed + 1]:
@@ -52,7 +52,7 @@ def write_store(path, seed):
         for i in range(PATCHES):
             writer.add(codes[i % len(codes)], i * SIDE_PX, 0, 1000.0)
         sample = np.concatenate([p[::8, ::8].reshape(-1, 3) for p in pictures])
-        profile = methods.estimate(sample, StainSettings()).as_dict()
+        profile = estimate(sample, StainSettings()).as_dict()
         writer.finish({"slide": path.stem, "view": "1024", "status": "ok", "reason": ""},
                       None, profile)  # fmt: skip
     return sum(map(len, codes)) / len(codes)

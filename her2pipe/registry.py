@@ -13,13 +13,22 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from her2pipe.errors import Her2Error
 
 PLUGINS = "her2pipe.plugins"
 
 T = TypeVar("T")
+
+
+class Citation(NamedTuple):
+    """A work that an item asks to cite: what it gives, its authors, where it appeared, its DOI."""
+
+    what: str
+    who: str
+    where: str
+    doi: str
 
 
 class Registry(Generic[T]):
@@ -139,3 +148,6 @@ def _origin(item: object) -> str:
 # Registries whose names a study file gives are made here, below the settings that check them.
 READERS: Registry = Registry("slide reader", "her2pipe.slides")
 STAIN_METHODS: Registry = Registry("stain method", "her2pipe.stain")
+# Functions that build a network, called as timm calls its own:
+# build(pretrained=False, num_classes=1000, **options). 0 classes: no head.
+ENCODERS: Registry = Registry("network", "her2pipe.models")

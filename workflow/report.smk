@@ -24,9 +24,9 @@ rule report:
         rows=manifests.report.digest(),
         study=manifests.study_path,
         changes=manifests.study_digest(),
-        options=manifests.report_words(),
+        options=commands.report(),
         labels=fingerprints.scored_cohorts("report"),
         settings=commands.settings("report"),
     shell:
-        "her2pipe report {output:q}"
+        "her2pipe report {params.manifest:q} {output:q} --study {params.study:q}"
         " --benchmarks benchmarks {params.options:q} {params.settings} > {log:q} 2>&1"

@@ -171,7 +171,7 @@ def pack(
     """Write images, each a patch in the colours it has; one that cannot be used is recorded."""
     import cv2
 
-    from her2pipe.stain.methods import estimate
+    from her2pipe.stain.base import estimate
 
     def work(row: sheet.Row) -> DecodedImage | BadSlideError:
         try:

@@ -15,6 +15,7 @@ from her2pipe.config import FITTED, LEARNT, RULES, PretrainSettings
 from her2pipe.config.base import CLASSES
 from her2pipe.config.endpoints import CHECKED, LabelSettings
 from her2pipe.config.mistakes import Mistake
+from her2pipe.registry import STAIN_METHODS
 
 Check = Callable[["RawStudy"], Iterator[Mistake]]
 
@@ -305,7 +306,8 @@ def scored_cohorts(study: RawStudy) -> Iterator[Mistake]:
     if "development" not in study.roles.values():
         return
     cohorts, methods, known = study.named("cohorts"), study.named("methods"), study.scored_cohorts
-    keeps_colours = study.section("stain").get("stain_method") == "none"
+    stain_method = study.section("stain").get("stain_method", "")
+    keeps_colours = stain_method in STAIN_METHODS and STAIN_METHODS[stain_method].keeps_colours
     unscored = set(known)
     for name, method in methods.items():
         names = method.get("cohorts")

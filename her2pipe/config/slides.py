@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import field_validator
 
 from her2pipe.config.base import ALGORITHM, Name, OneOf, Section, setting
-from her2pipe.registry import READERS
+from her2pipe.registry import READERS, STAIN_METHODS
 
 
 class StudySettings(Section):
@@ -56,7 +56,7 @@ class SlidesSettings(Section):
 class StainSettings(Section):
     """Stain normalisation (Vahadane et al. 2016; Macenko et al. 2009)."""
 
-    stain_method: Literal["vahadane", "macenko", "macenko-dab", "none"] = setting(
+    stain_method: Annotated[str, OneOf(STAIN_METHODS)] = setting(
         "vahadane", "estimator; macenko-dab is the modified Macenko for IHC"
     )
     stain_sparsity: float = setting(0.02, "lambda, weight of the L1 term", "OD", ge=0, le=1)

@@ -163,7 +163,7 @@ class Endpoint(ABC):
         What the study does, its classes (may be empty), and how its numbers are computed, for the
         page. `{percent}` stands for the level of the intervals.
     caption_interval : str
-        How the interval of the main number is computed.
+        The interval of the main number, in words.
     caption_map : str
         What the value of a patch on a heat map is.
     figure_captions : tuple of FigureCaption
@@ -327,6 +327,11 @@ class Endpoint(ABC):
     @abstractmethod
     def group_label(self, slide: Mapping[str, str]) -> str:
         """Return the group of an evaluated slide, a row of `slides.tsv`; empty if not known."""
+
+    def unknown_reason(self, slide: Mapping[str, str]) -> str:
+        """Return why the group of a scored slide is not known."""
+        reason = slide["exclusion_reason"].removeprefix(f"{self.missing}: ")
+        return reason or f"{self.target_label} not known"
 
     @abstractmethod
     def slide_caption(self, slide: Mapping[str, str]) -> str:

@@ -64,7 +64,7 @@ class Her2Status(Endpoint):
         "compared on the same slides by DeLong's paired test. All tests are two-sided. Where a "
         "cohort is too small or has one class only, a note stands in place of the number."
     )
-    caption_interval = "DeLong"
+    caption_interval = "DeLong interval"
     caption_map = "p(HER2+) of each kept patch"
     figure_captions = (
         FigureCaption("roc", "area", "auc", "ROC curve of the HER2 score for HER2 status"),

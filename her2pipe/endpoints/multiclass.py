@@ -52,7 +52,7 @@ class Multiclass(Endpoint):
         "are two-sided. Where a cohort is too small or lacks a class, a note stands in place of "
         "the number."
     )
-    caption_interval = "patient-resampling"
+    caption_interval = "interval over resampled patients"
     figure_captions = (
         FigureCaption(
             "roc", "macro_area", "units.slide", "ROC curve of each class against the others, slides"

@@ -29,3 +29,7 @@ class Response(Her2Status):
     def group_label(self, slide: Mapping[str, str]) -> str:
         """Return non-pCR or pCR."""
         return RESPONSE.get(slide["pcr"], "")
+
+    def unknown_reason(self, slide: Mapping[str, str]) -> str:
+        """Say that the response is not known, whatever the HER2 status is."""
+        return "pCR not known"

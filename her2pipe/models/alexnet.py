@@ -7,7 +7,8 @@ from timm.models import register_model
 from torch import nn
 from torchvision import models
 
-from her2pipe.models.base import ENCODERS, Network
+from her2pipe.models.base import Network
+from her2pipe.registry import ENCODERS
 
 
 class AlexNet(models.AlexNet, Network):

@@ -1,21 +1,15 @@
-"""What every network offers, and the registry of those that timm lacks."""
+"""What every network offers, timm's and those that timm lacks (`registry.ENCODERS`)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from her2pipe.registry import Registry
-
 BODY = "body."  # begins the names of modules and weights that were another network's
-
-# Functions that build a network, called as timm calls its own:
-# build(pretrained=False, num_classes=1000, **options). 0 classes: no head.
-ENCODERS: Registry[Callable[..., Network]] = Registry("network", "her2pipe.models")
 
 
 class Network(nn.Module, ABC):

@@ -16,7 +16,7 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import read_json, write_text
 
 if TYPE_CHECKING:
-    from her2pipe.stain.methods import Profile
+    from her2pipe.stain.profile import Profile
 
 FILE = "model.json"
 
@@ -120,7 +120,7 @@ class ModelDescription(_Record):
         Her2Error
             When it is not the one the encoder was trained with.
         """
-        from her2pipe.stain.methods import Profile
+        from her2pipe.stain.profile import Profile
 
         profile = Profile.from_dict(self.stain)
         if profile.digest() != self.stain_digest:

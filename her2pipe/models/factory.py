@@ -1,4 +1,4 @@
-"""Build any network by its name: timm's, and those that register themselves (`base.ENCODERS`)."""
+"""Build any network by its name: timm's, and those that register themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from her2pipe.errors import Her2Error
-from her2pipe.models.base import ENCODERS, Network, timm_network
+from her2pipe.models.base import Network, timm_network
+from her2pipe.registry import ENCODERS
 
 
 def create(

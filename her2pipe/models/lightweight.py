@@ -9,8 +9,9 @@ from timm.models import register_model
 from torch import nn
 
 from her2pipe.errors import Her2Error
-from her2pipe.models.base import BODY, ENCODERS, Network, timm_network
+from her2pipe.models.base import BODY, Network, timm_network
 from her2pipe.models.truncated import truncate
+from her2pipe.registry import ENCODERS
 
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # bring levels to -1 to 1
 SLOPE = 0.001  # of ATHER2's LeakyReLU below zero

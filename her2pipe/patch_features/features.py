@@ -9,8 +9,8 @@ import numpy as np
 
 from her2pipe.config import DescribeSettings
 from her2pipe.patch_features import nuclei, texture
-from her2pipe.stain import methods
-from her2pipe.stain.methods import Profile
+from her2pipe.stain.normalise import normalise
+from her2pipe.stain.profile import Profile
 
 UNITS = texture.UNITS | nuclei.UNITS
 NAMES = tuple(UNITS)
@@ -58,7 +58,7 @@ def measure(
         um per px of the patch.
     settings : DescribeSettings
     """
-    image = methods.normalise(scanned, profile, target) if target else scanned
+    image = normalise(scanned, profile, target) if target else scanned
     segmented = nuclei.segment(scanned, profile, mpp, settings)
     features = texture.texture(image, settings) | segmented.measure()
     return MeasuredPatch(image, segmented, features, mpp)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from her2pipe.config import DescribeSettings
-from her2pipe.stain.methods import Profile, lasso, optical_density
+from her2pipe.stain.optical_density import lasso, to_optical_density
+from her2pipe.stain.profile import Profile
 
 OUTLINE = (0, 255, 0)
 UNITS = {"cells_num": "nuclei", "cells_area_mean": "µm²", "cells_area_var": "µm⁴"}
@@ -60,7 +61,7 @@ def haematoxylin(rgb: np.ndarray, profile: Profile) -> np.ndarray:
 
     `rgb` is (h, w, 3) uint8 as scanned; the result is (h, w) float32, 0 for none.
     """
-    density = optical_density(rgb.reshape(-1, 3)).astype(np.float32)
+    density = to_optical_density(rgb.reshape(-1, 3)).astype(np.float32)
     concentration = lasso(density, profile.matrix.astype(np.float32))[:, 0]
     return (concentration / np.float32(profile.max_concentration[0])).reshape(rgb.shape[:2])
 

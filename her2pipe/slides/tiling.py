@@ -51,7 +51,7 @@ class Tiler:
         """
         import simplejpeg
 
-        from her2pipe.stain.methods import estimate
+        from her2pipe.stain.base import estimate
 
         tiles = self.resolve_grid(slide, annotation, metadata)
         pixels = self.extract_patches(slide, tiles, writer, metadata)

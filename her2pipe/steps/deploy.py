@@ -121,7 +121,7 @@ class Patches:
     ):
         import torch
 
-        from her2pipe.stain.methods import Profile
+        from her2pipe.stain.profile import Profile
         from her2pipe.training import dataloader, tasks
 
         split, labels = description.section(SplitSettings), description.section(LabelSettings)

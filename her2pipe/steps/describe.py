@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from her2pipe.patch_features.grades import GradedSlide
     from her2pipe.patch_features.summary import Summary
     from her2pipe.plotting.patch_examples import Example
-    from her2pipe.stain.methods import Profile
+    from her2pipe.stain.profile import Profile
     from her2pipe.store import PatchStore
 
 SETTINGS = (DescribeSettings,)
@@ -113,7 +113,7 @@ def run(args, describe: DescribeSettings) -> None:
 def _stain_target(model: str | None) -> Profile:
     """Return the stain target of an encoder."""
     from her2pipe.models.description import ModelDescription
-    from her2pipe.stain.methods import Profile
+    from her2pipe.stain.profile import Profile
 
     if not model:
         raise Her2Error(
@@ -167,7 +167,7 @@ def _measure(
 ) -> Sample:
     """Measure the patches that were drawn, slide by slide."""
     from her2pipe.patch_features import features
-    from her2pipe.stain.methods import Profile
+    from her2pipe.stain.profile import Profile
 
     shown: set[Patch] = set()
     for number in range(len(GRADES)):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from her2pipe.models.base import Network
     from her2pipe.models.description import ModelDescription
-    from her2pipe.stain.methods import Profile
+    from her2pipe.stain.profile import Profile
     from her2pipe.store import PatchStore
 
 log = logging.getLogger(__name__)

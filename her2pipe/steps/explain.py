@@ -70,7 +70,7 @@ class _Look:
     """A network, the layer of it that is looked at, and how patches come to it."""
 
     def __init__(self, model, description, layer: str, device, threads: int, explain):
-        from her2pipe.stain.methods import Profile
+        from her2pipe.stain.profile import Profile
 
         self.model, self.description, self.layer, self.device = model, description, layer, device
         self.threads, self.explain = threads, explain

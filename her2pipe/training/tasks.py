@@ -18,8 +18,7 @@ from her2pipe.cohorts.labels import classes_of
 from her2pipe.cohorts.sheet import Row
 from her2pipe.config import LabelSettings, SplitSettings, TrainSettings
 from her2pipe.errors import Her2Error
-from her2pipe.stain import methods
-from her2pipe.stain.methods import Profile
+from her2pipe.stain.profile import Profile, median
 from her2pipe.store import PatchStore
 from her2pipe.training import contrastive, dab_regression, dataloader, registered_pairs, sampling
 from her2pipe.training.loop import Classes, Objective
@@ -90,7 +89,7 @@ class Cohort:
             with PatchStore(self.train.stain_target) as reference:
                 target = dataloader.profile(reference)
         elif len(teachers):
-            target = methods.median([profiles[i] for i in teachers])
+            target = median([profiles[i] for i in teachers])
         else:
             raise Her2Error(
                 "no slide of the training side has colours to take the median of",

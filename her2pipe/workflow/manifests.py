@@ -145,30 +145,3 @@ class Manifests:
         """Return the outputs of jobs that `report` waits for."""
         paths = [item.path for item in self.report.items if item.kind not in ("sheet", "tile")]
         return paths + self.inputs.report_stores()
-
-    # --- as options, until the two steps read the manifest ---------------------------------------
-
-    def compare_words(self) -> list[str]:
-        """Return the options of `compare`."""
-        timing = [f"{i.method}={i.cohort}={i.path}" for i in self.compare.select("benchmark")]
-        matched = [",".join((*a, *b)) for a, b in self.study.settings.compare.matched]
-        options = {
-            "timing": timing,
-            "train": self.compare.paths("train"),
-            "encode-timing": [f"{i.encoder}={i.path}" for i in self.compare.select("encode")],
-            "matched": matched,
-            "sheet": [f"{i.cohort}={i.path}" for i in self.compare.select("sheet")],
-        }
-        return [w for k, words in options.items() if words for w in (f"--{k}", *words)]
-
-    def report_words(self) -> list[str]:
-        """Return the options of `report`."""
-        options = {item.kind: self.report.paths(item.kind) for item in self.report.items}
-        options = {k: v for k, v in options.items() if k not in ("compare", "ledger")}
-        for kind in ("tile", "sheet"):
-            options[kind] = [f"{i.cohort}={i.path}" for i in self.report.select(kind)]
-        options["methods"] = self.study.settings.report.methods
-        study = json.dumps(self.describe_study())
-        fixed = ["--compare", "results/compare", "--ledger", "results/ledger/ledger.tsv"]
-        fixed += ["--study", study]
-        return fixed + [w for k, words in options.items() if words for w in (f"--{k}", *words)]

@@ -157,7 +157,7 @@ def test_a_digest_is_of_pixels_not_of_files(tmp_path, make):
 def test_packs_go_through_encode_and_score(tmp_path, sheet, her2pipe, make):
     """One row per image, those left out among them; probabilities as each image alone gets."""
     from her2pipe.files import read_table
-    from her2pipe.stain.methods import Profile
+    from her2pipe.stain.profile import Profile
 
     store = tmp_path / "0of1.h5"
     assert tile(her2pipe, sheet, store)[0] == 0
@@ -200,12 +200,14 @@ def test_missing_files_and_bad_sheets(tmp_path):
 
 
 def test_status_and_report_know_the_images_of_a_pack(tmp_path, sheet, her2pipe):
-    from her2pipe.reporting.heatmaps import Shelf
+    from her2pipe.manifest import Item, Manifest
+    from her2pipe.reporting.inputs import OutputIndex
     from her2pipe.steps import status
 
     folder = tmp_path / "whole" / "X"
     assert tile(her2pipe, sheet, folder / "0of1.h5")[0] == 0
     assert status._excluded(folder / "0of1.h5") == ["I-2", "I-4"]
     ledger = [{"cohort": "X", "slide": f"I-{i}", "status": "scored"} for i in (0, 3)]
-    facts = Shelf(ledger, {"X": str(folder)}, []).facts["X"]
-    assert [(f["width_px0"], f["mpp"], f["patches"]) for f in facts] == [(64, 0.5, 1)] * 2
+    manifest = Manifest((Item("tile", cohort="X", path=str(folder)),))
+    scans = OutputIndex(manifest, ledger).scans["X"]
+    assert [(s["width_px0"], s["mpp"], s["patches"]) for s in scans] == [(64, 0.5, 1)] * 2

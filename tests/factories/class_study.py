@@ -4,6 +4,7 @@ import json
 
 import class_evaluations
 import numpy as np
+from manifests import compare_manifest, write_manifest
 from stores import make_store, stained
 
 from her2pipe.cli import main
@@ -11,6 +12,7 @@ from her2pipe.config import EvaluateSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.evaluation import metrics, results
 from her2pipe.files import read_table, write_table
+from her2pipe.manifest import Item
 
 LABELS = class_evaluations.GRADES
 NAMES = tuple(LABELS.classes)
@@ -68,7 +70,7 @@ def evaluation(folder, method, cohort="B", role="external", rows=None, encoder="
 
 
 def study(folder, skills=(("Good", 3), ("Poor", 1)), n=30):
-    """Evaluate and compare methods on two cohorts; return the options of `her2pipe report`."""
+    """Evaluate and compare methods on two cohorts; return the words of `her2pipe report`."""
     folders, ledger = [], []
     for method, skill in skills:
         for cohort, role in (("A", "development"), ("B", "external")):
@@ -92,21 +94,23 @@ def study(folder, skills=(("Good", 3), ("Poor", 1)), n=30):
             (records / "0of1.tsv").write_text(f"s\th:m:s\tmax_rss\n{2 + i}.5\t0:00:02\t300\n")
             timings = {"slide": "S", "patches": 12, "patches_per_s": 25.0 + i}
             write_table(encodings / "0of1" / "timings.tsv", list(timings), [timings])
-            timing.append(f"{method}={encodings}")
-    words = ["compare", *folders, folder / "compare", "--train", *models]
-    words += ["--encode-timing", *timing, "--resamples", "200"]
+            timing.append((method, encodings))
+    manifest = compare_manifest(folder / "compare.tsv", folders, models, timing)
+    words = ["compare", manifest, folder / "compare", "--resamples", "200"]
     assert main([str(word) for word in words]) == 0
-    about = {
-        "title": "HER2 grades of two centres",
-        "cohorts": {"A": {"title": "Centre A"}, "B": {"title": "Centre B"}},
-        "settings": {"labels": LABELS.model_dump()},
-    }
-    return [
-        "--compare", folder / "compare", "--evaluate", *folders, "--ledger", folder / "ledger.tsv",
-        "--train", *models, "--sheet", *(f"{c}={folder / c}.tsv" for c in "AB"),
-        "--benchmarks", folder / "benchmarks", "--study", json.dumps(about),
-        *_pictures(folder, skills[0][0]),
-    ]  # fmt: skip
+    labels = {"title": "HER2 grades of two centres", "settings": {"labels": LABELS.model_dump()}}
+    cohorts = {name: {"title": f"Centre {name}"} for name in "AB"}
+    (folder / "study.json").write_text(json.dumps(labels | {"cohorts": cohorts}))
+    items = [Item("compare", path=folder / "compare"), Item("ledger", path=folder / "ledger.tsv")]
+    for path in folders:
+        method, cohort = path.parent.name, path.name
+        items.append(Item("evaluate", method, method, cohort=cohort, path=path))
+    items += [Item("train", encoder=model.name, path=model) for model in models]
+    items += [Item("sheet", cohort=cohort, path=folder / f"{cohort}.tsv") for cohort in "AB"]
+    pictures = _pictures(folder, skills[0][0])
+    manifest = write_manifest(folder / "manifest.tsv", [*items, *pictures])
+    benchmarks = folder / "benchmarks"
+    return [manifest, "--study", folder / "study.json", "--benchmarks", benchmarks]
 
 
 def _model(folder, i):
@@ -144,5 +148,10 @@ def _pictures(folder, method):
         cv2.imwrite(str(part / f"B-{i}.png"), soft)
         cv2.imwrite(str(seen / f"B-{i}.jpg"), soft)
     cv2.imwrite(str(seen / "B-0.png"), soft)
-    encodings = folder / "encode" / method / "B" / "0of1"
-    return ["--heatmap", part, "--explain", seen, "--encode", encodings, "--tile", f"B={stores}"]
+    batch = {"encoder": method, "cohort": "B", "batch": "0of1"}
+    return [
+        Item("heatmap", method, **batch, path=part),
+        Item("explain", **batch, path=seen),
+        Item("encode", **batch, path=folder / "encode" / method / "B" / "0of1"),
+        Item("tile", view="512", cohort="B", path=stores),
+    ]

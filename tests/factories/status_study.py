@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 from figure_text import roc_curve
+from manifests import write_manifest
 from stores import make_encoding, make_store, stained
 
 from her2pipe.files import write_table
+from her2pipe.manifest import Item
 from her2pipe.plotting import charts, style
 
 NASTY = "<script>alert(1)</script>"
@@ -49,7 +51,7 @@ MODEL = {
 
 
 def study(folder):
-    """Write the folders and return the options of `her2pipe report`, page left out."""
+    """Write the folders and return the words of `her2pipe report`, the page left out."""
     evaluate = folder / "evaluate" / "TL-PA" / "C"
     evaluate.mkdir(parents=True)
     (evaluate / "metrics.json").write_text(json.dumps(METRICS))
@@ -93,12 +95,19 @@ def study(folder):
         "slide\tpath\tpatient\tihc\ter\tscanner\nS0\ta\tP0\t3+\tpositive\tAT2\n"
         "S1\tb\tP0\t0\tnegative\tAT2\nS2\tc\tP1\t2+\t\tGT450\n"
     )
-    return [
-        "--compare", compare, "--evaluate", evaluate, "--ledger", ledger, "--train", model,
-        "--sheet", f"C={sheet}", *_slides(folder),
-        "--study", json.dumps({"title": "A & B", "cohorts": {"C": {"title": "Centre"}}}),
-        "--benchmarks", _benchmarks(folder),
-    ]  # fmt: skip
+    (folder / "study.json").write_text(
+        json.dumps({"title": "A & B", "cohorts": {"C": {"title": "Centre"}}})
+    )
+    items = [
+        Item("compare", path=compare),
+        Item("ledger", path=ledger),
+        Item("evaluate", "TL-PA", "swin-t", cohort="C", path=evaluate),
+        Item("train", encoder="swin-t", path=model),
+        Item("sheet", cohort="C", path=sheet),
+        *_slides(folder),
+    ]
+    manifest = write_manifest(folder / "manifest.tsv", items)
+    return [manifest, "--study", folder / "study.json", "--benchmarks", _benchmarks(folder)]
 
 
 def _slides(folder):
@@ -116,7 +125,12 @@ def _slides(folder):
         p = np.linspace([0.8, 0.1, 0.1], [0.1, 0.8, 0.1], 6)
         make_encoding(parts["encode"] / f"{slide}.h5", p)
         cv2.imwrite(str(parts["heatmap"] / f"{slide}.png"), np.full((60, 180, 3), 200, np.uint8))
-    return ["--heatmap", parts["heatmap"], "--encode", parts["encode"], "--tile", f"C={stores}"]
+    batch = {"encoder": "swin-t", "cohort": "C", "batch": "0of1"}
+    return [
+        Item("heatmap", "TL-PA", **batch, path=parts["heatmap"]),
+        Item("encode", **batch, path=parts["encode"]),
+        Item("tile", view="adaptive", cohort="C", path=stores),
+    ]
 
 
 def _benchmarks(folder):

@@ -17,7 +17,7 @@ def make_store(
     import simplejpeg
 
     from her2pipe.config import StainSettings
-    from her2pipe.stain.methods import estimate
+    from her2pipe.stain.base import estimate
     from her2pipe.store import write_patches
 
     with write_patches(path) as writer:

@@ -14,7 +14,7 @@ from her2pipe.models.description import (
     ParameterCount,
     TargetScale,
 )
-from her2pipe.stain.methods import Profile
+from her2pipe.stain.profile import Profile
 
 PROFILE = Profile([[1, 0, 0], [0, 1, 0]], [1, 1], "none")
 KNOWN = ModelDescription(

@@ -7,12 +7,13 @@ import torch
 from her2pipe import models
 from her2pipe.errors import Her2Error
 from her2pipe.models import base, factory, inference, truncated
+from her2pipe.registry import ENCODERS
 
 
 @pytest.fixture
 def tiny(monkeypatch):
     """A network of another package, registered as a plugin does it."""
-    monkeypatch.setattr(base.ENCODERS, "_items", dict(base.ENCODERS._items))
+    monkeypatch.setattr(ENCODERS, "_items", dict(ENCODERS._items))
 
     class Tiny(base.Network):
         def __init__(self, classes):
@@ -29,7 +30,7 @@ def tiny(monkeypatch):
             pooled = maps.mean((2, 3))
             return pooled if pre_logits else self.classifier(pooled)
 
-    @base.ENCODERS.register("tiny")
+    @ENCODERS.register("tiny")
     def build(pretrained=False, num_classes=1000, **options):
         return Tiny(num_classes)
 
@@ -37,12 +38,12 @@ def tiny(monkeypatch):
 
 
 def test_ours_are_registered():
-    assert {"alexnet", "pruneff4", "ather2"} <= set(base.ENCODERS.names())
+    assert {"alexnet", "pruneff4", "ather2"} <= set(ENCODERS.names())
 
 
 @pytest.mark.parametrize("name", ["ather2", "alexnet"])
 def test_timm_builds_ours(name):
-    assert name in base.ENCODERS  # which loads the modules that register
+    assert name in ENCODERS  # which loads the modules that register
     assert timm.is_model(name)
     network = timm.create_model(name, num_classes=2)
     assert isinstance(network, type(models.create(name, 2)))
@@ -50,7 +51,7 @@ def test_timm_builds_ours(name):
 
 
 def test_first_stages_are_a_network_of_timms_registry():
-    assert "ather2" in base.ENCODERS
+    assert "ather2" in ENCODERS
     network = timm.create_model("first_stages", architecture="resnet10t", stages=2, num_classes=3)
     assert isinstance(network, truncated.FirstStages)
     assert network.num_features == 64

@@ -5,7 +5,8 @@ import pytest
 
 from her2pipe.config import DescribeSettings, StainSettings
 from her2pipe.patch_features import features, nuclei, texture
-from her2pipe.stain import methods
+from her2pipe.stain.base import estimate
+from her2pipe.stain.profile import Profile
 
 SETTINGS = DescribeSettings()
 
@@ -18,8 +19,8 @@ def test_there_are_39_names_of_the_right_form():
 
 def test_texture_is_of_the_target_and_nuclei_are_of_the_slide(make):
     scanned = make.stained(1, 3)[0]
-    profile = methods.estimate(scanned.reshape(-1, 3), StainSettings())
-    paler = methods.Profile.from_dict(
+    profile = estimate(scanned.reshape(-1, 3), StainSettings())
+    paler = Profile.from_dict(
         profile.as_dict() | {"max_concentration": (profile.max_concentration / 2).tolist()}
     )
     as_scanned = features.measure(scanned, profile, None, 0.5, SETTINGS)

@@ -7,11 +7,14 @@ import pytest
 
 from her2pipe.config import DescribeSettings, Scanner, StainSettings, SynthesiseSettings
 from her2pipe.patch_features import nuclei
-from her2pipe.stain import methods
+from her2pipe.stain.base import StainMethod, estimate
+from her2pipe.stain.normalise import normalise
+from her2pipe.stain.optical_density import unit
+from her2pipe.stain.profile import Profile
 from her2pipe.synthetic import he
 
 SETTINGS = DescribeSettings()
-PROFILE = methods.Profile(methods._reference("vahadane"), np.array([1.5, 1.0]), "vahadane")
+PROFILE = Profile(StainMethod.reference, np.array([1.5, 1.0]), "vahadane")
 
 
 def tissue(shape, discs, dark=1.0, eosin=0.4):
@@ -66,7 +69,7 @@ SCANNERS = [
 def test_counts_are_within_15_percent_of_what_was_drawn(monkeypatch, scanner, seed, severity):
     """On patches of 256 um; at 40x (0.252 um/px) they are looked at at 0.5 um/px, too."""
     image, mpp, cells = drawn(monkeypatch, seed, severity, **scanner)
-    profile, side = methods.estimate(image, StainSettings()), round(256 / mpp)
+    profile, side = estimate(image, StainSettings()), round(256 / mpp)
     true, found, areas = [], [], []
     for y in range(0, image.shape[0] - side + 1, side // 2):
         for x in range(0, image.shape[1] - side + 1, side // 2):
@@ -131,11 +134,11 @@ def test_what_is_too_small_too_large_or_too_pale_is_no_nucleus():
 
 def test_the_slides_own_stains_decide():
     """The same concentrations through other vectors give the same nuclei."""
-    other = methods.Profile(
-        methods._unit(np.array([[0.55, 0.76, 0.35], [0.16, 0.88, 0.45]])), [1.5, 1.0], "vahadane"
+    other = Profile(
+        unit(np.array([[0.55, 0.76, 0.35], [0.16, 0.88, 0.45]])), [1.5, 1.0], "vahadane"
     )
     image = tissue((64, 64), [(20, 20, 8), (44, 44, 8)])
-    again = methods.normalise(image, PROFILE, other)
+    again = normalise(image, PROFILE, other)
     one, two = (nuclei.segment(i, p, 0.5, SETTINGS) for i, p in ((image, PROFILE), (again, other)))
     assert (one.labels > 0).sum() == pytest.approx((two.labels > 0).sum(), rel=0.02)
     np.testing.assert_allclose(

@@ -10,14 +10,16 @@ from her2pipe.config import StainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
 from her2pipe.models import inference, weights
-from her2pipe.stain import methods
+from her2pipe.stain.base import estimate
+from her2pipe.stain.normalise import normalise_batch
+from her2pipe.stain.profile import Profile
 from her2pipe.store import PatchStore, read_encoding
 from her2pipe.training import dataloader
 
 
 @pytest.fixture
 def model(tmp_path, make):
-    target = methods.estimate(make.stained(8, 5).reshape(-1, 3), StainSettings())
+    target = estimate(make.stained(8, 5).reshape(-1, 3), StainSettings())
     return make.model(tmp_path / "resnet", target)
 
 
@@ -34,7 +36,7 @@ def test_every_patch_gets_its_own_numbers(tmp_path, make, model, her2pipe):
                           "--batch-patches", "2", "--device", "cpu")  # fmt: skip
     assert code == 0, told
     network, about = weights.load(model)
-    target = methods.Profile.from_dict(about.stain)
+    target = Profile.from_dict(about.stain)
     for path in stores:
         found = read_encoding(tmp_path / "out" / path.name)
         with PatchStore(path) as store:
@@ -42,7 +44,8 @@ def test_every_patch_gets_its_own_numbers(tmp_path, make, model, her2pipe):
             assert found["coords"].tolist() == store.coords.tolist()
             for i in range(len(store)):  # one patch at a time, by the plain functions
                 pixels = torch.from_numpy(store.pixels(i)).permute(2, 0, 1)[None]
-                image = methods.normalise_batch(pixels, source, target)
+                stains = torch.tensor(source.matrix), torch.tensor(source.max_concentration)
+                image = normalise_batch(pixels, *(x[None].float() for x in stains), target)
                 image = inference.standardise(image, about.mean, about.std)
                 with torch.no_grad():
                     p = network(image).softmax(1).numpy()[0]
@@ -94,7 +97,7 @@ def test_output_that_is_not_finite_is_an_error(tmp_path, make, model, her2pipe):
 def test_another_stain_method_is_refused(tmp_path, make, model, her2pipe):
     about = json.loads((model / "model.json").read_text())
     about["stain"]["method"] = "macenko"
-    about["stain_digest"] = methods.Profile.from_dict(about["stain"]).digest()
+    about["stain_digest"] = Profile.from_dict(about["stain"]).digest()
     (model / "model.json").write_text(json.dumps(about))
     code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
     assert code == 1

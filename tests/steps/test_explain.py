@@ -11,7 +11,7 @@ from her2pipe.files import read_table
 from her2pipe.models import factory, inference, weights
 from her2pipe.models.description import ModelDescription
 from her2pipe.plotting import gradcam
-from her2pipe.stain.methods import Profile
+from her2pipe.stain.profile import Profile
 from her2pipe.store import PatchStore, write_encoding
 
 SMALL = ["--map-min", 4, "--tiles", 2, "--device", "cpu"]

@@ -39,7 +39,7 @@ def test_without_a_number_every_cut_is_listed(capsys):
 
 
 def test_the_first_stages_of_a_trained_model_are_written(capsys, tmp_path, make):
-    from her2pipe.stain.methods import Profile
+    from her2pipe.stain.profile import Profile
 
     target = Profile([[1, 0, 0], [0, 1, 0]], [1, 1], "none")
     make.model(tmp_path / "m", target)

@@ -191,7 +191,7 @@ def test_frozen_features_are_the_starting_weights(development, tmp_path, make, h
     """Task none: nothing learns; colours are the training side's, labels play no part."""
     from safetensors.torch import save_file
 
-    from her2pipe.stain import methods
+    from her2pipe.stain.profile import median
     from her2pipe.store import read_encoding
     from her2pipe.training import dataloader
 
@@ -216,7 +216,7 @@ def test_frozen_features_are_the_starting_weights(development, tmp_path, make, h
         "S1": "excluded: no tissue"
     }
     profiles = [dataloader.profile(PatchStore(stores[i])) for i in (0, 2, 3)]
-    assert about.stain_digest == methods.median(profiles).digest()
+    assert about.stain_digest == median(profiles).digest()
     start = other.state_dict()
     assert all(torch.equal(v, start[k]) for k, v in model.state_dict().items())
     code, told = her2pipe("encode", stores[0], tmp_path / "out", "--model", tmp_path / "m")

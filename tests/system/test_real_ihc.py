@@ -238,12 +238,13 @@ def test_brown_of_the_cores_stays_what_it_was(done):
     """In each slide's own vectors, and by colour without any."""
     import torch
 
-    from her2pipe.stain import methods
+    from her2pipe.stain.optical_density import lasso, to_optical_density
+    from her2pipe.stain.profile import Profile
     from her2pipe.training import dataloader
 
     folder, _ = done
     about = json.loads((folder / "results" / "train" / "small" / "model.json").read_text())
-    target, dab, excess = methods.Profile.from_dict(about["stain"]), {}, {}
+    target, dab, excess = Profile.from_dict(about["stain"]), {}, {}
     for slide, store in stores(folder, "A"):
         own, raw = dataloader.profile(store), pixels(store)
         colours = dataloader.Colours([own], target, torch.device("cpu"))
@@ -251,7 +252,7 @@ def test_brown_of_the_cores_stays_what_it_was(done):
         seen = colours(batch, torch.zeros(len(batch), dtype=int)).round().clamp(0, 255)
         seen = seen.permute(0, 2, 3, 1).numpy().astype(np.uint8)
         amounts = [
-            methods.lasso(methods.optical_density(rgb.reshape(-1, 3)), matrix)[:, 1].mean()
+            lasso(to_optical_density(rgb.reshape(-1, 3)), matrix)[:, 1].mean()
             for rgb, matrix in ((raw, own.matrix), (seen, target.matrix))
         ]
         dab[slide], excess[slide] = amounts, (brown(raw), brown(seen))

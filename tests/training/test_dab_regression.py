@@ -8,7 +8,7 @@ import torch
 
 from her2pipe.errors import Her2Error
 from her2pipe.models import factory, inference
-from her2pipe.stain.methods import DAB, HAEMATOXYLIN
+from her2pipe.stain.optical_density import DAB, HAEMATOXYLIN
 from her2pipe.training import dab_regression
 
 
