@@ -15,7 +15,7 @@ from her2pipe.config import STEPS, Section, flags
 from her2pipe.errors import Her2Error
 
 # verb: its module
-VERBS = {**{step: f"steps.{step}" for step in STEPS}, "cohort": "cohorts.importers.slides"}
+VERBS = {**{step: f"steps.{step}" for step in STEPS}, "cohort": "steps.cohort"}
 VERBS |= {"prune": "steps.prune", "status": "steps.status"}
 
 

@@ -124,7 +124,7 @@ def _copies(args) -> list[list[str]]:
         {row.slide: row for row in cohorts.load(sheet, check_files=False)} if sheet else {}
         for sheet in sheets
     )
-    duplicates.refuse_learnt(tested, duplicates.digests(args.learnt), rows, training_rows)
+    duplicates.refuse_trained_on(tested, duplicates.digests(args.learnt), rows, training_rows)
     return duplicates.groups(tested.items())
 
 
