@@ -126,7 +126,7 @@ def parse(rows: Iterable[tuple[str, str, str, str]], cohorts: list[str]) -> list
 
 def excluded(folder: Path, jobs: list[Job], cohorts: list[str]) -> dict[str, set[str]]:
     """Find the excluded slides of each cohort: in its scores, or else in its patch stores."""
-    found = {}
+    found: dict[str, set[str]] = {}
     for name in cohorts:
         made = [job for job in jobs if job.cohort == name and job.state == "done"]
         scores = [o for job in made if job.step == "score" for o in job.outputs]
