@@ -83,23 +83,19 @@ class _Look:
         from her2pipe.models import gradcam, inference
         from her2pipe.training import dataloader
 
-        description, found = self.description, []
-        colours = dataloader.Colours([dataloader.profile(store)], self.target, self.device)
-        items = np.stack([np.zeros(len(chosen), int), chosen], axis=1)
-        for images, slides in dataloader.batches(
-            [store],
-            items,
-            description.input_px,
-            self.explain.batch_patches,
-            self.device,
-            self.threads,
-        ):
-            images = inference.standardise(
-                colours(images, slides), description.mean, description.std
+        maps = [
+            gradcam.evidence(self.model, inference.arrange(images), wanted, self.layer)
+            for images in dataloader.network_inputs(
+                store,
+                chosen,
+                self.description,
+                self.target,
+                self.explain.batch_patches,
+                self.device,
+                self.threads,
             )
-            maps = gradcam.evidence(self.model, inference.arrange(images), wanted, self.layer)
-            found.append(maps)
-        return torch.cat(found).cpu().numpy()  # the one place where the host waits
+        ]
+        return torch.cat(maps).cpu().numpy()  # the one place where the host waits
 
 
 def _probabilities(store, path: Path | None) -> np.ndarray:
