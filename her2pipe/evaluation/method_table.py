@@ -165,13 +165,18 @@ def scores_of(evaluation: Evaluation, status: bool | None) -> list[float]:
     ]
 
 
-def networks(evaluations: Sequence[Evaluation], folders: Sequence[str]) -> list[dict[str, Any]]:
-    """List every method's network: parameters, input, size of its file."""
-    by_name = {Path(folder).name: Path(folder) for folder in folders}
+def networks(
+    evaluations: Sequence[Evaluation], folders: Mapping[str, str | Path]
+) -> list[dict[str, Any]]:
+    """List every method's network: parameters, input, size of its file.
+
+    `folders` maps an encoder to the folder that `train` wrote.
+    """
     rows = []
     for method, encoder in dict.fromkeys((e.method, e.metrics.encoder) for e in evaluations):
-        if (folder := by_name.get(encoder)) is None:
+        if encoder not in folders:
             continue
+        folder = Path(folders[encoder])
         network = ModelDescription.read(folder)
         count = network.parameters
         weights = folder / "model.safetensors"
