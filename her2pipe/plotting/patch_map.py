@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from her2pipe.plotting.style import class_colours
-
 OUTLIERS_PERCENT = 1.0  # of the patches at either end, which do not stretch the colours
 
 
@@ -63,6 +61,8 @@ class PatchMap:
     @property
     def colours(self) -> list[str]:
         """Colour of each class, `#rrggbb`."""
+        from her2pipe.plotting.style import class_colours
+
         return class_colours(len(self.classes), self.ordered)
 
     @property
