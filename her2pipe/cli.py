@@ -15,7 +15,7 @@ from her2pipe.config import STEPS, Section, flags
 from her2pipe.errors import Her2Error
 
 # verb: its module
-VERBS = {**{step: f"steps.{step}" for step in STEPS}, "cohort": "cohorts.importers.slides"}
+VERBS = {**{step: f"steps.{step}" for step in STEPS}, "cohort": "steps.cohort"}
 VERBS |= {"prune": "steps.prune", "status": "steps.status"}
 
 
@@ -76,9 +76,11 @@ def log_to_stderr(verb: str) -> Iterator[None]:
     handler.setFormatter(logging.Formatter(f"{verb}: %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # libraries that log through the root would have each line twice
     try:
         yield
     finally:
+        logger.propagate = True
         logger.removeHandler(handler)
 
 

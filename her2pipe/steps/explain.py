@@ -98,22 +98,18 @@ class _EvidenceMapper:
         from her2pipe.models import gradcam, inference
         from her2pipe.training import dataloader
 
-        description, maps = self.description, []
-        colours = dataloader.Colours([dataloader.profile(store)], self.stain_target, self.device)
-        items = np.stack([np.zeros(len(patches), int), patches], axis=1)
-        for images, slides in dataloader.batches(
-            [store],
-            items,
-            description.input_px,
-            self.settings.batch_patches,
-            self.device,
-            self.threads,
-        ):
-            images = inference.standardise(
-                colours(images, slides), description.mean, description.std
+        maps = [
+            gradcam.evidence(self.model, inference.arrange(images), class_number, self.layer)
+            for images in dataloader.network_inputs(
+                store,
+                patches,
+                self.description,
+                self.stain_target,
+                self.settings.batch_patches,
+                self.device,
+                self.threads,
             )
-            images = inference.arrange(images)
-            maps.append(gradcam.evidence(self.model, images, class_number, self.layer))
+        ]
         return torch.cat(maps).cpu().numpy()  # the one place where the host waits
 
 

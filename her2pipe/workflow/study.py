@@ -137,7 +137,10 @@ def _read_sheets(
     settings: Config, file: str, check_files: bool
 ) -> tuple[dict[str, str], dict[str, str], dict[str, dict[str, Row]]]:
     """Read every sheet; mistakes of all sheets come together."""
-    sheets, roots, rows, problems = {}, {}, {}, []
+    sheets: dict[str, str] = {}
+    roots: dict[str, str] = {}
+    rows: dict[str, dict[str, Row]] = {}
+    problems: list[Her2Error] = []
     endpoint = endpoint_of(settings.labels)
     made = (SYNTHETIC_SLIDES, SYNTHETIC_IMAGES)
     for name, cohort in settings.cohorts.items():
