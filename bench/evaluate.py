@@ -22,7 +22,8 @@ import numpy as np
 
 from her2pipe.cli import main
 from her2pipe.config import LEVELS, EvaluateSettings, ScoreSettings
-from her2pipe.files import write_table
+from her2pipe.files import write_table, write_text
+from her2pipe.manifest import Item, Manifest
 
 METHODS = {  # name: encoder, aggregation, stages that learn, how well it tells the classes apart
     "TL-PA": ("swin-t", "probabilistic", "encoder", 0.95),
@@ -102,7 +103,9 @@ def study(folder: Path) -> dict[str, float]:
             spent["evaluate, 40 jobs"] += time.process_time() - began
             folders.append(out)
     began = time.process_time()
-    command("compare", *folders, folder / "compare")
+    items = [Item("evaluate", path=str(out)) for out in folders]
+    write_text(folder / "manifest.tsv", Manifest(tuple(items)).to_text())
+    command("compare", folder / "manifest.tsv", folder / "compare")
     spent["compare"] = time.process_time() - began
     return spent
 
@@ -139,11 +142,11 @@ def patches(n: int = 2_000_000) -> tuple[float, float]:
         pass
     made = time.process_time() - began
     began = time.process_time()
-    result, _ = binary.judge_patches(slides, probabilities(), EvaluateSettings())
+    result, _ = binary.patch_metrics(slides, probabilities(), EvaluateSettings())
     seconds = time.process_time() - began - made
     assert result.n == n
     tracemalloc.start()
-    binary.judge_patches(slides, probabilities(), EvaluateSettings())
+    binary.patch_metrics(slides, probabilities(), EvaluateSettings())
     peak = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
     return seconds, peak

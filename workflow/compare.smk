@@ -23,10 +23,9 @@ rule compare:
     params:
         manifest=manifests.compare_path,
         rows=manifests.compare.digest(),
-        evaluations=manifests.compare.paths("evaluate"),
-        options=manifests.compare_words(),
+        options=commands.compare(),
         labels=fingerprints.matched(),
         settings=commands.settings("compare"),
     shell:
-        "her2pipe compare {params.evaluations:q} {output:q} {params.options:q} {params.settings}"
+        "her2pipe compare {params.manifest:q} {output:q} {params.options:q} {params.settings}"
         " > {log:q} 2>&1"

@@ -24,8 +24,8 @@ class Study:
     ----------
     evaluations : list of Evaluation
     settings : CompareSettings
-    encoders : list of str
-        Folders of trained encoders.
+    encoders : dict
+        Encoder to its folder.
     encodings : list of (str, str)
         Encoder, and a folder of encodings with their timings.
     benchmarks : dict
@@ -37,7 +37,7 @@ class Study:
 
     evaluations: list[Evaluation]
     settings: CompareSettings
-    encoders: list[str] = field(default_factory=list)
+    encoders: dict[str, str] = field(default_factory=dict)
     encodings: list[tuple[str, str]] = field(default_factory=list)
     benchmarks: dict[tuple[str, str], str] = field(default_factory=dict)
     matched: list[list[str]] = field(default_factory=list)

@@ -7,6 +7,7 @@ from her2pipe.config import CompareSettings
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation import results
 from her2pipe.files import replacing_folder
+from her2pipe.manifest import Manifest
 
 SETTINGS = (CompareSettings,)
 
@@ -21,23 +22,16 @@ SHEET_COLUMNS = sheet_columns
 
 def arguments(parser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("evaluations", nargs="+", help="folders written by her2pipe evaluate")
+    parser.add_argument(
+        "manifest", help="table (.tsv) of what is compared: evaluations, and beside them networks,"
+        " encodings with their timings, benchmarks of score, and sheets that name slides' cases",
+    )  # fmt: skip
     parser.add_argument("folder", help="folder to write: tables, forest plot, ROC panels")
     parser.add_argument(
-        "--timing", nargs="*", default=[], metavar="METHOD=COHORT=FILE",
-        help="Snakemake's benchmark files of score, for the time per slide; missing ones are"
-        " passed over",
+        "--matched", nargs="*", default=[], metavar="METHOD,COHORT,METHOD,COHORT",
+        help="study of classes: two methods, each on a cohort, compared on the cases that both"
+        " cohorts hold",
     )  # fmt: skip
-    for name, metavar, text in (
-        ("train", "FOLDER", "encoder folders, for the table of networks"),
-        ("encode-timing", "ENCODER=FOLDER",
-         "folders of encodings, for the time per tile"),
-        ("matched", "METHOD,COHORT,METHOD,COHORT",
-         "two methods, each on a cohort, compared on the cases that both cohorts hold"),
-        ("sheet", "COHORT=SHEET", "sheets of these cohorts, which name a slide's case"),
-    ):  # fmt: skip
-        text = f"study of classes: {text}"
-        parser.add_argument(f"--{name}", nargs="*", default=[], metavar=metavar, help=text)
 
 
 def run(args, compare: CompareSettings) -> None:
@@ -50,19 +44,22 @@ def run(args, compare: CompareSettings) -> None:
             f"{','.join(wrong)!r} is not METHOD,COHORT,METHOD,COHORT", "option --matched",
             "as named",
         )  # fmt: skip
-    benchmarks = [word.split("=", 2) for word in args.timing]
+    manifest = Manifest.read(args.manifest)
     study = comparison.Study(
-        [results.read(folder) for folder in args.evaluations],
+        [results.read(folder) for folder in manifest.paths("evaluate")],
         compare,
-        encoders=args.train,
-        encodings=[tuple(word.split("=", 1)) for word in args.encode_timing],
-        benchmarks={(method, cohort): path for method, cohort, path in benchmarks},
+        encoders={item.encoder: item.path for item in manifest.select("train")},
+        encodings=[(item.encoder, item.path) for item in manifest.select("encode")],
+        benchmarks={(item.method, item.cohort): item.path for item in manifest.select("benchmark")},
         matched=matched,
         cases={
-            name: _cases(sheet, compare.matched_by)
-            for name, sheet in (word.split("=", 1) for word in args.sheet)
+            item.cohort: _cases(item.path, compare.matched_by) for item in manifest.select("sheet")
         },
     )
+    if not study.evaluations:
+        raise Her2Error(
+            "the manifest lists no evaluation", args.manifest, "add rows of the kind evaluate"
+        )
     with replacing_folder(args.folder) as folder:
         comparison.compare(study, folder)
 

@@ -178,7 +178,7 @@ class _Stored:
         sides = assign_sides(list(rows.values()), split, by_label(labels))
         packs = [stack.enter_context(PatchStore(path)) for path in args.stores]
         stores = [slide for pack in packs for slide in slides_of(pack)]
-        duplicates.refuse_sides(stores, sides, rows)
+        duplicates.refuse_across_split(stores, sides, rows)
         self.classes, self._stores = list(labels.classes), stores
         self._items: dict[str, np.ndarray] = {}
         for side in ("train", "validation"):

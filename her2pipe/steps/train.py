@@ -129,7 +129,7 @@ def _prepare(args, stores, rows, split: SplitSettings, train: TrainSettings, lab
     from her2pipe.training import tasks as lesson
 
     sides = assign_sides(rows, split, by_label(labels))
-    copies = duplicates.refuse_sides(stores, sides, {row.slide: row for row in rows})
+    copies = duplicates.refuse_across_split(stores, sides, {row.slide: row for row in rows})
     if copies:
         _tell(f"{len(copies)} images come more than once on one side, {copies[0][0]} for one")
     development = lesson.Cohort(stores, rows, sides, train, labels)

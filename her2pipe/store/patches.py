@@ -172,6 +172,8 @@ class PatchStore:
         Of a pack, which image each patch is; `slides_of` takes a pack apart.
     """
 
+    pixel_digest = ""  # of the images of a pack alone
+
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._file = opened(path, PATCHES)

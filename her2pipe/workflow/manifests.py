@@ -145,18 +145,3 @@ class Manifests:
         """Return the outputs of jobs that `report` waits for."""
         paths = [item.path for item in self.report.items if item.kind not in ("sheet", "tile")]
         return paths + self.inputs.report_stores()
-
-    # --- as options, until compare reads the manifest --------------------------------------------
-
-    def compare_words(self) -> list[str]:
-        """Return the options of `compare`."""
-        timing = [f"{i.method}={i.cohort}={i.path}" for i in self.compare.select("benchmark")]
-        matched = [",".join((*a, *b)) for a, b in self.study.settings.compare.matched]
-        options = {
-            "timing": timing,
-            "train": self.compare.paths("train"),
-            "encode-timing": [f"{i.encoder}={i.path}" for i in self.compare.select("encode")],
-            "matched": matched,
-            "sheet": [f"{i.cohort}={i.path}" for i in self.compare.select("sheet")],
-        }
-        return [w for k, words in options.items() if words for w in (f"--{k}", *words)]

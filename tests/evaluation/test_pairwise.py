@@ -7,6 +7,7 @@ import class_study as classes
 import numpy as np
 import plain_bootstrap
 import pytest
+from manifests import compare_manifest
 from scipy.stats import binomtest
 
 from her2pipe import stats
@@ -49,8 +50,9 @@ def evaluation(cohort, table):
     return Evaluation(metrics, as_slides(table, classes.NAMES), table, Path())
 
 
-def compared(tmp_path, her2pipe, folders, *more):
-    code, told = her2pipe("compare", *folders, tmp_path / "out", *more)
+def compared(tmp_path, her2pipe, folders, *more, **rows):
+    manifest = compare_manifest(tmp_path / "manifest.tsv", folders, **rows)
+    code, told = her2pipe("compare", manifest, tmp_path / "out", *more)
     assert code == 0, told
     return tmp_path / "out"
 
@@ -189,9 +191,10 @@ def test_two_stains_of_the_same_cases(tmp_path, her2pipe):
             [{"slide": f"{mark}S{i}", "path": f"{name}{i}.svs", "patient": f"P{i * 2 // 3}",
               "ihc": "1+", "case": f"C{i}"} for i in range(30)],
         )  # fmt: skip
-    sheets = [f"{name}={tmp_path / name}.tsv" for name in ("ihc", "he")]
-    words = ("--matched", "net,ihc,net,he", "--sheet", *sheets)
-    (row,) = read_table(compared(tmp_path, her2pipe, folders, *words) / "matched.tsv")
+    sheets = [(name, tmp_path / f"{name}.tsv") for name in ("ihc", "he")]
+    words = ("--matched", "net,ihc,net,he")
+    out = compared(tmp_path, her2pipe, folders, *words, sheets=sheets)
+    (row,) = read_table(out / "matched.tsv")
     assert (row["n"], row["excluded"]) == ("26", "1")
     kept = [i for i, r in enumerate(rows) if r["used"] and r["true_class"] and i]
     right = [
@@ -203,10 +206,14 @@ def test_two_stains_of_the_same_cases(tmp_path, her2pipe):
     )
     assert float(row["accuracy_low"]) <= float(row["accuracy_difference"])
     assert float(row["mcnemar_p"]) == pytest.approx(stats.mcnemar(*right).p, abs=1e-6)
-    code, told = her2pipe("compare", *folders, tmp_path / "x", "--matched", "net,ihc,net,b")
+    code, told = her2pipe(
+        "compare", tmp_path / "manifest.tsv", tmp_path / "x", "--matched", "net,ihc,net,b"
+    )
     assert code == 1
     assert "no evaluation of method net on cohort b" in told
-    code, told = her2pipe("compare", *folders, tmp_path / "x", "--matched", "net=ihc")
+    code, told = her2pipe(
+        "compare", tmp_path / "manifest.tsv", tmp_path / "x", "--matched", "net=ihc"
+    )
     assert code == 1
     assert "METHOD,COHORT,METHOD,COHORT" in told
 
@@ -257,8 +264,8 @@ def test_networks_and_time_per_tile(tmp_path, her2pipe):
         for batch, own in (("0of2", slides[:2]), ("1of2", [*slides[2:], ("none", 0, 0)])):
             rows = [{"slide": s, "patches": n, "patches_per_s": float(rate)} for s, n, rate in own]
             write_table(encodings / batch / "timings.tsv", list(rows[0]), rows)
-        timing = (f"swin-t={encodings}", f"swin-t={tmp_path / 'nowhere'}")
-        out = compared(tmp_path, her2pipe, folders, "--train", model, "--encode-timing", *timing)
+        timing = [("swin-t", encodings), ("swin-t", tmp_path / "nowhere")]
+        out = compared(tmp_path, her2pipe, folders, train=[model], encodings=timing)
         (row,) = read_table(out / "tile_timing.tsv")
         assert (row["slides"], row["tiles"]) == ("3", "15")
         assert float(row["ms_per_tile"]) == pytest.approx(1000 / rates[0])  # the median slide's
@@ -275,6 +282,7 @@ def test_two_kinds_of_study_do_not_mix(tmp_path, her2pipe):
     folders = [classes.evaluation(tmp_path, m) for m in ("a", "b")]
     about = json.loads((folders[1] / "metrics.json").read_text())
     (folders[1] / "metrics.json").write_text(json.dumps(about | {"endpoint": "her2"}))
-    code, told = her2pipe("compare", *folders, tmp_path / "out")
+    manifest = compare_manifest(tmp_path / "manifest.tsv", folders)
+    code, told = her2pipe("compare", manifest, tmp_path / "out")
     assert code == 1
     assert "some evaluations are of HER2 status, others of classes" in told

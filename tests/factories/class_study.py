@@ -4,7 +4,7 @@ import json
 
 import class_evaluations
 import numpy as np
-from manifests import write_manifest
+from manifests import compare_manifest, write_manifest
 from stores import make_store, stained
 
 from her2pipe.cli import main
@@ -94,9 +94,9 @@ def study(folder, skills=(("Good", 3), ("Poor", 1)), n=30):
             (records / "0of1.tsv").write_text(f"s\th:m:s\tmax_rss\n{2 + i}.5\t0:00:02\t300\n")
             timings = {"slide": "S", "patches": 12, "patches_per_s": 25.0 + i}
             write_table(encodings / "0of1" / "timings.tsv", list(timings), [timings])
-            timing.append(f"{method}={encodings}")
-    words = ["compare", *folders, folder / "compare", "--train", *models]
-    words += ["--encode-timing", *timing, "--resamples", "200"]
+            timing.append((method, encodings))
+    manifest = compare_manifest(folder / "compare.tsv", folders, models, timing)
+    words = ["compare", manifest, folder / "compare", "--resamples", "200"]
     assert main([str(word) for word in words]) == 0
     labels = {"title": "HER2 grades of two centres", "settings": {"labels": LABELS.model_dump()}}
     cohorts = {name: {"title": f"Centre {name}"} for name in "AB"}

@@ -61,10 +61,10 @@ def write_study(folder, study, sheets):
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
 
 
-def snakemake(folder, *words):
+def snakemake(folder, *words, launch=("-m", "snakemake")):
     """Run Snakemake on the study of a folder; returns the finished process with its output."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
-               folder, "--configfile", folder / "study.yaml", "--cores", "2", *words]  # fmt: skip
+    command = [sys.executable, *launch, "--snakefile", ROOT / "Snakefile", "--directory", folder,
+               "--configfile", folder / "study.yaml", "--cores", "2", *words]  # fmt: skip
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
