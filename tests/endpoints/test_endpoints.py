@@ -33,12 +33,12 @@ def test_the_endpoint_follows_from_labels_and_role():
 
 
 def test_every_endpoint_says_everything_of_itself():
-    from her2pipe.evaluation import comparison, metrics, results
+    from her2pipe.evaluation import method_table, metrics, results
 
     metrics.load_analyses()
     for endpoint in EVERY:
         assert set(endpoint.analyses) <= set(metrics.ANALYSES)
-        assert set(endpoint.comparisons) <= set(comparison.TABLES)
+        assert set(endpoint.comparisons) <= set(method_table.TABLES)
         assert endpoint.main_part in results.Metrics.model_fields
         for name in Endpoint.__annotations__:
             assert hasattr(endpoint, name), f"{endpoint.name} has no {name}"
