@@ -41,7 +41,7 @@ from her2pipe.plotting.style import (
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-LINES = ("-", "--", "-.", (0, (1, 1)))
+LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)))
 P_TICKS = {1e-4: "≤ 0.0001", 1e-3: "0.001", 1e-2: "0.01", 0.05: "0.05", 1: "1"}
 LEARNING = (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)"))
 CALIBRATIONS = {"as_it_is": "score as it is", "recalibrated": "recalibrated"}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib import colormaps, style
@@ -122,6 +122,11 @@ def side_bar(figure: Figure, mesh, label: str):
     """Draw the colour scale of a figure's one panel to its right; `finish` places it."""
     bar = figure.add_axes((0.85, 0.2, 0.03, 0.6), label="side bar")
     return figure.colorbar(mesh, cax=bar, label=label)
+
+
+def _extent(axes: Axes, renderer: RendererAgg) -> BboxBase:
+    """Return the box that a panel takes with its texts, px."""
+    return axes.get_tightbbox(renderer) or axes.bbox
 
 
 def _place(figure: Figure) -> None:

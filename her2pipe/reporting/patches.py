@@ -8,6 +8,7 @@ from typing import Any
 
 from her2pipe.files import read_json
 from her2pipe.manifest import Item
+from her2pipe.models.description import ModelDescription
 from her2pipe.reporting import html
 from her2pipe.reporting.html import Block, Figure, Folded, Grid, Heading, Text
 from her2pipe.reporting.inputs import OutputIndex, ReportInputs
@@ -85,8 +86,7 @@ class Stains(Section):
         encoders = {item.encoder for item in inputs.manifest.select("encode")}
         for item in inputs.manifest.select("train"):
             if item.encoder in encoders:
-                model = read_json(Path(item.path) / "model.json", "a trained network")
-                figures = stain_figures(inputs.index, model.get("stain") or {})
+                figures = stain_figures(inputs.index, ModelDescription.read(item.path).stain)
                 return [Grid(figures)] if figures else []
         return []
 
@@ -133,7 +133,7 @@ def _normalised_patches(index: OutputIndex, target: dict[str, Any]) -> list[Figu
                 continue
             patch = store.pixels(_least_glass(store), at_least_px=224)
             source = Profile.from_dict(store.stain)
-        images += [patch, normalise(patch, source, Profile.from_dict(target))]
+        images += [patch, normalise(patch, source, Profile.from_dict(dict(target)))]
         titles += [f"{cohort}, before", f"{cohort}, after"]
     if not images:
         return []

@@ -86,7 +86,7 @@ def parse(rows: Iterable[tuple[str, str, str, str]], cohorts: list[str]) -> list
         findings = [finding for _, finding, plan in files if plan != "no update"]
         finding = min(findings, key=list(MEANINGS).index) if findings else ""
         state = "done" if not findings else "missing" if finding == "missing" else "stale"
-        names = [part for part in Path(place).parts[2:] if part in cohorts]
+        names = [name for name in Path(place).parts[2:] if name in cohorts]
         paths = tuple(output for output, _, _ in files)
         jobs.append(Job(step, names[-1] if names else "", paths, state, finding))
     return jobs

@@ -129,8 +129,8 @@ class Failures:
     ) -> None:
         """Add a failed job, or a group of jobs that ran together; of a job it is an attempt."""
         failure = Failure(steps, list(map(str, outputs)), list(map(str, logs)), message)
-        known = self.jobs.get(numbers[0])
-        failure.attempts = (known.attempts if known else 0) + 1
+        before = self.jobs.get(numbers[0])
+        failure.attempts = (before.attempts if before else 0) + 1
         self.jobs.update(dict.fromkeys(numbers, failure))
 
     def remove(self, number: int) -> None:
