@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import BboxBase
 
 from her2pipe import stats
 from her2pipe.files import replacing
@@ -110,9 +110,7 @@ def finish(figure: Figure) -> Figure:
     alone = len(figure.axes) == 1 + (figure.axes[-1].get_label() == "side bar")
     if alone and not (figure.get_supxlabel() or figure.get_suptitle()):
         _place(figure)
-    else:
-        engine = figure.get_layout_engine()
-        assert engine is not None  # of `new_figure`
+    elif engine := figure.get_layout_engine():
         engine.execute(figure)
     figure.set_layout_engine("none")
     return figure
@@ -131,9 +129,8 @@ def _extent(axes: Axes, renderer: RendererAgg) -> BboxBase:
 
 def _place(figure: Figure) -> None:
     """Give the panel the room that its texts, its colour bar and the legend below leave."""
-    canvas, px_mm = figure.canvas, figure.dpi / 25.4
-    assert isinstance(canvas, FigureCanvasAgg)  # of `new_figure`
-    renderer = canvas.get_renderer()
+    renderer = cast(FigureCanvasAgg, figure.canvas).get_renderer()
+    px_mm = figure.dpi / 25.4
     (width, height), pad = figure.bbox.size, 1.5 * px_mm
     legends = [legend.get_window_extent(renderer).height for legend in figure.legends]
     floor = pad + sum(legends) + (1.5 * px_mm if legends else 0)
@@ -151,13 +148,6 @@ def _place(figure: Figure) -> None:
     for bar in bars:
         start = left + room[0] + 1.5 * px_mm
         bar.set_position((start / width, below / height, wide / width, room[1] / height))
-
-
-def _extent(axes: Axes, renderer: RendererAgg) -> Bbox:
-    """Return what axes take with all their texts, px."""
-    box = axes.get_tightbbox(renderer)
-    assert isinstance(box, Bbox)  # they are visible
-    return box
 
 
 def draw_legend(parent: Figure | Axes, handles: Sequence, labels: Sequence[str], **options):
