@@ -116,7 +116,7 @@ def _images(pretrain: PretrainSettings) -> tuple[Images, list[str]]:
     _tell("the images are drawn shapes, a stand-in for demonstrations; give CIFAR-100 for real use")
     count, seed = pretrain.synthetic_images, pretrain.pretrain_seed
     drawn = shapes.draw(count, seed), shapes.draw(count // 5, seed + 1)
-    return dict(zip(("train", "validation"), drawn, strict=True)), list(shapes.KINDS)
+    return dict(zip(("train", "validation"), drawn, strict=True)), list(shapes.PATTERNS)
 
 
 class _Batches:
