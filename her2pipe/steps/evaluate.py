@@ -131,7 +131,9 @@ def _copies(args) -> list[list[str]]:
         return []
     tested, sheets = duplicates.digests(args.images), (args.sheet, args.development_sheet)
     rows, training_rows = (
-        {row.slide: row for row in cohorts.load(sheet, check_files=False)} if sheet else {}
+        {r.slide: r for r in cohorts.load(sheet, check_files=False, columns=("path",))}
+        if sheet
+        else {}
         for sheet in sheets
     )
     duplicates.refuse_trained_on(tested, duplicates.digests(args.learnt), rows, training_rows)
