@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from her2pipe.patch_features.summary import Summary
     from her2pipe.plotting.patch_examples import Example
     from her2pipe.stain.profile import Profile
-    from her2pipe.store import PatchStore
+    from her2pipe.store import PatchMetadata, PatchStore
 
 SETTINGS = (DescribeSettings,)
 SHEET_COLUMNS = ()
@@ -141,8 +141,8 @@ def _graded_slides(
     slides, encoder = {}, ""
     for path in paths:
         encoding = read_encoding(path, features=False)
-        encoder = str(encoding["attributes"].get("encoder", ""))
-        if encoding["attributes"]["status"] == "excluded":
+        encoder = encoding.metadata.encoder
+        if encoding.metadata.status == "excluded":
             continue
         bag = aggregation.Bag.of(encoding)
         if "HER2+" not in bag.classes:
@@ -179,8 +179,8 @@ def _measure(
     sample, examples = Sample(), {}
     for name in [name for name in slides if name in by_slide]:
         with _open_store(stores, name, slides[name].coords) as store:
-            sample.sizes_px.add(int(store.attributes["patch_size"]))
-            sample.mpps[name] = mpp = _patch_mpp(store.attributes)
+            sample.sizes_px.add(store.metadata.patch_size)
+            sample.mpps[name] = mpp = _patch_mpp(store.metadata)
             profile = Profile.from_dict(store.stain)
             for patch in sorted(by_slide[name]):
                 measured = features.measure(store.pixels(patch), profile, target, mpp, describe)
@@ -197,10 +197,9 @@ def _measure(
     return sample
 
 
-def _patch_mpp(attributes: Mapping[str, Any]) -> float | None:
+def _patch_mpp(metadata: PatchMetadata) -> float | None:
     """Return the um per px of a store's patches; None where the slide has no resolution."""
-    mpp = float(attributes.get("mpp", 0))
-    mpp *= attributes["patch_size_level0"] / attributes["patch_size"]
+    mpp = (metadata.mpp or 0) * (metadata.patch_size_level0 / metadata.patch_size)
     return mpp if mpp > 0 else None
 
 
