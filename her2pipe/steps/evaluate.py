@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 
@@ -156,4 +155,4 @@ def _probabilities(encodings: Sequence[str]) -> Iterator[tuple[str, np.ndarray, 
     files = store.Encodings(encodings, features=False)
     for slide in files:
         encoding = files[slide]
-        yield slide, encoding["probabilities"], json.loads(encoding["attributes"]["classes"])
+        yield slide, encoding.probabilities, list(encoding.metadata.classes)
