@@ -13,13 +13,22 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from her2pipe.errors import Her2Error
 
 PLUGINS = "her2pipe.plugins"
 
 T = TypeVar("T")
+
+
+class Citation(NamedTuple):
+    """A work that an item asks to cite: what it gives, its authors, where it appeared, its DOI."""
+
+    what: str
+    who: str
+    where: str
+    doi: str
 
 
 class Registry(Generic[T]):
@@ -63,6 +72,8 @@ class Registry(Generic[T]):
                     f"{_origin(other)} and {_origin(item)}",
                     "rename one, or uninstall its package",
                 )
+            if getattr(item, "name", None) == "":
+                item.name = name  # type: ignore[attr-defined]  # an item that asks for its name
             self._items[name] = item
             return item
 
