@@ -4,8 +4,9 @@
 # make demo-ihc    IHC grades, in the folder demo-ihc
 # make demo-light  lightweight networks on images, in the folder demo-light
 # make cluster     the demo study through a SLURM started on this machine (root, Debian)
+# make coverage    the tests, and which lines they run
 
-# Not the one of .venv, if that is active: it is about to be made anew.
+# Not the one of .venv, if that is active: it is about to be replaced.
 PYTHON ?= $(shell PATH="$$(printf %s "$$PATH" | sed 's|[^:]*/\.venv/bin:*||g')"; \
   command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -15,7 +16,7 @@ export PYTHONUNBUFFERED := 1
 # A study starts Python hundreds of times: compiled modules halve the time each start takes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo demo-ihc demo-light cluster test bench lint pins schema clean
+.PHONY: setup demo demo-ihc demo-light cluster test coverage bench lint pins schema clean
 
 setup: $(READY)
 
@@ -35,7 +36,7 @@ demo: $(READY)
 	@echo
 	@echo "Done. Open  results/report/index.html   the study as one page"
 	@echo "      Read  results/compare/methods.tsv AUC of each method on each cohort"
-	@echo "            results/ledger/ledger.tsv   what became of every slide"
+	@echo "            results/ledger/ledger.tsv   status of every slide, with reasons"
 
 demo-ihc: $(READY)
 	@echo "her2pipe: the demo of IHC grading, about 200 short jobs; five to ten minutes on two cores"
@@ -44,7 +45,7 @@ demo-ihc: $(READY)
 	@echo
 	@echo "Done. Open  demo-ihc/results/report/index.html   the study as one page"
 	@echo "      Read  demo-ihc/results/compare/methods.tsv AUC of each network on each centre"
-	@echo "      See   demo-ihc/results/explain             where two networks saw each grade"
+	@echo "      See   demo-ihc/results/explain             Grad-CAM of each grade by two networks"
 
 demo-light: $(READY)
 	@echo "her2pipe: the light demo study, about 50 short jobs; five to ten minutes on two cores"
@@ -52,7 +53,7 @@ demo-light: $(READY)
 	  --directory demo-light --set-threads train=1 pretrain=1 deploy=1
 	@echo
 	@echo "Done. Open  demo-light/results/report/index.html    the study as one page"
-	@echo "      Read  demo-light/results/compare/classes.tsv  what each network is worth"
+	@echo "      Read  demo-light/results/compare/classes.tsv  AUC and calls of each network"
 	@echo "            demo-light/results/deploy               size, speed and accuracy of its files"
 
 CLUSTER := demo-cluster
@@ -67,10 +68,13 @@ cluster: $(READY)
 	  ended=$$?; $(BIN)/python tests/system/slurm/node.py stop; exit $$ended
 	@echo
 	@echo "Done. Open  $(CLUSTER)/results/report/index.html   the study as one page"
-	@echo "      See   $(CLUSTER)/logs/slurm                  what SLURM said of each job that failed"
+	@echo "      See   $(CLUSTER)/logs/slurm                  SLURM's messages for failed jobs"
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+coverage: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -87,7 +91,7 @@ pins: $(READY)
 	  --extra test --extra slurm pyproject.toml -o requirements.txt
 
 schema: $(READY)
-	$(BIN)/python -m her2pipe.config.load > studies/schema.json
+	$(BIN)/python -m her2pipe.config.schema > studies/schema.json
 
 clean:
 	rm -rf results logs benchmarks .snakemake demo-ihc demo-light demo-cluster

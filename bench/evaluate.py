@@ -165,12 +165,14 @@ def peers(folder: Path) -> list[tuple[str, float, str, float]]:
     from sklearn.metrics import roc_auc_score
 
     from her2pipe import stats
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     random = np.random.default_rng(1)
     y, score = np.arange(191) % 3 == 0, random.normal(size=191)
     groups = {level: random.normal(size=15) for level in LEVELS}
-    figure = charts.roc({"A": (y, score)})
+    area = stats.auc(y, score)
+    curve = charts.RocCurve(*stats.roc(y, score)[:2], area.value, area.low, area.high, len(y))
+    figure = charts.roc({"A": curve})
 
     def resample():
         for _ in range(200):
@@ -186,7 +188,7 @@ def peers(folder: Path) -> list[tuple[str, float, str, float]]:
          cpu(lambda: stats.bootstrap_auc(y, score, np.arange(191))), "sklearn", 10 * cpu(resample)),
         ("Dunn's test of five groups", cpu(lambda: stats.dunn_matrix(groups)), "scikit_posthocs",
          cpu(lambda: posthoc_dunn(list(groups.values())))),
-        ("a figure as PNG and SVG", cpu(lambda: charts.save(figure, folder / "ours")),
+        ("a figure as PNG and SVG", cpu(lambda: style.save(figure, folder / "ours")),
          "savefig", cpu(savefig)),
     ]  # fmt: skip
 

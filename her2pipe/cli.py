@@ -7,7 +7,7 @@ import importlib
 import sys
 
 from her2pipe import __version__
-from her2pipe.config import STEPS, load
+from her2pipe.config import STEPS, flags
 from her2pipe.errors import Her2Error
 
 # verb: its module
@@ -36,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         )
         module.arguments(parser)
         for section in module.SETTINGS:
-            load.add_flags(parser, section)
+            flags.add_flags(parser, section)
         args = parser.parse_intermixed_args(argv[1:])
-        module.run(args, *(load.from_flags(section, args) for section in module.SETTINGS))
+        module.run(args, *(flags.from_flags(section, args) for section in module.SETTINGS))
     except Her2Error as error:
         print(error, file=sys.stderr)
         return 1

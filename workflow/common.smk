@@ -9,7 +9,7 @@ from pathlib import Path
 
 from her2pipe.training import cifar100 as cifar
 from her2pipe.cohorts import sheet as cohort
-from her2pipe.config import load as settings, roles as teaching
+from her2pipe.config import flags, load as settings, roles as teaching
 from her2pipe.config import FITTED, LEARNT, WHOLE, PretrainSettings, Scanner, TrainSettings
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.cohorts.labels import check as check_classes
@@ -112,7 +112,7 @@ PAIRS = [(method, name) for method, names in TESTS.items() for name in names]
 PACKED = [n for n, part in STUDY.cohorts.items() if part.kind == "images"]
 ENCODERS = sorted({method.encoder for method in STUDY.methods.values()})
 DRAWN = STUDY.heatmap.methods or list(STUDY.methods)[:1]
-GRADING = [m.encoder for m in STUDY.methods.values() if settings.has_status(STUDY, m.encoder)]
+GRADING = [m.encoder for m in STUDY.methods.values() if STUDY.encoders[m.encoder].task == 'classify' and not STUDY.labels.told]
 DESCRIBED = [
     (encoder, name)
     for encoder in STUDY.describe.encoders or GRADING[:1]
@@ -133,7 +133,7 @@ def labels(name, *columns):
 
 def telling(*leave):
     """Flags that tell of the study's classes, but those a step does not use; her2: none."""
-    return f" {settings.flags(STUDY.labels, leave=leave)}" if STUDY.labels.told else ""
+    return f" {flags.to_flags(STUDY.labels, leave=leave)}" if STUDY.labels.told else ""
 
 
 def growing(amount):  # a resource that grows with every attempt

@@ -26,7 +26,7 @@ rule compare:
         timing=[f"{method}={name}=benchmarks/score/{method}/{name}.tsv" for method, name in PAIRS],
         words=compare_words(),
         cases=matched_labels(),
-        settings=settings.flags(STUDY.compare),
+        settings=flags.to_flags(STUDY.compare),
     shell:
         "her2pipe compare {input.evaluations:q} {output:q} {params.settings}"
         " --timing {params.timing:q} {params.words:q} > {log:q} 2>&1"

@@ -23,7 +23,7 @@ def compare_words():
     parts = [f"{e}/{name}" for e in ENCODERS for name in STUDY.cohorts if name in encoded(e)]
     options = {
         "train": compared_networks(),
-        "encode-timing": [f"{part.split('/')[0]}=logs/encode/{part}" for part in parts],
+        "encode-timing": [f"{part.split('/')[0]}=results/encode/{part}" for part in parts],
         "matched": [",".join((*first, *second)) for first, second in STUDY.compare.matched],
         "sheet": [f"{name}={SHEETS[name]}" for name in matched_cohorts()],
     }

@@ -19,7 +19,7 @@ rule deploy:
         stores=training_folders,
         sheet=lambda wildcards: SHEETS[development(wildcards)],
         labels=taught("patient", TRUTH, "split"),
-        settings=settings.flags(STUDY.deploy),
+        settings=flags.to_flags(STUDY.deploy),
     shell:
         "her2pipe deploy {params.stores:q} {output:q} --model {input.model:q}"
         " --sheet {params.sheet:q} --threads {threads} {params.settings} > {log:q} 2>&1"

@@ -19,7 +19,7 @@ rule describe:
     params:
         # A folder, not hundreds of files: a command has a greatest length.
         stores=lambda wildcards, input: os.path.dirname(input.stores[0]),
-        settings=settings.flags(STUDY.describe),
+        settings=flags.to_flags(STUDY.describe),
     shell:
         "her2pipe describe {input.encodings:q} {output:q} --stores {params.stores:q}"
         " --model {input.model:q} --cohort {wildcards.cohort:q}"

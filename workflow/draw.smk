@@ -15,6 +15,6 @@ rule draw:
     params:
         sheet=lambda wildcards: SHEETS[wildcards.cohort],
         rows=drawn_rows,
-        settings=settings.flags(STUDY.draw),
+        settings=flags.to_flags(STUDY.draw),
     shell:
         "her2pipe draw {params.sheet:q} {output:q} {params.settings} > {log:q} 2>&1"

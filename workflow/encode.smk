@@ -17,7 +17,7 @@ rule encode:
         mem_mb=growing(6000),
         runtime=growing(240),
     params:
-        settings=settings.flags(STUDY.encode),
+        settings=flags.to_flags(STUDY.encode),
     shell:
         "her2pipe encode {input.stores:q} {output:q} --model {input.model:q}"
         " --threads {threads} {params.settings} > {log:q} 2>&1"

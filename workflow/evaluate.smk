@@ -28,7 +28,7 @@ rule evaluate:
         words=evaluate_words,
         labels=evaluated_labels,
         internal=internal_labels,
-        settings=settings.flags(STUDY.split, STUDY.evaluate) + telling("reflex", "reflex_margin"),
+        settings=flags.to_flags(STUDY.split, STUDY.evaluate) + telling("reflex", "reflex_margin"),
     shell:
         "her2pipe evaluate {input.scores:q} {output:q} --encoding {input.encodings:q}"
         " --development {input.development:q} {params.words:q} {params.settings} > {log:q} 2>&1"

@@ -26,7 +26,7 @@ rule explain:
         runtime=growing(240),
     params:
         layer=lambda wildcards: STUDY.explain.layers.get(wildcards.encoder, ""),
-        settings=settings.flags(STUDY.explain),
+        settings=flags.to_flags(STUDY.explain),
     shell:
         "her2pipe explain {input.stores:q} {output:q} --encoding {input.encodings:q}"
         " --model {input.model:q} --layer={params.layer:q} --threads {threads} {params.settings}"

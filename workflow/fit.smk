@@ -19,7 +19,7 @@ rule fit:
         sheet=lambda wildcards: SHEETS[development(wildcards)],
         labels=taught("patient", "positive", "level", "split"),
         aggregate=lambda wildcards: STUDY.methods[wildcards.method].aggregate,
-        settings=lambda wildcards: settings.flags(STUDY.split, STUDY.methods[wildcards.method].fit),
+        settings=lambda wildcards: flags.to_flags(STUDY.split, STUDY.methods[wildcards.method].fit),
     shell:
         "her2pipe fit {input:q} {output:q} --sheet {params.sheet:q} --threads {threads}"
         " --aggregate {params.aggregate} {params.settings} > {log:q} 2>&1"

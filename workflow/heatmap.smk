@@ -26,7 +26,7 @@ rule heatmap:
     params:
         aggregate=lambda wildcards: STUDY.methods[wildcards.method].aggregate,
         model=lambda wildcards, input: [f"--model={path}" for path in input.model],
-        settings=settings.flags(STUDY.heatmap) + telling("reflex", "reflex_margin"),
+        settings=flags.to_flags(STUDY.heatmap) + telling("reflex", "reflex_margin"),
     shell:
         "her2pipe heatmap {input.stores:q} {output:q} --encoding {input.encodings:q}"
         " --aggregate {params.aggregate} {params.model:q} {params.settings} > {log:q} 2>&1"

@@ -38,7 +38,7 @@ def packed_rows(wildcards):
 
 def tile_settings(wildcards):
     sections = [STUDY.slides, STUDY.stain, STUDY.tile]
-    return settings.flags(*sections, *([STUDY.images] if wildcards.cohort in PACKED else []))
+    return flags.to_flags(*sections, *([STUDY.images] if wildcards.cohort in PACKED else []))
 
 
 def annotation(wildcards):
@@ -51,9 +51,9 @@ def annotation(wildcards):
 def drawing(wildcards):
     """Flags that draw a synthetic slide: its row's seed, severity and fault, nothing else."""
     row = ROWS[wildcards.cohort][wildcards.slide]
-    flags = [f"--{k}={row.extra[k]}" for k in ("seed", "severity", "fault") if row.extra.get(k)]
+    own = [f"--{k}={row.extra[k]}" for k in ("seed", "severity", "fault") if row.extra.get(k)]
     scanner = STUDY.synthesise.scanners.get(wildcards.cohort, Scanner())
-    return f"{shlex.join(flags)} {settings.flags(STUDY.synthesise, scanner)}"
+    return f"{shlex.join(own)} {flags.to_flags(STUDY.synthesise, scanner)}"
 
 
 def drawn_rows(wildcards):

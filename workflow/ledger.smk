@@ -22,6 +22,6 @@ rule ledger:
     params:
         sheets=[f"--sheet={name}={SHEETS[name]}" for name in SCORED],
         labels=[labels(name, "patient", "exclusion_reason") for name in SCORED],
-        settings=settings.flags(STUDY.ledger) + telling("ordered", "reflex", "reflex_margin"),
+        settings=flags.to_flags(STUDY.ledger) + telling("ordered", "reflex", "reflex_margin"),
     shell:
         "her2pipe ledger {input:q} {output:q} {params.sheets:q} {params.settings} > {log:q} 2>&1"

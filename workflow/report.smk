@@ -23,7 +23,7 @@ rule report:
         words=report_words,
         labels=[labels(name, *SHOWN) for name in SCORED],
         study=report_study(),
-        settings=settings.flags(STUDY.report),
+        settings=flags.to_flags(STUDY.report),
     shell:
         "her2pipe report {output:q} --compare {input.compare:q} --ledger {input.ledger:q}"
         " {params.words:q} --benchmarks benchmarks --study {params.study:q} {params.settings}"

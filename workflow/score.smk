@@ -20,7 +20,7 @@ rule score:
         patients=lambda wildcards: labels(wildcards.cohort, "patient"),
         aggregate=lambda wildcards: STUDY.methods[wildcards.method].aggregate,
         model=lambda wildcards, input: [f"--model={path}" for path in input.model],
-        settings=settings.flags(STUDY.score) + telling(),
+        settings=flags.to_flags(STUDY.score) + telling(),
     shell:
         "her2pipe score {input.encodings:q} {output:q} --aggregate {params.aggregate}"
         " {params.model:q} --sheet {params.sheet:q} {params.settings} > {log:q} 2>&1"

@@ -24,7 +24,7 @@ def pretraining_words(wildcards):
     name = IMAGES[wildcards.pretraining][0]
     if name not in STUDY.cohorts:
         return []
-    return [f"--sheet={SHEETS[name]}", *settings.flags(STUDY.split).split()]
+    return [f"--sheet={SHEETS[name]}", *flags.to_flags(STUDY.split).split()]
 
 
 def pretraining_labels(wildcards):
@@ -37,7 +37,7 @@ def pretraining_settings(wildcards):
     """Flags of one pre-training."""
     own = STUDY.pretrainings[wildcards.pretraining]
     own = own.model_copy(update={"images": IMAGES[wildcards.pretraining][0]})
-    return settings.flags(own, as_type=PretrainSettings)
+    return flags.to_flags(own, as_type=PretrainSettings)
 
 
 def training_views(name):
@@ -74,7 +74,7 @@ def encoder_settings(wildcards):
     """Flags of one encoder's training, with the files its study file names."""
     changes = FILES[wildcards.encoder] | {"train_views": training_views(wildcards.encoder)}
     own = STUDY.encoders[wildcards.encoder].model_copy(update=changes)
-    return settings.flags(STUDY.split, own, as_type=TrainSettings) + telling(
+    return flags.to_flags(STUDY.split, own, as_type=TrainSettings) + telling(
         "ordered", "reflex", "reflex_margin"
     )
 

@@ -14,8 +14,14 @@ import numpy as np
 
 from her2pipe.cohorts import sheet
 from her2pipe.cohorts.split import batch_of
-from her2pipe.config import WHOLE, ImagesSettings, SlidesSettings, StainSettings, TileSettings
-from her2pipe.config import load as flags
+from her2pipe.config import (
+    WHOLE,
+    ImagesSettings,
+    SlidesSettings,
+    StainSettings,
+    TileSettings,
+    flags,
+)
 from her2pipe.errors import BadSlideError, Her2Error
 
 COLUMNS = ("path", "mpp")  # of the sheet, that a pack is made of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 from her2pipe.config.base import ALGORITHM, Name, Section, setting
@@ -48,28 +47,6 @@ class CompareSettings(Section):
         flag=False,
     )
     matched_by: str = setting("case", "class: column of the sheets that names the case")
-
-
-def unmatched(section: Callable) -> list[tuple[tuple[str, ...], str, str]]:
-    """Find what compare.matched names in vain: (key, what, fix).
-
-    `section` returns a part of the study file as it is written, as a dict.
-    """
-    key, given = ("compare", "matched"), section("compare").get("matched")
-    if not isinstance(given, list) or not given:
-        return []
-    if section("labels").get("endpoint") != "class":
-        what = "compare.matched compares calls of classes, and the endpoint is HER2 status"
-        return [(key, what, "remove it, or set labels.endpoint: class")]
-    found = []
-    for part in (part for pair in given if isinstance(pair, list) for part in pair):
-        if not isinstance(part, list) or len(part) != 2:
-            continue  # of a wrong shape, which is told of elsewhere
-        for kind, name in zip(("methods", "cohorts"), part, strict=True):
-            if name not in section(kind):
-                fix = f"use one of: {', '.join(map(str, section(kind)))}"
-                found.append((key, f"compare.matched: {name} is none of the {kind}", fix))
-    return found
 
 
 class HeatmapSettings(Section):

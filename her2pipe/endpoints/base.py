@@ -7,7 +7,7 @@ is. `lookup.endpoint_of` returns the one that a study's label settings and a coh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -33,6 +33,43 @@ class Target(NamedTuple):
 
     label: str | None
     exclusion_reason: str = ""
+
+
+class FigureCaption(NamedTuple):
+    """What a figure of an evaluation shows.
+
+    Attributes
+    ----------
+    stem : str
+        Name of its file without ending.
+    statistic : str
+        Name of the statistic that its caption reports (`her2pipe.reporting.captions`).
+    part : str
+        Part of `metrics.json` that holds it, dotted: `units.slide`.
+    title : str
+    """
+
+    stem: str
+    statistic: str
+    part: str
+    title: str
+
+
+class Characteristic(NamedTuple):
+    """A group of rows in the table of cohorts: what slides are counted by.
+
+    Attributes
+    ----------
+    title : str
+    labels : tuple of str
+        Values that are counted, in order.
+    label_of : callable
+        Gives the label of a sheet's row, or None where it is not known.
+    """
+
+    title: str
+    labels: Sequence[str]
+    label_of: Callable[[Row], str | None]
 
 
 @dataclass(frozen=True)
@@ -98,6 +135,24 @@ class Endpoint(ABC):
         Columns that the table of scores has beside the common ones.
     training_needs : str
         What training asks of a development cohort, for a message.
+    group_labels : tuple of str
+        Names of the groups of evaluated slides, in order; `group_label` gives that of a slide.
+    contrast : tuple of str
+        The two groups that the main number tells from each other; empty where there are more.
+    caption_lead, caption_classes, caption_methods : str
+        What the study does, its classes (may be empty), and how its numbers are computed, for the
+        page. `{percent}` stands for the level of the intervals.
+    caption_interval : str
+        How the interval of the main number is computed.
+    caption_map : str
+        What the value of a patch on a heat map is.
+    figure_captions : tuple of FigureCaption
+        What the figures of `evaluate` show, in the order of the page.
+    result_tables : tuple of str
+        Names of the tables of `her2pipe.reporting.results` that an evaluation gets, in order.
+    summarises_best : bool
+        Whether the summary is of the method with the highest main number on internal validation
+        slides, rather than of the study's first method.
     """
 
     name: ClassVar[str]
@@ -118,6 +173,16 @@ class Endpoint(ABC):
     slide_columns: tuple[str, ...]
     score_columns: tuple[str, ...]
     training_needs: str
+    group_labels: tuple[str, ...]
+    contrast: tuple[str, ...] = ()
+    caption_lead: ClassVar[str]
+    caption_classes: str = ""
+    caption_methods: ClassVar[str]
+    caption_interval: ClassVar[str]
+    caption_map: str
+    figure_captions: tuple[FigureCaption, ...]
+    result_tables: tuple[str, ...]
+    summarises_best: ClassVar[bool] = False
 
     # --- labels ----------------------------------------------------------------------------------
 
@@ -224,6 +289,20 @@ class Endpoint(ABC):
     def score_row(self, p: np.ndarray) -> dict[str, Any]:
         """Return what the table of scores tells of probabilities (C,) in its own columns."""
         return {}
+
+    # --- the page --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def group_label(self, slide: Mapping[str, str]) -> str:
+        """Return the group of an evaluated slide, a row of `slides.tsv`; empty if not known."""
+
+    @abstractmethod
+    def slide_caption(self, slide: Mapping[str, str]) -> str:
+        """Return the score or call of a scored slide, and its label, as a sentence."""
+
+    @abstractmethod
+    def characteristics(self) -> list[Characteristic]:
+        """Return what slides are counted by in the table of cohorts."""
 
 
 def missing_class(name: str, classes: Sequence[str], path: str | Path) -> Her2Error:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from her2pipe.cohorts.sheet import Row
 from her2pipe.config import CLASSES, LEVELS
-from her2pipe.endpoints.base import Endpoint, Prediction, Target, missing_class
+from her2pipe.endpoints.base import (
+    Characteristic,
+    Endpoint,
+    FigureCaption,
+    Prediction,
+    Target,
+    missing_class,
+)
 
 NEGATIVE, POSITIVE, NON_TUMOUR = CLASSES
+STATUS = {"True": "HER2-positive", "False": "HER2-negative"}
+RESPONSE = {"True": "pCR", "False": "non-pCR"}
 POSITIVE_LEVELS = LEVELS[3:]  # 2+/FISH+ and 3+
 
 
@@ -31,13 +40,47 @@ class Her2Status(Endpoint):
     main_measure = "AUC"
     target_label = "HER2 status"
     score_label = "HER2 score"
-    contrast = ("HER2-positive", "HER2-negative")
+    contrast = group_labels = ("HER2-positive", "HER2-negative")
     analyses = ("auc", "bootstrap", "patch", "levels", "operating_point", "calibration",
                 "subgroups")  # fmt: skip
     comparisons = ("methods", "table2", "delong", "drift", "published", "timing")
     slide_columns = ("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr",
                      "rcb", "used", "exclusion_reason")  # fmt: skip
     score_columns = ()
+    caption_lead = "HER2 scores from whole-slide images of breast cancer"
+    caption_methods = (
+        "HER2 status and levels follow ASCO/CAP 2018, unless a sheet gives the final status. "
+        "Patients, never slides, are split into training and validation. AUCs of slides have "
+        "DeLong variances and {percent} Wald intervals cut at 0 and 1; those of patches, "
+        "Obuchowski's variance, which allows for the likeness of a patient's patches, and shares "
+        "of patches Rao-Scott intervals. Rank correlations are Spearman's with P from Student's t "
+        "and Bonett-Wright intervals; levels and grades are compared by Dunn's test, corrected for "
+        "ties, unadjusted and after Holm; shares of slides have Wilson intervals. Methods are "
+        "compared on the same slides by DeLong's paired test. All tests are two-sided. Where a "
+        "cohort is too small or has one class only, a note stands in place of the number."
+    )
+    caption_interval = "DeLong"
+    caption_map = "p(HER2+) of each kept patch"
+    figure_captions = (
+        FigureCaption("roc", "area", "auc", "ROC curve of the HER2 score for HER2 status"),
+        FigureCaption(
+            "patch_roc",
+            "patch_area",
+            "patch",
+            "ROC curve of p(HER2+) of every patch for its slide's status",
+        ),
+        FigureCaption("levels", "rank", "levels", "HER2 score by HER2 level"),
+        FigureCaption("levels_dunn", "dunn", "levels", "Dunn's test between HER2 levels"),
+        FigureCaption(
+            "confusion", "agreement", "levels", "HER2 level read from the score against the sheet's"
+        ),
+        FigureCaption("calibration", "calibration", "calibration", "Calibration of the HER2 score"),
+        FigureCaption("pcr", "rank_sum", "pcr", "HER2 score by response to neoadjuvant treatment"),
+        FigureCaption("pcr_roc", "area", "pcr", "ROC curve of the HER2 score, non-pCR as positive"),
+        FigureCaption("rcb", "rank", "rcb", "HER2 score by residual cancer burden"),
+        FigureCaption("rcb_dunn", "dunn", "rcb", "Dunn's test between RCB classes"),
+    )
+    result_tables = ("numbers", "subgroups")
     training_needs = "training needs annotated slides of both HER2 classes on the training side"
 
     def target(self, row: Row) -> Target:
@@ -97,9 +140,29 @@ class Her2Status(Endpoint):
         """Return HER2+ from the threshold on, else HER2-."""
         return POSITIVE if score >= threshold else NEGATIVE
 
+    def group_label(self, slide: Mapping[str, str]) -> str:
+        """Return HER2-positive or HER2-negative."""
+        return STATUS.get(slide["positive"], "")
+
+    def slide_caption(self, slide: Mapping[str, str]) -> str:
+        """Return the HER2 score with its level, and the labels of the sheet."""
+        level = f", level {slide['level']}" if slide.get("level") else ""
+        labels = [STATUS.get(slide.get("positive", "")), slide.get("true_level"),
+                  RESPONSE.get(slide.get("pcr", ""))]  # fmt: skip
+        sheet = ", ".join(filter(None, labels)) or "no label"
+        return f"HER2 score {float(slide['score']):.2f}{level}; sheet: {sheet}."
+
+    def characteristics(self) -> list[Characteristic]:
+        """Return HER2 status and levels."""
+        signs = {True: "positive", False: "negative", None: None}
+        return [
+            Characteristic("HER2 status", ("positive", "negative"), lambda r: signs[r.positive]),
+            Characteristic("HER2 level (IHC/FISH)", LEVELS, lambda r: r.level),
+        ]
+
 
 class Her2Levels(Her2Status):
-    """The five levels of HER2, of which 2+/FISH+ and 3+ are positive, as what a fit is taught."""
+    """The five levels of HER2, of which 2+/FISH+ and 3+ are positive, as the targets of a fit."""
 
     targets = LEVELS
 

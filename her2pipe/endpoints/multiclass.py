@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,13 @@ import numpy as np
 from her2pipe.cohorts.labels import UNKNOWN, value
 from her2pipe.cohorts.sheet import Row
 from her2pipe.config import LabelSettings
-from her2pipe.endpoints.base import Endpoint, Prediction, Target
+from her2pipe.endpoints.base import (
+    Characteristic,
+    Endpoint,
+    FigureCaption,
+    Prediction,
+    Target,
+)
 from her2pipe.errors import Her2Error
 
 REFLEX = "reflex"
@@ -33,11 +39,54 @@ class Multiclass(Endpoint):
     positive = ()
     positive_patch_class = ""
     comparisons = ("methods", "classes", "pairs", "matched", "networks", "timing", "tile_timing")
+    caption_lead = "Classes predicted on images of breast cancer"
+    caption_methods = (
+        "A slide's class is that of its sheet. Patients, never slides, are split into training and "
+        "validation; every patch is trained on the class of its slide. A slide's probabilities are "
+        "the mean of its patches', a patient's those of its slides, and the likeliest class is "
+        "called. AUCs are of each class against the others; macro-AUC is their plain mean. "
+        "Intervals are {percent}: of the AUC of a class DeLong's, of macro-AUC and κ percentiles "
+        "over resampled patients, of shares Wilson's; intervals of patches allow for the likeness "
+        "of a patient's patches. Methods are compared on the same slides: differences of macro-AUC "
+        "over the same resampled patients, calls by McNemar's exact test, P after Holm. All tests "
+        "are two-sided. Where a cohort is too small or lacks a class, a note stands in place of "
+        "the number."
+    )
+    caption_interval = "patient-resampling"
+    figure_captions = (
+        FigureCaption(
+            "roc", "macro_area", "units.slide", "ROC curve of each class against the others, slides"
+        ),
+        FigureCaption(
+            "tile_roc",
+            "macro_area",
+            "units.tile",
+            "ROC curve of each class against the others, tiles",
+        ),
+        FigureCaption(
+            "confusion",
+            "calls",
+            "units.slide",
+            "Predicted class against the class of the sheet, slides",
+        ),
+        FigureCaption(
+            "grades", "expected_class", "grades", "Expected class by the class of the sheet, slides"
+        ),
+        FigureCaption(
+            "calibration",
+            "calibration_of_calls",
+            "calibration",
+            "Calibration of the class probabilities",
+        ),
+    )
+    result_tables = ("units", "per_class", "reflex", "subgroups")
+    summarises_best = True
     training_needs = "training needs slides of every class on the training side"
 
     def __init__(self, labels: LabelSettings):
         self.labels = labels
-        self.targets = self.patch_classes = tuple(labels.classes)
+        self.targets = self.patch_classes = self.group_labels = tuple(labels.classes)
+        self.caption_classes = f"Classes: {', '.join(labels.classes)}."
         self.ordered = self.patches_ordered = labels.ordered
         self.columns = (labels.column,)
         self.probability_columns = tuple(f"p_{name}" for name in labels.classes)
@@ -50,6 +99,12 @@ class Multiclass(Endpoint):
         self.analyses = ("auc", "units", "reflex", "calibration", *grades, "subgroups")
         span = f"expected class (0: {labels.classes[0]}, 1: {labels.classes[-1]})"
         self.score_label = span if self.graded else "largest probability"
+        self.caption_map = "the probability of the called class of each kept patch"
+        if self.graded:
+            self.caption_map = (
+                f"the expected class of each kept patch, 0 for {labels.classes[0]} to 1 for"
+                f" {labels.classes[-1]}"
+            )
 
     @property
     def graded(self) -> bool:
@@ -144,3 +199,18 @@ class Multiclass(Endpoint):
     def score_row(self, p: np.ndarray) -> dict[str, Any]:
         """Return the probability of each class."""
         return dict(zip(self.probability_columns, np.asarray(p, float).tolist(), strict=True))
+
+    def group_label(self, slide: Mapping[str, str]) -> str:
+        """Return the class of the sheet."""
+        return slide["true_class"]
+
+    def slide_caption(self, slide: Mapping[str, str]) -> str:
+        """Return the call with its probability, and the class of the sheet."""
+        p = float(slide[f"p_{slide['call']}"])
+        reflex = ", flagged for reflex FISH" if slide.get("flag") == REFLEX else ""
+        sheet = slide["true_class"] or "no class"
+        return f"Called {slide['call']} (p {p:.2f}){reflex}; sheet: {sheet}."
+
+    def characteristics(self) -> list[Characteristic]:
+        """Return the study's classes."""
+        return [Characteristic("Class", self.targets, lambda row: self.target(row).label)]

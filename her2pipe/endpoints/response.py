@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from her2pipe.cohorts.sheet import Row
-from her2pipe.endpoints.her2_status import Her2Status
+from her2pipe.endpoints.her2_status import RESPONSE, Her2Status
 
 
 class Response(Her2Status):
@@ -16,10 +18,14 @@ class Response(Her2Status):
     columns = (*Her2Status.columns, "pcr", "rcb")
     main_part = "pcr"
     target_label = "response"
-    contrast = ("non-pCR", "pCR")
+    contrast = group_labels = ("non-pCR", "pCR")
     analyses = ("auc", "bootstrap", "patch", "levels", "pcr", "rcb", "operating_point",
                 "calibration", "subgroups")  # fmt: skip
 
     def outcome(self, row: Row) -> bool | None:
         """Return whether there was no complete response; None where not known."""
         return None if row.pcr is None else not row.pcr
+
+    def group_label(self, slide: Mapping[str, str]) -> str:
+        """Return non-pCR or pCR."""
+        return RESPONSE.get(slide["pcr"], "")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from her2pipe.files import read_json
+from her2pipe.files import read_json, read_table
 
 Evaluation = Mapping[str, Any]  # metrics.json and, as `table`, the rows of slides.tsv
 WHO = ("method", "encoder", "aggregation", "cohort", "role")
 METHODS = ("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high")
 NETWORKS = ("method", "encoder", "architecture", "parameters", "trained", "input_px", "model_mb")
 TILES = ("encoder", "slides", "tiles", "ms_per_tile")
-RATE = re.compile(r"^encode: .*?: ([0-9]+) patches, ([0-9.]+) patches/s", re.M)
 
 
 def methods(evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
@@ -83,27 +81,30 @@ def networks(evaluations: Sequence[Evaluation], folders: Sequence[str]) -> list[
     return rows
 
 
-def tile_times(words: Sequence[str]) -> list[dict[str, Any]]:
-    """Tell how long an encoder takes for a tile: the median of its slides, as its jobs logged them.
+def tile_times(encodings: Iterable[tuple[str, str | Path]]) -> list[dict[str, Any]]:
+    """Return the time each encoder takes for a tile: the median of its slides, ms.
 
-    Reading and colours are included; starting Python, and what a network does once, are not.
+    Reading and stain normalisation are included; starting Python, and what a network does once,
+    are not.
 
     Parameters
     ----------
-    words : sequence of str
-        ENCODER=LOGS: the folder of the logs of a cohort's encoding jobs.
+    encodings : iterable of (str, path)
+        Encoder, and a folder in or below which `encode` wrote its `timings.tsv`.
     """
-    found: dict[str, list[tuple[int, float]]] = {}
-    for word in words:
-        encoder, folder = word.split("=", 1)
-        for path in sorted(Path(folder).glob("*.log")):
-            lines = RATE.findall(path.read_text(encoding="utf-8", errors="replace"))
-            found.setdefault(encoder, []).extend((int(n), float(rate)) for n, rate in lines)
+    slides: dict[str, list[dict[str, str]]] = {}
+    for encoder, folder in encodings:
+        for path in sorted(Path(folder).rglob("timings.tsv")):
+            slides.setdefault(encoder, []).extend(read_table(path))
     rows = []
-    for encoder, slides in found.items():
-        times = [1000 / rate for n, rate in slides if n and rate > 0]
+    for encoder, timings in slides.items():
+        times = [
+            1000 / rate
+            for timing in timings
+            if int(timing["patches"]) and (rate := float(timing["patches_per_s"])) > 0
+        ]
         if times:
-            tiles = sum(n for n, _ in slides)
+            tiles = sum(int(timing["patches"]) for timing in timings)
             row = {"encoder": encoder, "slides": len(times), "tiles": tiles}
             rows.append(row | {"ms_per_tile": statistics.median(times)})
     return rows

@@ -105,22 +105,22 @@ def write(
 
 def _curves(items, result, stem: Path, labels: LabelSettings, evaluate: EvaluateSettings) -> None:
     """Draw and list the ROC curve of each class against the rest."""
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     found = calls.curves(items, labels, result)
     if not found:
         return
     drawn = {
-        f"{name} v rest, {result['per_class'][name]['n']:,} {items.kind}": curve
+        f"{name} v rest, {result['per_class'][name]['n']:,} {items.kind}": charts.RocCurve(*curve)
         for name, curve in found.items()
     }
     macro = result["macro_auc"]
     title = "macro-AUC not defined"
     if "value" in macro:
-        title = f"macro-AUC {charts.interval_text(*map(macro.get, ('value', 'low', 'high')))}"
+        title = f"macro-AUC {style.format_interval(*map(macro.get, ('value', 'low', 'high')))}"
     title += f", {result['patients']:,} patients"
     figure = charts.roc(drawn, title=title, confidence=evaluate.confidence, items=items.kind)
-    charts.save(figure, stem)
+    style.save(figure, stem)
     names = ("class", "false_positive_rate", "true_positive_rate")
     rows = [
         dict(zip(names, (name, float(x), float(y)), strict=True))
@@ -131,12 +131,12 @@ def _curves(items, result, stem: Path, labels: LabelSettings, evaluate: Evaluate
 
 
 def _confusion(matrix: list[list[int]], folder: Path, labels: LabelSettings) -> None:
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     figure = charts.confusion(
         matrix, labels.classes, truth="true class", predicted="called class", near=labels.ordered
     )
-    charts.save(figure, folder / "confusion")
+    style.save(figure, folder / "confusion")
     rows = [
         {"true_class": name, **dict(zip(labels.classes, row, strict=True))}
         for name, row in zip(labels.classes, matrix, strict=True)
@@ -159,15 +159,15 @@ def _per_class(units: Mapping[str, Mapping]) -> list[dict[str, Any]]:
 
 def _reliability(slides, folder: Path, labels, evaluate: EvaluateSettings) -> dict[str, Any]:
     """Draw and list how often slides called with a probability are called right."""
-    from her2pipe.plotting import charts, panels
+    from her2pipe.plotting import charts, style
 
     found = calls.reliability(slides, labels, evaluate)
     if "predicted" in found:
-        figure = panels.reliability(
+        figure = charts.reliability(
             {"likeliest class": found}, evaluate.confidence,
             xlabel="probability of the called class", ylabel="share of slides called right",
         )  # fmt: skip
-        charts.save(figure, folder / "calibration")
+        style.save(figure, folder / "calibration")
         rows = [{k: found[k][i] for k in RELIABILITY} for i in range(len(found["n"]))]
         write_table(folder / "calibration.tsv", RELIABILITY, rows)
     return found
@@ -177,15 +177,15 @@ def _grades(used, folder: Path, labels: LabelSettings, evaluate: EvaluateSetting
     """Draw the expected class of slides by their true class; test its trend."""
     from her2pipe import stats
     from her2pipe.evaluation import metrics as measures
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     result, groups, tests = measures.ordered(used, "true_class", labels.classes, evaluate)
     for name, table in tests.items():
         result[f"dunn_{name}"] = {"groups": table[0], "p": np.asarray(table[1]).tolist()}
     note = ""
     if "rho" in result["spearman"]:
-        note = charts.spearman_text(stats.Correlation(**result["spearman"]), result["n"])
+        note = style.format_spearman(stats.Correlation(**result["spearman"]), result["n"])
     if groups:
         span = f"expected class (0: {labels.classes[0]}, 1: {labels.classes[-1]})"
-        charts.save(charts.boxes(groups, span, "true class", note), folder / "grades")
+        style.save(charts.boxes(groups, span, "true class", note), folder / "grades")
     return result

@@ -1,8 +1,6 @@
-"""Plots: data in, matplotlib Figure out. Steps import this late, for matplotlib is slow to load.
+"""Charts of results: numbers in, matplotlib Figure out.
 
-Every figure is built without pyplot and leaves matplotlib's settings as they were. Text is never
-read as mathematics, so a name such as `a_$b$` shows as it is. Colours are those of Okabe and Ito
-(2008), cividis and viridis, which colour-blind readers tell apart.
+Steps import this late, for matplotlib is slow to load. Nothing here computes a statistic.
 """
 
 from __future__ import annotations
@@ -11,162 +9,78 @@ import itertools
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
-from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from her2pipe import stats
-from her2pipe.files import replacing
+from her2pipe.plotting.style import (
+    BLUE,
+    COLUMN_MM,
+    GREY,
+    LUMA,
+    OKABE_ITO,
+    PAGE_MM,
+    PALE,
+    VERMILLION,
+    draw_legend,
+    finish,
+    format_interval,
+    format_p,
+    new_figure,
+    side_bar,
+    styled,
+)
 
-COLUMN_MM, PAGE_MM = 85.0, 180.0
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-BLUE, VERMILLION = OKABE_ITO[:2]
-CLASS_COLOURS = (BLUE, VERMILLION, "#F0E442", *OKABE_ITO[2:])
-CANVAS = {"png": FigureCanvasAgg, "svg": FigureCanvasSVG}
-PACKING = {"png": {"pil_kwargs": {"compress_level": 3}}, "svg": {}}  # a third of the time
-METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  # no versions
-LUMA = np.array([0.299, 0.587, 0.114])  # weights of R, G and B in grey (ITU-R BT.601)
-GREY, PALE = "#BBBBBB", "#EEEEEE"
-SMALL = ("xtick.labelsize", "ytick.labelsize", "legend.fontsize", "legend.title_fontsize")
-STYLE = [
-    "default",
-    {"font.size": 7, "axes.titlesize": 7, "figure.titlesize": 8, "lines.linewidth": 1.1},
-    dict.fromkeys(SMALL, 6),
-    dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
-    dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
-    {"text.parse_math": False, "svg.hashsalt": "her2pipe", "axes.titlelocation": "left"},
-]
+LINES = ("-", "--", "-.", (0, (1, 1)))
+P_TICKS = {1e-4: "≤ 0.0001", 1e-3: "0.001", 1e-2: "0.01", 0.05: "0.05", 1: "1"}
+LEARNING = (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)"))
+CALIBRATIONS = {"as_it_is": "score as it is", "recalibrated": "recalibrated"}
 
 
-def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
-    """Write `{stem}.png` (200 dots per inch) and `{stem}.svg`, each whole or not at all.
+@dataclass(frozen=True)
+class RocCurve:
+    """A ROC curve with its area.
 
-    The same figure always gives the same bytes: no dates, no versions, no random names.
+    Attributes
+    ----------
+    fpr, tpr : (k,) float
+        False and true positive rate at each threshold.
+    auc, low, high : float
+        Area under the curve and the ends of its interval.
+    n : int
+        Number of items.
     """
-    paths = [Path(f"{stem}.{kind}") for kind in formats]  # with_suffix would cut at a dot
-    for path, kind in zip(paths, formats, strict=True):
-        canvas = CANVAS[kind](figure)  # savefig would draw everything twice
-        with replacing(path) as part, style.context(STYLE):
-            getattr(canvas, f"print_{kind}")(part, metadata=METADATA[kind], **PACKING[kind])
-    return paths
+
+    fpr: Sequence[float]
+    tpr: Sequence[float]
+    auc: float
+    low: float
+    high: float
+    n: int
 
 
-def p_text(p: float) -> str:
-    """Write a P value as it is printed: `P < 0.001`, `P = 0.012`, `P = 0.45`."""
-    return "P < 0.001" if p < 0.001 else f"P = {p:.{3 if p < 0.1 else 2}f}"
-
-
-def spearman_text(found: stats.Correlation, n: int) -> str:
-    """Write a rank correlation with its interval, P and number of slides."""
-    return f"Spearman ρ = {interval_text(found.rho, *found[2:])}, {p_text(found.p)}, n = {n:,}"
-
-
-def interval_text(value: float | None, low: float | None, high: float | None) -> str:
-    """Write a number with its interval, if it has one; NaN counts as none."""
-    known = [v is not None and math.isfinite(v) for v in (value, low, high)]
-    ends = f" ({low:.2f} to {high:.2f})" if all(known) else ""
-    return f"{value:.2f}{ends}" if known[0] else "not defined"
-
-
-def new_figure(width_mm: float, height_mm: float) -> Figure:
-    """Make an empty figure of a size on paper."""
-    figure = Figure((width_mm / 25.4, height_mm / 25.4), dpi=200, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def finish(figure: Figure) -> Figure:
-    """Lay a figure out for good, its ticks made while our style holds: all saves draw the same.
-
-    One panel, with or without a `side_bar`, is measured once and placed; matplotlib's own engine,
-    which measures everything four times, lays out the others. Nothing is drawn yet.
-    """
-    for axes in figure.axes:
-        axes.tick_params(labelsize=6)  # matplotlib spaces ticks by it, whatever style then holds
-    alone = len(figure.axes) == 1 + (figure.axes[-1].get_label() == "side bar")
-    if alone and not (figure.get_supxlabel() or figure.get_suptitle()):
-        _place(figure)
-    else:
-        figure.get_layout_engine().execute(figure)
-    figure.set_layout_engine("none")
-    return figure
-
-
-def side_bar(figure: Figure, mesh, label: str):
-    """Draw the colour scale of a figure's one panel to its right; `finish` places it."""
-    bar = figure.add_axes((0.85, 0.2, 0.03, 0.6), label="side bar")
-    return figure.colorbar(mesh, cax=bar, label=label)
-
-
-def _place(figure: Figure) -> None:
-    """Give the panel all room that its texts, its bar and the legend below leave."""
-    renderer, px_mm = figure.canvas.get_renderer(), figure.dpi / 25.4
-    (width, height), pad = figure.bbox.size, 1.5 * px_mm
-    legends = [legend.get_window_extent(renderer).height for legend in figure.legends]
-    floor = pad + sum(legends) + (1.5 * px_mm if legends else 0)
-    axes, *bars = figure.axes
-    axes.set_position((0.2, 0.2, 0.6, 0.6))
-    axes.apply_aspect()
-    box, texts = axes.bbox, axes.get_tightbbox(renderer)
-    left, below = box.x0 - texts.x0 + pad, box.y0 - texts.y0 + floor
-    right, above = texts.x1 - box.x1 + pad, texts.y1 - box.y1 + pad
-    for bar in bars:
-        wide, around = 2.5 * px_mm, bar.get_tightbbox(renderer)
-        right += wide + around.x1 - bar.bbox.x1 + 1.5 * px_mm
-    room = width - left - right, height - below - above
-    axes.set_position((left / width, below / height, room[0] / width, room[1] / height))
-    for bar in bars:
-        start = left + room[0] + 1.5 * px_mm
-        bar.set_position((start / width, below / height, wide / width, room[1] / height))
-
-
-def draw_legend(place: Figure | Axes, handles: Sequence, labels: Sequence[str], **options):
-    """Draw a legend that also shows labels starting with an underscore, which matplotlib hides."""
-    legend = place.legend(handles, [str(i) for i in range(len(handles))], **options)
-    for text, label in zip(legend.get_texts(), labels, strict=True):
-        text.set_text(label)
-    return legend
-
-
-def _curve(curve: Sequence, confidence: float, items: str) -> tuple:
-    """Return fpr, tpr and the legend's text of (y, score) or (fpr, tpr, auc, low, high, n)."""
-    if len(curve) == 6:
-        fpr, tpr, value, low, high, n = curve
-        return fpr, tpr, f"{interval_text(value, low, high)}, n = {n:,}"
-    y, score = curve
-    try:
-        fpr, tpr, _ = stats.roc(y, score, items)
-        value, low, high, _ = stats.auc(y, score, confidence, items)
-    except stats.StatisticUndefined as reason:
-        return [], [], str(reason)
-    return fpr, tpr, f"{interval_text(value, low, high)}, n = {len(y):,}"
-
-
-@style.context(STYLE)
-def roc(curves: Mapping, title: str = "", confidence=0.95, items: str = "slides") -> Figure:
-    """Draw ROC curves; the legend gives each AUC, its interval and n, or why there is none.
-
-    `curves` maps a label to (y, score), (n,) of 0 and 1 and (n,) float, or to the curve's points
-    and numbers (fpr, tpr, auc, low, high, n). `items` is what n counts.
-    """
-    drawn = {label: _curve(curve, confidence, items) for label, curve in curves.items()}
-    labels = [textwrap.fill(f"{label}: {text}", 58) for label, (_, _, text) in drawn.items()]
+@styled
+def roc(
+    curves: Mapping[str, RocCurve], title: str = "", confidence: float = 0.95, items: str = "slides"
+) -> Figure:
+    """Draw ROC curves by label; the legend gives each AUC, its interval and n of `items`."""
+    labels = [
+        textwrap.fill(f"{label}: {format_interval(c.auc, c.low, c.high)}, n = {c.n:,}", 58)
+        for label, c in curves.items()
+    ]
     lines = sum(label.count("\n") + 1 for label in labels)
     figure = new_figure(COLUMN_MM, COLUMN_MM + 10 + 3.2 * lines)
     axes = figure.add_subplot(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="chance")
     handles = []
-    for i, (label, (fpr, tpr, _)) in enumerate(drawn.items()):
-        look = {"color": OKABE_ITO[i % 7], "linestyle": ("-", "--", "-.", (0, (1, 1)))[i % 4]}
-        handles += axes.plot(fpr, tpr, label=str(label), **look)
+    for i, (label, curve) in enumerate(curves.items()):
+        look = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 4]}
+        handles += axes.plot(curve.fpr, curve.tpr, label=str(label), **look)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=title)
     heading = f"AUC ({100 * confidence:g} % confidence interval), n {items}"
     draw_legend(figure, handles, labels, loc="outside lower center", title=heading, handlelength=3)
@@ -187,12 +101,12 @@ def draw_box(axes: Axes, x: float, values: np.ndarray) -> None:
     axes.plot([left, right], [middle] * 2, color=VERMILLION, linewidth=1.4, zorder=3)
 
 
-@style.context(STYLE)
+@styled
 def boxes(groups: Mapping, ylabel="HER2 score", xlabel="HER2 level", note="", title="") -> Figure:
     """Draw the values of each group, (n,) float, under a box plot, in the given order, with n.
 
     Boxes span the quartiles, whiskers reach the last value within 1.5 box heights. `note` (say,
-    `spearman_text`) stands above the axes.
+    `format_spearman`) stands above the axes.
     """
     figure = new_figure(COLUMN_MM, 65)
     axes = figure.add_subplot()
@@ -215,8 +129,10 @@ def boxes(groups: Mapping, ylabel="HER2 score", xlabel="HER2 level", note="", ti
     return finish(figure)
 
 
-def _grid(values: np.ndarray, text: Callable, rows: list, columns: list, **options) -> tuple:
-    """Draw a table of coloured cells, NaN grey, with text(value, row, column) in each."""
+def _matrix(
+    values: np.ndarray, text: Callable, rows: Sequence[str], columns: Sequence[str], **options
+) -> tuple:
+    """Draw a matrix of coloured fields, NaN grey, with text(value, row, column) in each."""
     count = max(len(rows), len(columns))
     figure = new_figure(
         COLUMN_MM if count <= 6 else min(PAGE_MM, 14.0 * count), 25 + 10.0 * len(rows)
@@ -238,45 +154,52 @@ def _grid(values: np.ndarray, text: Callable, rows: list, columns: list, **optio
     return figure, axes, mesh
 
 
-def _dunn_text(p: float, *_) -> str:
+def _starred(p: float, *_) -> str:
+    """Format a P value with a star for each of the usual limits it is below."""
     stars = "*" * sum(p < limit for limit in (0.05, 0.01, 0.001))
-    return "" if np.isnan(p) else f"{p_text(p)[2:].removeprefix('= ')}\n{stars}"
+    return "" if np.isnan(p) else f"{format_p(p)[2:].removeprefix('= ')}\n{stars}"
 
 
-def _named(table) -> tuple[list, np.ndarray]:
-    """Return the names and values of a DataFrame, or of such a pair as it is."""
+def _groups(table) -> tuple[list, np.ndarray]:
+    """Return names and values of a square DataFrame, or of such a pair."""
     return table if isinstance(table, tuple) else (list(table.index), table.to_numpy(dtype=float))
 
 
-@style.context(STYLE)
-def dunn(table, title="", xlabel="", adjusted="", n: Sequence[int] = ()) -> Figure:
-    """Draw the P of every pair of groups.
+@styled
+def p_value_matrix(
+    table, title: str = "", xlabel: str = "", adjusted="", n: Sequence[int] = ()
+) -> Figure:
+    """Draw the P of every pair of groups (Dunn's test).
 
     `table` is what `stats.dunn` or `stats.dunn_matrix` give; n, (k,), counts the groups. `adjusted`
-    says how P was adjusted, or is a second such table, shown above the diagonal.
+    names the adjustment of P, or is a second such table, shown above the diagonal.
     """
-    names, values = _named(table)
+    names, values = _groups(table)
     values = values.copy()
     heading, note = "P, Dunn's test", ""
     if isinstance(adjusted, str):
         heading += f", {adjusted}" if adjusted else ""
     else:
         upper, note = np.triu_indices(len(values), 1), "Below the diagonal unadjusted, above Holm"
-        values[upper] = _named(adjusted)[1][upper]
+        values[upper] = _groups(adjusted)[1][upper]
     np.fill_diagonal(values, np.nan)
     names = [textwrap.fill(str(name), 14) for name in names]
     rows = [f"{name}\nn = {n[i]:,}" for i, name in enumerate(names)] if len(n) else names
     look = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
-    figure, axes, mesh = _grid(values, _dunn_text, rows, names, **look)
-    bar = side_bar(figure, mesh, heading)
-    bar.set_ticks([1e-4, 1e-3, 1e-2, 0.05, 1], labels=["≤ 0.0001", "0.001", "0.01", "0.05", "1"])
-    bar.minorticks_off()
+    figure, axes, mesh = _matrix(values, _starred, rows, names, **look)
+    set_p_ticks(side_bar(figure, mesh, heading))
     axes.set(title="\n".join(line for line in (title, note) if line), ylabel=xlabel)
     axes.set_xlabel(f"{xlabel}\n* P < 0.05   ** P < 0.01   *** P < 0.001".strip())
     return finish(figure)
 
 
-@style.context(STYLE)
+def set_p_ticks(bar) -> None:
+    """Label the colour bar of P values."""
+    bar.set_ticks(list(P_TICKS), labels=list(P_TICKS.values()))
+    bar.minorticks_off()
+
+
+@styled
 def confusion(
     matrix, labels, title="", truth="true level", predicted="predicted level", near=False
 ) -> Figure:
@@ -295,7 +218,7 @@ def confusion(
     def text(percent: float, i: int, j: int) -> str:
         return f"{matrix[i, j]:,}" + (f"\n{percent:.0f} %" if percent > 0 else "")
 
-    figure, axes, mesh = _grid(share, text, rows, names, cmap=blues, vmin=0, vmax=100)
+    figure, axes, mesh = _matrix(share, text, rows, names, cmap=blues, vmin=0, vmax=100)
     side_bar(figure, mesh, "share of the row, %")
     axes.set(xlabel=f"{predicted} (n = {matrix.sum():,})", ylabel=truth, title=title)
     if near:
@@ -307,11 +230,8 @@ def confusion(
     return finish(figure)
 
 
-LEARNING = (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)"))
-
-
-@style.context(STYLE)
-def history(
+@styled
+def learning_curves(
     rows: Iterable[Mapping[str, object]],
     title: str = "",
     curves: Sequence[tuple[str, str]] = LEARNING,
@@ -325,13 +245,13 @@ def history(
     panels = figure.subplots(2, sharex=True)
     epoch = np.array([row["epoch"] for row in rows], dtype=float)
     for axes, (what, label) in zip(panels, curves, strict=True):
-        for part, colour, line in (("train", BLUE, "-"), ("validation", VERMILLION, "--")):
-            cells = [row.get(f"{part}_{what}") for row in rows]
+        for side, colour, line in (("train", BLUE, "-"), ("validation", VERMILLION, "--")):
+            cells = [row.get(f"{side}_{what}") for row in rows]
             values = np.array([math.nan if cell in (None, "") else cell for cell in cells], float)
-            known = np.isfinite(values)
+            defined = np.isfinite(values)
             look = {"color": colour, "linestyle": line, "marker": "o", "markersize": 2.5}
-            if known.any():
-                axes.plot(epoch[known], values[known], label=part, **look)
+            if defined.any():
+                axes.plot(epoch[defined], values[defined], label=side, **look)
         axes.set_ylabel(label)
         if axes.lines:
             axes.legend(loc="best")  # named, or a busy machine gets a warning
@@ -341,22 +261,24 @@ def history(
     return finish(figure)
 
 
-@style.context(STYLE)
-def fitting(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
+@styled
+def fold_curves(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
     """Draw the learning curves of each fold from rows of fold, epoch, losses and held-out AUC."""
     rows = list(rows)
     figure = new_figure(COLUMN_MM, 100)
     panels = figure.subplots(2, sharex=True)
     folds = sorted({row["fold"] for row in rows})
     for fold, colour in zip(folds, itertools.cycle(OKABE_ITO), strict=False):
-        own = [row for row in rows if row["fold"] == fold]
-        epoch = [row["epoch"] for row in own]
+        fold_rows = [row for row in rows if row["fold"] == fold]
+        epoch = [row["epoch"] for row in fold_rows]
         look = {"color": colour, "linewidth": 0.8}
-        panels[0].plot(epoch, [r["train_loss"] for r in own], linestyle="-", **look)
-        panels[0].plot(epoch, [r["validation_loss"] for r in own], linestyle="--", **look)
-        panels[1].plot(epoch, [r["validation_auc"] for r in own], label=f"fold {fold}", **look)
-    kinds = [Line2D([], [], color="black", linewidth=0.8, linestyle=kind) for kind in ("-", "--")]
-    panels[0].legend(kinds, ["training slides", "held-out slides"], loc="best")
+        panels[0].plot(epoch, [r["train_loss"] for r in fold_rows], linestyle="-", **look)
+        panels[0].plot(epoch, [r["validation_loss"] for r in fold_rows], linestyle="--", **look)
+        panels[1].plot(
+            epoch, [r["validation_auc"] for r in fold_rows], label=f"fold {fold}", **look
+        )
+    looks = [Line2D([], [], color="black", linewidth=0.8, linestyle=line) for line in ("-", "--")]
+    panels[0].legend(looks, ["training slides", "held-out slides"], loc="best")
     panels[0].set(ylabel="loss", title=title)
     panels[1].axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     panels[1].set(ylabel="AUC of the held-out slides", xlabel="epoch", ylim=(-0.03, 1.03))
@@ -365,7 +287,7 @@ def fitting(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
     return finish(figure)
 
 
-@style.context(STYLE)
+@styled
 def forest(
     rows: Sequence[Mapping[str, object]], title: str = "", confidence=0.95, what: str = "AUC"
 ) -> Figure:
@@ -379,15 +301,18 @@ def forest(
     axes = figure.add_subplot()
     beside, place, least, centres = axes.get_yaxis_transform(), 0, 0.45, []
     for method in methods:
-        mine = [row for row in rows if str(row["method"]) == method]
-        centres.append(place + (len(mine) - 1) / 2)
-        for row in mine:
+        method_rows = [row for row in rows if str(row["method"]) == method]
+        centres.append(place + (len(method_rows) - 1) / 2)
+        for row in method_rows:
             i = cohorts.index(str(row["cohort"]))
             look = {"color": OKABE_ITO[i % 7], "marker": "osD^vPX"[i % 7], "markersize": 4}
-            found = [math.nan if row[key] is None else row[key] for key in ("low", "auc", "high")]
-            axes.plot(found, [place] * 3, markevery=[1], clip_on=False, **look)  # 1: a whole mark
-            least = min(least, found[0])  # stays as it is where that is NaN
-            text = f"{row['cohort']}  {interval_text(found[1], *found[::2])}, n = {row['n']:,}"
+            low, auc, high = (
+                math.nan if row[key] is None else row[key] for key in ("low", "auc", "high")
+            )
+            # markevery: one mark, drawn whole even at the edge
+            axes.plot((low, auc, high), [place] * 3, markevery=[1], clip_on=False, **look)
+            least = min(least, low)  # stays as it is where that is NaN
+            text = f"{row['cohort']}  {format_interval(auc, low, high)}, n = {row['n']:,}"
             axes.text(1.02, place, text, transform=beside, va="center", size=6)
             place += 1
         axes.axhline(place, color="#DDDDDD", linewidth=0.6)
@@ -396,4 +321,73 @@ def forest(
     axes.set_yticks(centres, [textwrap.fill(method, 24) for method in methods])
     axes.set(xlim=(math.floor(10 * least) / 10, 1), ylim=(place - 1, -1), title=title)
     axes.set_xlabel(f"{what} ({100 * confidence:g} % confidence interval)")
+    return finish(figure)
+
+
+@styled
+def reliability(
+    views: Mapping[str, Mapping],
+    confidence: float = 0.95,
+    title: str = "",
+    xlabel: str = "predicted probability of HER2-positive",
+    ylabel: str = "observed share of HER2-positive slides",
+) -> Figure:
+    """Draw observed shares of positive slides over predicted probabilities.
+
+    `views` maps `as_it_is` and `recalibrated` to lists `predicted`, `observed`, `low`, `high`, `n`
+    of equal length, and the numbers `brier` and `ece`.
+    """
+    figure = new_figure(COLUMN_MM, COLUMN_MM + 12 + 3.2 * len(views))
+    axes = figure.add_subplot(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    handles, texts = [], []
+    for i, (view, calibration) in enumerate(views.items()):
+        x, y = np.array(calibration["predicted"]), np.array(calibration["observed"])
+        reach = np.array([y - calibration["low"], calibration["high"] - y]).clip(min=0)
+        look = {"color": (BLUE, VERMILLION)[i % 2], "marker": "os"[i % 2], "markersize": 3.5}
+        axes.errorbar(x, y, reach, elinewidth=0.7, linestyle=LINES[i % 4], **look)
+        handles.append(Line2D([], [], linestyle=LINES[i % 4], **look))
+        numbers = f"Brier {calibration['brier']:.3f}, ECE {calibration['ece']:.3f}"
+        texts.append(f"{CALIBRATIONS.get(view, view)}: {numbers}, n = {sum(calibration['n']):,}")
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    heading = f"bars: {100 * confidence:g} % confidence interval (Wilson)"
+    draw_legend(figure, handles, texts, loc="outside lower center", title=heading, handlelength=3)
+    return finish(figure)
+
+
+@styled
+def score_shift(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str = "") -> Figure:
+    """Draw the scores of every cohort by status, to show how they move between cohorts.
+
+    `scores` maps a cohort to its groups, `HER2-negative` and `HER2-positive`, (n,) float each.
+    """
+    figure = new_figure(COLUMN_MM if len(scores) <= 5 else PAGE_MM, 70)
+    axes = figure.add_subplot()
+    groups = list(dict.fromkeys(name for cohort in scores.values() for name in cohort))
+    names, random = [], np.random.default_rng(0)
+    for i, (cohort, by_group) in enumerate(scores.items()):
+        counts = []
+        for k, group in enumerate(groups):
+            values = np.asarray(by_group.get(group, ()), dtype=float)
+            counts.append(f"{len(values):,}")
+            if not len(values):
+                continue
+            x = i + (k - (len(groups) - 1) / 2) * 0.4
+            spread = x + random.uniform(-0.12, 0.12, len(values))
+            dots = {"s": 6, "alpha": 0.45, "linewidths": 0, "zorder": 2}
+            axes.scatter(
+                spread, values, color=(BLUE, VERMILLION)[k % 2], marker="os"[k % 2], **dots
+            )
+            low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+            axes.plot([x, x], [low, high], color="black", linewidth=0.8, zorder=3)
+            axes.plot([x - 0.15, x + 0.15], [middle] * 2, color="black", linewidth=1.4, zorder=3)
+        names.append(f"{cohort}\n{' + '.join(counts)}")
+    axes.set_xticks(range(len(names)), names)
+    axes.set(xlabel="cohort, slides", ylabel="score", title=title, xlim=(-0.6, len(names) - 0.4))
+    looks = [
+        {"color": (BLUE, VERMILLION)[k % 2], "marker": "os"[k % 2]} for k in range(len(groups))
+    ]
+    handles = [Line2D([], [], linestyle="", markersize=3.5, **look) for look in looks]
+    heading = "bars: median and quartiles"
+    draw_legend(figure, handles, groups, loc="outside lower center", ncols=2, title=heading)
     return finish(figure)

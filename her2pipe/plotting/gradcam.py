@@ -1,29 +1,28 @@
-"""Pictures of evidence: patches beside where a network saw a class in them, and whole slides."""
+"""Grad-CAM figures: patches, and where in them a network saw evidence for a class."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import style
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from her2pipe.plotting.charts import LUMA, PAGE_MM, STYLE, finish, new_figure
+from her2pipe.plotting.style import LUMA, PAGE_MM, finish, new_figure, styled
 
 COLOURS = "inferno"  # dark where there is nothing, unlike any stain
 SHOWN_PX = 320  # side a patch is drawn at, at most
 
 
-def scale(maps: np.ndarray) -> float:
-    """Return what counts as the strongest evidence of a slide, so that few places are beyond it."""
-    strongest = float(np.percentile(maps, 99)) if maps.size else 0.0
-    return strongest if strongest > 0 else max(1e-12, float(maps.max(initial=0)))
+def strongest(maps: np.ndarray) -> float:
+    """Return the evidence that a slide's colours end at: its 99th percentile, above 0."""
+    value = float(np.percentile(maps, 99)) if maps.size else 0.0
+    return value if value > 0 else max(1e-12, float(maps.max(initial=0)))
 
 
-def cells(coords: np.ndarray, side_px0: int, maps: np.ndarray) -> tuple[np.ndarray, float]:
-    """Cut patches into the cells of their maps, as if each were a patch.
+def map_tiles(coords: np.ndarray, side_px0: int, maps: np.ndarray) -> tuple[np.ndarray, float]:
+    """Divide patches into the tiles of their maps, as if each were a patch.
 
     Parameters
     ----------
@@ -36,9 +35,9 @@ def cells(coords: np.ndarray, side_px0: int, maps: np.ndarray) -> tuple[np.ndarr
     Returns
     -------
     (N s s, 2) float64
-        Corners of the cells, in the order of `maps.ravel()`.
+        Corners of the tiles, in the order of `maps.ravel()`.
     float
-        Side of a cell, level-0 px.
+        Side of a tile, level-0 px.
     """
     count = maps.shape[1]
     side = side_px0 / count
@@ -47,7 +46,7 @@ def cells(coords: np.ndarray, side_px0: int, maps: np.ndarray) -> tuple[np.ndarr
     return (np.asarray(coords)[:, None, None] + inner).reshape(-1, 2), side
 
 
-@style.context(STYLE)
+@styled
 def patches(
     images: Sequence[np.ndarray],
     maps: Sequence[np.ndarray],
@@ -58,8 +57,8 @@ def patches(
 ) -> Figure:
     """Draw patches in a row, and below each the evidence over a grey copy of it.
 
-    `images` are (side, side, 3) uint8 RGB, `maps` (s, s) float, 1 the strongest; `label` tells what
-    the colours mean.
+    `images` are (side, side, 3) uint8 RGB, `maps` (s, s) float, 1 the strongest; `label`
+    says what the colours mean.
     """
     import cv2
 
@@ -67,10 +66,10 @@ def patches(
     side_mm = PAGE_MM / columns
     figure = new_figure(PAGE_MM, 2 * side_mm + 18)
     places = figure.add_gridspec(3, columns, height_ratios=[side_mm, side_mm, 10])
-    for i, (image, found, text) in enumerate(zip(images, maps, titles, strict=True)):
+    for i, (image, evidence, text) in enumerate(zip(images, maps, titles, strict=True)):
         side = min(image.shape[0], SHOWN_PX)
         image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-        smooth = cv2.resize(np.float32(found), (side, side), interpolation=cv2.INTER_CUBIC)
+        smooth = cv2.resize(np.float32(evidence), (side, side), interpolation=cv2.INTER_CUBIC)
         above, below = (figure.add_subplot(places[row, i]) for row in (0, 1))
         above.imshow(image)
         above.set_title(text, size=6)
@@ -81,7 +80,7 @@ def patches(
     bottom = figure.add_subplot(places[2, :])
     bottom.set_axis_off()
     bar = ScalarMappable(Normalize(0, 1), COLOURS)
-    place = bottom.inset_axes([0.0, 0.7, 0.4, 0.25])
-    figure.colorbar(bar, cax=place, orientation="horizontal", alpha=opacity, label=label)
+    inset = bottom.inset_axes([0.0, 0.7, 0.4, 0.25])
+    figure.colorbar(bar, cax=inset, orientation="horizontal", alpha=opacity, label=label)
     figure.suptitle(title)
     return finish(figure)

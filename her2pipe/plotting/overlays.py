@@ -1,4 +1,4 @@
-"""Pictures of slides and patches: overlays, contact sheets, colours before and after."""
+"""Pictures of slides and patches: maps over slides, contact sheets, stain vectors."""
 
 from __future__ import annotations
 
@@ -7,33 +7,25 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib import colormaps, style
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize, to_hex
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from her2pipe.plotting.charts import (
-    CLASS_COLOURS,
+from her2pipe.plotting.style import (
     COLUMN_MM,
     LUMA,
     OKABE_ITO,
     PAGE_MM,
-    STYLE,
+    class_colours,
     draw_legend,
     finish,
     new_figure,
+    styled,
 )
 
 PANEL_PX = 450  # width of a panel as printed, 57 mm at 200 dots per inch
-
-
-def class_colours(count: int, ordered: bool = False) -> list[str]:
-    """Return a colour for each class, #rrggbb: told apart, or in order along the maps' scale."""
-    if ordered:
-        return [to_hex(colormaps["viridis"](i / max(count - 1, 1))) for i in range(count)]
-    return [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(count)]
 
 
 def _shrunk(image: np.ndarray, width_px: int) -> np.ndarray:
@@ -46,16 +38,16 @@ def _shrunk(image: np.ndarray, width_px: int) -> np.ndarray:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def _paint(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[np.ndarray, list]:
+def _on_grid(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[np.ndarray, list]:
     """Put patch values on their grid, NaN elsewhere; return it with its extent in level-0 px."""
     origin = coords.min(axis=0)
     steps = (coords - origin) / side_px0
-    cell = np.rint(steps).astype(int)
-    if np.abs(steps - cell).max() > 0.1:
+    tile = np.rint(steps).astype(int)
+    if np.abs(steps - tile).max() > 0.1:
         raise ValueError(f"patches do not lie on one grid of {side_px0:g} px")
-    columns, rows = cell.max(axis=0) + 1
+    columns, rows = tile.max(axis=0) + 1
     grid = np.full((rows, columns), np.nan)
-    grid[cell[:, 1], cell[:, 0]] = values
+    grid[tile[:, 1], tile[:, 0]] = values
     right, bottom = origin + np.array([columns, rows]) * side_px0
     return grid, [origin[0], right, bottom, origin[1]]
 
@@ -74,7 +66,7 @@ def _scale_bar(axes: Axes, width_px0: int, mpp: float | None, below: float) -> N
     axes.text(0, -2 * below, text, va="top", size=6, **place)
 
 
-@style.context(STYLE)
+@styled
 def overlay(
     overview: np.ndarray,
     width_px0: int,
@@ -116,7 +108,7 @@ def overlay(
         # a range that starts below 0 makes the grey pale, so that map and colour bar look alike
         axes.imshow(np.asarray(overview) @ LUMA, extent=whole, cmap="gray", vmin=-255, vmax=255)
         if len(coords):
-            grid, extent = _paint(coords, side_px0, values)
+            grid, extent = _on_grid(coords, side_px0, values)
             look = {"cmap": cmap, "vmin": least, "vmax": most, "interpolation": "nearest"}
             axes.imshow(grid, extent=extent, alpha=opacity, **look)
     for axes, heading in zip(panels[0], ("slide", label, "class"), strict=False):
@@ -146,7 +138,7 @@ def _colour_bar(axes: Axes, values: np.ndarray, label: str, limits: tuple, opaci
     bar.formatter.set_powerlimits((-3, 4))
 
 
-@style.context(STYLE)
+@styled
 def patches(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6) -> Figure:
     """Draw patches, (h, w, 3) uint8 each, as a contact sheet with a title over each."""
     rows = max(1, math.ceil(len(images) / columns))
@@ -164,7 +156,7 @@ def patches(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 
     return finish(figure)
 
 
-@style.context(STYLE)
+@styled
 def stains(profiles: Mapping[str, Sequence], target=None) -> Figure:
     """Draw the stain vectors of every slide by cohort, so that drift between cohorts is seen.
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from her2pipe.plotting.charts import BLUE, PAGE_MM, STYLE, draw_box, new_figure
+from her2pipe.plotting.charts import draw_box
+from her2pipe.plotting.style import BLUE, PAGE_MM, new_figure, styled
 
 COLUMNS = 4
 SHOWN_PX = 240  # side of a patch in a figure, 30 mm at 200 dots per inch
@@ -38,7 +38,7 @@ class Example:
     mpp: float | None  # um per px of the image
 
 
-@style.context(STYLE)
+@styled
 def boxes(panels: Sequence[Panel], grades: Sequence[str], title="", foot="") -> Figure:
     """Draw features by grade, a small box plot each, in the given order; at most a page.
 
@@ -82,7 +82,7 @@ def _panel(axes: Axes, panel: Panel, grades: Sequence[str]) -> None:
     axes.set_title(f"{panel.title}\n{panel.note}", size=6, pad=3)
 
 
-@style.context(STYLE)
+@styled
 def examples(rows: Mapping[str, Sequence[Example]], columns: int, title: str = "") -> Figure:
     """Draw example patches, a row per grade, each with a bar of one length on the tissue.
 

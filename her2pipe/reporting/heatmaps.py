@@ -226,8 +226,8 @@ def _fullest(store) -> int:
 
 def _drawn(shape, kind: str = "svg") -> str:
     """Return a figure as a data address: lines as SVG, photographs as JPEG."""
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import style
 
     with tempfile.TemporaryDirectory() as folder:
-        path = charts.save(shape, Path(folder) / "figure", (kind,))[0]
+        path = style.save(shape, Path(folder) / "figure", (kind,))[0]
         return drawing(path) if kind == "svg" else photograph(path)

@@ -43,7 +43,7 @@ def arguments(parser) -> None:
     for name, metavar, text in (
         ("train", "FOLDER", "encoder folders, for the table of networks"),
         ("encode-timing", "ENCODER=FOLDER",
-         "folders of the logs of encoding jobs, for the time per tile"),
+         "folders of encodings, for the time per tile"),
         ("matched", "METHOD,COHORT,METHOD,COHORT",
          "two methods, each on a cohort, compared on the cases that both cohorts hold"),
         ("sheet", "COHORT=SHEET", "sheets of these cohorts, which tell a slide's case"),
@@ -67,7 +67,7 @@ def run(args, compare: CompareSettings) -> None:
 
 def _of_classes(args, compare: CompareSettings, evaluations: list[Evaluation]) -> None:
     """Write what is told where the endpoint is a class."""
-    from her2pipe.plotting import charts, panels
+    from her2pipe.plotting import charts, panels, style
 
     reference_method(evaluations, compare)
     rows = method_table.methods(evaluations)
@@ -79,7 +79,10 @@ def _of_classes(args, compare: CompareSettings, evaluations: list[Evaluation]) -
         "matched": (pairwise.MATCHED, _matched(args, compare, evaluations)),
         "networks": (method_table.NETWORKS, method_table.networks(evaluations, args.train)),
         "timing": (TIMING, timing(evaluations, args.timing)),
-        "tile_timing": (method_table.TILES, method_table.tile_times(args.encode_timing)),
+        "tile_timing": (
+            method_table.TILES,
+            method_table.tile_times(word.split("=", 1) for word in args.encode_timing),
+        ),
     }
     with replacing_folder(args.folder) as folder:
         for stem, (columns, lines) in tables.items():
@@ -90,20 +93,22 @@ def _of_classes(args, compare: CompareSettings, evaluations: list[Evaluation]) -
             names = ", ".join(evaluations[0]["classes"])
             title, what = f"Macro-AUC of slides; classes: {names}", "macro-AUC"
             figure = charts.forest(known, title, compare.confidence, what)
-            charts.save(figure, folder / "forest")
+            style.save(figure, folder / "forest")
         if matrices := _matrices(pairs):
             note = "below the diagonal: difference of macro-AUC; above it: calls (McNemar)"
-            charts.save(panels.contests(matrices, note), folder / "pairs")
+            style.save(panels.p_value_panels(matrices, note), folder / "pairs")
 
 
-def _matrices(pairs: list[dict[str, Any]]) -> dict[str, tuple]:
+def _matrices(pairs: list[dict[str, Any]]) -> dict[str, Any]:
     """Lay out the P of every pair as a matrix per cohort."""
+    from her2pipe.plotting.panels import PValues
+
     found = {}
     for name in dict.fromkeys(row["cohort"] for row in pairs):
         own = [row for row in pairs if row["cohort"] == name]
         most = max(row["n"] for row in own)
         if own[1:]:  # a single pair needs no matrix
-            found[f"Cohort {name}, n = {most:,} slides"] = pairwise.matrix(own)
+            found[f"Cohort {name}, n = {most:,} slides"] = PValues(*pairwise.matrix(own))
     return found
 
 
@@ -127,7 +132,7 @@ def _matched(args, compare: CompareSettings, evaluations: list[Evaluation]) -> l
 
 def _of_status(args, compare: CompareSettings, evaluations: list[Evaluation]) -> None:
     """Write what is told where the endpoint is HER2 status, or response."""
-    from her2pipe.plotting import charts, panels
+    from her2pipe.plotting import charts, panels, style
 
     reference = reference_method(evaluations, compare)
     rows = methods(evaluations)
@@ -141,12 +146,12 @@ def _of_status(args, compare: CompareSettings, evaluations: list[Evaluation]) ->
         known = [row for row in rows if row["auc"] is not None]
         if known:
             figure = charts.forest(known, _endpoints(evaluations), compare.confidence)
-            charts.save(figure, folder / "forest")
+            style.save(figure, folder / "forest")
         if curves := roc_curves(evaluations):
-            charts.save(panels.roc_panels(curves, compare.confidence), folder / "roc_panels")
+            style.save(panels.roc_panels(curves, compare.confidence), folder / "roc_panels")
         scores = {e["cohort"]: _by_status(e) for e in evaluations if e["method"] == reference}
         if any(values for groups in scores.values() for values in groups.values()):
-            charts.save(panels.shifts(scores, f"Scores of {reference}"), folder / "drift")
+            style.save(charts.score_shift(scores, f"Scores of {reference}"), folder / "drift")
 
 
 def _evaluation(folder: Path) -> dict[str, Any]:
@@ -329,18 +334,19 @@ def _by_status(evaluation: Evaluation) -> dict[str, list[float]]:
     return {n: _scores(evaluation, status) for n, status in GROUPS.items() if status}
 
 
-def roc_curves(evaluations: list[Evaluation]) -> dict[str, dict[str, tuple]]:
+def roc_curves(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
     """Return the ROC points and numbers of HER2 status, by method and cohort (Fig. 4)."""
     from her2pipe import stats
+    from her2pipe.plotting.charts import RocCurve
 
-    curves: dict[str, dict[str, tuple]] = {}
+    curves: dict[str, dict[str, RocCurve]] = {}
     for evaluation in evaluations:
         found = evaluation["auc"]
         if evaluation["role"] != "treatment" and "value" in found:
             y, score = zip(*endpoint(evaluation).values(), strict=True)
             fpr, tpr, _ = stats.roc(y, score)
-            numbers = (fpr, tpr, found["value"], found["low"], found["high"], found["n"])
-            curves.setdefault(evaluation["method"], {})[evaluation["cohort"]] = numbers
+            curve = RocCurve(fpr, tpr, *map(found.get, ("value", "low", "high", "n")))
+            curves.setdefault(evaluation["method"], {})[evaluation["cohort"]] = curve
     return curves
 
 

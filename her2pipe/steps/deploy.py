@@ -18,8 +18,14 @@ import numpy as np
 
 from her2pipe.cohorts import sheet
 from her2pipe.cohorts.split import assign_sides, by_label
-from her2pipe.config import DeploySettings, LabelSettings, Section, SplitSettings, TrainSettings
-from her2pipe.config import load as flags
+from her2pipe.config import (
+    DeploySettings,
+    LabelSettings,
+    Section,
+    SplitSettings,
+    TrainSettings,
+    flags,
+)
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, replacing_folder, write_table, write_text
 

@@ -287,7 +287,7 @@ def _account(slides, rows, ranked, describe: DescribeSettings) -> dict[str, Any]
 def _draw(folder: Path, rows, ranked, shown, about, describe: DescribeSettings) -> None:
     """Draw the features that differ (Fig. S2), and examples of each grade (Fig. S3)."""
     from her2pipe.patch_features import grades
-    from her2pipe.plotting import charts, patch_examples
+    from her2pipe.plotting import patch_examples, style
 
     title = f"{about['cohort']}, graded by {about['encoder']}".strip(", ")
     columns, own = _columns(rows), _grades(rows)
@@ -296,7 +296,7 @@ def _draw(folder: Path, rows, ranked, shown, about, describe: DescribeSettings) 
         drawn = [
             patch_examples.Panel(
                 f"{row['rank']}. {row['feature']}",
-                charts.p_text(float(row["P_holm"])),
+                style.format_p(float(row["P_holm"])),
                 row["unit"],
                 grades.by_grade(columns[row["feature"]], own, 1),
             )
@@ -307,7 +307,7 @@ def _draw(folder: Path, rows, ranked, shown, about, describe: DescribeSettings) 
             f"grade of p(HER2+); n of patches: {counts}. Kruskal-Wallis P, Holm-adjusted over"
             f" {about['features']} features; {len(differ)} of {about['significant']} that differ"
         )
-        charts.save(patch_examples.boxes(drawn, GRADES, title, foot), folder / "boxes")
+        style.save(patch_examples.boxes(drawn, GRADES, title, foot), folder / "boxes")
     if rows:
         for name, outlined in (("examples", False), ("nuclei", True)):
             sheet = {
@@ -315,7 +315,7 @@ def _draw(folder: Path, rows, ranked, shown, about, describe: DescribeSettings) 
                 for grade, found in shown.items()
             }
             figure = patch_examples.examples(sheet, describe.examples, title)
-            charts.save(figure, folder / name, formats=("png",))
+            style.save(figure, folder / name, formats=("png",))
 
 
 def _label(grade: str, about: dict[str, Any]) -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
+import logging
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from her2pipe.config import EncodeSettings
-from her2pipe.config import load as flags
+from her2pipe.config import EncodeSettings, flags
 from her2pipe.errors import Her2Error
-from her2pipe.files import replacing_folder
+from her2pipe.files import replacing_folder, write_table
 
+log = logging.getLogger(__name__)
 SETTINGS = (EncodeSettings,)
+TIMINGS = ("slide", "patches", "seconds", "patches_per_s")
 # Attributes a store hands on.
 CARRIED = ("view", "patch_size_level0", "width_px0", "height_px0", "dropped")
 
@@ -55,6 +56,7 @@ def run(args, encode: EncodeSettings) -> None:
         "model_digest": about["digest"],
         "stain_digest": about["stain_digest"],
     }
+    timings = []
     with replacing_folder(args.folder) as folder:
         for done, path in enumerate(args.stores, start=1):
             began = time.monotonic()
@@ -70,9 +72,17 @@ def run(args, encode: EncodeSettings) -> None:
                     | {key: store.attributes.get(key, 0) for key in CARRIED},
                     images=store.images,
                 )
-            rate = len(result[0]) / (time.monotonic() - began)
-            print(f"encode: {slide}: {len(result[0])} patches, {rate:.1f} patches/s,"
-                  f" slide {done} of {len(args.stores)}", file=sys.stderr, flush=True)  # fmt: skip
+            seconds = time.monotonic() - began
+            patches = len(result[0])
+            rate = patches / seconds
+            timings.append(
+                {"slide": slide, "patches": patches, "seconds": seconds, "patches_per_s": rate}
+            )
+            log.info(
+                "%s: %d patches, %.1f patches/s, slide %d of %d",
+                slide, patches, rate, done, len(args.stores),
+            )  # fmt: skip
+        write_table(folder / "timings.tsv", TIMINGS, timings)
 
 
 def encode_store(

@@ -246,13 +246,13 @@ def curve(
 
 
 def _roc(fpr, tpr, found: dict, stem: Path, evaluate: EvaluateSettings, items: str) -> None:
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     label = found.get("endpoint", "HER2-positive").split(" v ")[0]
     if items == "patches":
         label += f", {found['patients']:,} patients"
-    numbers = (fpr, tpr, found["value"], found["low"], found["high"], found["n"])
-    charts.save(charts.roc({label: numbers}, confidence=evaluate.confidence, items=items), stem)
+    curve = charts.RocCurve(fpr, tpr, *map(found.get, ("value", "low", "high", "n")))
+    style.save(charts.roc({label: curve}, confidence=evaluate.confidence, items=items), stem)
     rows = [dict(zip(CURVE, map(float, point), strict=True)) for point in zip(fpr, tpr)]  # noqa: B905
     write_table(f"{stem}.tsv", CURVE, rows)
 
@@ -282,7 +282,7 @@ def response(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict
     """Non-pCR against the score: AUC, rank-sum P and box plot (Fig. 7)."""
     from her2pipe import stats
     from her2pipe.evaluation import metrics as measures
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     result = measures.area(used, True, evaluate)
     curve(used, True, result, folder / "pcr_roc", evaluate)
@@ -295,8 +295,8 @@ def response(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict
     except stats.StatisticUndefined as reason:
         result["rank_sum_note"] = str(reason)
         return result
-    note = f"Rank-sum test: {charts.p_text(result['rank_sum_p'])}"
-    charts.save(charts.boxes(groups, "HER2 score", "response", note), folder / "pcr")
+    note = f"Rank-sum test: {style.format_p(result['rank_sum_p'])}"
+    style.save(charts.boxes(groups, "HER2 score", "response", note), folder / "pcr")
     return result
 
 
@@ -306,16 +306,16 @@ def ordered(
     """Scores over ordered groups: box plot, Spearman, Dunn (Figs. 5 and 7)."""
     from her2pipe import stats
     from her2pipe.evaluation import metrics as measures
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     stem = "levels" if key == "true_level" else key
     label = "HER2 level" if key == "true_level" else "RCB class"
     result, groups, tests = measures.ordered(used, key, order, evaluate)
     found, note = result["spearman"], ""
     if "rho" in found:
-        note = charts.spearman_text(stats.Correlation(**found), result["n"])
+        note = style.format_spearman(stats.Correlation(**found), result["n"])
     if groups:
-        charts.save(charts.boxes(groups, "HER2 score", label, note), folder / stem)
+        style.save(charts.boxes(groups, "HER2 score", label, note), folder / stem)
     for how, (names, table) in tests.items():
         rows = [{"group": g, **dict(zip(names, map(float, line), strict=True))}
                 for g, line in zip(names, table, strict=True)]  # fmt: skip
@@ -323,18 +323,20 @@ def ordered(
         write_table(folder / f"{name}.tsv", ("group", *names), rows)
     if tests:
         sizes = [len(groups[name]) for name in tests["holm"][0]]
-        figure = charts.dunn(tests["unadjusted"], "", label, n=sizes, adjusted=tests["holm"])
-        charts.save(figure, folder / f"{stem}_dunn")
+        figure = charts.p_value_matrix(
+            tests["unadjusted"], "", label, n=sizes, adjusted=tests["holm"]
+        )
+        style.save(figure, folder / f"{stem}_dunn")
     return result
 
 
 def agreement(used: list[dict], folder: Path, evaluate: EvaluateSettings) -> dict[str, Any]:
     """Five-level confusion matrix at the cut-offs, accuracy and quadratic kappa."""
     from her2pipe.evaluation import metrics as measures
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
 
     result, matrix = measures.agreement(used, evaluate)
-    charts.save(charts.confusion(matrix, LEVELS), folder / "confusion")
+    style.save(charts.confusion(matrix, LEVELS), folder / "confusion")
     write_table(
         folder / "confusion.tsv",
         ("true_level", *LEVELS),
@@ -349,12 +351,12 @@ def calibration(
 ) -> dict[str, Any]:
     """Reliability of the scores as probabilities, as they are and after Platt scaling."""
     from her2pipe.evaluation import metrics as measures
-    from her2pipe.plotting import charts, panels
+    from her2pipe.plotting import charts, style
 
     result = measures.calibrated(used, aggregate, learnt, evaluate)
     views = {v: found for v, found in result.items() if v != "n" and "predicted" in found}
     if views:
-        charts.save(panels.reliability(views, evaluate.confidence), folder / "calibration")
+        style.save(charts.reliability(views, evaluate.confidence), folder / "calibration")
         rows = [
             {"view": view, **{key: found[key][i] for key in RELIABILITY[1:]}}
             for view, found in views.items()

@@ -118,7 +118,7 @@ def one_slide(store, p: np.ndarray, look: _Look, folder: Path) -> list[dict[str,
     best = np.argsort(-p[:, wanted], kind="stable")[: explain.tiles]
     chosen = np.arange(len(store)) if explain.whole else best
     maps = look.maps(store, chosen, wanted)
-    share = maps / evidence.scale(maps)
+    share = maps / evidence.strongest(maps)
     of = {patch: number for number, patch in enumerate(chosen.tolist())}
     slide, name = str(store.attributes["slide"]), classes[wanted]
     told = f"evidence for {name} (Grad-CAM; 1: the slide's 99th percentile)"
@@ -154,11 +154,11 @@ def _whole(store, maps: np.ndarray, label: str, stem: Path, opacity: float) -> N
     """Draw a slide and its evidence side by side."""
     import simplejpeg
 
-    from her2pipe.plotting import charts, overlays
     from her2pipe.plotting import gradcam as evidence
+    from her2pipe.plotting import overlays, style
 
     about = store.attributes
-    coords, side = evidence.cells(store.coords, int(about["patch_size_level0"]), maps)
+    coords, side = evidence.map_tiles(store.coords, int(about["patch_size_level0"]), maps)
     figure = overlays.overlay(
         overview=simplejpeg.decode_jpeg(store.overview),
         width_px0=about["width_px0"],
@@ -171,4 +171,4 @@ def _whole(store, maps: np.ndarray, label: str, stem: Path, opacity: float) -> N
         mpp=about["mpp"] if about.get("mpp", 0) > 0 else None,
         label=label,
     )
-    charts.save(figure, stem, formats=("png",))
+    style.save(figure, stem, formats=("png",))

@@ -220,7 +220,7 @@ def _learn(args, lessons, patients, about, account, fit: FitSettings) -> None:
     """Fit one model per fold, and write their ensemble."""
     import torch
 
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
     from her2pipe.training import fitting
 
     torch.set_num_threads(args.threads)
@@ -254,7 +254,7 @@ def _learn(args, lessons, patients, about, account, fit: FitSettings) -> None:
     with replacing_folder(place) as folder:
         _write(folder, aggregation.Model(about, members), lessons, scores, account)
         write_table(folder / "history.tsv", HISTORY, history)
-        charts.save(charts.fitting(history), folder / "history")
+        style.save(charts.fold_curves(history), folder / "history")
     progress.remove()
 
 

@@ -82,7 +82,7 @@ def _picture(
     """Draw the slide, its map and its classes side by side."""
     import simplejpeg
 
-    from her2pipe.plotting import charts, overlays
+    from her2pipe.plotting import overlays, style
 
     figure = overlays.overlay(
         overview=simplejpeg.decode_jpeg(overview),
@@ -100,7 +100,7 @@ def _picture(
         limits=_limits(value, label),
         ordered=ordered,
     )
-    charts.save(figure, folder / bag.slide, formats=("png",))
+    style.save(figure, folder / bag.slide, formats=("png",))
 
 
 def _limits(value: np.ndarray, label: str) -> tuple[float, float]:
@@ -113,9 +113,9 @@ def _limits(value: np.ndarray, label: str) -> tuple[float, float]:
 
 def _viewers(folder: Path, bag, value: np.ndarray, label: str, ordered: bool) -> None:
     """Write the map for QuPath and for TIAViz."""
-    from her2pipe.plotting import overlays, qupath
+    from her2pipe.plotting import qupath, style
 
-    hues = overlays.class_colours(len(bag.classes), ordered)
+    hues = style.class_colours(len(bag.classes), ordered)
     found = qupath.Map(
         slide=bag.slide,
         coords=bag.coords,

@@ -12,8 +12,7 @@ import numpy as np
 from her2pipe.cohorts import sheet as cohort
 from her2pipe.cohorts.labels import class_of
 from her2pipe.cohorts.split import assign_sides, by_label
-from her2pipe.config import LabelSettings, PretrainSettings, SplitSettings
-from her2pipe.config import load as flags
+from her2pipe.config import LabelSettings, PretrainSettings, SplitSettings, flags
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
 
@@ -58,7 +57,7 @@ def _learn(args, pretrain: PretrainSettings, batches, device) -> None:
     import torch
 
     from her2pipe.models import factory
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
     from her2pipe.training import loop
 
     classes = batches.classes
@@ -90,7 +89,7 @@ def _learn(args, pretrain: PretrainSettings, batches, device) -> None:
     with replacing_folder(args.folder) as folder:
         factory.save(model, about, folder)
         write_table(folder / "history.tsv", list(history[0]), history)
-        charts.save(charts.history(history), folder / "history")
+        style.save(charts.learning_curves(history), folder / "history")
     checkpoint.remove()
 
 

@@ -18,8 +18,8 @@ from her2pipe.config import (
     SlidesSettings,
     StainSettings,
     TileSettings,
+    flags,
 )
-from her2pipe.config import load as flags
 from her2pipe.errors import BadSlideError, Her2Error
 from her2pipe.slides.tissue import grid, variance, wanted, white
 

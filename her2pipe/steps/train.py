@@ -14,8 +14,7 @@ import numpy as np
 from her2pipe.cohorts import duplicates, sheet
 from her2pipe.cohorts.labels import classes_of
 from her2pipe.cohorts.split import assign_sides, by_label
-from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings
-from her2pipe.config import load as flags
+from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings, flags
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_json, replacing_folder, write_table
 
@@ -263,7 +262,7 @@ def _origin(weights: str) -> dict[str, Any]:
 def _write(path, model, about: dict[str, Any], history: list[dict], lesson) -> None:
     """Write the model and its account."""
     from her2pipe.models import factory
-    from her2pipe.plotting import charts
+    from her2pipe.plotting import charts, style
     from her2pipe.training.tasks import TABLE
 
     with replacing_folder(path) as folder:
@@ -274,5 +273,5 @@ def _write(path, model, about: dict[str, Any], history: list[dict], lesson) -> N
         for name, rows in lesson.tables.items():
             write_table(folder / f"{name}.tsv", list(rows[0]), rows)
         if history:
-            curves = charts.history(history, curves=lesson.objective.curves)
-            charts.save(curves, folder / "history")
+            curves = charts.learning_curves(history, curves=lesson.objective.curves)
+            style.save(curves, folder / "history")

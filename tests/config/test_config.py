@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from her2pipe import config
-from her2pipe.config import load
+from her2pipe.config import cross_references, flags, load
+from her2pipe.config.schema import schema
 from her2pipe.errors import Her2Error, ManyErrors
 
 ROOT = Path(__file__).parents[2]
@@ -186,12 +187,12 @@ def test_flags_carry_every_setting():
     """What Snakemake types comes back as the same settings, for defaults and for changed values."""
     lost = []
     for section in SECTIONS:
-        flagged = load._flag_fields(section)
+        flagged = flags.flag_fields(section)
         for settings in (section(), _changed(section)):
             parser = argparse.ArgumentParser()
-            load.add_flags(parser, section)
-            args = parser.parse_args(shlex.split(load.flags(settings)))
-            again = load.from_flags(section, args)
+            flags.add_flags(parser, section)
+            args = parser.parse_args(shlex.split(flags.to_flags(settings)))
+            again = flags.from_flags(section, args)
             lost += [
                 f"{section.__name__}.{name}"
                 for name in flagged
@@ -229,9 +230,9 @@ def test_help_states_meaning_unit_and_default():
         parser = argparse.ArgumentParser(
             formatter_class=lambda prog: argparse.HelpFormatter(prog, width=300)
         )
-        load.add_flags(parser, section)
+        flags.add_flags(parser, section)
         text = re.sub(r"\s+", " ", parser.format_help())
-        for name, field in load._flag_fields(section).items():
+        for name, field in flags.flag_fields(section).items():
             meaning = field.description.split(";")[0].replace("%%", "%")
             words = (f"--{name.replace('_', '-')}", meaning, field.json_schema_extra["unit"])
             missing += [f"{section.__name__}.{name}: {word}" for word in words if word not in text]
@@ -240,10 +241,10 @@ def test_help_states_meaning_unit_and_default():
 
 def test_a_wrong_flag_is_named():
     parser = argparse.ArgumentParser()
-    load.add_flags(parser, config.TileSettings)
+    flags.add_flags(parser, config.TileSettings)
     args = parser.parse_args(["--patch-px", "0", "--jpeg-quality", "much"])
     with pytest.raises(ManyErrors) as caught:
-        load.from_flags(config.TileSettings, args)
+        flags.from_flags(config.TileSettings, args)
     assert {p.where for p in caught.value.problems} == {
         "option --patch-px",
         "option --jpeg-quality",
@@ -260,7 +261,7 @@ def test_schema_is_current_and_knows_the_demo():
     from jsonschema import validate
 
     shipped = (ROOT / "studies" / "schema.json").read_text()
-    assert shipped == load.schema(), "run make schema"
+    assert shipped == schema(), "run make schema"
     validate(yaml.safe_load((ROOT / "config.yaml").read_text()), json.loads(shipped))
 
 
@@ -293,9 +294,9 @@ def test_a_study_of_classes_and_its_flags():
     assert labels.reflex == []
     assert labels.values("negative") == ["0", "1+"]  # a number of YAML is its text
     parser = argparse.ArgumentParser()
-    load.add_flags(parser, config.LabelSettings)
-    args = parser.parse_args(shlex.split(load.flags(labels)))
-    assert load.from_flags(config.LabelSettings, args) == labels
+    flags.add_flags(parser, config.LabelSettings)
+    args = parser.parse_args(shlex.split(flags.to_flags(labels)))
+    assert flags.from_flags(config.LabelSettings, args) == labels
 
 
 @pytest.mark.parametrize(
@@ -367,3 +368,22 @@ def test_only_encoders_with_classes_are_explained(explain, told):
     with pytest.raises(Her2Error) as caught:
         load.check(MINIMAL | {"encoders": encoders, "explain": explain}, "study.yaml")
     assert told in str(caught.value)
+
+
+def test_settings_that_match_in_vain_are_told():
+    study = {
+        "labels": {"endpoint": "class"}, "methods": {"m": {}}, "cohorts": {"he": {}, "ihc": {}},
+        "compare": {"matched": [[["m", "he"], ["m", "ihc"]], [["m", "hee"], ["n", "ihc"]]]},
+    }  # fmt: skip
+
+    def told(**changes):
+        data = study | changes
+        return [m.what for m in cross_references.matched_pairs(cross_references.RawStudy(data))]
+
+    assert told() == [
+        "compare.matched: hee is none of the cohorts", "compare.matched: n is none of the methods",
+    ]  # fmt: skip
+    assert told(labels={}) == [
+        "compare.matched compares calls of classes, and the endpoint is HER2 status"
+    ]
+    assert told(compare={}) == []

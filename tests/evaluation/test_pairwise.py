@@ -290,16 +290,16 @@ def test_networks_and_time_per_tile(tmp_path, her2pipe):
              "parameters": {"total": 27503229, "trainable": 2307}}  # fmt: skip
     (model / "model.json").write_text(json.dumps(about))
     (model / "model.safetensors").write_bytes(bytes(2_500_000))
-    logs = tmp_path / "logs"
-    logs.mkdir()
+    encodings = tmp_path / "encodings"
     kept = []
     for rates in ((50, 20, 100), (25, 10, 50)):
-        lines = [f"encode: S{i}: {n} patches, {rate:.1f} patches/s, slide 1 of 3"
-                 for i, (n, rate) in enumerate(zip((6, 4, 5), rates, strict=True))]  # fmt: skip
-        lines += ["a warning", "encode: none: 0 patches, 0.0 patches/s, slide 1 of 1"]
-        (logs / "0of2.log").write_text("\n".join(lines[:2]))
-        (logs / "1of2.log").write_text("\n".join(lines[2:]))
-        timing = (f"swin-t={logs}", f"swin-t={tmp_path / 'nowhere'}")
+        slides = [
+            (f"S{i}", n, rate) for i, (n, rate) in enumerate(zip((6, 4, 5), rates, strict=True))
+        ]
+        for batch, own in (("0of2", slides[:2]), ("1of2", [*slides[2:], ("none", 0, 0)])):
+            rows = [{"slide": s, "patches": n, "patches_per_s": float(rate)} for s, n, rate in own]
+            write_table(encodings / batch / "timings.tsv", list(rows[0]), rows)
+        timing = (f"swin-t={encodings}", f"swin-t={tmp_path / 'nowhere'}")
         out = compared(tmp_path, her2pipe, folders, "--train", model, "--encode-timing", *timing)
         (row,) = read_table(out / "tile_timing.tsv")
         assert (row["slides"], row["tiles"]) == ("3", "15")
@@ -320,24 +320,3 @@ def test_two_kinds_of_study_do_not_mix(tmp_path, her2pipe):
     code, told = her2pipe("compare", *folders, tmp_path / "out")
     assert code == 1
     assert "some evaluations are of HER2 status, others of classes" in told
-
-
-def test_settings_that_match_in_vain_are_told():
-    from her2pipe.config.results import unmatched
-
-    study = {
-        "labels": {"endpoint": "class"}, "methods": {"m": {}}, "cohorts": {"he": {}, "ihc": {}},
-        "compare": {"matched": [[["m", "he"], ["m", "ihc"]], [["m", "hee"], ["n", "ihc"]]]},
-    }  # fmt: skip
-
-    def told(**changes):
-        data = study | changes
-        return [what for _, what, _ in unmatched(lambda key: data.get(key, {}))]
-
-    assert told() == [
-        "compare.matched: hee is none of the cohorts", "compare.matched: n is none of the methods",
-    ]  # fmt: skip
-    assert told(labels={}) == [
-        "compare.matched compares calls of classes, and the endpoint is HER2 status"
-    ]
-    assert told(compare={}) == []

@@ -6,7 +6,7 @@ import numpy as np
 from stores import make_encoding
 
 from her2pipe.cli import main
-from her2pipe.config import LabelSettings, load
+from her2pipe.config import LabelSettings, flags
 from her2pipe.evaluation import calls
 from her2pipe.files import write_table
 from her2pipe.steps.score import COLUMNS
@@ -84,7 +84,7 @@ def evaluation(
 def _flags(labels, column):
     import shlex
 
-    return shlex.split(load.flags(labels.model_copy(update={"column": column})))
+    return shlex.split(flags.to_flags(labels.model_copy(update={"column": column})))
 
 
 def metrics(folder):

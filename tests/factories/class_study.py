@@ -77,13 +77,12 @@ def study(folder, skills=(("Good", 3), ("Poor", 1)), n=30):
         models.append(_model(folder / "train" / method, i))
         for cohort in "AB":
             records = folder / "benchmarks" / "encode" / method / cohort
-            logs = folder / "logs" / "encode" / method / cohort
-            for each in (records, logs):
-                each.mkdir(parents=True)
+            encodings = folder / "encode" / method / cohort
+            records.mkdir(parents=True)
             (records / "0of1.tsv").write_text(f"s\th:m:s\tmax_rss\n{2 + i}.5\t0:00:02\t300\n")
-            line = f"encode: S: 12 patches, {25 + i}.0 patches/s, slide 1 of 1\n"
-            (logs / "0of1.log").write_text(line)
-            timing.append(f"{method}={logs}")
+            timings = {"slide": "S", "patches": 12, "patches_per_s": 25.0 + i}
+            write_table(encodings / "0of1" / "timings.tsv", list(timings), [timings])
+            timing.append(f"{method}={encodings}")
     words = ["compare", *folders, folder / "compare", "--train", *models]
     words += ["--encode-timing", *timing, "--resamples", "200"]
     assert main([str(word) for word in words]) == 0

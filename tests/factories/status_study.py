@@ -3,10 +3,11 @@
 import json
 
 import numpy as np
+from figure_text import roc_curve
 from stores import make_encoding, make_store, stained
 
 from her2pipe.files import write_table
-from her2pipe.plotting import charts
+from her2pipe.plotting import charts, style
 
 NASTY = "<script>alert(1)</script>"
 SHY = "<script>alert(1)<!--"  # as nasty, and yet a name that a file can have
@@ -53,9 +54,9 @@ def study(folder):
     (evaluate / "metrics.json").write_text(json.dumps(METRICS))
     write_table(evaluate / "slides.tsv", COLUMNS, SLIDES)
     known = [row for row in SLIDES if "positive" in row]
-    curve = [row["positive"] for row in known], [row["score"] for row in known]
-    charts.save(charts.roc({"HER2-positive": curve}), evaluate / "roc")
-    charts.save(charts.boxes({"0": [0.1], "3+": [0.3, 0.4]}), evaluate / "levels")
+    curve = roc_curve([row["positive"] for row in known], [row["score"] for row in known])
+    style.save(charts.roc({"HER2-positive": curve}), evaluate / "roc")
+    style.save(charts.boxes({"0": [0.1], "3+": [0.3, 0.4]}), evaluate / "levels")
     compare = folder / "compare"
     compare.mkdir()
     about = {"method": "TL-PA", "encoder": "swin-t", "aggregation": "probabilistic"}
@@ -71,7 +72,7 @@ def study(folder):
                 [{"method": "TL-PA", "p_value": 0.0004, "odd": 0.5, "odd_low": 0.25,
                   "odd_high": 0.75}])  # fmt: skip
     write_table(compare / "timing.tsv", ("method", "seconds"), [{"method": "a", "seconds": 1.5}])
-    charts.save(charts.forest([{"method": "TL-PA", **methods}]), compare / "forest")
+    style.save(charts.forest([{"method": "TL-PA", **methods}]), compare / "forest")
     ledger = folder / "ledger.tsv"
     write_table(
         ledger,

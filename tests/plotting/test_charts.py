@@ -6,12 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from figure_text import ODD_NAME, texts, words
+from figure_text import ODD_NAME, roc_curve, texts, words
 from matplotlib.cbook import boxplot_stats
 from matplotlib.colors import to_rgb, to_rgba
 
 from her2pipe import stats
-from her2pipe.plotting import charts, overlays
+from her2pipe.plotting import charts, overlays, style
 
 LEVELS = ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
 CLASSES = ["HER2-", "HER2+", "Non-tumour"]
@@ -52,11 +52,11 @@ def every_figure(scores, groups, name="A"):
     row = {"method": name, "cohort": name, "n": 40, "auc": 0.7, "low": 0.6, "high": 0.8}
     matrix = np.arange(25).reshape(5, 5)
     return {
-        "roc": charts.roc({name: (y, score)}, name),
+        "roc": charts.roc({name: roc_curve(y, score)}, name),
         "boxes": charts.boxes({name: score, **groups}, title=name, note=name),
-        "dunn": charts.dunn(stats.dunn({name: score, **groups}), name),
+        "dunn": charts.p_value_matrix(stats.dunn({name: score, **groups}), name),
         "confusion": charts.confusion(matrix, [*LEVELS[:4], name], name),
-        "history": charts.history([{"epoch": 1, "train_loss": 1.0}], name),
+        "history": charts.learning_curves([{"epoch": 1, "train_loss": 1.0}], name),
         "forest": charts.forest([row], name),
         "overlay": small_overlay(title=name, class_names=["-", "+", name]),
         "patches": overlays.patches([image] * 2, [name, name], columns=2),
@@ -74,31 +74,31 @@ def figures(scores, groups):
 def test_saved_files_are_whole_and_always_the_same_bytes(tmp_path, figures, scores, groups):
     again = every_figure(scores, groups)
     for kind, figure in figures.items():
-        paths = charts.save(figure, tmp_path / f"{kind}.v1")
+        paths = style.save(figure, tmp_path / f"{kind}.v1")
         assert [path.name for path in paths] == [f"{kind}.v1.png", f"{kind}.v1.svg"]
         assert paths[0].read_bytes().startswith(b"\x89PNG")
         assert paths[1].read_bytes().rstrip().endswith(b"</svg>")
-        for path, same in zip(paths, charts.save(again[kind], tmp_path / "again"), strict=True):
+        for path, same in zip(paths, style.save(again[kind], tmp_path / "again"), strict=True):
             assert path.read_bytes() == same.read_bytes(), path.name
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_a_figure_saved_twice_is_the_same(tmp_path, figures):
-    first, second = (charts.save(figures["boxes"], tmp_path / stem) for stem in "ab")
+    first, second = (style.save(figures["boxes"], tmp_path / stem) for stem in "ab")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, scores, monkeypatch):
-    figure = charts.roc({"A": scores})
-    charts.save(figure, tmp_path / "roc")
+    figure = charts.roc({"A": roc_curve(*scores)})
+    style.save(figure, tmp_path / "roc")
     before = (tmp_path / "roc.png").read_bytes()
 
     def fail(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(charts.FigureCanvasAgg, "print_png", fail)
+    monkeypatch.setattr(style.FigureCanvasAgg, "print_png", fail)
     with pytest.raises(OSError, match="disk full"):
-        charts.save(figure, tmp_path / "roc")
+        style.save(figure, tmp_path / "roc")
     assert (tmp_path / "roc.png").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["roc.png", "roc.svg"]
 
@@ -106,7 +106,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, scores, monkeypatch):
 def test_png_has_200_dots_per_inch_of_a_column(tmp_path, scores):
     from PIL import Image
 
-    path, _ = charts.save(charts.roc({"A": scores}), tmp_path / "roc")
+    path, _ = style.save(charts.roc({"A": roc_curve(*scores)}), tmp_path / "roc")
     with Image.open(path) as image:
         assert image.width == round(85 / 25.4 * 200)
 
@@ -118,7 +118,7 @@ def test_names_show_as_they_are_written(tmp_path, scores, groups):
         assert re.sub(r"\s", "", ODD_NAME) in joined, kind
         assert not [text.get_text() for text in drawn if text.get_parse_math()], kind
         if kind in ("roc", "patches"):  # every file would take long
-            _, svg = charts.save(figure, tmp_path / kind)
+            _, svg = style.save(figure, tmp_path / kind)
             assert "<script" not in re.sub(r"<!--.*?-->", "", svg.read_text(), flags=re.DOTALL)
 
 
@@ -128,7 +128,8 @@ def test_no_text_is_smaller_than_6_pt(figures):
 
 
 def test_no_text_leaves_the_figure(figures, scores):
-    long = charts.roc({"TL-SlideGraph+ in the external cohort of Yale": scores, "B": scores})
+    curve = roc_curve(*scores)
+    long = charts.roc({"TL-SlideGraph+ in the external cohort of Yale": curve, "B": curve})
     for kind, figure in {**figures, "long": long}.items():
         figure.canvas.draw()
         box = figure.get_tightbbox()  # inches
@@ -141,8 +142,8 @@ def test_global_state_is_left_alone():
     code = """if True:
         import sys, matplotlib
         before = str(matplotlib.rcParams.copy())
-        from her2pipe.plotting import overlays, charts
-        plots.boxes({"0": [1, 2, 3]})
+        from her2pipe.plotting import overlays, charts, style
+        charts.boxes({"0": [1, 2, 3]})
         assert str(matplotlib.rcParams.copy()) == before
         assert "matplotlib.pyplot" not in sys.modules
     """
@@ -154,7 +155,8 @@ def test_global_state_is_left_alone():
 
 def test_roc_draws_the_curve_and_states_auc_and_n(scores):
     y, score = scores
-    figure = charts.roc({"A": (y, score), "B": ([0, 0.5, 1], [0, 0.75, 1], 0.625, 0.5, 0.75, 1234)})
+    other = charts.RocCurve([0, 0.5, 1], [0, 0.75, 1], 0.625, 0.5, 0.75, 1234)
+    figure = charts.roc({"A": roc_curve(y, score), "B": other})
     _, a, b = figure.axes[0].lines
     fpr, tpr, _ = stats.roc(y, score)
     np.testing.assert_array_equal(a.get_xdata(), fpr)
@@ -168,17 +170,12 @@ def test_roc_draws_the_curve_and_states_auc_and_n(scores):
     assert a.get_linestyle() != b.get_linestyle()
 
 
-def test_roc_says_why_a_curve_is_missing():
-    figure = charts.roc({"NAT": ([1] * 12, range(12))}, items="patches")
-    assert "NAT: needs both classes: all 12 patches are positive" in words(figure)
-
-
 def test_roc_of_many_patches_is_a_small_file(tmp_path):
     random = np.random.default_rng(2)
     y = random.uniform(size=20_000) < 0.3
-    figure = charts.roc({"A": (y, random.normal(size=20_000) + y)}, items="patches")
+    figure = charts.roc({"A": roc_curve(y, random.normal(size=20_000) + y)}, items="patches")
     assert len(figure.axes[0].lines[1].get_xdata()) > 5_000
-    _, svg = charts.save(figure, tmp_path / "roc")
+    _, svg = style.save(figure, tmp_path / "roc")
     assert svg.stat().st_size < 200_000
 
 
@@ -198,7 +195,7 @@ def test_box_whiskers_and_median(values):
 
 def test_boxes_draw_every_value_in_the_given_order(groups):
     rho = stats.spearman(np.repeat(range(5), range(6, 11)), np.concatenate(list(groups.values())))
-    note = charts.spearman_text(rho, 40)
+    note = style.format_spearman(rho, 40)
     figure = charts.boxes({**groups, "empty": []}, note=note)
     axes = figure.axes[0]
     for i, (dots, values) in enumerate(zip(axes.collections, groups.values(), strict=True)):
@@ -206,7 +203,7 @@ def test_boxes_draw_every_value_in_the_given_order(groups):
         assert sorted(y) == pytest.approx(sorted(values))
         assert np.abs(x - i).max() <= 0.25
     assert_box(axes.lines[:4], next(iter(groups.values())))
-    medians = [line for line in axes.lines if line.get_color() == charts.VERMILLION]
+    medians = [line for line in axes.lines if line.get_color() == style.VERMILLION]
     assert [m.get_ydata()[0] for m in medians] == pytest.approx(
         [np.median(values) for values in groups.values()]
     )
@@ -221,7 +218,7 @@ def test_boxes_draw_every_value_in_the_given_order(groups):
 
 
 def test_p_text():
-    assert [charts.p_text(p) for p in (0, 0.00099, 0.001, 0.0123, 0.456, 1)] == [
+    assert [style.format_p(p) for p in (0, 0.00099, 0.001, 0.0123, 0.456, 1)] == [
         "P < 0.001", "P < 0.001", "P = 0.001", "P = 0.012", "P = 0.46", "P = 1.00",
     ]  # fmt: skip
 
@@ -230,7 +227,7 @@ def test_dunn_writes_each_p_in_its_cell(groups):
     table = stats.dunn(groups)
     table.iloc[0, 4] = table.iloc[4, 0] = 0.0  # P can underflow
     table.iloc[2, 3] = table.iloc[3, 2] = 0.0204
-    figure = charts.dunn(table, "C", "HER2 level", n=[6, 7, 8, 9, 10])
+    figure = charts.p_value_matrix(table, "C", "HER2 level", n=[6, 7, 8, 9, 10])
     axes = figure.axes[0]
     cells = {text.get_position(): text.get_text().split("\n") for text in axes.texts}
     assert cells[(4.5, 0.5)] == ["< 0.001", "***"]  # (column, row)
@@ -250,18 +247,18 @@ def test_dunn_writes_each_p_in_its_cell(groups):
     assert axes.yaxis_inverted()  # first group on top
     assert table.iloc[0, 0] == 1  # the table is not changed
     assert "P, Dunn's test\n" in words(figure) + "\n"
-    assert "P, Dunn's test, Holm" in words(charts.dunn(table, adjusted="Holm"))
+    assert "P, Dunn's test, Holm" in words(charts.p_value_matrix(table, adjusted="Holm"))
 
 
 def test_dunn_shows_both_tables(groups):
     """Unadjusted P below the diagonal, adjusted above; DataFrames and plain tables alike."""
     plain, holm = stats.dunn_matrix(groups), stats.dunn_matrix(groups, "holm")
-    figure = charts.dunn(plain, adjusted=holm)
+    figure = charts.p_value_matrix(plain, adjusted=holm)
     values = figure.axes[0].collections[0].get_array()
     assert values[3, 0] == plain[1][3, 0]
     assert values[0, 3] == holm[1][0, 3] > plain[1][0, 3]
     assert "Below the diagonal unadjusted, above Holm" in words(figure)
-    frames = charts.dunn(stats.dunn(groups), adjusted=stats.dunn(groups, "holm"))
+    frames = charts.p_value_matrix(stats.dunn(groups), adjusted=stats.dunn(groups, "holm"))
     np.testing.assert_array_equal(frames.axes[0].collections[0].get_array(), values)
 
 
@@ -285,7 +282,7 @@ def test_history_draws_what_there_is():
         {"epoch": 2, "train_loss": 0.9, "validation_loss": 1.1, "train_accuracy": ""},
         {"epoch": "3", "train_loss": 0.7, "validation_loss": 1.0, "train_accuracy": 0.6},
     ]
-    loss, accuracy = charts.history(rows).axes
+    loss, accuracy = charts.learning_curves(rows).axes
     train, validation = loss.lines
     assert list(train.get_ydata()) == [1.2, 0.9, 0.7]
     assert list(validation.get_xdata()) == [2, 3]
@@ -335,7 +332,7 @@ def test_overlay_paints_the_right_cells():
     for x, y, p, number in [(50, 50, 0.1, 0), (250, 50, 0.9, 1), (150, 150, 0.5, 2)]:
         expected = 255 * np.array(colormaps["viridis"](p)[:3])
         assert colour_at(probability, x, y) == pytest.approx(expected, abs=3)
-        expected = 255 * np.array(to_rgb(charts.CLASS_COLOURS[number]))
+        expected = 255 * np.array(to_rgb(style.CLASS_COLOURS[number]))
         assert colour_at(classes, x, y) == pytest.approx(expected, abs=3)
     for x, y in [(150, 50), (50, 150), (250, 150)]:  # cells without a patch show the slide
         assert np.ptp(colour_at(probability, x, y)) <= 1
@@ -356,7 +353,7 @@ def test_overlay_legend_counts_patches_and_matches_the_map():
     assert "HER2+ (n = 2 patches)" in words(figure)
     assert "Non-tumour (n = 0 patches)" in words(figure)
     patches = figure.axes[5].get_legend().get_patches()
-    assert patches[1].get_facecolor() == pytest.approx(to_rgba(charts.VERMILLION, 0.5))
+    assert patches[1].get_facecolor() == pytest.approx(to_rgba(style.VERMILLION, 0.5))
 
 
 def test_overlay_of_what_is_no_probability():
@@ -365,7 +362,7 @@ def test_overlay_of_what_is_no_probability():
                            limits=(-2, 6))  # fmt: skip
     assert len(figure.axes[0].images) == 1
     assert figure.axes[1].images[1].get_clim() == (-2, 6)
-    assert figure.get_figwidth() * 25.4 == pytest.approx(charts.PAGE_MM * 2 / 3)
+    assert figure.get_figwidth() * 25.4 == pytest.approx(style.PAGE_MM * 2 / 3)
     assert words(figure).count("node score") == 2  # over the map and under the colours
     assert "class" not in words(figure)
     assert figure.axes[-1].xaxis.get_ticklabels()
@@ -397,7 +394,7 @@ def test_patches_stand_under_their_titles():
     assert [axes.images[0].get_array()[0, 0, 0] for axes in shown] == [10, 20, 30]
 
 
-def test_fitting_draws_each_fold():
+def test_fold_curves_draw_each_fold():
     rows = [
         {
             "fold": f,
@@ -409,7 +406,7 @@ def test_fitting_draws_each_fold():
         for f in (1, 2)
         for e in (1, 2, 3)
     ]
-    losses, aucs = charts.fitting(rows).axes
+    losses, aucs = charts.fold_curves(rows).axes
     drawn = [list(line.get_ydata()) for line in losses.lines]
     assert drawn == [[1, 1 / 2, 1 / 3], [1, 1 / 2, 1 / 3], [1, 1 / 2, 1 / 3], [2, 1, 2 / 3]]
     assert losses.lines[0].get_color() != losses.lines[2].get_color()

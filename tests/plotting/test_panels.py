@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from figure_text import ODD_NAME, texts, words
+from figure_text import ODD_NAME, roc_curve, texts, words
 from matplotlib.colors import to_hex
 
 from her2pipe import stats
-from her2pipe.plotting import charts, panels
+from her2pipe.plotting import charts, panels, style
 
 
 def curves(cohorts, seed=0):
@@ -14,8 +14,7 @@ def curves(cohorts, seed=0):
     for name in cohorts:
         y = np.arange(40) % 2
         score = random.normal(size=40) + y
-        value, low, high, _ = stats.auc(y, score)
-        found[name] = (*stats.roc(y, score)[:2], value, low, high, 40)
+        found[name] = roc_curve(y, score)
     return found
 
 
@@ -33,9 +32,9 @@ def every_figure(name="A"):
         "eight": panels.roc_panels(many),
         "five": panels.roc_panels({k: many[k] for k in list(many)[:5]}),
         "one": panels.roc_panels({name: curves([name, "B", "C", "D"])}),
-        "reliability": panels.reliability({"as_it_is": reliable()}, title=name),
-        "two": panels.reliability({"as_it_is": reliable(), name: reliable(4)}),
-        "shifts": panels.shifts(shifted, name),
+        "reliability": charts.reliability({"as_it_is": reliable()}, title=name),
+        "two": charts.reliability({"as_it_is": reliable(), name: reliable(4)}),
+        "shifts": charts.score_shift(shifted, name),
     }
 
 
@@ -54,8 +53,9 @@ def test_texts_can_be_read_and_stay_inside():
 
 def test_nothing_stands_on_a_legend():
     """The label of the x axis and the legend of the last row do not overlap."""
+    figures = every_figure()
     for kind in ("eight", "five", "one"):
-        figure = every_figure()[kind]
+        figure = figures[kind]
         figure.canvas.draw()
         renderer = figure.canvas.get_renderer()
         (label,) = [text for text in texts(figure) if text.get_text() == "1 - specificity"]
@@ -66,14 +66,13 @@ def test_nothing_stands_on_a_legend():
 
 
 def test_saved_figures_are_the_same_bytes_and_show_names_as_they_are(tmp_path):
+    again, odd = every_figure(), every_figure(ODD_NAME)
     for kind, figure in every_figure().items():
-        paths = charts.save(figure, tmp_path / kind)
-        for path, same in zip(
-            paths, charts.save(every_figure()[kind], tmp_path / "x"), strict=True
-        ):
+        paths = style.save(figure, tmp_path / kind)
+        for path, same in zip(paths, style.save(again[kind], tmp_path / "x"), strict=True):
             assert path.read_bytes() == same.read_bytes(), path.name
     for kind in ("one", "two", "shifts"):
-        figure = every_figure(ODD_NAME)[kind]
+        figure = odd[kind]
         assert ODD_NAME in words(figure).replace("\n", " "), kind
         assert not [text for text in texts(figure) if text.get_parse_math()], kind
 
@@ -85,17 +84,17 @@ def test_a_cohort_looks_the_same_in_every_panel():
     for axes, (method, own) in zip(figure.axes, methods.items(), strict=True):
         assert axes.get_title("left") == method
         for line, (cohort, curve) in zip(axes.lines[1:], own.items(), strict=True):
-            np.testing.assert_array_equal(line.get_ydata(), curve[1])
+            np.testing.assert_array_equal(line.get_ydata(), curve.tpr)
             looks.setdefault(cohort, set()).add((to_hex(line.get_color()), line.get_linestyle()))
     assert all(len(each) == 1 for each in looks.values())
     assert len(set.union(*looks.values())) == 3
-    value, low, high, n = methods["TL-PA"]["B"][2:]
-    assert f"B: {value:.2f} ({low:.2f}-{high:.2f}), {n}" in words(figure)
+    c = methods["TL-PA"]["B"]
+    assert f"B: {c.auc:.2f} ({c.low:.2f}-{c.high:.2f}), {c.n}" in words(figure)
 
 
 def test_reliability_draws_observed_over_predicted():
     found = reliable()
-    figure = panels.reliability({"as_it_is": found})
+    figure = charts.reliability({"as_it_is": found})
     line = figure.axes[0].containers[0].lines[0]
     np.testing.assert_allclose(line.get_xdata(), found["predicted"])
     np.testing.assert_allclose(line.get_ydata(), found["observed"])
@@ -105,7 +104,8 @@ def test_reliability_draws_observed_over_predicted():
 
 
 def test_shifts_draw_median_and_quartiles_of_each_status():
-    figure = panels.shifts({"A": {"HER2-negative": [0, 0.2, 0.4], "HER2-positive": [0.6]}, "B": {}})
+    scores = {"A": {"HER2-negative": [0, 0.2, 0.4], "HER2-positive": [0.6]}, "B": {}}
+    figure = charts.score_shift(scores)
     axes = figure.axes[0]
     assert sorted(axes.collections[0].get_offsets()[:, 1]) == pytest.approx([0, 0.2, 0.4])
     quartiles, median = axes.lines[:2]

@@ -8,6 +8,7 @@ import torch
 
 from her2pipe.config import StainSettings
 from her2pipe.errors import Her2Error
+from her2pipe.files import read_table
 from her2pipe.models import factory
 from her2pipe.stain import methods
 from her2pipe.store import PatchStore, read_encoding
@@ -52,6 +53,19 @@ def test_every_patch_gets_its_own_numbers(tmp_path, make, model, her2pipe):
         assert found["attributes"]["width_px0"] == found["attributes"]["height_px0"] == 640
         assert json.loads(found["attributes"]["classes"]) == make.classes
         assert found["attributes"]["model_digest"] == about["digest"]
+
+
+def test_times_are_written_by_slide(tmp_path, make, model, her2pipe):
+    stores = slides(tmp_path, make)
+    stores.append(make.store(tmp_path / "bad.h5", [], [], status="excluded", reason="blank"))
+    assert her2pipe("encode", *stores, tmp_path / "out", "--model", model)[0] == 0
+    rows = read_table(tmp_path / "out" / "timings.tsv")
+    assert [(row["slide"], row["patches"]) for row in rows] == [
+        ("S0", "5"), ("S1", "3"), ("bad", "0")]  # fmt: skip
+    for row in rows:
+        seconds, rate = float(row["seconds"]), float(row["patches_per_s"])
+        assert seconds >= 0
+        assert rate * seconds == pytest.approx(int(row["patches"]), rel=0.01, abs=0.01)
 
 
 def test_an_excluded_slide_in_a_batch_excludes_itself_only(tmp_path, make, model, her2pipe):

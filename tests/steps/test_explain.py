@@ -115,19 +115,19 @@ def test_an_encoding_of_other_patches_is_refused(her2pipe, slide, tmp_path):
 
 def test_cells_lie_where_their_evidence_is():
     """Two patches of 100 px with maps of 2 x 2: eight cells of 50 px, row by row."""
-    coords, side = gradcam.cells(np.array([[200, 0], [300, 0]]), 100, np.zeros((2, 2, 2)))
+    coords, side = gradcam.map_tiles(np.array([[200, 0], [300, 0]]), 100, np.zeros((2, 2, 2)))
     assert side == 50
     assert coords[:4].tolist() == [[200, 0], [250, 0], [200, 50], [250, 50]]
     assert coords[4:].tolist() == [[300, 0], [350, 0], [300, 50], [350, 50]]
 
 
 def test_the_scale_is_a_percentile_and_never_zero():
-    assert gradcam.scale(np.arange(101.0)) == 99
-    assert gradcam.scale(np.zeros((2, 3, 3))) > 0
-    assert gradcam.scale(np.zeros((0, 3, 3))) > 0
+    assert gradcam.strongest(np.arange(101.0)) == 99
+    assert gradcam.strongest(np.zeros((2, 3, 3))) > 0
+    assert gradcam.strongest(np.zeros((0, 3, 3))) > 0
     lonely = np.zeros(1000)
     lonely[0] = 5
-    assert gradcam.scale(lonely) == 5
+    assert gradcam.strongest(lonely) == 5
 
 
 def test_evidence_is_drawn_over_its_own_corner():

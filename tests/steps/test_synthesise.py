@@ -18,7 +18,7 @@ from PIL import Image
 from stores import DATA
 
 from her2pipe.cohorts import image_pack
-from her2pipe.config import Scanner, SynthesiseSettings, load
+from her2pipe.config import Scanner, SynthesiseSettings, flags
 from her2pipe.errors import Her2Error
 from her2pipe.steps import synthesise
 from her2pipe.synthetic.he import draw
@@ -37,9 +37,9 @@ def write(*words):
     parser = argparse.ArgumentParser()
     synthesise.arguments(parser)
     for model in synthesise.SETTINGS:
-        load.add_flags(parser, model)
+        flags.add_flags(parser, model)
     args = parser.parse_args([str(word) for word in words])
-    synthesise.run(args, *(load.from_flags(model, args) for model in synthesise.SETTINGS))
+    synthesise.run(args, *(flags.from_flags(model, args) for model in synthesise.SETTINGS))
 
 
 def read(path, level=0):
@@ -55,9 +55,9 @@ def polygons(drawing):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slides")
-    flags = load.flags(SMALL)
+    settings = flags.to_flags(SMALL).split()
     for name, objective in (("forty", 40), ("twenty", 20)):
-        words = [folder / f"{name}.svs", "--seed", 17, "--severity", 2.3, *flags.split()]
+        words = [folder / f"{name}.svs", "--seed", 17, "--severity", 2.3, *settings]
         words += ["--geojson", folder / f"{name}.geojson", "--xml", folder / f"{name}.xml"]
         write(*words, "--objective", objective)
     return folder
@@ -109,8 +109,8 @@ def test_levels_show_the_same_field(folder):
 
 
 def test_same_seed_same_bytes_other_seed_other_slide(folder, tmp_path):
-    flags = load.flags(SMALL).split()
-    again = ["--seed", 17, "--severity", 2.3, *flags, "--objective", 20]
+    words = flags.to_flags(SMALL).split()
+    again = ["--seed", 17, "--severity", 2.3, *words, "--objective", 20]
     names = ["--geojson", tmp_path / "a.geojson", "--xml", tmp_path / "a.xml"]
     write(tmp_path / "a.svs", *again, *names)
     for end in ("svs", "geojson", "xml"):
@@ -141,9 +141,9 @@ def test_failure_leaves_nothing_and_keeps_what_was_there(tmp_path):
 
 
 def test_truncated_slide_cannot_be_opened(tmp_path):
-    flags = load.flags(SMALL).split()
-    write(tmp_path / "cut.svs", "--seed", 3, "--fault", "truncated", *flags, "--objective", 20)
-    write(tmp_path / "all.svs", "--seed", 3, *flags, "--objective", 20)
+    words = flags.to_flags(SMALL).split()
+    write(tmp_path / "cut.svs", "--seed", 3, "--fault", "truncated", *words, "--objective", 20)
+    write(tmp_path / "all.svs", "--seed", 3, *words, "--objective", 20)
     cut, whole = ((tmp_path / f"{n}.svs").read_bytes() for n in ("cut", "all"))
     assert 0.5 < len(cut) / len(whole) < 0.7
     assert whole[16:].startswith(cut[16:])  # a transfer that broke off, but for the header

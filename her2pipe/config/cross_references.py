@@ -1,0 +1,362 @@
+"""Checks across the sections of a study file: names that point nowhere, settings that conflict.
+
+They work on the file's own values, right or wrong, so that their mistakes come beside all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from her2pipe.config import FITTED, LEARNT, RULES, PretrainSettings
+from her2pipe.config.base import CLASSES
+from her2pipe.config.labelling import CHECKED, LabelSettings
+from her2pipe.config.mistakes import Mistake
+
+Check = Callable[["RawStudy"], Iterator[Mistake]]
+
+
+@dataclass(frozen=True)
+class RawStudy:
+    """The values of a study file as they are written; what is no mapping counts as empty."""
+
+    data: Any
+
+    def section(self, *keys: str) -> dict[str, Any]:
+        """Return a part of the file."""
+        value = self.data
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value if isinstance(value, dict) else {}
+
+    def named(self, *keys: str) -> dict[str, dict[str, Any]]:
+        """Return a part of the file whose values are mappings, such as `encoders`."""
+        items = self.section(*keys).items()
+        return {str(name): v if isinstance(v, dict) else {} for name, v in items}
+
+    def encoder(self, name: Any) -> dict[str, Any]:
+        """Return an encoder's settings, laid over those of `train`."""
+        return {**self.section("train"), **self.named("encoders").get(str(name), {})}
+
+    def task(self, encoder: Any) -> str:
+        """Return what an encoder is trained for."""
+        return self.encoder(encoder).get("task", "classify")
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the study tells classes of its own apart."""
+        return self.section("labels").get("endpoint") == "class"
+
+    @property
+    def roles(self) -> dict[str, Any]:
+        """Role of each cohort."""
+        return {name: cohort.get("role") for name, cohort in self.named("cohorts").items()}
+
+    @property
+    def scored_cohorts(self) -> list[str]:
+        """Cohorts that may be scored."""
+        return [name for name, role in self.roles.items() if role != "pretraining"]
+
+    def development(self, encoder: dict[str, Any]) -> str:
+        """Return the cohort an encoder is trained on."""
+        first = next((n for n, role in self.roles.items() if role == "development"), "")
+        return str(encoder.get("develop") or first)
+
+
+def find_mistakes(data: Any) -> list[Mistake]:
+    """Return the mistakes of a study file that lie between its sections."""
+    return [mistake for check in CHECKS for mistake in check(RawStudy(data))]
+
+
+def _choice(names: Collection) -> str:
+    return f"use one of: {', '.join(map(str, names)) or '(there is none)'}"
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def unknown_names(study: RawStudy) -> Iterator[Mistake]:
+    """Find names of encoders, methods, cohorts and pre-trainings that there are none of."""
+    encoders, methods = study.section("encoders"), study.section("methods")
+    named: list[tuple[tuple[str, ...], str, Any, Collection]] = [
+        (("methods", name, "encoder"), f"method {name} names an unknown encoder",
+         method["encoder"], encoders)
+        for name, method in study.named("methods").items()
+        if "encoder" in method
+    ]  # fmt: skip
+    for part in ("heatmap", "report"):
+        names = study.section(part).get("methods")
+        named += [
+            ((part, "methods"), f"{part}.methods names an unknown method", name, methods)
+            for name in (names if isinstance(names, list) else [])
+        ]
+    if (reference := study.section("compare").get("reference")) not in (None, ""):
+        what = "compare.reference names an unknown method"
+        named.append((("compare", "reference"), what, reference, methods))
+    named += [
+        (("synthesise", "scanners", name), "this scanner is for no cohort", name,
+         study.section("cohorts"))
+        for name in study.section("synthesise", "scanners")
+    ]  # fmt: skip
+    named += [
+        (("encoders", name, "pretrain"), f"encoder {name} names an unknown pre-training",
+         str(encoder["pretrain"]), study.section("pretrainings"))
+        for name, encoder in study.named("encoders").items()
+        if encoder.get("pretrain")
+    ]  # fmt: skip
+    for key, what, value, known in named:
+        if value not in known:
+            yield Mistake(key, f"{what}: {value}", _choice(known))
+
+
+def matched_pairs(study: RawStudy) -> Iterator[Mistake]:
+    """Find what compare.matched names in vain."""
+    key, pairs = ("compare", "matched"), study.section("compare").get("matched")
+    if not isinstance(pairs, list) or not pairs:
+        return
+    if not study.has_classes:
+        what = "compare.matched compares calls of classes, and the endpoint is HER2 status"
+        yield Mistake(key, what, "remove it, or set labels.endpoint: class")
+        return
+    for applied in (part for pair in pairs if isinstance(pair, list) for part in pair):
+        if not isinstance(applied, list) or len(applied) != 2:
+            continue  # of a wrong shape, which the check of the section finds
+        for section, name in zip(("methods", "cohorts"), applied, strict=True):
+            if name not in study.section(section):
+                what = f"compare.matched: {name} is none of the {section}"
+                yield Mistake(key, what, _choice(study.section(section)))
+
+
+def encoders_without_classes(study: RawStudy) -> Iterator[Mistake]:
+    """Find encoders and cohorts that describe, deploy and explain name in vain."""
+    encoders = study.section("encoders")
+    for part, lists, lack in (
+        ("describe", ("encoders", "cohorts"), "no classes to grade patches by"),
+        ("deploy", ("encoders",), "no classes to tell"),
+        ("explain", ("encoders", "layers"), "no classes to show evidence for"),
+    ):
+        for key in lists:
+            known = study.section("cohorts") if key == "cohorts" else encoders
+            names = study.section(part).get(key)
+            for name in names if isinstance(names, (list, dict)) else []:
+                if name not in known:
+                    what = "cohort" if key == "cohorts" else "encoder"
+                    what = f"{part}.{key} names an unknown {what}: {name}"
+                    yield Mistake((part, key), what, _choice(known))
+                elif key != "cohorts" and study.task(name) != "classify":
+                    what = f"{part}.{key} names {name}, which has {lack}"
+                    fix = "name encoders that are trained to classify, or none"
+                    yield Mistake((part, key), what, fix)
+
+
+# --- encoders and aggregations -------------------------------------------------------------------
+
+
+def starting_weights(study: RawStudy) -> Iterator[Mistake]:
+    """Find encoders whose start is given twice, or is another network's."""
+    for name in study.named("encoders"):
+        encoder = study.encoder(name)
+        start = str(encoder.get("pretrain") or "")
+        if not start:
+            continue
+        if encoder.get("weights", "none") != "none":
+            what = f"encoder {name} has both weights and pretrain"
+            fix = "keep one: weights is where training starts, and so is the pre-training"
+            yield Mistake(("encoders", name, "weights"), what, fix)
+        if start not in study.named("pretrainings"):
+            continue
+        pretraining = {**study.section("pretrain"), **study.named("pretrainings")[start]}
+        default = PretrainSettings().architecture
+        own, other = (each.get("architecture", default) for each in (encoder, pretraining))
+        if own != other:
+            what = f"encoder {name} is {own}, but its pre-training {start} is {other}"
+            yield Mistake(("encoders", name, "pretrain"), what, "give both one architecture")
+
+
+def aggregations(study: RawStudy) -> Iterator[Mistake]:
+    """Find methods whose aggregation cannot work with their encoder, or has nothing to fit."""
+    for name, method in study.named("methods").items():
+        aggregation = method.get("aggregate", "probabilistic")
+        task = study.task(method.get("encoder"))
+        if study.has_classes:
+            if aggregation != "mean":
+                what = f"method {name} is {aggregation}, which scores HER2 status, not classes"
+                fix = "use mean: labels.endpoint is class"
+                yield Mistake(("methods", name, "aggregate"), what, fix)
+            elif method.get("fit"):
+                what = f"method {name} has fit settings, but the mean of classes learns nothing"
+                yield Mistake(("methods", name, "fit"), what, "remove them")
+            if task != "classify":
+                what = f"method {name} averages probabilities of classes, its encoder gives none"
+                fix = "name an encoder that is trained to classify"
+                yield Mistake(("methods", name, "encoder"), what, fix)
+            continue
+        if aggregation in RULES and aggregation not in LEARNT and task != "classify":
+            what = f"method {name} averages probabilities of HER2+, its encoder gives none"
+            fix = f"use a rule that learns from features: {', '.join(LEARNT)}"
+            yield Mistake(("methods", name, "aggregate"), what, fix)
+        if aggregation in RULES and aggregation not in FITTED and method.get("fit"):
+            what = f"method {name} has fit settings, but its rule learns nothing"
+            fix = "remove them, or choose another rule"
+            yield Mistake(("methods", name, "fit"), what, fix)
+
+
+# --- labels --------------------------------------------------------------------------------------
+
+
+def _labels(study: RawStudy) -> LabelSettings | None:
+    try:
+        return LabelSettings.model_validate(study.section("labels"))
+    except ValidationError:  # the check of the section finds it
+        return None
+
+
+def fractions(study: RawStudy) -> Iterator[Mistake]:
+    """Find fractions of classes that there are none of."""
+    labels = _labels(study)
+    if labels is None:
+        return
+    classes = tuple(labels.classes) if study.has_classes else CLASSES
+    for place in (("train",), *(("encoders", name) for name in study.named("encoders"))):
+        for view, shares in study.named(*place, "fractions").items():
+            for name in shares:
+                if str(name) not in classes:
+                    key = (*place, "fractions", view, str(name))
+                    what = f"{name} is no class of the study"
+                    yield Mistake(key, what, f"use: {', '.join(classes)}")
+
+
+def endpoint(study: RawStudy) -> Iterator[Mistake]:
+    """Find what makes no sense beside a study's endpoint."""
+    labels = _labels(study)
+    if labels is None:
+        return
+    if not study.has_classes:
+        for name in study.section("labels"):
+            if name != "endpoint":
+                what = f"labels.{name} is given, but the endpoint is {labels.endpoint}"
+                fix = "set labels.endpoint to class, or remove it"
+                yield Mistake(("labels", name), what, fix)
+        return
+    values = [value for name in labels.classes for value in labels.values(name)]
+    known = CHECKED.get(labels.column, values)
+    if strange := [value for value in values if value not in known]:
+        what = f"a class is made of {strange[0]}, which {labels.column} never is"
+        yield Mistake(("labels", "classes"), what, f"use: {', '.join(known)}")
+    for name, role in study.roles.items():
+        if role == "treatment":
+            what = f"cohort {name} is one of treatment, whose endpoint is response"
+            fix = "use the role external: labels.endpoint is class"
+            yield Mistake(("cohorts", name, "role"), what, fix)
+    if study.section("describe").get("encoders"):
+        what = "describe.encoders grades patches by p(HER2+), which this study does not have"
+        yield Mistake(("describe", "encoders"), what, "leave it out: labels.endpoint is class")
+
+
+# --- roles of cohorts ----------------------------------------------------------------------------
+
+
+def development_cohorts(study: RawStudy) -> Iterator[Mistake]:
+    """Find encoders that have no development cohort to be trained on."""
+    roles = study.roles
+    if not roles:
+        return
+    development = [name for name, role in roles.items() if role == "development"]
+    if not development:
+        what, fix = "0 cohorts have the role development", "give one: encoders learn from it"
+        yield Mistake(("cohorts",), what, fix)
+        return
+    for name, encoder in study.named("encoders").items():
+        if (own := study.development(encoder)) not in development:
+            what = f"encoder {name} learns from {own}, which is no cohort for development"
+            yield Mistake(
+                ("encoders", name, "develop"), what, f"use one of: {', '.join(development)}"
+            )
+
+
+def pretraining_cohorts(study: RawStudy) -> Iterator[Mistake]:
+    """Find pre-trainings on cohorts that are not for it, and cohorts for none."""
+    cohorts, pretrainings = study.named("cohorts"), study.named("pretrainings")
+    if "development" not in study.roles.values():
+        return
+    used = {str(pretraining.get("images")) for pretraining in pretrainings.values()}
+    for name, cohort in cohorts.items():
+        if cohort.get("role") != "pretraining":
+            continue
+        if cohort.get("kind") != "images":
+            what = f"cohort {name} is for pre-training, but not of images"
+            yield Mistake(("cohorts", name, "kind"), what, "set kind: images")
+        if name not in used:
+            what = f"cohort {name} is for pre-training, and no pre-training names it"
+            yield Mistake(("cohorts", name, "role"), what, f"set pretrainings.X.images: {name}")
+    for name, pretraining in pretrainings.items():
+        images = str(pretraining.get("images"))
+        if images in cohorts and cohorts[images].get("role") != "pretraining":
+            what = f"pre-training {name} names cohort {images}, whose role is another"
+            fix = "only a cohort whose role is pretraining may be named"
+            yield Mistake(("pretrainings", name, "images"), what, fix)
+
+
+def scored_cohorts(study: RawStudy) -> Iterator[Mistake]:
+    """Find methods whose cohorts are unknown, or unlike the one their encoder is trained on."""
+    if "development" not in study.roles.values():
+        return
+    cohorts, methods, known = study.named("cohorts"), study.named("methods"), study.scored_cohorts
+    keeps_colours = study.section("stain").get("stain_method") == "none"
+    unscored = set(known)
+    for name, method in methods.items():
+        names = method.get("cohorts")
+        names = names if isinstance(names, list) and names else known
+        unscored -= set(map(str, names))
+        encoder = study.named("encoders").get(str(method.get("encoder")), {})
+        kind = cohorts.get(study.development(encoder), {}).get("kind", "slides")
+        key = ("methods", name, "cohorts")
+        for cohort in names:
+            if cohort not in known:
+                what = f"method {name} scores {cohort}, which is no cohort to be scored"
+                yield Mistake(key, what, f"use: {', '.join(known)}")
+            elif not keeps_colours and cohorts[cohort].get("kind", "slides") != kind:
+                what = (
+                    f"method {name} learns from {kind} and scores"
+                    f" {cohort}: images keep their colours, slides are normalised"
+                )
+                yield Mistake(key, what, "name its cohorts, or set stain.stain_method: none")
+    if methods and unscored:
+        what = f"cohort {sorted(unscored)[0]} is scored by no method"
+        fix = "name it under a method's cohorts, or remove it"
+        yield Mistake(("cohorts", sorted(unscored)[0]), what, fix)
+
+
+def whole_slides(study: RawStudy) -> Iterator[Mistake]:
+    """Find slides that are to be taken whole, as only images can be."""
+    if "development" not in study.roles.values():
+        return
+    for name, encoder in study.named("encoders").items():
+        if encoder.get("view") != "whole":
+            continue
+        methods = [m for m in study.named("methods").values() if m.get("encoder") == name]
+        used = {c for m in methods for c in (m.get("cohorts") or study.scored_cohorts)}
+        used.add(study.development(encoder))
+        kinds = {c: study.named("cohorts").get(c, {}).get("kind", "slides") for c in used}
+        if slides := sorted(c for c, kind in kinds.items() if kind == "slides"):
+            what = f"encoder {name} takes images whole, but {slides[0]} is a cohort of slides"
+            fix = "give it the view of slides; images have but one and ignore it"
+            yield Mistake(("encoders", name, "view"), what, fix)
+
+
+CHECKS: tuple[Check, ...] = (
+    unknown_names,
+    fractions,
+    endpoint,
+    matched_pairs,
+    starting_weights,
+    aggregations,
+    encoders_without_classes,
+    development_cohorts,
+    pretraining_cohorts,
+    scored_cohorts,
+    whole_slides,
+)
