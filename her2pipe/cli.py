@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from types import ModuleType
 
 from her2pipe import __version__
-from her2pipe.config import STEPS, flags
+from her2pipe.config import STEPS, Section, flags
 from her2pipe.errors import Her2Error
 
 # verb: its module
@@ -35,10 +36,11 @@ def main(argv: list[str] | None = None) -> int:
             prog=f"her2pipe {verb}", description=module.__doc__.split(":", 1)[-1].strip()
         )
         module.arguments(parser)
-        for section in module.SETTINGS:
+        sections = settings_of(module, argv[1:])
+        for section in sections:
             flags.add_flags(parser, section)
         args = parser.parse_intermixed_args(argv[1:])
-        module.run(args, *(flags.from_flags(section, args) for section in module.SETTINGS))
+        module.run(args, *(flags.from_flags(section, args) for section in sections))
     except Her2Error as error:
         print(error, file=sys.stderr)
         return 1
@@ -50,6 +52,12 @@ def main(argv: list[str] | None = None) -> int:
         print(Her2Error(error.strerror or str(error), str(where), fix), file=sys.stderr)
         return 1
     return 0
+
+
+def settings_of(module: ModuleType, argv: list[str]) -> tuple[type[Section], ...]:
+    """Return the sections of settings that a step takes, which may depend on its arguments."""
+    choose = getattr(module, "settings", None)
+    return choose(argv) if choose else module.SETTINGS
 
 
 def _overview() -> str:

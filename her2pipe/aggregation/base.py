@@ -77,6 +77,10 @@ class Bag:
     def __len__(self) -> int:
         return len(self.coords)
 
+    def probability(self, name: str) -> np.ndarray:
+        """Return the probability of one of `classes` of each patch, (N,) float64."""
+        return self.probabilities[:, self.classes.index(name)].astype(float)
+
     def validate(self, path: str | Path) -> None:
         """Refuse values that are not numbers; `path` is the encoding, for the message.
 
@@ -255,6 +259,13 @@ class Aggregation(ABC):
             )
         return endpoint_of(labels, levels=levels)
 
+    @classmethod
+    def fitted_settings(cls, model: FittedModel) -> FitSettings:
+        """Return the settings that a model was fitted with."""
+        settings = cls.Settings or FitSettings
+        known = settings.model_fields
+        return settings(**{k: v for k, v in model.metadata.settings.items() if k in known})
+
     @property
     def threshold(self) -> float | None:
         """Score from which on a slide is called positive, where one was fitted."""
@@ -318,6 +329,25 @@ class Aggregation(ABC):
         """
         prediction = self.endpoint.predict(p, classes, self.threshold)
         return SlideScore(**asdict(prediction), class_probabilities=p, **parts)
+
+
+def scorer(
+    name: str,
+    labels: LabelSettings,
+    settings: ScoreSettings | None = None,
+    folder: str | Path | None = None,
+) -> Aggregation:
+    """Return the aggregation of a study, with what `her2pipe fit` wrote into a folder, if given.
+
+    Raises
+    ------
+    Her2Error
+        When the aggregation does not suit the study, or the folder not the aggregation.
+    """
+    aggregation = AGGREGATIONS[name]
+    model = load(name, folder) if folder else None
+    fit = aggregation.fitted_settings(model) if model else None
+    return aggregation(aggregation.endpoint_for(labels, fit), settings, model)
 
 
 def load(name: str, folder: str | Path) -> FittedModel:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from her2pipe.aggregation.base import Aggregation, Arrays, Bag, SlideScore, TrainingSlide
+from her2pipe.aggregation.base import (
+    Aggregation,
+    Arrays,
+    Bag,
+    FittedModel,
+    SlideScore,
+    TrainingSlide,
+)
 from her2pipe.config import NetworkFitSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.errors import Her2Error
@@ -91,31 +98,31 @@ class NetworkAggregation(Aggregation):
     @cached_property
     def fit_settings(self) -> Any:
         """Settings that the model was fitted with."""
-        known = self.Settings.model_fields
-        settings = self._metadata.settings
-        return self.Settings(**{k: v for k, v in settings.items() if k in known})
+        return self.fitted_settings(self._fitted)
 
     @property
-    def _metadata(self) -> Any:
+    def _fitted(self) -> FittedModel:
         assert self.model is not None  # the constructor refuses an instance without one
-        return self.model.metadata
+        return self.model
 
     @cached_property
     def networks(self) -> list[torch.nn.Module]:
         """The fitted networks, ready to score."""
-        assert self.model is not None
-        size = self._metadata.features, len(self._metadata.classes)
+        metadata = self._fitted.metadata
         return [
-            with_weights(self.network(*size, self.fit_settings), member)
-            for member in self.model.members
+            with_weights(
+                self.network(metadata.features, len(metadata.classes), self.fit_settings), member
+            )
+            for member in self._fitted.members
         ]
 
     def validate(self, bag: Bag) -> None:
         """Refuse other features, and a model of other targets."""
         super().validate(bag)
-        if tuple(self._metadata.classes) != tuple(self.endpoint.targets):
+        classes = self._fitted.metadata.classes
+        if tuple(classes) != tuple(self.endpoint.targets):
             raise Her2Error(
-                f"the model was fitted for {', '.join(self._metadata.classes)},"
+                f"the model was fitted for {', '.join(classes)},"
                 f" the study has {', '.join(self.endpoint.targets)}",
                 "model and study",
                 "fit again with the classes of the study",

@@ -36,7 +36,7 @@ class Probabilistic(Aggregation):
     def _score(self, bag: Bag) -> SlideScore:
         """Score a slide; flag `no_tumour` and score 0 when no patch is tumour."""
         settings = self.settings
-        p = bag.probabilities[:, bag.classes.index(self.endpoint.positive_patch_class)].astype(float)
+        p = bag.probability(self.endpoint.positive_patch_class)
         tumour_classes = [i for i, name in enumerate(bag.classes) if name in CLASSES[:2]]
         tumour = int(np.isin(bag.probabilities.argmax(1), tumour_classes).sum())
         if tumour == 0:

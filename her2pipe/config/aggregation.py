@@ -7,7 +7,7 @@ those that all share, and how a study file's `fit` sections are validated by the
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -22,7 +22,6 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, core_schema
 
 from her2pipe.config.base import ALGORITHM, Name, Section, mistake, setting
-from her2pipe.config.labelling import LabelSettings
 from her2pipe.registry import Registry
 
 AGGREGATIONS: Registry[Any] = Registry("aggregation", "her2pipe.aggregation")
@@ -255,41 +254,3 @@ def over_shared(data: dict[str, Any]) -> dict[str, Any]:
             common = {k: v for k, v in shared.items() if settings and k in settings.model_fields}
             merged[name] = {**method, "fit": {**common, **(method.get("fit") or {})}}
     return merged
-
-
-def unsuited(section: Callable[..., dict]) -> list[tuple[tuple[str, ...], str, str]]:
-    """Find methods whose aggregation suits neither the endpoint nor their encoder.
-
-    `section(*keys)` returns a part of the study file, empty where there is none. Returns the key,
-    what is wrong and how to mend it.
-    """
-    try:
-        labels = LabelSettings.model_validate(section("labels"))
-    except ValidationError:  # reported where it stands
-        return []
-    problems = []
-    for name, method in section("methods").items():
-        aggregate = method.get("aggregate", "probabilistic") if isinstance(method, dict) else None
-        if aggregate not in AGGREGATIONS:
-            continue
-        aggregation = AGGREGATIONS[aggregate]
-        endpoint = aggregation.endpoint_for(labels)
-        if reason := aggregation.suits(endpoint):
-            fix = f"use one of: {', '.join(_suited(endpoint))}"
-            problems.append((("methods", name, "aggregate"), f"method {name}: {reason}", fix))
-        elif method.get("fit") and aggregation.Settings and not aggregation.is_fitted(endpoint):
-            what = f"method {name} has fit settings, but {aggregate} fits nothing of classes"
-            problems.append((("methods", name, "fit"), what, "remove them"))
-        encoder = section("encoders", str(method.get("encoder")))
-        task = {**section("train"), **encoder}.get("task", "classify")
-        if aggregation.reads == "probabilities" and task != "classify":
-            what = f"method {name} averages probabilities of classes, its encoder gives none"
-            others = [other for other in AGGREGATIONS if other.reads == "features"]
-            names = ", ".join(other.name for other in others)
-            fix = f"train the encoder to classify, or read its features: {names}"
-            problems.append((("methods", name, "aggregate"), what, fix))
-    return problems
-
-
-def _suited(endpoint: Any) -> list[str]:
-    return [aggregation.name for aggregation in AGGREGATIONS if not aggregation.suits(endpoint)]

@@ -34,7 +34,7 @@ class Her2Status(Endpoint):
     patches_ordered = False
     positive = (POSITIVE, *POSITIVE_LEVELS)
     positive_patch_class = POSITIVE
-    columns = ("positive", "level", "unlabelled")
+    columns = ("positive", "level", "exclusion_reason")
     missing = "no binary status"
     main_part = "auc"
     main_measure = "AUC"
@@ -86,7 +86,7 @@ class Her2Status(Endpoint):
     def target(self, row: Row) -> Target:
         """Return HER2- or HER2+."""
         if row.positive is None:
-            return Target(None, row.unlabelled)
+            return Target(None, row.exclusion_reason)
         return Target(self.targets[row.positive])
 
     def validate_targets(self, labels: Iterable[str | None], sheet: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from her2pipe.cohorts.labels import UNKNOWN, value
+from her2pipe.cohorts.labels import UNKNOWN
 from her2pipe.cohorts.sheet import Row
 from her2pipe.config import LabelSettings
 from her2pipe.endpoints.base import (
@@ -113,7 +113,7 @@ class Multiclass(Endpoint):
 
     def target(self, row: Row) -> Target:
         """Return the class of a row; a value that is none of the study's is no mistake."""
-        cell = value(row, self.labels.column)
+        cell = row.value(self.labels.column)
         if isinstance(cell, bool):
             words = ("no", "yes") if self.labels.column == "pcr" else ("negative", "positive")
             cell = words[cell]

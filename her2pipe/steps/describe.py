@@ -99,7 +99,7 @@ def _slides(paths: Sequence[Path], describe: DescribeSettings) -> tuple[dict[str
     Her2Error
         When an encoding holds no p(HER2+), or one that is not a number.
     """
-    from her2pipe import aggregation
+    from her2pipe.aggregation.base import Bag
     from her2pipe.patch_features import grades
     from her2pipe.store import read_encoding
 
@@ -110,15 +110,15 @@ def _slides(paths: Sequence[Path], describe: DescribeSettings) -> tuple[dict[str
         encoder = str(about.get("encoder", ""))
         if about["status"] == "excluded":
             continue
-        bag = aggregation.Bag.of(encoding)
+        bag = Bag.of(encoding)
         if "HER2+" not in bag.classes:
             raise Her2Error(
                 f"the encoder of {bag.slide} gives no p(HER2+), by which patches are graded",
                 str(path),
                 "describe an encoder that has the class HER2+",
             )
-        bag.check(path)
-        p = bag.positive
+        bag.validate(path)
+        p = bag.probability("HER2+")
         grade = grades.grade(p.astype(np.float32), describe.grades)
         found[bag.slide] = Slide(bag.coords, p, grade)
     return found, encoder

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.cohorts import sheet as cohort
 from her2pipe.cohorts.labels import RCB_CLASSES
 from her2pipe.cohorts.split import assign_sides, by_label
@@ -21,7 +22,6 @@ SLIDES = ("slide", "patient", "score", "level", "call", "positive", "true_level"
 CURVE = ("false_positive_rate", "true_positive_rate")
 SUBGROUPS = ("column", "group", "n", "positives", "value", "low", "high", "note")
 RELIABILITY = ("view", "predicted", "observed", "low", "high", "n")
-ON_PROBABILITIES = ("probabilistic", "mean")  # what the other rules read are features
 
 
 def arguments(parser) -> None:
@@ -228,7 +228,7 @@ def dimension(encodings: list[str], aggregate: str) -> int | None:
 
     for path in store.encodings(encodings):
         classes, features = store.encoding_shape(path)
-        return classes if aggregate in ON_PROBABILITIES else features
+        return classes if AGGREGATIONS[aggregate].reads == "probabilities" else features
     return None
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from her2pipe import aggregation
-from her2pipe.config import LEARNT, RULES, HeatmapSettings, LabelSettings, ScoreSettings
+from her2pipe.aggregation.base import AGGREGATIONS, Bag, scorer
+from her2pipe.config import HeatmapSettings, LabelSettings
 from her2pipe.errors import Her2Error
-from her2pipe.evaluation import calls
 from her2pipe.files import replacing_folder
 
 SETTINGS = (HeatmapSettings, LabelSettings)
@@ -25,10 +24,10 @@ def arguments(parser) -> None:
         "--encoding", nargs="+", required=True, help="encodings (.h5) of the slides, or folders"
     )
     parser.add_argument(
-        "--aggregate", default="probabilistic", choices=RULES,
-        help="rule of aggregation whose view of the patches is drawn",
+        "--aggregate", default="probabilistic", choices=AGGREGATIONS.names(),
+        help="aggregation whose view of the patches is drawn",
     )  # fmt: skip
-    parser.add_argument("--model", help="folder written by her2pipe fit; learnt rules need one")
+    parser.add_argument("--model", help="folder written by her2pipe fit; networks need one")
 
 
 def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
@@ -36,8 +35,7 @@ def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
     from her2pipe.store import PatchStore, encodings
 
     files = {path.stem: path for path in encodings(args.encoding)}
-    learnt = args.aggregate in LEARNT
-    model = aggregation.load(args.aggregate, args.model) if learnt and args.model else None
+    aggregation = scorer(args.aggregate, labels, folder=args.model)
     with replacing_folder(args.folder) as folder:
         for path in args.stores:
             with PatchStore(path) as store:
@@ -50,29 +48,23 @@ def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
                 raise Her2Error(
                     f"slide {slide} has no encoding", str(path), "give its encoding to --encoding"
                 )
-            bag = _bag(files[slide], about, learnt)
-            ordered = labels.told and labels.ordered
-            if labels.told:
-                calls.check(bag.classes, labels, files[slide])
-                value, label = calls.seen(bag.probabilities, labels)
-            else:
-                value, label = aggregation.contributions(
-                    args.aggregate, bag, ScoreSettings(), model
-                )
+            bag = _bag(files[slide], about, aggregation.reads == "features")
+            ordered = aggregation.endpoint.patches_ordered
+            value, label = aggregation.contributions(bag)
             _picture(folder, bag, value, label, about, overview, heatmap.opacity, ordered)
             if heatmap.viewers:
                 _viewers(folder, bag, value, label, ordered)
 
 
-def _bag(path: Path, about: dict, learnt: bool) -> aggregation.Bag:
+def _bag(path: Path, about: dict, with_features: bool) -> Bag:
     """Read the encoding of a slide; an older one takes the slide's size from its store."""
     from her2pipe.store import read_encoding
 
-    encoding = read_encoding(path, features=learnt)
+    encoding = read_encoding(path, features=with_features)
     for key in ("patch_size_level0", "width_px0", "height_px0"):
         encoding["attributes"][key] = about[key]
-    bag = aggregation.Bag.of(encoding)
-    bag.check(path)
+    bag = Bag.of(encoding)
+    bag.validate(path)
     return bag
 
 

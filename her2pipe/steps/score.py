@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
-from her2pipe import aggregation
+from her2pipe.aggregation.base import AGGREGATIONS, Aggregation, Bag, scorer
 from her2pipe.cohorts import sheet
-from her2pipe.config import LEARNT, RULES, LabelSettings, ScoreSettings
+from her2pipe.config import LabelSettings, ScoreSettings
 from her2pipe.errors import Her2Error
-from her2pipe.evaluation import calls
 from her2pipe.files import write_table
 
 SETTINGS = (ScoreSettings, LabelSettings)
@@ -19,48 +19,34 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def arguments(parser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("encodings", nargs="+", help="encodings (.h5), or folders of them")
     parser.add_argument("scores", help="table to write (.tsv)")
     parser.add_argument(
-        "--aggregate", default="probabilistic", choices=RULES, help="rule of aggregation"
+        "--aggregate", default="probabilistic", choices=AGGREGATIONS.names(), help="aggregation"
     )
-    parser.add_argument("--model", help="folder written by her2pipe fit; learnt rules need one")
+    parser.add_argument("--model", help="folder written by her2pipe fit; networks need one")
     parser.add_argument("--sheet", help="sheet of the cohort, for the patients' names")
 
 
-def run(args, settings: ScoreSettings, labels: LabelSettings) -> None:
+def run(args: Any, settings: ScoreSettings, labels: LabelSettings) -> None:
     """Score every slide; excluded ones keep their row and their reason."""
     from her2pipe.store import Encodings
 
-    rule, patients = args.aggregate, {}
-    if labels.told and rule != "mean":
-        raise Her2Error(
-            f"{rule} scores HER2 status, not classes of a study",
-            "option --aggregate",
-            "use mean where --endpoint is class",
-        )
+    patients: dict[str, str] = {}
     if args.sheet:
         patients = {r.slide: r.patient for r in sheet.load(args.sheet, check_files=False)}
-    model = aggregation.load(rule, args.model) if args.model else None
+    aggregation = scorer(args.aggregate, labels, settings, args.model)
     rows = []
-    found = Encodings(args.encodings, features=rule in LEARNT)
-    for slide in found:
-        row = score_slide(found[slide], found.path(slide), rule, settings, model, labels)
+    files = Encodings(args.encodings, features=aggregation.reads == "features")
+    for slide in files:
+        row = score_slide(files[slide], files.path(slide), aggregation)
         rows.append({"patient": patients.get(row["slide"], "")} | row)
-    more = (*calls.columns(labels), "margin") if labels.told else ()
-    write_table(args.scores, (*COLUMNS, *more), rows)
+    write_table(args.scores, (*COLUMNS, *aggregation.endpoint.score_columns), rows)
 
 
-def score_slide(
-    encoding: dict[str, Any],
-    path: Path,
-    rule: str,
-    settings: ScoreSettings,
-    model,
-    labels: LabelSettings,
-) -> dict[str, Any]:
+def score_slide(encoding: dict[str, Any], path: Path, aggregation: Aggregation) -> dict[str, Any]:
     """Score one encoding, of the file `path`: its row of the table.
 
     Raises
@@ -68,35 +54,26 @@ def score_slide(
     Her2Error
         When the encoding is damaged, or not of the encoder the model was fitted on.
     """
-    about = encoding["attributes"]
-    row: dict[str, Any] = {"slide": about["slide"]}
-    if about["status"] == "excluded":
-        return row | {"patches": 0, "flag": "excluded", "reason": about["reason"]}
-    if model and model.about["encoder_digest"] != about.get("model_digest", ""):
+    attributes, model = encoding["attributes"], aggregation.model
+    row: dict[str, Any] = {"slide": attributes["slide"]}
+    if attributes["status"] == "excluded":
+        return row | {"patches": 0, "flag": "excluded", "reason": attributes["reason"]}
+    if model and model.metadata.encoder_digest != attributes.get("model_digest", ""):
         raise Her2Error(
-            f"slide {about['slide']} was encoded by another model than the rule was fitted on",
+            f"slide {attributes['slide']} was encoded by another model than the aggregation was"
+            " fitted on",
             str(path),
             "encode and fit with the same encoder",
         )
-    bag = aggregation.Bag.of(encoding)
-    bag.check(path)
+    bag = Bag.of(encoding)
+    bag.validate(path)
     if not len(bag):
         return row | {"patches": 0, "flag": "excluded", "reason": "no patches"}
-    row["patches"] = len(bag)
-    if labels.told:
-        row |= _of_classes(bag, labels, path)
-    else:
-        result = aggregation.score(rule, bag, settings, model)
-        row |= vars(result)
-        if model:
-            row["call"] = model.call(result.score)
-    if dropped := about.get("dropped", 0):
+    result = vars(aggregation.score(bag))
+    p = result.pop("class_probabilities")
+    row |= {"patches": len(bag)} | result
+    if p is not None:
+        row |= aggregation.endpoint.score_row(p)
+    if dropped := attributes.get("dropped", 0):
         row["reason"] = f"{dropped} patches dropped: damaged tiles"
     return row
-
-
-def _of_classes(bag: aggregation.Bag, labels: LabelSettings, path: Path) -> dict[str, Any]:
-    """Score a slide by the mean of its patches' class probabilities."""
-    calls.check(bag.classes, labels, path)
-    p = bag.probabilities.mean(0, dtype=float)
-    return calls.decide(p, labels) | dict(zip(calls.columns(labels), p.tolist(), strict=True))
