@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from her2pipe import __version__
@@ -40,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         for section in sections:
             flags.add_flags(parser, section)
         args = parser.parse_intermixed_args(argv[1:])
-        module.run(args, *(flags.from_flags(section, args) for section in sections))
+        with _logging(verb):
+            module.run(args, *(flags.from_flags(section, args) for section in sections))
     except Her2Error as error:
         print(error, file=sys.stderr)
         return 1
@@ -52,6 +56,19 @@ def main(argv: list[str] | None = None) -> int:
         print(Her2Error(error.strerror or str(error), str(where), fix), file=sys.stderr)
         return 1
     return 0
+
+
+@contextmanager
+def _logging(verb: str) -> Iterator[None]:
+    """Write what a step logs to standard error, one format for all: `her2pipe VERB: message`."""
+    logger, handler = logging.getLogger("her2pipe"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"her2pipe {verb}: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def settings_of(module: ModuleType, argv: list[str]) -> tuple[type[Section], ...]:

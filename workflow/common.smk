@@ -10,7 +10,9 @@ from pathlib import Path
 from her2pipe.training import cifar100 as cifar
 from her2pipe.cohorts import sheet as cohort
 from her2pipe.config import flags, load as settings, roles as teaching
-from her2pipe.config import FITTED, LEARNT, WHOLE, PretrainSettings, Scanner, TrainSettings
+from her2pipe.aggregation.base import AGGREGATIONS
+from her2pipe.config import WHOLE, PretrainSettings, Scanner, TrainSettings
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.cohorts.labels import check as check_classes
 from her2pipe.cohorts.labels import class_of, labelled

@@ -17,9 +17,10 @@ rule fit:
         runtime=growing(720),
     params:
         sheet=lambda wildcards: SHEETS[development(wildcards)],
-        labels=taught("patient", "positive", "level", "split"),
+        labels=taught("patient", "split", *endpoint_of(STUDY.labels).columns),
         aggregate=lambda wildcards: STUDY.methods[wildcards.method].aggregate,
-        settings=lambda wildcards: flags.to_flags(STUDY.split, STUDY.methods[wildcards.method].fit),
+        settings=lambda wildcards: flags.to_flags(STUDY.split, STUDY.methods[wildcards.method].fit)
+        + telling("reflex", "reflex_margin"),
     shell:
         "her2pipe fit {input:q} {output:q} --sheet {params.sheet:q} --threads {threads}"
         " --aggregate {params.aggregate} {params.settings} > {log:q} 2>&1"

@@ -10,7 +10,7 @@ def trained(wildcards):
     method = STUDY.methods[wildcards.method]
     task = STUDY.encoders[method.encoder].task
     stages = ["encoder"] * (task != "none")
-    stages += ["aggregation"] * (method.aggregate in LEARNT)
+    stages += ["aggregation"] * (AGGREGATIONS[method.aggregate].fits == "weights")
     return " and ".join(stages) or "none"
 
 

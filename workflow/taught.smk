@@ -90,12 +90,13 @@ def development_scores(wildcards):
 
 
 def fitted(wildcards):
-    """What was fitted of a method's aggregation, if it learns."""
-    learns = STUDY.methods[wildcards.method].aggregate in FITTED and not STUDY.labels.told
-    return [f"results/fit/{wildcards.method}"] if learns else []
+    """What was fitted of a method's aggregation, if anything is."""
+    aggregation = AGGREGATIONS[STUDY.methods[wildcards.method].aggregate]
+    is_fitted = aggregation.is_fitted(endpoint_of(STUDY.labels))
+    return [f"results/fit/{wildcards.method}"] if is_fitted else []
 
 
 def fit_gpu(wildcards):
     """Graphics cards that fitting a method asks for."""
     method = STUDY.methods[wildcards.method]
-    return on_gpu(method.fit.device) if method.aggregate in LEARNT else 0
+    return on_gpu(getattr(method.fit, "device", "cpu"))

@@ -32,14 +32,6 @@ from her2pipe.config.describing import GRADES, DescribeSettings
 from her2pipe.config.drawing import DrawSettings
 from her2pipe.config.images import ImagesSettings
 from her2pipe.config.labelling import LabelSettings
-from her2pipe.config.training import (
-    Encoder,
-    EncodeSettings,
-    Pretraining,
-    PretrainSettings,
-    ScoreSettings,
-    TrainSettings,
-)
 from her2pipe.config.results import (
     CompareSettings,
     EvaluateSettings,
@@ -57,6 +49,14 @@ from her2pipe.config.slides import (
     StudySettings,
     SynthesiseSettings,
     TileSettings,
+)
+from her2pipe.config.training import (
+    Encoder,
+    EncodeSettings,
+    Pretraining,
+    PretrainSettings,
+    ScoreSettings,
+    TrainSettings,
 )
 
 __all__ = [
@@ -171,4 +171,3 @@ class Config(Section):
             k: {} if v is None and k not in ("cohorts", "encoders", "methods") else v
             for k, v in data.items()
         }
-

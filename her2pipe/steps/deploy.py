@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from her2pipe.cohorts import sheet
-from her2pipe.cohorts.split import assign_sides, by_label
+from her2pipe.cohorts.split import assign_sides
 from her2pipe.config import (
     DeploySettings,
     LabelSettings,
@@ -26,6 +26,7 @@ from her2pipe.config import (
     TrainSettings,
     flags,
 )
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, replacing_folder, write_table, write_text
 
@@ -102,7 +103,7 @@ def _settings(about: dict[str, Any], kind: type[Section]) -> Any:
 
 
 class Patches:
-    """Patches of the network's lesson, in its colours: some to calibrate on, some to compare on.
+    """Patches of the network's training set, in its colours: some to calibrate on, some to compare on.
 
     Attributes
     ----------
@@ -122,19 +123,21 @@ class Patches:
             _settings(about, kind) for kind in (SplitSettings, TrainSettings, LabelSettings)
         )
         train = train.model_copy(update={"stain_target": "median"})  # the network's own is used
-        sides = assign_sides(rows, split, by_label(labels))
-        self._lesson = tasks.classify(tasks.Cohort(slides, rows, sides, train, labels))
+        endpoint = endpoint_of(labels)
+        sides = assign_sides(rows, split, endpoint.stratum)
+        development = tasks.DevelopmentSet(slides, rows, sides, train, endpoint)
+        self._training_set = tasks.classify(development)
         target = Profile.from_dict(about["stain"])
-        self._colours = dataloader.Colours(self._lesson.profiles, target, torch.device("cpu"))
+        self._colours = dataloader.Colours(self._training_set.profiles, target, torch.device("cpu"))
         self._px, self._threads = about["input_px"], threads
-        self.side = "validation" if len(self._lesson.items["validation"]) else "train"
+        self.side = "validation" if len(self._training_set.items["validation"]) else "train"
         random = np.random.default_rng(deploy.deploy_seed)
         self._calibrating = self._draw("train", deploy.calibration_patches, random)
         self._compared = self._draw(self.side, deploy.check_patches, random)
-        self.labels = self._lesson.told[self.side][0][self._compared]
+        self.labels = self._training_set.targets[self.side][0][self._compared]
 
     def _draw(self, side: str, most: int, random: np.random.Generator) -> np.ndarray:
-        count = len(self._lesson.items[side])
+        count = len(self._training_set.items[side])
         return np.sort(random.choice(count, min(most, count), replace=False))
 
     def _levels(self, side: str, chosen: np.ndarray, batch: int) -> Iterator[Any]:
@@ -143,9 +146,14 @@ class Patches:
 
         from her2pipe.training import dataloader
 
-        items, place = self._lesson.items[side][chosen], 0
+        items, place = self._training_set.items[side][chosen], 0
         for images, _ in dataloader.batches(
-            self._lesson.stores, items[:, :2], self._px, batch, torch.device("cpu"), self._threads
+            self._training_set.stores,
+            items[:, :2],
+            self._px,
+            batch,
+            torch.device("cpu"),
+            self._threads,
         ):
             own = torch.from_numpy(items[place : place + len(images), 2].copy())
             place += len(images)

@@ -35,7 +35,7 @@ from her2pipe.files import replacing_folder, write_table
 
 log = logging.getLogger(__name__)
 SETTINGS = (SplitSettings, FitSettings, LabelSettings)
-UNUSED_SETTINGS = ("ordered", "reflex", "reflex_margin")
+UNUSED_SETTINGS = ("reflex", "reflex_margin")
 SLIDES = ("slide", "patient", "side", "class", "fold", "score", "exclusion_reason")
 HISTORY = ("fold", "epoch", "train_loss", "validation_loss", "validation_auc")
 MACHINE = ("device", "save_s")  # settings that do not change what is fitted

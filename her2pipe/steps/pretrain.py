@@ -59,7 +59,9 @@ def run(args: Any, split: SplitSettings, pretrain: PretrainSettings) -> None:
         _train(args, pretrain, images, device)
 
 
-def _train(args: Any, pretrain: PretrainSettings, images: ImageSource, device: torch.device) -> None:
+def _train(
+    args: Any, pretrain: PretrainSettings, images: ImageSource, device: torch.device
+) -> None:
     """Train on the images, and write the model."""
     import torch
 

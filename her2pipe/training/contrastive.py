@@ -122,7 +122,7 @@ def retrieval(
         others = patients[block, None] != patients[None]
         similarity = _similarity(features[block], features)
         similarity.masked_fill_(~(same | others), -math.inf)
-        # A patch alone of its slide has nothing to find, one without other patients nothing to miss.
+        # A patch alone of its slide has nothing to find, one without others nothing to miss.
         counted = same.any(1) & others.any(1)
         hits.append(same.gather(1, similarity.argmax(1, keepdim=True))[counted, 0])
         chance.append((same.sum(1) / (same.sum(1) + others.sum(1)))[counted])

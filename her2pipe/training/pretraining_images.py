@@ -152,9 +152,7 @@ class ImageBatches:
     ):
         self._source, self._pretrain, self._mean, self._std = source, pretrain, mean, std
 
-    def __call__(
-        self, side: str, epoch: int | None
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __call__(self, side: str, epoch: int | None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield images and labels; shuffled and mirrored when an epoch is given."""
         pretrain, count = self._pretrain, self._source.sizes[side]
         random = np.random.default_rng([pretrain.pretrain_seed, epoch or 0])

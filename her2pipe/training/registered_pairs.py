@@ -254,7 +254,8 @@ def pack(
     dab: dict[str, list] = {"train": [], "validation": []}
     with write_patches(path) as writer:
         cut = _ahead(source, cutter, threads)
-        for name, side, (profile, tiles, count, reason) in zip(source.names, sides, cut, strict=True):
+        for name, side, pair in zip(source.names, sides, cut, strict=True):
+            profile, tiles, count, reason = pair
             row = {"pair": name, "group": group(name), "side": side, "tiles": count}
             manifest.append(row | {"used": len(tiles), "exclusion_reason": reason})
             if profile is None:

@@ -119,9 +119,9 @@ def reductions(losses: Iterable[float], epochs: int) -> int:
 def has_plateaued(history: Rows, schedule: Schedule) -> bool:
     """Whether training ends: too many epochs since the best, or since the training loss fell."""
     keys, count = ranks(history, schedule), len(history)
-    if keys and count >= schedule.min_epochs:
-        if 0 < schedule.stop_epochs <= count - best_epochs(keys)[0]:
-            return True
+    since = count - best_epochs(keys)[0] if keys else 0
+    if count >= schedule.min_epochs and 0 < schedule.stop_epochs <= since:
+        return True
     best, since = math.inf, 0
     for row in history:
         better = row["train_loss"] < best * (1 - schedule.plateau_tolerance)
