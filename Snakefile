@@ -20,7 +20,6 @@ report: "workflow/report/study.rst"
 
 
 include: "workflow/common.smk"
-include: "workflow/reported.smk"
 include: "workflow/synthesise.smk"
 include: "workflow/draw.smk"
 include: "workflow/tile.smk"
@@ -52,9 +51,9 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        [f"results/score/{method}/{name}.tsv" for method, name in PAIRS],
-        [f"results/evaluate/{method}/{name}" for method, name in PAIRS],
+        targets.score_tables,
+        targets.evaluations,
         "results/compare",
-        [f"results/{part}" for part in BESIDE],
+        targets.optional,
         "results/ledger/ledger.tsv",
         "results/report/index.html",

@@ -29,13 +29,13 @@ def write_store(path: Path, patches: int, seed: int):
 
     from her2pipe import store
     from her2pipe.config import StainSettings
-    from her2pipe.stain import methods
+    from her2pipe.stain.base import estimate
 
     random = np.random.default_rng(seed)
     amounts = random.uniform(0.05, 1.2, (8, SIDE_PX, SIDE_PX, 2))
     pixels = 255 * np.exp(-amounts @ np.array([[0.65, 0.70, 0.29], [0.09, 0.95, 0.28]]))
     codes = [simplejpeg.encode_jpeg(np.ascontiguousarray(p)) for p in pixels.astype(np.uint8)]
-    profile = methods.estimate(pixels.reshape(-1, 3).astype(np.uint8), StainSettings())
+    profile = estimate(pixels.reshape(-1, 3).astype(np.uint8), StainSettings())
     with store.write_patches(path) as writer:
         for i in range(patches):
             writer.add(codes[i % len(codes)], i * SIDE_PX, 0, 1000.0)
@@ -50,21 +50,20 @@ def write_model(folder: Path, architecture: str, target) -> None:
     import torch
 
     from her2pipe.config import CLASSES
-    from her2pipe.models import factory
+    from her2pipe.models import factory, weights
 
     torch.manual_seed(SEED)
     network = factory.create(architecture, len(CLASSES))
     folder.mkdir()
-    about = {
-        "architecture": architecture,
-        "classes": list(CLASSES),
-        "input_px": 64,
-        **factory.normalisation(network),
-        "features": int(network.num_features),
-        "stain": target.as_dict(),
-        "stain_digest": target.digest(),
-    }
-    factory.save(network, about, folder)
+    description = weights.describe(
+        network,
+        architecture,
+        64,
+        classes=list(CLASSES),
+        stain=target.as_dict(),
+        stain_digest=target.digest(),
+    )
+    weights.save(network, description, folder)
 
 
 def encode(stores: list[Path], out: Path, model: Path, device: str) -> tuple[float, float]:

@@ -22,11 +22,11 @@ def forms(name, px, classes, folder):
     """Build a network, write its files: its size, and what runs each form on one patch."""
     import torch
 
-    from her2pipe.models import factory, lightweight, onnx_export
+    from her2pipe.models import costs, factory, inference, onnx_export
 
     torch.manual_seed(1)
     model = factory.create(name, classes, px).eval()
-    whole = onnx_export.Whole(model, **factory.normalisation(model)).eval()
+    whole = onnx_export.LevelsToProbabilities(model, **inference.normalisation(model)).eval()
     paths = {form: folder / f"{name}-{px}.{form}" for form in FORMS[1:]}
     onnx_export.write_onnx(whole, px, paths["onnx"])
     images = torch.rand(16, 3, px, px) * 255
@@ -39,9 +39,9 @@ def forms(name, px, classes, folder):
             return whole(one)
 
     size = {
-        "parameters": factory.count(model)["total"],
-        "counted": lightweight.count_with_statistics(model),
-        "macs": onnx_export.macs(model, px),
+        "parameters": costs.count_parameters(model).total,
+        "counted": costs.count_with_statistics(model),
+        "macs": costs.multiply_adds(model, px),
         "mb": {"torch": weights / 1e6} | {f: p.stat().st_size / 1e6 for f, p in paths.items()},
     }
     runs = {f: lambda f=f: runners[f](one.numpy()) for f in runners}
@@ -56,7 +56,7 @@ def main():
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
 
-    from her2pipe.models import onnx_export
+    from her2pipe.models import costs
 
     torch.set_num_threads(1)
     print("| px | network | parameters | with statistics | MMACs | MB torch | MB ONNX | MB int8 |"
@@ -66,7 +66,7 @@ def main():
         for px, names in GROUPS.items():
             made = {name: forms(name, px, options.classes, Path(folder)) for name in names}
             calls = {(n, f): call for n, (_, runs) in made.items() for f, call in runs.items()}
-            times = onnx_export.latencies_ms(calls, options.runs)
+            times = costs.latencies_ms(calls, options.runs)
             for name, (size, _) in made.items():
                 own = [times[name, form] for form in FORMS]
                 ratios = [times[name, form] / times[PEERS[0], form] for form in FORMS]

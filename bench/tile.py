@@ -124,7 +124,7 @@ def her2pipe(slide: str, side: int, store: str, _sample: int):
         load,  # noqa: F401
     )
     from her2pipe.slides import annotation, tiff  # noqa: F401
-    from her2pipe.stain import methods  # noqa: F401
+    from her2pipe.stain import base  # noqa: F401
     from her2pipe.steps import tile
     from her2pipe.store import PatchStore
 
@@ -162,14 +162,14 @@ def openslide(slide: str, side: int, store: str, sample: int):
     from openslide import OpenSlide
     from PIL import Image
 
-    from her2pipe.steps.tile import grid
+    from her2pipe.slides.tissue import tile_grid
 
     opened = OpenSlide(slide)
     level = opened.get_best_level_for_downsample(side / OUT_PX * 1.001)
     size = round(side / opened.level_downsamples[level])
 
     def patches():
-        for corner in grid(*opened.dimensions, side)[::sample]:
+        for corner in tile_grid(*opened.dimensions, side)[::sample]:
             region = opened.read_region(corner, level, (size, size)).convert("RGB")
             yield region.resize((OUT_PX, OUT_PX), Image.Resampling.BICUBIC)
 

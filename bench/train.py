@@ -31,7 +31,7 @@ def write_store(path, seed):
 
     from her2pipe import store
     from her2pipe.config import StainSettings
-    from her2pipe.stain import methods
+    from her2pipe.stain.base import estimate
 
     random, pictures = np.random.default_rng(seed), []
     for file in sorted(DATA.glob("her2st/*_HE.jpg"))[seed : seed + 1]:
@@ -52,7 +52,7 @@ def write_store(path, seed):
         for i in range(PATCHES):
             writer.add(codes[i % len(codes)], i * SIDE_PX, 0, 1000.0)
         sample = np.concatenate([p[::8, ::8].reshape(-1, 3) for p in pictures])
-        profile = methods.estimate(sample, StainSettings()).as_dict()
+        profile = estimate(sample, StainSettings()).as_dict()
         writer.finish({"slide": path.stem, "view": "1024", "status": "ok", "reason": ""},
                       None, profile)  # fmt: skip
     return sum(map(len, codes)) / len(codes)
@@ -64,7 +64,7 @@ class Work:
     def __init__(self, stores, options, device):
         import torch
 
-        from her2pipe.models import factory
+        from her2pipe.models import factory, inference
         from her2pipe.training import dataloader as loader
         from her2pipe.training import loop
 
@@ -72,15 +72,15 @@ class Work:
         self.loader, self.torch, self.networks = loader, torch, factory
         torch.manual_seed(1)
         model = factory.create(options.architecture, 3, options.input_px)
-        self.norm = factory.normalisation(model)
-        self.model = factory.place(model, device)
+        self.norm = inference.normalisation(model)
+        self.model = inference.place(model, device)
         self.run = torch.compile(self.model) if options.compile else self.model
         self.optimiser = torch.optim.Adam(self.model.parameters(), 1e-6, fused=True)
         self.objective = loop.Classes(["a", "b", "c"])
         profiles = [loader.profile(s) for s in stores]
         self.colours = loader.Colours(profiles, profiles[0], device)
         shape = (options.batch, 3, options.input_px, options.input_px)
-        self.resident = factory.arrange(torch.rand(shape, device=device))
+        self.resident = inference.arrange(torch.rand(shape, device=device))
         self.labels = torch.arange(options.batch, device=device) % 3
         self.random = np.random.default_rng(1)
 
@@ -152,10 +152,10 @@ def main():
     options = parser.parse_args()
     import torch
 
-    from her2pipe.models import factory
+    from her2pipe.models import gpu
     from her2pipe.store import PatchStore
 
-    device = factory.pick_device(options.device)
+    device = gpu.pick_device(options.device)
     options.batch = options.batch or (128 if device.type == "cuda" else 8)
     options.batches = options.batches or (60 if device.type == "cuda" else 4)
     torch.set_num_threads(options.threads)

@@ -15,7 +15,7 @@ from her2pipe.config import STEPS, Section, flags
 from her2pipe.errors import Her2Error
 
 # verb: its module
-VERBS = {**{step: f"steps.{step}" for step in STEPS}, "cohort": "cohorts.importers.slides"}
+VERBS = {**{step: f"steps.{step}" for step in STEPS}, "cohort": "steps.cohort"}
 VERBS |= {"prune": "steps.prune", "status": "steps.status"}
 
 
@@ -30,21 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     verb = argv[0]
     try:
-        if verb not in VERBS:
-            raise Her2Error(
-                f"unknown verb {verb}", "command line", f"use one of: {', '.join(VERBS)}"
-            )
-        module = importlib.import_module(f"her2pipe.{VERBS[verb]}")
-        parser = argparse.ArgumentParser(
-            prog=f"her2pipe {verb}", description=module.__doc__.split(":", 1)[-1].strip()
-        )
-        module.arguments(parser)
-        sections = settings_of(module, argv[1:])
-        for section in sections:
-            flags.add_flags(parser, section)
-        args = parser.parse_intermixed_args(argv[1:])
-        with _logging(verb):
-            module.run(args, *(flags.from_flags(section, args) for section in sections))
+        _run(verb, argv[1:])
     except Her2Error as error:
         print(error, file=sys.stderr)
         return 1
@@ -55,14 +41,39 @@ def main(argv: list[str] | None = None) -> int:
         fix = "make room, or correct the permissions, and run again"
         print(Her2Error(error.strerror or str(error), str(where), fix), file=sys.stderr)
         return 1
+    except MemoryError:
+        fix = "give the job more memory, or a smaller batch"
+        print(Her2Error("out of memory", f"her2pipe {verb}", fix), file=sys.stderr)
+        return 1
     return 0
 
 
+def _run(verb: str, words: list[str]) -> None:
+    """Run a verb with its arguments and flags."""
+    if verb not in VERBS:
+        raise Her2Error(f"unknown verb {verb}", "command line", f"use one of: {', '.join(VERBS)}")
+    module = importlib.import_module(f"her2pipe.{VERBS[verb]}")
+    parser = argparse.ArgumentParser(prog=f"her2pipe {verb}", description=summary(module))
+    module.arguments(parser)
+    sections = settings_of(module, words)
+    for section in sections:
+        flags.add_flags(parser, section)
+    args = parser.parse_intermixed_args(words)
+    with log_to_stderr(verb):
+        module.run(args, *(flags.from_flags(section, args) for section in sections))
+
+
+def settings_of(module: ModuleType, words: list[str]) -> tuple[type[Section], ...]:
+    """Return the sections of settings that a step takes, which may depend on its arguments."""
+    choose = getattr(module, "settings", None)
+    return choose(words) if choose else module.SETTINGS
+
+
 @contextmanager
-def _logging(verb: str) -> Iterator[None]:
-    """Write what a step logs to standard error, one format for all: `her2pipe VERB: message`."""
+def log_to_stderr(verb: str) -> Iterator[None]:
+    """Write what a step logs to standard error, a line each: `encode: slide A-1, 210 patches`."""
     logger, handler = logging.getLogger("her2pipe"), logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"her2pipe {verb}: %(message)s"))
+    handler.setFormatter(logging.Formatter(f"{verb}: %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
@@ -71,17 +82,16 @@ def _logging(verb: str) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def settings_of(module: ModuleType, argv: list[str]) -> tuple[type[Section], ...]:
-    """Return the sections of settings that a step takes, which may depend on its arguments."""
-    choose = getattr(module, "settings", None)
-    return choose(argv) if choose else module.SETTINGS
+def summary(module: ModuleType) -> str:
+    """Return what a verb does, from its module's docstring `Step VERB: ...`."""
+    return (module.__doc__ or "").split(":", 1)[-1].strip()
 
 
 def _overview() -> str:
-    lines = ["usage: her2pipe VERB ...   (her2pipe VERB --help tells its arguments)", ""]
+    lines = ["usage: her2pipe VERB ...   (her2pipe VERB --help shows its arguments)", ""]
     for verb, name in VERBS.items():
         module = importlib.import_module(f"her2pipe.{name}")
-        lines.append(f"  {verb:<11} {module.__doc__.splitlines()[0].split(':', 1)[-1].strip()}")
+        lines.append(f"  {verb:<11} {summary(module).splitlines()[0]}")
     return "\n".join(lines)
 
 

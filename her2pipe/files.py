@@ -95,10 +95,15 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[dict]) -> None:
-    """Write a TSV atomically; floats get six decimals, what is missing or NaN stays empty."""
+    """Write a TSV atomically, as `table_text` lays it out."""
+    write_text(path, table_text(columns, rows))
+
+
+def table_text(columns: Sequence[str], rows: Iterable[dict]) -> str:
+    """Return a TSV; floats get six decimals, what is missing or NaN stays empty."""
     lines = ["\t".join(columns)]
     lines += ["\t".join(_cell(row.get(column)) for column in columns) for row in rows]
-    write_text(path, "\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def read_table(path: str | Path) -> list[dict[str, str]]:

@@ -7,12 +7,11 @@ paths are: one row per output, with the method, encoder, view, cohort and batch 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from her2pipe.errors import Her2Error
-from her2pipe.files import read_table, write_table
+from her2pipe.files import read_table, table_text
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,9 @@ class Manifest:
             )
         return cls(tuple(Item(**row) for row in rows))
 
-    def write(self, path: str | Path) -> None:
-        """Write the manifest atomically."""
-        write_table(path, COLUMNS, map(asdict, self.items))
+    def to_text(self) -> str:
+        """Return the manifest as its file holds it."""
+        return table_text(COLUMNS, map(asdict, self.items))
 
     def select(self, kind: str, **columns: str) -> list[Item]:
         """Return the rows of one kind whose columns have the given values."""
@@ -76,8 +75,3 @@ class Manifest:
     def digest(self) -> str:
         """Return the fingerprint of all rows, hex, 16 characters."""
         return hashlib.sha256(repr(self.items).encode()).hexdigest()[:16]
-
-    @classmethod
-    def of(cls, items: Iterable[Item]) -> Manifest:
-        """Make a manifest of any rows."""
-        return cls(tuple(items))

@@ -145,3 +145,11 @@ def load_plugins() -> tuple[str, ...]:
 
 def _origin(item: object) -> str:
     return f"{getattr(item, '__module__', '')}.{getattr(item, '__qualname__', item)}"
+
+
+# Registries whose names a study file gives are made here, below the settings that check them.
+READERS: Registry = Registry("slide reader", "her2pipe.slides")
+STAIN_METHODS: Registry = Registry("stain method", "her2pipe.stain")
+# Functions that build a network, called as timm calls its own:
+# build(pretrained=False, num_classes=1000, **options). 0 classes: no head.
+ENCODERS: Registry = Registry("network", "her2pipe.models")

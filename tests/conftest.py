@@ -1,4 +1,4 @@
-"""What several tests share: synthetic stores, encodings and models, made without slides."""
+"""Shared fixtures: synthetic stores, encodings and models, made without slides."""
 
 import os
 from types import SimpleNamespace
@@ -34,7 +34,7 @@ def make():
 
 @pytest.fixture
 def her2pipe(capsys):
-    """Run a command as a user types it; returns (exit code, what it told on stderr)."""
+    """Run a command as a user types it; returns (exit code, its message on stderr)."""
     from her2pipe.cli import main
 
     def run(*words):

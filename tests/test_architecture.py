@@ -104,6 +104,10 @@ def test_packages_form_a_dag():
     assert circle({name: others - {name} for name, others in graph.items()}) == []
 
 
+def test_modules_form_no_circle():
+    assert circle({module: own_imports(module) for module in MODULES}) == []
+
+
 def test_steps_never_import_each_other():
     pairs = [
         f"{module} imports {other}"

@@ -34,7 +34,7 @@ def test_mistakes_take_three_lines(her2pipe, tmp_path):
         ["tile", tmp_path / "none.svs", tmp_path / "out.h5"],
         ["tile", tmp_path / "none.svs", tmp_path / "out.h5", "--patch-px", "0"],
         ["score", tmp_path / "none.h5", tmp_path / "out.tsv"],
-        ["report", tmp_path / "x.html", "--compare", "x", "--evaluate", "y", "--ledger", "z"],
+        ["report", tmp_path / "none.tsv", tmp_path / "x.html"],
     ):
         code, message = her2pipe(*words)
         assert code == 1

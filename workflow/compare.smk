@@ -1,8 +1,7 @@
 # The method table of the study.
 rule compare:
     input:
-        evaluations=[f"results/evaluate/{method}/{name}" for method, name in PAIRS],
-        train=compared_networks(),
+        manifests.compare_inputs,
     output:
         report(
             directory("results/compare"),
@@ -22,11 +21,11 @@ rule compare:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
-        # No inputs: a benchmark differs from run to run, and only timing.tsv reads it.
-        timing=[f"{method}={name}=benchmarks/score/{method}/{name}.tsv" for method, name in PAIRS],
-        words=compare_words(),
-        cases=matched_labels(),
-        settings=flags.to_flags(STUDY.compare),
+        manifest=manifests.compare_path,
+        rows=manifests.compare.digest(),
+        options=commands.compare(),
+        labels=fingerprints.matched(),
+        settings=commands.settings("compare"),
     shell:
-        "her2pipe compare {input.evaluations:q} {output:q} {params.settings}"
-        " --timing {params.timing:q} {params.words:q} > {log:q} 2>&1"
+        "her2pipe compare {params.manifest:q} {output:q} {params.options:q} {params.settings}"
+        " > {log:q} 2>&1"

@@ -1,8 +1,8 @@
-# Write an encoder's network as ONNX files, and tell what they cost and give.
+# Write an encoder's network as ONNX files, and measure their size, speed and agreement.
 rule deploy:
     input:
         model="results/train/{encoder}",
-        stores=training_stores,
+        stores=inputs.training_stores,
     output:
         directory("results/deploy/{encoder}"),
     log:
@@ -16,10 +16,10 @@ rule deploy:
         mem_mb=growing(4000),
         runtime=growing(120),
     params:
-        stores=training_folders,
-        sheet=lambda wildcards: SHEETS[development(wildcards)],
-        labels=taught("patient", TRUTH, "split"),
-        settings=flags.to_flags(STUDY.deploy),
+        stores=inputs.training_folders,
+        sheet=inputs.development_sheet,
+        labels=fingerprints.development("deploy"),
+        settings=commands.settings("deploy"),
     shell:
         "her2pipe deploy {params.stores:q} {output:q} --model {input.model:q}"
         " --sheet {params.sheet:q} --threads {threads} {params.settings} > {log:q} 2>&1"

@@ -2,8 +2,8 @@
 rule describe:
     input:
         model="results/train/{encoder}",
-        encodings=batch_folders,
-        stores=encoder_stores,
+        encodings=inputs.cohort_encodings,
+        stores=inputs.cohort_stores,
     output:
         directory("results/describe/{encoder}/{cohort}"),
     log:
@@ -19,7 +19,7 @@ rule describe:
     params:
         # A folder, not hundreds of files: a command has a greatest length.
         stores=lambda wildcards, input: os.path.dirname(input.stores[0]),
-        settings=flags.to_flags(STUDY.describe),
+        settings=commands.settings("describe"),
     shell:
         "her2pipe describe {input.encodings:q} {output:q} --stores {params.stores:q}"
         " --model {input.model:q} --cohort {wildcards.cohort:q}"

@@ -13,8 +13,8 @@ rule draw:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
-        sheet=lambda wildcards: SHEETS[wildcards.cohort],
-        rows=drawn_rows,
-        settings=flags.to_flags(STUDY.draw),
+        sheet=inputs.sheet,
+        rows=fingerprints.cohort("draw"),
+        settings=commands.settings("draw"),
     shell:
         "her2pipe draw {params.sheet:q} {output:q} {params.settings} > {log:q} 2>&1"

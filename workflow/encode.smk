@@ -2,7 +2,7 @@
 rule encode:
     input:
         model="results/train/{encoder}",
-        stores=stores,
+        stores=inputs.batch_stores,
     output:
         directory("results/encode/{encoder}/{cohort}/{batch}"),
     log:
@@ -11,13 +11,13 @@ rule encode:
         "benchmarks/encode/{encoder}/{cohort}/{batch}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 1 if STUDY.encode.device == "cpu" else 8
+    threads: threads_for(study.settings.encode.device, 8)
     resources:
-        gpu=on_gpu(STUDY.encode.device),
+        gpu=gpus(study.settings.encode.device),
         mem_mb=growing(6000),
         runtime=growing(240),
     params:
-        settings=flags.to_flags(STUDY.encode),
+        settings=commands.settings("encode"),
     shell:
         "her2pipe encode {input.stores:q} {output:q} --model {input.model:q}"
         " --threads {threads} {params.settings} > {log:q} 2>&1"

@@ -2,9 +2,9 @@
 rule evaluate:
     input:
         scores="results/score/{method}/{cohort}.tsv",
-        development=development_scores,
-        encodings=batch_folders,
-        packs=compared_packs,
+        development=inputs.development_scores,
+        encodings=inputs.cohort_encodings,
+        packs=inputs.compared_packs,
     output:
         report(
             directory("results/evaluate/{method}/{cohort}"),
@@ -25,10 +25,10 @@ rule evaluate:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        words=evaluate_words,
-        labels=evaluated_labels,
-        internal=internal_labels,
-        settings=flags.to_flags(STUDY.split, STUDY.evaluate) + telling("reflex", "reflex_margin"),
+        options=commands.evaluate,
+        labels=fingerprints.evaluate,
+        cutoff=fingerprints.cutoff,
+        settings=commands.settings("evaluate"),
     shell:
         "her2pipe evaluate {input.scores:q} {output:q} --encoding {input.encodings:q}"
-        " --development {input.development:q} {params.words:q} {params.settings} > {log:q} 2>&1"
+        " --development {input.development:q} {params.options:q} {params.settings} > {log:q} 2>&1"

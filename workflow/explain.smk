@@ -1,7 +1,7 @@
 # Grad-CAM of one batch of a cohort's slides, for one encoder.
 rule explain:
     input:
-        stores=stores,
+        stores=inputs.batch_stores,
         encodings="results/encode/{encoder}/{cohort}/{batch}",
         model="results/train/{encoder}",
     output:
@@ -19,14 +19,14 @@ rule explain:
         "benchmarks/explain/{encoder}/{cohort}/{batch}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 1 if STUDY.explain.device == "cpu" else 8
+    threads: threads_for(study.settings.explain.device, 8)
     resources:
-        gpu=on_gpu(STUDY.explain.device),
+        gpu=gpus(study.settings.explain.device),
         mem_mb=growing(6000),
         runtime=growing(240),
     params:
-        layer=lambda wildcards: STUDY.explain.layers.get(wildcards.encoder, ""),
-        settings=flags.to_flags(STUDY.explain),
+        layer=commands.explain_layer,
+        settings=commands.settings("explain"),
     shell:
         "her2pipe explain {input.stores:q} {output:q} --encoding {input.encodings:q}"
         " --model {input.model:q} --layer={params.layer:q} --threads {threads} {params.settings}"

@@ -1,9 +1,9 @@
 # Maps of one batch of a cohort's slides, for one method.
 rule heatmap:
     input:
-        stores=stores,
-        encodings=batch_folder,
-        model=fitted,
+        stores=inputs.batch_stores,
+        encodings=inputs.batch_encodings,
+        model=inputs.fitted,
     output:
         report(
             directory("results/heatmap/{method}/{cohort}/{batch}"),
@@ -24,9 +24,9 @@ rule heatmap:
         mem_mb=growing(2000),
         runtime=growing(120),
     params:
-        aggregate=lambda wildcards: STUDY.methods[wildcards.method].aggregate,
-        model=lambda wildcards, input: [f"--model={path}" for path in input.model],
-        settings=flags.to_flags(STUDY.heatmap) + telling("reflex", "reflex_margin"),
+        aggregate=commands.aggregation,
+        model=commands.model,
+        settings=commands.settings("heatmap"),
     shell:
         "her2pipe heatmap {input.stores:q} {output:q} --encoding {input.encodings:q}"
         " --aggregate {params.aggregate} {params.model:q} {params.settings} > {log:q} 2>&1"

@@ -1,7 +1,7 @@
 # The account of every slide.
 rule ledger:
     input:
-        [f"results/score/{method}/{name}.tsv" for method, name in PAIRS],
+        targets.score_tables,
     output:
         report(
             "results/ledger/ledger.tsv",
@@ -20,8 +20,8 @@ rule ledger:
         mem_mb=growing(500),
         runtime=growing(10),
     params:
-        sheets=[f"--sheet={name}={SHEETS[name]}" for name in SCORED],
-        labels=[labels(name, "patient", "exclusion_reason") for name in SCORED],
-        settings=flags.to_flags(STUDY.ledger) + telling("ordered", "reflex", "reflex_margin"),
+        sheets=commands.ledger_sheets(),
+        labels=fingerprints.scored_cohorts("ledger"),
+        settings=commands.settings("ledger"),
     shell:
         "her2pipe ledger {input:q} {output:q} {params.sheets:q} {params.settings} > {log:q} 2>&1"

@@ -1,7 +1,7 @@
 # The study's page.
 rule report:
     input:
-        unpack(reported),
+        manifests.report_inputs,
     output:
         report(
             "results/report/index.html",
@@ -20,11 +20,13 @@ rule report:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        words=report_words,
-        labels=[labels(name, *SHOWN) for name in SCORED],
-        study=report_study(),
-        settings=flags.to_flags(STUDY.report),
+        manifest=manifests.report_path,
+        rows=manifests.report.digest(),
+        study=manifests.study_path,
+        changes=manifests.study_digest(),
+        options=commands.report(),
+        labels=fingerprints.scored_cohorts("report"),
+        settings=commands.settings("report"),
     shell:
-        "her2pipe report {output:q} --compare {input.compare:q} --ledger {input.ledger:q}"
-        " {params.words:q} --benchmarks benchmarks --study {params.study:q} {params.settings}"
-        " > {log:q} 2>&1"
+        "her2pipe report {params.manifest:q} {output:q} --study {params.study:q}"
+        " --benchmarks benchmarks {params.options:q} {params.settings} > {log:q} 2>&1"

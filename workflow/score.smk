@@ -1,8 +1,8 @@
 # Score a cohort's slides by one method.
 rule score:
     input:
-        encodings=batch_folders,
-        model=fitted,
+        encodings=inputs.cohort_encodings,
+        model=inputs.fitted,
     output:
         "results/score/{method}/{cohort}.tsv",
     log:
@@ -16,11 +16,11 @@ rule score:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
-        sheet=lambda wildcards: SHEETS[wildcards.cohort],
-        patients=lambda wildcards: labels(wildcards.cohort, "patient"),
-        aggregate=lambda wildcards: STUDY.methods[wildcards.method].aggregate,
-        model=lambda wildcards, input: [f"--model={path}" for path in input.model],
-        settings=flags.to_flags(STUDY.score) + telling(),
+        sheet=inputs.sheet,
+        labels=fingerprints.cohort("score"),
+        aggregate=commands.aggregation,
+        model=commands.model,
+        settings=commands.settings("score"),
     shell:
         "her2pipe score {input.encodings:q} {output:q} --aggregate {params.aggregate}"
         " {params.model:q} --sheet {params.sheet:q} {params.settings} > {log:q} 2>&1"

@@ -15,7 +15,7 @@ rule synthesise:
         mem_mb=growing(1500),
         runtime=growing(10),
     params:
-        settings=drawing,
+        settings=commands.synthesise,
     shell:
         "her2pipe synthesise {output.slide:q} --geojson {output.geojson:q} --xml {output.xml:q}"
         " {params.settings} > {log:q} 2>&1"

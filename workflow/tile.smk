@@ -1,8 +1,8 @@
 # Cut one slide, under one view, into a patch store; or pack a batch of images into one.
 rule tile:
     input:
-        slide=tiled,
-        annotation=annotation,
+        slide=inputs.slide,
+        annotation=inputs.annotation,
     output:
         "results/tile/{view}/{cohort}/{slide}.h5",
     log:
@@ -17,11 +17,11 @@ rule tile:
         runtime=growing(60),
         stage="",  # a profile may name a folder of the node's own
     params:
-        source=tile_source,
-        annotation=lambda wildcards, input: [f"--annotation={path}" for path in input.annotation],
-        row=slide_settings,
-        rows=packed_rows,
-        settings=tile_settings,
+        source=inputs.slide_or_sheet,
+        annotation=commands.annotation,
+        row=commands.tile_row,
+        rows=fingerprints.pack,
+        settings=commands.tile,
     shell:
         "her2pipe tile {params.source:q} {output:q} --view {wildcards.view} --threads {threads}"
         " --stage={resources.stage:q} {params.annotation:q} {params.row} {params.settings} > {log:q} 2>&1"

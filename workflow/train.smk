@@ -1,8 +1,8 @@
 # Fit an encoder to the development cohort.
 rule train:
     input:
-        stores=training_stores,
-        files=training_files,
+        stores=inputs.training_stores,
+        files=inputs.training_files,
     output:
         directory("results/train/{encoder}"),
     log:
@@ -13,14 +13,14 @@ rule train:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        gpu=lambda wildcards: on_gpu(STUDY.encoders[wildcards.encoder].device),
+        gpu=lambda wildcards: gpus(study.settings.encoders[wildcards.encoder].device),
         mem_mb=growing(8000),
         runtime=growing(1440),
     params:
-        stores=training_folders,
-        sheet=lambda wildcards: SHEETS[development(wildcards)],
-        labels=taught("patient", TRUTH, "split"),
-        settings=encoder_settings,
+        stores=inputs.training_folders,
+        sheet=inputs.development_sheet,
+        labels=fingerprints.development("train"),
+        settings=commands.train,
     shell:
         "her2pipe train {params.stores:q} {output:q} --sheet {params.sheet:q} --threads {threads}"
         " {params.settings} > {log:q} 2>&1"

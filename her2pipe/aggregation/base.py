@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -28,6 +28,9 @@ from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, read_json, write_text
 from her2pipe.registry import Citation
+
+if TYPE_CHECKING:
+    from her2pipe.store import Encoding
 
 
 @dataclass(frozen=True)
@@ -61,17 +64,12 @@ class Bag:
     classes: list[str]
 
     @classmethod
-    def of(cls, encoding: dict[str, Any]) -> Bag:
+    def of(cls, encoding: Encoding) -> Bag:
         """Build a bag from what `store.read_encoding` returns."""
-        attributes, coords = encoding["attributes"], encoding["coords"]
-        side, width, height = (
-            int(attributes.get(k, 0)) for k in ("patch_size_level0", "width_px0", "height_px0")
-        )
-        features = encoding.get("features", np.zeros((len(coords), 0), np.float16))
-        classes = json.loads(attributes.get("classes", "[]"))
+        metadata = encoding.metadata
         return cls(
-            str(attributes["slide"]), coords, side, width, height,
-            encoding["probabilities"], features, classes,
+            metadata.slide, encoding.coords, metadata.patch_size_level0, metadata.width_px0,
+            metadata.height_px0, encoding.probabilities, encoding.features, list(metadata.classes),
         )  # fmt: skip
 
     def __len__(self) -> int:

@@ -93,11 +93,11 @@ def fit_aggregation(
     """
     import torch
 
-    from her2pipe.models import factory
+    from her2pipe.models import gpu
     from her2pipe.training import loop
     from her2pipe.training.schedule import Schedule
 
-    device = factory.pick_device(settings.device)
+    device = gpu.pick_device(settings.device)
     if device.type == "cuda":  # sums in a fixed order, where there is a way to have it
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,20 +23,21 @@ from her2pipe.config import (
     flags,
 )
 from her2pipe.errors import BadSlideError, Her2Error
+from her2pipe.slides.tissue import grey_variance
+from her2pipe.store import ImageMetadata, Images, PatchMetadata, compress, write_patches
 
-COLUMNS = ("path", "mpp")  # of the sheet, that a pack is made of
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MPX_MAX = 1000  # Pillow holds a decoded image in memory, 4 bytes per pixel
-ALONE = threading.Lock()  # Pillow's own limit is one for all threads
+PILLOW_LIMIT = threading.Lock()  # it is one for all threads
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
-class Photo(NamedTuple):
+class DecodedImage(NamedTuple):
     """One image, ready to be stored."""
 
-    data: bytes  # as the store is to hold it
+    patch: bytes  # as the store is to hold it
     variance: float  # of the grey levels
-    about: dict[str, Any]
+    metadata: ImageMetadata
 
 
 def decode(path: str | Path):
@@ -45,7 +46,7 @@ def decode(path: str | Path):
     Raises
     ------
     BadSlideError
-        When it cannot be used; what the machine fails in is no fact about the image.
+        When it cannot be used; failures of the machine pass through.
     """
     from PIL import ImageOps, UnidentifiedImageError
 
@@ -56,7 +57,7 @@ def decode(path: str | Path):
                 what = f"the image has {image.width} x {image.height} px"
                 raise BadSlideError(what, where, f"use one of at most {MPX_MAX} Mpx")
             if image.mode not in MODES:
-                what = f"the image's pixels are of kind {image.mode}"
+                what = f"the image's pixels are in mode {image.mode}"
                 raise BadSlideError(what, where, "save it as 8-bit RGB")
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
@@ -68,8 +69,8 @@ def decode(path: str | Path):
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for a damaged file
         if getattr(error, "errno", None) is not None:
             raise
-        why = " ".join(str(error).replace(where, "the file").split())
-        what = f"the image cannot be read: {why}"
+        reason = " ".join(str(error).replace(where, "the file").split())
+        what = f"the image cannot be read: {reason}"
         raise BadSlideError(what, where, "export it again") from None
 
 
@@ -77,12 +78,12 @@ def _opened(path: str | Path):
     """Open an image of whatever size: that is judged here, not by Pillow."""
     from PIL import Image
 
-    with ALONE:
-        known, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    with PILLOW_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(path)
         finally:
-            Image.MAX_IMAGE_PIXELS = known
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def rgb(image) -> np.ndarray:
@@ -97,9 +98,9 @@ def rgb(image) -> np.ndarray:
 
 def digest(pixels: np.ndarray) -> str:
     """Return the SHA-256 of size and pixels, hex, first 16 characters: equal however encoded."""
-    found = hashlib.sha256(str(pixels.shape).encode())
-    found.update(np.ascontiguousarray(pixels))
-    return found.hexdigest()[:16]
+    sha = hashlib.sha256(str(pixels.shape).encode())
+    sha.update(np.ascontiguousarray(pixels))
+    return sha.hexdigest()[:16]
 
 
 def square(pixels: np.ndarray, side_px: int, shape: str) -> np.ndarray:
@@ -123,23 +124,7 @@ def square(pixels: np.ndarray, side_px: int, shape: str) -> np.ndarray:
     return cv2.resize(pixels, (side_px, side_px), interpolation=how)
 
 
-def compress(patch: np.ndarray, tile: TileSettings) -> bytes:
-    """Compress a patch, (side, side, 3) uint8 RGB, as the store is to hold it."""
-    if tile.patch_format == "png":
-        import cv2
-
-        bgr = cv2.cvtColor(patch, cv2.COLOR_RGB2BGR)
-        return cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-    import simplejpeg
-
-    return simplejpeg.encode_jpeg(
-        np.ascontiguousarray(patch),
-        quality=tile.jpeg_quality,
-        colorsubsampling=tile.jpeg_subsampling,
-    )
-
-
-def read(row: sheet.Row, tile: TileSettings, images: ImagesSettings) -> Photo:
+def read(row: sheet.Row, tile: TileSettings, images: ImagesSettings) -> DecodedImage:
     """Read one image of a sheet.
 
     Raises
@@ -147,27 +132,28 @@ def read(row: sheet.Row, tile: TileSettings, images: ImagesSettings) -> Photo:
     BadSlideError
         When it cannot be used.
     """
-    import cv2
-
     pixels = rgb(decode(row.path))
     patch = square(pixels, tile.patch_px, images.shape)
-    grey = cv2.meanStdDev(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY))[1][0, 0]
-    about = {
-        "width_px0": pixels.shape[1],
-        "height_px0": pixels.shape[0],
-        "mpp": row.mpp or np.nan,
-        "file_digest": hashlib.sha256(Path(row.path).read_bytes()).hexdigest()[:16],
-        "pixel_digest": digest(pixels),
-    }
-    return Photo(compress(patch, tile), float(grey**2), about)
+    metadata = ImageMetadata(
+        name=row.slide,
+        width_px0=pixels.shape[1],
+        height_px0=pixels.shape[0],
+        mpp=row.mpp or np.nan,
+        file_digest=hashlib.sha256(Path(row.path).read_bytes()).hexdigest()[:16],
+        pixel_digest=digest(pixels),
+    )
+    return DecodedImage(compress(patch, tile), grey_variance(patch), metadata)
 
 
-def rows_of(source: str, root: str, batch: str) -> list[sheet.Row]:
-    """List what to pack: a single image, or those of a sheet, or of one of its batches (3of8)."""
+def rows_of(source: str, root: str, batch: str, columns: Iterable[str]) -> list[sheet.Row]:
+    """List what to pack: a single image, or those of a sheet, or of one of its batches (3of8).
+
+    Rows give only the `columns` named.
+    """
     path = Path(source)
     if path.suffix.lower() in SUFFIXES:
         return [sheet.Row(path.stem, source, path.stem, 0)]
-    rows = sheet.load(source, root, check_files=False, columns=COLUMNS)
+    rows = sheet.load(source, root, check_files=False, columns=columns)
     if batch:
         number, of = map(int, batch.split("of"))
         rows = [row for row in rows if batch_of(row.slide, of) == number]
@@ -185,45 +171,41 @@ def pack(
     """Write images, each a patch in the colours it has; one that cannot be used is recorded."""
     import cv2
 
-    from her2pipe.stain.methods import estimate
-    from her2pipe.store import Images, write_patches
+    from her2pipe.stain.base import estimate
 
-    def work(row: sheet.Row) -> Photo | BadSlideError:
+    def work(row: sheet.Row) -> DecodedImage | BadSlideError:
         try:
             return read(row, tile, images)
         except BadSlideError as error:
             return error
 
     cv2.setNumThreads(1)
-    kept, left_out = {}, {}
+    kept: list[ImageMetadata] = []
+    reasons: dict[str, str] = {}
+    unstained = StainSettings(stain_method="none")
     with write_patches(store) as writer, ThreadPoolExecutor(threads) as pool:
-        for row, found in zip(rows, pool.map(work, rows), strict=True):
-            if isinstance(found, BadSlideError):
+        for row, image in zip(rows, pool.map(work, rows), strict=True):
+            if isinstance(image, BadSlideError):
                 if slides.on_bad_slide == "fail":
-                    raise found
-                left_out[row.slide] = found.what
-                continue
-            writer.add(found.data, 0, 0, found.variance)
-            kept[row.slide] = found.about
-        columns = {
-            key: [about[key] for about in kept.values()] for key in next(iter(kept.values()), {})
-        }
-        reason = "" if kept else f"none of {len(rows)} images can be used"
-        none = StainSettings(stain_method="none")
-        about = {
-            "algorithm": tile.algorithm,
-            "settings": flags.as_json(slides, none, tile, images),
-            "slide": Path(store).stem,
-            "view": WHOLE,
-            "patch_size": tile.patch_px,
-            "status": "excluded" if reason else "ok",
-            "reason": reason,
-            "cells": len(rows),
-            "mpp": None, "mpp_source": "sheet", "objective": None, "reader": "pillow",
-            **dict.fromkeys(("width_px0", "height_px0", "patch_size_level0", "dropped"), 0),
-        }  # fmt: skip
-        profile = estimate(np.zeros((0, 3), np.uint8), none).as_dict()
-        writer.finish(about, stain=profile, images=Images(list(kept), columns, left_out))
-    told = f", {len(left_out)} left out" if left_out else ""
-    print(f"tile: {Path(store).stem}: {len(kept)} of {len(rows)} images kept{told}",
+                    raise image
+                reasons[row.slide] = image.what
+            else:
+                writer.add(image.patch, 0, 0, image.variance)
+                kept.append(image.metadata)
+        metadata = PatchMetadata(
+            algorithm=tile.algorithm,
+            settings=flags.as_json(slides, unstained, tile, images),
+            slide=Path(store).stem,
+            view=WHOLE,
+            patch_size=tile.patch_px,
+            mpp_source="sheet",
+            reader="pillow",
+            cells=len(rows),
+            status="ok" if kept else "excluded",
+            reason="" if kept else f"none of {len(rows)} images can be used",
+        )
+        profile = estimate(np.zeros((0, 3), np.uint8), unstained)
+        writer.finish(metadata, stain=profile.as_dict(), images=Images(kept, reasons))
+    excluded = f", {len(reasons)} left out" if reasons else ""
+    print(f"tile: {metadata.slide}: {len(kept)} of {len(rows)} images kept{excluded}",
           file=sys.stderr)  # fmt: skip

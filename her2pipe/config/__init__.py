@@ -30,11 +30,10 @@ from her2pipe.config.base import (
 from her2pipe.config.deploying import DeploySettings
 from her2pipe.config.describing import GRADES, DescribeSettings
 from her2pipe.config.drawing import DrawSettings
+from her2pipe.config.endpoints import LabelSettings
+from her2pipe.config.evaluation import CompareSettings, EvaluateSettings
 from her2pipe.config.images import ImagesSettings
-from her2pipe.config.labelling import LabelSettings
-from her2pipe.config.results import (
-    CompareSettings,
-    EvaluateSettings,
+from her2pipe.config.reporting import (
     ExplainSettings,
     HeatmapSettings,
     LedgerSettings,

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     GetJsonSchemaHandler,
     SerializeAsAny,
     ValidationError,
@@ -21,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, core_schema
 
-from her2pipe.config.base import ALGORITHM, Name, Section, mistake, setting
+from her2pipe.config.base import ALGORITHM, Name, OneOf, Section, mistake, setting
 from her2pipe.registry import Registry
 
 AGGREGATIONS: Registry[Any] = Registry("aggregation", "her2pipe.aggregation")
@@ -74,9 +73,15 @@ def fit_settings(name: Any) -> type[FitSettings] | None:
 
 
 def _all_fit_settings() -> Iterator[tuple[str, type[FitSettings]]]:
-    for name in AGGREGATIONS.names():
+    for name in sorted(AGGREGATIONS.names()):
         if settings := fit_settings(name):
             yield name, settings
+
+
+def _keys(*settings: type[FitSettings]) -> list[str]:
+    """Return the settings that a user may give."""
+    keys = dict.fromkeys(key for each in settings for key in each.model_fields)
+    return [key for key in keys if key != "algorithm"]
 
 
 def owners(key: str) -> list[str]:
@@ -90,7 +95,7 @@ def _unknown(key: str, known: list[str], of: str = "") -> Exception:
         return mistake(f"fit.{key} is now called {RENAMED[key]}", f"rename it to {RENAMED[key]}")
     if others := owners(key):
         what = f"{key} is a setting of {', '.join(others)}, not of {of}"
-        return mistake(what, f"remove it; known here: {', '.join(known)}")
+        return mistake(what, f"remove it; known here: {', '.join(known) or '(nothing)'}")
     near = difflib.get_close_matches(key, known, 1)
     fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
     return mistake(f"unknown key {key}", fix)
@@ -105,17 +110,11 @@ def _detail(error: Any, key: str, value: Any) -> InitErrorDetails:
     return InitErrorDetails(type=error, loc=(key,), input=value)
 
 
-def _known_aggregation(name: str) -> str:
-    if name not in AGGREGATIONS:
-        raise ValueError(f"use one of: {', '.join(AGGREGATIONS.names())}")
-    return name
-
-
 class Method(Section):
     """One row of the method table: an encoder and an aggregation."""
 
     encoder: Name = setting(..., "name under `encoders`")
-    aggregate: Annotated[str, AfterValidator(_known_aggregation)] = setting(
+    aggregate: Annotated[str, OneOf(AGGREGATIONS)] = setting(
         "probabilistic", "name of the aggregation"
     )
     cohorts: list[Name] = setting(
@@ -146,10 +145,10 @@ class Method(Section):
                     "remove them, or choose another aggregation",
                 )
             return FitSettings()
-        known = list(settings.model_fields)
+        known = ["algorithm", *_keys(settings)]
         _raise(
             "fit",
-            [_detail(_unknown(key, known, name), key, given[key]) for key in given
+            [_detail(_unknown(key, known[1:], name), key, given[key]) for key in given
              if key not in known],
         )  # fmt: skip
         return settings.model_validate(given)
@@ -161,7 +160,6 @@ class Method(Section):
         """Let the schema of `fit` depend on the aggregation."""
         schema = handler(core)
         inner = handler.resolve_ref_schema(schema)
-        inner["properties"]["aggregate"]["enum"] = list(AGGREGATIONS.names())
         inner["properties"]["fit"] = {"title": "Fit", "description": cls.model_fields[
             "fit"].description}  # fmt: skip
         default = cls.model_fields["aggregate"].default
@@ -173,7 +171,7 @@ class Method(Section):
                 },
                 "then": {"properties": {"fit": _schema(fit_settings(name))}},
             }
-            for name in AGGREGATIONS.names()
+            for name in sorted(AGGREGATIONS.names())
         ]
         return schema
 
@@ -193,7 +191,7 @@ class SharedFitSettings(FitSettings, extra="allow"):
         """Validate each key by every aggregation that has it."""
         if not isinstance(data, Mapping) or not data:
             return data
-        known = list(dict.fromkeys(key for _, s in _all_fit_settings() for key in s.model_fields))
+        known = _keys(*(settings for _, settings in _all_fit_settings()))
         errors: list[InitErrorDetails] = []
         for key, value in data.items():
             having = [s for _, s in _all_fit_settings() if key in s.model_fields]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
+
+from her2pipe.registry import Registry
 
 LEVELS = ("0", "1+", "2+/FISH-", "2+/FISH+", "3+")
 CLASSES = ("HER2-", "HER2+", "Non-tumour")
@@ -25,6 +28,34 @@ def setting(default: Any, about: str, unit: str = "", flag: bool = True, **limit
     return Field(
         default, description=about, json_schema_extra={"unit": unit, "flag": flag}, **limits
     )
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Annotates a setting that names an item of a registry, be it built in or of a plugin.
+
+    Examples
+    --------
+    >>> reader: Annotated[str, OneOf(READERS, "auto")]  # doctest: +SKIP
+    """
+
+    registry: Registry
+    also: str = ""  # a name that is allowed beside those of the registry
+
+    def names(self) -> list[str]:
+        """Return all names allowed."""
+        return [*([self.also] if self.also else []), *sorted(self.registry.names())]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._validate, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {**handler(schema), "enum": self.names()}
+
+    def _validate(self, name: str) -> str:
+        if name not in self.names():
+            raise ValueError(f"use one of: {', '.join(self.names())}")
+        return name
 
 
 class Section(BaseModel):

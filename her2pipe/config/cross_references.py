@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from her2pipe.config import PretrainSettings
 from her2pipe.config.aggregation import AGGREGATIONS
 from her2pipe.config.base import CLASSES
-from her2pipe.config.labelling import CHECKED, LabelSettings
+from her2pipe.config.endpoints import CHECKED, LabelSettings
 from her2pipe.config.mistakes import Mistake
+from her2pipe.registry import STAIN_METHODS
 
 Check = Callable[["RawStudy"], Iterator[Mistake]]
 
@@ -188,14 +189,14 @@ def aggregations(study: RawStudy) -> Iterator[Mistake]:
         endpoint = aggregation.endpoint_for(labels)
         key = ("methods", name, "aggregate")
         if reason := aggregation.suits(endpoint):
-            suited = [other.name for other in AGGREGATIONS if not other.suits(endpoint)]
+            suited = sorted(a.name for a in AGGREGATIONS if not a.suits(endpoint))
             yield Mistake(key, f"method {name}: {reason}", _choice(suited))
         elif method.get("fit") and aggregation.Settings and not aggregation.is_fitted(endpoint):
             what = f"method {name} has fit settings, but {aggregate} has nothing to fit to classes"
             yield Mistake(("methods", name, "fit"), what, "remove them")
         if aggregation.reads == "probabilities" and study.task(method.get("encoder")) != "classify":
             what = f"method {name} averages probabilities of classes, its encoder gives none"
-            others = ", ".join(other.name for other in AGGREGATIONS if other.reads == "features")
+            others = ", ".join(sorted(a.name for a in AGGREGATIONS if a.reads == "features"))
             fix = f"train the encoder to classify, or read its features: {others}"
             yield Mistake(key, what, fix)
         levels = {**study.section("fit"), **study.section("methods", name, "fit")}
@@ -305,7 +306,8 @@ def scored_cohorts(study: RawStudy) -> Iterator[Mistake]:
     if "development" not in study.roles.values():
         return
     cohorts, methods, known = study.named("cohorts"), study.named("methods"), study.scored_cohorts
-    keeps_colours = study.section("stain").get("stain_method") == "none"
+    stain_method = study.section("stain").get("stain_method", "")
+    keeps_colours = stain_method in STAIN_METHODS and STAIN_METHODS[stain_method].keeps_colours
     unscored = set(known)
     for name, method in methods.items():
         names = method.get("cohorts")

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from her2pipe.config.base import Section
+from her2pipe.config.base import OneOf, Section
 from her2pipe.config.mistakes import explain
 from her2pipe.errors import Her2Error, raise_all
 
@@ -85,6 +85,8 @@ def add_flags(parser: argparse.ArgumentParser, model: type[Section]) -> None:
 
 
 def _range(field: FieldInfo) -> str:
+    if names := [limit.names() for limit in field.metadata if isinstance(limit, OneOf)]:
+        return " | ".join(names[0])
     if choices := re.findall(r"Literal\[(.*)\]", str(field.annotation)):
         return " | ".join(re.sub(r"'", "", choices[0]).split(", "))
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import field_validator
 
-from her2pipe.config.base import ALGORITHM, Name, Section, setting
+from her2pipe.config.base import ALGORITHM, Name, OneOf, Section, setting
+from her2pipe.registry import READERS, STAIN_METHODS
 
 
 class StudySettings(Section):
@@ -32,7 +33,7 @@ class Cohort(Section):
 class SlidesSettings(Section):
     """How slides are opened."""
 
-    reader: Literal["auto", "openslide", "tiff", "tiatoolbox"] = setting(
+    reader: Annotated[str, OneOf(READERS, "auto")] = setting(
         "auto", "reader; auto tries the fast one for tiled TIFF, then OpenSlide, then tiatoolbox"
     )
     mpp_policy: Literal["header", "sheet"] = setting(
@@ -42,7 +43,7 @@ class SlidesSettings(Section):
         0.05, "allowed difference between header and sheet", "fraction", ge=0, le=1
     )
     on_bad_slide: Literal["exclude", "fail"] = setting(
-        "exclude", "an unreadable slide is recorded and left out, or stops the run"
+        "exclude", "an unreadable slide is recorded and excluded, or stops the run"
     )
     corrupt_max: float = setting(
         0.05, "share of the tissue patches that corrupt tiles may cost", "fraction", ge=0, le=1
@@ -55,7 +56,7 @@ class SlidesSettings(Section):
 class StainSettings(Section):
     """Stain normalisation (Vahadane et al. 2016; Macenko et al. 2009)."""
 
-    stain_method: Literal["vahadane", "macenko", "macenko-dab", "none"] = setting(
+    stain_method: Annotated[str, OneOf(STAIN_METHODS)] = setting(
         "vahadane", "estimator; macenko-dab is the modified Macenko for IHC"
     )
     stain_sparsity: float = setting(0.02, "lambda, weight of the L1 term", "OD", ge=0, le=1)
@@ -190,10 +191,10 @@ class TileSettings(Section):
         ge=0,
     )
     within: Literal["slide", "annotation"] = setting(
-        "slide", "cells that are cut: of the whole slide, or of its annotated tumour alone"
+        "slide", "patches that are cut: of the whole slide, or of its annotated tumour alone"
     )
     within_min: float = setting(
-        0.5, "within annotation: least share of a cell inside it", "fraction", gt=0, le=1
+        0.5, "within annotation: least share of a patch inside it", "fraction", gt=0, le=1
     )
     white_max: float = setting(
         1.0, "a patch of which a larger share is white is left out; 1: none is; IHC: 0.6",
@@ -208,10 +209,14 @@ class TileSettings(Section):
         le=255,
     )
     screen: float = setting(
-        # Three real sections, 5 views: no cell skipped at 0.05 had a variance over 46.
-        0.05, "skip cells that a coarse level shows blank, under this share of variance_min, if the"
-        " riskiest of them, read in full, are blank indeed; 0: read every cell", "", ge=0, le=0.5,
-    )  # fmt: skip
+        # Three real sections, 5 views: no patch skipped at 0.05 had a variance over 46.
+        0.05,
+        "skip patches that a coarse level shows blank, under this share of variance_min, if the"
+        " riskiest of them, read in full, are blank indeed; 0: read every patch",
+        "",
+        ge=0,
+        le=0.5,
+    )
     annotation_names: list[str] = setting(
         [
             *("tumor", "tumour", "invasive carcinoma", "invasive tumor", "invasive tumour"),

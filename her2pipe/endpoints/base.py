@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -96,6 +96,18 @@ class Prediction:
     flag: str = ""
 
 
+class Labelled(Protocol):
+    """What a row of a sheet and a slide of an evaluation both know."""
+
+    @property
+    def positive(self) -> bool | None:
+        """HER2 status."""
+
+    @property
+    def pcr(self) -> bool | None:
+        """Pathological complete response."""
+
+
 class Endpoint(ABC):
     """What a study predicts of a slide.
 
@@ -116,7 +128,9 @@ class Endpoint(ABC):
     positive_patch_class : str
         The class of patches whose detection training watches; empty where none is positive.
     columns : tuple of str
-        Values of a sheet's row that the endpoint reads.
+        Values of a sheet's row that a slide's target is read from.
+    evaluated_columns : tuple of str
+        Those, and the other values that an evaluation reads.
     missing : str
         What a slide without a label lacks, in words.
     main_part : str
@@ -125,14 +139,20 @@ class Endpoint(ABC):
         Name of that number.
     target_label, score_label : str
         What slides are grouped by and scored with, as labels of axes.
+    summary : str
+        What is judged, for the title of a figure.
     analyses : tuple of str
         Names of the analyses of `evaluation.metrics` that a cohort gets, in order.
     comparisons : tuple of str
-        Names of the tables of `evaluation.comparison` that a study gets, in order.
+        Names of the tables of `evaluation.method_table` that a study gets, in order.
     slide_columns : tuple of str
         Columns of an evaluation's `slides.tsv`.
+    probability_columns : tuple of str
+        Columns of slides' class probabilities in tables, in the order of `targets`.
     score_columns : tuple of str
         Columns that the table of scores has beside the common ones.
+    needs_development : bool
+        Whether cut-off and calibration come from the development cohort.
     training_needs : str
         What training asks of a development cohort, for a message.
     group_labels : tuple of str
@@ -143,7 +163,7 @@ class Endpoint(ABC):
         What the study does, its classes (may be empty), and how its numbers are computed, for the
         page. `{percent}` stands for the level of the intervals.
     caption_interval : str
-        How the interval of the main number is computed.
+        The interval of the main number, in words.
     caption_map : str
         What the value of a patch on a heat map is.
     figure_captions : tuple of FigureCaption
@@ -163,15 +183,19 @@ class Endpoint(ABC):
     positive: tuple[str, ...]
     positive_patch_class: str
     columns: tuple[str, ...]
+    evaluated_columns: tuple[str, ...]
     missing: ClassVar[str]
     main_part: ClassVar[str]
     main_measure: ClassVar[str]
     target_label: str
     score_label: str
+    summary: str
     analyses: tuple[str, ...]
     comparisons: tuple[str, ...]
     slide_columns: tuple[str, ...]
+    probability_columns: tuple[str, ...] = ()
     score_columns: tuple[str, ...]
+    needs_development: ClassVar[bool] = False
     training_needs: str
     group_labels: tuple[str, ...]
     contrast: tuple[str, ...] = ()
@@ -184,6 +208,10 @@ class Endpoint(ABC):
     result_tables: tuple[str, ...]
     summarises_best: ClassVar[bool] = False
 
+    def metadata(self) -> dict[str, Any]:
+        """Return what `metrics.json` tells of the endpoint beside its name."""
+        return {}
+
     # --- labels ----------------------------------------------------------------------------------
 
     @abstractmethod
@@ -194,6 +222,10 @@ class Endpoint(ABC):
         """Return why a slide has no label, in full; empty where it has one."""
         target = self.target(row)
         return "" if target.label is not None else f"{self.missing}: {target.exclusion_reason}"
+
+    def outcome(self, slide: Labelled) -> bool | None:
+        """Return whether a slide is positive; None where that is not known or not defined."""
+        return None
 
     def stratum(self, row: Row) -> int:
         """Return the number of a slide's target, for splits; -1 where there is none."""
@@ -295,6 +327,11 @@ class Endpoint(ABC):
     @abstractmethod
     def group_label(self, slide: Mapping[str, str]) -> str:
         """Return the group of an evaluated slide, a row of `slides.tsv`; empty if not known."""
+
+    def unknown_reason(self, slide: Mapping[str, str]) -> str:
+        """Return why the group of a scored slide is not known."""
+        reason = slide["exclusion_reason"].removeprefix(f"{self.missing}: ")
+        return reason or f"{self.target_label} not known"
 
     @abstractmethod
     def slide_caption(self, slide: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from her2pipe.endpoints.base import (
     Characteristic,
     Endpoint,
     FigureCaption,
+    Labelled,
     Prediction,
     Target,
     missing_class,
@@ -29,24 +30,28 @@ class Her2Status(Endpoint):
 
     name = "her2"
     patch_classes = CLASSES
-    targets = (NEGATIVE, POSITIVE)
+    targets: tuple[str, ...] = (NEGATIVE, POSITIVE)
     ordered = True
     patches_ordered = False
     positive = (POSITIVE, *POSITIVE_LEVELS)
     positive_patch_class = POSITIVE
-    columns = ("positive", "level", "exclusion_reason")
+    columns = ("positive", "exclusion_reason")
+    evaluated_columns = ("positive", "level", "exclusion_reason", "pcr", "rcb")
     missing = "no binary status"
     main_part = "auc"
     main_measure = "AUC"
     target_label = "HER2 status"
     score_label = "HER2 score"
+    summary = "HER2 status"
     contrast = group_labels = ("HER2-positive", "HER2-negative")
-    analyses = ("auc", "bootstrap", "patch", "levels", "operating_point", "calibration",
-                "subgroups")  # fmt: skip
+    analyses: tuple[str, ...] = (
+        "auc", "bootstrap", "patch", "levels", "operating_point", "calibration", "auc_by_subgroup",
+    )  # fmt: skip
     comparisons = ("methods", "table2", "delong", "drift", "published", "timing")
     slide_columns = ("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr",
                      "rcb", "used", "exclusion_reason")  # fmt: skip
     score_columns = ()
+    needs_development = True
     caption_lead = "HER2 scores from whole-slide images of breast cancer"
     caption_methods = (
         "HER2 status and levels follow ASCO/CAP 2018, unless a sheet gives the final status. "
@@ -59,7 +64,7 @@ class Her2Status(Endpoint):
         "compared on the same slides by DeLong's paired test. All tests are two-sided. Where a "
         "cohort is too small or has one class only, a note stands in place of the number."
     )
-    caption_interval = "DeLong"
+    caption_interval = "DeLong interval"
     caption_map = "p(HER2+) of each kept patch"
     figure_captions = (
         FigureCaption("roc", "area", "auc", "ROC curve of the HER2 score for HER2 status"),
@@ -92,9 +97,9 @@ class Her2Status(Endpoint):
     def validate_targets(self, labels: Iterable[str | None], sheet: str) -> None:
         """Refuse nothing: what a training or a fit needs of either status it checks itself."""
 
-    def outcome(self, row: Row) -> bool | None:
-        """Return whether the outcome that the area is of is positive; None where not known."""
-        return row.positive
+    def outcome(self, slide: Labelled) -> bool | None:
+        """Return whether a slide is HER2-positive."""
+        return slide.positive
 
     def patch_targets(self, label: str, tumour: np.ndarray, tumour_min: float) -> np.ndarray:
         """Give patches inside the annotation the class of their slide, all others Non-tumour."""
@@ -165,6 +170,7 @@ class Her2Levels(Her2Status):
     """The five levels of HER2, of which 2+/FISH+ and 3+ are positive, as the targets of a fit."""
 
     targets = LEVELS
+    columns = ("positive", "level")
 
     def target(self, row: Row) -> Target:
         """Return one of the five levels."""
@@ -173,3 +179,7 @@ class Her2Levels(Her2Status):
     def exclusion_reason(self, row: Row) -> str:
         """Return why a slide has no level."""
         return self.target(row).exclusion_reason
+
+    def stratum(self, row: Row) -> int:
+        """Return the number of a slide's status: levels are split as status is."""
+        return Her2Status().stratum(row)

@@ -1,12 +1,31 @@
-"""Which endpoint a study has."""
+"""Which endpoint a study has.
+
+`ENDPOINTS` maps the value of `labels.endpoint` to a function of labels, role of a cohort, and
+whether the five HER2 levels are fitted, that returns an `Endpoint`. A plugin may register another.
+"""
 
 from __future__ import annotations
 
 from her2pipe.config import LabelSettings
+from her2pipe.config.endpoints import ENDPOINTS
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.her2_status import Her2Levels, Her2Status
 from her2pipe.endpoints.multiclass import Multiclass
 from her2pipe.endpoints.response import Response
+
+
+@ENDPOINTS.register("her2")
+def her2(labels: LabelSettings, role: str, levels: bool) -> Endpoint:
+    """Return HER2 status or levels; a cohort of treatment is judged by response."""
+    if role == "treatment":
+        return Response()
+    return Her2Levels() if levels else Her2Status()
+
+
+@ENDPOINTS.register("class")
+def multiclass(labels: LabelSettings, role: str, levels: bool) -> Endpoint:
+    """Return the study's classes, whatever the cohort."""
+    return Multiclass(labels)
 
 
 def endpoint_of(
@@ -23,8 +42,5 @@ def endpoint_of(
     levels : bool
         Whether the five HER2 levels are fitted in place of the status.
     """
-    if labels is not None and labels.endpoint == "class":
-        return Multiclass(labels)
-    if role == "treatment":
-        return Response()
-    return Her2Levels() if levels else Her2Status()
+    labels = labels or LabelSettings()
+    return ENDPOINTS[labels.endpoint](labels, role, levels)

@@ -52,7 +52,7 @@ class Multiclass(Endpoint):
         "are two-sided. Where a cohort is too small or lacks a class, a note stands in place of "
         "the number."
     )
-    caption_interval = "patient-resampling"
+    caption_interval = "interval over resampled patients"
     figure_captions = (
         FigureCaption(
             "roc", "macro_area", "units.slide", "ROC curve of each class against the others, slides"
@@ -88,7 +88,7 @@ class Multiclass(Endpoint):
         self.targets = self.patch_classes = self.group_labels = tuple(labels.classes)
         self.caption_classes = f"Classes: {', '.join(labels.classes)}."
         self.ordered = self.patches_ordered = labels.ordered
-        self.columns = (labels.column,)
+        self.columns = self.evaluated_columns = (labels.column,)
         self.probability_columns = tuple(f"p_{name}" for name in labels.classes)
         self.score_columns = (*self.probability_columns, "margin")
         self.slide_columns = (
@@ -96,7 +96,8 @@ class Multiclass(Endpoint):
             "exclusion_reason",
         )  # fmt: skip
         grades = ("grades",) if labels.ordered else ()
-        self.analyses = ("auc", "units", "reflex", "calibration", *grades, "subgroups")
+        self.analyses = ("units", "reflex", "call_calibration", *grades, "macro_auc_by_subgroup")
+        self.summary = f"classes {', '.join(labels.classes)}"
         span = f"expected class (0: {labels.classes[0]}, 1: {labels.classes[-1]})"
         self.score_label = span if self.graded else "largest probability"
         self.caption_map = "the probability of the called class of each kept patch"
@@ -105,6 +106,10 @@ class Multiclass(Endpoint):
                 f"the expected class of each kept patch, 0 for {labels.classes[0]} to 1 for"
                 f" {labels.classes[-1]}"
             )
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the classes and whether they are ordered."""
+        return {"classes": list(self.targets), "ordered": self.ordered}
 
     @property
     def graded(self) -> bool:

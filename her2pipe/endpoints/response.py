@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from her2pipe.cohorts.sheet import Row
+from her2pipe.endpoints.base import Labelled
 from her2pipe.endpoints.her2_status import RESPONSE, Her2Status
 
 
@@ -15,17 +15,21 @@ class Response(Her2Status):
     """
 
     name = "response"
-    columns = (*Her2Status.columns, "pcr", "rcb")
     main_part = "pcr"
     target_label = "response"
+    summary = "no pathological complete response"
     contrast = group_labels = ("non-pCR", "pCR")
     analyses = ("auc", "bootstrap", "patch", "levels", "pcr", "rcb", "operating_point",
-                "calibration", "subgroups")  # fmt: skip
+                "calibration", "auc_by_subgroup")  # fmt: skip
 
-    def outcome(self, row: Row) -> bool | None:
-        """Return whether there was no complete response; None where not known."""
-        return None if row.pcr is None else not row.pcr
+    def outcome(self, slide: Labelled) -> bool | None:
+        """Return whether there was no complete response."""
+        return None if slide.pcr is None else not slide.pcr
 
     def group_label(self, slide: Mapping[str, str]) -> str:
         """Return non-pCR or pCR."""
         return RESPONSE.get(slide["pcr"], "")
+
+    def unknown_reason(self, slide: Mapping[str, str]) -> str:
+        """Say that the response is not known, whatever the HER2 status is."""
+        return "pCR not known"

@@ -1,286 +1,289 @@
-"""Measures of one method on one cohort: scored and labelled slides in, numbers out.
+"""Metrics of one method on one cohort: slides in, parts of `metrics.json` and plot data out.
 
-A slide is a mapping with the columns of `evaluate`'s `slides.tsv`. Whatever the slides do not
-define carries a `note`, in plain words, in place of its numbers.
+Pure: nothing is read or written. Which analyses a cohort gets, its endpoint says; each is a
+function of `Cohort` under a name, in `ANALYSES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from her2pipe import stats
-from her2pipe.config import LEVELS, EvaluateSettings
+from her2pipe.config import EvaluateSettings
+from her2pipe.endpoints.base import Endpoint
+from her2pipe.evaluation.results import (
+    Area,
+    Correlation,
+    Estimate,
+    Groups,
+    PairwiseP,
+    Slide,
+    Subgroup,
+)
 
-Slides = Sequence[Mapping[str, Any]]
-STATUS = ("HER2-positive", "HER2-negative")
-RESPONSE = ("non-pCR", "pCR")
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Probabilities = Iterable[tuple[str, np.ndarray, Sequence[str]]]  # slide, (N, C), C names
 
 
-def endpoint(slides: Slides, of_response: bool) -> tuple[Slides, list[bool]]:
-    """Return the slides whose endpoint is known, and whether it is positive.
+@dataclass(frozen=True)
+class Cohort:
+    """What the analyses of one method on one cohort are made of.
 
-    The endpoint is HER2 status; in a treatment cohort it is that there was no pathological complete
-    response.
+    Attributes
+    ----------
+    endpoint : Endpoint
+    slides : list of Slide
+        Those used: scored, and not used for training.
+    settings : EvaluateSettings
+    development : list of Slide
+        All slides of the development cohort with the method's scores, of both sides.
+    patches : iterable, optional
+        Slide, (N, C) float and C class names of each encoding, one at a time.
+    is_fitted : bool
+        Whether the aggregation was trained on features: its score is a probability.
+    gives_probability : bool
+        Whether the score is a probability of the positive class.
     """
-    key = "pcr" if of_response else "positive"
-    known = [slide for slide in slides if slide[key] is not None]
-    return known, [slide[key] is not of_response for slide in known]
+
+    endpoint: Endpoint
+    slides: list[Slide]
+    settings: EvaluateSettings
+    development: list[Slide] = field(default_factory=list)
+    patches: Probabilities | None = None
+    is_fitted: bool = False
+    gives_probability: bool = True
 
 
-def area(slides: Slides, of_response: bool, evaluate: EvaluateSettings) -> dict[str, Any]:
-    """Area under the ROC curve of the endpoint, with DeLong's interval."""
-    known, y = endpoint(slides, of_response)
-    names = RESPONSE if of_response else STATUS
-    result = {"n": len(y), "positives": sum(y), "endpoint": " v ".join(names)}
-    return result | defined(stats.auc, y, _scores(known), evaluate.confidence)
+class Curve(NamedTuple):
+    """A ROC curve, (k,) float each, with its area and the number of items."""
+
+    fpr: np.ndarray
+    tpr: np.ndarray
+    auc: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, fpr: np.ndarray, tpr: np.ndarray, area: Area, n: int) -> Curve:
+        """Return a curve whose area is known, and has an interval."""
+        value, low, high = (np.nan if end is None else end for end in area.ends.values())
+        return cls(fpr, tpr, value, low, high, n)
 
 
-def resampled(slides: Slides, of_response: bool, evaluate: EvaluateSettings) -> dict[str, Any]:
-    """Interval of the same area from resampled patients."""
-    known, y = endpoint(slides, of_response)
-    patients = [slide["patient"] for slide in known]
-    result = {"n": len(y), "patients": len(set(patients)), "seed": evaluate.resample_seed}
-    return result | defined(
-        stats.bootstrap_auc, y, _scores(known), patients, evaluate.confidence,
-        evaluate.resamples, evaluate.resample_seed,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Curves:
+    """ROC curves of one figure.
+
+    Attributes
+    ----------
+    curves : dict
+        Curve by the name of its positive class.
+    labels : dict
+        Name to its text in the legend.
+    items : str
+        What n counts, in the plural.
+    macro : Area, optional
+        Mean of the areas.
+    patients : int, optional
+        Whose items they are.
+    by_class : bool
+        Whether each class is positive in turn.
+    """
+
+    curves: dict[str, Curve]
+    labels: dict[str, str]
+    items: str = "slides"
+    macro: Area | None = None
+    patients: int | None = None
+    by_class: bool = False
 
 
-def _scores(slides: Slides) -> list[float]:
-    return [slide["score"] for slide in slides]
+@dataclass(frozen=True)
+class GroupedScores:
+    """Scores of ordered groups, for a box plot, and Dunn's test between them.
+
+    Attributes
+    ----------
+    scores : dict
+        Group to its scores; groups without slides are left out.
+    label, score_label : str
+        Labels of the axes.
+    correlation : Correlation, optional
+        Of score and group.
+    n : int
+        Slides in all.
+    rank_sum_p : float, optional
+        P of the rank-sum test, where there are two groups.
+    tests : dict
+        Of `unadjusted` and `holm`: P of every pair, to be listed and drawn.
+    """
+
+    scores: dict[str, list[float]]
+    label: str
+    score_label: str
+    correlation: Correlation | None = None
+    n: int = 0
+    rank_sum_p: float | None = None
+    tests: dict[str, DataFrame] = field(default_factory=dict)
 
 
-def defined(function, *arguments) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Confusion:
+    """Counts by truth (row) and prediction (column), (k, k) int.
+
+    `truth` and `predicted` are labels of axes, `column` the first column of the table, `near`
+    whether errors by one class are outlined.
+    """
+
+    counts: np.ndarray
+    classes: Sequence[str]
+    truth: str
+    predicted: str
+    column: str
+    near: bool = False
+
+
+@dataclass
+class Results:
+    """Parts of `metrics.json` by name, and plot data by the stem of a file."""
+
+    parts: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, Curves] = field(default_factory=dict)
+    groups: dict[str, GroupedScores] = field(default_factory=dict)
+    confusion: Confusion | None = None
+
+    def add(self, other: Results) -> None:
+        """Take in the results of one more analysis."""
+        self.parts |= other.parts
+        self.curves |= other.curves
+        self.groups |= other.groups
+        self.confusion = other.confusion or self.confusion
+
+
+Analysis = Callable[[Cohort], Results]
+ANALYSES: dict[str, Analysis] = {}
+
+
+def analysis(name: str) -> Callable[[Analysis], Analysis]:
+    """Return a decorator that makes a function the analysis of this name."""
+
+    def add(function: Analysis) -> Analysis:
+        ANALYSES[name] = function
+        return function
+
+    return add
+
+
+def defined(function: Callable, *arguments: Any) -> dict[str, Any]:
     """Return the named results of a statistic, or a note that says why there are none."""
     try:
-        found = function(*arguments)
+        value = function(*arguments)
     except stats.StatisticUndefined as reason:
         return {"note": str(reason)}
-    return found._asdict() if hasattr(found, "_asdict") else {"value": found}
+    return value._asdict() if hasattr(value, "_asdict") else {"value": value}
 
 
-def groups(
-    slides: Slides, evaluate: EvaluateSettings
-) -> Iterable[tuple[str, str, Sequence[Mapping[str, Any]]]]:
-    """Part the slides by the columns of the sheet that make subgroups: column, value, slides."""
-    for column in evaluate.subgroups:
-        values = [slide["groups"].get(column, "") for slide in slides]
-        for value in sorted(set(values) - {""}):
-            own = [slide for slide, of in zip(slides, values, strict=True) if of == value]
-            yield column, value, own
+def estimate(function: Callable, *arguments: Any) -> Estimate:
+    """Return a statistic as an estimate, or the note that says why there is none."""
+    return Estimate(**defined(function, *arguments))
 
 
-def subgroups(
-    slides: Slides, of_response: bool, evaluate: EvaluateSettings
-) -> list[dict[str, Any]]:
-    """Area in every group of slides that a column of the sheet makes, such as ER or the scanner."""
-    rows = []
-    for column, value, own in groups(slides, evaluate):
-        found = area(own, of_response, evaluate)
-        if found["n"] < evaluate.subgroup_min:
-            few = f"needs at least {evaluate.subgroup_min} slides: there are {found['n']}"
-            found = {key: found[key] for key in ("n", "positives")} | {"note": few}
-        rows.append({"column": column, "group": value} | found)
-    return rows
+def as_lists(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the same with arrays as lists."""
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
 
 
-def ordered(
-    slides: Slides, key: str, order: Sequence[str], evaluate: EvaluateSettings
-) -> tuple[dict[str, Any], dict[str, list[float]], dict[str, tuple]]:
-    """Scores over ordered groups: Spearman, and Dunn's test of every pair.
-
-    Returns
-    -------
-    result : dict
-        Numbers and notes.
-    groups : dict
-        Scores of each group that has any, in order.
-    tests : dict
-        Of `unadjusted` and `holm`: group names and P, (k, k); empty when undefined.
-    """
-    known = [slide for slide in slides if slide[key] is not None]
-    groups = {name: [s["score"] for s in known if s[key] == name] for name in order}
-    groups = {name: values for name, values in groups.items() if values}
-    result: dict[str, Any] = {"n": len(known), "groups": {g: len(v) for g, v in groups.items()}}
-    ranks = [order.index(slide[key]) for slide in known]
-    result["spearman"] = defined(stats.spearman, ranks, _scores(known), evaluate.confidence)
-    tests = {}
-    try:
-        tests = {how: stats.dunn_matrix(groups, how) for how in (None, "holm")}
-    except stats.StatisticUndefined as reason:
-        result["dunn_note"] = str(reason)
-    return result, groups, {how or "unadjusted": table for how, table in tests.items()}
+def by_group(
+    slides: Sequence[Slide], columns: Sequence[str]
+) -> Iterator[tuple[str, str, list[Slide]]]:
+    """Split the slides by columns of the sheet: column, value, slides of that value."""
+    for column in columns:
+        values = sorted({slide.subgroups.get(column, "") for slide in slides} - {""})
+        for value in values:
+            yield column, value, [s for s in slides if s.subgroups.get(column, "") == value]
 
 
-def agreement(slides: Slides, evaluate: EvaluateSettings) -> tuple[dict[str, Any], np.ndarray]:
-    """Levels at the method's cut-offs against the sheet's: numbers, and counts (5, 5)."""
-    known = [slide for slide in slides if slide["true_level"] and slide["level"]]
-    truth = [slide["true_level"] for slide in known]
-    predicted = [slide["level"] for slide in known]
-    both = np.array(truth), np.array(predicted)
-    result: dict[str, Any] = {
-        "called": len(known),
-        "accuracy": defined(stats.accuracy, *both, evaluate.confidence),
-        "balanced_accuracy": defined(stats.balanced_accuracy, *both),
-        "f1": defined(stats.f1, *both),
-        "by_level": {
-            level: {
-                name: defined(function, *both, level, evaluate.confidence)
-                for name, function in (
-                    ("sensitivity", stats.sensitivity),
-                    ("specificity", stats.specificity),
-                )
-            }
-            for level in LEVELS
-        },
-    }
-    try:
-        result["quadratic_kappa"] = stats.quadratic_kappa(truth, predicted, LEVELS)
-    except stats.StatisticUndefined as reason:
-        result["quadratic_kappa_note"] = str(reason)
-    return result, stats.confusion(truth, predicted, LEVELS)
-
-
-def operating_point(
-    slides: Slides, aggregation: str, development: Slides, evaluate: EvaluateSettings
-) -> dict[str, Any]:
-    """Binary decisions at the method's own cut-off, never at one chosen on these slides.
-
-    A score with levels is positive from 2+/FISH+ on; one that was fitted, as its model calls it;
-    that of a learnt aggregation, a probability, above 0.5; any other from Youden's threshold on
-    the training slides of the development cohort (`development`, slides of both sides).
-    """
-    known, y = endpoint(slides, False)
-    if any(slide["level"] for slide in known):
-        rule, cutoff = f"level {LEVELS[3]} or higher", None
-        called = [slide["level"] in LEVELS[3:] for slide in known]
-    elif known and all(slide.get("call") for slide in known):
-        rule, cutoff = "threshold fitted on the training slides", None
-        called = [slide["call"] == "HER2+" for slide in known]
-    else:
-        rule, cutoff = _cutoff(aggregation, development)
-        if cutoff is None:
-            return {"n": len(y), "note": rule}
-        called = [slide["score"] >= cutoff for slide in known]
-    truth, call = np.array(y, bool), np.array(called, bool)
-    result: dict[str, Any] = {"n": len(y), "rule": rule, "cutoff": cutoff}
-    result["counts"] = {
-        "true_positive": int((truth & call).sum()),
-        "false_positive": int((~truth & call).sum()),
-        "true_negative": int((~truth & ~call).sum()),
-        "false_negative": int((truth & ~call).sum()),
-    }
-    for name in ("sensitivity", "specificity"):
-        result[name] = defined(getattr(stats, name), truth, call, True, evaluate.confidence)
-    result["accuracy"] = defined(stats.accuracy, truth, call, evaluate.confidence)
-    result["balanced_accuracy"] = defined(stats.balanced_accuracy, truth, call)
-    result["f1"] = defined(stats.f1, truth, call, True)
-    return result
-
-
-def _cutoff(aggregation: str, development: Slides) -> tuple[str, float | None]:
-    """Return what the cut-off is, and the cut-off; or why there is none."""
-    if aggregation not in ("probabilistic", "mean"):
-        return "probability of at least 0.5", 0.5
-    taught = [s for s in development if s["why_not"] == "training slide" and s["score"] is not None]
-    known, y = endpoint(taught, False)
-    try:
-        threshold = stats.youden(y, _scores(known))
-    except stats.StatisticUndefined as reason:
-        return f"no cut-off: Youden's index on the training slides {reason}", None
-    return f"Youden's index on {len(y)} training slides", threshold
-
-
-def calibrated(
-    slides: Slides, aggregation: str, development: Slides, evaluate: EvaluateSettings
-) -> dict[str, Any]:
-    """Reliability of the scores as probabilities of HER2-positive.
-
-    Two views: `as_it_is`, for methods whose score is a probability; and `recalibrated`, by Platt's
-    logistic fit to the internal validation slides of the development cohort. Both are told;
-    neither changes a score, a level or an area.
-    """
-    known, y = endpoint(slides, False)
-    scores, result = _scores(known), {"n": len(y)}
-    if aggregation != "probabilistic":
-        result["as_it_is"] = _reliability(y, scores, evaluate)
-    internal, truth = endpoint([slide for slide in development if slide["used"]], False)
-    try:
-        fit = stats.platt(truth, _scores(internal))
-    except stats.StatisticUndefined as reason:
-        return result | {"recalibrated": {"note": f"on internal validation slides: {reason}"}}
-    p = 1 / (1 + np.exp(-(fit.slope * np.array(scores) + fit.intercept)))
-    same = {s["slide"] for s in internal} & {s["slide"] for s in known}
-    result["recalibrated"] = {"fitted_on": len(truth), "same_slides": bool(same), **fit._asdict()}
-    result["recalibrated"] |= _reliability(y, p, evaluate)
-    return result
-
-
-def _reliability(y: Sequence, p: Sequence[float], evaluate: EvaluateSettings) -> dict[str, Any]:
-    if len(p) and not (min(p) >= 0 and max(p) <= 1):
-        return {"note": "the scores leave 0 to 1: they are no probabilities"}
-    found = defined(stats.calibration, y, p, evaluate.calibration_bins, evaluate.confidence)
-    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items()}
-
-
-def patches(
-    slides: Slides,
-    probabilities: Iterable[tuple[str, np.ndarray, Sequence[str]]],
-    evaluate: EvaluateSettings,
-) -> tuple[dict[str, Any], tuple | None]:
-    """Judge every patch by its slide's status (Fig. 3): area, and accuracy of the larger class.
-
-    Patches of one patient are alike, so intervals come from the patients: Obuchowski's for the
-    area, Rao and Scott's for the accuracies. All patches count in the area, as published; the
-    second accuracy leaves out those whose most probable class is Non-tumour.
+def subgroups(cohort: Cohort, size: Callable, area: Callable) -> Results:
+    """Compute the main number in every group of slides that a column of the sheet makes.
 
     Parameters
     ----------
-    slides : sequence of mappings
-        Those without a binary status are passed over.
-    probabilities : iterable of (slide, (N, C) float, C class names)
-        One slide at a time, so that only what is needed of it stays in memory.
-    evaluate : EvaluateSettings
-
-    Returns
-    -------
-    result : dict
-    curve : tuple or None
-        False and true positive rates, (k,) each, thinned to 1,000 points.
+    cohort : Cohort
+    size : callable
+        Of a cohort: how many slides count, as the first values of a `Subgroup`.
+    area : callable
+        Of a cohort: its main number.
     """
-    status = {s["slide"]: s for s in slides if s["positive"] is not None}
-    patients = {name: i for i, name in enumerate(sorted({s["patient"] for s in status.values()}))}
-    parts: list[tuple] = []
-    for name, p, classes in probabilities:
-        if not {"HER2-", "HER2+"} <= set(classes):
-            return {"n": 0, "note": "the encoder has no classes HER2- and HER2+"}, None
-        if name in status and len(p):
-            positive, negative = (p[:, classes.index(c)] for c in ("HER2+", "HER2-"))
-            tumour = np.maximum(positive, negative) >= p.max(axis=1)
-            right = (positive > negative) == status[name]["positive"]
-            parts.append((name, positive.astype(np.float32), right, tumour))
-    sizes = [len(part[1]) for part in parts]
-    result: dict[str, Any] = {"n": sum(sizes), "slides": len(parts)}
-    if not parts:
-        return result | {"note": "no patches of slides with a status"}, None
-    score, right, tumour = (np.concatenate([part[i] for part in parts]) for i in (1, 2, 3))
-    of = [status[part[0]] for part in parts]
-    y = np.repeat([slide["positive"] for slide in of], sizes)
-    patient = np.repeat([patients[slide["patient"]] for slide in of], sizes).astype(np.int32)
-    result |= {"patients": len(np.unique(patient)), "positives": int(y.sum())}
-    result |= defined(stats.clustered_auc, y, score, patient, evaluate.confidence)
-    share = stats.clustered_share
-    result["accuracy"] = defined(share, right, patient, evaluate.confidence)
-    result["tumour_accuracy"] = (
-        defined(share, right[tumour], patient[tumour], evaluate.confidence)
-        if tumour.any()
-        else {"note": "no patch is called tumour"}
-    )
-    if "value" not in result:
-        return result, None
-    fpr, tpr, _ = stats.roc(y, score, "patches")
-    kept = stats.thinned(fpr, tpr)
-    return result, (fpr[kept], tpr[kept])
+    settings, rows = cohort.settings, []
+    for column, value, slides in by_group(cohort.slides, settings.subgroups):
+        group = Cohort(cohort.endpoint, slides, settings)
+        row: dict[str, Any] = {"column": column, "group": value, **size(group)}
+        if row["n"] < settings.subgroup_min:
+            row["note"] = f"needs at least {settings.subgroup_min} slides: there are {row['n']}"
+        else:
+            row |= area(group).model_dump(exclude_unset=True)
+        rows.append(Subgroup(**row))
+    return Results({"subgroups": rows})
+
+
+def ordered_groups(
+    cohort: Cohort, key: str, order: Sequence[str], label: str
+) -> tuple[Groups, GroupedScores]:
+    """Compare scores over ordered groups: Spearman, and Dunn's test of every pair.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    key : str
+        Attribute of a slide that names its group.
+    order : sequence of str
+    label : str
+        What the groups are, as the label of an axis.
+    """
+    known = [slide for slide in cohort.slides if getattr(slide, key) is not None]
+    scores = {name: [s.score for s in known if getattr(s, key) == name] for name in order}
+    scores = {name: values for name, values in scores.items() if values}
+    ranks = [list(order).index(getattr(slide, key)) for slide in known]
+    every = [slide.score for slide in known]
+    correlation = Correlation(**defined(stats.spearman, ranks, every, cohort.settings.confidence))
+    part: dict[str, Any] = {
+        "n": len(known),
+        "groups": {name: len(values) for name, values in scores.items()},
+        "spearman": correlation,
+    }
+    tests: dict[str, DataFrame] = {}
+    try:
+        tests = {"unadjusted": stats.dunn(scores), "holm": stats.dunn(scores, "holm")}
+    except stats.StatisticUndefined as reason:
+        part["dunn_note"] = str(reason)
+    for adjustment, table in tests.items():
+        p_values = PairwiseP(groups=list(table.index), p=table.to_numpy().tolist())
+        part[f"dunn_{adjustment}"] = p_values
+    data = GroupedScores(
+        scores, label, cohort.endpoint.score_label, correlation=correlation, n=len(known),
+        tests=tests,
+    )  # fmt: skip
+    return Groups(**part), data
+
+
+def load_analyses() -> None:
+    """Import the modules that add their analyses to `ANALYSES`."""
+    importlib.import_module("her2pipe.evaluation.binary")
+    importlib.import_module("her2pipe.evaluation.multiclass")
+
+
+def compute(cohort: Cohort) -> Results:
+    """Make every analysis of the cohort's endpoint."""
+    load_analyses()
+    results = Results()
+    for name in cohort.endpoint.analyses:
+        results.add(ANALYSES[name](cohort))
+    return results

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
+from timm.models import register_model
 from torch import nn
 from torchvision import models
 
-from her2pipe.errors import Her2Error
+from her2pipe.models.base import ENCODERS, Network
 
 
-class AlexNet(models.AlexNet):
+class AlexNet(models.AlexNet, Network):
     """AlexNet of one column; tensors are named as in torchvision's weight files.
 
     References
@@ -25,22 +26,12 @@ class AlexNet(models.AlexNet):
         ]
         self.num_features = 4096
         if pretrained:
-            self._fetch()
+            weights = models.AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
+            head = {"classifier.6.weight", "classifier.6.bias"}
+            body = {name: value for name, value in weights.items() if name not in head}
+            self.load_state_dict(body, strict=False)
         if not classes:
             self.classifier[6] = nn.Identity()
-
-    def _fetch(self) -> None:
-        """Take the ImageNet weights, all but the head's."""
-        try:
-            given = models.AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
-        except OSError as error:
-            raise Her2Error(
-                f"no pre-trained weights of alexnet could be had: {type(error).__name__}",
-                "option --weights",
-                "connect to the model hub, or give a .safetensors file of these weights",
-            ) from None
-        head = tuple(f"classifier.6.{part}" for part in ("weight", "bias"))
-        self.load_state_dict({k: v for k, v in given.items() if k not in head}, strict=False)
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the last maps, (B, 256, h, w)."""
@@ -54,3 +45,10 @@ class AlexNet(models.AlexNet):
     def get_classifier(self) -> nn.Module:
         """Return the last layer."""
         return self.classifier[6]
+
+
+@ENCODERS.register("alexnet")
+@register_model
+def alexnet(pretrained: bool = False, num_classes: int = 1000, **options: object) -> Network:
+    """Build AlexNet, with ImageNet weights of all but the head if `pretrained`."""
+    return AlexNet(num_classes, pretrained)

@@ -1,13 +1,22 @@
-"""Graphics cards of one machine, shared out so that two jobs do not meet on one by accident."""
+"""Where to compute: CPU, or a graphics card that no other job of this machine has taken."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
-import sys
 import tempfile
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from her2pipe.errors import Her2Error
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
 
 _HELD: dict[int, int] = {}  # card: open lock; both last as long as the process
 
@@ -46,5 +55,34 @@ def free_card(count: int) -> int:
             continue
         _HELD[number] = lock
         return number
-    print(f"cards: all {count} graphics cards are in use; the first is shared", file=sys.stderr)
+    log.warning("all %d graphics cards are in use; the first is shared", count)
     return 0
+
+
+def pick_device(name: str) -> torch.device:
+    """Choose the device: `auto` takes CUDA when there is one, and of several cards a free one.
+
+    Raises
+    ------
+    Her2Error
+        When CUDA is asked for, and there is none.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise Her2Error(
+            "no CUDA device is available", "option --device", "use --device auto or cpu"
+        )
+    if not available or name == "cpu":
+        _log_device("cpu")
+        return torch.device("cpu")
+    torch.cuda.set_device(free_card(torch.cuda.device_count()))
+    _log_device(torch.cuda.get_device_name())
+    return torch.device("cuda")
+
+
+@cache
+def _log_device(device: str) -> None:
+    """Log once where the work is done: a card that is not found costs days."""
+    log.info("device: %s", device)

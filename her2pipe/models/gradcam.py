@@ -6,16 +6,16 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
 from her2pipe.errors import Her2Error
-from her2pipe.models.factory import find, stages
+from her2pipe.models.base import Network
+from her2pipe.models.inference import feature_stages, find_module
 
 Choice = Callable[[torch.Tensor], torch.Tensor]
 
 
 def evidence(
-    model: nn.Module, images: torch.Tensor, wanted: int | torch.Tensor, layer: str
+    model: Network, images: torch.Tensor, wanted: int | torch.Tensor, layer: str
 ) -> torch.Tensor:
     """Map the evidence for a class: a layer's maps, weighted by how the class follows them.
 
@@ -24,10 +24,10 @@ def evidence(
 
     Parameters
     ----------
-    model : torch.nn.Module
-        As `networks.create` builds it, in evaluation mode.
+    model : Network
+        As `factory.create` builds it, in evaluation mode.
     images : (B, 3, H, W) float32
-        As `networks.standardise` gives them.
+        As `inference.standardise` returns them.
     wanted : int or (B,) int64
         Class, or the class of each image.
     layer : str
@@ -55,7 +55,7 @@ def evidence(
     return (slopes.mean((2, 3), keepdim=True) * maps).sum(1).relu().float()
 
 
-def pick_layer(model: nn.Module, input_px: int, map_min: int) -> str:
+def pick_layer(model: Network, input_px: int, map_min: int) -> str:
     """Choose the deepest stage whose map has at least `map_min` cells a side.
 
     Where no stage has that many, it is the one with most. A stage from which no place but a token
@@ -71,7 +71,7 @@ def pick_layer(model: nn.Module, input_px: int, map_min: int) -> str:
         1, 3, input_px, input_px, generator=torch.Generator().manual_seed(0), dtype=place.dtype
     )
     sides = {}
-    for name in stages(model)[1:]:
+    for name in feature_stages(model)[1:]:
         try:
             sides[name] = _side(model, noise.to(place.device), name)
         except Her2Error:  # not a map
@@ -82,7 +82,7 @@ def pick_layer(model: nn.Module, input_px: int, map_min: int) -> str:
     return [name for name, side in sides.items() if side >= least][-1]
 
 
-def _side(model: nn.Module, image: torch.Tensor, layer: str) -> int:
+def _side(model: Network, image: torch.Tensor, layer: str) -> int:
     """Return the side of a layer's map; 0 when no place of it reaches the answer."""
     # all classes, unevenly: what adds the same to each of them is no answer
     slopes = _follow(model, image, layer, lambda y: y.cpu() * torch.arange(1, y.shape[1] + 1))[1]
@@ -92,7 +92,7 @@ def _side(model: nn.Module, image: torch.Tensor, layer: str) -> int:
     return min(slopes.shape[2:]) if bool((slopes != 0).any()) else 0
 
 
-def _follow(model: nn.Module, images: torch.Tensor, layer: str, choose: Choice):
+def _follow(model: Network, images: torch.Tensor, layer: str, choose: Choice):
     """Return a layer's output, and how the chosen logits follow it; None where they do not.
 
     The graph starts at the layer, at a copy that nothing changes in place.
@@ -105,14 +105,14 @@ def _follow(model: nn.Module, images: torch.Tensor, layer: str, choose: Choice):
         given.append(output.detach().requires_grad_())
         return given[0].clone()
 
-    with torch.enable_grad(), find(model, layer, "--layer").register_forward_hook(cut):
+    with torch.enable_grad(), find_module(model, layer, "--layer").register_forward_hook(cut):
         chosen = choose(model(images)).sum()
         if not given or not chosen.requires_grad:
             return None, None
         return given[0].detach(), torch.autograd.grad(chosen, given[0], allow_unused=True)[0]
 
 
-def _planes(model: nn.Module, maps: torch.Tensor, layer: str) -> torch.Tensor:
+def _planes(model: Network, maps: torch.Tensor, layer: str) -> torch.Tensor:
     """Arrange a layer's output, or its slopes, as (B, channels, h, w)."""
     if maps.ndim == 3:  # (B, tokens, channels)
         maps = maps[:, getattr(model, "num_prefix_tokens", 0) :]
@@ -125,9 +125,9 @@ def _planes(model: nn.Module, maps: torch.Tensor, layer: str) -> torch.Tensor:
     raise _no_maps(model, layer)
 
 
-def _no_maps(model: nn.Module, layer: str) -> Her2Error:
+def _no_maps(model: Network, layer: str) -> Her2Error:
     return Her2Error(
         f"module {layer} gives no maps from which the classes follow",
         "option --layer",
-        f"choose among: {', '.join(stages(model)[1:])}",
+        f"choose among: {', '.join(feature_stages(model)[1:])}",
     )

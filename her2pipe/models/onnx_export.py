@@ -1,4 +1,4 @@
-"""Networks that run without torch: ONNX, 8-bit integers, and what a network costs.
+"""Networks that run without torch: ONNX, in full and in 8-bit integers.
 
 The files take patches as they are shown, levels of 0 to 255 in RGB, (N, 3, side, side) float32, and
 give `logits` and `probabilities`, (N, classes). Whatever brings levels to what a network expects is
@@ -7,12 +7,9 @@ inside.
 
 from __future__ import annotations
 
-import statistics
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +18,12 @@ from torch import nn
 INPUT, OUTPUTS = "images", ("logits", "probabilities")
 OPSET = 18
 WEIGHED = ["Conv", "Gemm", "MatMul"]  # operations that become 8-bit: those that have the weights
-WARM = 5  # runs before the clock
 
 
-class Whole(nn.Module):
+class LevelsToProbabilities(nn.Module):
     """A network with what comes before and after it: from levels to probabilities."""
 
-    def __init__(self, model: nn.Module, mean: list[float], std: list[float]):
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         self.model = model
         for name, values in (("mean", mean), ("std", std)):
@@ -39,7 +35,7 @@ class Whole(nn.Module):
         return logits, logits.softmax(1)
 
 
-def write_onnx(whole: Whole, input_px: int, path: Path) -> None:
+def write_onnx(network: LevelsToProbabilities, input_px: int, path: Path) -> None:
     """Write a network as ONNX, for any number of images at once.
 
     torch's tracing exporter is used: the other one takes ten times as long and two more packages.
@@ -49,7 +45,7 @@ def write_onnx(whole: Whole, input_px: int, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing, and that there is the other exporter
         torch.onnx.export(
-            whole.eval(),
+            network.eval(),
             (torch.zeros(2, 3, input_px, input_px),),
             str(path),
             dynamo=False,
@@ -125,34 +121,6 @@ class Runner:
         """Compute logits and probabilities, (N, C) each, of levels, (N, 3, H, W) float32."""
         logits, probabilities = self._session.run(list(OUTPUTS), {INPUT: images})
         return logits, probabilities
-
-
-def macs(model: nn.Module, input_px: int) -> int:
-    """Count multiply-adds of one image, in convolutions, matrix products and attention.
-
-    Half of what torch counts as floating-point operations; norms, activations and pooling are not
-    in it.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    device = next(model.parameters()).device
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(torch.zeros(1, 3, input_px, input_px, device=device))
-    return counter.get_total_flops() // 2
-
-
-def latencies_ms(
-    runs: dict[str, Callable[[], Any]], count: int, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, float]:
-    """Return the median time of each of several calls, ms; their turns are interleaved."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(WARM + count):
-        for name, call in runs.items():
-            began = clock()
-            call()
-            if turn >= WARM:
-                times[name].append(clock() - began)
-    return {name: 1e3 * statistics.median(each) for name, each in times.items()}
 
 
 def stacks(batches: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:

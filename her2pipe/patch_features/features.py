@@ -1,124 +1,72 @@
-"""Features of a patch: 12 for each channel of Lab, and three of its nuclei. Pure functions.
-
-Lab is CIE 1976 of sRGB: L from 0 to 100, A and B in the same units. Entropy and co-occurrence cut a
-channel into equal levels over a fixed range, so that the numbers of two patches compare.
-"""
+"""The 39 features of a patch: 36 of colour and texture, 3 of its nuclei."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from her2pipe.config import DescribeSettings
+from her2pipe.patch_features import nuclei, texture
+from her2pipe.stain.normalise import normalise
+from her2pipe.stain.profile import Profile
 
-CHANNELS = {"L": (0.0, 100.0), "A": (-64.0, 64.0), "B": (-64.0, 64.0)}  # what is beyond is clipped
-BANDS = 3  # equal bands of radial frequency up to Nyquist, 0.5 cycles per px
-SPREAD = ("mean", "var")
-# What a channel yields, with its unit.
-TEXTURE = {
-    "mean": "Lab units",
-    "var": "Lab units²",
-    "entropy": "nats",
-    **{
-        f"dft_{k}_{m}": "log amplitude" + "²" * (m == "var")
-        for k in (0, 1, 2)
-        for m in ("mean", "var")
-    },
-    "glcm_contrast": "levels²",
-    "glcm_homogeneity": "no unit",
-    "glcm_energy": "no unit",
-}
-CELLS = {"cells_num": "nuclei", "cells_area_mean": "µm²", "cells_area_var": "µm⁴"}
-UNITS = {f"Lab-{c}_{name}": unit for c in CHANNELS for name, unit in TEXTURE.items()} | CELLS
+UNITS = texture.UNITS | nuclei.UNITS
 NAMES = tuple(UNITS)
+UNITS_WITHOUT_MPP = UNITS | {"cells_area_mean": "px²", "cells_area_var": "px⁴"}
 
 
-def lab(rgb: np.ndarray) -> np.ndarray:
-    """Convert sRGB, (h, w, 3) uint8, to CIE Lab, float32."""
-    import cv2
+@dataclass(frozen=True)
+class MeasuredPatch:
+    """A patch and its features.
 
-    return cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
-
-
-def levels(channel: np.ndarray, low: float, high: float, count: int) -> np.ndarray:
-    """Cut a channel into `count` equal levels from low to high: uint8, or uint16 above 256."""
-    cut = (channel - low) * (count / (high - low))
-    return np.clip(cut, 0, count - 1).astype(np.uint8 if count <= 256 else np.uint16)
-
-
-def entropy(cut: np.ndarray) -> float:
-    """Return Shannon's entropy of the levels of a channel, nats."""
-    count = np.bincount(cut.ravel())
-    share = count[count > 0] / cut.size
-    return float(-(share * np.log(share)).sum())
-
-
-def spectrum(channel: np.ndarray) -> dict[str, float]:
-    """Return mean and variance of the log amplitudes in each band of radial frequency.
-
-    Amplitudes are |F| of the unscaled 2-D DFT of the channel, (h, w) float, less its mean; band k
-    takes the radial frequencies from k/6 up to (k + 1)/6 cycles per px, the last one with 1/2.
-    """
-    from scipy.fft import rfft2
-
-    amplitude = np.log1p(np.abs(rfft2(channel - channel.mean(dtype=np.float64)))).ravel()
-    found = {}
-    for k, (index, weight) in enumerate(_bands(*channel.shape)):
-        values = amplitude[index]
-        mean = float(values @ weight)
-        found |= {f"dft_{k}_mean": mean, f"dft_{k}_var": float((values - mean) ** 2 @ weight)}
-    return found
-
-
-@lru_cache(maxsize=8)
-def _bands(height: int, width: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return which values of rfft2 each band takes, and the share of the band each stands for."""
-    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
-    band = np.minimum(radius * (2 * BANDS), BANDS - 1).astype(int)
-    # The half that rfft2 leaves out mirrors the one it gives, but for the columns 0 and w/2.
-    weight = np.full(radius.shape, 2.0)
-    weight[:, 0] = 1
-    if width % 2 == 0:
-        weight[:, -1] = 1
-    found = []
-    for k in range(BANDS):
-        index = np.flatnonzero((band == k) & (radius <= 0.5))
-        share = weight.ravel()[index]
-        found.append((index, share / share.sum()))
-    return found
-
-
-def cooccurrence(cut: np.ndarray, count: int) -> dict[str, float]:
-    """Return contrast, homogeneity and energy of neighbouring levels, means over four directions.
-
-    Neighbours are 1 px apart along 0, 45, 90 and 135 degrees, either way.
-
-    References
+    Attributes
     ----------
-    Haralick et al. 1973, doi 10.1109/TSMC.1973.4309314; energy is the root of its f1.
+    image : (h, w, 3) uint8
+        In the colours whose texture was measured.
+    nuclei : Nuclei
+    features : dict
+        Value by name, as `NAMES`; areas of nuclei are in px^2 of the patch.
+    mpp : float or None
+        um per px of the patch.
     """
-    from skimage.feature import graycomatrix, graycoprops
 
-    turns = np.arange(4) * (np.pi / 4)
-    matrix = graycomatrix(cut, [1], turns, count, symmetric=True, normed=True)
-    names = ("contrast", "homogeneity", "energy")
-    return {f"glcm_{name}": float(graycoprops(matrix, name).mean()) for name in names}
+    image: np.ndarray
+    nuclei: nuclei.Nuclei
+    features: dict[str, float]
+    mpp: float | None
 
 
-def texture(rgb: np.ndarray, settings: DescribeSettings) -> dict[str, float]:
-    """Compute the 36 features of colour and texture of a patch, (h, w, 3) uint8."""
-    found = {}
-    for channel, (name, (low, high)) in zip(
-        np.moveaxis(lab(rgb), 2, 0), CHANNELS.items(), strict=True
-    ):
-        channel = np.ascontiguousarray(channel)
-        own = {
-            "mean": float(channel.mean(dtype=np.float64)),
-            "var": float(channel.var(dtype=np.float64)),
-            "entropy": entropy(levels(channel, low, high, settings.entropy_levels)),
-            **spectrum(channel),
-            **cooccurrence(levels(channel, low, high, settings.glcm_levels), settings.glcm_levels),
-        }
-        found |= {f"Lab-{name}_{key}": value for key, value in own.items()}
-    return found
+def measure(
+    scanned: np.ndarray,
+    profile: Profile,
+    target: Profile | None,
+    mpp: float | None,
+    settings: DescribeSettings,
+) -> MeasuredPatch:
+    """Measure one patch: nuclei on the slide's own stains, texture in the target's colours.
+
+    Parameters
+    ----------
+    scanned : (h, w, 3) uint8
+    profile : Profile
+        Stains of the slide.
+    target : Profile or None
+        Stains to normalise to before texture is measured; None: as scanned.
+    mpp : float or None
+        um per px of the patch.
+    settings : DescribeSettings
+    """
+    image = normalise(scanned, profile, target) if target else scanned
+    segmented = nuclei.segment(scanned, profile, mpp, settings)
+    features = texture.texture(image, settings) | segmented.measure()
+    return MeasuredPatch(image, segmented, features, mpp)
+
+
+def areas_in_um(features: Mapping[str, float], mpp: float) -> dict[str, float]:
+    """Return the areas of nuclei in um^2, their variance in um^4, of features in px."""
+    return {
+        "cells_area_mean": features["cells_area_mean"] * mpp**2,
+        "cells_area_var": features["cells_area_var"] * mpp**4,
+    }

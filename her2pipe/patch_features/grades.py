@@ -1,9 +1,10 @@
-"""Grades of p(HER2+): which patch has which, a fair sample of each, and where features differ."""
+"""Grades of p(HER2+): the grade of each patch, a fair sample of each, features that differ."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -19,12 +20,33 @@ COLUMNS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class GradedSlide:
+    """Patches of a slide and their grades.
+
+    Attributes
+    ----------
+    coords : (N, 2) int32
+        Upper left corners, level-0 px.
+    p : (N,) float64
+        p(HER2+).
+    grades : (N,) int
+        0 for I to 4 for V, -1 for none.
+    """
+
+    coords: np.ndarray
+    p: np.ndarray
+    grades: np.ndarray
+
+
 def grade(p: np.ndarray, lowest: Sequence[float]) -> np.ndarray:
     """Return the grade of each p(HER2+), (N,): 0 for I to 4 for V, -1 for none."""
     return np.searchsorted(np.asarray(lowest, p.dtype), p, side="right") - 1
 
 
-def sample(graded: Mapping[str, np.ndarray], most: int, seed: int) -> list[tuple[str, int, int]]:
+def sample(
+    grades: Mapping[str, np.ndarray], per_grade: int, seed: int
+) -> list[tuple[str, int, int]]:
     """Draw patches of each grade, evenly from the slides.
 
     Every slide gives one patch of the grade, then every slide that has another a second one, and so
@@ -33,10 +55,10 @@ def sample(graded: Mapping[str, np.ndarray], most: int, seed: int) -> list[tuple
 
     Parameters
     ----------
-    graded : dict
+    grades : dict
         Grades of each slide's patches, (N,) int, by slide.
-    most : int
-        Patches per grade.
+    per_grade : int
+        Patches drawn per grade, at most.
     seed : int
 
     Returns
@@ -44,18 +66,22 @@ def sample(graded: Mapping[str, np.ndarray], most: int, seed: int) -> list[tuple
     list of (slide, patch, grade)
         Grade by grade, in the order drawn.
     """
-    waiting: dict[int, list] = {g: [] for g in range(len(GRADES))}
-    for slide, grades in graded.items():
+    queues: dict[int, list[tuple[int, float, str, int]]] = {g: [] for g in range(len(GRADES))}
+    for slide, own_grades in grades.items():
         name = int.from_bytes(hashlib.sha256(slide.encode()).digest()[:8], "little")
         random = np.random.default_rng([seed, name])
-        place, order = random.random(), random.permutation(len(grades))
-        for g, found in waiting.items():
-            mine = order[grades[order] == g][:most].tolist()
-            found += [(turn, place, slide, patch) for turn, patch in enumerate(mine)]
-    return [(s, patch, g) for g in waiting for *_, s, patch in sorted(waiting[g])[:most]]
+        priority, order = random.random(), random.permutation(len(own_grades))
+        for g, queue in queues.items():
+            patches = order[own_grades[order] == g][:per_grade].tolist()
+            queue += [(turn, priority, slide, patch) for turn, patch in enumerate(patches)]
+    return [
+        (slide, patch, g)
+        for g, queue in queues.items()
+        for *_, slide, patch in sorted(queue)[:per_grade]
+    ]
 
 
-def compare(
+def rank_features(
     values: Mapping[str, np.ndarray],
     grades: np.ndarray,
     units: Mapping[str, str],
@@ -86,22 +112,22 @@ def compare(
         try:
             row["H"], row["P"] = stats.kruskal(groups)
             for adjust, label in ((None, "dunn"), ("holm", "holm")):
-                names, table = stats.dunn_matrix(groups, adjust)
-                for (i, a), (j, b) in combinations(enumerate(names), 2):
-                    row[f"{label}_{a}_{b}"] = f"{table[i, j]:.6g}"
+                p = stats.dunn(groups, adjust).to_numpy()
+                for (i, a), (j, b) in combinations(enumerate(groups), 2):
+                    row[f"{label}_{a}_{b}"] = f"{p[i, j]:.6g}"
         except stats.StatisticUndefined as reason:
             row["note"] = str(reason)
         rows.append(row)
     rows.sort(key=lambda row: (row.get("P", 2.0), -row.get("H", 0.0)))
-    known = [row for row in rows if "P" in row]
-    adjusted = stats.holm([row["P"] for row in known]) if known else []
-    for rank, (row, p) in enumerate(zip(known, adjusted, strict=True), start=1):
-        row |= {"rank": rank, "P": f"{row['P']:.6g}", "P_holm": f"{p:.6g}"}
-        row["significant"] = bool(p < settings.alpha)
+    tested = [row for row in rows if "P" in row]
+    adjusted = stats.holm([row["P"] for row in tested]) if tested else ()
+    for rank, (row, p_holm) in enumerate(zip(tested, adjusted, strict=True), start=1):
+        row |= {"rank": rank, "P": f"{row['P']:.6g}", "P_holm": f"{p_holm:.6g}"}
+        row["significant"] = bool(p_holm < settings.alpha)
     return rows
 
 
 def by_grade(column: np.ndarray, grades: np.ndarray, least: int = 1) -> dict[str, np.ndarray]:
-    """Part a feature's defined values by grade; grades with fewer than `least` are left out."""
+    """Group a feature's defined values by grade; drop grades with fewer than `least` of them."""
     groups = {g: column[(grades == i) & np.isfinite(column)] for i, g in enumerate(GRADES)}
-    return {g: found for g, found in groups.items() if len(found) >= least}
+    return {g: values for g, values in groups.items() if len(values) >= least}

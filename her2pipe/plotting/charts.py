@@ -10,6 +10,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,6 +37,9 @@ from her2pipe.plotting.style import (
     styled,
 )
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 LINES = ("-", "--", "-.", (0, (1, 1)))
 P_TICKS = {1e-4: "≤ 0.0001", 1e-3: "0.001", 1e-2: "0.01", 0.05: "0.05", 1: "1"}
 LEARNING = (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)"))
@@ -56,8 +60,8 @@ class RocCurve:
         Number of items.
     """
 
-    fpr: Sequence[float]
-    tpr: Sequence[float]
+    fpr: np.ndarray
+    tpr: np.ndarray
     auc: float
     low: float
     high: float
@@ -160,30 +164,28 @@ def _starred(p: float, *_) -> str:
     return "" if np.isnan(p) else f"{format_p(p)[2:].removeprefix('= ')}\n{stars}"
 
 
-def _groups(table) -> tuple[list, np.ndarray]:
-    """Return names and values of a square DataFrame, or of such a pair."""
-    return table if isinstance(table, tuple) else (list(table.index), table.to_numpy(dtype=float))
-
-
 @styled
 def p_value_matrix(
-    table, title: str = "", xlabel: str = "", adjusted="", n: Sequence[int] = ()
+    table: DataFrame,
+    title: str = "",
+    xlabel: str = "",
+    adjusted: DataFrame | str = "",
+    n: Sequence[int] = (),
 ) -> Figure:
     """Draw the P of every pair of groups (Dunn's test).
 
-    `table` is what `stats.dunn` or `stats.dunn_matrix` give; n, (k,), counts the groups. `adjusted`
+    `table` is what `stats.dunn` gives; n, (k,), counts the groups. `adjusted`
     names the adjustment of P, or is a second such table, shown above the diagonal.
     """
-    names, values = _groups(table)
-    values = values.copy()
+    values = table.to_numpy(dtype=float, copy=True)
     heading, note = "P, Dunn's test", ""
     if isinstance(adjusted, str):
         heading += f", {adjusted}" if adjusted else ""
     else:
         upper, note = np.triu_indices(len(values), 1), "Below the diagonal unadjusted, above Holm"
-        values[upper] = _groups(adjusted)[1][upper]
+        values[upper] = adjusted.to_numpy(dtype=float)[upper]
     np.fill_diagonal(values, np.nan)
-    names = [textwrap.fill(str(name), 14) for name in names]
+    names = [textwrap.fill(str(name), 14) for name in table.index]
     rows = [f"{name}\nn = {n[i]:,}" for i, name in enumerate(names)] if len(n) else names
     look = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
     figure, axes, mesh = _matrix(values, _starred, rows, names, **look)

@@ -1,265 +1,273 @@
-"""What figures and numbers of an evaluation say in words: n, tests, intervals."""
+"""Captions of an evaluation's figures: n, tests and intervals of what a figure shows, in words.
+
+Each statistic is a registered function from a part of `metrics.json` to sentences; an endpoint
+names the statistic of each of its figures.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from her2pipe.reporting.html import figure, interval, known, number, p_value
+from her2pipe.evaluation.results import (
+    Calibration,
+    Correlation,
+    Errors,
+    Estimate,
+    Evaluation,
+    Groups,
+    Metrics,
+    PatchArea,
+    Reliability,
+    Response,
+    Unit,
+)
+from her2pipe.registry import Registry
+from her2pipe.reporting.html import Figure, format_interval, format_number, format_p, svg_or_png
+from her2pipe.reporting.inputs import ReportInputs
 
-Metrics = Mapping[str, Any]
-
-# The order of a cohort's figures; each names the part of metrics.json its caption tells from.
-FIGURES = {
-    "roc": ("auc", "ROC curve of the HER2 score for HER2 status"),
-    "patch_roc": ("patch", "ROC curve of p(HER2+) of every patch for its slide's HER2 status"),
-    "levels": ("levels", "HER2 score by HER2 level"),
-    "levels_dunn": ("levels", "Dunn's test between HER2 levels"),
-    "levels_dunn_holm": ("levels", "Dunn's test between HER2 levels, Holm-adjusted"),
-    "confusion": ("levels", "HER2 level read from the score against the sheet's"),
-    "calibration": ("calibration", "Calibration of the HER2 score"),
-    "pcr": ("pcr", "HER2 score by response to neoadjuvant treatment"),
-    "pcr_roc": ("pcr", "ROC curve of the HER2 score, non-pCR as positive"),
-    "rcb": ("rcb", "HER2 score by residual cancer burden"),
-    "rcb_dunn": ("rcb", "Dunn's test between RCB classes"),
-    "rcb_dunn_holm": ("rcb", "Dunn's test between RCB classes, Holm-adjusted"),
-}
+Sentences = list[str]
+# (the part of the metrics, the metrics it belongs to, level of the intervals) -> sentences
+Statistic = Callable[[Any, Metrics, str], Sentences]
+STATISTICS: Registry[Statistic] = Registry("statistic of the page", "her2pipe.reporting")
 BOXES = "Dots are slides; boxes span the quartiles, whiskers 1.5 times their height at most."
-HOLM_TOO = "P below the diagonal unadjusted, above it after Holm; two-sided, corrected for ties."
+AREAS = "Obuchowski's over patients (DeLong's where each patient has one)"
+SHARES = "Rao and Scott's over patients (Wilson's where each patient has one)"
 
 
-def figures(metrics: Metrics, images: Mapping[str, str], percent: str) -> list[dict[str, Any]]:
-    """Lay out the figures of an evaluation, the known ones first, none left out.
-
-    Parameters
-    ----------
-    metrics : dict
-        As in `metrics.json`.
-    images : dict
-        Stem of the file to data address.
-    percent : str
-        Level of the intervals, such as `95 %`.
-    """
-    who = f"{metrics['method']}, cohort {metrics['cohort']}"
-    found = []
-    for stem in [*(s for s in FIGURES if s in images), *(s for s in images if s not in FIGURES)]:
-        part, title = FIGURES.get(stem, (stem, stem.replace("_", " ").capitalize()))
-        about = metrics.get(part)
-        told = _told(stem, about if isinstance(about, dict) else {}, percent)
-        if stem.endswith("_dunn"):
-            both = f"{stem}_holm" not in images
-            told.insert(0, HOLM_TOO if both else "P unadjusted, two-sided, corrected for ties.")
-        caption = " ".join([f"{title}: {who}.", *told])
-        found.append(figure(images[stem], f"{title}. {who}. {' '.join(told[:1])}".strip(), caption))
-    return found
+def figures(evaluation: Evaluation, inputs: ReportInputs) -> list[Figure]:
+    """Lay out the figures of an evaluation, those of its endpoint first, none omitted."""
+    metrics = evaluation.metrics
+    who = f"{metrics.method}, cohort {metrics.cohort}"
+    captions = {caption.stem: caption for caption in inputs.endpoint(metrics.role).figure_captions}
+    files = {path.stem for path in evaluation.folder.glob("*.svg")}
+    blocks = []
+    for stem in [*(s for s in captions if s in files), *sorted(files - set(captions))]:
+        title, sentences = stem.replace("_", " ").capitalize(), []
+        if caption := captions.get(stem):
+            title = caption.title
+            sentences = sentences_of(caption.statistic, caption.part, metrics, inputs.percent)
+        text = " ".join([f"{title}: {who}.", *sentences])
+        alt = f"{title}. {who}. {' '.join(sentences[:1])}".strip()
+        blocks.append(Figure(svg_or_png(evaluation.folder / stem), alt, text))
+    return blocks
 
 
-def _told(stem: str, about: Metrics, percent: str) -> list[str]:
-    """Say in sentences what a figure rests on."""
-    if stem in ("roc", "pcr_roc"):
-        return area(about, percent)
-    if stem == "patch_roc":
-        return patches(about, percent)
-    if stem.endswith(("_dunn", "_dunn_holm")):
-        return [f"Slides: {_sizes(about)}."]
-    if stem == "calibration":
-        return calibration(about)
-    if stem in ("levels", "rcb"):
-        return [*rank(about, percent), f"Slides: {_sizes(about)}.", BOXES]
-    if stem == "pcr":
-        p = about.get("rank_sum_p")
-        test = [f"Two-sided rank-sum test: P {equal(p)}, n = {number(about.get('n'), 0)}."]
-        return [*(test if known(p) is not None else []), BOXES]
-    if stem == "confusion":
-        return agreement(about, percent)
-    return []
+def sentences_of(statistic: str, dotted: str, metrics: Metrics, percent: str) -> Sentences:
+    """Return what a statistic says of a part of the metrics, `units.slide`; nothing without it."""
+    part: Any = metrics
+    for name in dotted.split("."):
+        part = part.get(name) if isinstance(part, Mapping) else getattr(part, name, None)
+    return [] if part is None else STATISTICS[statistic](part, metrics, percent)
 
 
-def equal(p: object) -> str:
-    """Write a P value after the letter: `= 0.012`, `< 0.001`."""
-    text = p_value(p)
+# --- pieces of sentences -------------------------------------------------------------------------
+
+
+def p_phrase(p: object) -> str:
+    """Format a P value after the letter: `= 0.012`, `< 0.001`."""
+    text = format_p(p)
     return text if text.startswith("<") else f"= {text}"
 
 
-def _sizes(about: Metrics) -> str:
-    groups = ", ".join(f"{name}: {n:,}" for name, n in about.get("groups", {}).items())
-    size = f"n = {number(about.get('n'), 0)}"
-    return f"{size} ({groups})" if groups else size
+def estimate_text(estimate: Estimate | None, digits: int = 3) -> str:
+    """Format a number with its interval, or return the note that says why there is none."""
+    if estimate is None or estimate.value is None:
+        return (estimate.note if estimate else "") or ""
+    text = format_interval(estimate.value, estimate.low, estimate.high, digits)
+    return f"{text} (no interval)" if estimate.note else text
 
 
-def area(about: Metrics, percent: str) -> list[str]:
-    """Tell an AUC with its interval and n, or why there is none."""
-    if about.get("note"):
-        return [f"No AUC: {about['note']}."]
-    if known(about.get("value")) is None:
+def neighbour_share(errors: Errors) -> str:
+    """Format how many errors go to a neighbouring class: `5 of 6 (83 %)`."""
+    n, near = errors.n, errors.neighbours
+    return f"{near} of {n} ({100 * near / n:.0f} %)" if n else "no error"
+
+
+def _share(
+    estimate: Estimate | None, what: str, percent: str, items: str = "slides", by: str = "Wilson"
+) -> Sentences:
+    """State a proportion with its interval and n, or why there is none."""
+    if estimate is None:
         return []
-    n, positives = about.get("n"), about.get("positives")
-    size = f"n = {number(n, 0)} slides"
-    if known(positives) is not None:
-        kind = str(about.get("endpoint", "positive")).split(" v ")[0]
-        size += f", {number(positives, 0)} {kind}"
-    value = interval(about["value"], about.get("low"), about.get("high"))
+    if estimate.value is None:
+        return [f"{what}: {estimate.note}."] if estimate.note else []
+    text = f"{what} {format_interval(estimate.value, estimate.low, estimate.high, 2)}"
+    if estimate.low is not None:
+        text += f", {percent} {by} interval"
+    return [f"{text}; n = {estimate.n:,} {items}." if estimate.n else f"{text}."]
+
+
+def _sizes(groups: Groups) -> str:
+    sizes = ", ".join(f"{name}: {n:,}" for name, n in groups.groups.items())
+    return f"n = {groups.n:,}" + (f" ({sizes})" if sizes else "")
+
+
+def _unit_sizes(unit: Unit | None, items: str) -> str:
+    if unit is None:
+        return f"n = 0 {items}"
+    sizes = ", ".join(f"{name}: {each.n:,}" for name, each in unit.per_class.items())
+    return f"n = {unit.n:,} {items}" + (f" ({sizes})" if sizes else "")
+
+
+def _correlation(spearman: Correlation, percent: str) -> Sentences:
+    if spearman.note:
+        return [f"No rank correlation: {spearman.note}."]
+    if spearman.rho is None:
+        return []
+    rho = format_interval(spearman.rho, spearman.low, spearman.high, 2)
+    return [f"Spearman's ρ {rho}, {percent} Bonett-Wright interval; P {p_phrase(spearman.p)}."]
+
+
+def _reliability(part: Reliability | None) -> str:
+    if part is None:
+        return ""
+    if part.note:
+        return f"{part.note}."
+    if part.brier is None:
+        return ""
+    brier, ece = format_number(part.brier), format_number(part.ece)
+    return f"Brier score {brier}, expected calibration error {ece}."
+
+
+# --- statistics ----------------------------------------------------------------------------------
+
+
+@STATISTICS.register("area")
+def area(part: Response, metrics: Metrics, percent: str) -> Sentences:
+    """State an AUC with its interval and n, or why there is none."""
+    if part.note:
+        return [f"No AUC: {part.note}."]
+    if part.value is None:
+        return []
+    size = f"n = {format_number(part.n, 0)} slides"
+    if part.positives is not None:
+        size += f", {part.positives:,} {(part.endpoint or 'positive').split(' v ')[0]}"
+    value = format_interval(part.value, part.low, part.high)
     return [f"AUC {value}, {percent} DeLong interval; {size}."]
 
 
-def patches(about: Metrics, percent: str) -> list[str]:
-    """Tell area and accuracy of patches, whose intervals know that a patient's are alike."""
-    if about.get("note"):
-        return [f"No AUC of patches: {about['note']}."]
-    if known(about.get("value")) is None:
+@STATISTICS.register("patch_area")
+def patch_area(part: PatchArea, metrics: Metrics, percent: str) -> Sentences:
+    """State AUC and accuracy of patches; intervals allow for their likeness in a patient."""
+    if part.note:
+        return [f"No AUC of patches: {part.note}."]
+    if part.value is None:
         return []
-    told = [
-        f"Patch AUC {interval(about['value'], about.get('low'), about.get('high'))}, {percent} "
-        f"Obuchowski interval over patients; n = {number(about.get('n'), 0)} patches of "
-        f"{number(about.get('slides'), 0)} slides of {number(about.get('patients'), 0)} patients."
-    ]
-    return told + _share(about.get("accuracy"), "Patch accuracy", percent, "patches", "Rao-Scott")
-
-
-def _share(found: Any, what: str, percent: str, items: str = "slides", who: str = "Wilson") -> list:
-    """Tell a proportion with its interval and n, or why there is none."""
-    if not isinstance(found, Mapping):
-        return []
-    if known(found.get("value")) is None:
-        return [f"{what}: {found['note']}."] if found.get("note") else []
-    text = f"{what} {interval(found['value'], found.get('low'), found.get('high'), 2)}"
-    if known(found.get("low")) is not None:
-        text += f", {percent} {who} interval"
-    return [f"{text}; n = {number(found['n'], 0)} {items}." if found.get("n") else f"{text}."]
-
-
-def calibration(about: Metrics) -> list[str]:
-    """Tell how well scores stand for probabilities, before and after a recalibration."""
-    told = []
-    for view, what in (("as_it_is", "Score as it is"), ("recalibrated", "Recalibrated")):
-        found = about.get(view) or {}
-        if found.get("note"):
-            told.append(f"{what}: {found['note']}.")
-        elif known(found.get("brier")) is not None:
-            told.append(
-                f"{what}: Brier score {number(found['brier'])}, "
-                f"expected calibration error {number(found.get('ece'))}."
-            )
-        if known(found.get("slope")) is not None:
-            told.append(
-                f"Platt's fit to {number(found.get('fitted_on'), 0)} internal validation slides "
-                f"(slope {number(found['slope'], 2)}, intercept {number(found['intercept'], 2)}) "
-                "is told here and applied to no score."
-            )
-    return [*told, f"n = {number(about.get('n'), 0)} slides."] if told else []
-
-
-def rank(about: Metrics, percent: str) -> list[str]:
-    """Tell a Spearman correlation with its interval and P, or why there is none."""
-    found = about.get("spearman", {})
-    if found.get("note"):
-        return [f"No rank correlation: {found['note']}."]
-    if known(found.get("rho")) is None:
-        return []
-    rho = interval(found["rho"], found.get("low"), found.get("high"), 2)
-    return [f"Spearman's ρ {rho}, {percent} Bonett-Wright interval; P {equal(found.get('p'))}."]
-
-
-def agreement(about: Metrics, percent: str) -> list[str]:
-    """Tell accuracy and kappa of five levels."""
-    told = _share(_proportion(about.get("accuracy")), "Accuracy", percent)
-    for key, what in (("balanced_accuracy", "Balanced accuracy"), ("f1", "Macro F1")):
-        told += _share(about.get(key), what, percent)
-    if known(about.get("quadratic_kappa")) is not None:
-        told.append(f"Quadratic-weighted κ {number(about['quadratic_kappa'], 2)}.")
-    elif about.get("quadratic_kappa_note"):
-        told.append(f"No κ: {about['quadratic_kappa_note']}.")
-    return told
-
-
-def numbers(metrics: Metrics) -> list[dict[str, Any]]:
-    """List the main numbers of an evaluation: measure, estimate, interval, P, n, and notes."""
-    treated = metrics.get("role") == "treatment"
-    auc, pcr, patch = (metrics.get(key) or {} for key in ("auc", "pcr", "patch"))
-    rows = [] if treated else [_line("AUC, HER2 status", auc, "DeLong")]
-    if treated:
-        rows.append(_line("AUC, non-pCR", pcr, "DeLong"))
-        rows.append(
-            {
-                "measure": "Score of non-pCR against pCR",
-                "how": "rank-sum test",
-                "p": pcr.get("rank_sum_p"),
-                "n": pcr.get("n"),
-                "items": "slides",
-                "note": pcr.get("rank_sum_note"),
-            }
-        )
-    bootstrap = metrics.get("bootstrap") or {}
-    rows.append(_line("AUC, bootstrap", bootstrap, _resamples(bootstrap)))
-    rows.append(_line("AUC of patches, HER2 status", patch, "Obuchowski, over patients", "patches"))
-    rows.append(_line("Accuracy of patches", patch.get("accuracy"), "Rao-Scott", "patches"))
-    for key, what in (("levels", "HER2 level"), ("rcb", "RCB class")):
-        about = metrics.get(key)
-        if not isinstance(about, Mapping):
-            continue
-        found = about.get("spearman", {})
-        rows.append(
-            _line(f"Spearman's ρ of score and {what}", found, "Bonett-Wright", key="rho")
-            | {"p": found.get("p"), "n": about.get("n"), "items": "slides"}
-        )
-        if about.get("dunn_note"):
-            rows.append({"measure": f"Dunn's test, {what}", "note": about["dunn_note"]})
-    levels = metrics.get("levels") or {}
-    rows.append(_line("Accuracy of levels", _proportion(levels.get("accuracy")), "Wilson"))
-    kappa = {"value": levels.get("quadratic_kappa"), "note": levels.get("quadratic_kappa_note")}
-    rows.append(
-        _line("Quadratic-weighted κ of levels", kappa)
-        | {"n": levels.get("called"), "items": "slides"}
+    value = format_interval(part.value, part.low, part.high)
+    n, slides, patients = (format_number(v, 0) for v in (part.n, part.slides, part.patients))
+    sentence = (
+        f"Patch AUC {value}, {percent} Obuchowski interval over patients; n = {n} patches of "
+        f"{slides} slides of {patients} patients."
     )
-    point = metrics.get("operating_point") or {}
-    rule = point.get("rule", "")
-    for key in ("sensitivity", "specificity", "accuracy", "f1"):
-        what = "F1" if key == "f1" else key.capitalize()
-        line = _line(f"{what} at {rule}", point.get(key), "Wilson")
-        rows.append(line if line["n"] else line | {"n": point.get("n"), "items": "slides"})
-    if point.get("note"):
-        rows.append({"measure": "Operating point", "note": point["note"]})
     return [
-        row
-        for row in rows
-        if row.get("note") or known(row.get("value")) is not None or known(row.get("p")) is not None
+        sentence,
+        *_share(part.accuracy, "Patch accuracy", percent, "patches", "Rao-Scott"),
     ]
 
 
-def _line(
-    measure: str, found: Any, how: str = "", items: str = "slides", key: str = "value"
-) -> dict[str, Any]:
-    found = found if isinstance(found, Mapping) else {}
-    line = {"measure": measure, "value": found.get(key), "note": found.get("note")}
-    if known(found.get("low")) is not None:
-        line |= {"low": found["low"], "high": found["high"], "how": how}
-    return line | {"n": found.get("n"), "items": items if found.get("n") else ""}
+@STATISTICS.register("rank")
+def rank(part: Groups, metrics: Metrics, percent: str) -> Sentences:
+    """State the rank correlation of scores and groups."""
+    return [*_correlation(part.spearman, percent), f"Slides: {_sizes(part)}.", BOXES]
 
 
-def _resamples(about: Metrics) -> str:
-    return f"{number(about.get('resamples'), 0)} resamples of patients"
+@STATISTICS.register("dunn")
+def dunn(part: Groups, metrics: Metrics, percent: str) -> Sentences:
+    """State how the P values of all pairs of groups are adjusted, and n."""
+    return [
+        "P below the diagonal unadjusted, above it after Holm; two-sided, corrected for ties.",
+        f"Slides: {_sizes(part)}.",
+    ]
 
 
-def _proportion(found: Any) -> Any:
-    """Return a proportion under its names, however it was written."""
-    if isinstance(found, list):
-        return dict(zip(("value", "low", "high", "n"), found, strict=False))
-    return found
+@STATISTICS.register("rank_sum")
+def rank_sum(part: Response, metrics: Metrics, percent: str) -> Sentences:
+    """State the rank-sum test of scores by response."""
+    p, n = part.rank_sum_p, format_number(part.n, 0)
+    test = [f"Two-sided rank-sum test: P {p_phrase(p)}, n = {n}."] if p is not None else []
+    return [*test, BOXES]
 
 
-def flat(value: Any, name: str = "") -> Iterable[dict[str, str]]:
-    """List every number and note of nested results, under dotted names."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from flat(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list) and any(isinstance(inner, (list, dict)) for inner in value):
-        for place, inner in enumerate(value, start=1):
-            yield from flat(inner, f"{name}.{place}")
-    elif isinstance(value, list):
-        yield {"name": name, "value": ", ".join(_plain(inner) for inner in value)}
-    else:
-        yield {"name": name, "value": _plain(value)}
+@STATISTICS.register("agreement")
+def agreement(part: Groups, metrics: Metrics, percent: str) -> Sentences:
+    """State accuracy and kappa of five levels."""
+    sentences = _share(part.accuracy, "Accuracy", percent)
+    sentences += _share(part.balanced_accuracy, "Balanced accuracy", percent)
+    sentences += _share(part.f1, "Macro F1", percent)
+    if part.quadratic_kappa is not None:
+        sentences.append(f"Quadratic-weighted κ {format_number(part.quadratic_kappa, 2)}.")
+    elif part.quadratic_kappa_note:
+        sentences.append(f"No κ: {part.quadratic_kappa_note}.")
+    return sentences
 
 
-def _plain(value: Any) -> str:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+@STATISTICS.register("calibration")
+def calibration(part: Calibration, metrics: Metrics, percent: str) -> Sentences:
+    """State how well scores stand for probabilities, before and after a recalibration."""
+    sentences = []
+    if text := _reliability(part.as_it_is):
+        sentences.append(f"Score as it is: {text}")
+    fit = part.recalibrated
+    if text := _reliability(fit):
+        sentences.append(f"Recalibrated: {text}")
+    if fit and fit.slope is not None:
+        slope, intercept = format_number(fit.slope, 2), format_number(fit.intercept, 2)
+        sentences.append(
+            f"Platt's fit to {format_number(fit.fitted_on, 0)} internal validation slides (slope "
+            f"{slope}, intercept {intercept}) is reported only and applied to no score."
+        )
+    return [*sentences, f"n = {format_number(part.n, 0)} slides."] if sentences else []
+
+
+@STATISTICS.register("calibration_of_calls")
+def calibration_of_calls(part: Calibration, metrics: Metrics, percent: str) -> Sentences:
+    """State how well the probability of the called class stands for the share of correct calls."""
+    return [
+        "Probability of the called class against the share of correct calls.",
+        *filter(None, [_reliability(part)]),
+        f"{_unit_sizes(metrics.units.get('slide'), 'slides')}.",
+    ]
+
+
+@STATISTICS.register("macro_area")
+def macro_area(part: Unit, metrics: Metrics, percent: str) -> Sentences:
+    """State the mean AUC over the classes, of slides or tiles."""
+    size = _unit_sizes(part, "tiles" if part is metrics.units.get("tile") else "slides")
+    macro = part.macro_auc
+    if macro is None or macro.value is None:
+        return [f"No macro-AUC: {estimate_text(macro) or 'not defined'}."]
+    if macro.note:
+        return [f"Macro-AUC {format_number(macro.value)}, {macro.note}; {size}."]
+    return [
+        f"Macro-AUC {estimate_text(macro)}, {percent} interval over resampled patients; {size}.",
+        f"Intervals of the legend: {AREAS}.",
+    ]
+
+
+@STATISTICS.register("calls")
+def calls(part: Unit, metrics: Metrics, percent: str) -> Sentences:
+    """State how many calls are correct, and how many errors go to a neighbouring class."""
+    size = _unit_sizes(part, "slides")
+    sentences = [f"Accuracy {estimate_text(part.accuracy)}, {percent} interval; {size}."]
+    if part.errors and part.errors.n:
+        sentences.append(f"Errors to a neighbouring class: {neighbour_share(part.errors)}.")
+    return [*sentences, "Fields give slides and their share of the row."]
+
+
+@STATISTICS.register("expected_class")
+def expected_class(part: Groups, metrics: Metrics, percent: str) -> Sentences:
+    """State trend and pairwise tests of the expected class."""
+    first, last = metrics.classes[0], metrics.classes[-1]
+    sentences = [
+        f"Expected class: the mean rank by probability, 0 for {first} to 1 for {last}; "
+        f"{_unit_sizes(metrics.units.get('slide'), 'slides')}.",
+        *_correlation(part.spearman, percent),
+    ]
+    if test := part.dunn_holm:
+        texts = [
+            f"{name} v {test.groups[i + 1]} {p_phrase(test.p[i][i + 1])}"
+            for i, name in enumerate(test.groups[:-1])
+        ]
+        sentences += [f"Dunn's test, P after Holm: {'; '.join(texts)}."] if texts else []
+    return [*sentences, BOXES]

@@ -1,213 +1,287 @@
-"""Who the slides of a study are, and where every one of them went."""
+"""Section "Cohorts and slides": who the slides are, and where every one of them went."""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from her2pipe.cohorts import sheet
 from her2pipe.cohorts.labels import RCB_CLASSES
 from her2pipe.cohorts.sheet import Row
-from her2pipe.config import LEVELS
+from her2pipe.endpoints.base import Endpoint
 from her2pipe.errors import Her2Error
-from her2pipe.reporting.html import NONE, number
+from her2pipe.evaluation.results import TRAINING_SLIDE
+from her2pipe.reporting import html
+from her2pipe.reporting.html import NONE, Block, Column, Custom, Table, Text, format_number
+from her2pipe.reporting.inputs import ROLES, ReportInputs
+from her2pipe.reporting.sections import SECTIONS, Section
 
-ROLES = {
-    "development": "development",
-    "external": "external validation",
-    "treatment": "neoadjuvant treatment",
-    "pretraining": "pre-training",
-}
+SHEET_COLUMNS = ("patient", "positive", "level", "er", "pr", "pcr", "rcb", "scanner")
+FLOW_TABLE = (
+    Column("name", "Cohort"),
+    Column("title", "Source"),
+    Column("role", "Role"),
+    Column("patients", "Patients", "count"),
+    Column("slides", "Slides", "count"),
+    Column("excluded", "Excluded", "count"),
+    Column("training", "Training", "count"),
+    Column("unknown", "Label not known", "count"),
+    Column("evaluated", "Evaluated", "count"),
+)
+SIGN = {True: "positive", False: "negative", None: None}
+PCR = {True: "pCR", False: "non-pCR", None: None}
 
 
-def follow(
-    cohort: Mapping[str, str],
+@dataclass
+class Flow:
+    """Slides of a cohort from the sheet to the statistics, by reason or group.
+
+    Every slide is in one of `excluded`, `training`, `unknown` (label not known) and `evaluated`.
+    """
+
+    name: str
+    title: str = ""
+    role: str = ""
+    endpoint: str = ""
+    patients: int = 0
+    excluded: Counter[str] = field(default_factory=Counter)
+    training: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+    evaluated: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def slides(self) -> int:
+        """Number of slides of the sheet."""
+        return self.scored + self.excluded.total()
+
+    @property
+    def scored(self) -> int:
+        """Number of slides that are not excluded."""
+        return self.training.total() + self.unknown.total() + self.evaluated.total()
+
+    def counts(self) -> dict[str, Any]:
+        """Return the flow as a row of a table."""
+        totals = {k: v.total() for k, v in vars(self).items() if isinstance(v, Counter)}
+        return vars(self) | totals | {"slides": self.slides}
+
+
+@SECTIONS.register("cohorts")
+class Cohorts(Section):
+    """Description of the cohorts, flow chart and exclusion table."""
+
+    title = "Cohorts and slides"
+    place = 20
+
+    def blocks(self, inputs: ReportInputs) -> list[Block]:
+        """Return the table of cohorts, the flow of their slides, and the exclusion table."""
+        flows = [flow_of(inputs, name) for name in inputs.cohorts]
+        caption = (
+            "Flow of the slides of each cohort from sheet to statistics. Boxes with a dashed edge "
+            "leave the flow. A slide is excluded when one of the methods could not score it."
+        )
+        blocks: list[Block] = [table] if (table := cohort_table(inputs)) else []
+        blocks.append(Custom("flow_chart", {"flows": flows, "caption": caption}))
+        blocks.append(
+            html.table(
+                "Every slide of every sheet, once: slides = excluded + training + label not known "
+                "+ evaluated.",
+                FLOW_TABLE,
+                [flow.counts() for flow in flows],
+            )
+        )
+        return [*blocks, exclusion_table(inputs.ledger)]
+
+
+def flow_of(inputs: ReportInputs, cohort: str) -> Flow:
+    """Count the slides of a cohort, by the first method that evaluated it."""
+    evaluation = next(inputs.of_cohort(cohort), None)
+    named = inputs.study.cohorts.get(cohort)
+    role = evaluation.metrics.role if evaluation else ""
+    role = named.role if named and named.role else role
+    return flow_counts(
+        Flow(cohort, named.title if named else "", role),
+        [row for row in inputs.ledger if row["cohort"] == cohort],
+        evaluation.table if evaluation else [],
+        inputs.endpoint(role),
+    )
+
+
+def flow_counts(
+    flow: Flow,
     ledger: Sequence[Mapping[str, str]],
-    table: Sequence[Mapping],
-    classes: Sequence[str] = (),
-) -> dict[str, Any]:
+    slides: Sequence[Mapping[str, str]],
+    endpoint: Endpoint,
+) -> Flow:
     """Follow the slides of a cohort from the sheet to the statistics.
 
     Parameters
     ----------
-    cohort : dict
-        name, title, role.
+    flow : Flow
+        Of a cohort whose slides are not counted yet.
     ledger : list of dict
         Its rows of the ledger: slide, patient, status, reason.
-    table : list of dict
+    slides : list of dict
         Its slides as `evaluate` left them; empty when it was not evaluated.
-    classes : sequence of str
-        What the study tells apart, if not HER2 status.
-
-    Returns
-    -------
-    dict
-        slides = excluded + training + unknown + evaluated; `reasons`, `unknowns` and `groups` are
-        lists of (text, count) that add up to excluded, unknown and evaluated.
+    endpoint : Endpoint
 
     Raises
     ------
     Her2Error
         When ledger and evaluation are not of the same slides.
     """
-    by_slide = {row["slide"]: row for row in table}
-    if table and set(by_slide) != {row["slide"] for row in ledger}:
+    by_slide = {row["slide"]: row for row in slides}
+    if slides and set(by_slide) != {row["slide"] for row in ledger}:
         raise Her2Error(
-            f"the ledger and the evaluation of cohort {cohort['name']} hold different slides",
+            f"the ledger and the evaluation of cohort {flow.name} hold different slides",
             "the ledger and the evaluation folders",
             "run the workflow again",
         )
-    treated = cohort["role"] == "treatment"
-    tallies = {place: Counter() for place in ("excluded", "training", "unknown", "evaluated")}
+    flow.role = ROLES.get(flow.role, flow.role)
+    flow.endpoint = endpoint.target_label
+    flow.patients = len({row["patient"] for row in ledger})
+    for name in endpoint.group_labels:
+        flow.evaluated[name] = 0
     for row in ledger:
-        place, text = _place(row, by_slide.get(row["slide"]), treated and not classes)
-        tallies[place][text] += 1
-    counts = {place: sum(tally.values()) for place, tally in tallies.items()}
-    order = ("non-pCR", "pCR") if treated else ("HER2-positive", "HER2-negative")
-    endpoint = "response" if treated else "HER2 status"
-    if classes:
-        order, endpoint = classes, "class"
-    return {
-        **cohort,
-        **counts,
-        "role": ROLES.get(cohort["role"], cohort["role"]),
-        "slides": len(ledger),
-        "patients": len({row["patient"] for row in ledger}),
-        "scored": len(ledger) - counts["excluded"],
-        "reasons": sorted(tallies["excluded"].items()),
-        "unknowns": sorted(tallies["unknown"].items()),
-        "groups": [(name, tallies["evaluated"][name]) for name in order],
-        "endpoint": endpoint,
+        slide = by_slide.get(row["slide"])
+        if row["status"] == "excluded":
+            flow.excluded[row["reason"].split(":")[0] or "no reason given"] += 1
+        elif slide is None:
+            flow.unknown["not evaluated"] += 1
+        elif slide["exclusion_reason"] == TRAINING_SLIDE:
+            flow.training[TRAINING_SLIDE] += 1
+        elif group := endpoint.group_label(slide):
+            flow.evaluated[group] += 1
+        else:
+            flow.unknown[endpoint.unknown_reason(slide)] += 1
+    return flow
+
+
+def exclusion_table(ledger: Sequence[Mapping[str, str]]) -> Block:
+    """List every slide that is excluded, or scored with a note."""
+    columns = [
+        Column(key, key.capitalize()) for key in ("slide", "patient", "cohort", "status", "reason")
+    ]
+    rows = [row for row in ledger if row["reason"] or row["status"] == "excluded"]
+    if not rows:
+        return Text("No slide was excluded, and none has a note.")
+    return html.table("Slides excluded, and slides scored with a note.", columns, rows)
+
+
+# --- the table of cohorts ------------------------------------------------------------------------
+
+
+def cohort_table(inputs: ReportInputs) -> Table | None:
+    """Lay out the cohorts as columns of a table (Table S1 of Li et al. 2025)."""
+    endpoint = inputs.endpoint()
+    columns = (*SHEET_COLUMNS, *endpoint.columns)
+    paths = {item.cohort: item.path for item in inputs.manifest.select("sheet")}
+    sheets = {
+        name: sheet.load(paths[name], check_files=False, columns=columns)
+        for name in inputs.cohorts
+        if name in paths
     }
+    if not sheets:
+        return None
+    caption = (
+        "Cohorts (laid out as Table S1 of Li et al. 2025). Labels count all slides of the sheets; "
+        "percentages are of the slides whose value is known. Magnification, resolution, size and "
+        "patches are of the slides that could be read."
+    )
+    if note := image_note(inputs.study.settings.get("cohorts", {})):
+        caption += f" {note}"
+    head = [Column("label", "Characteristic"), *(Column(n, f"Cohort {n}") for n in sheets)]
+    rows = describe_cohorts(sheets, inputs.index.scans, endpoint)
+    return html.table(caption, head, rows, sortable=False, group="group")
 
 
-def _place(row: Mapping[str, str], found: Mapping | None, treated: bool) -> tuple[str, str]:
-    """Say where a slide of the ledger went, and why or as what."""
-    if row["status"] == "excluded":
-        return "excluded", row["reason"].split(":")[0] or "no reason given"
-    if found is None:
-        return "unknown", "not evaluated"
-    if found["why_not"] == "training slide":
-        return "training", ""
-    if "true_class" in found:
-        name = found["true_class"]
-        return (
-            ("evaluated", name)
-            if name
-            else ("unknown", found["why_not"].removeprefix("no class: ") or "no class")
-        )
-    if treated:
-        answer = {"True": "pCR", "False": "non-pCR"}.get(found["pcr"])
-        return ("evaluated", answer) if answer else ("unknown", "pCR not known")
-    answer = {"True": "HER2-positive", "False": "HER2-negative"}.get(found["positive"])
-    why = found["why_not"].removeprefix("no status: ") or "no HER2 status"
-    return ("evaluated", answer) if answer else ("unknown", why)
-
-
-def of_images(cohorts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say, of a study's cohorts as configured, where a slide is one image."""
-    names = [name for name, about in cohorts.items() if about.get("kind") == "images"]
+def image_note(cohorts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return where, of a study's cohorts as configured, a slide is one image."""
+    names = [name for name, settings in cohorts.items() if settings.get("kind") == "images"]
     if not names:
-        return []
+        return ""
     where = "this study" if len(names) == len(cohorts) else f"cohort {', '.join(names)}"
-    return [f"What is called a slide in {where} is one image, taken whole."]
+    return f"What is called a slide in {where} is one image, taken whole."
 
 
-def describe(
+def describe_cohorts(
     sheets: Mapping[str, Sequence[Row]],
-    stores: Mapping[str, Sequence[Mapping[str, Any]]],
-    classes: Sequence[str] = (),
-    of_slides: Mapping[str, Mapping[str, str]] | None = None,
+    scans: Mapping[str, Sequence[Mapping[str, Any]]],
+    endpoint: Endpoint,
 ) -> list[dict[str, Any]]:
-    """Describe the cohorts as the rows of a table with a column per cohort (Table S1).
+    """Describe cohorts as rows of a table with a column per cohort.
 
     Parameters
     ----------
     sheets : dict
         Cohort to the rows of its sheet.
-    stores : dict
+    scans : dict
         Cohort to the attributes and number of patches of its slides that could be read.
-    classes : sequence of str
-        What the study tells apart, if not HER2 status.
-    of_slides : dict
-        Cohort to the class of each of its slides.
+    endpoint : Endpoint
 
     Returns
     -------
     list of dict
-        group, label, and one text per cohort; groups no cohort knows anything about are left out.
+        group, label, and one text per cohort; groups that no cohort has a value of are left out.
     """
-    sign = ("positive", "negative")
 
-    def shares(group: str, names: Sequence[str], of: Callable) -> list[dict[str, Any]]:
-        return _shares(sheets, group, names, of)
+    def shares(group: str, labels: Sequence[str], label_of: Callable) -> list[dict[str, Any]]:
+        return _shares(sheets, group, labels, label_of)
 
-    def values(label: str, of: Callable) -> list[dict[str, Any]]:
+    def median(label: str, value_of: Callable, digits: int) -> list[dict[str, Any]]:
         line = {"group": "Scan", "label": f"{label}, median (range)"}
-        line |= {c: _spread([of(about) for about in stores.get(c, [])]) for c in sheets}
+        line |= {c: _spread(map(value_of, scans.get(c, [])), digits) for c in sheets}
         return [line] if any(line[c] != NONE for c in sheets) else []
 
-    if classes:
-        by_slide = of_slides or {}
-        found = {c: [by_slide.get(c, {}).get(r.slide) for r in rows] for c, rows in sheets.items()}
-        endpoint = _shares(found, "Class", classes, lambda name: name)
-    else:
-        endpoint = [
-            *shares("HER2 status", sign, lambda r: _told(r.positive, *sign)),
-            *shares("HER2 level (IHC/FISH)", LEVELS, lambda r: r.level),
-        ]
+    scanners = sorted({name for rows in sheets.values() for row in rows if (name := _scanner(row))})
     return [
         {"group": "", "label": "Slides"} | {c: f"{len(rows):,}" for c, rows in sheets.items()},
         {"group": "", "label": "Patients"}
         | {c: f"{len({row.patient for row in rows}):,}" for c, rows in sheets.items()},
-        *_objectives({c: stores.get(c, []) for c in sheets}),
-        *values("resolution, µm/px", lambda a: (a.get("mpp"), 3)),
-        *values("slide size, megapixels", _megapixels),
-        *values("patches scored per slide", lambda a: (a["patches"], 0)),
-        *shares("Scanner", _names(sheets, _scanner), _scanner),
-        *endpoint,
-        *shares("ER", sign, lambda r: _told(r.er, *sign)),
-        *shares("PR", sign, lambda r: _told(r.pr, *sign)),
-        *shares("Response", ("pCR", "non-pCR"), lambda r: _told(r.pcr, "pCR", "non-pCR")),
-        *shares("RCB class", RCB_CLASSES, lambda r: r.rcb),
+        *_magnifications({c: scans.get(c, []) for c in sheets}),
+        *median("resolution, µm/px", lambda scan: scan.get("mpp"), 3),
+        *median("slide size, megapixels", _megapixels, 1),
+        *median("patches scored per slide", lambda scan: scan["patches"], 0),
+        *shares("Scanner", scanners, _scanner),
+        *(line for each in endpoint.characteristics() for line in shares(*each)),
+        *shares("ER", ("positive", "negative"), lambda row: SIGN[row.er]),
+        *shares("PR", ("positive", "negative"), lambda row: SIGN[row.pr]),
+        *shares("Response", ("pCR", "non-pCR"), lambda row: PCR[row.pcr]),
+        *shares("RCB class", RCB_CLASSES, lambda row: row.rcb),
     ]
 
 
 def _shares(
-    sheets: Mapping[str, Sequence], group: str, names: Sequence[str], of: Callable
+    sheets: Mapping[str, Sequence[Row]], group: str, labels: Sequence[str], label_of: Callable
 ) -> list[dict[str, Any]]:
-    """One row per name: how many slides, and their share of the slides that are known."""
-    tallies = {c: Counter(of(row) for row in rows) for c, rows in sheets.items()}
-    lines = [{"group": group, "label": name} for name in (*names, "not known")]
+    """Return one row per label: how many slides, and their share of the slides that are known."""
+    tallies = {c: Counter(map(label_of, rows)) for c, rows in sheets.items()}
+    lines: list[dict[str, Any]] = [
+        {"group": group, "label": label} for label in (*labels, "not known")
+    ]
     for cohort, tally in tallies.items():
-        whole = sum(tally[name] for name in names)
+        known = sum(tally[label] for label in labels)
         for line in lines[:-1]:
-            share = f"{tally[line['label']]:,} ({100 * tally[line['label']] / (whole or 1):.0f} %)"
-            line[cohort] = share if whole else NONE
-        lines[-1][cohort] = f"{len(sheets[cohort]) - whole:,}"
-    known = any(tally[name] for tally in tallies.values() for name in names)
+            n = tally[line["label"]]
+            line[cohort] = f"{n:,} ({100 * n / known:.0f} %)" if known else NONE
+        lines[-1][cohort] = f"{len(sheets[cohort]) - known:,}"
+    if not any(tally[label] for tally in tallies.values() for label in labels):
+        return []
     missing = any(lines[-1][cohort] != "0" for cohort in sheets)
-    return lines[: None if missing else -1] if known else []
+    return lines if missing else lines[:-1]
 
 
 def _scanner(row: Row) -> str | None:
     return row.value("scanner") or None
 
 
-def _told(answer: bool | None, yes: str, no: str) -> str | None:
-    return None if answer is None else yes if answer else no
-
-
-def _names(sheets: Mapping[str, Sequence[Row]], of: Callable) -> list[str]:
-    return sorted({name for rows in sheets.values() for row in rows if (name := of(row))})
-
-
-def _objectives(stores: Mapping[str, Sequence[Mapping]]) -> list[dict[str, Any]]:
-    """Count slides by magnification; what a header does not tell is unknown."""
+def _magnifications(scans: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Count slides by magnification; what a header does not state is unknown."""
     tallies = {
-        c: Counter(a.get("objective") if (a.get("objective") or 0) > 0 else None for a in found)
-        for c, found in stores.items()
+        c: Counter(a.get("objective") if (a.get("objective") or 0) > 0 else None for a in each)
+        for c, each in scans.items()
     }
     names = sorted({name for tally in tallies.values() for name in tally if name}, reverse=True)
     if any(None in tally for tally in tallies.values()):
@@ -219,17 +293,16 @@ def _objectives(stores: Mapping[str, Sequence[Mapping]]) -> list[dict[str, Any]]
     ]
 
 
-def _megapixels(about: Mapping[str, Any]) -> tuple[float, int]:
-    return about["width_px0"] * about["height_px0"] / 1e6, 1
+def _megapixels(scan: Mapping[str, Any]) -> float:
+    return scan["width_px0"] * scan["height_px0"] / 1e6
 
 
-def _spread(found: Iterable[tuple[float | None, int]]) -> str:
-    """Write median and range of (value, decimals) pairs."""
-    pairs = [(size, digits) for size, digits in found if size is not None and size > 0]
-    if not pairs:
+def _spread(values: Iterable[float | None], digits: int) -> str:
+    """Format median and range of what is known."""
+    known = [value for value in values if value is not None and value > 0]
+    if not known:
         return NONE
-    digits, sizes = pairs[0][1], [size for size, _ in pairs]
-    middle, low, high = statistics.median(sizes), min(sizes), max(sizes)
-    if number(low, digits) == number(high, digits):
-        return number(low, digits)
-    return f"{number(middle, digits)} ({number(low, digits)} to {number(high, digits)})"
+    middle, low, high = (
+        format_number(value, digits) for value in (statistics.median(known), min(known), max(known))
+    )
+    return low if low == high else f"{middle} ({low} to {high})"

@@ -1,4 +1,7 @@
-"""What a page is made of: tables, figures, numbers as readers expect them, images in the page."""
+"""Blocks of the page: tables, figures, texts, numbers as readers expect them, embedded images.
+
+A section of the page is a list of blocks; `templates/blocks.html` holds how each is written.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,16 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote
 
+from her2pipe.files import read_table
+
 NONE = "–"
-SAFE_IN_SVG = " !$'()*+,-./:;=?@[]_~"  # what both a data address and an attribute leave alone
+SAFE_IN_SVG = " !$'()*+,-./:;=?@[]_~"  # what both a data URI and an attribute leave alone
+LONG = 24  # rows from which on a table is folded
 
 
 class Column(NamedTuple):
@@ -21,7 +28,7 @@ class Column(NamedTuple):
 
     `kind` is `text`, `count`, `p`, `written` (a number as text), or the number of decimals. With
     `bounds`, the keys of an interval's ends, a number is written `0.76 (0.70 to 0.82)`; of one
-    spread, `0.76 ± 0.01`. `after` is the key of a text that follows the number as it stands.
+    spread, `0.76 ± 0.01`. `after` is the key of a text that follows the number.
     """
 
     key: str
@@ -32,14 +39,102 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """What a cell shows, what it is sorted by, and whether it is a number."""
+    """Text of a cell, what it is sorted by, and whether it is a number."""
 
     text: str
     sort: str
     number: bool
 
 
-def known(value: object) -> float | None:
+# --- blocks ------------------------------------------------------------------------------------
+
+
+class Block:
+    """A block of the page; `macro` names the macro of `blocks.html` that writes it."""
+
+    macro: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class Heading(Block):
+    """A heading below the section's own, of level 3 or 4."""
+
+    text: str
+    level: int = 3
+    macro: ClassVar[str] = "heading"
+
+
+@dataclass(frozen=True)
+class Text(Block):
+    """A paragraph; `warnings` are set apart at its end."""
+
+    text: str
+    warnings: Sequence[str] = ()
+    macro: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Table(Block):
+    """A table; `groups` names the group of each row, and `numbered` counts it among the tables."""
+
+    caption: str
+    head: list[dict[str, Any]]
+    rows: list[list[Cell]]
+    groups: list[str] | None = None
+    sortable: bool = True
+    numbered: bool = True
+    macro: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True)
+class Figure(Block):
+    """A figure: a data URI, its description for those who cannot see it, and the caption."""
+
+    image: str
+    alt: str
+    caption: str
+    wide: bool = False
+    macro: ClassVar[str] = "figure"
+
+
+@dataclass(frozen=True)
+class Grid(Block):
+    """Figures side by side, as many as fit."""
+
+    blocks: Sequence[Block]
+    macro: ClassVar[str] = "grid"
+
+
+@dataclass(frozen=True)
+class Folded(Block):
+    """Blocks that a reader unfolds; `look` is `part` (prominent), `raw` (not printed) or empty."""
+
+    summary: str
+    blocks: Sequence[Block]
+    look: str = ""
+    macro: ClassVar[str] = "folded"
+
+
+@dataclass(frozen=True)
+class RunDependent(Block):
+    """Blocks that differ between two runs of the same study."""
+
+    blocks: Sequence[Block]
+    macro: ClassVar[str] = "run_dependent"
+
+
+@dataclass(frozen=True)
+class Custom(Block):
+    """Values that a macro of their own writes, such as the flow chart."""
+
+    macro: str  # type: ignore[misc]
+    values: Any = field(default=None)
+
+
+# --- numbers -----------------------------------------------------------------------------------
+
+
+def to_float(value: object) -> float | None:
     """Return a value as a number; None when it is empty, missing or no number."""
     try:
         number = float(value)  # type: ignore[arg-type]
@@ -48,53 +143,56 @@ def known(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def number(value: object, digits: int = 3) -> str:
-    """Write a number with its decimals, thousands set apart; a dash when there is none."""
-    found = known(value)
-    return NONE if found is None else f"{round(found, digits) + 0.0:,.{digits}f}"  # never -0
+def format_number(value: object, digits: int = 3) -> str:
+    """Format a number with its decimals and thousands separators; a dash when there is none."""
+    number = to_float(value)
+    return NONE if number is None else f"{round(number, digits) + 0.0:,.{digits}f}"  # never -0
 
 
-def interval(value: object, low: object, high: object, digits: int = 3) -> str:
-    """Write a number with its interval: `0.763 (0.701 to 0.825)`."""
-    if known(low) is None or known(high) is None or known(value) is None:
-        return number(value, digits)
-    return f"{number(value, digits)} ({number(low, digits)} to {number(high, digits)})"
+def format_interval(value: object, low: object, high: object, digits: int = 3) -> str:
+    """Format a number with its interval: `0.763 (0.701 to 0.825)`."""
+    if to_float(low) is None or to_float(high) is None or to_float(value) is None:
+        return format_number(value, digits)
+    ends = f"{format_number(low, digits)} to {format_number(high, digits)}"
+    return f"{format_number(value, digits)} ({ends})"
 
 
-def p_value(value: object) -> str:
-    """Write a P value: `< 0.001`, `0.012`, `0.45`."""
-    found = known(value)
-    if found is None:
+def format_p(value: object) -> str:
+    """Format a P value: `< 0.001`, `0.012`, `0.45`."""
+    p = to_float(value)
+    if p is None:
         return NONE
-    return "< 0.001" if found < 0.001 else f"{found:.{3 if found < 0.1 else 2}f}"
+    return "< 0.001" if p < 0.001 else f"{p:.{3 if p < 0.1 else 2}f}"
 
 
-def counted(n: int, one: str, many: str = "") -> str:
-    """Write a number of things: `1 slide`, `3,815 patches`."""
+def count_of(n: int, one: str, many: str = "") -> str:
+    """Format a number of things: `1 slide`, `3,815 patches`."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+# --- tables ------------------------------------------------------------------------------------
 
 
 def _cell(row: Mapping[str, Any], column: Column) -> Cell:
     value = row.get(column.key)
-    if column.kind == "text":
+    if column.kind in ("text", "written"):
         text = NONE if value in (None, "") else str(value)
-        return Cell({"True": "yes", "False": "no"}.get(text, text), text, False)
-    if column.kind == "written":
-        text = NONE if value in (None, "") else str(value)
+        if column.kind == "text":
+            return Cell({"True": "yes", "False": "no"}.get(text, text), text, False)
         text = re.sub(r"(?<=\d) to (?=\d)", "\u00a0to\u00a0", text)  # breaks before an interval
         return Cell(text, "", True)
-    found = known(value)
-    sort = "" if found is None else repr(found)
-    if found is None and value not in (None, ""):  # a note where a number was expected
+    number = to_float(value)
+    sort = "" if number is None else repr(number)
+    if number is None and value not in (None, ""):  # a note where a number was expected
         return Cell(str(value), "", False)
     if column.kind == "p":
-        return Cell(p_value(value).replace(" ", "\u00a0"), sort, True)
+        return Cell(format_p(value).replace(" ", "\u00a0"), sort, True)
     digits = 0 if column.kind == "count" else int(column.kind)
-    text, ends = number(value, digits), [row.get(key) for key in column.bounds]
+    text, ends = format_number(value, digits), [row.get(key) for key in column.bounds]
     if len(ends) == 2:  # breaks, if at all, before the interval
-        text = interval(value, *ends, digits).replace(" to ", "\u00a0to\u00a0")
-    elif found is not None and ends and known(ends[0]) is not None:
-        text += f"\u00a0±\u00a0{number(ends[0], digits)}"
+        text = format_interval(value, *ends, digits).replace(" to ", "\u00a0to\u00a0")
+    elif number is not None and ends and to_float(ends[0]) is not None:
+        text += f"\u00a0±\u00a0{format_number(ends[0], digits)}"
     return Cell(text + str(row.get(column.after) or ""), sort, True)
 
 
@@ -102,33 +200,45 @@ def table(
     caption: str,
     columns: Sequence[Column],
     rows: Iterable[Mapping[str, Any]],
+    *,
     sortable: bool = True,
-) -> dict[str, Any]:
-    """Lay out a table; its first column heads the rows, columns without a value are left out."""
+    numbered: bool = True,
+    group: str = "",
+) -> Table:
+    """Lay out a table; its first column heads the rows, columns without a value are left out.
+
+    `group` is the key of the rows' groups, if they have any.
+    """
     rows = list(rows)
     shown = [
         c
         for c in columns
         if c is columns[0] or any(row.get(c.key) not in (None, "") for row in rows)
     ]
-    return {
-        "caption": caption,
-        "head": [{"title": c.title, "number": c.kind != "text"} for c in shown],
-        "rows": [[_cell(row, c) for c in shown] for row in rows],
-        "groups": None,
-        "folded": "",
-        "raw": False,
-        "sortable": sortable and len(rows) > 1,
-    }
+    return Table(
+        caption=caption,
+        head=[{"title": c.title, "number": c.kind != "text"} for c in shown],
+        rows=[[_cell(row, c) for c in shown] for row in rows],
+        groups=[row[group] for row in rows] if group else None,
+        sortable=sortable and len(rows) > 1,
+        numbered=numbered,
+    )
 
 
-def folded(caption: str, rows: Sequence, most: int = 24) -> dict[str, str]:
-    """Name a table that is long, and so folded away."""
-    short = caption.split(".")[0].split(":")[0]
-    return {"folded": f"{short}: {len(rows)} rows" if len(rows) > most else ""}
+def fold_long(block: Table) -> Block:
+    """Fold a table of many rows, under the beginning of its caption."""
+    if len(block.rows) <= LONG:
+        return block
+    short = block.caption.split(".")[0].split(":")[0]
+    return Folded(f"{short}: {len(block.rows)} rows", [block])
 
 
-def guess(rows: Sequence[Mapping[str, Any]], named: Sequence[Column]) -> list[Column]:
+def optional_table(path: Path) -> list[dict[str, str]]:
+    """Read a table that may not be there."""
+    return read_table(path) if path.exists() else []
+
+
+def infer_columns(rows: Sequence[Mapping[str, Any]], named: Sequence[Column] = ()) -> list[Column]:
     """Choose columns for rows of a file: the named ones, then all others under their own names.
 
     Columns `x_low` and `x_high`, or `low` and `high`, become the interval of column `x`, or of the
@@ -143,17 +253,17 @@ def guess(rows: Sequence[Mapping[str, Any]], named: Sequence[Column]) -> list[Co
         if key.endswith("low") and high in keys:
             before = keys[max(0, keys.index(key) - 1)]
             bounds[stem if stem in keys else before] = (key, high)
-    ends = {end for pair in bounds.values() for end in pair} | {c.after for c in named}
-    found = []
+    hidden = {end for pair in bounds.values() for end in pair} | {c.after for c in named}
+    columns = []
     for key in keys:
-        if key in ends:
+        if key in hidden:
             continue
         column = by_key.get(key) or Column(key, _title(key), _kind(key, rows))
         if column.kind not in ("text", "count"):
             column = column._replace(bounds=bounds.get(key, ()))
-        found.append(column)
+        columns.append(column)
     order = list(by_key)
-    return sorted(found, key=lambda c: order.index(c.key) if c.key in by_key else len(order))
+    return sorted(columns, key=lambda c: order.index(c.key) if c.key in by_key else len(order))
 
 
 def _title(key: str) -> str:
@@ -169,7 +279,7 @@ def _title(key: str) -> str:
 
 def _kind(key: str, rows: Iterable[Mapping[str, Any]]) -> str | int:
     values = [value for row in rows if (value := row.get(key)) not in (None, "")]
-    if not values or any(known(value) is None for value in values):
+    if not values or any(to_float(value) is None for value in values):
         return "text"
     if re.match(r"(p|p_.*|dunn_.*|holm_.*)$", key.lower()):
         return "p"
@@ -177,39 +287,34 @@ def _kind(key: str, rows: Iterable[Mapping[str, Any]]) -> str | int:
     return "count" if whole else 3
 
 
-def figure(image: str, alt: str, caption: str, wide: bool = False) -> dict[str, Any]:
-    """Lay out a figure: a data address, what is seen for who cannot see it, the caption."""
-    return {"image": image, "alt": alt, "caption": caption, "wide": wide}
-
-
 # --- images ------------------------------------------------------------------------------------
 
 
-def drawing(path: Path) -> str:
-    """Return an SVG file as a data address, so that its inner names stay its own; empty without."""
+def svg_uri(path: Path) -> str:
+    """Return an SVG file as a data URI, so that its inner names stay its own; empty without."""
     from markupsafe import Markup
 
     if not path.exists():
         return ""
     text = path.read_text(encoding="utf-8")
-    text = re.sub(r"<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", text,
-                  flags=re.S)  # fmt: skip
+    noise = r"<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>"
+    text = re.sub(noise, "", text, flags=re.S)
     text = re.sub(r"\s*\n\s*", " ", text.strip()).replace("> <", "><")
     if "'" not in text:
         text = text.replace('"', "'")  # one character where the other takes three
     return Markup("data:image/svg+xml,") + Markup(quote(text, safe=SAFE_IN_SVG))
 
 
-def either(stem: Path, most: int = 300_000) -> str:
-    """Return a drawing saved as SVG and PNG: the SVG, or the PNG where the SVG is large."""
+def svg_or_png(stem: Path, most_bytes: int = 300_000) -> str:
+    """Return a figure saved as SVG and PNG: the SVG, or the PNG where the SVG is large."""
     vector, pixels = (Path(f"{stem}.{kind}") for kind in ("svg", "png"))
-    if not pixels.exists() or (vector.exists() and vector.stat().st_size <= most):
-        return drawing(vector)
-    return address(pixels.read_bytes(), "image/png")
+    if not pixels.exists() or (vector.exists() and vector.stat().st_size <= most_bytes):
+        return svg_uri(vector)
+    return data_uri(pixels.read_bytes(), "image/png")
 
 
-def photograph(path: Path, longest_px: int = 0) -> str:
-    """Return a picture file as a JPEG data address; empty without one.
+def jpeg_uri(path: Path, longest_px: int = 0) -> str:
+    """Return a picture file as a JPEG data URI; empty without one.
 
     Slides are photographs, and as PNG would be ten times as large.
     """
@@ -221,11 +326,11 @@ def photograph(path: Path, longest_px: int = 0) -> str:
     if 0 < scale < 1:
         pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     _, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return address(jpeg.tobytes(), "image/jpeg")
+    return data_uri(jpeg.tobytes(), "image/jpeg")
 
 
-def address(data: bytes, kind: str) -> str:
-    """Return bytes as a data address."""
+def data_uri(data: bytes, kind: str) -> str:
+    """Return bytes as a data URI."""
     return f"data:{kind};base64," + base64.b64encode(data).decode()
 
 
@@ -252,14 +357,14 @@ def render(template: str, **values: Any) -> str:
     from markupsafe import Markup
 
     loader = jinja2.PackageLoader("her2pipe.reporting", "templates")
-    house = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=loader,
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    house.filters["script_json"] = lambda value: Markup(script_json(value))
-    house.globals["numbered"] = _numbering()
-    house.globals["own"] = lambda name: Markup(loader.get_source(house, name)[0])
-    return house.get_template(template).render(**values)
+    environment.filters["script_json"] = lambda value: Markup(script_json(value))
+    environment.globals["numbered"] = _numbering()
+    environment.globals["source"] = lambda name: Markup(loader.get_source(environment, name)[0])
+    return environment.get_template(template).render(**values)

@@ -1,21 +1,26 @@
-"""Slides a reader can zoom into, inside a page: a picture, the patches over it, and Bokeh."""
+"""Slides to zoom into, inside the page: a picture, the patches over it, and Bokeh."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
 
-from her2pipe.reporting.html import address, script_json
+from her2pipe.endpoints.base import Endpoint
+from her2pipe.reporting.html import data_uri, script_json
+
+if TYPE_CHECKING:
+    from her2pipe.store.encodings import Encoding
+    from her2pipe.store.patches import PatchStore
 
 JPEG_QUALITY = 80
 MARGIN = 0.02  # of the slide, left free around it
 
 
-def picture(store, longest_px: int) -> bytes:
+def picture(store: PatchStore, longest_px: int) -> bytes:
     """Put a slide together from its kept patches over its overview.
 
     Parameters
@@ -34,14 +39,15 @@ def picture(store, longest_px: int) -> bytes:
     import simplejpeg
 
     overview = simplejpeg.decode_jpeg(store.overview)
-    longest_px0 = max(store.attributes["width_px0"], store.attributes["height_px0"])
+    longest_px0 = max(store.metadata.width_px0, store.metadata.height_px0)
     longest_px = min(longest_px, longest_px0)
     if longest_px <= max(overview.shape[:2]):
         return store.overview
     scale = longest_px / longest_px0
-    size = [max(1, round(scale * store.attributes[f"{side}_px0"])) for side in ("width", "height")]
+    sides_px0 = store.metadata.width_px0, store.metadata.height_px0
+    size = [max(1, round(scale * side)) for side in sides_px0]
     canvas = cv2.resize(overview, size, interpolation=cv2.INTER_CUBIC)
-    side = int(store.attributes["patch_size_level0"])
+    side = int(store.metadata.patch_size_level0)
     corners = np.rint(store.coords * scale).astype(int)
     ends = np.minimum(np.rint((store.coords + side) * scale).astype(int), size)
     for i, ((left, top), (right, bottom)) in enumerate(zip(corners, ends, strict=True)):
@@ -55,24 +61,63 @@ def picture(store, longest_px: int) -> bytes:
     return simplejpeg.encode_jpeg(canvas, JPEG_QUALITY, colorsubsampling="420")
 
 
-def scene(
-    store, coords: np.ndarray, probability, classes, names: Sequence[str],
-    what: str = "p(HER2+)", ordered: bool = False,
-) -> str:  # fmt: skip
+@dataclass(frozen=True)
+class PatchValues:
+    """Patches of a slide as the viewer colours them.
+
+    Attributes
+    ----------
+    coords : (N, 2) int
+        Top left corners, level-0 px.
+    values : (N,) float
+        0 to 1 each; empty when the encoder has no classes.
+    label : str
+        What the values are.
+    classes : (N,) int
+        Most probable class of each patch, into `names`.
+    names : list of str
+    colours : list of str
+        Colour of each class.
+    """
+
+    coords: np.ndarray
+    values: np.ndarray
+    label: str
+    classes: np.ndarray
+    names: list[str]
+    colours: list[str]
+
+    @classmethod
+    def of(cls, encoding: Encoding, endpoint: Endpoint) -> PatchValues:
+        """Return the values that an endpoint gives the patches of an encoding."""
+        from her2pipe.plotting import style
+
+        p, names = encoding.probabilities, encoding.metadata.classes
+        values, label = np.zeros(0, np.float32), ""
+        needed = endpoint.positive_patch_class
+        if len(names) and (not needed or needed in names):
+            values, label = endpoint.patch_contributions(p, names)
+        colours = style.class_colours(len(names), endpoint.patches_ordered)
+        classes = p.argmax(1) if len(names) and len(p) else np.zeros(0, int)
+        return cls(encoding.coords, values, label, classes, list(names), colours)
+
+    def legend(self) -> list[tuple[str, str, int]]:
+        """List the classes with their colours and numbers of patches; empty without values."""
+        if not len(self.values):
+            return []
+        count = np.bincount(self.classes, minlength=len(self.names))
+        return list(zip(self.names, self.colours, map(int, count), strict=True))
+
+
+def scene(store: PatchStore, patches: PatchValues) -> str:
     """Describe two linked plots of a slide for Bokeh: the slide, and its patches over it.
 
-    The page gives both the picture when a reader opens them, so that it is in the page once.
+    The page gives the picture to both when a reader opens them, so that it is in the page once.
 
     Parameters
     ----------
     store : PatchStore
-    coords : (N, 2) int
-        Top left corners of the encoded patches, level-0 px.
-    probability : (N,) float
-        p(HER2+) of each patch, or `what` else; empty when the encoder has no classes.
-    classes : (N,) int
-        Most probable class of each patch, into `names`.
-    names : sequence of str
+    patches : PatchValues
 
     Returns
     -------
@@ -82,30 +127,23 @@ def scene(
     from bokeh.document import Document
     from bokeh.models import Range1d
 
-    mpp = _resolution(store)
+    mpp = store.metadata.mpp
     unit = mpp or 1  # micrometres where the resolution is known, else level-0 px
-    width, height = (unit * store.attributes[f"{side}_px0"] for side in ("width", "height"))
+    width, height = unit * store.metadata.width_px0, unit * store.metadata.height_px0
     ranges = {
         "x_range": Range1d(-MARGIN * width, (1 + MARGIN) * width, name="x"),
         "y_range": Range1d((1 + MARGIN) * height, -MARGIN * height, name="y"),
     }
-    slide = _plot(width, height, ranges, "slide")
-    patches = _plot(width, height, ranges, "map")
+    slide, overlay = (_plot(width, height, ranges, name) for name in ("slide", "map"))
     if mpp:
         _scale_bar(slide, ranges["x_range"])
-    side = unit * store.attributes["patch_size_level0"]
-    centres = (coords * unit + side / 2).astype(np.float32)
-    _rectangles(patches, centres, side, probability, classes, (names, ordered), what)
+    side = unit * store.metadata.patch_size_level0
+    centres = (patches.coords * unit + side / 2).astype(np.float32)
+    _rectangles(overlay, centres, side, patches)
     document = Document()
-    for plot in (slide, patches):
+    for plot in (slide, overlay):
         document.add_root(plot)
     return Markup(_renumbered(script_json(document.to_json(deferred=False))))
-
-
-def _resolution(store) -> float:
-    """Return micrometres per level-0 px, 0 when they are not known."""
-    mpp = store.attributes.get("mpp") or 0
-    return mpp if mpp > 0 else 0
 
 
 def _plot(width: float, height: float, ranges: dict[str, Any], name: str):
@@ -151,25 +189,18 @@ def _scale_bar(plot, across) -> None:
     )
 
 
-def _rectangles(
-    plot, centres, side: float, probability, classes, named: tuple[Sequence[str], bool], what: str
-) -> None:
-    """Add the patches, coloured by probability or by class, and what hovering tells of them."""
+def _rectangles(plot, centres: np.ndarray, side: float, patches: PatchValues) -> None:
+    """Add the patches, coloured by value or by class, and what hovering over them shows."""
     from bokeh.models import CategoricalColorMapper, ColumnDataSource, HoverTool, LinearColorMapper
 
-    from her2pipe.plotting.overlays import class_colours
-
-    names, ordered = named
-    if not len(probability):
+    if not len(patches.values):
         return
-    data = {"x": centres[:, 0], "y": centres[:, 1], "p": np.asarray(probability, np.float32)}
+    data = {"x": centres[:, 0], "y": centres[:, 1], "p": np.asarray(patches.values, np.float32)}
     # The page turns these numbers into names: the names of thousands of patches would be long.
-    data["class"] = np.asarray(classes, np.uint8)
+    data["class"] = np.asarray(patches.classes, np.uint8)
     source = ColumnDataSource(data | {"name": [""] * len(centres)}, name="patches")
     by_p = LinearColorMapper(palette="Viridis256", low=0, high=1)
-    by_class = CategoricalColorMapper(
-        palette=class_colours(len(names), ordered), factors=list(names)
-    )
+    by_class = CategoricalColorMapper(palette=patches.colours, factors=patches.names)
     # One layer with two looks: muted, Bokeh draws it by class.
     layer = plot.rect(
         "x",
@@ -183,61 +214,33 @@ def _rectangles(
         muted_fill_color={"field": "name", "transform": by_class},
         name="layer",
     )
-    tips = [(what, "@p{0.00}"), ("class", "@name")]
+    tips = [(patches.label, "@p{0.00}"), ("class", "@name")]
     plot.add_tools(HoverTool(renderers=[layer], tooltips=tips, point_policy="follow_mouse"))
 
 
 def _renumbered(text: str) -> str:
     """Renumber Bokeh's models from 1: it counts on through a process, and pages must not differ."""
-    found: dict[str, str] = {}
-    return re.sub(r'"p\d{4,}"', lambda m: found.setdefault(m[0], f'"m{len(found) + 1}"'), text)
+    ids: dict[str, str] = {}
+    return re.sub(r'"p\d{4,}"', lambda m: ids.setdefault(m[0], f'"m{len(ids) + 1}"'), text)
 
 
 def view(
-    store, encoding: dict[str, Any], names: Sequence[str], longest_px: int,
-    ordered: bool | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    store: PatchStore, encoding: Encoding, longest_px: int, endpoint: Endpoint
+) -> dict[str, Any]:
     """Return what the page holds of a slide to be zoomed into: its picture and its scene.
 
-    Patches are coloured by p(HER2+) or, in a study of classes, whose order `ordered` tells of, by
-    the expected class or the largest probability.
+    Patches are coloured by what they contribute to the score, as the endpoint sees it.
     """
-    value, what, ends = shown(encoding["probabilities"], names, ordered)
-    most = encoding["probabilities"].argmax(1) if len(value) else []
+    patches = PatchValues.of(encoding, endpoint)
     return {
-        "picture": address(picture(store, longest_px), "image/jpeg"),
-        "scene": scene(store, encoding["coords"], value, most, names, what, bool(ordered)),
-        "names": list(names),
-        "what": what,
-        "ends": ends,
-        "legend": legend(most, names, bool(ordered)),
-        "resolution": _resolution(store),
-        "ratio": store.attributes["width_px0"] / store.attributes["height_px0"],
+        "picture": data_uri(picture(store, longest_px), "image/jpeg"),
+        "scene": scene(store, patches),
+        "names": patches.names,
+        "label": patches.label,
+        "legend": patches.legend(),
+        "resolution": store.metadata.mpp,
+        "ratio": store.metadata.width_px0 / store.metadata.height_px0,
     }
-
-
-def shown(p: np.ndarray, names: Sequence[str], ordered: bool | None) -> tuple:
-    """Return what patches are coloured by, 0 to 1 each, its name, and the names of both ends."""
-    if "HER2+" in names:
-        return p[:, names.index("HER2+")], "p(HER2+)", ("0", "1")
-    if ordered is None or not len(names):
-        return [], "p(HER2+)", ("0", "1")
-    if ordered:
-        return p @ np.linspace(0, 1, len(names)), "expected class", (names[0], names[-1])
-    return p.max(1), "largest p", ("0", "1")
-
-
-def legend(
-    classes: Sequence[int], names: Sequence[str], ordered: bool = False
-) -> list[tuple[str, str, int]]:
-    """List the classes with their colours, those of the heat maps, and numbers of patches."""
-    from her2pipe.plotting.overlays import class_colours
-
-    count = np.bincount(np.asarray(classes, int), minlength=len(names))
-    colours = class_colours(len(names), ordered)
-    return [
-        (name, c, int(n)) for name, c, n in zip(names, colours, count, strict=True) if len(classes)
-    ]
 
 
 def bundle() -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
-from her2pipe.errors import Her2Error
+from her2pipe.config import TileSettings
+from her2pipe.errors import BadSlideError, Her2Error
 
-CELLS = {"detection", "cell", "tile", "tma_core"}  # QuPath objects that are not regions
+NOT_REGIONS = {"detection", "cell", "tile", "tma_core"}  # types of QuPath objects
 AREAS = {"Polygon", "MultiPolygon"}
 NO_AREAS = {"Point", "MultiPoint", "LineString", "MultiLineString"}
-RECTANGLE, ELLIPSE = "1", "2"  # the kinds of ImageScope region whose vertices may be a box
+RECTANGLE, ELLIPSE = "1", "2"  # types of ImageScope region whose vertices may be a box
 ELLIPSE_CORNERS = 720
 MASK_BYTES = 1e9  # most memory a decoded mask may take
 MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, OSError)
@@ -24,6 +26,35 @@ BAND_PIXELS = 4_000_000  # of a mask, examined at a time
 
 class NoTumourError(Her2Error):
     """An annotation that has regions, none of which counts as tumour."""
+
+
+def annotated_tiles(
+    path: str | Path,
+    corners: Sequence[tuple[int, int]],
+    side_px0: int,
+    size_px0: tuple[int, int],
+    tile: TileSettings,
+) -> dict[tuple[int, int], float]:
+    """Return the patches of a grid to cut: corner to fraction of its area inside the annotation.
+
+    Those are all of them, or with `tile.within: annotation` the ones inside it.
+
+    Raises
+    ------
+    Her2Error
+        When the file is missing or not an annotation.
+    BadSlideError
+        With `tile.within: annotation`, when no region counts as tumour.
+    """
+    try:
+        inside = tumour_fraction(path, np.array(corners), side_px0, size_px0, tile.annotation_names)
+    except NoTumourError as error:
+        if tile.within == "slide":
+            raise
+        raise BadSlideError(error.what, error.where, error.fix) from None
+    least = tile.within_min if tile.within == "annotation" else 0.0
+    shares = zip(corners, inside.tolist(), strict=True)
+    return {corner: share for corner, share in shares if share >= least}
 
 
 def tumour_fraction(
@@ -64,11 +95,11 @@ def tumour_fraction(
     path = Path(path)
     if not path.is_file():
         raise Her2Error("the annotation does not exist", str(path), "correct column annotation")
-    kind = path.suffix.lower()
+    suffix = path.suffix.lower()
     try:
-        if kind == ".xml":
+        if suffix == ".xml":
             geometry = _aperio(path, names)
-        elif kind in (".geojson", ".json"):
+        elif suffix in (".geojson", ".json"):
             geometry = _geojson(path, names)
         else:
             return _mask_fraction(path, coords, side_px0, size_px0)
@@ -90,28 +121,28 @@ def _area_fraction(geometry, coords: np.ndarray, side_px0: int) -> np.ndarray:
     shapely.prepare(geometry)
     fraction = shapely.contains_properly(geometry, boxes).astype(np.float32)
     border = np.flatnonzero(shapely.intersects(geometry, boxes) & (fraction == 0))
-    parts = shapely.get_parts(geometry)
-    tree = shapely.STRtree(parts)
+    polygons = shapely.get_parts(geometry)
+    tree = shapely.STRtree(polygons)
     for i in border:
-        near = parts[tree.query(boxes[i])]
+        near = polygons[tree.query(boxes[i])]
         inside = shapely.clip_by_rect(near, *boxes[i].bounds)
         fraction[i] = min(1.0, shapely.area(inside).sum() / side_px0**2)
     return fraction
 
 
 def _counts(name: str, names: list[str]) -> bool:
-    """Tell whether a class is tumour; whole names, for "Non-tumour" is not tumour."""
-    known = {word.strip().casefold() for word in names}
+    """Return whether a class is tumour; by whole names, for "Non-tumour" is not tumour."""
+    tumour = {word.strip().casefold() for word in names}
     name = name.strip().casefold()
-    return not name or name in known or name.split(":")[0].strip() in known
+    return not name or name in tumour or name.split(":")[0].strip() in tumour
 
 
-def _merge(path: Path, positive: list, negative: list, found: set[str]):
+def _merge(path: Path, positive: list, negative: list, all_classes: set[str]):
     """Union of the regions less the union of the holes; crossing outlines are repaired."""
     import shapely
 
-    if found and not positive:
-        classes = ", ".join(sorted(found))
+    if all_classes and not positive:
+        classes = ", ".join(sorted(all_classes))
         raise NoTumourError(
             f"no region of the annotation counts as tumour; its classes: {classes}",
             str(path),
@@ -128,7 +159,7 @@ def _merge(path: Path, positive: list, negative: list, found: set[str]):
 
 
 def _aperio(path: Path, names: list[str]):
-    positive, negative, found = [], [], set()
+    positive, negative, classes = [], [], set()
     root = ElementTree.parse(path).getroot()
     if root.tag != "Annotations":
         raise ValueError(f"its root element is {root.tag}, not Annotations")
@@ -140,12 +171,12 @@ def _aperio(path: Path, names: list[str]):
                 continue
             if region.get("NegativeROA", "0") == "1":  # cut out, whatever its layer is named
                 negative.append(area)
-                found.add(f"{name} (negative)".strip())
+                classes.add(f"{name} (negative)".strip())
             else:
-                found.add(name)
+                classes.add(name)
                 if _counts(name, names):
                     positive.append(area)
-    return _merge(path, positive, negative, found)
+    return _merge(path, positive, negative, classes)
 
 
 def _aperio_area(region: ElementTree.Element):
@@ -155,13 +186,13 @@ def _aperio_area(region: ElementTree.Element):
     corners = [(float(v.get("X")), float(v.get("Y"))) for v in region.iter("Vertex")]
     if len(corners) >= 3:
         return Polygon(corners)
-    kind = region.get("Type", "0")
-    if len(corners) < 2 or kind not in (RECTANGLE, ELLIPSE):
+    shape = region.get("Type", "0")
+    if len(corners) < 2 or shape not in (RECTANGLE, ELLIPSE):
         # Rulers, arrows, counted points and outlines given up after a click measure or point at
         # something; they enclose nothing.
         return None
     x, y = np.transpose(corners)
-    if kind == RECTANGLE:
+    if shape == RECTANGLE:
         return box(x.min(), y.min(), x.max(), y.max())
     step = 2 * np.pi / ELLIPSE_CORNERS
     radius = np.sqrt(step / np.sin(step)) / 2  # gives the polygon the area of the ellipse
@@ -178,28 +209,28 @@ def _geojson(path: Path, names: list[str]):
     data = json.loads(path.read_text(encoding="utf-8-sig"))
     if isinstance(data, dict):
         data = data["features"] if data.get("type") == "FeatureCollection" else [data]
-    regions, found = [], set()
+    regions, classes = [], set()
     for feature in data:
-        about = feature.get("properties") or {}
+        properties = feature.get("properties") or {}
         if "geometry" not in feature:
             raise ValueError("a feature has no geometry")
         areas = _geojson_areas(feature["geometry"])
-        if not areas or about.get("objectType", "annotation") in CELLS:
+        if not areas or properties.get("objectType", "annotation") in NOT_REGIONS:
             continue
-        name = _geojson_class(about.get("classification"))
-        found.add(name)
+        name = _geojson_class(properties.get("classification"))
+        classes.add(name)
         if _counts(name, names):
             regions += areas
-    return _merge(path, regions, [], found)
+    return _merge(path, regions, [], classes)
 
 
-def _geojson_class(kind: dict | list | str | None) -> str:
+def _geojson_class(value: dict | list | str | None) -> str:
     """Class of a feature, as `{name: "A: B"}`, `{names: [A, B]}` or plain text; else empty."""
-    if isinstance(kind, dict):
-        kind = kind.get("name") or kind.get("names")
-    if isinstance(kind, list):
-        kind = ": ".join(map(str, kind))
-    return str(kind or "")
+    if isinstance(value, dict):
+        value = value.get("name") or value.get("names")
+    if isinstance(value, list):
+        value = ": ".join(map(str, value))
+    return str(value or "")
 
 
 def _geojson_areas(geometry: dict | None) -> list:
@@ -209,7 +240,7 @@ def _geojson_areas(geometry: dict | None) -> list:
     if geometry is None or geometry["type"] in NO_AREAS:
         return []
     if geometry["type"] == "GeometryCollection":
-        return [area for part in geometry["geometries"] for area in _geojson_areas(part)]
+        return [area for inner in geometry["geometries"] for area in _geojson_areas(inner)]
     if geometry["type"] not in AREAS:
         raise ValueError(f"{geometry['type']} is not a GeoJSON geometry")
     return [shape(geometry)]

@@ -1,4 +1,4 @@
-"""The only room that opens slides: readers, resolution and regions at a scale."""
+"""What every slide reader shares: the open slide, its registry, its errors, its resolution."""
 
 from __future__ import annotations
 
@@ -7,40 +7,47 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from her2pipe.config import SlidesSettings
-from her2pipe.errors import BadSlideError, Her2Error
+from her2pipe.errors import BadSlideError
+from her2pipe.registry import READERS as READERS
 
-# Files that OpenSlide opens only in part (OME: no pyramid, no resolution) or not at all.
-TIATOOLBOX_FIRST = (".ome.tif", ".ome.tiff", ".zarr", ".png", ".jpg", ".jpeg")
-SIGNATURES = {
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "BigTIFF",
-    b"MM\0+": "BigTIFF",
-    b"\x89PNG": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
-}
 PRINT_MPP = 10.0  # a coarser resolution tag of a plain TIFF speaks of paper, not of a scanner
 UNREADABLE = 128  # grey level of corrupt areas of an overview
 OVERVIEW_BAND_PX = 16 << 20  # pixels read at once for an overview
-MACHINE = (  # errors of files that no content of theirs causes
+SYSTEM_ERRORS = (  # errors of files that no content of theirs causes
     errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
     errno.ENOSPC, errno.EPERM, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT,
 )  # fmt: skip
 
 
+class UnsupportedError(BadSlideError):
+    """A file that a reader leaves to another one."""
+
+    def __init__(self, path: str | Path, reader: str, reason: str):
+        super().__init__(
+            f"unreadable: the {reader} reader does not take it, {reason}",
+            str(path),
+            "set slides.reader: auto",
+        )
+
+
 class Slide(ABC):
     """An open slide: its size, resolution, and square or rectangular regions of it.
 
+    A reader is a subclass, registered by name: `@READERS.register("tiff")`. It takes a path and
+    `SlidesSettings`, fills in the attributes below, and raises `BadSlideError` when it cannot open
+    the file.
+
     Attributes
     ----------
+    title : str
+        Name of the reader in messages.
     width_px0, height_px0 : int
         Size of level 0.
     mpp : float or None
@@ -51,17 +58,37 @@ class Slide(ABC):
         Scan magnification.
     icc : bytes
         Colour profile, for the record: pixels are never converted. Empty without one.
+    reader : str
+        Name that the reader is registered by; filled in by `open_slide`.
     """
 
+    title = ""
     reader = ""
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: str | Path, settings: SlidesSettings):
+        self.path, self.settings = Path(path), settings
         self.width_px0 = self.height_px0 = 0
         self.mpp: float | None = None
         self.mpp_source = "unknown"
         self.objective: float | None = None
         self.icc = b""
+
+    @classmethod
+    def suits(cls, path: Path, signature: str) -> int:
+        """Return how well the reader suits a file when `slides.reader` is `auto`.
+
+        Readers are tried from the highest number down: the general one for anything is 1, OpenSlide
+        2, the fast one for TIFF 3. With 0 a reader is not tried.
+
+        Parameters
+        ----------
+        path : Path
+            File, or folder.
+        signature : str
+            What the first bytes say: `TIFF`, `BigTIFF`, `PNG`, `JPEG`, `JPEG 2000`, `DICOM`,
+            `folder`, or empty.
+        """
+        return 0
 
     def __enter__(self) -> Slide:
         return self
@@ -125,11 +152,11 @@ class Slide(ABC):
             What `work` returned, or None where the pixels cannot be decoded.
         """
         corners = list(corners)
-        cell = self._cells(corners, side_px0, out_px)
+        read = self._patch_reader(corners, side_px0, out_px)
 
         def job(index):
             try:
-                patch = cell(*corners[index])
+                patch = read(*corners[index])
             except BadSlideError:
                 return None
             return work(index, patch)
@@ -140,7 +167,7 @@ class Slide(ABC):
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(threads) as pool:
-            waiting = deque()
+            waiting: deque[Any] = deque()
             try:
                 for index in range(len(corners)):
                     waiting.append(pool.submit(job, index))
@@ -151,14 +178,16 @@ class Slide(ABC):
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _cells(self, corners, side_px0: int, out_px: int) -> Callable[[int, int], np.ndarray]:
+    def _patch_reader(
+        self, corners: Sequence[tuple[int, int]], side_px0: int, out_px: int
+    ) -> Callable[[int, int], np.ndarray]:
         """Prepare to read these squares: a function of x and y that reads one."""
         return lambda x, y: self.region(x, y, side_px0, side_px0, (out_px, out_px))
 
-    def background(
-        self, corners: list[tuple[int, int]], side_px0: int, variance_max: float
+    def background_risk(
+        self, corners: Sequence[tuple[int, int]], side_px0: int, variance_max: float
     ) -> np.ndarray:
-        """Tell which squares look blank, without reading them, and how far that can be trusted.
+        """Find squares that look blank without reading them, and the risk that they are not.
 
         A square looks blank when its grey-level variance on a coarse level is below `variance_max`
         and its tiles hold too few bytes for texture that the coarse level does not show. That is
@@ -172,7 +201,7 @@ class Slide(ABC):
         """
         return np.full(len(corners), np.inf)
 
-    def _grain(self, factor: float) -> float:
+    def _sampling_px0(self, factor: float) -> float:
         """Level-0 px per px that is read for a resolution `factor` times coarser than level 0."""
         return 1.0
 
@@ -183,15 +212,17 @@ class Slide(ABC):
         """
         scale = min(1.0, longest_px / max(self.width_px0, self.height_px0))
         width, height = (max(1, round(v * scale)) for v in (self.width_px0, self.height_px0))
-        made = np.empty((height, width, 3), np.uint8)
-        pixels_per_row = self.width_px0 * self.height_px0 / height / self._grain(1 / scale) ** 2
+        overview = np.empty((height, width, 3), np.uint8)
+        pixels_per_row = (
+            self.width_px0 * self.height_px0 / height / self._sampling_px0(1 / scale) ** 2
+        )
         step = max(1, int(OVERVIEW_BAND_PX / pixels_per_row))
         edges = [round(row * self.height_px0 / height) for row in range(height + 1)]
         for row in range(0, height, step):
             stop = min(height, row + step)
             top, bottom = edges[row], edges[stop]
-            made[row:stop] = self._strip(top, bottom - top, (width, stop - row))
-        return made
+            overview[row:stop] = self._strip(top, bottom - top, (width, stop - row))
+        return overview
 
     def _strip(self, top: int, height_px0: int, out_px: tuple[int, int]) -> np.ndarray:
         """Read a strip as wide as the slide for the overview; corrupt parts are grey."""
@@ -201,130 +232,51 @@ class Slide(ABC):
             return np.full((*out_px[::-1], 3), UNREADABLE, np.uint8)
 
 
-def open_slide(path: str | Path, settings: SlidesSettings, mpp_sheet: float | None = None) -> Slide:
-    """Open a slide with the reader that suits it and settle its resolution.
+class LevelSlide(Slide):
+    """A slide whose reader gives whole level pixels, from which regions are resized."""
 
-    Parameters
-    ----------
-    path : path
-        Slide file, or folder of an NGFF or DICOM slide.
-    settings : SlidesSettings
-    mpp_sheet : float or None
-        Resolution given by the sheet, um/px.
+    @abstractmethod
+    def _read(
+        self, x: int, y: int, width_px0: int, height_px0: int, factor: float
+    ) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+        """Read level pixels that cover a region.
 
-    Raises
-    ------
-    BadSlideError
-        When no reader can open it.
-    Her2Error
-        When the file is missing or may not be read, or header and sheet disagree on the
-        resolution.
-    """
-    path = Path(path)
-    try:
-        if not path.exists():
-            raise Her2Error("the slide does not exist", str(path), "check the path in the sheet")
-        slide = _open(path, settings)
-    except PermissionError:
-        raise Her2Error(
-            "the slide cannot be read: permission denied",
-            str(path),
-            "allow reading the file, and entering the folders it lies in",
-        ) from None
-    try:
-        _settle_mpp(slide, settings, mpp_sheet)
-    except Her2Error:
-        slide.close()
-        raise
-    return slide
+        Parameters
+        ----------
+        x, y, width_px0, height_px0 : int
+            The region, level-0 px.
+        factor : float
+            Level-0 px per px wanted: a level may be used that is no coarser.
 
+        Returns
+        -------
+        pixels : (rows, columns, 3) uint8
+        box : (float, float, float, float)
+            Left, top, right and bottom of the region in these pixels.
+        """
 
-def _open(path: Path, settings: SlidesSettings) -> Slide:
-    from her2pipe.slides.readers import OpenSlideSlide, TiatoolboxSlide
-    from her2pipe.slides.tiff import TiffSlide
-    from her2pipe.slides.tiff_pyramid import UnsupportedError
+    def region(
+        self, x: int, y: int, width_px0: int, height_px0: int, out_px: tuple[int, int]
+    ) -> np.ndarray:
+        """Read a region at a size, as `Slide.region` says."""
+        from PIL import Image
 
-    signature = _signature(path)
-    if settings.reader == "tiff":
-        return TiffSlide(path, settings)
-    if settings.reader != "auto":
-        return {"openslide": OpenSlideSlide, "tiatoolbox": TiatoolboxSlide}[settings.reader](path)
-    if "TIFF" in signature:
-        try:
-            return TiffSlide(path, settings)
-        except UnsupportedError:
-            pass
-    if path.name.lower().endswith(TIATOOLBOX_FIRST) or signature == "folder":
-        return TiatoolboxSlide(path)
-    try:
-        return OpenSlideSlide(path)
-    except BadSlideError as error:
-        if not _whole(path, signature):
-            told = error.what.removeprefix("unreadable: ")
-            why = f"the {signature} file is cut short or damaged" if signature else "not a slide"
-            raise unreadable(path, f"{why} (OpenSlide: {told})") from None
-        try:
-            return TiatoolboxSlide(path)
-        except BadSlideError:
-            raise error from None  # OpenSlide's reason is the one users can look up
+        factor = min(width_px0 / out_px[0], height_px0 / out_px[1])
+        pixels, box = self._read(x, y, width_px0, height_px0, factor)
+        image = Image.fromarray(pixels)
+        if image.size == tuple(out_px) and box == (0, 0, *out_px):
+            return pixels
+        return np.asarray(image.resize(tuple(out_px), Image.Resampling.BICUBIC, box=box))
 
 
-def _signature(path: Path) -> str:
-    """Tell the kind of a file from its first bytes."""
-    if path.is_dir():
-        next(path.iterdir(), None)  # raises where reading is not permitted
-        return "folder"
-    with path.open("rb") as file:
-        start = file.read(132)
-    if not start:
-        raise unreadable(path, "the file is empty")
-    if start[128:] == b"DICM":
-        return "DICOM"
-    return next((kind for magic, kind in SIGNATURES.items() if start.startswith(magic)), "")
-
-
-def _whole(path: Path, signature: str) -> bool:
-    """Tell whether a second reader may succeed: a known format, not cut short."""
-    if "TIFF" not in signature:
-        return bool(signature)
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            ends = [
-                offset + count
-                for page in tiff.pages
-                for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-            ]
-    except Exception as error:  # whatever the parser stumbled over, the file is not whole
-        blame(error, "tifffile")
-        return False
-    return bool(ends) and max(ends) <= path.stat().st_size
-
-
-def _settle_mpp(slide: Slide, settings: SlidesSettings, sheet: float | None) -> None:
-    """Choose between header and sheet, or refuse when they disagree."""
-    header = slide.mpp
-    if header is None or (sheet is not None and settings.mpp_policy == "sheet"):
-        slide.mpp, slide.mpp_source = sheet, "sheet" if sheet is not None else "unknown"
-        return
-    slide.mpp_source = "header"
-    if sheet is not None and abs(sheet / header - 1) > settings.mpp_tolerance:
-        raise Her2Error(
-            f"slide {slide.path.stem} says {header:.4g} um/px in its header"
-            f" and {sheet:.4g} in the sheet",
-            f"{slide.path}, column mpp of its row",
-            "correct the sheet, or set slides.mpp_policy: sheet",
-        )
-
-
-def one_mpp(mpp: list[float | None], path: str | Path) -> float | None:
+def one_mpp(mpp: Sequence[float | None], path: str | Path) -> float | None:
     """Reduce the resolutions along x and y to one; pixels that are not square are refused."""
-    if None in mpp or not all(0 < v < math.inf for v in mpp):
+    x, y = mpp
+    if x is None or y is None or not (0 < x < math.inf and 0 < y < math.inf):
         return None
-    if abs(mpp[0] / mpp[1] - 1) > 0.05:
-        raise unreadable(path, f"its pixels are not square: {mpp[0]:.4g} x {mpp[1]:.4g} um")
-    return (mpp[0] + mpp[1]) / 2
+    if abs(x / y - 1) > 0.05:
+        raise unreadable(path, f"its pixels are not square: {x:.4g} x {y:.4g} um")
+    return (x + y) / 2
 
 
 def downsample(full_px: int, level_px: int) -> float:
@@ -335,7 +287,7 @@ def downsample(full_px: int, level_px: int) -> float:
     )
 
 
-def number(text: object) -> float | None:
+def to_float(text: Any) -> float | None:
     """Read a number from a header; None when it is none."""
     try:
         return float(text)
@@ -343,7 +295,7 @@ def number(text: object) -> float | None:
         return None
 
 
-def blame(error: Exception, parser: str = "") -> None:
+def raise_if_system_error(error: Exception, parser: str = "") -> None:
     """Raise an error again if the machine or a program is at fault rather than the file.
 
     Parameters
@@ -356,14 +308,14 @@ def blame(error: Exception, parser: str = "") -> None:
     at = error.__traceback__
     while at is not None and at.tb_next is not None:
         at = at.tb_next
-    where = at.tb_frame.f_globals.get("__name__", "") if at is not None else ""
-    damage = bool(parser) and where.split(".")[0] == parser
+    module = at.tb_frame.f_globals.get("__name__", "") if at is not None else ""
+    damage = bool(parser) and module.split(".")[0] == parser
     bug = isinstance(error, (AttributeError, TypeError, AssertionError)) and not damage
     code = getattr(error, "errno", None)
-    if bug or isinstance(error, (ImportError, MemoryError, NameError)) or code in MACHINE:
+    if bug or isinstance(error, (ImportError, MemoryError, NameError)) or code in SYSTEM_ERRORS:
         raise error
     # Libraries in C put the system's words into their own errors.
-    for code in MACHINE:
+    for code in SYSTEM_ERRORS:
         if os.strerror(code) in str(error):
             raise OSError(code, os.strerror(code)) from error
 

@@ -2,7 +2,7 @@
 
 The decoder is where the time goes, so everything else keeps out of its way: directories are parsed
 once, tiles are read by offset, JPEG is reduced inside the decoder where that changes nothing one
-could see, decoded tiles are shared by the cells they touch and dropped after the last of them.
+could see, decoded tiles are shared by the patches they touch and dropped after the last of them.
 """
 
 from __future__ import annotations
@@ -10,60 +10,73 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from her2pipe.config import SlidesSettings
-from her2pipe.slides.base import UNREADABLE, Slide, one_mpp, unreadable
+from her2pipe.slides.base import (
+    READERS,
+    UNREADABLE,
+    Slide,
+    UnsupportedError,
+    one_mpp,
+    unreadable,
+)
 from her2pipe.slides.resample import MARGIN_PX, resample
-from her2pipe.slides.tiff_pyramid import JPEG, JPEG_2000, PLAIN, Level, UnsupportedError, parse
-from her2pipe.slides.tile_cache import WHITE, CorruptTileError, Mosaic
+from her2pipe.slides.tiff_pyramid import JPEG, JPEG_2000, PLAIN, Level, parse
+from her2pipe.slides.tile_cache import WHITE, CorruptTileError, TileCache
 
 SCALES = (8, 4, 2, 1)
-CACHE_BYTES = 256 << 20  # tiles waiting for another cell; beyond, some are decoded twice
+CACHE_BYTES = 256 << 20  # tiles waiting for another patch; beyond, some are decoded twice
 SHARED_BYTES = 32 << 20  # tiles kept between single regions
 PROBE_TILES = 16  # of a level, to compare reduced decoding with full decoding
 BIAS_MAX = 0.25  # grey levels; reversible wavelets round down at every step
 WAVELET_RATIO = 1.3  # a further reduction that hides a coarse wavelet's fraction of a pixel
-SCREEN_CELL_PX = 24  # least side of a cell on the image it is screened on
+SCREEN_PATCH_PX = 24  # least side of a patch on the image it is screened on
 SCREEN_PX = 64 << 20  # largest such image
 SCREEN_BITS = 0.5  # bits per px below which a tile holds no fine texture to speak of
 
 
+@READERS.register("tiff")
 class TiffSlide(Slide):
     """A slide in a tiled TIFF: SVS, NDPI, OME-TIFF or any pyramidal TIFF."""
 
-    reader = "tiff"
+    title = "tiff reader"
 
     def __init__(self, path: str | Path, settings: SlidesSettings):
-        super().__init__(path)
+        super().__init__(path, settings)
         pyramid = parse(path)
         self.levels = pyramid.levels
         self.width_px0, self.height_px0 = self.levels[0].width_px, self.levels[0].height_px
         self.mpp = one_mpp(pyramid.mpp, path)
         self.objective = pyramid.objective
         self.icc = pyramid.icc
-        self._fidelity_db = settings.decode_psnr_db
         self._file = os.open(path, os.O_RDONLY)
         self._scales: dict[tuple[int, int], int] = {}
-        self._views: dict[tuple[int, int, int], Mosaic] = {}
+        self._views: dict[tuple[int, int, int], TileCache] = {}
         self._lock = threading.Lock()
         self._try_tiles()
+
+    @classmethod
+    def suits(cls, path: Path, signature: str) -> int:
+        """Return 3 for any TIFF: it is the fastest, and leaves what it does not know to others."""
+        return 3 if "TIFF" in signature else 0
 
     def _try_tiles(self) -> None:
         """Decode a few tiles: a flavour that the decoder does not know is for another reader."""
         level = self.levels[0]
         view, order = self._new_view((0, 1, 1), 0), np.argsort(level.sizes, axis=None)[::-1]
+        reason = ""
         for tile in order[:: max(1, len(order) // 4)]:
             try:
                 view.decode(*np.unravel_index(tile, level.sizes.shape))
                 return
             except CorruptTileError as error:
-                reason = error
+                reason = str(error)
         self.close()
-        raise UnsupportedError(self.path, str(reason))
+        raise UnsupportedError(self.path, "tiff", reason)
 
     def close(self) -> None:
         """Release the file."""
@@ -88,7 +101,7 @@ class TiffSlide(Slide):
         left = factor / coarsest / reduction
         return number, reduction, self._decoded_at(number, reduction, left)
 
-    def _view(self, factor: float, quick: bool = False) -> Mosaic:
+    def _view(self, factor: float, quick: bool = False) -> TileCache:
         """Return the view that single regions of this resolution share."""
         choice = self._choose(factor, quick)
         with self._lock:
@@ -96,9 +109,9 @@ class TiffSlide(Slide):
                 self._views[choice] = self._new_view(choice, SHARED_BYTES)
             return self._views[choice]
 
-    def _new_view(self, choice: tuple[int, int, int], cache_bytes: int) -> Mosaic:
+    def _new_view(self, choice: tuple[int, int, int], cache_bytes: int) -> TileCache:
         number, reduction, scale = choice
-        return Mosaic(self._file, self.levels[number], reduction, scale, cache_bytes)
+        return TileCache(self._file, self.levels[number], reduction, scale, cache_bytes)
 
     def _decoded_at(self, number: int, reduction: int, left: float) -> int:
         """Find the scale at which the decoder itself is faithful enough; the rest is averaged.
@@ -117,7 +130,7 @@ class TiffSlide(Slide):
         if (number, reduction) not in self._scales:
             richest = np.argsort(level.sizes, axis=None)[::-1][: max(1, level.sizes.size // 4)]
             chosen = richest[:: max(1, len(richest) // PROBE_TILES)][:PROBE_TILES]
-            wanted_db = 0.0 if wavelet else self._fidelity_db
+            wanted_db = 0.0 if wavelet else self.settings.decode_psnr_db
             scale = reduction
             while scale > 1 and not self._faithful(level, chosen, reduction, scale, wanted_db):
                 scale //= 2
@@ -131,7 +144,7 @@ class TiffSlide(Slide):
         import cv2
 
         squares, biases = [], []
-        full, fast = (Mosaic(self._file, level, reduction, k, 0) for k in (1, scale))
+        full, fast = (TileCache(self._file, level, reduction, k, 0) for k in (1, scale))
         for row, column in zip(*np.unravel_index(tiles, level.sizes.shape), strict=True):
             try:
                 one, other = full.decode(row, column), fast.decode(row, column)
@@ -145,7 +158,7 @@ class TiffSlide(Slide):
         psnr_db = 10 * math.log10(WHITE**2 / max(1e-6, np.mean(squares)))
         return psnr_db >= wanted_db and np.abs(np.mean(biases, axis=0)).max() < BIAS_MAX
 
-    def _grain(self, factor: float) -> float:
+    def _sampling_px0(self, factor: float) -> float:
         number, reduction, _ = self._choose(factor, quick=True)
         return min(self.levels[number].downsample) * reduction
 
@@ -161,7 +174,14 @@ class TiffSlide(Slide):
         return self._cut(view, 0, top, self.width_px0, height_px0, out_px, UNREADABLE)
 
     def _cut(
-        self, view: Mosaic, x, y, width_px0, height_px0, out_px, unreadable_grey: int | None = None
+        self,
+        view: TileCache,
+        x,
+        y,
+        width_px0,
+        height_px0,
+        out_px,
+        unreadable_grey: int | None = None,
     ) -> np.ndarray:
         """Read and resize a region; it is valid until the same thread reads again."""
         left, top = view.at(x, y)
@@ -178,20 +198,24 @@ class TiffSlide(Slide):
         box = (left - origin[0], top - origin[1], right - origin[0], bottom - origin[1])
         return resample(pixels, box, out_px)
 
-    def _cells(self, corners, side_px0: int, out_px: int) -> Callable[[int, int], np.ndarray]:
+    def _patch_reader(
+        self, corners: Sequence[tuple[int, int]], side_px0: int, out_px: int
+    ) -> Callable[[int, int], np.ndarray]:
         view = self._new_view(self._choose(side_px0 / out_px), CACHE_BYTES)
-        view.expect(corners, side_px0)
+        view.reserve(corners, side_px0)
 
-        def cell(x, y):
+        def read(x: int, y: int) -> np.ndarray:
             try:
                 return self._cut(view, x, y, side_px0, side_px0, (out_px, out_px))
             finally:
-                view.release(x, y, side_px0)
+                view.evict(x, y, side_px0)
 
-        return cell
+        return read
 
-    def background(self, corners, side_px0: int, variance_max: float) -> np.ndarray:
-        """Tell which cells look blank on a low-resolution level; see `Slide.background`."""
+    def background_risk(
+        self, corners: Sequence[tuple[int, int]], side_px0: int, variance_max: float
+    ) -> np.ndarray:
+        """Find patches that look blank on a low-resolution level; see `Slide.background_risk`."""
         import cv2
 
         risk = np.full(len(corners), np.inf)
@@ -202,20 +226,20 @@ class TiffSlide(Slide):
         for i, (x, y) in enumerate(corners):
             left, top = (math.floor(v) - 1 for v in view.at(x, y))
             right, bottom = (math.ceil(v) + 1 for v in view.at(x + side_px0, y + side_px0))
-            part = gray[max(0, top) : bottom, max(0, left) : right]
-            if cv2.meanStdDev(part)[1][0, 0] ** 2 < variance_max:
+            square = gray[max(0, top) : bottom, max(0, left) : right]
+            if cv2.meanStdDev(square)[1][0, 0] ** 2 < variance_max:
                 share = fine.bits(x, y, side_px0) / SCREEN_BITS
                 risk[i] = share if share < 1 else np.inf
         return risk
 
-    def _screen(self, side_px0: int):
-        """Read the image that cells are screened on: 8-bit luma and its view, or None."""
+    def _screen(self, side_px0: int) -> tuple[np.ndarray | None, TileCache]:
+        """Read the image that patches are screened on: 8-bit luma and its view, or None."""
         import cv2
 
-        view = self._view(side_px0 / SCREEN_CELL_PX, quick=True)
+        view = self._view(side_px0 / SCREEN_PATCH_PX, quick=True)
         rows, columns = view.shape
         if view.level is self.levels[0] or rows * columns > SCREEN_PX:
-            return None, view  # as dear as the cells themselves
+            return None, view  # as dear as the patches themselves
         gray = np.empty((rows, columns), np.uint8)
         step = view.tile_height_px
         for top in range(0, rows, step):

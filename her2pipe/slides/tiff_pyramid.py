@@ -12,8 +12,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from her2pipe.errors import BadSlideError
-from her2pipe.slides.base import PRINT_MPP, blame, downsample, number
+from her2pipe.slides.base import (
+    PRINT_MPP,
+    UnsupportedError,
+    downsample,
+    raise_if_system_error,
+    to_float,
+)
 
 Decoder = Callable[[bytes, int, np.ndarray], np.ndarray]
 
@@ -28,17 +33,6 @@ IMAGES = {34927: "webp", 50001: "webp", 50002: "jpegxl", 52546: "jpegxl"}
 
 UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}  # TIFF's inch and centimetre
 UM = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
-
-
-class UnsupportedError(BadSlideError):
-    """A file that the fast reader leaves to another one."""
-
-    def __init__(self, path: str | Path, reason: str):
-        super().__init__(
-            f"unreadable: the tiff reader does not take it, {reason}",
-            str(path),
-            "set slides.reader: auto",
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +65,7 @@ class Level:
     codec: str
 
     def divides(self, reduction: int) -> bool:
-        """Tell whether tiles reduced so many times have whole sizes."""
+        """Return whether tiles reduced so many times have whole sizes."""
         return self.tile_width_px % reduction == self.tile_height_px % reduction == 0
 
 
@@ -101,21 +95,21 @@ def parse(path: str | Path) -> Pyramid:
     except UnsupportedError:
         raise
     except Exception as error:  # the parser meets damage in many ways
-        blame(error, "tifffile")
-        raise UnsupportedError(path, f"its directories are damaged: {error}") from None
+        raise_if_system_error(error, "tifffile")
+        raise UnsupportedError(path, "tiff", f"its directories are damaged: {error}") from None
 
 
 def _pyramid(tiff, path) -> Pyramid:
     foreign = next((kind for kind in FOREIGN if getattr(tiff, f"is_{kind}", False)), None)
     base = tiff.pages[0]
     if foreign or str(base.software).startswith("MedScan"):
-        raise UnsupportedError(path, f"it is a {foreign or 'Trestle'} file")
+        raise UnsupportedError(path, "tiff", f"it is a {foreign or 'Trestle'} file")
     if tiff.is_ome and tiff.series[0].axes != "YXS" and tiff.series[0].axes != "YX":
-        raise UnsupportedError(path, f"its axes are {tiff.series[0].axes}")
+        raise UnsupportedError(path, "tiff", f"its axes are {tiff.series[0].axes}")
     if not base.is_tiled:
-        raise UnsupportedError(path, "it is not tiled")
+        raise UnsupportedError(path, "tiff", "it is not tiled")
     if not _sane(base):
-        raise UnsupportedError(path, "its directories are damaged")
+        raise UnsupportedError(path, "tiff", "its directories are damaged")
     levels: list[Level] = []
     for page in [*tiff.pages, *(base.pages or [])]:
         page = page.aspage() if hasattr(page, "aspage") else page
@@ -131,7 +125,7 @@ def _pyramid(tiff, path) -> Pyramid:
 
 
 def _sane(page) -> bool:
-    """Tell whether the sizes of a page are numbers at all: damage turns them into anything."""
+    """Return whether the sizes of a page are numbers at all: damage turns them into anything."""
     sizes = (page.imagewidth, page.imagelength, page.tilewidth, page.tilelength)
     kinds = (page.samplesperpixel, page.bitspersample, page.sampleformat, page.photometric)
     kinds += (page.compression, page.planarconfig, page.predictor, page.fillorder)
@@ -139,7 +133,7 @@ def _sane(page) -> bool:
 
 
 def _is_level(page, base, levels: list[Level]) -> bool:
-    """Tell levels from labels, focal planes and anything else a file may hold."""
+    """Return whether a page is a level, not a label, a focal plane or anything else."""
     if page is base:
         return True
     across, down = base.imagewidth / page.imagewidth, base.imagelength / page.imagelength
@@ -156,13 +150,13 @@ def _is_level(page, base, levels: list[Level]) -> bool:
 
 def _level(page, base, path) -> Level:
     if page.bitspersample != 8 or page.sampleformat != 1:
-        raise UnsupportedError(path, f"its samples are {page.dtype}, not 8-bit")
+        raise UnsupportedError(path, "tiff", f"its samples are {page.dtype}, not 8-bit")
     if page.samplesperpixel not in (1, 3) or (page.samplesperpixel > 1 and page.planarconfig != 1):
-        raise UnsupportedError(path, "its pixels are neither gray nor RGB")
+        raise UnsupportedError(path, "tiff", "its pixels are neither gray nor RGB")
     rows = -(-page.imagelength // page.tilelength)
     columns = -(-page.imagewidth // page.tilewidth)
     if len(page.dataoffsets) != rows * columns:
-        raise UnsupportedError(path, "its tiles do not cover it")
+        raise UnsupportedError(path, "tiff", "its tiles do not cover it")
     decode, codec = _decoder(page, path)
     return Level(
         width_px=page.imagewidth,
@@ -198,7 +192,7 @@ def _decoder(page, path) -> tuple[Decoder, str]:
         if compression in IMAGES:
             return partial(_image, IMAGES[compression]), PLAIN
     name = getattr(page.compression, "name", compression)
-    raise UnsupportedError(path, f"its compression is {name}")
+    raise UnsupportedError(path, "tiff", f"its compression is {name}")
 
 
 def _segments(data: bytes) -> tuple[bytes, int]:
@@ -318,32 +312,36 @@ def _header(tiff, base) -> tuple[tuple[float | None, float | None], float | None
     """Find resolution (um per level-0 px along x and y) and objective."""
     if tiff.is_ome:
         return _ome(tiff.ome_metadata)
-    about = str(base.description)
-    if tiff.is_svs or about.startswith("Aperio"):
-        given = dict(re.findall(r"\|\s*([^=|]+?)\s*=\s*([^|]*)", about))
-        mpp = number(given.get("MPP"))
-        return (mpp, mpp), number(given.get("AppMag"))
+    text = str(base.description)
+    if tiff.is_svs or text.startswith("Aperio"):
+        values = dict(re.findall(r"\|\s*([^=|]+?)\s*=\s*([^|]*)", text))
+        mpp = to_float(values.get("MPP"))
+        return (mpp, mpp), to_float(values.get("AppMag"))
     unit = UM_PER_UNIT.get(base.tags.valueof(296, 2))
-    mpp = []
-    for tag in (282, 283):
-        value = base.tags.valueof(tag)
-        pair = isinstance(value, tuple) and len(value) == 2 and value[1]
-        dots = value[0] / value[1] if pair else 0
-        mpp.append(unit / dots if unit and dots > 0 else None)
+    x, y = (_tag_mpp(base.tags.valueof(tag), unit) for tag in (282, 283))
     if tiff.is_ndpi:
-        return tuple(mpp), number(base.tags.valueof(65421))
-    plausible = all(v is not None and v <= PRINT_MPP for v in mpp)
-    return (tuple(mpp) if plausible else (None, None)), None
+        return (x, y), to_float(base.tags.valueof(65421))
+    plausible = x is not None and y is not None and max(x, y) <= PRINT_MPP
+    return ((x, y) if plausible else (None, None)), None
+
+
+def _tag_mpp(value: object, unit: float | None) -> float | None:
+    """Return the resolution that a TIFF tag gives as dots per unit, um/px."""
+    pair = isinstance(value, tuple) and len(value) == 2 and value[1]
+    dots = value[0] / value[1] if pair else 0
+    return unit / dots if unit and dots > 0 else None
 
 
 def _ome(text: str) -> tuple[tuple[float | None, float | None], float | None]:
     root = ElementTree.fromstring(text)
-    found = {element.tag.rsplit("}", 1)[-1]: element for element in reversed(list(root.iter()))}
-    mpp = [None, None]
-    if "Pixels" in found:
-        for i, axis in enumerate("XY"):
-            size = number(found["Pixels"].get(f"PhysicalSize{axis}"))
-            unit = UM.get(found["Pixels"].get(f"PhysicalSize{axis}Unit", "µm"))
-            mpp[i] = size * unit if size and unit else None
-    power = found["Objective"].get("NominalMagnification") if "Objective" in found else None
-    return tuple(mpp), number(power)
+    first = {element.tag.rsplit("}", 1)[-1]: element for element in reversed(list(root.iter()))}
+    pixels, objective = (
+        first[name].attrib if name in first else {} for name in ("Pixels", "Objective")
+    )
+
+    def mpp(axis: str) -> float | None:
+        size = to_float(pixels.get(f"PhysicalSize{axis}"))
+        unit = UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        return size * unit if size and unit else None
+
+    return (mpp("X"), mpp("Y")), to_float(objective.get("NominalMagnification"))

@@ -8,11 +8,11 @@ import struct
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from her2pipe.slides.base import blame
+from her2pipe.slides.base import raise_if_system_error
 from her2pipe.slides.resample import MARGIN_PX
 from her2pipe.slides.tiff_pyramid import JPEG_2000, Level
 
@@ -27,7 +27,7 @@ class CorruptTileError(Exception):
     """A tile that cannot be decoded."""
 
 
-class Mosaic:
+class TileCache:
     """A level at a reduction: its decoded tiles, and rectangles put together from them.
 
     Attributes
@@ -53,17 +53,17 @@ class Mosaic:
         self._tiles: OrderedDict[tuple[int, int], _Tile] = OrderedDict()
         self._spare: list[np.ndarray] = []
         self._lock = threading.Lock()
-        self._own = threading.local()  # buffers of each thread
+        self._buffers = threading.local()
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Convert level-0 px to px of this mosaic."""
+        """Convert level-0 px to px of the level at this reduction."""
         dx, dy = self.level.downsample
         # Wavelets keep the first of 2, 4, 8 pixels: coarse ones sit left of where means would.
         late = (self.scale - 1) / 2 / self.reduction if self.level.codec == JPEG_2000 else 0.0
         return x / dx / self.reduction + late, y / dy / self.reduction + late
 
     def _span(self, x: int, y: int, side_px0: int) -> tuple[slice, slice]:
-        """Tiles that a cell touches, its margin included, as slices of rows and columns."""
+        """Tiles that a patch touches, its margin included, as slices of rows and columns."""
         left, top = (math.floor(v) - MARGIN_PX for v in self.at(x, y))
         right, bottom = (math.ceil(v) + MARGIN_PX for v in self.at(x + side_px0, y + side_px0))
         return (
@@ -72,18 +72,19 @@ class Mosaic:
         )
 
     def bits(self, x: int, y: int, side_px0: int) -> float:
-        """Bits per px of the tiles a cell touches."""
+        """Return the bits per px of the tiles a patch touches."""
         sizes = self.level.sizes[self._span(x, y, side_px0)]
         return 8 * float(sizes.mean()) / (self.level.tile_height_px * self.level.tile_width_px)
 
-    def expect(self, corners, side_px0: int) -> None:
-        """Announce the cells to come, so that each tile is kept exactly as long as needed."""
+    def reserve(self, corners: Iterable[tuple[int, int]], side_px0: int) -> None:
+        """Announce the patches to come, so that each tile is kept exactly as long as needed."""
         self._uses = np.zeros(self.level.sizes.shape, np.int32)
         for x, y in corners:
             self._uses[self._span(x, y, side_px0)] += 1
 
-    def release(self, x: int, y: int, side_px0: int) -> None:
-        """Give back the tiles of a cell that is done."""
+    def evict(self, x: int, y: int, side_px0: int) -> None:
+        """Drop the tiles of a patch that is done, but those that reserved patches still need."""
+        assert self._uses is not None  # reserved
         rows, columns = self._span(x, y, side_px0)
         with self._lock:
             uses = self._uses[rows, columns]
@@ -103,7 +104,7 @@ class Mosaic:
         Parameters
         ----------
         left, top, right, bottom : int
-            In px of this mosaic; the parts outside the level are left away.
+            In px of the level at this reduction; the parts outside the level are left away.
         box : (float, float, float, float), optional
             What must be there even outside the level: it is white.
         unreadable : int, optional
@@ -114,7 +115,7 @@ class Mosaic:
         pixels : (rows, columns, 3) uint8
             Valid until the same thread reads again.
         origin : (int, int)
-            Where its top left pixel lies, px of this mosaic.
+            Where its top left pixel lies, px of the level at this reduction.
 
         Raises
         ------
@@ -145,24 +146,24 @@ class Mosaic:
     def _buffer(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Lend this thread's buffer of that name, cut to a shape."""
         size = math.prod(shape)
-        held = getattr(self._own, name, None)
-        if held is None or held.size < size:
-            held = np.empty(size, np.uint8)
-            setattr(self._own, name, held)
-        return held[:size].reshape(shape)
+        buffer = getattr(self._buffers, name, None)
+        if buffer is None or buffer.size < size:
+            buffer = np.empty(size, np.uint8)
+            setattr(self._buffers, name, buffer)
+        return buffer[:size].reshape(shape)
 
     def _tile(self, row: int, column: int) -> np.ndarray | None:
-        """Return a tile's pixels, decoding it unless another cell has; None where unscanned."""
+        """Return a tile's pixels, decoding it unless it is here already; None where unscanned."""
         key = (row, column)
         with self._lock:
             tile = self._tiles.get(key)
-            mine = tile is None
-            if mine:
+            is_new = tile is None
+            if is_new:
                 tile = self._tiles[key] = _Tile()
-                if len(self._tiles) > self._limit:  # cells in hand keep theirs by reference
+                if len(self._tiles) > self._limit:  # patches in hand keep theirs by reference
                     self._tiles.popitem(last=False)
                 spare = self._spare.pop() if self._spare else None
-        if mine:
+        if is_new:
             try:
                 tile.pixels = self.decode(row, column, spare)
             except Exception as error:  # for other threads too: they would take the tile for white
@@ -202,7 +203,7 @@ class Mosaic:
             if pixels.shape != larger:
                 raise ValueError(f"it decodes to {pixels.shape}, not to {larger}")
         except (*DAMAGE, OSError) as error:
-            blame(error)
+            raise_if_system_error(error)
             if "memory" in str(error).lower():
                 raise MemoryError(str(error)) from error
             if isinstance(error, OSError) and error.errno is not None:  # Pillow's own have none

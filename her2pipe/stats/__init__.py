@@ -1,24 +1,46 @@
 """Statistics of scores: pure functions of arrays.
 
-numpy does the arithmetic; pandas and scipy, slow to import, wait inside the functions that need
-them. What a cohort is too small or too uniform for raises `StatisticUndefined`, whose text a report
-prints in place of the number.
+scipy, scikit-learn, statsmodels and scikit-posthocs compute what they have; they are slow to import
+and wait inside the functions that need them. What a cohort is too small or too uniform for raises
+`StatisticUndefined`, whose text a report prints in place of the number.
 """
 
-from her2pipe.stats.base import StatisticUndefined, midranks
-from her2pipe.stats.classes import bootstrap_kappa, bootstrap_macro_auc, times_drawn
-from her2pipe.stats.cohorts import (
-    Bootstrap,
-    Calibration,
-    Drift,
-    Platt,
-    bootstrap,
-    bootstrap_auc,
-    calibration,
-    drift,
-    platt,
+from her2pipe.stats.agreement import balanced_accuracy, confusion, f1, kappa, quadratic_kappa
+from her2pipe.stats.base import StatisticUndefined
+from her2pipe.stats.calibration import Calibration, Drift, Platt, calibration, drift, platt
+from her2pipe.stats.proportions import (
+    McNemar,
+    Proportion,
+    accuracy,
+    clustered_share,
+    mcnemar,
+    sensitivity,
+    specificity,
+    wilson,
 )
-from her2pipe.stats.curves import (
+from her2pipe.stats.ranks import (
+    Correlation,
+    Distance,
+    Kruskal,
+    RankSum,
+    dunn,
+    holm,
+    kolmogorov_smirnov,
+    kruskal,
+    mann_whitney,
+    spearman,
+)
+from her2pipe.stats.resampling import (
+    Bootstrap,
+    Contrast,
+    bootstrap_auc,
+    bootstrap_kappa,
+    bootstrap_macro_auc,
+    contrast,
+    macro_draws,
+    share_draws,
+)
+from her2pipe.stats.roc import (
     AUC,
     Difference,
     auc,
@@ -30,39 +52,6 @@ from her2pipe.stats.curves import (
     thinned,
     youden,
 )
-from her2pipe.stats.decisions import (
-    Proportion,
-    accuracy,
-    balanced_accuracy,
-    clustered_share,
-    confusion,
-    f1,
-    kappa,
-    quadratic_kappa,
-    sensitivity,
-    specificity,
-    wilson,
-)
-from her2pipe.stats.pairs import (
-    Contrast,
-    McNemar,
-    contrast,
-    macro_draws,
-    mcnemar,
-    share_draws,
-)
-from her2pipe.stats.ranks import (
-    Correlation,
-    Kruskal,
-    RankSum,
-    dunn,
-    dunn_matrix,
-    holm,
-    kolmogorov_smirnov,
-    kruskal,
-    mann_whitney,
-    spearman,
-)
 
 __all__ = [
     "AUC",
@@ -71,6 +60,7 @@ __all__ = [
     "Contrast",
     "Correlation",
     "Difference",
+    "Distance",
     "Drift",
     "Kruskal",
     "McNemar",
@@ -81,7 +71,6 @@ __all__ = [
     "accuracy",
     "auc",
     "balanced_accuracy",
-    "bootstrap",
     "bootstrap_auc",
     "bootstrap_kappa",
     "bootstrap_macro_auc",
@@ -94,7 +83,6 @@ __all__ = [
     "delong",
     "drift",
     "dunn",
-    "dunn_matrix",
     "f1",
     "holm",
     "kappa",
@@ -104,7 +92,6 @@ __all__ = [
     "macro_draws",
     "mann_whitney",
     "mcnemar",
-    "midranks",
     "platt",
     "quadratic_kappa",
     "roc",
@@ -113,7 +100,6 @@ __all__ = [
     "spearman",
     "specificity",
     "thinned",
-    "times_drawn",
     "wilson",
     "youden",
 ]

@@ -1,4 +1,4 @@
-"""What all statistics share: checks of their input, midranks, the normal distribution."""
+"""What all statistics share: checks of their input, and the normal distribution."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-class StatisticUndefined(ValueError):  # noqa: N818 - a fact about the data, not a fault
+class StatisticUndefined(ValueError):  # noqa: N818 - a property of the data, not a fault
     """These data do not define this statistic; the text says why, in plain words."""
 
 
-def numbers(values: Sequence[float]) -> np.ndarray:
-    """Return a float vector; say how many values are missing or infinite."""
+def finite_vector(values: ArrayLike) -> np.ndarray:
+    """Return a float vector; refuse missing and infinite values, and say how many there are."""
     values = np.asarray(values, dtype=float)
     if values.ndim != 1:
         raise ValueError(f"scores must be one column, not of shape {values.shape}")
@@ -23,61 +24,57 @@ def numbers(values: Sequence[float]) -> np.ndarray:
     return values
 
 
-def pair(a: Sequence, b: Sequence) -> tuple[np.ndarray, np.ndarray]:
-    """Return two columns of equal length."""
+def paired_columns(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return two columns as arrays; refuse columns of different length."""
     a, b = np.asarray(a), np.asarray(b)
     if len(a) != len(b):
         raise ValueError(f"the two columns differ in length: {len(a)} and {len(b)}")
     return a, b
 
 
-def enough(n: int, items: str, least: int = 3) -> None:
+def require_count(n: int, items: str, least: int = 3) -> None:
     """Refuse fewer than `least` items."""
     if n < least:
         verb = "is" if n == 1 else "are"
         raise StatisticUndefined(f"needs at least {least} {items}: there {verb} {n}")
 
 
-def varied(values: np.ndarray) -> None:
+def require_variation(values: np.ndarray) -> None:
     """Refuse values that are all the same."""
     if (values == values[0]).all():
         raise StatisticUndefined(f"needs values that differ: all {len(values)} are equal")
 
 
-def binary(y: Sequence, score: Sequence[float], items: str = "slides", least: int = 1) -> tuple:
+def require_labels(values: np.ndarray, labels: Sequence) -> None:
+    """Refuse values that are not among the labels."""
+    unexpected = sorted(set(values.tolist()) - set(labels), key=str)
+    if unexpected:
+        raise ValueError(f"not among the labels {list(labels)}: {unexpected}")
+
+
+def binary_columns(
+    y: ArrayLike, score: ArrayLike, items: str = "slides", least: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Return y as booleans, with `least` or more of either class, and finite scores."""
-    y, score = pair(y, numbers(score))
+    y, score = paired_columns(y, finite_vector(score))
     if y.dtype.kind not in "biuf" or not np.isin(y, (0, 1)).all():
         raise ValueError("y must hold only 0 (negative) and 1 (positive)")
     y, positive, negative = y.astype(bool), int((y == 1).sum()), int((y == 0).sum())
-    enough(len(y), items)
+    require_count(len(y), items)
     if not positive or not negative:
-        kind = "positive" if positive else "negative"
-        raise StatisticUndefined(f"needs both classes: all {len(y)} {items} are {kind}")
+        only = "positive" if positive else "negative"
+        raise StatisticUndefined(f"needs both classes: all {len(y)} {items} are {only}")
     if min(positive, negative) < least:
-        found = f"{positive} positive, {negative} negative"
-        raise StatisticUndefined(f"needs at least {least} {items} of each class: {found}")
+        counts = f"{positive} positive, {negative} negative"
+        raise StatisticUndefined(f"needs at least {least} {items} of each class: {counts}")
     return y, score
 
 
-def known(values: np.ndarray, labels: Sequence) -> None:
-    """Refuse values that are not among the labels."""
-    strange = sorted(set(values.tolist()) - set(labels), key=str)
-    if strange:
-        raise ValueError(f"not among the labels {list(labels)}: {strange}")
-
-
-def midranks(values: np.ndarray) -> np.ndarray:
-    """Rank from 1, ties sharing the mean of their ranks."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count - 1) / 2)[place]
-
-
-def half_width(confidence: float) -> float:
+def normal_quantile(confidence: float) -> float:
     """Return how many standard errors an interval reaches to either side: 1.96 for 0.95."""
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
-def two_sided(z: float) -> float:
+def two_sided_p(z: float) -> float:
     """Return the two-sided P of a standard normal z, without loss of digits where it is small."""
     return math.erfc(abs(z) / math.sqrt(2))

@@ -3,40 +3,69 @@
 from __future__ import annotations
 
 import json
-import sys
+import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from her2pipe.config import GRADES, DescribeSettings
 from her2pipe.errors import Her2Error
-from her2pipe.files import read_json, replacing_folder, write_table
+from her2pipe.files import replacing_folder, write_table
+
+if TYPE_CHECKING:
+    from her2pipe.patch_features.features import MeasuredPatch
+    from her2pipe.patch_features.grades import GradedSlide
+    from her2pipe.patch_features.summary import Summary
+    from her2pipe.plotting.patch_examples import Example
+    from her2pipe.stain.profile import Profile
+    from her2pipe.store import PatchStore
 
 SETTINGS = (DescribeSettings,)
-PLACE = ("slide", "patch", "x", "y", "p", "grade")
+SHEET_COLUMNS = ()
+PATCH_COLUMNS = ("slide", "patch", "x", "y", "p", "grade")
+INDEPENDENCE = "patches of one slide count as independent, as published: P is smaller for it"
+
+log = logging.getLogger(__name__)
+Patch = tuple[str, int]  # slide, and place of the patch in its store
 
 
-@dataclass(frozen=True)
-class Slide:
-    """A slide's patches as its encoding tells them."""
+@dataclass
+class Sample:
+    """The patches that were drawn and measured.
 
-    coords: np.ndarray  # (N, 2) int32, level-0 px
-    p: np.ndarray  # (N,) float64, p(HER2+)
-    grade: np.ndarray  # (N,) int, -1 for none
+    Attributes
+    ----------
+    rows : list of dict
+        Rows of features.tsv; areas of nuclei are in um^2 where every slide has a resolution.
+    examples : dict
+        Patches to show, in the order drawn, by grade.
+    mpps : dict
+        um per px of the patches, by slide; None where it is not known.
+    sizes_px : set
+        Sides of the patches.
+    """
 
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    examples: dict[str, list[tuple[dict[str, Any], MeasuredPatch]]] = field(default_factory=dict)
+    mpps: dict[str, float | None] = field(default_factory=dict)
+    sizes_px: set[int] = field(default_factory=set)
 
-@dataclass(frozen=True)
-class Described:
-    """A patch that was described, and what of it may be shown."""
+    @property
+    def area_unit(self) -> Literal["um^2", "px^2"]:
+        """Unit of the nuclei's areas."""
+        return "px^2" if None in self.mpps.values() else "um^2"
 
-    row: dict[str, Any]
-    image: np.ndarray  # (h, w, 3) uint8, in the colours that were described
-    nuclei: Any
-    mpp: float | None  # um per px of the image
+    def columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the values of features, (N,) float each."""
+        return {name: np.array([row[name] for row in self.rows], float) for name in names}
+
+    def grades(self) -> np.ndarray:
+        """Return the grade of each row, (N,) int."""
+        return np.array([GRADES.index(row["grade"]) for row in self.rows], int)
 
 
 def arguments(parser) -> None:
@@ -55,32 +84,36 @@ def run(args, describe: DescribeSettings) -> None:
     from her2pipe.patch_features import features, grades
     from her2pipe.store import encodings
 
-    target = _target(args.model) if describe.normalise else None
-    files = {path.stem: path for path in encodings(args.stores)}
-    slides, encoder = _slides(encodings(args.encodings), describe)
-    plain = {name: slide.grade for name, slide in slides.items()}
-    chosen = grades.sample(plain, describe.patches, describe.describe_seed)
+    target = _stain_target(args.model) if describe.normalise else None
+    stores = {path.stem: path for path in encodings(args.stores)}
+    slides, encoder = _graded_slides(encodings(args.encodings), describe)
+    drawn = grades.sample(
+        {name: slide.grades for name, slide in slides.items()},
+        describe.patches,
+        describe.describe_seed,
+    )
     began = time.monotonic()
-    rows, shown, about = _measure(chosen, slides, files, target, describe)
-    each = 1000 * (time.monotonic() - began) / max(1, len(rows))
-    units = features.UNITS | _area_units(about["area_unit"])
-    ranked = grades.compare(_columns(rows), _grades(rows), units, describe)
-    account = _account(slides, rows, ranked, describe)
-    about |= {"algorithm": describe.algorithm, "encoder": encoder, "cohort": args.cohort}
-    about |= account | {"notes": account["notes"] + about["notes"]}
-    about["settings"] = describe.model_dump(mode="json")
+    sample = _measure(drawn, slides, stores, target, describe)
+    patch_ms = 1000 * (time.monotonic() - began) / max(1, len(sample.rows))
+    units = features.UNITS if sample.area_unit == "um^2" else features.UNITS_WITHOUT_MPP
+    ranked = grades.rank_features(sample.columns(features.NAMES), sample.grades(), units, describe)
+    summary = _summary(args.cohort, encoder, slides, sample, ranked, target, describe)
     with replacing_folder(args.folder) as folder:
-        write_table(folder / "features.tsv", (*PLACE, *features.NAMES), rows)
+        write_table(folder / "features.tsv", (*PATCH_COLUMNS, *features.NAMES), sample.rows)
         write_table(folder / "ranked.tsv", grades.COLUMNS, ranked)
-        _draw(folder, rows, ranked, shown, about, describe)
-        (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n")
-    print(f"describe: {args.cohort}: {len(rows)} patches, {each:.0f} ms each;"
-          f" {about['significant']} of {len(ranked)} features differ", file=sys.stderr)  # fmt: skip
+        _draw_boxes(folder, sample, ranked, summary, describe)
+        _draw_examples(folder, sample, summary, describe)
+        (folder / "about.json").write_text(json.dumps(summary.as_dict(), indent=1) + "\n")
+    log.info(
+        f"{args.cohort}: {len(sample.rows)} patches, {patch_ms:.0f} ms each;"
+        f" {summary.significant} of {len(ranked)} features differ"
+    )
 
 
-def _target(model: str | None):
+def _stain_target(model: str | None) -> Profile:
     """Return the stain target of an encoder."""
-    from her2pipe.stain.methods import Profile
+    from her2pipe.models.description import ModelDescription
+    from her2pipe.stain.profile import Profile
 
     if not model:
         raise Her2Error(
@@ -88,10 +121,12 @@ def _target(model: str | None):
             "option --model",
             "give the encoder's folder, or --normalise false",
         )
-    return Profile.from_dict(read_json(Path(model) / "model.json", "an encoder")["stain"])
+    return Profile.from_dict(ModelDescription.read(model).stain)
 
 
-def _slides(paths: Sequence[Path], describe: DescribeSettings) -> tuple[dict[str, Slide], str]:
+def _graded_slides(
+    paths: Sequence[Path], describe: DescribeSettings
+) -> tuple[dict[str, GradedSlide], str]:
     """Grade the patches of every slide that is not excluded; return also the encoder's name.
 
     Raises
@@ -103,12 +138,11 @@ def _slides(paths: Sequence[Path], describe: DescribeSettings) -> tuple[dict[str
     from her2pipe.patch_features import grades
     from her2pipe.store import read_encoding
 
-    found, encoder = {}, ""
+    slides, encoder = {}, ""
     for path in paths:
         encoding = read_encoding(path, features=False)
-        about = encoding["attributes"]
-        encoder = str(about.get("encoder", ""))
-        if about["status"] == "excluded":
+        encoder = str(encoding["attributes"].get("encoder", ""))
+        if encoding["attributes"]["status"] == "excluded":
             continue
         bag = Bag.of(encoding)
         if "HER2+" not in bag.classes:
@@ -120,51 +154,72 @@ def _slides(paths: Sequence[Path], describe: DescribeSettings) -> tuple[dict[str
         bag.validate(path)
         p = bag.probability("HER2+")
         grade = grades.grade(p.astype(np.float32), describe.grades)
-        found[bag.slide] = Slide(bag.coords, p, grade)
-    return found, encoder
+        slides[bag.slide] = grades.GradedSlide(bag.coords, p, grade)
+    return slides, encoder
 
 
 def _measure(
-    chosen: Sequence[tuple[str, int, int]],
-    slides: Mapping[str, Slide],
-    files: Mapping[str, Path],
-    target,
+    drawn: Sequence[tuple[str, int, int]],
+    slides: Mapping[str, GradedSlide],
+    stores: Mapping[str, Path],
+    target: Profile | None,
     describe: DescribeSettings,
-) -> tuple[list[dict[str, Any]], dict[str, list[Described]], dict[str, Any]]:
-    """Measure the chosen patches, slide by slide.
+) -> Sample:
+    """Measure the patches that were drawn, slide by slide."""
+    from her2pipe.patch_features import features
+    from her2pipe.stain.profile import Profile
 
-    Returns
-    -------
-    list of dict
-        Rows of `features.tsv`.
-    dict
-        By grade, the patches to show.
-    dict
-        What `about.json` tells of patches and their resolution.
-    """
-    rank = {each[:2]: place for place, each in enumerate(chosen)}  # the order drawn
-    wanted = set()
-    for grade in range(len(GRADES)):
-        wanted |= set([each for each in chosen if each[2] == grade][: describe.examples])
-    rows, shown, mpps, sizes = [], [], {}, set()
-    drawn = {slide for slide, _, _ in chosen}
-    for name in [slide for slide in slides if slide in drawn]:
-        with _opened(files, name, slides[name].coords) as store:
-            about = store.attributes
-            mpp = float(about.get("mpp", 0)) * about["patch_size_level0"] / about["patch_size"]
-            mpps[name] = mpp if mpp > 0 else None
-            sizes.add(int(about["patch_size"]))
-            for patch in sorted(i for slide, i, _ in chosen if slide == name):
-                found = _patch(store, slides[name], patch, target, mpps[name], describe)
-                rows.append(found.row)
-                if (name, patch, slides[name].grade[patch]) in wanted:
-                    shown.append(found)
-    shown.sort(key=lambda each: rank[each.row["slide"], each.row["patch"]])
-    by_grade = {g: [each for each in shown if each.row["grade"] == g] for g in GRADES}
-    return rows, by_grade, _resolution(rows, mpps, sizes, target, describe)
+    shown: set[Patch] = set()
+    for number in range(len(GRADES)):
+        of_grade = [(slide, patch) for slide, patch, grade in drawn if grade == number]
+        shown |= set(of_grade[: describe.examples])
+    by_slide: dict[str, list[int]] = {}
+    for slide, patch, _ in drawn:
+        by_slide.setdefault(slide, []).append(patch)
+    sample, examples = Sample(), {}
+    for name in [name for name in slides if name in by_slide]:
+        with _open_store(stores, name, slides[name].coords) as store:
+            sample.sizes_px.add(int(store.attributes["patch_size"]))
+            sample.mpps[name] = mpp = _patch_mpp(store.attributes)
+            profile = Profile.from_dict(store.stain)
+            for patch in sorted(by_slide[name]):
+                measured = features.measure(store.pixels(patch), profile, target, mpp, describe)
+                sample.rows.append(_row(name, patch, slides[name], measured.features))
+                if (name, patch) in shown:
+                    examples[name, patch] = sample.rows[-1], measured
+    known = {name: mpp for name, mpp in sample.mpps.items() if mpp is not None}
+    if len(known) == len(sample.mpps):
+        for row in sample.rows:
+            row |= features.areas_in_um(row, known[row["slide"]])
+    for slide, patch, grade in drawn:  # in the order drawn
+        if (slide, patch) in examples:
+            sample.examples.setdefault(GRADES[grade], []).append(examples[slide, patch])
+    return sample
 
 
-def _opened(files: Mapping[str, Path], slide: str, coords: np.ndarray):
+def _patch_mpp(attributes: Mapping[str, Any]) -> float | None:
+    """Return the um per px of a store's patches; None where the slide has no resolution."""
+    mpp = float(attributes.get("mpp", 0))
+    mpp *= attributes["patch_size_level0"] / attributes["patch_size"]
+    return mpp if mpp > 0 else None
+
+
+def _row(
+    name: str, patch: int, slide: GradedSlide, features: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return a row of features.tsv."""
+    return {
+        "slide": name,
+        "patch": patch,
+        "x": int(slide.coords[patch, 0]),
+        "y": int(slide.coords[patch, 1]),
+        "p": float(slide.p[patch]),
+        "grade": GRADES[slide.grades[patch]],
+        **features,
+    }
+
+
+def _open_store(stores: Mapping[str, Path], slide: str, coords: np.ndarray) -> PatchStore:
     """Open the store of a slide.
 
     Raises
@@ -174,169 +229,113 @@ def _opened(files: Mapping[str, Path], slide: str, coords: np.ndarray):
     """
     from her2pipe.store import PatchStore
 
-    if slide not in files:
+    if slide not in stores:
         raise Her2Error(
             f"slide {slide} has an encoding, but no patch store is given",
             "option --stores",
             "give the stores the encodings were made of",
         )
-    store = PatchStore(files[slide])
+    store = PatchStore(stores[slide])
     if not np.array_equal(store.coords, coords):
         store.close()
         raise Her2Error(
             f"the store of {slide} holds other patches than its encoding",
-            str(files[slide]),
+            str(stores[slide]),
             "give the stores the encodings were made of, or encode again",
         )
     return store
 
 
-def _patch(store, slide: Slide, patch: int, target, mpp, describe: DescribeSettings) -> Described:
-    """Measure one patch; nuclei on the slide's own stains, textures in the target's."""
-    from her2pipe.patch_features import features, nuclei
-    from her2pipe.stain import methods
+def _summary(
+    cohort: str,
+    encoder: str,
+    slides: Mapping[str, GradedSlide],
+    sample: Sample,
+    ranked: Sequence[Mapping[str, Any]],
+    target: Profile | None,
+    describe: DescribeSettings,
+) -> Summary:
+    """Summarise what was described, and what is too little for a test."""
+    from her2pipe.patch_features import summary
 
-    profile, scanned = methods.Profile.from_dict(store.stain), store.pixels(patch)
-    image = methods.normalise(scanned, profile, target) if target else scanned
-    cells = nuclei.find(scanned, profile, mpp, describe)
-    row = {
-        "slide": str(store.attributes["slide"]),
-        "patch": patch,
-        "x": int(slide.coords[patch, 0]),
-        "y": int(slide.coords[patch, 1]),
-        "p": float(slide.p[patch]),
-        "grade": GRADES[slide.grade[patch]],
-        **features.texture(image, describe),
-        **cells.measure(),
-    }
-    return Described(row, image, cells, mpp)
-
-
-def _resolution(rows, mpps, sizes, target, describe: DescribeSettings) -> dict[str, Any]:
-    """Bring areas to um^2 where every slide has a resolution; tell what patches measure."""
-    without = [slide for slide, mpp in mpps.items() if mpp is None]
-    known = sorted(mpp for mpp in mpps.values() if mpp)
-    notes = ["patches of one slide count as independent, as published: P is smaller for it"]
-    if without:
-        named = ", ".join(without[:3]) + (" and others" if len(without) > 3 else "")
-        notes.append(
-            f"{len(without)} of {len(mpps)} slides have no resolution ({named}): areas of nuclei"
-            f" are in px of the patch, and those slides were taken for {describe.nuclei_mpp:g}"
-            " um per px of it"
-        )
-    else:
-        for row in rows:
-            row["cells_area_mean"] *= mpps[row["slide"]] ** 2
-            row["cells_area_var"] *= mpps[row["slide"]] ** 4
-    return {
-        "patch_px": sorted(sizes),
-        "patch_mpp": [known[0], known[-1]] if known else None,
-        "area_unit": "px^2" if without else "um^2",
-        "colours": "the encoder's stain target" if target else "as scanned",
-        "stain_digest": target.digest() if target else "",
-        "notes": notes,
-    }
+    counts = summary.count_grades(slides, sample.rows, describe.grades)
+    known = sorted(mpp for mpp in sample.mpps.values() if mpp is not None)
+    return summary.Summary(
+        algorithm=describe.algorithm,
+        encoder=encoder,
+        cohort=cohort,
+        slides=len(slides),
+        ungraded=int(sum(np.sum(slide.grades < 0) for slide in slides.values())),
+        grades=counts,
+        described=len(sample.rows),
+        features=len(ranked),
+        significant=sum(bool(row.get("significant")) for row in ranked),
+        patch_px=sorted(sample.sizes_px),
+        patch_mpp=(known[0], known[-1]) if known else None,
+        area_unit=sample.area_unit,
+        colours="the encoder's stain target" if target else "as scanned",
+        stain_digest=target.digest() if target else "",
+        notes=[
+            *summary.notes_on_tests(counts, ranked, describe),
+            INDEPENDENCE,
+            *summary.notes_on_resolution(sample.mpps, describe.nuclei_mpp),
+        ],
+        settings=describe.model_dump(mode="json"),
+    )
 
 
-def _area_units(unit: str) -> dict[str, str]:
-    return {} if unit == "um^2" else {"cells_area_mean": "px²", "cells_area_var": "px⁴"}
-
-
-def _columns(rows: Sequence[dict]) -> dict[str, np.ndarray]:
-    """Return each feature's values, (N,) float."""
-    from her2pipe.patch_features import features
-
-    return {name: np.array([row[name] for row in rows], float) for name in features.NAMES}
-
-
-def _grades(rows: Sequence[dict]) -> np.ndarray:
-    return np.array([GRADES.index(row["grade"]) for row in rows], int)
-
-
-def _account(slides, rows, ranked, describe: DescribeSettings) -> dict[str, Any]:
-    """Count patches and slides by grade, and say what is too little for a test."""
-    account, notes = {}, []
-    bounds = (*describe.grades, 1.0)
-    for i, grade in enumerate(GRADES):
-        mine = [row for row in rows if row["grade"] == grade]
-        account[grade] = {
-            "from": bounds[i],
-            "to": bounds[i + 1],
-            "patches": int(sum((slide.grade == i).sum() for slide in slides.values())),
-            "described": len(mine),
-            "slides": len({row["slide"] for row in mine}),
-        }
-        if len(mine) < describe.patches_min:
-            few = f"{len(mine)} patches" if mine else "no patch"
-            notes.append(f"grade {grade} has {few}, fewer than {describe.patches_min}: not tested")
-    if not any("P" in row for row in ranked):
-        notes.append("no feature could be tested: fewer than two grades have enough patches")
-    elif not any(row.get("significant") for row in ranked):
-        notes.append("no feature differs between the grades")
-    return {
-        "slides": len(slides),
-        "ungraded": int(sum((slide.grade < 0).sum() for slide in slides.values())),
-        "grades": account,
-        "described": len(rows),
-        "features": len(ranked),
-        "significant": sum(bool(row.get("significant")) for row in ranked),
-        "notes": notes,
-    }
-
-
-def _draw(folder: Path, rows, ranked, shown, about, describe: DescribeSettings) -> None:
-    """Draw the features that differ (Fig. S2), and examples of each grade (Fig. S3)."""
+def _draw_boxes(
+    folder: Path,
+    sample: Sample,
+    ranked: Sequence[Mapping[str, Any]],
+    summary: Summary,
+    describe: DescribeSettings,
+) -> None:
+    """Draw the features that differ most between grades (Fig. S2)."""
     from her2pipe.patch_features import grades
     from her2pipe.plotting import patch_examples, style
 
-    title = f"{about['cohort']}, graded by {about['encoder']}".strip(", ")
-    columns, own = _columns(rows), _grades(rows)
-    differ = [row for row in ranked if row.get("significant")][: describe.boxes]
-    if differ:
-        drawn = [
-            patch_examples.Panel(
-                f"{row['rank']}. {row['feature']}",
-                style.format_p(float(row["P_holm"])),
-                row["unit"],
-                grades.by_grade(columns[row["feature"]], own, 1),
-            )
-            for row in differ
-        ]
-        counts = ", ".join(f"{g} {about['grades'][g]['described']:,}" for g in GRADES)
-        foot = (
-            f"grade of p(HER2+); n of patches: {counts}. Kruskal-Wallis P, Holm-adjusted over"
-            f" {about['features']} features; {len(differ)} of {about['significant']} that differ"
+    differing = [row for row in ranked if row.get("significant")][: describe.boxes]
+    if not differing:
+        return
+    columns = sample.columns([row["feature"] for row in differing])
+    panels = [
+        patch_examples.Panel(
+            f"{row['rank']}. {row['feature']}",
+            style.format_p(float(row["P_holm"])),
+            row["unit"],
+            grades.by_grade(columns[row["feature"]], sample.grades()),
         )
-        style.save(patch_examples.boxes(drawn, GRADES, title, foot), folder / "boxes")
-    if rows:
-        for name, outlined in (("examples", False), ("nuclei", True)):
-            sheet = {
-                _label(grade, about["grades"][grade]): [_example(e, outlined) for e in found]
-                for grade, found in shown.items()
-            }
-            figure = patch_examples.examples(sheet, describe.examples, title)
-            style.save(figure, folder / name, formats=("png",))
-
-
-def _label(grade: str, about: dict[str, Any]) -> str:
-    p = (
-        f"{about['from']:g} ≤ p < {about['to']:g}"
-        if grade != GRADES[-1]
-        else f"p ≥ {about['from']:g}"
+        for row in differing
+    ]
+    counts = ", ".join(f"{grade} {count.described:,}" for grade, count in summary.grades.items())
+    foot = (
+        f"grade of p(HER2+); n of patches: {counts}. Kruskal-Wallis P, Holm-adjusted over"
+        f" {summary.features} features; {len(differing)} of {summary.significant} that differ"
     )
-    return f"grade {grade}\n{p}\nn = {about['patches']:,}"
+    style.save(patch_examples.boxes(panels, GRADES, summary.title, foot), folder / "boxes")
 
 
-def _example(found: Described, outlined: bool):
-    """Prepare a patch to be shown, bare with its slide and p, or with its nuclei outlined."""
+def _draw_examples(
+    folder: Path, sample: Sample, summary: Summary, describe: DescribeSettings
+) -> None:
+    """Draw examples of each grade (Fig. S3), bare and with their nuclei outlined."""
     from her2pipe.patch_features import nuclei
-    from her2pipe.plotting import patch_examples
+    from her2pipe.plotting import patch_examples, style
 
-    if outlined:
-        image, title = (
-            nuclei.outline(found.image, found.nuclei),
-            f"{found.row['cells_num']:.0f} nuclei",
-        )
-    else:
-        image, title = found.image, f"{found.row['slide']}, p = {found.row['p']:.3f}"
-    return patch_examples.Example(image, title, found.mpp)
+    if not sample.rows:
+        return
+    bare: dict[str, list[Example]] = {}
+    outlined: dict[str, list[Example]] = {}
+    for grade, count in summary.grades.items():
+        label = f"grade {grade}\n{count.bounds(grade)}\nn = {count.patches:,}"
+        bare[label], outlined[label] = [], []
+        for row, patch in sample.examples.get(grade, []):
+            title = f"{row['slide']}, p = {row['p']:.3f}"
+            bare[label].append(patch_examples.Example(patch.image, title, patch.mpp))
+            image = nuclei.outline(patch.image, patch.nuclei)
+            title = f"{row['cells_num']:.0f} nuclei"
+            outlined[label].append(patch_examples.Example(image, title, patch.mpp))
+    for name, examples in (("examples", bare), ("nuclei", outlined)):
+        figure = patch_examples.examples(examples, describe.examples, summary.title)
+        style.save(figure, folder / name, formats=("png",))

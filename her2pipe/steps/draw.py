@@ -14,6 +14,7 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder
 
 SETTINGS = (DrawSettings,)
+SHEET_COLUMNS = ("path", "seed", "severity", "stain", "place", "fault")
 STAINS = ("HE", "IHC")
 KEPT = 0.5  # share of its file that a broken image keeps
 

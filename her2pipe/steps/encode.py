@@ -6,13 +6,21 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from her2pipe.config import EncodeSettings, flags
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
+
+if TYPE_CHECKING:
+    import torch
+
+    from her2pipe.models.base import Network
+    from her2pipe.models.description import ModelDescription
+    from her2pipe.stain.profile import Profile
+    from her2pipe.store import PatchStore
 
 log = logging.getLogger(__name__)
 SETTINGS = (EncodeSettings,)
@@ -33,28 +41,21 @@ def run(args, encode: EncodeSettings) -> None:
     """Encode each store; the folder appears when all are done."""
     import torch
 
-    from her2pipe.models import factory
-    from her2pipe.stain.methods import Profile
+    from her2pipe.models import gpu, weights
     from her2pipe.store import PatchStore, write_encoding
 
     torch.set_num_threads(args.threads)
-    device = factory.pick_device(encode.device)
-    model, about = factory.load(args.model)
+    device = gpu.pick_device(encode.device)
+    model, description = weights.load(args.model)
     model = model.to(device, memory_format=torch.channels_last)
-    target = Profile.from_dict(about["stain"])
-    if target.digest() != about["stain_digest"]:
-        raise Her2Error(
-            "the stain target is not the one the encoder was trained with",
-            f"{args.model}/model.json",
-            "train again, or restore the model's own description",
-        )
+    target = description.stain_target(args.model)
     common = {
         "algorithm": encode.algorithm,
         "settings": flags.as_json(encode),
         "encoder": Path(args.model).name,
-        "classes": json.dumps(about["classes"]),
-        "model_digest": about["digest"],
-        "stain_digest": about["stain_digest"],
+        "classes": json.dumps(description.classes),
+        "model_digest": description.digest,
+        "stain_digest": description.stain_digest,
     }
     timings = []
     with replacing_folder(args.folder) as folder:
@@ -62,7 +63,9 @@ def run(args, encode: EncodeSettings) -> None:
             began = time.monotonic()
             with PatchStore(path) as store:
                 slide = str(store.attributes["slide"])
-                result = encode_store(store, model, about, target, encode, device, args.threads)
+                result = encode_store(
+                    store, model, description, target, encode, device, args.threads
+                )
                 write_encoding(
                     folder / f"{slide}.h5",
                     *result,
@@ -86,7 +89,13 @@ def run(args, encode: EncodeSettings) -> None:
 
 
 def encode_store(
-    store, model, about: dict[str, Any], target, encode: EncodeSettings, device, threads: int
+    store: PatchStore,
+    model: Network,
+    description: ModelDescription,
+    target: Profile,
+    encode: EncodeSettings,
+    device: torch.device,
+    threads: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute probabilities and features of all patches of a slide.
 
@@ -105,25 +114,27 @@ def encode_store(
     """
     import torch
 
-    from her2pipe.models import factory
+    from her2pipe.models import inference
     from her2pipe.training import dataloader
 
     if not len(store):
-        shape = (0, len(about["classes"])), (0, about["features"])
+        shape = (0, len(description.classes)), (0, description.features)
         return store.coords, np.zeros(shape[0], np.float32), np.zeros(shape[1], np.float16)
-    bfloat16 = factory.bfloat16(encode.precision, device)
-    stage = about.get("stage", "pooled")
+    bfloat16 = inference.use_bfloat16(encode.precision, device)
+    stage = description.stage
     colours = dataloader.Colours([dataloader.profile(store)], target, device)
     items = np.stack([np.zeros(len(store), int), np.arange(len(store))], axis=1)
     probabilities, features = [], []
     with torch.inference_mode():
         for images, slides in dataloader.batches(
-            [store], items, about["input_px"], encode.batch_patches, device, threads
+            [store], items, description.input_px, encode.batch_patches, device, threads
         ):
-            images = factory.standardise(colours(images, slides), about["mean"], about["std"])
+            images = inference.standardise(
+                colours(images, slides), description.mean, description.std
+            )
             images = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                logits, pooled = factory.forward(model, images, stage)
+                logits, pooled = inference.forward(model, images, stage)
             probabilities.append(logits.float().softmax(1))
             features.append(pooled.float())
         p = torch.cat(probabilities).cpu().numpy()  # the one place where the host waits
@@ -135,7 +146,7 @@ def encode_store(
         raise Her2Error(
             f"the network's output is not finite for {bad.sum()} of {len(bad)} patches of"
             f" {store.attributes['slide']}",
-            f"model {about['architecture']}, digest {about['digest']}",
+            f"model {description.architecture}, digest {description.digest}",
             "train again; if it stays, use encode.precision: float32",
         )
     return store.coords, p, half

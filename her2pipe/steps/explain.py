@@ -35,22 +35,22 @@ def run(args, explain: ExplainSettings) -> None:
     """Explain every slide that is not excluded."""
     import torch
 
-    from her2pipe.models import factory, gradcam
+    from her2pipe.models import gpu, gradcam, inference, weights
     from her2pipe.store import PatchStore, encodings
 
     torch.set_num_threads(args.threads)
-    device = factory.pick_device(explain.device)
-    model, about = factory.load(args.model)
-    classes = about["classes"]
+    device = gpu.pick_device(explain.device)
+    model, description = weights.load(args.model)
+    classes = description.classes
     if not classes or (explain.target and explain.target not in classes):
         raise Her2Error(
             f"the model has no class {explain.target}".rstrip(),
             f"option --target, model {args.model}",
             f"use one of: {', '.join(classes)}" if classes else "explain a model that has classes",
         )
-    model = factory.place(model.requires_grad_(False), device)
-    layer = args.layer or gradcam.pick_layer(model, about["input_px"], explain.map_min)
-    print(f"explain: {about['architecture']}: evidence of {layer}", file=sys.stderr)
+    model = inference.place(model.requires_grad_(False), device)
+    layer = args.layer or gradcam.pick_layer(model, description.input_px, explain.map_min)
+    print(f"explain: {description.architecture}: evidence of {layer}", file=sys.stderr)
     files = {path.stem: path for path in encodings(args.encoding)}
     rows: list[dict[str, Any]] = []
     with replacing_folder(args.folder) as folder:
@@ -61,7 +61,7 @@ def run(args, explain: ExplainSettings) -> None:
                     print(f"explain: {slide}: excluded", file=sys.stderr)
                     continue
                 p = _probabilities(store, files.get(slide))
-                look = _Look(model, about, layer, device, args.threads, explain)
+                look = _Look(model, description, layer, device, args.threads, explain)
                 rows += one_slide(store, p, look, folder)
         write_table(folder / "patches.tsv", TABLE, rows)
 
@@ -69,28 +69,35 @@ def run(args, explain: ExplainSettings) -> None:
 class _Look:
     """A network, the layer of it that is looked at, and how patches come to it."""
 
-    def __init__(self, model, about: dict, layer: str, device, threads: int, explain):
-        from her2pipe.stain.methods import Profile
+    def __init__(self, model, description, layer: str, device, threads: int, explain):
+        from her2pipe.stain.profile import Profile
 
-        self.model, self.about, self.layer, self.device = model, about, layer, device
+        self.model, self.description, self.layer, self.device = model, description, layer, device
         self.threads, self.explain = threads, explain
-        self.target = Profile.from_dict(about["stain"])
+        self.target = Profile.from_dict(description.stain)
 
     def maps(self, store, chosen: np.ndarray, wanted: int) -> np.ndarray:
         """Map the evidence in some patches of a slide: (N, s, s) float32."""
         import torch
 
-        from her2pipe.models import factory, gradcam
+        from her2pipe.models import gradcam, inference
         from her2pipe.training import dataloader
 
-        about, found = self.about, []
+        description, found = self.description, []
         colours = dataloader.Colours([dataloader.profile(store)], self.target, self.device)
         items = np.stack([np.zeros(len(chosen), int), chosen], axis=1)
         for images, slides in dataloader.batches(
-            [store], items, about["input_px"], self.explain.batch_patches, self.device, self.threads
+            [store],
+            items,
+            description.input_px,
+            self.explain.batch_patches,
+            self.device,
+            self.threads,
         ):
-            images = factory.standardise(colours(images, slides), about["mean"], about["std"])
-            maps = gradcam.evidence(self.model, factory.arrange(images), wanted, self.layer)
+            images = inference.standardise(
+                colours(images, slides), description.mean, description.std
+            )
+            maps = gradcam.evidence(self.model, inference.arrange(images), wanted, self.layer)
             found.append(maps)
         return torch.cat(found).cpu().numpy()  # the one place where the host waits
 
@@ -113,7 +120,7 @@ def one_slide(store, p: np.ndarray, look: _Look, folder: Path) -> list[dict[str,
     """Draw one slide's evidence; return a row for each patch drawn."""
     from her2pipe.plotting import gradcam as evidence
 
-    explain, classes = look.explain, look.about["classes"]
+    explain, classes = look.explain, look.description.classes
     wanted = classes.index(explain.target) if explain.target else int(p.mean(0).argmax())
     best = np.argsort(-p[:, wanted], kind="stable")[: explain.tiles]
     chosen = np.arange(len(store)) if explain.whole else best

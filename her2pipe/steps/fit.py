@@ -42,6 +42,15 @@ MACHINE = ("device", "save_s")  # settings that do not change what is fitted
 DEFAULT_THRESHOLD = 0.5
 
 
+def sheet_columns(endpoint: Endpoint, settings: FitSettings) -> tuple[str, ...]:
+    """Return the columns that are read: for sides and targets."""
+    levels = ("level",) if getattr(settings, "targets", "") == "levels" else ()
+    return ("patient", "split", *endpoint.columns, *levels)
+
+
+SHEET_COLUMNS = sheet_columns
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     fitted = [name for name in AGGREGATIONS.names() if AGGREGATIONS[name].Settings]
@@ -68,8 +77,9 @@ def run(args: Any, split: SplitSettings, fit: FitSettings, labels: LabelSettings
     aggregation: type[Aggregation] = AGGREGATIONS[args.aggregate]
     endpoint = aggregation.endpoint_for(labels, fit)
     _validate(aggregation, endpoint)
-    rows = sheet.load(args.sheet, check_files=False)
-    sides = assign_sides(rows, split, endpoint_of(labels).stratum)
+    columns = sheet_columns(endpoint_of(labels), fit)
+    rows = sheet.load(args.sheet, check_files=False, columns=columns)
+    sides = assign_sides(rows, split, endpoint.stratum)
     with_features = aggregation.reads == "features"
     files = Encodings(args.encodings, features=with_features)
     data = read(rows, sides, files, aggregation, endpoint, fit)
@@ -164,14 +174,14 @@ def read(
                 "encode the development cohort again",
             )
         encoding = files[row.slide]
-        attributes = encoding["attributes"]
-        if attributes["status"] == "excluded" or not len(encoding["coords"]):
-            entry.exclusion_reason = f"excluded: {attributes['reason'] or 'no patches'}"
+        attributes = encoding.metadata
+        if attributes.status == "excluded" or not len(encoding):
+            entry.exclusion_reason = f"excluded: {attributes.reason or 'no patches'}"
             continue
         bag = Bag.of(encoding)
         bag.validate(files.path(row.slide))
-        encoder = attributes.get("encoder", ""), attributes.get("model_digest", "")
-        encoders.setdefault((*encoder, bag.features.shape[1]), row.slide)
+        encoder = attributes.encoder, attributes.model_digest, bag.features.shape[1]
+        encoders.setdefault(encoder, row.slide)
         inputs = _inputs(aggregation, endpoint, bag, fit)
         target = endpoint.targets.index(label)
         slides.append(TrainingSlide(row.slide, row.patient, target, inputs))

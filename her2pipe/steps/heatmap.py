@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder
 
 SETTINGS = (HeatmapSettings, LabelSettings)
+UNUSED_SETTINGS = ("reflex", "reflex_margin")
 OUTLIERS = 1.0  # percent of the patches at either end that do not stretch a map's colours
 
 
@@ -61,8 +63,8 @@ def _bag(path: Path, about: dict, with_features: bool) -> Bag:
     from her2pipe.store import read_encoding
 
     encoding = read_encoding(path, features=with_features)
-    for key in ("patch_size_level0", "width_px0", "height_px0"):
-        encoding["attributes"][key] = about[key]
+    size = {key: about[key] for key in ("patch_size_level0", "width_px0", "height_px0")}
+    encoding = replace(encoding, metadata=replace(encoding.metadata, **size))
     bag = Bag.of(encoding)
     bag.validate(path)
     return bag

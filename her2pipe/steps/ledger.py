@@ -1,4 +1,4 @@
-"""Step ledger: the account of every slide of every sheet."""
+"""Step ledger: every slide of every sheet, once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from her2pipe.cohorts import sheet as cohort
-from her2pipe.cohorts.labels import labelled
+from her2pipe.cohorts import sheet as cohorts
 from her2pipe.config import LabelSettings, LedgerSettings
+from her2pipe.endpoints.base import Endpoint
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, write_table
 
 SETTINGS = (LedgerSettings, LabelSettings)
+SHEET_COLUMNS = ("patient", "exclusion_reason")
+UNUSED_SETTINGS = ("ordered", "reflex", "reflex_margin")
 COLUMNS = ("slide", "patient", "cohort", "status", "reason")
 
 
@@ -27,7 +30,8 @@ def arguments(parser) -> None:
 
 
 def run(args, ledger: LedgerSettings, labels: LabelSettings) -> None:
-    """Account for every row of every sheet, once."""
+    """List every row of every sheet: scored, or excluded and why."""
+    endpoint = endpoint_of(labels)
     scores: dict[str, list[str]] = {}
     for path in args.scores:
         scores.setdefault(Path(path).stem, []).append(path)
@@ -36,15 +40,15 @@ def run(args, ledger: LedgerSettings, labels: LabelSettings) -> None:
         name, _, sheet = pair.partition("=")
         if name not in scores:
             raise Her2Error(f"cohort {name} has no scores", sheet, "score the cohort")
-        rows += account(name, sheet, scores[name], labels)
+        rows += ledger_rows(name, sheet, scores[name], endpoint)
     write_table(args.ledger, COLUMNS, rows)
     count = Counter(row["status"] for row in rows)
-    told = ", ".join(f"{n} {status}" for status, n in sorted(count.items(), reverse=True))
-    print(f"ledger: {len(rows)} slides = {told}", file=sys.stderr)
+    counts = ", ".join(f"{n} {status}" for status, n in sorted(count.items(), reverse=True))
+    print(f"ledger: {len(rows)} slides = {counts}", file=sys.stderr)
 
 
-def account(
-    name: str, sheet: str, scores: list[str], labels: LabelSettings
+def ledger_rows(
+    name: str, sheet: str, scores: list[str], endpoint: Endpoint
 ) -> list[dict[str, Any]]:
     """Give each row of a sheet its status: scored by every method, or excluded and why.
 
@@ -53,8 +57,8 @@ def account(
     Her2Error
         When slides of the sheet and slides of the scores are not the same.
     """
-    rows = [labelled(row, labels) for row in cohort.load(sheet, check_files=False)]
-    without = "no class" if labels.told else "no binary status"
+    columns = ("patient", *endpoint.columns)
+    rows = cohorts.load(sheet, check_files=False, columns=columns)
     tables = {path: {r["slide"]: r for r in read_table(path)} for path in scores}
     wanted = {row.slide for row in rows}
     for path, table in tables.items():
@@ -65,13 +69,14 @@ def account(
                 f"{sheet} and {path}",
                 "run the workflow again",
             )
-    account = []
+    ledger = []
     for row in rows:
-        scores = [table[row.slide] for table in tables.values()]
-        excluded = [score["reason"] for score in scores if score["flag"] == "excluded"]
-        notes = [f"{without}: {row.exclusion_reason}"] if row.exclusion_reason else []
-        notes += dict.fromkeys(score["reason"] for score in scores if score["reason"])
-        account.append(
+        by_method = [table[row.slide] for table in tables.values()]
+        excluded = [score["reason"] for score in by_method if score["flag"] == "excluded"]
+        unlabelled = endpoint.exclusion_reason(row)
+        notes = [unlabelled] if unlabelled else []
+        notes += dict.fromkeys(score["reason"] for score in by_method if score["reason"])
+        ledger.append(
             {
                 "slide": row.slide,
                 "patient": row.patient,
@@ -80,4 +85,4 @@ def account(
                 "reason": excluded[0] if excluded else "; ".join(notes),
             }
         )
-    return account
+    return ledger

@@ -16,10 +16,20 @@ from her2pipe.files import replacing_folder, write_table
 if TYPE_CHECKING:
     import torch
 
+    from her2pipe.endpoints.base import Endpoint
+    from her2pipe.models.description import ModelDescription
     from her2pipe.training.pretraining_images import ImageSource
 
 log = logging.getLogger(__name__)
 SETTINGS = (SplitSettings, PretrainSettings)
+
+
+def sheet_columns(endpoint: Endpoint | None, settings: PretrainSettings) -> tuple[str, ...]:
+    """Return the columns of a cohort of images that are read: for sides, classes and messages."""
+    return ("path", "patient", "split", settings.column)
+
+
+SHEET_COLUMNS = sheet_columns
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,13 +49,13 @@ def run(args: Any, split: SplitSettings, pretrain: PretrainSettings) -> None:
     """
     import torch
 
-    from her2pipe.models import factory
+    from her2pipe.models import gpu
     from her2pipe.store import PatchStore
     from her2pipe.training.pretraining_images import InMemory, Packed
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(pretrain.pretrain_seed)
-    device = factory.pick_device(pretrain.device)
+    device = gpu.pick_device(pretrain.device)
     with ExitStack() as stack:
         if not args.stores:
             _train(args, pretrain, InMemory(pretrain, device), device)
@@ -54,7 +64,8 @@ def run(args: Any, split: SplitSettings, pretrain: PretrainSettings) -> None:
             what = "packs of images are given, and no sheet that names their classes"
             raise Her2Error(what, "option --sheet", "give the sheet they were packed from")
         packs = [stack.enter_context(PatchStore(path)) for path in args.stores]
-        rows = sheet.load(args.sheet, check_files=False)
+        columns = sheet_columns(None, pretrain)
+        rows = sheet.load(args.sheet, check_files=False, columns=columns)
         images = Packed(packs, rows, args.sheet, split, pretrain, device, args.threads)
         _train(args, pretrain, images, device)
 
@@ -65,7 +76,7 @@ def _train(
     """Train on the images, and write the model."""
     import torch
 
-    from her2pipe.models import factory
+    from her2pipe.models import factory, inference, weights
     from her2pipe.plotting import charts, style
     from her2pipe.training.checkpoint import Checkpoint
     from her2pipe.training.loop import Plan, digest_of, train_network
@@ -75,10 +86,10 @@ def _train(
 
     classes = images.classes
     model = factory.create(pretrain.architecture, len(classes), pretrain.input_px)
-    metadata = _metadata(model, images, pretrain)
+    description = _describe(model, images, pretrain)
     log.info("%s images of %d classes, %s held out; %s parameters are trained",
              f"{images.sizes['train']:,}", len(classes), f"{images.sizes['validation']:,}",
-             f"{metadata['parameters']['total']:,}")  # fmt: skip
+             f"{factory.count(model)['total']:,}")  # fmt: skip
     if images.excluded:
         reason = next(iter(images.excluded.values()))
         log.info("%d images are excluded, the first because of: %s", len(images.excluded), reason)
@@ -88,38 +99,40 @@ def _train(
             flags.as_json(pretrain),
             torch.__version__,
             images.digest,
-            *(weights.numpy() for weights in model.state_dict().values()),
+            *(tensor.numpy() for tensor in model.state_dict().values()),
         ),
     )
     plan = Plan(
         learning_rate=pretrain.learning_rate,
         epochs=pretrain.epochs,
         accumulate=pretrain.accumulate,
-        bfloat16=factory.bfloat16(pretrain.precision, device),
+        bfloat16=inference.use_bfloat16(pretrain.precision, device),
         compile=pretrain.compile,
         schedule=Schedule.of(pretrain),
     )
-    batches = ImageBatches(images, pretrain, metadata["mean"], metadata["std"])
-    network = factory.place(model, device)
+    batches = ImageBatches(images, pretrain, description.mean, description.std)
+    network = inference.place(model, device)
     history = train_network(network, batches, Classification(classes), plan, checkpoint).history
     checkpoint.check()
     with replacing_folder(args.folder) as folder:
-        factory.save(model, metadata, folder)
+        weights.save(model, description, folder)
         write_table(folder / "history.tsv", list(history[0]), history)
         style.save(charts.learning_curves(history), folder / "history")
     checkpoint.remove()
 
 
-def _metadata(model: Any, images: ImageSource, pretrain: PretrainSettings) -> dict[str, Any]:
+def _describe(model: Any, images: ImageSource, pretrain: PretrainSettings) -> ModelDescription:
     """Return the model's description: what it needs to be used, and to be trained again."""
-    from her2pipe.models import factory
+    from her2pipe.models import weights
 
     source: dict[str, Any] = {"source": images.name, "digest": images.digest, **images.sizes}
     if images.excluded:  # no cohort of the ledger: this is where they are accounted for
         source["exclusion_reasons"] = images.excluded
-    return {
-        **factory.describe(model, pretrain.architecture, pretrain.input_px),
-        "classes": images.classes,
-        "images": source,
-        "settings": json.loads(flags.as_json(pretrain)),
-    }
+    return weights.describe(
+        model,
+        pretrain.architecture,
+        pretrain.input_px,
+        classes=images.classes,
+        images=source,
+        settings=json.loads(flags.as_json(pretrain)),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from her2pipe.aggregation.base import AGGREGATIONS, Aggregation, Bag, scorer
 from her2pipe.cohorts import sheet
@@ -12,7 +12,11 @@ from her2pipe.config import LabelSettings, ScoreSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import write_table
 
+if TYPE_CHECKING:
+    from her2pipe.store import Encoding
+
 SETTINGS = (ScoreSettings, LabelSettings)
+SHEET_COLUMNS = ("patient",)
 COLUMNS = (
     "slide", "patient", "score", "level", "call", "patches", "tumour_patches", "stained_area",
     "mean_excess", "flag", "reason",
@@ -36,7 +40,10 @@ def run(args: Any, settings: ScoreSettings, labels: LabelSettings) -> None:
 
     patients: dict[str, str] = {}
     if args.sheet:
-        patients = {r.slide: r.patient for r in sheet.load(args.sheet, check_files=False)}
+        patients = {
+            r.slide: r.patient
+            for r in sheet.load(args.sheet, check_files=False, columns=SHEET_COLUMNS)
+        }
     aggregation = scorer(args.aggregate, labels, settings, args.model)
     rows = []
     files = Encodings(args.encodings, features=aggregation.reads == "features")
@@ -46,7 +53,7 @@ def run(args: Any, settings: ScoreSettings, labels: LabelSettings) -> None:
     write_table(args.scores, (*COLUMNS, *aggregation.endpoint.score_columns), rows)
 
 
-def score_slide(encoding: dict[str, Any], path: Path, aggregation: Aggregation) -> dict[str, Any]:
+def score_slide(encoding: Encoding, path: Path, aggregation: Aggregation) -> dict[str, Any]:
     """Score one encoding, of the file `path`: its row of the table.
 
     Raises
@@ -54,13 +61,13 @@ def score_slide(encoding: dict[str, Any], path: Path, aggregation: Aggregation) 
     Her2Error
         When the encoding is damaged, or not of the encoder the model was fitted on.
     """
-    attributes, model = encoding["attributes"], aggregation.model
-    row: dict[str, Any] = {"slide": attributes["slide"]}
-    if attributes["status"] == "excluded":
-        return row | {"patches": 0, "flag": "excluded", "reason": attributes["reason"]}
-    if model and model.metadata.encoder_digest != attributes.get("model_digest", ""):
+    metadata, model = encoding.metadata, aggregation.model
+    row: dict[str, Any] = {"slide": metadata.slide}
+    if metadata.status == "excluded":
+        return row | {"patches": 0, "flag": "excluded", "reason": metadata.reason}
+    if model and model.metadata.encoder_digest != metadata.model_digest:
         raise Her2Error(
-            f"slide {attributes['slide']} was encoded by another model than the aggregation was"
+            f"slide {metadata.slide} was encoded by another model than the aggregation was"
             " fitted on",
             str(path),
             "encode and fit with the same encoder",
@@ -74,6 +81,6 @@ def score_slide(encoding: dict[str, Any], path: Path, aggregation: Aggregation) 
     row |= {"patches": len(bag)} | result
     if p is not None:
         row |= aggregation.endpoint.score_row(p)
-    if dropped := attributes.get("dropped", 0):
-        row["reason"] = f"{dropped} patches dropped: damaged tiles"
+    if metadata.dropped:
+        row["reason"] = f"{metadata.dropped} patches dropped: damaged tiles"
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -11,12 +12,13 @@ from pathlib import Path
 
 from her2pipe.cohorts import sheet as cohort
 from her2pipe.config import STEPS, load
-from her2pipe.errors import Her2Error
+from her2pipe.errors import Her2Error, raise_all
 from her2pipe.files import read_table
 from her2pipe.workflow import run_log
 
 SETTINGS = ()
 ROOT = Path(__file__).resolve().parents[2]
+MISTAKE = re.compile(r"^her2pipe: (.+)\n  where: (.+)\n  fix:   (.+)$", re.M)
 # Snakemake's findings, and what they mean to the owner of a study.
 MEANING = {
     "missing": "not there yet",
@@ -48,14 +50,14 @@ def run(args) -> None:
     slides = read_slides(file, folder)
     jobs = summarise(file, folder, list(slides), args.profile)
     print(f"Study {args.configfile or 'config.yaml'}, results in {folder}/results")
-    if busy := run_log.at_work(folder):
+    if busy := run_log.lock_owner(folder):
         print(f"Note: {busy.what}")
     print("\n".join(["", *table(jobs, slides, excluded(folder, jobs, list(slides)))]))
     print("\n".join(["", *plan(jobs)]))
     waiting = {output for job in jobs if job.state != "done" for output in job.outputs}
-    failed = [row for row in run_log.read(folder) if waiting & set(row["output"].split())]
+    failed = [row for row in run_log.read_failures(folder) if waiting & set(row["output"].split())]
     if failed:
-        print("\n" + run_log.tell(failed).replace("her2pipe: ", "In the last run ", 1))
+        print("\n" + run_log.format_failures(failed).replace("her2pipe: ", "In the last run ", 1))
 
 
 # --- what there is -----------------------------------------------------------------------------
@@ -94,10 +96,9 @@ def summarise(
     words += ["--profile", Path(profile).resolve()] if profile else []
     said = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
     if said.returncode:
-        text = said.stderr
-        if "\nher2pipe: " in "\n" + text:
-            print(text[text.index("her2pipe: ") :].strip(), file=sys.stderr)
-            sys.exit(1)
+        text = said.stdout + said.stderr
+        if mistakes := MISTAKE.findall(text):
+            raise_all([Her2Error(*mistake) for mistake in mistakes])
         raise Her2Error(
             f"Snakemake could not read the study: {' '.join(text.split())[:500]}",
             str(file),
@@ -153,7 +154,7 @@ def _excluded(path: Path) -> list[str]:
     try:
         with PatchStore(path) as store:
             if store.images is not None:
-                return list(store.images.left_out)
+                return list(store.images.exclusion_reasons)
             return [path.stem] if store.excluded else []
     except (Her2Error, KeyError):
         return []

@@ -16,6 +16,7 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import replacing
 
 SETTINGS = (SynthesiseSettings, Scanner)
+SHEET_COLUMNS = ("seed", "severity", "fault")  # given as flags
 TILE_PX = 256
 DOWNSAMPLES = (1, 4, 16)
 TRUNCATE_TO = 0.6  # share of the file that a truncated slide keeps

@@ -18,7 +18,8 @@ from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
-from her2pipe.files import read_json, replacing_folder, write_table
+from her2pipe.files import file_digest, replacing_folder, write_table
+from her2pipe.models.description import ModelDescription, ParameterCount
 
 if TYPE_CHECKING:
     from her2pipe.training.checkpoint import Checkpoint, Rows
@@ -30,6 +31,14 @@ SETTINGS = (SplitSettings, TrainSettings, LabelSettings)
 UNUSED_SETTINGS = ("ordered", "reflex", "reflex_margin")
 SLIDES = ("slide", "side", "exclusion_reason")
 SPARE_FILES = 200  # that a process may hold open beside the stores
+
+
+def sheet_columns(endpoint: Endpoint, settings: TrainSettings) -> tuple[str, ...]:
+    """Return the columns that are read: for sides, targets and messages."""
+    return ("path", "patient", "split", *endpoint.columns)
+
+
+SHEET_COLUMNS = sheet_columns
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +58,7 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
     """
     import torch
 
-    from her2pipe.models import factory
+    from her2pipe.models import gpu, inference, weights
     from her2pipe.store import PatchStore, slides_of
     from her2pipe.training.checkpoint import Checkpoint
     from her2pipe.training.encoder import PatchBatches, train_encoder
@@ -60,8 +69,9 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
     sections = (split, train, *([labels] if labels != LabelSettings() else []))
     torch.set_num_threads(args.threads)
     torch.manual_seed(train.train_seed)
-    device = factory.pick_device(train.device)
-    rows = sheet.load(args.sheet, check_files=False)
+    device = gpu.pick_device(train.device)
+    columns = sheet_columns(endpoint, train)
+    rows = sheet.load(args.sheet, check_files=False, columns=columns)
     paths = _store_files(args.stores, [row.slide for row in rows])
     _allow_open_files(len(paths))
     checkpoint = Checkpoint.beside(args.folder)
@@ -73,21 +83,21 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
         data = _training_set(development, split, checkpoint, args.threads)
         for store in data.stores:
             stack.callback(store.close)
-        model = factory.start(
+        model = weights.start(
             train.architecture, data.outputs, train.input_px, train.weights, train.stages
         )
-        factory.freeze(model, train.frozen if data.objective else [""])  # "" is all of it
-        metadata = _metadata(model, data, sections, train)
-        _log_training_set(data, metadata["parameters"], train)
+        inference.freeze(model, train.frozen if data.objective else [""])  # "" is all of it
+        description = _describe(model, data, sections, train)
+        _log_training_set(data, description.parameters, train)
         checkpoint.digest = _digest(model, data, sections)
         history: Rows = []
         if data.objective:
-            scale = metadata["mean"], metadata["std"]
+            scale = description.mean, description.std
             batches = PatchBatches(data, train, *scale, device, args.threads)
             history = train_encoder(model, batches, data, train, device, checkpoint)
         data.finish(model)
         checkpoint.check()
-        _write(args.folder, model, metadata, history, data)
+        _write(args.folder, model, description, history, data)
     checkpoint.remove()
 
 
@@ -133,7 +143,9 @@ def _training_set(
     """Return images, targets and objective of the encoder's task."""
     from her2pipe.training import tasks
 
-    copies = duplicates.refuse_sides(development.stores, development.sides, development.row_of)
+    copies = duplicates.refuse_across_split(
+        development.stores, development.sides, development.row_of
+    )
     if copies:
         log.info("%d images come more than once on one side, %s for one", len(copies), copies[0][0])
     task = development.train.task
@@ -149,12 +161,13 @@ def _training_set(
     return data
 
 
-def _log_training_set(data: TrainingSet, size: dict[str, int], train: TrainSettings) -> None:
+def _log_training_set(data: TrainingSet, size: ParameterCount | None, train: TrainSettings) -> None:
     """Log the network's size, what it is trained on, and what is excluded."""
     from her2pipe.training import sampling
 
-    log.info("%s: %s of %s parameters are trained",
-             train.architecture, f"{size['trainable']:,}", f"{size['total']:,}")  # fmt: skip
+    if size:
+        log.info("%s: %s of %s parameters are trained",
+                 train.architecture, f"{size.trainable:,}", f"{size.total:,}")  # fmt: skip
     if data.classes:
         table = sampling.format_table(data.table, data.classes)
         log.info("patches available (used)\n%s", table)
@@ -189,51 +202,53 @@ def _digest(model: Any, data: TrainingSet, sections: Sequence[Section]) -> str:
     )
 
 
-def _metadata(
+def _describe(
     model: Any, data: TrainingSet, sections: Sequence[Section], train: TrainSettings
-) -> dict[str, Any]:
+) -> ModelDescription:
     """Return the model's description: what it needs to be used, and to be trained again."""
-    from her2pipe.models import factory
+    from her2pipe.models import weights
 
-    return {
-        "task": train.task,
-        **factory.describe(model, train.architecture, train.input_px, data.stage, train.stages),
-        "classes": data.classes,
-        "outputs": data.outputs,
-        "start": _start(train.weights),
-        "train_views": train.train_views,
-        "stain": data.stain_target.as_dict(),
-        "stain_digest": data.stain_target.digest(),
-        "training_set": data.table,
-        "training_set_digest": data.digest,
+    return weights.describe(
+        model,
+        train.architecture,
+        train.input_px,
+        data.stage,
+        train.stages,
+        task=train.task,
+        classes=data.classes,
+        outputs=data.outputs,
+        start=_start(train.weights),
+        train_views=train.train_views,
+        stain=data.stain_target.as_dict(),
+        stain_digest=data.stain_target.digest(),
+        training_set=data.table,
+        training_set_digest=data.digest,
+        settings=json.loads(flags.as_json(*sections)),
         **data.metadata,
-        "settings": json.loads(flags.as_json(*sections)),
-    }
+    )
 
 
 def _start(weights: str) -> dict[str, Any]:
     """Return where the starting weights are from."""
-    from her2pipe.models import factory
-
     path = Path(weights)
+    start: dict[str, Any] = {"weights": path.name}
     if path.is_dir():
-        metadata = read_json(path / "model.json", "a trained model")
-        keys = ("digest", "images", "training_set_digest")
-        return {"weights": path.name, **{k: metadata[k] for k in keys if k in metadata}}
-    start = {"weights": path.name}
-    return start | {"digest": factory.file_digest(path)} if path.is_file() else start
+        keys = {"digest", "images", "training_set_digest"}
+        description = ModelDescription.read(path)
+        return start | description.model_dump(include=keys, exclude_unset=True)
+    return start | {"digest": file_digest(path)} if path.is_file() else start
 
 
 def _write(
-    path: str, model: Any, metadata: dict[str, Any], history: Rows, data: TrainingSet
+    path: str, model: Any, description: ModelDescription, history: Rows, data: TrainingSet
 ) -> None:
     """Write the model, its description, and what it was trained on."""
-    from her2pipe.models import factory
+    from her2pipe.models import weights
     from her2pipe.plotting import charts, style
     from her2pipe.training.sampling import TABLE
 
     with replacing_folder(path) as folder:
-        factory.save(model, metadata, folder)
+        weights.save(model, description, folder)
         write_table(folder / "history.tsv", list(history[0]) if history else ["epoch"], history)
         write_table(folder / "training_set.tsv", TABLE, data.table)
         write_table(folder / "slides.tsv", SLIDES, data.manifest)

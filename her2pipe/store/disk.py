@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+
+# HDF5 never locks: shared file systems often cannot, or wait for ever. A file is written beside its
+# place and moved there when complete, so no reader meets a writer. The variable would overrule what
+# is asked of a single file; HDF5 reads it once, when it is loaded.
+os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"
 
 import h5py
-import numpy as np
 
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing
 
 VERSION = 1
+T = TypeVar("T")
 
 
 @contextmanager
@@ -42,7 +51,7 @@ def creating(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]
 
 
 class _Disk(io.FileIO):
-    """A file that never fails HDF5, which crashes on that, but keeps the error to be told.
+    """A file that never fails HDF5, which crashes on that, but keeps the error for `check`.
 
     After an error nothing more is written: the file is not going to be used.
     """
@@ -78,7 +87,7 @@ class _Disk(io.FileIO):
 
 @contextmanager
 def _writing(path: str | Path) -> Iterator[None]:
-    """Tell plainly that a file cannot be written."""
+    """Turn an error of the system into one that says which file cannot be written."""
     try:
         yield
     except OSError as error:
@@ -89,16 +98,22 @@ def _writing(path: str | Path) -> Iterator[None]:
         ) from None
 
 
-def note(file: h5py.File, kind: str, attributes: dict[str, Any]) -> None:
+def write_attributes(file: h5py.File, kind: str, attributes: dict[str, Any]) -> None:
     """Write format, version and attributes; what is None becomes NaN."""
     file.attrs["format"], file.attrs["version"] = kind, VERSION
     for key, value in attributes.items():
         file.attrs[key] = np.nan if value is None else value
 
 
-def attributes_of(attributes) -> dict[str, Any]:
+def attributes_of(attributes: h5py.AttributeManager) -> dict[str, Any]:
     """Read attributes as Python's own strings and numbers."""
     return {k: v.item() if isinstance(v, np.generic) else v for k, v in attributes.items()}
+
+
+def fill(kind: type[T], attributes: dict[str, Any]) -> T:
+    """Make a dataclass of a file's attributes: others are ignored, and NaN is None."""
+    names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{k: None if v != v else v for k, v in attributes.items() if k in names})
 
 
 def opened(path: str | Path, kind: str) -> h5py.File:
@@ -112,9 +127,9 @@ def opened(path: str | Path, kind: str) -> h5py.File:
             f"not a readable HDF5 file: {error}", str(path), "delete it and run again"
         ) from None
     if file.attrs.get("format") != kind or file.attrs.get("version") != VERSION:
-        found = f"{file.attrs.get('format')} v{file.attrs.get('version')}"
+        actual = f"{file.attrs.get('format')} v{file.attrs.get('version')}"
         file.close()
         raise Her2Error(
-            f"expected {kind} v{VERSION}, found {found}", str(path), "give the right file"
+            f"expected {kind} v{VERSION}, found {actual}", str(path), "give the right file"
         )
     return file

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from her2pipe import stats
 from her2pipe.errors import Her2Error
-from her2pipe.stain.methods import DAB, HAEMATOXYLIN, lasso
+from her2pipe.stain.optical_density import DAB, HAEMATOXYLIN, lasso
 from her2pipe.training.objectives import BatchResult
 
 STATISTICS = ("mean", "std", "p50", "p90")

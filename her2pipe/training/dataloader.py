@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from her2pipe.errors import Her2Error
-from her2pipe.stain.methods import Profile, normalise_batch
+from her2pipe.stain.normalise import normalise_batch
+from her2pipe.stain.profile import Profile
 from her2pipe.store import PatchStore
 
 AHEAD = 2  # batches decoded while the network computes
@@ -42,7 +43,6 @@ class Colours:
                 "patch stores and model",
                 "tile with the stain settings the encoder was trained with",
             )
-        self._plain = target.method == "none"
         self._target = target
         matrix, maximum = (
             np.stack([getattr(p, name) for p in profiles]).astype(np.float32)
@@ -52,10 +52,8 @@ class Colours:
 
     def __call__(self, batch: torch.Tensor, slides: torch.Tensor) -> torch.Tensor:
         """Normalise (B, 3, H, W) uint8, patch i being of slide `slides[i]`: float32, 0 to 255."""
-        if self._plain:
-            return batch.float()
         matrix, maximum = self._source
-        return normalise_batch(batch, (matrix[slides], maximum[slides]), self._target)
+        return normalise_batch(batch, matrix[slides], maximum[slides], self._target)
 
 
 def profile(store: PatchStore) -> Profile:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from her2pipe.config import TrainSettings
-from her2pipe.models import factory
+from her2pipe.models import inference
 from her2pipe.training import augment, dataloader
 from her2pipe.training.checkpoint import Checkpoint
 from her2pipe.training.loop import Plan, train_network
@@ -61,10 +61,10 @@ class PatchBatches:
                 images = augment.jitter(images, random, train.jitter)
             if epoch is not None and train.shifts:
                 images = augment.shift(images, random, train.shifts)
-            images = factory.standardise(images, self._mean, self._std)
+            images = inference.standardise(images, self._mean, self._std)
             if epoch is not None and train.flips:
                 images = augment.turn(images, random)
-            yield factory.arrange(images), *(column[batch] for column in targets)
+            yield inference.arrange(images), *(column[batch] for column in targets)
             start += len(images)
 
 
@@ -87,12 +87,12 @@ def train_encoder(
         learning_rate=train.learning_rate,
         epochs=train.max_epochs,
         accumulate=train.accumulate,
-        bfloat16=factory.bfloat16(train.precision, device),
+        bfloat16=inference.use_bfloat16(train.precision, device),
         compile=train.compile,
         schedule=Schedule.of(
             train, plateau_epochs=train.plateau_epochs, plateau_tolerance=train.plateau_tolerance
         ),
     )
     assert data.objective is not None
-    network = factory.place(model, device)
+    network = inference.place(model, device)
     return train_network(network, batches, data.objective, plan, checkpoint).history

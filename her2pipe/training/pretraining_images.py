@@ -16,7 +16,7 @@ from her2pipe.cohorts.split import assign_sides
 from her2pipe.config import LabelSettings, PretrainSettings, SplitSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
-from her2pipe.models import factory
+from her2pipe.models import inference
 from her2pipe.store import PatchStore
 from her2pipe.training import augment, cifar100, dataloader
 from her2pipe.training.loop import digest_of
@@ -108,7 +108,7 @@ class Packed:
         by_slide = {row.slide: row for row in rows}
         sides = assign_sides(rows, split, endpoint.stratum)
         stores = [slide for pack in packs for slide in slides_of(pack)]
-        duplicates.refuse_sides(stores, sides, by_slide)
+        duplicates.refuse_across_split(stores, sides, by_slide)
         self.classes, self._stores = list(endpoint.targets), stores
         self._items: dict[str, np.ndarray] = {}
         for side in ("train", "validation"):
@@ -160,7 +160,7 @@ class ImageBatches:
         for images, labels in self._source.order(side, order, pretrain.batch_size):
             if epoch is not None and pretrain.mirror:
                 images = augment.mirror(images, random)
-            yield factory.arrange(factory.standardise(images, self._mean, self._std)), labels
+            yield inference.arrange(inference.standardise(images, self._mean, self._std)), labels
 
 
 def _labels(rows: Sequence[Row], pretrain: PretrainSettings, sheet: str) -> LabelSettings:

@@ -15,7 +15,8 @@ import numpy as np
 
 from her2pipe.config import Scanner, StainSettings, SynthesiseSettings, TileSettings
 from her2pipe.errors import Her2Error
-from her2pipe.stain.methods import Profile, estimate
+from her2pipe.stain.base import estimate
+from her2pipe.stain.profile import Profile
 from her2pipe.store import write_patches
 from her2pipe.training import dab_regression
 

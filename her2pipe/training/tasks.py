@@ -16,8 +16,7 @@ import torch
 
 from her2pipe.config import SplitSettings
 from her2pipe.errors import Her2Error
-from her2pipe.stain import methods
-from her2pipe.stain.methods import Profile
+from her2pipe.stain.profile import Profile, median
 from her2pipe.store import PatchStore
 from her2pipe.training import contrastive, dataloader, registered_pairs, sampling
 from her2pipe.training import dab_regression as dab
@@ -99,7 +98,7 @@ def _colours(data: DevelopmentSet, training_stores: Sequence[int]) -> dict[str, 
         with PatchStore(data.train.stain_target) as reference:
             target = dataloader.profile(reference)
     elif used:
-        target = methods.median([profile for profile in used if profile is not None])
+        target = median([profile for profile in used if profile is not None])
     else:
         raise Her2Error(
             "no slide of the training side has colours to take the median of",

@@ -1,4 +1,4 @@
-"""What a run of the workflow leaves to be told: who is at work in a folder, and what failed."""
+"""The record of a run: whose it is, so that no second one starts beside it, and what failed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FAILURES = "logs/failures.tsv"
 OUTSIDE = "her2pipe: the run failed, but none of its jobs; see above, or the last of .snakemake/log"
 COLUMNS = ("step", "output", "attempts", "reason", "logs")
 # What a scheduler or a kernel says of a job it ended, and what that means.
-SIGNS = {
+MEANINGS = {
     r"DUE TO TIME LIMIT|status is: 'TIMEOUT'": "over its time limit",
     r"OUT_OF_MEMORY|memory limit|oom[-_ ]kill|Out Of Memory": "out of memory",
     r"NODE_FAIL|DUE TO NODE FAILURE": "its node failed",
@@ -31,7 +31,7 @@ SIGNS = {
     r"some output files are missing": "its output did not appear on the file system in time",
 }
 REFUSED = re.compile(r"sbatch failed.*?The error message was '(.*?)'\.$", re.DOTALL | re.MULTILINE)
-MORE = "For further error details"  # Snakemake's words after any message of a cluster
+CLUSTER_HINT = "For further error details"  # Snakemake's words after any message of a cluster
 LATE = re.compile(r"MissingOutputException in rule (\w+).*\n\s*Job (\d+) completed", re.DOTALL)
 MISSING = re.compile(r"(\S.*) \(missing ")  # a line for each output that is
 
@@ -39,8 +39,8 @@ MISSING = re.compile(r"(\S.*) \(missing ")  # a line for each output that is
 # --- one run in a folder at a time -------------------------------------------------------------
 
 
-def begin(folder: str | Path = ".") -> None:
-    """Note who starts a run here, so that a second one can tell."""
+def start(folder: str | Path = ".") -> None:
+    """Note who starts a run in a folder, so that a second one can say whose it is."""
     note = {
         "host": socket.gethostname(),
         "process": os.getpid(),
@@ -50,8 +50,8 @@ def begin(folder: str | Path = ".") -> None:
     write_text(Path(folder) / NOTE, json.dumps(note))
 
 
-def at_work(folder: str | Path = ".") -> Her2Error | None:
-    """Say who works in a folder that is locked, or was killed there; None when it is free."""
+def lock_owner(folder: str | Path = ".") -> Her2Error | None:
+    """Return whose run holds the lock of a folder, or was killed there; None when it is free."""
     folder = Path(folder)
     if not any((folder / LOCKS).glob("*.lock")):
         return None
@@ -97,38 +97,38 @@ class Failure:
 
     @property
     def reason(self) -> str:
-        """Say why, as plainly as its logs allow."""
+        """The reason of the failure, as plainly as its logs give it."""
         # It never ran: what its logs say is of an earlier attempt.
         if refused := REFUSED.search(self.message):
             last = refused[1].strip().splitlines()[-1]
             return f"SLURM refused it: {last.removeprefix('sbatch: error: ')}"
         text = "\n".join([self.message, *map(_tail, self.logs)])
-        told = re.findall(r"^her2pipe: (.+)", text, re.M)
-        if told:
-            return told[-1]
-        for sign, meaning in SIGNS.items():
+        errors = re.findall(r"^her2pipe: (.+)", text, re.M)
+        if errors:
+            return errors[-1]
+        for sign, meaning in MEANINGS.items():
             if re.search(sign, text):
                 return meaning
-        own = [line for log in self.logs if "slurm" not in log for line in _tail(log).splitlines()]
-        last = [line.strip() for line in own if line.strip()]
-        said = self.message.split(MORE)[0].strip().splitlines()
-        return next(iter([*last[-1:], *said[:1]]), "no reason given; see its logs")
+        logs = [log for log in self.logs if "slurm" not in log]
+        lines = [line.strip() for log in logs for line in _tail(log).splitlines() if line.strip()]
+        message = self.message.split(CLUSTER_HINT)[0].strip().splitlines()
+        return next(iter([*lines[-1:], *message[:1]]), "no reason given; see its logs")
 
 
-class Watch(logging.Handler):
-    """Listens to Snakemake and keeps the jobs that failed and did not succeed later."""
+class FailureHandler(logging.Handler):
+    """Listens to Snakemake's log and keeps the jobs that failed and did not succeed later."""
 
     def __init__(self):
         super().__init__()
         self.failed: dict[int, Failure] = {}
-        self.ended: list[str] = []
+        self.killed: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take in one message."""
+        """Take in one event."""
         event = getattr(record, "event", None)
         event = str(getattr(event, "value", event))
-        if "died with <Signals" in str(record.msg):  # told apart from the job's error, before it
-            self.ended.append(str(record.msg))
+        if "died with <Signals" in str(record.msg):  # an event of its own, before the job's error
+            self.killed.append(str(record.msg))
         elif event == "error" and (late := LATE.search(str(record.msg))):
             text = str(record.msg)
             self._add([int(late[2])], [late[1]], MISSING.findall(text), [], text)
@@ -150,19 +150,19 @@ class Watch(logging.Handler):
 
     def _add(self, numbers, steps, outputs, logs, message) -> None:
         logs = list(map(str, logs))
-        ended = [text for text in self.ended if any(log in text for log in logs)]
+        killed = [text for text in self.killed if any(log in text for log in logs)]
         failure = Failure(
-            steps, list(map(str, outputs)), logs, "\n".join([message or "", *ended[-1:]])
+            steps, list(map(str, outputs)), logs, "\n".join([message or "", *killed[-1:]])
         )
         known = self.failed.get(numbers[0])
         failure.attempts = (known.attempts if known else 0) + 1
         self.failed.update(dict.fromkeys(numbers, failure))
 
 
-def end(watch: Watch, folder: str | Path = ".") -> str:
-    """Write the table of failures, and tell them; both are empty when all went well."""
+def finish(handler: FailureHandler, folder: str | Path = ".") -> str:
+    """Write the table of failures and return them as text; there is neither when all went well."""
     folder = Path(folder)
-    found = list({id(failure): failure for failure in watch.failed.values()}.values())
+    failures = list({id(failure): failure for failure in handler.failed.values()}.values())
     rows = [
         {
             "step": " ".join(failure.steps),
@@ -171,22 +171,22 @@ def end(watch: Watch, folder: str | Path = ".") -> str:
             "reason": failure.reason,
             "logs": " ".join(_near(log, folder) for log in failure.logs if _tail(log)),
         }
-        for failure in found
+        for failure in failures
     ]
     if rows:
         write_table(folder / FAILURES, COLUMNS, rows)
     else:
         (folder / FAILURES).unlink(missing_ok=True)
-    return tell(rows)
+    return format_failures(rows)
 
 
-def read(folder: str | Path = ".") -> list[dict[str, str]]:
+def read_failures(folder: str | Path = ".") -> list[dict[str, str]]:
     """Read the failures of the last run that ended."""
     path = Path(folder) / FAILURES
     return read_table(path) if path.exists() else []
 
 
-def tell(rows: list[dict]) -> str:
+def format_failures(rows: list[dict]) -> str:
     """Write failures as lines to read."""
     if not rows:
         return ""

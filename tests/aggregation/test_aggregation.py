@@ -26,7 +26,7 @@ from her2pipe.aggregation.slidegraph import ranking, slidegraph_network
 from her2pipe.config import LEVELS, LabelSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
-from her2pipe.models import factory
+from her2pipe.models import costs
 
 STATUS = ["HER2-", "HER2+"]
 GRADES = LabelSettings(endpoint="class", column="grade")
@@ -68,7 +68,7 @@ def fitted(name, members, labels=None, **more):
     ],
 )
 def test_published_sizes(network, published):
-    assert factory.count(network())["total"] == published
+    assert costs.count_parameters(network()).total == published
 
 
 def test_asking_an_aggregation_imports_nothing_slow():

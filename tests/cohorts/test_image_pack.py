@@ -45,8 +45,8 @@ def test_a_pack_holds_images_and_says_which_it_could_not(tmp_path, sheet, her2pi
     pictures = make.stained(6, 3)
     with PatchStore(tmp_path / "0of1.h5") as pack:
         assert pack.images.names == ["I-0", "I-1", "I-3", "I-5"]
-        assert pack.images.left_out["I-2"] == "the file is not an image"
-        assert pack.images.left_out["I-4"].startswith("the image cannot be read: ")
+        assert pack.images.exclusion_reasons["I-2"] == "the file is not an image"
+        assert pack.images.exclusion_reasons["I-4"].startswith("the image cannot be read: ")
         assert pack.stain["method"] == "none"
         assert np.isnan(pack.tumour).all()
         found = slides_of(pack)
@@ -139,7 +139,7 @@ def test_transparent_grey_and_turned_images_are_read(tmp_path):
     turned.save(tmp_path / "turned.jpg", exif=exif)
     assert image_pack.rgb(image_pack.decode(tmp_path / "turned.jpg")).shape == (4, 8, 3)
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(BadSlideError, match="of kind I;16"):
+    with pytest.raises(BadSlideError, match="in mode I;16"):
         image_pack.decode(tmp_path / "deep.png")
 
 
@@ -157,7 +157,7 @@ def test_a_digest_is_of_pixels_not_of_files(tmp_path, make):
 def test_packs_go_through_encode_and_score(tmp_path, sheet, her2pipe, make):
     """One row per image, those left out among them; probabilities as each image alone gets."""
     from her2pipe.files import read_table
-    from her2pipe.stain.methods import Profile
+    from her2pipe.stain.profile import Profile
 
     store = tmp_path / "0of1.h5"
     assert tile(her2pipe, sheet, store)[0] == 0
@@ -188,24 +188,26 @@ def test_read_measures(tmp_path, make):
     row = cohort.Row("a", str(path), "P", 2)
     found = image_pack.read(row, TileSettings(patch_px=16), ImagesSettings())
     assert found.variance == 0
-    assert (found.about["width_px0"], found.about["height_px0"]) == (20, 10)
-    assert np.isnan(found.about["mpp"])
+    assert (found.metadata.width_px0, found.metadata.height_px0) == (20, 10)
+    assert np.isnan(found.metadata.mpp)
 
 
 def test_missing_files_and_bad_sheets(tmp_path):
     with pytest.raises(Her2Error, match="the image does not exist"):
         image_pack.decode(tmp_path / "x.png")
     with pytest.raises(Her2Error, match="the sheet does not exist"):
-        image_pack.rows_of(str(tmp_path / "x.tsv"), "", "")
+        image_pack.rows_of(str(tmp_path / "x.tsv"), "", "", ())
 
 
 def test_status_and_report_know_the_images_of_a_pack(tmp_path, sheet, her2pipe):
-    from her2pipe.reporting.heatmaps import Shelf
+    from her2pipe.manifest import Item, Manifest
+    from her2pipe.reporting.inputs import OutputIndex
     from her2pipe.steps import status
 
     folder = tmp_path / "whole" / "X"
     assert tile(her2pipe, sheet, folder / "0of1.h5")[0] == 0
     assert status._excluded(folder / "0of1.h5") == ["I-2", "I-4"]
     ledger = [{"cohort": "X", "slide": f"I-{i}", "status": "scored"} for i in (0, 3)]
-    facts = Shelf(ledger, {"X": str(folder)}, []).facts["X"]
-    assert [(f["width_px0"], f["mpp"], f["patches"]) for f in facts] == [(64, 0.5, 1)] * 2
+    manifest = Manifest((Item("tile", cohort="X", path=str(folder)),))
+    scans = OutputIndex(manifest, ledger).scans["X"]
+    assert [(s["width_px0"], s["mpp"], s["patches"]) for s in scans] == [(64, 0.5, 1)] * 2

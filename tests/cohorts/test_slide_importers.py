@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from her2pipe.cohorts import sheet as cohort
-from her2pipe.cohorts.importers import slides as importers
+from her2pipe.cohorts.importers import clinical_table
 from her2pipe.files import read_table
 
 
@@ -300,4 +300,4 @@ def test_mistakes_take_three_lines(tmp_path, slides, her2pipe):
      ("0%", "negative"), ("3+", ""), ("Equivocal", ""), ("", ""), ("0.4", "")],
 )  # fmt: skip
 def test_status_words(text, status):
-    assert importers._status(text) == status
+    assert clinical_table.status(text) == status

@@ -33,7 +33,7 @@ def test_metrics_are_those_of_the_tables(made):
     assert metrics["left_out"] == {
         "excluded": 1, "no class: ihc is 0: not a class of this study": 1,
     }  # fmt: skip
-    judged = [s for s in slides if s["used"] == "True" and not s["why_not"]]
+    judged = [s for s in slides if s["used"] == "True" and not s["exclusion_reason"]]
     unit = metrics["units"]["slide"]
     assert (metrics["slides"], metrics["evaluated"], unit["n"]) == (30, 29, len(judged))
     right = np.mean([s["true_class"] == s["call"] for s in judged])

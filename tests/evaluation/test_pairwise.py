@@ -1,67 +1,20 @@
 """Methods of a study of classes: paired tests on the same slides and cases, and their lists."""
 
 import json
+from pathlib import Path
 
 import class_study as classes
 import numpy as np
+import plain_bootstrap
 import pytest
+from manifests import compare_manifest
 from scipy.stats import binomtest
 
 from her2pipe import stats
 from her2pipe.config import CompareSettings
 from her2pipe.evaluation import pairwise
+from her2pipe.evaluation.results import Evaluation, Metrics, as_slides
 from her2pipe.files import read_table, write_table
-
-
-@pytest.mark.parametrize(("one", "other"), [(0, 0), (1, 0), (5, 0), (3, 7), (6, 6), (150, 230)])
-def test_mcnemar_is_the_binomial_test(one, other):
-    first = [True] * (one + 4) + [False] * (other + 3)
-    second = [False] * one + [True] * (4 + other) + [False] * 3
-    found = stats.mcnemar(first, second)
-    assert (found.only_first, found.only_second) == (one, other)
-    expected = binomtest(one, one + other).pvalue if one + other else 1
-    assert found.p == pytest.approx(expected, rel=1e-9)
-
-
-def test_mcnemar_by_hand():
-    """Nine items tell the methods apart, eight to one: P = 2 (1 + 9) / 512."""
-    found = stats.mcnemar([1] * 8 + [0] + [1] * 5, [0] * 8 + [1] + [1] * 5)
-    assert found.p == 20 / 512
-
-
-def items(n=40, seed=3):
-    random = np.random.default_rng(seed)
-    y = np.array(classes.NAMES)[random.integers(0, 3, n)]
-    p = random.dirichlet(np.ones(3), n).round(1)  # many ties
-    return y, p, [f"P{i // 2}" for i in range(n)]
-
-
-def test_draws_are_those_of_the_plain_bootstrap():
-    """All at once gives what one resample after the other does, patients with all their items."""
-    y, p, patients = items()
-    drawn = stats.macro_draws(y, p, patients, classes.NAMES, 100, 7)
-    found = []
-    stats.bootstrap(
-        patients,
-        lambda rows: found.append(stats.macro_auc(y[rows], p[rows], classes.NAMES)) or found[-1],
-        resamples=100,
-        seed=7,
-    )
-    assert drawn == pytest.approx(found[1:], abs=1e-12)
-    right = p.argmax(1) == [classes.NAMES.index(each) for each in y]
-    shares = stats.share_draws(right, patients, 100, 7)
-    plain = []
-    stats.bootstrap(
-        patients, lambda rows: plain.append(right[rows].mean()) or 0, resamples=100, seed=7
-    )
-    assert shares == pytest.approx(plain[1:], abs=1e-12)
-
-
-def test_draws_do_not_depend_on_what_fits_in_memory(monkeypatch):
-    y, p, patients = items()
-    whole = stats.macro_draws(y, p, patients, classes.NAMES, 50)
-    monkeypatch.setattr("her2pipe.stats.pairs.NUMBERS_MAX", 200)
-    assert (stats.macro_draws(y, p, patients, classes.NAMES, 50) == whole).all()
 
 
 def test_a_resample_without_a_class_has_no_area():
@@ -91,8 +44,15 @@ def test_interval_and_p_agree():
             assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
 
 
-def compared(tmp_path, her2pipe, folders, *more):
-    code, told = her2pipe("compare", *folders, tmp_path / "out", *more)
+def evaluation(cohort, table):
+    """An evaluation of method m, of the rows of its slides.tsv."""
+    metrics = Metrics(endpoint="class", classes=list(classes.NAMES), method="m", cohort=cohort)
+    return Evaluation(metrics, as_slides(table, classes.NAMES), table, Path())
+
+
+def compared(tmp_path, her2pipe, folders, *more, **rows):
+    manifest = compare_manifest(tmp_path / "manifest.tsv", folders, **rows)
+    code, told = her2pipe("compare", manifest, tmp_path / "out", *more)
     assert code == 0, told
     return tmp_path / "out"
 
@@ -104,7 +64,7 @@ def three(tmp_path):
         for cohort, role, drawn in (("A", "development", 5), ("B", "external", 6)):
             rows = classes.slides(30, noise, seed, drawn)
             if (method, cohort) == ("Twin", "B"):
-                rows[0] |= {"used": False, "why_not": "excluded: no tissue"}
+                rows[0] |= {"used": False, "exclusion_reason": "excluded: no tissue"}
             folders.append(classes.evaluation(tmp_path, method, cohort, role, rows))
     return folders
 
@@ -158,7 +118,7 @@ def test_every_pair_on_the_slides_of_both(tmp_path, her2pipe):
             for each in (kept, worse))  # fmt: skip
     difference = stats.macro_auc(truth, p, classes.NAMES) - stats.macro_auc(truth, q, classes.NAMES)
     assert float(own["difference"]) == pytest.approx(difference, abs=2e-6)
-    plain = stats.bootstrap(
+    plain = plain_bootstrap.interval(
         [r["patient"] for r in kept],
         lambda i: (
             stats.macro_auc(truth[i], p[i], classes.NAMES)
@@ -181,11 +141,10 @@ def test_every_pair_on_the_slides_of_both(tmp_path, her2pipe):
 
 def test_the_matrix_holds_areas_below_and_calls_above():
     rows = [
-        {"method": "a", "other": "b", "p_holm": 0.1, "mcnemar_p_holm": 0.2},
-        {"method": "a", "other": "c", "mcnemar_p_holm": 0.3},
-        {"method": "b", "other": "c", "p_holm": 0.4, "mcnemar_p_holm": 0.5},
+        pairwise.PairedComparison(one, other, "A", 9, p_holm=p, mcnemar_p_holm=q)
+        for one, other, p, q in (("a", "b", 0.1, 0.2), ("a", "c", None, 0.3), ("b", "c", 0.4, 0.5))
     ]
-    names, table = pairwise.matrix(rows)
+    names, table = pairwise.p_matrix(rows)
     none = np.nan
     assert names == ["a", "b", "c"]
     assert table == pytest.approx(
@@ -232,10 +191,11 @@ def test_two_stains_of_the_same_cases(tmp_path, her2pipe):
             [{"slide": f"{mark}S{i}", "path": f"{name}{i}.svs", "patient": f"P{i * 2 // 3}",
               "ihc": "1+", "case": f"C{i}"} for i in range(30)],
         )  # fmt: skip
-    sheets = [f"{name}={tmp_path / name}.tsv" for name in ("ihc", "he")]
-    words = ("--matched", "net,ihc,net,he", "--sheet", *sheets)
-    (row,) = read_table(compared(tmp_path, her2pipe, folders, *words) / "matched.tsv")
-    assert (row["n"], row["left_out"]) == ("26", "1")
+    sheets = [(name, tmp_path / f"{name}.tsv") for name in ("ihc", "he")]
+    words = ("--matched", "net,ihc,net,he")
+    out = compared(tmp_path, her2pipe, folders, *words, sheets=sheets)
+    (row,) = read_table(out / "matched.tsv")
+    assert (row["n"], row["excluded"]) == ("26", "1")
     kept = [i for i, r in enumerate(rows) if r["used"] and r["true_class"] and i]
     right = [
         np.array([each[i]["call"] == each[i]["true_class"] for i in kept])
@@ -246,38 +206,43 @@ def test_two_stains_of_the_same_cases(tmp_path, her2pipe):
     )
     assert float(row["accuracy_low"]) <= float(row["accuracy_difference"])
     assert float(row["mcnemar_p"]) == pytest.approx(stats.mcnemar(*right).p, abs=1e-6)
-    code, told = her2pipe("compare", *folders, tmp_path / "x", "--matched", "net,ihc,net,b")
+    code, told = her2pipe(
+        "compare", tmp_path / "manifest.tsv", tmp_path / "x", "--matched", "net,ihc,net,b"
+    )
     assert code == 1
     assert "no evaluation of method net on cohort b" in told
-    code, told = her2pipe("compare", *folders, tmp_path / "x", "--matched", "net=ihc")
+    code, told = her2pipe(
+        "compare", tmp_path / "manifest.tsv", tmp_path / "x", "--matched", "net=ihc"
+    )
     assert code == 1
     assert "METHOD,COHORT,METHOD,COHORT" in told
 
 
 def test_the_same_people_under_other_names():
     """Equal calls are equal in every resample, however each sheet names its patients."""
-    rows = [{k: str(v) for k, v in row.items()} for row in classes.slides(30, 0.3, 1)]
+    rows = [
+        {k: "" if v is None else str(v) for k, v in row.items()}
+        for row in classes.slides(30, 0.3, 1)
+    ]
     number = {name: i for i, name in enumerate(sorted({row["patient"] for row in rows}))}
     others = [row | {"patient": f"Q{7 * number[row['patient']] % 97:02d}"} for row in rows]
-    told = [
-        {"method": "m", "cohort": name, "classes": classes.NAMES, "table": table}
-        for name, table in (("a", rows), ("b", others))
-    ]
+    evaluations = [evaluation("a", rows), evaluation("b", others)]
     cases = {row["slide"]: row["slide"] for row in rows}
     (row,) = pairwise.matched(
-        told, [("m", "a", "m", "b")], {"a": cases, "b": cases}, CompareSettings(resamples=200)
-    )
-    assert (row["difference"], row["low"], row["high"], row["p"]) == (0, 0, 0, 1)
-    assert (row["accuracy_low"], row["accuracy_high"]) == (0, 0)
+        evaluations, [("m", "a", "m", "b")], {"a": cases, "b": cases},
+        CompareSettings(resamples=200),
+    )  # fmt: skip
+    assert (row.difference, row.low, row.high, row.p) == (0, 0, 0, 1)
+    assert (row.accuracy_low, row.accuracy_high) == (0, 0)
 
 
 def test_no_common_case():
     empty = pairwise.Calls([], *np.zeros((3, 0), str), np.zeros((0, 3)), list(classes.NAMES))
     (row,) = pairwise.matched(
-        [{"method": "m", "cohort": c, "classes": classes.NAMES, "table": []} for c in "ab"],
+        [evaluation(name, []) for name in "ab"],
         [("m", "a", "m", "b")], {}, CompareSettings(),
     )  # fmt: skip
-    assert row["note"] == "no case of one class is in both"
+    assert row.note == "no case of one class is in both"
     assert len(empty.right) == 0
 
 
@@ -299,8 +264,8 @@ def test_networks_and_time_per_tile(tmp_path, her2pipe):
         for batch, own in (("0of2", slides[:2]), ("1of2", [*slides[2:], ("none", 0, 0)])):
             rows = [{"slide": s, "patches": n, "patches_per_s": float(rate)} for s, n, rate in own]
             write_table(encodings / batch / "timings.tsv", list(rows[0]), rows)
-        timing = (f"swin-t={encodings}", f"swin-t={tmp_path / 'nowhere'}")
-        out = compared(tmp_path, her2pipe, folders, "--train", model, "--encode-timing", *timing)
+        timing = [("swin-t", encodings), ("swin-t", tmp_path / "nowhere")]
+        out = compared(tmp_path, her2pipe, folders, train=[model], encodings=timing)
         (row,) = read_table(out / "tile_timing.tsv")
         assert (row["slides"], row["tiles"]) == ("3", "15")
         assert float(row["ms_per_tile"]) == pytest.approx(1000 / rates[0])  # the median slide's
@@ -317,6 +282,7 @@ def test_two_kinds_of_study_do_not_mix(tmp_path, her2pipe):
     folders = [classes.evaluation(tmp_path, m) for m in ("a", "b")]
     about = json.loads((folders[1] / "metrics.json").read_text())
     (folders[1] / "metrics.json").write_text(json.dumps(about | {"endpoint": "her2"}))
-    code, told = her2pipe("compare", *folders, tmp_path / "out")
+    manifest = compare_manifest(tmp_path / "manifest.tsv", folders)
+    code, told = her2pipe("compare", manifest, tmp_path / "out")
     assert code == 1
     assert "some evaluations are of HER2 status, others of classes" in told

@@ -1,11 +1,13 @@
 """What bench/published.md says follows from the paper's own numbers."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 from her2pipe.config import TrainSettings
-from her2pipe.steps import compare
+from her2pipe.evaluation import method_table
+from her2pipe.evaluation.results import Area, Evaluation, Metrics
 
 
 def spearman_p(rho, n):
@@ -33,13 +35,15 @@ def test_table_1_fractions():
 
 
 def test_mean_and_population_sd_of_the_external_cohorts():
-    external = {name: compare.PUBLISHED_AUC["TL-PA"][name] for name in "BCD"}
+    external = {name: method_table.PUBLISHED_AUC["TL-PA"][name] for name in "BCD"}
     table = [
-        {"method": "TL-PA", "cohort": name, "role": "external", "encoder": "", "aggregation": "",
-         "auc": {"value": value, "variance": 0.0}}
-        for name, value in external.items()
+        Evaluation(
+            Metrics(method="TL-PA", cohort=name, role="external", auc=Area(value=auc, variance=0)),
+            [], [], Path(),
+        )
+        for name, auc in external.items()
     ]  # fmt: skip
-    (row,) = compare.table2(table, 0.95)
+    (row,) = method_table.table2(table, 0.95)
     assert round(row["external_mean"], 3) == 0.763
     assert round(row["external_sd"], 3) == 0.009
     for name in ("external_mean", "external_sd"):

@@ -1,4 +1,4 @@
-"""A headless browser for tests: opens a page from disk, runs its scripts, tells what went wrong."""
+"""A headless browser for tests: opens a page from disk, runs its scripts, collects errors."""
 
 import base64
 import json
@@ -19,8 +19,8 @@ FLAGS = (
 LIMIT_S = 120
 
 
-def found() -> str:
-    """Path of a browser, empty without one."""
+def browser_path() -> str:
+    """Return the path of an installed browser, empty without one."""
     return next(filter(None, map(shutil.which, NAMES)), "")
 
 
@@ -32,17 +32,17 @@ class Browser:
     complaints : list of str
         Errors and warnings of the console, and exceptions nobody caught.
     requests : list of str
-        Addresses the page asked for.
+        Addresses the page requested.
     """
 
     def __init__(self, folder, width_px=1200, height_px=900):
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
         # The browser reads commands from its file 3 and answers on its file 4.
-        words = [found(), *FLAGS, f"--user-data-dir={folder}", "about:blank"]
+        command = [browser_path(), *FLAGS, f"--user-data-dir={folder}", "about:blank"]
         line = f'exec "$@" 3<&{to_read} 4>&{to_write}'
         self._process = subprocess.Popen(
-            ["bash", "-c", line, "bash", *words], pass_fds=(to_read, to_write),
+            ["bash", "-c", line, "bash", *command], pass_fds=(to_read, to_write),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
         )  # fmt: skip
         os.close(to_read)
@@ -69,7 +69,7 @@ class Browser:
         os.close(self._read)
 
     def ask(self, method, **params):
-        """Send a command and return its answer; what happens meanwhile is noted."""
+        """Send a command and return its answer; events that arrive meanwhile are recorded."""
         self._count += 1
         message = {"id": self._count, "method": method, "params": params}
         if self._session:
@@ -95,24 +95,24 @@ class Browser:
         self._note(message.get("method", ""), message.get("params", {}))
         return message
 
-    def _note(self, event, about):
+    def _note(self, event, params):
         self._seen.add(event)
         if event == "Runtime.exceptionThrown":
-            details = about["exceptionDetails"]
+            details = params["exceptionDetails"]
             self.complaints.append(details.get("exception", {}).get("description", str(details)))
-        elif event == "Runtime.consoleAPICalled" and about["type"] in (
+        elif event == "Runtime.consoleAPICalled" and params["type"] in (
             "error",
             "warning",
             "assert",
         ):
-            words = [str(a.get("value", a.get("description"))) for a in about["args"]]
-            self.complaints.append(f"{about['type']}: {' '.join(words)}")
-        elif event == "Log.entryAdded" and about["entry"]["level"] in ("error", "warning"):
-            self.complaints.append(f"{about['entry']['level']}: {about['entry']['text']}")
+            values = [str(a.get("value", a.get("description"))) for a in params["args"]]
+            self.complaints.append(f"{params['type']}: {' '.join(values)}")
+        elif event == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(f"{params['entry']['level']}: {params['entry']['text']}")
         elif event == "Network.requestWillBeSent":
-            self.requests.append(about["request"]["url"][:200])
+            self.requests.append(params["request"]["url"][:200])
         elif event == "Page.javascriptDialogOpening":
-            self.complaints.append(f"dialog: {about['message']}")
+            self.complaints.append(f"dialog: {params['message']}")
 
     def size(self, width_px, height_px):
         """Set the size of the window."""
@@ -120,7 +120,7 @@ class Browser:
                  deviceScaleFactor=1, mobile=width_px < 600)  # fmt: skip
 
     def open(self, path):
-        """Open a page from disk and wait until it is there with its images."""
+        """Open a page from disk and wait until it has loaded with its images."""
         self._seen.discard("Page.loadEventFired")
         self.ask("Page.navigate", url=Path(path).as_uri())
         while "Page.loadEventFired" not in self._seen:
@@ -146,11 +146,11 @@ class Browser:
         """Press and release a key, as `Enter` or `Tab`."""
         number = {"Enter": 13, "Tab": 9, " ": 32}.get(key, 0)
         text = text or {"Enter": "\r", " ": " "}.get(key, "")
-        about = {"key": key, "code": code or key, "windowsVirtualKeyCode": number}
+        event = {"key": key, "code": code or key, "windowsVirtualKeyCode": number}
         self.ask(
-            "Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {})
+            "Input.dispatchKeyEvent", type="keyDown", **event, **({"text": text} if text else {})
         )
-        self.ask("Input.dispatchKeyEvent", type="keyUp", **about)
+        self.ask("Input.dispatchKeyEvent", type="keyUp", **event)
 
     def wheel(self, x, y, delta):
         """Turn the wheel over a place of the window."""
@@ -171,13 +171,13 @@ class Browser:
         """Move the pointer to a place of the window."""
         self.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
-    def picture(self, path, whole=False, clip=None):
-        """Save what is seen, or the whole page, as PNG."""
+    def screenshot(self, path, whole=False, clip=None):
+        """Save the visible part, or the whole page, as PNG."""
         more = {"clip": clip | {"scale": 1}} if clip else {}
         data = self.ask("Page.captureScreenshot", captureBeyondViewport=whole, **more)["data"]
         Path(path).write_bytes(base64.b64decode(data))
 
-    def paper(self, path):
+    def pdf(self, path):
         """Print to PDF, A4."""
         data = self.ask("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)["data"]
         Path(path).write_bytes(base64.b64decode(data))

@@ -1,4 +1,4 @@
-"""Made-up evaluations of a study of classes, as the step evaluate writes them."""
+"""Synthetic evaluations of a multiclass study, written by the step evaluate."""
 
 import json
 
@@ -7,7 +7,7 @@ from stores import make_encoding
 
 from her2pipe.cli import main
 from her2pipe.config import LabelSettings, flags
-from her2pipe.evaluation import calls
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.files import write_table
 from her2pipe.steps.score import COLUMNS
 
@@ -15,16 +15,16 @@ GRADES = LabelSettings(endpoint="class")
 
 
 def patients(cohort, n, labels=GRADES):
-    """Name slides, patients and classes: every fifth patient has two slides."""
-    found = []
+    """Return slides, patients and classes: every fifth patient has two slides."""
+    slides = []
     for i in range(n):
         patient = f"{cohort}-P{i - (i % 5 == 4)}"
-        found.append((f"{cohort}-{i}", patient, labels.classes[i // 2 % len(labels.classes)]))
-    return found
+        slides.append((f"{cohort}-{i}", patient, labels.classes[i // 2 % len(labels.classes)]))
+    return slides
 
 
 def probabilities(name, n, labels, skill, seed):
-    """Draw probabilities, (n, C), that know the class the better the larger the skill."""
+    """Draw probabilities, (n, C), that match the class better the larger the skill."""
     random = np.random.default_rng(seed)
     place = labels.classes.index(name)
     apart = np.abs(np.arange(len(labels.classes)) - place)
@@ -49,15 +49,15 @@ def evaluation(
         `{folder}/evaluate/{method}/{cohort}`, with metrics.json, tables and figures. Beside it lie
         `{folder}/score/{method}/{cohort}.tsv` and `{folder}/{cohort}.tsv`, the sheet.
     """
-    slides = patients(cohort, n, labels)
+    slides, endpoint = patients(cohort, n, labels), endpoint_of(labels)
     sheet, lines = folder / f"{cohort}.tsv", [f"slide\tpath\tpatient\tsplit\t{column}\tscanner"]
     rows = []
     encodings = folder / "encode" / method / cohort / "0of1"
     encodings.mkdir(parents=True, exist_ok=True)
     for i, (slide, patient, name) in enumerate(slides):
         split = ("validation" if i % 5 > 2 else "train") if role == "development" else ""
-        told = "0" if i == n - 1 and column == "ihc" else labels.values(name)[0]
-        lines.append(f"{slide}\t{cohort}{i}.svs\t{patient}\t{split}\t{told}\t{'AB'[i % 2]}")
+        value = "0" if i == n - 1 and column == "ihc" else labels.values(name)[0]
+        lines.append(f"{slide}\t{cohort}{i}.svs\t{patient}\t{split}\t{value}\t{'AB'[i % 2]}")
         row = {"slide": slide, "patient": patient}
         if i == n - 2:
             rows.append(row | {"patches": 0, "flag": "excluded", "reason": "no tissue: none"})
@@ -67,11 +67,11 @@ def evaluation(
         drawn = probabilities(name, tiles, labels, skill, [seed, i])
         make_encoding(encodings / f"{slide}.h5", drawn, classes=labels.classes)
         p = drawn.mean(0)
-        row |= dict(zip(calls.columns(labels), p.tolist(), strict=True)) | {"patches": tiles}
-        rows.append(row | calls.decide(p, labels))
+        row |= endpoint.score_row(p) | {"patches": tiles}
+        rows.append(row | vars(endpoint.predict(p)))
     sheet.write_text("\n".join(lines) + "\n")
     scores = folder / "score" / method / f"{cohort}.tsv"
-    write_table(scores, (*COLUMNS, *calls.columns(labels), "margin"), rows)
+    write_table(scores, (*COLUMNS, *endpoint.score_columns), rows)
     out = folder / "evaluate" / method / cohort
     words = ["evaluate", scores, out, "--sheet", sheet, "--role", role, "--method", method]
     words += ["--encoder", method, "--aggregate", "mean", "--trained", trained]

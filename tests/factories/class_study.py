@@ -1,20 +1,23 @@
-"""A made-up study of three ordered classes, as the steps before report leave it."""
+"""A synthetic study of three ordered classes: the outputs of all steps before report."""
 
 import json
 
 import class_evaluations
 import numpy as np
+from manifests import compare_manifest, write_manifest
 from stores import make_store, stained
 
 from her2pipe.cli import main
 from her2pipe.config import EvaluateSettings
-from her2pipe.evaluation import calls
-from her2pipe.evaluation.outcome import columns
+from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.evaluation import metrics, results
 from her2pipe.files import read_table, write_table
+from her2pipe.manifest import Item
 
 LABELS = class_evaluations.GRADES
 NAMES = tuple(LABELS.classes)
-COLUMNS = columns(LABELS)
+ENDPOINT = endpoint_of(LABELS)
+COLUMNS = ENDPOINT.slide_columns
 
 
 def slides(n=30, noise=0.6, seed=1, drawn=2):
@@ -25,13 +28,23 @@ def slides(n=30, noise=0.6, seed=1, drawn=2):
         p = np.exp(-2 * (np.arange(3) - level - random.normal(0, noise)) ** 2)
         p = (p / p.sum()).round(6)
         row = {"slide": f"S{i}", "patient": f"P{i * 2 // 3}", "true_class": NAMES[level]}
-        rows.append(row | calls.decide(p, LABELS) | {"p": p, "used": True})
-    rows[-1] |= {"used": False, "why_not": "training slide"}
-    rows[-2] |= {"true_class": "", "why_not": "no class: ihc is 0: not a class of this study"}
-    rows[-3] |= {"flag": "excluded", "used": False, "why_not": "excluded: no annotation", "p": None}
+        rows.append(
+            row | vars(ENDPOINT.predict(p)) | {"p": p, "used": True, "exclusion_reason": ""}
+        )
+    rows[-1] |= {"used": False, "exclusion_reason": "training slide"}
+    rows[-2] |= {
+        "true_class": "",
+        "exclusion_reason": "no class: ihc is 0: not a class of this study",
+    }
+    rows[-3] |= {
+        "flag": "excluded",
+        "used": False,
+        "exclusion_reason": "excluded: no annotation",
+        "p": None,
+    }
     for row in rows:
         p = [None] * 3 if row["p"] is None else row["p"].tolist()
-        row |= dict(zip(calls.columns(LABELS), p, strict=True))
+        row |= dict(zip(ENDPOINT.probability_columns, p, strict=True))
         row |= {} if row["p"] is not None else {"call": "", "score": None, "margin": None}
     return rows
 
@@ -42,23 +55,22 @@ def evaluation(folder, method, cohort="B", role="external", rows=None, encoder="
     folder = folder / "evaluate" / method / cohort
     folder.mkdir(parents=True)
     write_table(folder / "slides.tsv", COLUMNS, rows)
-    used = [row for row in rows if row["used"]]
-    items = calls.of_slides(used, LABELS)
-    settings = EvaluateSettings(resamples=100)
-    unit = calls.judge(items, LABELS, settings)
-    metrics = {
-        "endpoint": "class", "classes": NAMES, "ordered": True, "method": method,
-        "encoder": encoder or method, "aggregation": "mean", "cohort": cohort, "role": role,
-        "slides": len(rows), "patients": len({row["patient"] for row in rows}),
-        "auc": {"n": unit["n"], **unit["macro_auc"]}, "units": {"slide": unit},
-        "reflex": calls.reflex(used, LABELS, settings),
-    }  # fmt: skip
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    written = results.as_slides(read_table(folder / "slides.tsv"), NAMES)
+    used = [slide for slide in written if slide.used]
+    computed = metrics.compute(metrics.Cohort(ENDPOINT, used, EvaluateSettings(resamples=100)))
+    results.write_metrics(
+        folder,
+        results.Metrics(
+            endpoint="class", **ENDPOINT.metadata(), method=method, encoder=encoder or method,
+            aggregation="mean", cohort=cohort, role=role, slides=len(rows),
+            patients=len({row["patient"] for row in rows}), **computed.parts,
+        ),
+    )  # fmt: skip
     return folder
 
 
 def study(folder, skills=(("Good", 3), ("Poor", 1)), n=30):
-    """Evaluate and compare methods on two cohorts; return the options of `her2pipe report`."""
+    """Evaluate and compare methods on two cohorts; return the words of `her2pipe report`."""
     folders, ledger = [], []
     for method, skill in skills:
         for cohort, role in (("A", "development"), ("B", "external")):
@@ -82,21 +94,23 @@ def study(folder, skills=(("Good", 3), ("Poor", 1)), n=30):
             (records / "0of1.tsv").write_text(f"s\th:m:s\tmax_rss\n{2 + i}.5\t0:00:02\t300\n")
             timings = {"slide": "S", "patches": 12, "patches_per_s": 25.0 + i}
             write_table(encodings / "0of1" / "timings.tsv", list(timings), [timings])
-            timing.append(f"{method}={encodings}")
-    words = ["compare", *folders, folder / "compare", "--train", *models]
-    words += ["--encode-timing", *timing, "--resamples", "200"]
+            timing.append((method, encodings))
+    manifest = compare_manifest(folder / "compare.tsv", folders, models, timing)
+    words = ["compare", manifest, folder / "compare", "--resamples", "200"]
     assert main([str(word) for word in words]) == 0
-    about = {
-        "title": "HER2 grades of two centres",
-        "cohorts": {"A": {"title": "Centre A"}, "B": {"title": "Centre B"}},
-        "settings": {"labels": LABELS.model_dump()},
-    }
-    return [
-        "--compare", folder / "compare", "--evaluate", *folders, "--ledger", folder / "ledger.tsv",
-        "--train", *models, "--sheet", *(f"{c}={folder / c}.tsv" for c in "AB"),
-        "--benchmarks", folder / "benchmarks", "--study", json.dumps(about),
-        *_pictures(folder, skills[0][0]),
-    ]  # fmt: skip
+    labels = {"title": "HER2 grades of two centres", "settings": {"labels": LABELS.model_dump()}}
+    cohorts = {name: {"title": f"Centre {name}"} for name in "AB"}
+    (folder / "study.json").write_text(json.dumps(labels | {"cohorts": cohorts}))
+    items = [Item("compare", path=folder / "compare"), Item("ledger", path=folder / "ledger.tsv")]
+    for path in folders:
+        method, cohort = path.parent.name, path.name
+        items.append(Item("evaluate", method, method, cohort=cohort, path=path))
+    items += [Item("train", encoder=model.name, path=model) for model in models]
+    items += [Item("sheet", cohort=cohort, path=folder / f"{cohort}.tsv") for cohort in "AB"]
+    pictures = _pictures(folder, skills[0][0])
+    manifest = write_manifest(folder / "manifest.tsv", [*items, *pictures])
+    benchmarks = folder / "benchmarks"
+    return [manifest, "--study", folder / "study.json", "--benchmarks", benchmarks]
 
 
 def _model(folder, i):
@@ -134,5 +148,10 @@ def _pictures(folder, method):
         cv2.imwrite(str(part / f"B-{i}.png"), soft)
         cv2.imwrite(str(seen / f"B-{i}.jpg"), soft)
     cv2.imwrite(str(seen / "B-0.png"), soft)
-    encodings = folder / "encode" / method / "B" / "0of1"
-    return ["--heatmap", part, "--explain", seen, "--encode", encodings, "--tile", f"B={stores}"]
+    batch = {"encoder": method, "cohort": "B", "batch": "0of1"}
+    return [
+        Item("heatmap", method, **batch, path=part),
+        Item("explain", **batch, path=seen),
+        Item("encode", **batch, path=folder / "encode" / method / "B" / "0of1"),
+        Item("tile", view="512", cohort="B", path=stores),
+    ]

@@ -1,4 +1,4 @@
-"""What a drawn figure says."""
+"""Texts of a drawn figure."""
 
 import numpy as np
 from matplotlib.text import Text
@@ -16,10 +16,11 @@ def roc_curve(y, score):
 
 
 def texts(figure):
-    """Every text of a drawn figure that is not empty."""
+    """Return every visible text of a figure that is not empty."""
     figure.canvas.draw()
     return [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
 
 
 def words(figure):
+    """Return all texts of a figure, one a line."""
     return "\n".join(text.get_text() for text in texts(figure))

@@ -36,21 +36,22 @@ def lines(name, n):
     """Rows of a cohort: two images a patient; patients of HE and IHC are the same ones."""
     column = "class" if name == "P" else "ihc"
     values = ("benign", "malignant") if name == "P" else GRADES
-    found = [f"slide\tpath\tpatient\t{column}\tsplit"]
+    rows = [f"slide\tpath\tpatient\t{column}\tsplit"]
     who = "case" if name in ("HE", "IHC") else name
     for i in range(n):
         patient = i // 2
         side = "validation" if patient >= (3 if name == "P" else 4) else "train"
         side = "" if name == "X" else side
         value = values[i % len(values)]
-        found.append(f"{name}-{i}\timages/{name}-{i}.png\t{who}-{patient}\t{value}\t{side}")
-    return found
+        rows.append(f"{name}-{i}\timages/{name}-{i}.png\t{who}-{patient}\t{value}\t{side}")
+    return rows
 
 
 SHEETS = {name: lines(name, n) for name, n in SIZES.items()}
 
 
 def draw(folder):
+    """Draw the images of all cohorts; two files are not images."""
     (folder / "images").mkdir(parents=True)
     for seed, (name, n) in enumerate(SIZES.items()):
         for i, picture in enumerate(stained(n, seed, cells=4 + 8 * (seed % 2))):

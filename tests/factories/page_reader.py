@@ -1,10 +1,10 @@
-"""Read a page of a study as a browser would, without one."""
+"""Read the page of a study as a browser would, without a browser."""
 
 from html.parser import HTMLParser
 
 
 class Reader(HTMLParser):
-    """What a page asks for, its tables as lists of rows, its text, its outline."""
+    """What a page requests, its tables as lists of rows, its text, its outline."""
 
     def __init__(self, text):
         super().__init__()
@@ -13,18 +13,18 @@ class Reader(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        about = dict(attributes)
+        values = dict(attributes)
         if tag not in ("img", "meta", "link", "input", "br"):
             self._in.append(tag)
-        self.asked += [about[k] for k in ("src", "srcset", "data", "poster") if k in about]
+        self.asked += [values[k] for k in ("src", "srcset", "data", "poster") if k in values]
         if tag in ("link", "iframe", "object", "base", "form"):
             self.asked.append(tag)
         if tag == "a":
-            self.asked += [about["href"]] if not about["href"].startswith("#") else []
+            self.asked += [values["href"]] if not values["href"].startswith("#") else []
         if tag == "img":
-            self.images.append(about)
-        if about.get("http-equiv") == "Content-Security-Policy":
-            self.policy = about["content"]
+            self.images.append(values)
+        if values.get("http-equiv") == "Content-Security-Policy":
+            self.policy = values["content"]
         if tag == "table":
             self.tables.append([])
         if tag == "tr":
@@ -54,7 +54,7 @@ class Reader(HTMLParser):
             self.captions[-1] += data
 
     def table(self, heading):
-        """The first table with such a heading, its cells stripped."""
+        """Return the first table with such a heading, its cells stripped."""
         for rows in self.tables:
             cells = [[cell.strip().replace("\xa0", " ") for cell in row] for row in rows]
             if heading in cells[0]:

@@ -5,8 +5,8 @@ import simplejpeg
 import tifffile
 
 from her2pipe.config import SlidesSettings
-from her2pipe.slides.base import open_slide
-from her2pipe.steps.tile import grid
+from her2pipe.slides.open import open_slide
+from her2pipe.slides.tissue import tile_grid
 
 APERIO = (
     "Aperio Image Library v12\r\n{w}x{h} [0,0 {w}x{h}] ({t}x{t}) JPEG Q=85|AppMag = 40|MPP = {m}"
@@ -41,48 +41,48 @@ def halve(picture, times):
 def svs(path, picture, tile=240, levels=(1, 4), mpp=0.25, **options):
     """Write an Aperio-style SVS with tifffile."""
     height, width = picture.shape[:2]
-    about = {"photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": 90}}
-    about |= {"tile": (tile, tile), "metadata": None} | options
+    tags = {"photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": 90}}
+    tags |= {"tile": (tile, tile), "metadata": None} | options
     text = APERIO.format(w=width, h=height, t=tile, m=mpp)
     with tifffile.TiffWriter(path, bigtiff=True) as writer:
         for number, times in enumerate(levels):
             level = picture if times == 1 else halve(picture, times)
-            writer.write(level, description=text, subfiletype=int(number > 0), **about)
+            writer.write(level, description=text, subfiletype=int(number > 0), **tags)
     return path
 
 
 def generic(path, picture, levels=(1, 2, 4), mpp=0.5, **options):
     """Write a pyramidal TIFF with a resolution tag."""
-    about = {"photometric": "rgb", "compression": "deflate", "tile": (128, 128), "metadata": None}
-    about |= options
+    tags = {"photometric": "rgb", "compression": "deflate", "tile": (128, 128), "metadata": None}
+    tags |= options
     with tifffile.TiffWriter(path) as writer:
         for times in levels:
             dots = 10_000 / (mpp * times)
             level = picture if times == 1 else halve(picture, times)
             writer.write(
                 level, resolution=(dots, dots), resolutionunit=3,
-                subfiletype=int(times > 1), **about,
+                subfiletype=int(times > 1), **tags,
             )  # fmt: skip
     return path
 
 
 def ome(path, picture, mpp=0.5, **options):
     """Write an OME-TIFF whose pyramid lies in SubIFDs."""
-    about = {"photometric": "rgb", "compression": "jpeg", "tile": (128, 128)} | options
+    tags = {"photometric": "rgb", "compression": "jpeg", "tile": (128, 128)} | options
     metadata = {"axes": "YXS", "PhysicalSizeX": mpp, "PhysicalSizeXUnit": "µm"}
     metadata |= {"PhysicalSizeY": mpp, "PhysicalSizeYUnit": "µm"}
     with tifffile.TiffWriter(path, ome=True) as writer:
-        writer.write(picture, subifds=1, metadata=metadata, **about)
-        writer.write(halve(picture, 2), subfiletype=1, **about)
+        writer.write(picture, subifds=1, metadata=metadata, **tags)
+        writer.write(halve(picture, 2), subfiletype=1, **tags)
     return path
 
 
 def tiles(path, page=0):
     """Offsets and byte counts of the tiles of a page, (rows, columns) each."""
     with tifffile.TiffFile(path) as tiff:
-        found = tiff.pages[page]
-        shape = -(-found.imagelength // found.tilelength), -(-found.imagewidth // found.tilewidth)
-        return np.reshape(found.dataoffsets, shape), np.reshape(found.databytecounts, shape)
+        level = tiff.pages[page]
+        shape = -(-level.imagelength // level.tilelength), -(-level.imagewidth // level.tilewidth)
+        return np.reshape(level.dataoffsets, shape), np.reshape(level.databytecounts, shape)
 
 
 def spoil(path, row, column):
@@ -143,7 +143,7 @@ def opened(path, reader="tiff", **settings):
 def patches(path, reader, side, out, **settings):
     """Patches of the whole grid, and the corners."""
     with opened(path, reader, **settings) as slide:
-        corners = grid(slide.width_px0, slide.height_px0, side)
+        corners = tile_grid(slide.width_px0, slide.height_px0, side)
         return list(slide.patches(corners, side, out, lambda _, p: p.copy())), corners
 
 

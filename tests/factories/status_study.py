@@ -1,29 +1,32 @@
-"""A small made-up study, as the steps before report leave it."""
+"""A small synthetic study of HER2 status: the outputs of all steps before report."""
 
 import json
 
 import numpy as np
 from figure_text import roc_curve
+from manifests import write_manifest
 from stores import make_encoding, make_store, stained
 
 from her2pipe.files import write_table
+from her2pipe.manifest import Item
 from her2pipe.plotting import charts, style
 
 NASTY = "<script>alert(1)</script>"
 SHY = "<script>alert(1)<!--"  # as nasty, and yet a name that a file can have
 LEVELS = ("0", "1+", "2+/FISH-", "2+/FISH+", "3+")
 COLUMNS = ("slide", "patient", "score", "level", "positive", "true_level", "pcr", "rcb", "used",
-           "why_not")  # fmt: skip
+           "exclusion_reason")  # fmt: skip
 SLIDES = [
     {"slide": f"S{i}", "patient": f"P{i // 2}", "score": i / 10, "level": LEVELS[i],
-     "positive": i > 2, "true_level": LEVELS[i], "used": True, "why_not": ""}
+     "positive": i > 2, "true_level": LEVELS[i], "used": True, "exclusion_reason": ""}
     for i in range(5)
 ] + [
     {"slide": SHY, "patient": "P9", "score": 0.45, "level": "3+", "positive": True,
-     "true_level": "3+", "used": True, "why_not": ""},
+     "true_level": "3+", "used": True, "exclusion_reason": ""},
     {"slide": "S7", "patient": "P7", "used": True, "score": 0.2, "level": "1+",
-     "why_not": "no status: IHC 2+ without ISH"},
-    {"slide": NASTY, "patient": "P8", "used": False, "why_not": "excluded: no tissue: none"},
+     "exclusion_reason": "no binary status: IHC 2+ without ISH"},
+    {"slide": NASTY, "patient": "P8", "used": False,
+     "exclusion_reason": "excluded: no tissue: none"},
 ]  # fmt: skip
 METRICS = {
     "method": "TL-PA", "encoder": "swin-t", "aggregation": "probabilistic", "cohort": "C",
@@ -48,7 +51,7 @@ MODEL = {
 
 
 def study(folder):
-    """Write the folders and return the options of `her2pipe report`, page left out."""
+    """Write the folders and return the words of `her2pipe report`, the page left out."""
     evaluate = folder / "evaluate" / "TL-PA" / "C"
     evaluate.mkdir(parents=True)
     (evaluate / "metrics.json").write_text(json.dumps(METRICS))
@@ -92,12 +95,19 @@ def study(folder):
         "slide\tpath\tpatient\tihc\ter\tscanner\nS0\ta\tP0\t3+\tpositive\tAT2\n"
         "S1\tb\tP0\t0\tnegative\tAT2\nS2\tc\tP1\t2+\t\tGT450\n"
     )
-    return [
-        "--compare", compare, "--evaluate", evaluate, "--ledger", ledger, "--train", model,
-        "--sheet", f"C={sheet}", *_slides(folder),
-        "--study", json.dumps({"title": "A & B", "cohorts": {"C": {"title": "Centre"}}}),
-        "--benchmarks", _benchmarks(folder),
-    ]  # fmt: skip
+    (folder / "study.json").write_text(
+        json.dumps({"title": "A & B", "cohorts": {"C": {"title": "Centre"}}})
+    )
+    items = [
+        Item("compare", path=compare),
+        Item("ledger", path=ledger),
+        Item("evaluate", "TL-PA", "swin-t", cohort="C", path=evaluate),
+        Item("train", encoder="swin-t", path=model),
+        Item("sheet", cohort="C", path=sheet),
+        *_slides(folder),
+    ]
+    manifest = write_manifest(folder / "manifest.tsv", items)
+    return [manifest, "--study", folder / "study.json", "--benchmarks", _benchmarks(folder)]
 
 
 def _slides(folder):
@@ -115,7 +125,12 @@ def _slides(folder):
         p = np.linspace([0.8, 0.1, 0.1], [0.1, 0.8, 0.1], 6)
         make_encoding(parts["encode"] / f"{slide}.h5", p)
         cv2.imwrite(str(parts["heatmap"] / f"{slide}.png"), np.full((60, 180, 3), 200, np.uint8))
-    return ["--heatmap", parts["heatmap"], "--encode", parts["encode"], "--tile", f"C={stores}"]
+    batch = {"encoder": "swin-t", "cohort": "C", "batch": "0of1"}
+    return [
+        Item("heatmap", "TL-PA", **batch, path=parts["heatmap"]),
+        Item("encode", **batch, path=parts["encode"]),
+        Item("tile", view="adaptive", cohort="C", path=stores),
+    ]
 
 
 def _benchmarks(folder):

@@ -1,4 +1,4 @@
-"""Synthetic stores, encodings, bags and models, made without slides; where real data lie."""
+"""Synthetic stores, encodings, bags and models, made without slides; the folder of real data."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def make_store(
     import simplejpeg
 
     from her2pipe.config import StainSettings
-    from her2pipe.stain.methods import estimate
+    from her2pipe.stain.base import estimate
     from her2pipe.store import write_patches
 
     with write_patches(path) as writer:
@@ -27,7 +27,7 @@ def make_store(
         stain = None
         if len(pixels):
             stain = estimate(np.asarray(pixels).reshape(-1, 3), StainSettings()).as_dict()
-        about = {
+        attributes = {
             "slide": slide or Path(path).stem,
             "view": view,
             "status": status,
@@ -39,7 +39,7 @@ def make_store(
             "mpp": mpp,
         }
         overview = simplejpeg.encode_jpeg(np.full((64, 64, 3), 230, np.uint8))
-        writer.finish(about, tumour, stain, overview)
+        writer.finish(attributes, tumour, stain, overview)
     return path
 
 
@@ -65,7 +65,7 @@ def make_encoding(path, probabilities, status="ok", reason="", features=None, cl
     p = np.asarray(probabilities, np.float32).reshape(-1, len(classes))
     n = len(p)
     coords = np.stack([np.arange(n) % 8 * 64, np.arange(n) // 8 * 64], axis=1)
-    about = {
+    attributes = {
         "slide": Path(path).stem,
         "classes": json.dumps(list(classes)),
         "status": status,
@@ -75,7 +75,7 @@ def make_encoding(path, probabilities, status="ok", reason="", features=None, cl
         "width_px0": 640,
         "height_px0": 640,
     }
-    write_encoding(path, coords, p, np.zeros((n, 4)) if features is None else features, about)
+    write_encoding(path, coords, p, np.zeros((n, 4)) if features is None else features, attributes)
     return path
 
 
@@ -96,19 +96,18 @@ def make_model(folder, target):
     """Save a small untrained network as train does, for patches brought to a stain target."""
     import torch
 
-    from her2pipe.models import factory
+    from her2pipe.models import factory, weights
 
     torch.manual_seed(1)
     network = factory.create("resnet10t", 3)
-    about = {
-        "architecture": "resnet10t",
-        "classes": CLASSES,
-        "input_px": 64,
-        **factory.normalisation(network),
-        "features": int(network.num_features),
-        "stain": target.as_dict(),
-        "stain_digest": target.digest(),
-    }
+    description = weights.describe(
+        network,
+        "resnet10t",
+        64,
+        classes=CLASSES,
+        stain=target.as_dict(),
+        stain_digest=target.digest(),
+    )
     folder.mkdir()
-    factory.save(network, about, folder)
+    weights.save(network, description, folder)
     return folder

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from her2pipe.errors import Her2Error
-from her2pipe.models import factory
+from her2pipe.models import costs, factory, inference
+from her2pipe.models.description import ParameterCount
 from her2pipe.training import loop
 
 ENCODERS = [  # name, input, pooled features, a stage and its features, parameters with 3 classes
@@ -30,14 +31,16 @@ def test_an_encoder(name, px, pooled, stage, staged, total, tmp_path):
     model = factory.create(name, 3, px).eval()
     images = pictures(2, px)
     with torch.no_grad():
-        logits, features = factory.forward(model, images)
-        again, maps = factory.forward(model, images, stage)
+        logits, features = inference.forward(model, images)
+        again, maps = inference.forward(model, images, stage)
         assert torch.allclose(logits, model(images), atol=1e-5)
     assert (logits.shape, features.shape, maps.shape) == ((2, 3), (2, pooled), (2, staged))
     assert torch.equal(again, logits)
-    assert factory.width(model, px) == pooled
-    assert stage in factory.stages(model)
-    assert total is None or factory.count(model) == {"trainable": total, "total": total}
+    assert inference.feature_width(model, px) == pooled
+    assert stage in inference.feature_stages(model)
+    assert total is None or costs.count_parameters(model) == ParameterCount(
+        trainable=total, total=total
+    )
     head = {id(p) for p in model.get_classifier().parameters()}
     for p in model.parameters():
         p.requires_grad_(id(p) in head)  # Adam's state of a whole VGG takes gigabytes
@@ -91,14 +94,14 @@ def test_the_published_study_grades_by_these_six():
         assert [m.encoder for m in study.methods.values()] == list(study.encoders)
     for name, parameters in GRADING:
         with torch.device("meta"):  # counted, not made
-            assert factory.count(factory.create(name, 3))["total"] == parameters
+            assert costs.count_parameters(factory.create(name, 3)).total == parameters
 
 
 def test_without_classes_the_pass_ends_at_the_stage():
     model = factory.create("resnet10t", 0).eval()
     model.layer3.register_forward_hook(lambda *_: pytest.fail("it went on"))
     with torch.no_grad():
-        nothing, maps = factory.forward(model, pictures(2, 32), "layer2")
+        nothing, maps = inference.forward(model, pictures(2, 32), "layer2")
     assert (nothing.shape, maps.shape) == ((2, 0), (2, 128))
 
 
@@ -107,16 +110,16 @@ def test_a_stage_is_the_average_of_its_map():
     seen = []
     model.layer2.register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.no_grad():
-        _, maps = factory.forward(model, pictures(2, 32), "layer2")
+        _, maps = inference.forward(model, pictures(2, 32), "layer2")
     assert torch.allclose(maps, seen[0].mean((2, 3)))
 
 
 def test_a_stage_that_is_not_there_or_has_no_map_is_told():
     model = factory.create("resnet10t", 3).eval()
     with pytest.raises(Her2Error, match="no module layer9"):
-        factory.width(model, 32, "layer9")
+        inference.feature_width(model, 32, "layer9")
     with pytest.raises(Her2Error, match="gives no map") as error:
-        factory.width(model, 32, "fc")
+        inference.feature_width(model, 32, "fc")
     assert "pooled, " in error.value.fix
     assert "layer3" in error.value.fix
 
@@ -125,7 +128,7 @@ def test_discovering_features_leaves_the_network_as_it_was():
     model = factory.create("resnet10t", 3).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     state = torch.get_rng_state()
-    factory.width(model, 64)
+    inference.feature_width(model, 64)
     assert model.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)

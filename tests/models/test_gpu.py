@@ -7,7 +7,7 @@ import pytest
 
 from her2pipe.models import gpu
 
-CODE = "from her2pipe import cards; print(cards.free_card({count}), flush=True); input()"
+CODE = "from her2pipe.models import gpu; print(gpu.free_card({count}), flush=True); input()"
 
 
 @pytest.fixture

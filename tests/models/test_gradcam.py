@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from her2pipe.errors import Her2Error
-from her2pipe.models import factory, gradcam
+from her2pipe.models import factory, gradcam, inference
 
 
 class Two(nn.Module):
@@ -57,7 +57,7 @@ def taught(model, px):
     )
     images = disc(noise(24, px, 1), torch.arange(1, 24, 2), *places)
     with torch.no_grad():
-        features = factory.forward(model, images)[1].double()
+        features = inference.forward(model, images)[1].double()
         mean, wanted = features.mean(0), with_disc.double() - 0.5
         apart = features - mean
         ridge = 0.1 * apart.pow(2).sum() / apart.numel() * torch.eye(apart.shape[1])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from her2pipe.errors import Her2Error
-from her2pipe.models import factory, lightweight
+from her2pipe.models import costs, factory, inference, lightweight, truncated, weights
 
 CUT = [  # network, stage kept, its name, features: one that keeps maps, channels last, and tokens
     ("resnet10t", 3, "layer2", 128),
@@ -30,21 +30,18 @@ def sizes(layers, images):
 def test_pruneff4_is_counted_as_published():
     """1,536,672 with mean and variance of 3,120 normalised channels, 1,530,432 without."""
     model = factory.create("pruneff4", 4)
-    assert factory.count(model)["total"] == 1_530_432
-    assert lightweight.count_with_statistics(model) == 1_536_672
+    assert costs.count_parameters(model).total == 1_530_432
+    assert costs.count_with_statistics(model) == 1_536_672
     full = factory.create("tf_efficientnetv2_b0", 1000)
-    assert lightweight.count_with_statistics(full) == 7_200_312
-    assert (
-        1 - lightweight.count_with_statistics(model) / lightweight.count_with_statistics(full)
-        >= 0.78
-    )
+    assert costs.count_with_statistics(full) == 7_200_312
+    assert 1 - costs.count_with_statistics(model) / costs.count_with_statistics(full) >= 0.78
 
 
 def test_pruneff4_layer_by_layer():
     """Convolution 96 x 192 x 49 + 192, norm 2 x 192, dense 193 x 1,024, output 1,025 x 4."""
     model = factory.create("pruneff4", 4).eval()
     parts = (model.conv, model.norm, model.dense, model.classifier)
-    assert [factory.count(part)["total"] for part in parts] == [903_360, 384, 197_632, 4_100]
+    assert [costs.count_parameters(part).total for part in parts] == [903_360, 384, 197_632, 4_100]
     assert len(model.body.blocks[3]) == 3  # the third block of stage 4 is its last
     with torch.no_grad():
         maps = model.forward_features(pictures(2, 224))
@@ -52,10 +49,10 @@ def test_pruneff4_layer_by_layer():
         assert model.conv(maps).shape == (2, 192, 8, 8)
         pooled = model.conv(maps).mean((2, 3))
         hidden = model.dense(model.norm(pooled)).clamp(min=0)
-        logits, features = factory.forward(model, pictures(2, 224))
+        logits, features = inference.forward(model, pictures(2, 224))
         assert torch.allclose(features, hidden)
         assert torch.allclose(logits, model.classifier(hidden))
-    assert factory.normalisation(model) == {
+    assert inference.normalisation(model) == {
         "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # fmt: skip
 
 
@@ -63,7 +60,7 @@ def test_pruneff4_computes_what_the_whole_network_does_up_to_its_cut():
     torch.manual_seed(0)
     full = factory.create("tf_efficientnetv2_b0", 0).eval()
     model = factory.create("pruneff4", 4).eval()
-    assert factory._take(model, full.state_dict()) == []
+    assert weights.load_fitting(model, full.state_dict()) == []
     seen = []
     full.blocks[3].register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.no_grad():
@@ -73,8 +70,8 @@ def test_pruneff4_computes_what_the_whole_network_does_up_to_its_cut():
 
 def test_ather2_is_counted_as_published():
     model = factory.create("ather2", 4)
-    assert lightweight.count_with_statistics(model) == 346_430
-    assert factory.count(model)["total"] == 346_302
+    assert costs.count_with_statistics(model) == 346_430
+    assert costs.count_parameters(model).total == 346_302
 
 
 def test_ather2_layer_by_layer():
@@ -88,18 +85,18 @@ def test_ather2_layer_by_layer():
     assert [right[i] for i in (0, 2, 3, 5, 6, 7, 9)] == [
         (32, 253, 253), (32, 251, 251), (64, 125, 125), (64, 62, 62), (64, 62, 62),
         (128, 29, 29), (128, 9, 9)]  # fmt: skip
-    weights = {name: factory.count(part)["total"] for name, part in model.named_children()}
-    assert weights == {
+    sizes_of = {name: costs.count_parameters(part).total for name, part in model.named_children()}
+    assert sizes_of == {
         "stem": 448,  # 3 x 16 x 9 + 16
         "left": 9_280 + 1_096 + 18 + 73_856,  # conv; channels 64-8-64, places 2 x 9; conv
         "right": 4_640 + 18_496 + 128 + 204_928,
         "dense": 32_896,
         "classifier": 516,
     }
-    assert factory.width(model, 512) == 128
+    assert inference.feature_width(model, 512) == 128
     # inputs from -1 to 1
     levels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
-    ends = factory.standardise(levels, **factory.normalisation(model))
+    ends = inference.standardise(levels, **inference.normalisation(model))
     assert ends[:, :, 0, 0].tolist() == [[-1] * 3, [1] * 3]
 
 
@@ -124,16 +121,16 @@ def test_a_cut_network_gives_what_its_last_stage_gave(name, stages, stage, width
     px = 64 if name == "resnet10t" else 224
     full = factory.create(name, 3, px).eval()
     model = factory.create(name, 3, px, stages).eval()
-    assert factory._take(model, full.state_dict()) == []  # it has no other weights
+    assert weights.load_fitting(model, full.state_dict()) == []  # it has no other weights
     with torch.no_grad():
-        _, wanted = factory.forward(full, pictures(2, px), stage)
-        logits, pooled = factory.forward(model, pictures(2, px))
-        _, by_name = factory.forward(model, pictures(2, px), stage)
+        _, wanted = inference.forward(full, pictures(2, px), stage)
+        logits, pooled = inference.forward(model, pictures(2, px))
+        _, by_name = inference.forward(model, pictures(2, px), stage)
     assert (logits.shape, pooled.shape) == ((2, 3), (2, width))
     assert torch.allclose(pooled, wanted, atol=1e-6)
     assert torch.allclose(by_name, wanted, atol=1e-6)
-    assert factory.count(model)["total"] < factory.count(full)["total"]
-    factory.freeze(model, [stage])  # by the name it has in the whole network
+    assert costs.count_parameters(model).total < costs.count_parameters(full).total
+    inference.freeze(model, [stage])  # by the name it has in the whole network
 
 
 def test_every_weight_of_a_cut_network_learns():
@@ -149,7 +146,7 @@ def test_a_cut_is_checked():
     with pytest.raises(Her2Error, match="ather2 is not made of stages"):
         factory.create("ather2", 3, 64, 2)
     with pytest.raises(Her2Error, match="no ImageNet weights of ather2"):
-        factory.start("ather2", 3, 512, "imagenet")
+        weights.start("ather2", 3, 512, "imagenet")
 
 
 def test_a_network_that_cannot_be_cut_is_told():
@@ -167,7 +164,7 @@ def test_a_network_that_cannot_be_cut_is_told():
             return self.one(images) + self.two(self.one(images))
 
     with pytest.raises(Her2Error, match="cannot be cut after one"):
-        lightweight.Cut(Skipping(), 1, 3)
+        truncated.FirstStages(Skipping(), 1, 3)
 
 
 def test_weights_of_the_whole_network_are_taken_from_its_file(tmp_path):
@@ -176,12 +173,12 @@ def test_weights_of_the_whole_network_are_taken_from_its_file(tmp_path):
     torch.manual_seed(3)
     full = factory.create("resnet10t", 7)
     save_file(full.state_dict(), tmp_path / "full.safetensors")
-    model = factory.start("resnet10t", 3, 64, str(tmp_path / "full.safetensors"), stages=3)
+    model = weights.start("resnet10t", 3, 64, str(tmp_path / "full.safetensors"), stages=3)
     assert torch.equal(model.body.layer2[0].conv1.weight, full.layer2[0].conv1.weight)
     save_file({k: v for k, v in full.state_dict().items() if "layer2" not in k},
               tmp_path / "less.safetensors")  # fmt: skip
     with pytest.raises(Her2Error, match=r"tensors of resnet10t are not in the file.*body\.layer2"):
-        factory.start("resnet10t", 3, 64, str(tmp_path / "less.safetensors"), stages=3)
+        weights.start("resnet10t", 3, 64, str(tmp_path / "less.safetensors"), stages=3)
 
 
 @pytest.mark.parametrize(("name", "stages"), [("pruneff4", 0), ("ather2", 0), ("resnet10t", 2)])
@@ -189,9 +186,9 @@ def test_they_are_saved_and_loaded(name, stages, tmp_path):
     torch.manual_seed(0)
     px = 128 if name == "ather2" else 112
     model = factory.create(name, 2, px, stages).eval()
-    about = factory.describe(model, name, px, stages=stages) | {"classes": ["a", "b"]}
-    factory.save(model, about, tmp_path)
-    again, found = factory.load(tmp_path)
-    assert found["features"] == model.num_features
+    about = weights.describe(model, name, px, stages=stages, classes=["a", "b"])
+    weights.save(model, about, tmp_path)
+    again, found = weights.load(tmp_path)
+    assert found.features == model.num_features
     with torch.no_grad():
         assert torch.equal(again(pictures(2, px)), model(pictures(2, px)))

@@ -56,7 +56,7 @@ def planted(seed=0, n=30):
 
 def test_ranking_finds_what_differs():
     values, own = planted()
-    rows = grades.compare(values, own, dict.fromkeys(values, "px"), SETTINGS)
+    rows = grades.rank_features(values, own, dict.fromkeys(values, "px"), SETTINGS)
     assert [row["feature"] for row in rows] == ["rises", "noise", "constant"]
     assert [row.get("rank") for row in rows] == [1, 2, None]
     assert [row.get("significant") for row in rows] == [True, False, None]
@@ -64,34 +64,27 @@ def test_ranking_finds_what_differs():
     assert set(rows[0]) <= set(grades.COLUMNS)
 
 
-def test_ranking_equals_scipy_and_scikit_posthocs():
-    from scikit_posthocs import posthoc_dunn
-    from scipy.stats import kruskal
-
+def test_a_row_holds_the_tests_between_grades():
     values, own = planted(3)
     values["ties"] = np.round(values["rises"])
+    rows = grades.rank_features(values, own, dict.fromkeys(values, ""), SETTINGS)
+    row = next(row for row in rows if row["feature"] == "ties")
     groups = {g: values["ties"][own == i] for i, g in enumerate(GRADES)}
-    row = {
-        r["feature"]: r for r in grades.compare(values, own, dict.fromkeys(values, ""), SETTINGS)
-    }
-    expected = kruskal(*groups.values())
-    assert row["ties"]["H"] == pytest.approx(expected.statistic)
-    assert float(row["ties"]["P"]) == pytest.approx(expected.pvalue, rel=1e-5)
+    assert (row["H"], float(row["P"])) == pytest.approx(stats.kruskal(groups), rel=1e-5)
     for adjust, name in ((None, "dunn"), ("holm", "holm")):
-        table = posthoc_dunn(list(groups.values()), p_adjust=adjust).to_numpy()
-        for i, j in zip(*np.triu_indices(5, 1), strict=True):
-            found = float(row["ties"][f"{name}_{GRADES[i]}_{GRADES[j]}"])
-            assert found == pytest.approx(table[i, j], rel=1e-5)
-    known = [r for r in row.values() if "P" in r]
-    adjusted = stats.holm([float(r["P"]) for r in known])
-    assert [float(r["P_holm"]) for r in known] == pytest.approx(adjusted, rel=1e-4)
+        table = stats.dunn(groups, adjust)
+        for a, b in grades.PAIRS:
+            assert float(row[f"{name}_{a}_{b}"]) == pytest.approx(table.loc[a, b], rel=1e-5)
+    tested = [row for row in rows if "P" in row]
+    adjusted = stats.holm([float(row["P"]) for row in tested])
+    assert [float(row["P_holm"]) for row in tested] == pytest.approx(adjusted, rel=1e-4)
 
 
 def test_small_grades_are_not_tested():
     values, own = planted()
     few = (own > 0) | (np.arange(len(own)) < 4)  # grade I keeps four patches
     values = {name: column[few] for name, column in values.items()}
-    row = grades.compare(values, own[few], dict.fromkeys(values, ""), SETTINGS)[0]
+    row = grades.rank_features(values, own[few], dict.fromkeys(values, ""), SETTINGS)[0]
     assert "dunn_I_II" not in row
     assert "dunn_II_III" in row
     assert row["n"] == 120
@@ -100,9 +93,9 @@ def test_small_grades_are_not_tested():
 def test_undefined_values_leave_their_feature_only():
     values, own = planted()
     values["rises"][own == 2] = np.nan
-    row = grades.compare(values, own, dict.fromkeys(values, ""), SETTINGS)[0]
+    row = grades.rank_features(values, own, dict.fromkeys(values, ""), SETTINGS)[0]
     assert row["n"] == 120
     assert "dunn_II_III" not in row
     nothing = {"none": np.full(len(own), np.nan)}
-    (row,) = grades.compare(nothing, own, {"none": ""}, SETTINGS)
+    (row,) = grades.rank_features(nothing, own, {"none": ""}, SETTINGS)
     assert row["note"] == "needs at least 2 groups: there are 0"

@@ -7,11 +7,14 @@ import pytest
 
 from her2pipe.config import DescribeSettings, Scanner, StainSettings, SynthesiseSettings
 from her2pipe.patch_features import nuclei
-from her2pipe.stain import methods
+from her2pipe.stain.base import StainMethod, estimate
+from her2pipe.stain.normalise import normalise
+from her2pipe.stain.optical_density import unit
+from her2pipe.stain.profile import Profile
 from her2pipe.synthetic import he
 
 SETTINGS = DescribeSettings()
-PROFILE = methods.Profile(methods._reference("vahadane"), np.array([1.5, 1.0]), "vahadane")
+PROFILE = Profile(StainMethod.reference, np.array([1.5, 1.0]), "vahadane")
 
 
 def tissue(shape, discs, dark=1.0, eosin=0.4):
@@ -66,13 +69,13 @@ SCANNERS = [
 def test_counts_are_within_15_percent_of_what_was_drawn(monkeypatch, scanner, seed, severity):
     """On patches of 256 um; at 40x (0.252 um/px) they are looked at at 0.5 um/px, too."""
     image, mpp, cells = drawn(monkeypatch, seed, severity, **scanner)
-    profile, side = methods.estimate(image, StainSettings()), round(256 / mpp)
+    profile, side = estimate(image, StainSettings()), round(256 / mpp)
     true, found, areas = [], [], []
     for y in range(0, image.shape[0] - side + 1, side // 2):
         for x in range(0, image.shape[1] - side + 1, side // 2):
             inside = ((cells[:, :2] >= (x, y)) & (cells[:, :2] < (x + side, y + side))).all(1)
             patch = image[y : y + side, x : x + side]
-            measured = nuclei.find(patch, profile, mpp, SETTINGS).measure()
+            measured = nuclei.segment(patch, profile, mpp, SETTINGS).measure()
             true.append(inside.sum())
             found.append(measured["cells_num"])
             areas.append(measured["cells_area_mean"] * mpp**2)
@@ -83,7 +86,7 @@ def test_counts_are_within_15_percent_of_what_was_drawn(monkeypatch, scanner, se
 
 def test_discs_are_counted_and_measured():
     discs = [(20 + 24 * i, 20 + 24 * j, 8) for i in range(4) for j in range(4)]
-    found = nuclei.find(tissue((112, 112), discs), PROFILE, 0.5, SETTINGS).measure()
+    found = nuclei.segment(tissue((112, 112), discs), PROFILE, 0.5, SETTINGS).measure()
     assert found["cells_num"] == 16
     assert found["cells_area_mean"] == pytest.approx(math.pi * 8**2, rel=0.1)
     assert found["cells_area_var"] < 10
@@ -91,10 +94,10 @@ def test_discs_are_counted_and_measured():
 
 def test_touching_discs_are_parted_and_small_holes_filled():
     pair = tissue((60, 80), [(30, 30, 9), (45, 30, 9)])
-    assert nuclei.find(pair, PROFILE, 0.5, SETTINGS).measure()["cells_num"] == 2
+    assert nuclei.segment(pair, PROFILE, 0.5, SETTINGS).measure()["cells_num"] == 2
     ring = tissue((60, 60), [(30, 30, 10)])
     ring[29:32, 29:32] = tissue((3, 3), [])  # a pale vesicle inside
-    found = nuclei.find(ring, PROFILE, 0.5, SETTINGS).measure()
+    found = nuclei.segment(ring, PROFILE, 0.5, SETTINGS).measure()
     assert found["cells_num"] == 1
     assert found["cells_area_mean"] == pytest.approx(math.pi * 10**2, rel=0.1)
 
@@ -103,18 +106,18 @@ def test_a_nucleus_on_an_edge_counts_in_one_of_two_patches():
     """Cut a picture through a nucleus, both ways: the counts of the parts add up."""
     discs = [(32, 10, 7), (10, 32, 7), (32, 32, 7), (50, 50, 7)]
     whole = tissue((64, 64), discs)
-    assert nuclei.find(whole, PROFILE, 0.5, SETTINGS).measure()["cells_num"] == 4
+    assert nuclei.segment(whole, PROFILE, 0.5, SETTINGS).measure()["cells_num"] == 4
     for cut in (lambda part: (whole[:part], whole[part:]),
                 lambda part: (whole[:, :part], whole[:, part:])):  # fmt: skip
-        parts = [nuclei.find(p, PROFILE, 0.5, SETTINGS).measure() for p in cut(32)]
+        parts = [nuclei.segment(p, PROFILE, 0.5, SETTINGS).measure() for p in cut(32)]
         assert sum(part["cells_num"] for part in parts) == 4
-    upper = nuclei.find(whole[:32], PROFILE, 0.5, SETTINGS).measure()
+    upper = nuclei.segment(whole[:32], PROFILE, 0.5, SETTINGS).measure()
     assert upper["cells_area_mean"] == pytest.approx(math.pi * 49, rel=0.1)  # cut ones left out
 
 
 @pytest.mark.parametrize("eosin", [0.0, 0.4])
 def test_no_nuclei_in_stroma_or_glass(eosin):
-    found = nuclei.find(tissue((64, 64), [], eosin=eosin), PROFILE, 0.5, SETTINGS).measure()
+    found = nuclei.segment(tissue((64, 64), [], eosin=eosin), PROFILE, 0.5, SETTINGS).measure()
     assert found["cells_num"] == 0
     assert math.isnan(found["cells_area_mean"])
     assert math.isnan(found["cells_area_var"])
@@ -122,21 +125,21 @@ def test_no_nuclei_in_stroma_or_glass(eosin):
 
 def test_what_is_too_small_too_large_or_too_pale_is_no_nucleus():
     specks = tissue((64, 64), [(16, 16, 2), (48, 48, 2)])  # 3 um^2
-    assert nuclei.find(specks, PROFILE, 0.5, SETTINGS).measure()["cells_num"] == 0
+    assert nuclei.segment(specks, PROFILE, 0.5, SETTINGS).measure()["cells_num"] == 0
     blot = tissue((160, 160), [(80, 80, 60)])  # 2,800 um^2
-    assert nuclei.find(blot, PROFILE, 0.5, SETTINGS).measure()["cells_num"] == 0
+    assert nuclei.segment(blot, PROFILE, 0.5, SETTINGS).measure()["cells_num"] == 0
     pale = tissue((64, 64), [(32, 32, 8)], dark=0.3)  # a fifth of the slide's maximum
-    assert nuclei.find(pale, PROFILE, 0.5, SETTINGS).measure()["cells_num"] == 0
+    assert nuclei.segment(pale, PROFILE, 0.5, SETTINGS).measure()["cells_num"] == 0
 
 
 def test_the_slides_own_stains_decide():
     """The same concentrations through other vectors give the same nuclei."""
-    other = methods.Profile(
-        methods._unit(np.array([[0.55, 0.76, 0.35], [0.16, 0.88, 0.45]])), [1.5, 1.0], "vahadane"
+    other = Profile(
+        unit(np.array([[0.55, 0.76, 0.35], [0.16, 0.88, 0.45]])), [1.5, 1.0], "vahadane"
     )
     image = tissue((64, 64), [(20, 20, 8), (44, 44, 8)])
-    again = methods.normalise(image, PROFILE, other)
-    one, two = (nuclei.find(i, p, 0.5, SETTINGS) for i, p in ((image, PROFILE), (again, other)))
+    again = normalise(image, PROFILE, other)
+    one, two = (nuclei.segment(i, p, 0.5, SETTINGS) for i, p in ((image, PROFILE), (again, other)))
     assert (one.labels > 0).sum() == pytest.approx((two.labels > 0).sum(), rel=0.02)
     np.testing.assert_allclose(
         nuclei.haematoxylin(image, PROFILE), nuclei.haematoxylin(again, other), atol=0.03
@@ -145,17 +148,17 @@ def test_the_slides_own_stains_decide():
 
 def test_finer_patches_are_looked_at_at_half_a_micron():
     image = tissue((512, 512), [(100 * i, 100 * j, 40) for i in (1, 2, 3, 4) for j in (1, 2, 3, 4)])
-    found = nuclei.find(image, PROFILE, 0.1, SETTINGS)
+    found = nuclei.segment(image, PROFILE, 0.1, SETTINGS)
     assert found.labels.shape == (102, 102)
-    assert found.px == pytest.approx(512 / 102)
+    assert found.scale == pytest.approx(512 / 102)
     assert found.measure()["cells_num"] == 16
     assert found.measure()["cells_area_mean"] == pytest.approx(math.pi * 40**2, rel=0.1)
-    assert nuclei.find(image, PROFILE, None, SETTINGS).labels.shape == (512, 512)
+    assert nuclei.segment(image, PROFILE, None, SETTINGS).labels.shape == (512, 512)
 
 
 def test_outline_marks_the_borders_only():
     image = tissue((64, 64), [(32, 32, 12)])
-    drawn_on = nuclei.outline(image, nuclei.find(image, PROFILE, 0.5, SETTINGS))
+    drawn_on = nuclei.outline(image, nuclei.segment(image, PROFILE, 0.5, SETTINGS))
     changed = (drawn_on != image).any(2)
     assert changed[32, 19:23].any()
     assert not changed[32, 32]

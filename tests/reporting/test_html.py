@@ -16,7 +16,7 @@ from her2pipe.reporting.html import Column
      (float("nan"), 1, "–"), ("all equal", 1, "–")],
 )  # fmt: skip
 def test_numbers(value, digits, text):
-    assert page.number(value, digits) == text
+    assert page.format_number(value, digits) == text
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,13 @@ def test_numbers(value, digits, text):
     [(0.0009, "< 0.001"), (0.001, "0.001"), (0.0123, "0.012"), (0.456, "0.46"), (None, "–")],
 )
 def test_p_values(p, text):
-    assert page.p_value(p) == text
+    assert page.format_p(p) == text
 
 
 def test_intervals():
-    assert page.interval(0.7634, "0.70", 0.8254) == "0.763 (0.700 to 0.825)"
-    assert page.interval(0.7634, "", 0.8254) == "0.763"
-    assert page.interval(None, 0.1, 0.2) == "–"
+    assert page.format_interval(0.7634, "0.70", 0.8254) == "0.763 (0.700 to 0.825)"
+    assert page.format_interval(0.7634, "", 0.8254) == "0.763"
+    assert page.format_interval(None, 0.1, 0.2) == "–"
 
 
 def test_cells_sort_by_their_value():
@@ -45,25 +45,25 @@ def test_cells_sort_by_their_value():
              "mean": 0.5, "sd": 0.125, "note": ", n = 3"},
             {"who": "b", "n": "too few", "auc": ""}]  # fmt: skip
     table = page.table("T", columns, rows)
-    assert [(cell.text, cell.sort) for cell in table["rows"][0]] == [
+    assert [(cell.text, cell.sort) for cell in table.rows[0]] == [
         ("a", "a"), ("3,815", "3815.0"), ("<\u00a00.001", "1e-07"),
         ("0.50 (0.25\u00a0to\u00a00.75)", "0.5"),
         ("0.50\u00a0±\u00a00.12, n = 3", "0.5"),
     ]  # fmt: skip
-    assert [cell.text for cell in table["rows"][1]] == ["b", "too few", "–", "–", "–"]
-    assert table["rows"][1][1].sort == ""  # a note is no number: it stays last
+    assert [cell.text for cell in table.rows[1]] == ["b", "too few", "–", "–", "–"]
+    assert table.rows[1][1].sort == ""  # a note is no number: it stays last
 
 
 def test_columns_nobody_fills_are_left_out():
     table = page.table("T", [Column("a", "A"), Column("b", "B"), Column("c", "C")], [{"c": 1}])
-    assert [column["title"] for column in table["head"]] == ["A", "C"]
+    assert [column["title"] for column in table.head] == ["A", "C"]
 
 
 def test_unknown_columns_get_headings_and_kinds():
     rows = [{"method": "m", "p_holm": "0.0001", "n": "3", "auc": "0.5", "low": "0.4", "high": "0.6",
              "x_low": "1", "x_high": "3", "x": "2", "reference_auc": "0.25",
              "dunn_I_II": "0.2"}]  # fmt: skip
-    columns = page.guess(rows, [Column("auc", "Area", 3)])
+    columns = page.infer_columns(rows, [Column("auc", "Area", 3)])
     assert [(c.key, c.title, c.kind, c.bounds) for c in columns] == [
         ("auc", "Area", 3, ("low", "high")),
         ("method", "Method", "text", ()),
@@ -84,7 +84,7 @@ def test_a_drawing_comes_out_as_it_went_in(tmp_path, quotes):
         f"<!-- a comment --> <text style={quotes}font: #x{quotes}>5 % &amp; &lt;ü</text>\n</svg>\n"
     )
     (tmp_path / "a.svg").write_text(svg, encoding="utf-8")
-    address = page.drawing(tmp_path / "a.svg")
+    address = page.svg_uri(tmp_path / "a.svg")
     assert not set(address) & set('"<>')
     kind, _, data = html.unescape(str(address)).partition(",")
     assert kind == "data:image/svg+xml"
@@ -92,14 +92,14 @@ def test_a_drawing_comes_out_as_it_went_in(tmp_path, quotes):
     assert root[0].text == "5 % & <ü"
     assert root[0].get("style") == "font: #x"
     assert "comment" not in data
-    assert page.drawing(tmp_path / "none.svg") == ""
+    assert page.svg_uri(tmp_path / "none.svg") == ""
 
 
 def test_a_large_drawing_gives_way_to_its_pixels(tmp_path):
     (tmp_path / "a.svg").write_text("<svg>" + " " * 100 + "</svg>")
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
-    assert page.either(tmp_path / "a").startswith("data:image/svg")
-    assert page.either(tmp_path / "a", most=50) == "data:image/png;base64,iVBORw=="
+    assert page.svg_or_png(tmp_path / "a").startswith("data:image/svg")
+    assert page.svg_or_png(tmp_path / "a", most_bytes=50) == "data:image/png;base64,iVBORw=="
 
 
 @pytest.mark.parametrize("text", ["</script>", "<!--<script>", "&amp;", "\u2028", '"\\'])

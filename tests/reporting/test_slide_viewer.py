@@ -8,8 +8,10 @@ import pytest
 import status_study
 
 from her2pipe.cli import main
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.reporting import heatmaps, slide_viewer
 from her2pipe.store import PatchStore
+from her2pipe.store.encodings import Encoding, EncodingMetadata
 
 NAMES = ["HER2-", "HER2+", "Non-tumour"]
 
@@ -45,9 +47,14 @@ def test_a_picture_is_never_larger_than_the_slide_nor_smaller_than_its_overview(
 
 
 def scene(store, **more):
-    store.attributes |= more
-    p = np.array([0.25, 0.75])
-    return slide_viewer.scene(store, store.coords, p, np.array([0, 1]), NAMES)
+    vars(store.metadata).update(more)
+    p = np.array([[0.75, 0.25, 0], [0.25, 0.75, 0]], np.float32)
+    patches = slide_viewer.PatchValues.of(encoding(store, p, NAMES), endpoint_of())
+    return slide_viewer.scene(store, patches)
+
+
+def encoding(store, p, names):
+    return Encoding(store.coords, p, np.zeros((len(p), 0)), EncodingMetadata(classes=tuple(names)))
 
 
 def models(value):
@@ -82,7 +89,7 @@ def test_the_scene_is_in_micrometres(store):
     assert array(data["p"]).tolist() == [0.25, 0.75]
     assert array(data["class"]).tolist() == [0, 1]
     assert (None, "ScaleBar") in found
-    without = list(models(json.loads(scene(store, mpp=float("nan")))))
+    without = list(models(json.loads(scene(store, mpp=None))))
     assert "ScaleBar" not in {kind for _, kind, _ in without}
     assert {k: v for n, k, v in without if n == "x"}["Range1d"]["end"] == pytest.approx(1.02 * 640)
 
@@ -92,10 +99,10 @@ def test_a_scene_is_the_same_every_time(store):
 
 
 def test_an_encoder_without_classes_still_shows_the_slide(store):
-    bare = {"coords": store.coords, "probabilities": np.zeros((2, 0), np.float32)}
-    found = slide_viewer.view(store, bare, [], 320)
-    assert found["legend"] == []
-    assert "patches" not in found["scene"]
+    bare = encoding(store, np.zeros((2, 0), np.float32), [])
+    view = slide_viewer.view(store, bare, 320, endpoint_of())
+    assert view["legend"] == []
+    assert "patches" not in view["scene"]
 
 
 def test_the_library_stays_within_its_script():
@@ -112,12 +119,14 @@ def test_slides_are_chosen_evenly_by_score():
         {"slide": "X", "score": "", "used": ""},
     ]
     names = [row["slide"] for row in table]
-    assert [r["slide"] for r in heatmaps.choose(names, table, 3)] == ["S0", "S4", "S8"]
-    assert [r["slide"] for r in heatmaps.choose(names, table, 1)] == ["S0"]
-    assert heatmaps.choose(["S3", "S1"], table, 5)[0]["slide"] == "S1"
-    assert [r["slide"] for r in heatmaps.choose(["T"], table, 2)] == ["T"]  # better than none
-    assert [r["slide"] for r in heatmaps.choose(["b", "a"], [], 1)] == ["a"]
-    assert heatmaps.choose(names, table, 0) == []
+    assert [r["slide"] for r in heatmaps.choose_slides(names, table, 3)] == ["S0", "S4", "S8"]
+    assert [r["slide"] for r in heatmaps.choose_slides(names, table, 1)] == ["S0"]
+    assert heatmaps.choose_slides(["S3", "S1"], table, 5)[0]["slide"] == "S1"
+    assert [r["slide"] for r in heatmaps.choose_slides(["T"], table, 2)] == [
+        "T"
+    ]  # better than none
+    assert [r["slide"] for r in heatmaps.choose_slides(["b", "a"], [], 1)] == ["a"]
+    assert heatmaps.choose_slides(names, table, 0) == []
 
 
 # --- in a browser ------------------------------------------------------------------------------
@@ -126,11 +135,13 @@ def test_slides_are_chosen_evenly_by_score():
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
     """The page of a made-up study in a browser."""
-    if not browser.found():
+    if not browser.browser_path():
         pytest.skip("no Chromium")
     folder = tmp_path_factory.mktemp("shown")
     words = status_study.study(folder)
-    assert main(["report", str(folder / "index.html"), *map(str, words), "--gallery", "6"]) == 0
+    manifest, *options = map(str, words)
+    page = str(folder / "index.html")
+    assert main(["report", manifest, page, *options, "--gallery", "6"]) == 0
     with browser.Browser(tmp_path_factory.mktemp("profile")) as tab:
         tab.open(folder / "index.html")
         yield tab
@@ -287,5 +298,5 @@ def test_it_fits_a_phone_and_prints(opened, tmp_path):
     hidden = "[...document.querySelectorAll('nav, .viewer')].map(e => getComputedStyle(e).display)"
     assert set(opened.run(hidden)) == {"none"}
     opened.ask("Emulation.setEmulatedMedia", media="")
-    opened.paper(tmp_path / "page.pdf")
+    opened.pdf(tmp_path / "page.pdf")
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")

@@ -12,8 +12,8 @@ import tifffile
 
 from her2pipe.config import SlidesSettings
 from her2pipe.errors import BadSlideError, Her2Error
-from her2pipe.slides.base import _whole, open_slide
-from her2pipe.slides.readers import OpenSlideSlide
+from her2pipe.slides.open import _is_whole, open_slide
+from her2pipe.slides.openslide import OpenSlideSlide
 from her2pipe.store import PatchStore
 
 AUTO = SlidesSettings()
@@ -162,12 +162,12 @@ def test_a_missing_library_is_not_a_bad_slide(svs, monkeypatch):
     "error", [MemoryError(), ImportError(), TypeError(), OSError(errno.EIO, "Input/output error")]
 )
 def test_faults_while_looking_for_a_reader(svs, monkeypatch, error):
-    """Neither `parse` nor `_whole` takes a fault of the machine or a bug for a damaged file."""
+    """Neither `parse` nor `_is_whole` takes a fault of the machine or a bug for a damaged file."""
     monkeypatch.setattr(tifffile, "TiffFile", raising(error))
     with pytest.raises(type(error)):
         open_slide(svs, AUTO)
     with pytest.raises(type(error)):
-        _whole(svs, "TIFF")
+        _is_whole(svs, "TIFF")
 
 
 def test_damaged_directories_never_look_like_bugs(svs, tmp_path):
@@ -184,7 +184,7 @@ def test_damaged_directories_never_look_like_bugs(svs, tmp_path):
         for place in random.choice(places, random.choice([1, 3, 20])):
             damaged[place] = random.integers(256)
         path.write_bytes(damaged)
-        _whole(path, "TIFF")
+        _is_whole(path, "TIFF")
         try:
             open_slide(path, SlidesSettings(reader="tiff")).close()
         except BadSlideError:
@@ -228,7 +228,7 @@ def test_corrupt_parts_of_an_overview_are_grey(tmp_path):
         made = slide.overview(900)
     assert (made[245:475, 245:475] == 128).all()
     assert slides.psnr(made[:230], PICTURE[:230]) > 30
-    with OpenSlideSlide(path) as slide:
+    with OpenSlideSlide(path, AUTO) as slide:
         assert (slide.overview(900)[245:475, 245:475] == 128).all()
 
 
@@ -236,7 +236,7 @@ def test_a_wasted_handle_is_replaced(tmp_path):
     """OpenSlide refuses a handle for good after one error; other patches must not suffer."""
     path = slides.svs(tmp_path / "a.svs", PICTURE, levels=(1,))
     slides.spoil(path, 1, 1)
-    with OpenSlideSlide(path) as slide:
+    with OpenSlideSlide(path, AUTO) as slide:
         corners = [(0, 0), (240, 240), (480, 0), (240, 300), (480, 480)]
         for threads in (1, 2):
             made = list(slide.patches(corners, 200, 100, lambda i, p: p.copy(), threads))

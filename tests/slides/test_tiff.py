@@ -10,7 +10,7 @@ from slides import check_against_openslide, opened, patches, variance
 from her2pipe.errors import BadSlideError
 from her2pipe.slides import tiff, tile_cache
 from her2pipe.slides.base import downsample
-from her2pipe.steps.tile import grid
+from her2pipe.slides.tissue import tile_grid
 
 PICTURE = slides.tissue(1500, 1100, seed=5)
 
@@ -185,13 +185,13 @@ def test_downsample():
 
 def counted(monkeypatch):
     decoded = []
-    decode = tile_cache.Mosaic.decode
+    decode = tile_cache.TileCache.decode
 
     def counting(self, row, column, into=None):
         decoded.append((row, column))
         return decode(self, row, column, into)
 
-    monkeypatch.setattr(tile_cache.Mosaic, "decode", counting)
+    monkeypatch.setattr(tile_cache.TileCache, "decode", counting)
     return decoded
 
 
@@ -199,7 +199,7 @@ def counted(monkeypatch):
 def test_each_tile_is_decoded_once(tmp_path, monkeypatch, threads):
     path = slides.svs(tmp_path / "a.svs", PICTURE, levels=(1,))
     with opened(path, decode_psnr_db=0) as slide:
-        corners = grid(1500, 1100, 170)  # 240 px tiles: nearly all cells straddle some
+        corners = tile_grid(1500, 1100, 170)  # 240 px tiles: nearly all cells straddle some
         slide._choose(170 / 64)
         decoded = counted(monkeypatch)
         made = list(slide.patches(corners, 170, 64, lambda i, p: i, threads))
@@ -210,7 +210,7 @@ def test_each_tile_is_decoded_once(tmp_path, monkeypatch, threads):
 def test_threads_change_nothing(tmp_path):
     path = slides.svs(tmp_path / "a.svs", PICTURE)
     with opened(path) as slide:
-        corners = grid(1500, 1100, 130)
+        corners = tile_grid(1500, 1100, 130)
         one, many = (
             list(slide.patches(corners, 130, 64, lambda _, p: p.copy(), n)) for n in (1, 4)
         )
@@ -234,13 +234,13 @@ def test_tiles_held_do_not_grow_with_height(tmp_path):
         path = slides.svs(tmp_path / f"{repeats}.svs", picture, levels=(1,), tile=64)
         with opened(path) as slide:
             view = slide._new_view(slide._choose(1.0), tiff.CACHE_BYTES)
-            corners = grid(1500, 480 * repeats, 100)
-            view.expect(corners, 100)
+            corners = tile_grid(1500, 480 * repeats, 100)
+            view.reserve(corners, 100)
             most = 0
             for x, y in corners:
                 slide._cut(view, x, y, 100, 100, (100, 100))
                 most = max(most, len(view._tiles))
-                view.release(x, y, 100)
+                view.evict(x, y, 100)
         held.append((most, len(view._tiles) + len(view._spare)))
     assert held[0][0] == pytest.approx(held[1][0], abs=4)
     assert held[1][1] <= held[0][0] + 8  # what is left over for reuse

@@ -7,8 +7,8 @@ import tifffile
 from slides import check_against_openslide, opened
 
 from her2pipe.config import SlidesSettings
-from her2pipe.slides.base import open_slide
-from her2pipe.slides.tiff_pyramid import UnsupportedError
+from her2pipe.slides.base import UnsupportedError
+from her2pipe.slides.open import open_slide
 
 PICTURE = slides.tissue(1500, 1100, seed=5)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import slides
 
-from her2pipe.slides.tissue import white
+from her2pipe.slides.tissue import white_share
 from her2pipe.steps.synthesise import geojson_text, xml_text
 from her2pipe.store import PatchStore
 
@@ -115,10 +115,10 @@ def nothing(folder):
     ("words", "told"),
     [
         (nothing, "no annotation of the tumour"),
-        (empty, "no tumour: none of 165 cells lies to 50% inside the annotation"),
-        (beside, "no tumour: none of 165 cells lies to 50% inside the annotation"),
+        (empty, "no tumour: none of 165 patches lies to 50% inside the annotation"),
+        (beside, "no tumour: none of 165 patches lies to 50% inside the annotation"),
         (stroma, "no region of the annotation counts as tumour; its classes: Stroma"),
-        (on_glass, "no tissue: none of 15 cells inside the annotation reaches"),
+        (on_glass, "no tissue: none of 15 patches inside the annotation reaches"),
     ],
 )
 def test_a_slide_without_roi_is_excluded(her2pipe, svs, tmp_path, words, told):
@@ -146,11 +146,11 @@ def test_a_damaged_annotation_is_an_error(her2pipe, svs, tmp_path):
 
 def test_white_by_hand():
     patch = np.full((10, 10, 3), 240, np.uint8)
-    assert white(patch, 230) == 1
+    assert white_share(patch, 230) == 1
     patch[:3] = (229, 255, 255)  # one channel is enough
     patch[3, :5] = (230, 230, 230)
-    assert white(patch, 230) == pytest.approx(0.7)
-    assert white(patch, 231) == pytest.approx(0.65)
+    assert white_share(patch, 230) == pytest.approx(0.7)
+    assert white_share(patch, 231) == pytest.approx(0.65)
 
 
 def test_white_patches_are_left_out(her2pipe, svs, tmp_path):
@@ -158,7 +158,7 @@ def test_white_patches_are_left_out(her2pipe, svs, tmp_path):
     png = [*SMALL, "--patch-format", "png"]
     assert her2pipe("tile", svs, tmp_path / "S.h5", *png)[0] == 0
     with PatchStore(tmp_path / "S.h5") as store:
-        share = [white(store.pixels(i), 230) for i in range(len(store))]
+        share = [white_share(store.pixels(i), 230) for i in range(len(store))]
         wanted = [xy for xy, w in zip(store.coords.tolist(), share, strict=True) if w <= 0.25]
         assert 5 < len(wanted) < len(store) - 5
     code, told = her2pipe("tile", svs, tmp_path / "T.h5", *png, "--white-max", "0.25")
@@ -170,7 +170,7 @@ def test_white_patches_are_left_out(her2pipe, svs, tmp_path):
     assert told.strip().endswith(f"{about['white']} white")
     words = ["--white-max", "0", "--white-level", "100"]
     assert her2pipe("tile", svs, tmp_path / "U.h5", *SMALL, *words)[0] == 0
-    assert places(tmp_path / "U.h5")[2]["reason"].startswith("no tissue: of 165 cells")
+    assert places(tmp_path / "U.h5")[2]["reason"].startswith("no tissue: of 165 patches")
 
 
 @pytest.mark.parametrize("white_max", ["1", "0.25"])

@@ -13,7 +13,19 @@ from stores import DATA
 
 from her2pipe.config import StainSettings
 from her2pipe.errors import Her2Error
-from her2pipe.stain import methods
+from her2pipe.registry import STAIN_METHODS
+from her2pipe.stain.base import estimate
+from her2pipe.stain.normalise import normalise, normalise_batch
+from her2pipe.stain.optical_density import (
+    DAB,
+    EOSIN,
+    HAEMATOXYLIN,
+    lasso,
+    tissue,
+    to_optical_density,
+)
+from her2pipe.stain.profile import Profile, median
+from her2pipe.stain.vahadane import Vahadane
 
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real images here")
 DEFAULT = StainSettings()
@@ -92,7 +104,7 @@ def section(seed, matrix=None):
 def profile(matrix, maximum, method="vahadane", **more):
     matrix = np.array(matrix, float)
     unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
-    return methods.Profile(unit, np.array(maximum, float), method, **more)
+    return Profile(unit, np.array(maximum, float), method, **more)
 
 
 SOURCE = profile([[0.65, 0.70, 0.29], [0.27, 0.80, 0.45]], [1.8, 0.9])
@@ -104,10 +116,10 @@ TARGET = profile([[0.56, 0.72, 0.40], [0.21, 0.86, 0.46]], [2.1, 1.2])
 
 def test_lasso_by_hand():
     axes = np.array([[1.0, 0, 0], [0, 1, 0]])
-    assert methods.lasso(np.array([[2.0, 0.3, 9]]), axes, 0.5).tolist() == [[1.5, 0]]
+    assert lasso(np.array([[2.0, 0.3, 9]]), axes, 0.5).tolist() == [[1.5, 0]]
     # w2 = (.6, .8, 0), v = w1 + w2: a = b = 1.6, g = .6, so h = (1.6 - .96) / .64 = 1.
     oblique = np.array([[1.0, 0, 0], [0.6, 0.8, 0]])
-    assert methods.lasso(np.array([[1.6, 0.8, 0]]), oblique) == pytest.approx(np.ones((1, 2)))
+    assert lasso(np.array([[1.6, 0.8, 0]]), oblique) == pytest.approx(np.ones((1, 2)))
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.02, 0.1, 0.5])
@@ -121,7 +133,7 @@ def test_lasso_equals_a_general_solver(sparsity):
         od = rng.gamma(1, 0.6, (30, 3))
         lower = np.linalg.cholesky(matrix @ matrix.T)
         want = [nnls(lower.T, np.linalg.solve(lower, matrix @ v - sparsity))[0] for v in od]
-        assert np.abs(methods.lasso(od, matrix, sparsity) - want).max() < 1e-6
+        assert np.abs(lasso(od, matrix, sparsity) - want).max() < 1e-6
 
 
 def independent_factorisation(od, matrix, sparsity, iterations=1000):
@@ -144,10 +156,10 @@ def test_objective_is_no_worse_than_an_independent_solver(image, sparsity):
         pytest.skip("no real images here")
     rgb = section(5)[2] if image == "synthetic" else read(DATA / image)
     rgb = rgb.reshape(-1, 3)[:: max(1, rgb.size // 3 // 20_000)]
-    od = methods.optical_density(rgb[methods.tissue(rgb, DEFAULT)])[:3000]
+    od = to_optical_density(rgb[tissue(rgb, DEFAULT)])[:3000]
     settings = StainSettings(stain_sparsity=sparsity)
-    ours = methods.objective(od, methods.vahadane(od, settings), sparsity)
-    starts = [[methods.HAEMATOXYLIN, methods.EOSIN], [[0.8, 0.5, 0.3], [0.5, 0.7, 0.5]]]
+    ours = Vahadane().objective(od, Vahadane().vectors(od, settings), settings)
+    starts = [[HAEMATOXYLIN, EOSIN], [[0.8, 0.5, 0.3], [0.5, 0.7, 0.5]]]
     for start in starts:
         start = np.array(start) / np.linalg.norm(start, axis=1, keepdims=True)
         assert ours <= 1.001 * independent_factorisation(od, start, sparsity)
@@ -162,28 +174,26 @@ def test_known_stains_are_recovered(draws, sparsity, most_deg):
     settings, errors = StainSettings(stain_sparsity=sparsity), []
     for seed in range(draws):
         matrix, amounts, rgb = section(seed)
-        found = methods.estimate(rgb, settings)
+        found = estimate(rgb, settings)
         assert not found.fallback
         assert angles(found.matrix, matrix).max() < most_deg
-        true = amounts.reshape(-1, 2)[methods.tissue(rgb.reshape(-1, 3), settings)]
+        true = amounts.reshape(-1, 2)[tissue(rgb.reshape(-1, 3), settings)]
         errors.append(found.max_concentration / np.percentile(true, 99, axis=0) - 1)
-        od = methods.optical_density(
-            rgb.reshape(-1, 3)[methods.tissue(rgb.reshape(-1, 3), settings)]
-        )
+        od = to_optical_density(rgb.reshape(-1, 3)[tissue(rgb.reshape(-1, 3), settings)])
         # With the true vectors, noise and JPEG leave the mean concentration within 1 %.
-        assert methods.lasso(od, matrix).mean(0) == pytest.approx(true.mean(0), rel=0.01)
+        assert lasso(od, matrix).mean(0) == pytest.approx(true.mean(0), rel=0.01)
     assert np.abs(errors).mean(axis=0).max() < 0.05
 
 
 def test_profile_is_the_same_to_the_byte():
     rgb = np.concatenate([section(seed)[2] for seed in range(2)])
-    first, second = (methods.estimate(rgb, DEFAULT) for _ in range(2))
+    first, second = (estimate(rgb, DEFAULT) for _ in range(2))
     assert first.pixels == DEFAULT.stain_pixels
     assert json.dumps(first.as_dict()) == json.dumps(second.as_dict())
-    again = methods.Profile.from_dict(json.loads(json.dumps(first.as_dict())))
+    again = Profile.from_dict(json.loads(json.dumps(first.as_dict())))
     assert again.digest() == first.digest()
     assert again.matrix.tobytes() == first.matrix.tobytes()
-    other = methods.estimate(rgb, StainSettings(stain_seed=1))
+    other = estimate(rgb, StainSettings(stain_seed=1))
     assert other.digest() != first.digest()
     assert angles(other.matrix, first.matrix).max() < 0.5
 
@@ -191,7 +201,7 @@ def test_profile_is_the_same_to_the_byte():
 def test_profile_goes_through_json_without_nan():
     values = json.loads(json.dumps(SOURCE.as_dict(), allow_nan=False))
     assert values["objective"] is None
-    assert math.isnan(methods.Profile.from_dict(values).objective)
+    assert math.isnan(Profile.from_dict(values).objective)
     assert values["angle_deg"] == pytest.approx(angles(*SOURCE.matrix))
     with pytest.raises(Her2Error, match="max_concentration"):
         profile(SOURCE.matrix, [1.0, 0.0])
@@ -204,7 +214,7 @@ def test_tissue_is_lab_luminosity():
     lightness = rgb2lab(rgb / 255)[:, 0]
     clear = np.abs(lightness - 80) > 0.01
     want = (lightness < 80) & (rgb.max(axis=1) > DEFAULT.stain_black_max)
-    assert (methods.tissue(rgb, DEFAULT) == want)[clear].all()
+    assert (tissue(rgb, DEFAULT) == want)[clear].all()
 
 
 @pytest.mark.parametrize(
@@ -219,10 +229,10 @@ def test_tissue_is_lab_luminosity():
 )
 @pytest.mark.parametrize("method", ["vahadane", "macenko", "macenko-dab"])
 def test_degenerate_slide_falls_back(rgb, reason, method):
-    found = methods.estimate(rgb.astype(np.uint8), StainSettings(stain_method=method))
+    found = estimate(rgb.astype(np.uint8), StainSettings(stain_method=method))
     assert re.search(reason, found.fallback)
-    second = methods.DAB if method == "macenko-dab" else methods.EOSIN
-    want = [np.array(v) / np.linalg.norm(v) for v in (methods.HAEMATOXYLIN, second)]
+    second = DAB if method == "macenko-dab" else EOSIN
+    want = [np.array(v) / np.linalg.norm(v) for v in (HAEMATOXYLIN, second)]
     assert found.matrix == pytest.approx(np.array(want))
     assert (found.max_concentration >= DEFAULT.stain_concentration_min).all()
 
@@ -230,21 +240,21 @@ def test_degenerate_slide_falls_back(rgb, reason, method):
 def test_pixels_that_are_not_8_bit_rgb_are_refused():
     for wrong in (np.zeros((9, 9, 3)), np.zeros((9, 4), np.uint8)):
         with pytest.raises(Her2Error, match="8-bit"):
-            methods.estimate(wrong, DEFAULT)
+            estimate(wrong, DEFAULT)
 
 
 def test_median_leaves_fallback_profiles_out():
     a, b = profile([[1, 0, 0], [0, 1, 0]], [1, 2]), profile([[1, 0, 0], [0, 0.6, 0.8]], [3, 4])
     lost = profile([[0, 0, 1], [0, 1, 0]], [9, 9], fallback="too little tissue")
-    target = methods.median([a, lost, b])
+    target = median([a, lost, b])
     assert target.max_concentration.tolist() == [2, 3]
     # The median of two is their mean, (0, .8, .4), scaled to length one.
     assert target.matrix[1] == pytest.approx(np.array([0, 2, 1]) / 5**0.5)
     assert not target.fallback
-    assert methods.median([lost]).fallback
+    assert median([lost]).fallback
     for wrong in ([], [a, profile(a.matrix, [1, 1], "macenko")]):
         with pytest.raises(Her2Error, match="one stain_method"):
-            methods.median(wrong)
+            median(wrong)
 
 
 def real_he_images():
@@ -258,12 +268,12 @@ def test_real_he_image_has_haematoxylin_then_eosin(path):
     rgb = read(path)
     rgb = rgb.reshape(-1, 3)[:: max(1, rgb.size // 3 // 300_000)]
     for method in ("vahadane", "macenko"):
-        found = methods.estimate(rgb, StainSettings(stain_method=method))
+        found = estimate(rgb, StainSettings(stain_method=method))
         assert not found.fallback
         assert (found.matrix >= 0).all()
         assert np.linalg.norm(found.matrix, axis=1) == pytest.approx(1)
         assert found.matrix[0, 0] > found.matrix[1, 0]
-    mapped = methods.normalise(rgb, found, found)
+    mapped = normalise(rgb, found, found)
     # Two vectors explain a real image: its own profile gives it back, but for tinted glass.
     assert np.abs(mapped.astype(int) - rgb).mean() < 13
 
@@ -274,7 +284,7 @@ def test_real_he_image_has_haematoxylin_then_eosin(path):
 def test_glass_stays_glass_and_known_stains_map_to_known_stains():
     amounts = np.array([[0, 0], [1, 0], [0, 1], [0.7, 0.4]])
     before, scale = dye(amounts, SOURCE.matrix), np.array([2.1 / 1.8, 1.2 / 0.9])
-    after = methods.normalise(before, SOURCE, TARGET)
+    after = normalise(before, SOURCE, TARGET)
     assert after[0].tolist() == [255, 255, 255]
     assert np.abs(after.astype(int) - dye(amounts * scale, TARGET.matrix)).max() <= 2
 
@@ -282,47 +292,35 @@ def test_glass_stays_glass_and_known_stains_map_to_known_stains():
 def test_own_profile_changes_nothing_but_rounding():
     amounts = np.random.default_rng(0).uniform(0, 1.5, (5000, 2))
     before = dye(amounts, SOURCE.matrix)
-    assert np.abs(methods.normalise(before, SOURCE, SOURCE).astype(int) - before).max() <= 1
-
-
-def test_colour_map_is_the_closed_form_exactly():
-    rng = np.random.default_rng(7)
-    colour_map = methods.ColourMap(SOURCE, TARGET)
-    for shape in ((64, 96, 3), (64, 96, 3), (7, 3), (2, 5, 5, 3), (0, 3)):
-        # Few levels, so that most colours come again.
-        rgb = (rng.integers(0, 16, shape) * 17).astype(np.uint8)
-        assert (colour_map(rgb) == methods.normalise(rgb, SOURCE, TARGET)).all()
-    turned = rng.integers(0, 256, (40, 30, 3), dtype=np.uint8).transpose(1, 0, 2)
-    assert (colour_map(turned) == methods.normalise(turned, SOURCE, TARGET)).all()
+    assert np.abs(normalise(before, SOURCE, SOURCE).astype(int) - before).max() <= 1
 
 
 def test_single_precision_is_within_one_level_of_double():
     rgb = np.random.default_rng(2).integers(0, 256, (200_000, 3), dtype=np.uint8)
-    h = methods.lasso(methods.optical_density(rgb), SOURCE.matrix)
+    h = lasso(to_optical_density(rgb), SOURCE.matrix)
     exact = 255 * np.exp(-(h * TARGET.max_concentration / SOURCE.max_concentration) @ TARGET.matrix)
-    assert np.abs(methods.normalise(rgb, SOURCE, TARGET) - exact).max() < 0.501
+    assert np.abs(normalise(rgb, SOURCE, TARGET) - exact).max() < 0.501
 
 
 def test_method_none_changes_nothing_and_methods_do_not_mix():
     rgb = np.random.default_rng(2).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    none = methods.estimate(rgb, StainSettings(stain_method="none"))
+    none = estimate(rgb, StainSettings(stain_method="none"))
     assert (none.method, none.fallback) == ("none", "")
-    assert (methods.ColourMap(none, none)(rgb) == rgb).all()
-    for apply in (methods.normalise, methods.normalise_batch):
-        with pytest.raises(Her2Error, match="meets a target"):
-            apply(rgb, none, TARGET)
+    assert (normalise(rgb, none, none) == rgb).all()
+    with pytest.raises(Her2Error, match="meets a target"):
+        normalise(rgb, none, TARGET)
 
 
 def retint(rgb, before, after, strengths):
     """Exchange the dyes of an image, leaving what they do not explain as it is."""
     frames = [np.vstack([m, np.cross(*m) / np.linalg.norm(np.cross(*m))]) for m in (before, after)]
-    amounts = methods.optical_density(rgb) @ np.linalg.inv(frames[0]) * [*strengths, 1]
+    amounts = to_optical_density(rgb) @ np.linalg.inv(frames[0]) * [*strengths, 1]
     return jpeg(dye(amounts, frames[1]), 95)
 
 
 def assert_same_picture(rgb, again, most=3):
     assert np.abs(rgb.astype(int) - again).mean() > 5
-    pictures = [methods.normalise(x, methods.estimate(x, DEFAULT), TARGET) for x in (rgb, again)]
+    pictures = [normalise(x, estimate(x, DEFAULT), TARGET) for x in (rgb, again)]
     assert np.abs(pictures[0].astype(int) - pictures[1]).mean() < most
 
 
@@ -341,7 +339,7 @@ def test_retinted_slide_normalises_to_the_same_picture(seed):
 def test_retinted_real_image_normalises_to_the_same_picture(name):
     rgb = read(DATA / name)
     other = profile([[0.60, 0.72, 0.34], [0.15, 0.85, 0.50]], [1, 1]).matrix
-    assert_same_picture(rgb, retint(rgb, methods.estimate(rgb, DEFAULT).matrix, other, [0.8, 1.15]))
+    assert_same_picture(rgb, retint(rgb, estimate(rgb, DEFAULT).matrix, other, [0.8, 1.15]))
 
 
 MACENKO = StainSettings(
@@ -362,14 +360,14 @@ MACENKO = StainSettings(
 def test_macenko_equals_torchstain(source, target):
     macenko = pytest.importorskip("torchstain.numpy.normalizers.macenko")
     rgb, reference = read(DATA / source), read(DATA / target)
-    own, aim = (methods.estimate(x, MACENKO) for x in (rgb, reference))
+    own, aim = (estimate(x, MACENKO) for x in (rgb, reference))
     other = macenko.NumpyMacenkoNormalizer()
     other.fit(reference, Io=255)
     want, _, _ = other.normalize(rgb, Io=255, stains=False)
     assert angles(aim.matrix, other.HERef.T).max() < 1
-    difference = np.abs(methods.normalise(rgb, own, aim).astype(int) - want)
+    difference = np.abs(normalise(rgb, own, aim).astype(int) - want)
     # torchstain lets concentrations be negative, which no stain is: compare where they are not.
-    od = methods.optical_density(rgb)
+    od = to_optical_density(rgb)
     inside = (od @ np.linalg.pinv(own.matrix) >= 0).all(axis=-1)
     assert inside.mean() > 0.5
     assert difference[inside].mean() < 2
@@ -382,29 +380,29 @@ def test_macenko_equals_tiatoolbox():
         read(DATA / "stain" / f"tia_{name}.png")
         for name in ("source_image", "target_image", "norm_macenko")
     )
-    own, aim = (methods.estimate(x, settings) for x in (rgb, reference))
-    assert np.abs(methods.normalise(rgb, own, aim).astype(int) - want).mean() < 2
+    own, aim = (estimate(x, settings) for x in (rgb, reference))
+    assert np.abs(normalise(rgb, own, aim).astype(int) - want).mean() < 2
 
 
 # --- immunohistochemistry ----------------------------------------------------------------------
 
 
 def dab_p99(rgb, matrix):
-    return np.percentile(methods.lasso(methods.optical_density(rgb), matrix)[:, 1], 99)
+    return np.percentile(lasso(to_optical_density(rgb), matrix)[:, 1], 99)
 
 
 def dab_before_and_after(images, method):
     """Measure each image's DAB in its own vectors, and in the target's once normalised."""
-    images = [x[methods.tissue(x, IHC)] for x in images]
-    profiles = [methods.estimate(x, StainSettings(stain_method=method)) for x in images]
-    target, pairs = methods.median(profiles), list(zip(images, profiles, strict=True))
+    images = [x[tissue(x, IHC)] for x in images]
+    profiles = [estimate(x, StainSettings(stain_method=method)) for x in images]
+    target, pairs = median(profiles), list(zip(images, profiles, strict=True))
     before = [dab_p99(x, p.matrix) for x, p in pairs]
-    after = [dab_p99(methods.normalise(x, p, target), target.matrix) for x, p in pairs]
+    after = [dab_p99(normalise(x, p, target), target.matrix) for x, p in pairs]
     return before, after, profiles
 
 
 def test_grades_keep_their_dab():
-    matrix = profile([methods.HAEMATOXYLIN, methods.DAB], [1, 1]).matrix
+    matrix = profile([HAEMATOXYLIN, DAB], [1, 1]).matrix
     slides = []
     for seed, strength in enumerate([0.5, 0.9, 1.6]):
         rng = np.random.default_rng(seed)
@@ -423,15 +421,15 @@ def test_faint_dab_leaves_haematoxylin_its_own_vector():
     """A slide without brown keeps its own blue; the brown of the reference stands in."""
     blue = np.array([0.80, 0.55, 0.22]) / np.linalg.norm([0.80, 0.55, 0.22])
     rng = np.random.default_rng(3)
-    matrix = np.stack([blue, profile([methods.HAEMATOXYLIN, methods.DAB], [1, 1]).matrix[1]])
+    matrix = np.stack([blue, profile([HAEMATOXYLIN, DAB], [1, 1]).matrix[1]])
     amounts = concentrations(rng) * [1, 0.25]
-    found = methods.estimate(dye(amounts, matrix, rng), IHC)
+    found = estimate(dye(amounts, matrix, rng), IHC)
     assert re.fullmatch("DAB [0-9]+ degrees from its reference vector", found.fallback)
     assert angles(found.matrix, matrix).max() < 4
     assert found.max_concentration[1] == IHC.macenko_dab_max
-    strong = methods.estimate(dye(concentrations(rng), matrix, rng), IHC)
+    strong = estimate(dye(concentrations(rng), matrix, rng), IHC)
     assert strong.fallback == ""
-    assert methods.median([found, strong, found]).matrix == pytest.approx(strong.matrix)
+    assert median([found, strong, found]).matrix == pytest.approx(strong.matrix)
 
 
 @needs_data
@@ -462,14 +460,24 @@ def patches(seed=0):
     return rgb
 
 
+def tensors(profiles):
+    """Vectors and maxima of an image each, as a batch takes them."""
+    import torch
+
+    return [
+        torch.tensor(np.stack([getattr(p, name) for p in profiles]), dtype=torch.float32)
+        for name in ("matrix", "max_concentration")
+    ]
+
+
 def test_torch_map_agrees_with_numpy():
     torch = pytest.importorskip("torch")
     rgb = patches()
     batch = torch.from_numpy(rgb).permute(0, 3, 1, 2)
-    want = methods.normalise(rgb, SOURCE, TARGET)
+    want = normalise(rgb, SOURCE, TARGET)
     for given in (batch, batch.float()):
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            got = methods.normalise_batch(given, SOURCE, TARGET)
+            got = normalise_batch(given, *tensors([SOURCE] * 3), TARGET)
         assert got.dtype == torch.float32
         assert np.abs(got.permute(0, 2, 3, 1).numpy() - want).max() < 0.51
     assert (batch.permute(0, 2, 3, 1).numpy() == rgb).all()
@@ -479,12 +487,10 @@ def test_torch_map_of_several_slides_agrees_with_one_by_one():
     torch = pytest.importorskip("torch")
     batch = torch.from_numpy(patches()).permute(0, 3, 1, 2)
     sources = [SOURCE, TARGET, SOURCE]
-    matrix = torch.tensor(np.stack([p.matrix for p in sources]), dtype=torch.float32)
-    most = torch.tensor(np.stack([p.max_concentration for p in sources]), dtype=torch.float32)
-    got = methods.normalise_batch(batch, (matrix, most), TARGET)
+    got = normalise_batch(batch, *tensors(sources), TARGET)
     for i, source in enumerate(sources):
-        one = methods.normalise_batch(batch[i : i + 1], source, TARGET)[0]
-        assert torch.allclose(got[i], one, atol=0.01)
+        one = normalise_batch(batch[i : i + 1], *tensors([source]), TARGET)[0]
+        assert torch.equal(got[i], one)
 
 
 @pytest.mark.gpu
@@ -494,20 +500,28 @@ def test_torch_map_does_not_wait_for_the_host():
         pytest.skip("no CUDA device")
     rgb = patches()
     batch = torch.from_numpy(rgb).permute(0, 3, 1, 2).cuda()
-    matrix = torch.tensor(np.stack([SOURCE.matrix] * 3), dtype=torch.float32, device="cuda")
-    most = torch.tensor(np.stack([SOURCE.max_concentration] * 3), dtype=torch.float32).cuda()
+    stains = [tensor.cuda() for tensor in tensors([SOURCE] * 3)]
     torch.cuda.set_sync_debug_mode("error")
     try:
-        results = [methods.normalise_batch(batch, s, TARGET) for s in (SOURCE, (matrix, most))]
+        got = normalise_batch(batch, *stains, TARGET)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    for got in results:
-        want = methods.normalise(rgb, SOURCE, TARGET)
-        assert np.abs(got.permute(0, 2, 3, 1).cpu().numpy() - want).max() < 0.51
+    want = normalise(rgb, SOURCE, TARGET)
+    assert np.abs(got.permute(0, 2, 3, 1).cpu().numpy() - want).max() < 0.51
+
+
+def test_methods_declare_what_they_are():
+    """Each is registered with a paper, if it changes colours, and with settings that exist."""
+    assert sorted(STAIN_METHODS.names()) == ["macenko", "macenko-dab", "none", "vahadane"]
+    for method in STAIN_METHODS:
+        assert set(method.settings) <= set(StainSettings.model_fields)
+        assert bool(method.citations) != method.keeps_colours
+        assert np.linalg.norm(method.reference, axis=1) == pytest.approx(1)
 
 
 def test_import_is_light():
     heavy = ("torch", "sklearn", "tiatoolbox", "cv2", "scipy", "matplotlib")
-    code = f"import sys, her2pipe.stain; print([m for m in {heavy} if m in sys.modules])"
+    code = "import sys; from her2pipe.registry import STAIN_METHODS; STAIN_METHODS.names(); "
+    code += f"print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from her2pipe.config import Scanner
-from her2pipe.stain import methods
+from her2pipe.stain.optical_density import lasso, to_optical_density
+from her2pipe.stain.profile import median
 from her2pipe.store import PatchStore
 from her2pipe.training import dataloader
 
@@ -52,13 +53,13 @@ def amounts(rgb, first, second):
     """Concentrations in given vectors, (n, 2)."""
     matrix = np.array([first, second], float)
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-    return methods.lasso(methods.optical_density(rgb.reshape(-1, 3)), matrix)
+    return lasso(to_optical_density(rgb.reshape(-1, 3)), matrix)
 
 
 def looked_at(slides, method):
     """What a network is shown of every slide, and what the slide was like: as encode does it."""
     stores = {key[1:]: PatchStore(path) for key, path in slides.items() if key[0] == method}
-    target = methods.median([dataloader.profile(s) for (c, _), s in stores.items() if c == "A"])
+    target = median([dataloader.profile(s) for (c, _), s in stores.items() if c == "A"])
     shown = {}
     for (centre, grade), store in stores.items():
         colours = dataloader.Colours([dataloader.profile(store)], target, torch.device("cpu"))
@@ -94,7 +95,7 @@ def test_one_constant_scales_brown_nowhere(slides):
         dataloader.profile(PatchStore(p)) for k, p in slides.items() if k[0] == "macenko-dab"
     ]
     assert {p.max_concentration[1] for p in profiles} == {1.0}
-    assert methods.median(profiles).max_concentration[1] == 1.0
+    assert median(profiles).max_concentration[1] == 1.0
     assert len({round(p.max_concentration[0], 6) for p in profiles}) == len(profiles)
 
 

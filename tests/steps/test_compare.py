@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from manifests import compare_manifest
 
 from her2pipe import stats
 from her2pipe.files import read_table, write_table
 
-SLIDES = ("slide", "score", "positive", "pcr", "used")
+SLIDES = ("slide", "score", "positive", "pcr", "used", "patient", "exclusion_reason")
 
 
 def evaluation(folder, cohort, role, auc, method="TL-PA", pcr=None, slides=(), **more):
@@ -35,13 +36,14 @@ def evaluation(folder, cohort, role, auc, method="TL-PA", pcr=None, slides=(), *
         ("S2", 0.2, True, None, True),
         ("S3", 0.3, True, None, True),
     ]
-    table = [dict(zip(SLIDES, row, strict=True)) for row in rows]
+    table = [dict(zip(SLIDES, (*row, row[0], ""), strict=True)) for row in rows]
     write_table(folder / "slides.tsv", SLIDES, table)
     return folder
 
 
-def compared(tmp_path, her2pipe, folders, *more):
-    code, told = her2pipe("compare", *folders, tmp_path / "out", *more)
+def compared(tmp_path, her2pipe, folders, *more, **rows):
+    manifest = compare_manifest(tmp_path / "manifest.tsv", folders, **rows)
+    code, told = her2pipe("compare", manifest, tmp_path / "out", *more)
     assert code == 0, told
     return tmp_path / "out"
 
@@ -149,7 +151,9 @@ def test_another_reference_and_one_that_is_not_there(tmp_path, her2pipe):
     assert [(row["method"], row["reference"]) for row in rows] == [("x", "y"), ("TL-PA", "y")]
     rows = read_table(compared(tmp_path, her2pipe, folders) / "delong.tsv")
     assert {row["reference"] for row in rows} == {"TL-PA"}
-    code, told = her2pipe("compare", *folders, tmp_path / "out", "--reference", "z")
+    code, told = her2pipe(
+        "compare", tmp_path / "manifest.tsv", tmp_path / "out", "--reference", "z"
+    )
     assert code == 1
     assert "no evaluation of the reference method z" in told
 
@@ -189,8 +193,8 @@ def test_timing_has_a_file_of_its_own(tmp_path, her2pipe):
     for seconds in (8.0, 6.0):
         bench = tmp_path / "B.tsv"
         bench.write_text(f"s\th:m:s\n{seconds}\t0:00:08\n")
-        files = (f"TL-PA=B={bench}", f"TL-PA=C={tmp_path / 'none.tsv'}")
-        out = compared(tmp_path, her2pipe, folders, "--timing", *files)
+        files = [("TL-PA", "B", bench), ("TL-PA", "C", tmp_path / "none.tsv")]
+        out = compared(tmp_path, her2pipe, folders, benchmarks=files)
         (row,) = read_table(out / "timing.tsv")
         assert (row["method"], row["slides"]) == ("TL-PA", "40")
         assert float(row["seconds_per_slide"]) == pytest.approx(seconds / 40)
@@ -199,7 +203,11 @@ def test_timing_has_a_file_of_its_own(tmp_path, her2pipe):
 
 
 def test_not_an_evaluation(tmp_path, her2pipe):
-    code, told = her2pipe("compare", tmp_path, tmp_path / "out")
+    manifest = compare_manifest(tmp_path / "manifest.tsv", [tmp_path])
+    code, told = her2pipe("compare", manifest, tmp_path / "out")
     assert code == 1
     assert "not an evaluation" in told
+    code, told = her2pipe("compare", compare_manifest(manifest, []), tmp_path / "out")
+    assert code == 1
+    assert "the manifest lists no evaluation" in told
     assert not (tmp_path / "out").exists()

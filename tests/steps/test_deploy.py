@@ -13,8 +13,7 @@ from training_sets import SMALL
 from her2pipe.config import load
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
-from her2pipe.models import factory, onnx_export
-from her2pipe.steps import deploy
+from her2pipe.models import costs, deployment, factory, inference, onnx_export, weights
 
 NETWORKS = [("pruneff4", 112, 0), ("ather2", 128, 0), ("resnet10t", 64, 0),
             ("swin_tiny_patch4_window7_224", 56, 2)]  # fmt: skip
@@ -37,7 +36,7 @@ def lively(name, px, stages):
             value.normal_(0, 0.1)
         if key.endswith("running_var"):
             value.uniform_(0.5, 2)
-    return onnx_export.Whole(model, **factory.normalisation(model)).eval()
+    return onnx_export.LevelsToProbabilities(model, **inference.normalisation(model)).eval()
 
 
 @pytest.mark.parametrize(("name", "px", "stages"), NETWORKS, ids=lambda v: str(v))
@@ -71,7 +70,7 @@ def test_levels_are_standardised_inside():
         def forward(self, images):
             return images.mean((2, 3))
 
-    whole = onnx_export.Whole(Mean(), [0.5, 0.25, 0.0], [0.5, 0.25, 1.0])
+    whole = onnx_export.LevelsToProbabilities(Mean(), [0.5, 0.25, 0.0], [0.5, 0.25, 1.0])
     logits, p = whole(torch.full((1, 3, 2, 2), 255.0))
     assert logits.tolist() == [[1.0, 3.0, 1.0]]
     assert p.sum().item() == pytest.approx(1)
@@ -82,7 +81,7 @@ def test_multiply_adds_by_hand():
         torch.nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False),  # 5 x 5 x 8 of 27 each
         torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(200, 4),
     )  # fmt: skip
-    assert onnx_export.macs(model, 10) == 5 * 5 * 8 * 27 + 200 * 4
+    assert costs.multiply_adds(model, 10) == 5 * 5 * 8 * 27 + 200 * 4
 
 
 def test_latency_is_the_median_and_turns_are_interleaved():
@@ -95,40 +94,39 @@ def test_latency_is_the_median_and_turns_are_interleaved():
 
         return run
 
-    warm = [9.0] * onnx_export.WARM
+    warm = [9.0] * costs.WARM_UP_RUNS
     calls = {"a": call("a", [*warm, 0.001, 0.5, 0.002]), "b": call("b", [0.004])}
-    found = onnx_export.latencies_ms(calls, 3, clock=lambda: now[0])
+    found = costs.latencies_ms(calls, 3, clock=lambda: now[0])
     assert found == pytest.approx({"a": 2.0, "b": 4.0})
     assert order[:4] == ["a", "b", "a", "b"]
 
 
 def test_a_file_that_is_not_the_network_is_refused():
-    class Patches:
-        labels = np.array([0, 1, 1])
+    images = torch.tensor([[[[0.0]]], [[[2.0]]], [[[-1.0]]]])
+    labels, size = np.array([0, 1, 1]), deployment.NetworkSize(1, 0, 0, 0)
 
-        def compared(self):
-            yield torch.tensor([[[[0.0]]], [[[2.0]]], [[[-1.0]]]])
-
-    def whole(images):
+    def network(images):
         logits = torch.cat([torch.zeros(3, 1), images.flatten(1)], 1)
         return logits, logits.softmax(1)
 
     def off_by(difference):
         return lambda images: tuple(
-            part.numpy() for part in whole(torch.tensor(images - difference))
+            part.numpy() for part in network(torch.tensor(images - difference))
         )
 
-    forms = deploy.Forms("n", whole, {"onnx": off_by(1e-5), "int8": off_by(2.5)}, {}, {})
-    found = deploy.compare(forms, Patches(), 1e-4)
+    def forms(full, rough):
+        runners = {"onnx": off_by(full), "int8": off_by(rough)}
+        return deployment.DeployedNetwork("n", network, runners, size, {})
+
+    found = deployment.compare_forms(forms(1e-5, 2.5), [images], labels, 1e-4)
     # classes 0 (a tie), 1, 0 of labels 0, 1, 1; eight bits lose the second
-    assert found["torch"] == {"accuracy": 2 / 3, "agreement": 1, "difference": 0}
-    assert found["int8"]["accuracy"] == pytest.approx(1 / 3)
-    assert found["int8"]["agreement"] == pytest.approx(2 / 3)
-    assert found["int8"]["difference"] == pytest.approx(2.5)
-    assert found["onnx"]["difference"] == pytest.approx(1e-5, rel=0.1)
-    wrong = deploy.Forms("n", whole, {"onnx": off_by(1e-2), "int8": off_by(0)}, {}, {})
+    assert found["torch"] == deployment.Fidelity(accuracy=2 / 3, agreement=1, difference=0)
+    assert found["int8"].accuracy == pytest.approx(1 / 3)
+    assert found["int8"].agreement == pytest.approx(2 / 3)
+    assert found["int8"].difference == pytest.approx(2.5)
+    assert found["onnx"].difference == pytest.approx(1e-5, rel=0.1)
     with pytest.raises(Her2Error, match="the ONNX file is not the network"):
-        deploy.compare(wrong, Patches(), 1e-4)
+        deployment.compare_forms(forms(1e-2, 0), [images], labels, 1e-4)
 
 
 def test_a_trained_network_is_written_and_measured(development, tmp_path, her2pipe):
@@ -155,7 +153,9 @@ def test_a_trained_network_is_written_and_measured(development, tmp_path, her2pi
     assert float(own[1]["agreement"]) == 1
     assert float(own[2]["agreement"]) >= 0.9
     assert abs(float(own[2]["accuracy"]) - float(own[0]["accuracy"])) <= 0.1
-    assert {r["parameters"] for r in own} == {str(factory.count(factory.load(model)[0])["total"])}
+    assert {r["parameters"] for r in own} == {
+        str(costs.count_parameters(weights.load(model)[0]).total)
+    }
     assert float(own[2]["file_mb"]) < 0.3 * float(own[0]["file_mb"])
     assert all(float(r["latency_ms"]) > 0 for r in rows)
     assert {r["accuracy"] for r in peer} == {""}

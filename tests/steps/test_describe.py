@@ -9,7 +9,7 @@ from her2pipe.config import StainSettings, load
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
 from her2pipe.patch_features import features
-from her2pipe.stain import methods
+from her2pipe.stain.base import estimate
 
 P = [0.1, 0.35, 0.38, 0.45, 0.55, 0.65, 0.75, 0.9]
 
@@ -28,7 +28,7 @@ def slides(tmp_path, make):
         make.encoding(folder / f"{name}.h5", np.stack([(1 - p) / 2, p, (1 - p) / 2], axis=1))
     make.store(tmp_path / "stores" / "out.h5", [], [], status="excluded", reason="no tissue")
     make.encoding(folder / "out.h5", [], status="excluded", reason="no tissue")
-    target = methods.estimate(pixels.reshape(-1, 3), StainSettings())
+    target = estimate(pixels.reshape(-1, 3), StainSettings())
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.json").write_text(json.dumps({"stain": target.as_dict()}))
     return tmp_path

@@ -9,15 +9,17 @@ import torch
 from her2pipe.config import StainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
-from her2pipe.models import factory
-from her2pipe.stain import methods
+from her2pipe.models import inference, weights
+from her2pipe.stain.base import estimate
+from her2pipe.stain.normalise import normalise_batch
+from her2pipe.stain.profile import Profile
 from her2pipe.store import PatchStore, read_encoding
 from her2pipe.training import dataloader
 
 
 @pytest.fixture
 def model(tmp_path, make):
-    target = methods.estimate(make.stained(8, 5).reshape(-1, 3), StainSettings())
+    target = estimate(make.stained(8, 5).reshape(-1, 3), StainSettings())
     return make.model(tmp_path / "resnet", target)
 
 
@@ -33,8 +35,8 @@ def test_every_patch_gets_its_own_numbers(tmp_path, make, model, her2pipe):
     code, told = her2pipe("encode", *stores, tmp_path / "out", "--model", model,
                           "--batch-patches", "2", "--device", "cpu")  # fmt: skip
     assert code == 0, told
-    network, about = factory.load(model)
-    target = methods.Profile.from_dict(about["stain"])
+    network, about = weights.load(model)
+    target = Profile.from_dict(about.stain)
     for path in stores:
         found = read_encoding(tmp_path / "out" / path.name)
         with PatchStore(path) as store:
@@ -42,8 +44,9 @@ def test_every_patch_gets_its_own_numbers(tmp_path, make, model, her2pipe):
             assert found["coords"].tolist() == store.coords.tolist()
             for i in range(len(store)):  # one patch at a time, by the plain functions
                 pixels = torch.from_numpy(store.pixels(i)).permute(2, 0, 1)[None]
-                image = methods.normalise_batch(pixels, source, target)
-                image = factory.standardise(image, about["mean"], about["std"])
+                stains = torch.tensor(source.matrix), torch.tensor(source.max_concentration)
+                image = normalise_batch(pixels, *(x[None].float() for x in stains), target)
+                image = inference.standardise(image, about.mean, about.std)
                 with torch.no_grad():
                     p = network(image).softmax(1).numpy()[0]
                 assert np.allclose(found["probabilities"][i], p, atol=1e-4)
@@ -52,7 +55,7 @@ def test_every_patch_gets_its_own_numbers(tmp_path, make, model, her2pipe):
         assert found["attributes"]["encoder"] == "resnet"
         assert found["attributes"]["width_px0"] == found["attributes"]["height_px0"] == 640
         assert json.loads(found["attributes"]["classes"]) == make.classes
-        assert found["attributes"]["model_digest"] == about["digest"]
+        assert found["attributes"]["model_digest"] == about.digest
 
 
 def test_times_are_written_by_slide(tmp_path, make, model, her2pipe):
@@ -80,10 +83,10 @@ def test_an_excluded_slide_in_a_batch_excludes_itself_only(tmp_path, make, model
 
 
 def test_output_that_is_not_finite_is_an_error(tmp_path, make, model, her2pipe):
-    network, about = factory.load(model)
+    network, about = weights.load(model)
     with torch.no_grad():
         network.get_classifier().bias[0] = float("nan")
-    factory.save(network, about, model)
+    weights.save(network, about, model)
     code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
     assert code == 1
     assert "not finite for 5 of 5 patches of S0" in told
@@ -94,7 +97,7 @@ def test_output_that_is_not_finite_is_an_error(tmp_path, make, model, her2pipe):
 def test_another_stain_method_is_refused(tmp_path, make, model, her2pipe):
     about = json.loads((model / "model.json").read_text())
     about["stain"]["method"] = "macenko"
-    about["stain_digest"] = methods.Profile.from_dict(about["stain"]).digest()
+    about["stain_digest"] = Profile.from_dict(about["stain"]).digest()
     (model / "model.json").write_text(json.dumps(about))
     code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
     assert code == 1

@@ -82,7 +82,7 @@ def test_only_the_validation_side_of_the_development_cohort_counts(tmp_path, wri
     assert metrics["auc"]["value"] == 1
     assert metrics["auc"]["n"] == metrics["evaluated"] == 4
     assert metrics["left_out"] == {"training slide": 4}
-    why = {row["slide"]: row["why_not"] for row in read_table(out / "slides.tsv")}
+    why = {row["slide"]: row["exclusion_reason"] for row in read_table(out / "slides.tsv")}
     assert why["S0"] == "training slide"
     assert why["S7"] == ""
 
@@ -105,9 +105,9 @@ def test_every_slide_left_out_has_its_reason(tmp_path, write, her2pipe):
         ],
     )
     metrics, out = evaluated(tmp_path, her2pipe, sheet, scores)
-    assert metrics["left_out"] == {"no status: IHC 2+ without ISH": 1, "excluded": 1}
+    assert metrics["left_out"] == {"no binary status: IHC 2+ without ISH": 1, "excluded": 1}
     assert metrics["auc"]["n"] == 3
-    why = {row["slide"]: row["why_not"] for row in read_table(out / "slides.tsv")}
+    why = {row["slide"]: row["exclusion_reason"] for row in read_table(out / "slides.tsv")}
     assert why["S3"] == "excluded: no tissue: none of 9 cells"
 
 

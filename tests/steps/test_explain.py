@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from her2pipe.files import read_table
-from her2pipe.models import factory
+from her2pipe.models import factory, inference, weights
+from her2pipe.models.description import ModelDescription
 from her2pipe.plotting import gradcam
-from her2pipe.stain.methods import Profile
+from her2pipe.stain.profile import Profile
 from her2pipe.store import PatchStore, write_encoding
 
 SMALL = ["--map-min", 4, "--tiles", 2, "--device", "cpu"]
@@ -40,10 +41,10 @@ def slide(tmp_path_factory):
     torch.manual_seed(1)
     network = factory.create("resnet10t", 3)
     about = {"architecture": "resnet10t", "classes": ["1+", "2+", "3+"], "input_px": 64}
-    about |= {**factory.normalisation(network), "features": 512, "stain": target.as_dict(),
+    about |= {**inference.normalisation(network), "features": 512, "stain": target.as_dict(),
               "stain_digest": target.digest()}  # fmt: skip
     (folder / "model").mkdir()
-    factory.save(network, about, folder / "model")
+    weights.save(network, ModelDescription(**about), folder / "model")
     return folder
 
 

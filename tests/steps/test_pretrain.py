@@ -17,7 +17,7 @@ import torch
 from her2pipe.config import PretrainSettings, load
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
-from her2pipe.models import factory
+from her2pipe.models import costs, factory, weights
 from her2pipe.synthetic import shapes
 from her2pipe.training import cifar100
 
@@ -171,8 +171,8 @@ def test_step_learns_shapes_and_an_encoder_starts_from_it(tmp_path, her2pipe):
     assert {p.name for p in out.iterdir()} == {
         "model.safetensors", "model.json", "history.tsv", "history.png", "history.svg"}  # fmt: skip
     assert not (tmp_path / ".shapes.resume").exists()
-    model = factory.start("resnet10t", 3, 64, str(out)).state_dict()
-    learnt = factory.load(out)[0].state_dict()
+    model = weights.start("resnet10t", 3, 64, str(out)).state_dict()
+    learnt = weights.load(out)[0].state_dict()
     for name in learnt:
         taken = model[name].shape == learnt[name].shape and torch.equal(model[name], learnt[name])
         assert taken == (not name.startswith("fc.")), name
@@ -185,10 +185,10 @@ def test_a_window_table_of_another_input_size_is_fitted(tmp_path):
     name = "swin_tiny_patch4_window7_224"
     small = factory.create(name, 5, 32)
     save_file(small.state_dict(), tmp_path / "w.safetensors")
-    large = factory.start(name, 3, 224, str(tmp_path / "w.safetensors"))
+    large = weights.start(name, 3, 224, str(tmp_path / "w.safetensors"))
     key = "layers.0.blocks.0.mlp.fc1.weight"
     assert torch.equal(large.state_dict()[key], small.state_dict()[key])
-    assert factory.count(large)["total"] == 27_521_661
+    assert costs.count_parameters(large).total == 27_521_661
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from her2pipe.cli import main
-from her2pipe.models import factory
+from her2pipe.models import inference, weights
 
 
 def printed(capsys, *words):
@@ -39,23 +39,23 @@ def test_without_a_number_every_cut_is_listed(capsys):
 
 
 def test_the_first_stages_of_a_trained_model_are_written(capsys, tmp_path, make):
-    from her2pipe.stain.methods import Profile
+    from her2pipe.stain.profile import Profile
 
     target = Profile([[1, 0, 0], [0, 1, 0]], [1, 1], "none")
     make.model(tmp_path / "m", target)
     *_, row = printed(capsys, tmp_path / "m", "--stages", 3, "--to", tmp_path / "cut")
     assert (row["stage"], row["output"]) == ("layer2", "8x8x128")
-    full, _ = factory.load(tmp_path / "m")
-    cut, about = factory.load(tmp_path / "cut")
-    assert (about["stages"], about["features"], about["classes"]) == (3, 128, [])
-    assert about["stain_digest"] == target.digest()
+    full, _ = weights.load(tmp_path / "m")
+    cut, about = weights.load(tmp_path / "cut")
+    assert (about.stages, about.features, about.classes) == (3, 128, [])
+    assert about.stain_digest == target.digest()
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        _, wanted = factory.forward(full, images, "layer2")
-        nothing, found = factory.forward(cut, images)
+        _, wanted = inference.forward(full, images, "layer2")
+        nothing, found = inference.forward(cut, images)
     assert torch.allclose(found, wanted, atol=1e-6)
     assert nothing.shape == (2, 0)
-    again = factory.start("resnet10t", 3, 64, str(tmp_path / "cut"), 3)
+    again = weights.start("resnet10t", 3, 64, str(tmp_path / "cut"), 3)
     assert torch.equal(again.body.layer1[0].conv1.weight, full.layer1[0].conv1.weight)
     assert len(printed(capsys, tmp_path / "cut")) == 3  # itself, and two smaller ones
 

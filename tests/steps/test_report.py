@@ -4,36 +4,40 @@ import itertools
 import json
 import re
 
-import numpy as np
 import pytest
 import status_study
+from manifests import write_manifest
 from page_reader import Reader
 
 from her2pipe.cli import main
-from her2pipe.cohorts.sheet import Row
-from her2pipe.errors import Her2Error
-from her2pipe.reporting import captions, citations, flowchart, heatmaps, sections, throughput
-from her2pipe.stain import methods
-from her2pipe.store import write_encoding
+from her2pipe.manifest import Item, Manifest
+from her2pipe.reporting import html, sections
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A made-up study and the options that report it."""
+def study(tmp_path_factory):
+    """A synthetic study and the words that report it."""
     folder = tmp_path_factory.mktemp("status_study")
     return folder, status_study.study(folder)
 
 
-def write(made, *more, name="index.html"):
-    folder, words = made
-    assert main(["report", *map(str, [folder / name, *words, *more])]) == 0
+def write(study, *more, name="index.html"):
+    folder, words = study
+    manifest, *options = words
+    assert main(["report", *map(str, [manifest, folder / name, *options, *more])]) == 0
     return (folder / name).read_text()
 
 
+def manifest_of(study, folder, kept=lambda item: True, more=()):
+    """The manifest of the study with some of its rows, and more."""
+    items = filter(kept, Manifest.read(study[1][0]).items)
+    return write_manifest(folder / "manifest.tsv", [*items, *more])
+
+
 @pytest.fixture(scope="module")
-def text(made):
-    """The page of the made-up study."""
-    return write(made)
+def text(study):
+    """The page of the study."""
+    return write(study)
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +60,13 @@ def test_what_sheets_hold_is_text(text, page):
         json.loads(about)
 
 
-def test_twice_the_same_but_for_times(made, text):
-    first = write(made, name="again.html")
+def test_twice_the_same_but_for_times(study, text):
+    first = write(study, name="again.html")
     assert first == text
-    file = made[0] / "benchmarks" / "compare.tsv"
+    file = study[0] / "benchmarks" / "compare.tsv"
     kept = file.read_text()
     file.write_text(kept.replace("3.0", "5.0"))
-    other = write(made, name="other.html")
+    other = write(study, name="other.html")
     file.write_text(kept)
     assert other != first
     cut = re.compile("<!-- timings.*?<!-- /timings -->", re.S)
@@ -92,15 +96,6 @@ def test_cohorts_are_described(page):
     assert rows["not in the header"] == "6"  # made-up stores tell no magnification
 
 
-def test_images_are_told_from_slides():
-    slides, images = {"kind": "slides"}, {"kind": "images"}
-    assert flowchart.of_images({"A": slides, "B": {}}) == []
-    (told,) = flowchart.of_images({"A": slides, "B": images, "C": images})
-    assert "in cohort B, C is one image" in told
-    (told,) = flowchart.of_images({"B": images})
-    assert "in this study is one image" in told
-
-
 def test_tables_show_every_column_compare_writes(page):
     head, row = page.table("External AUC, mean ± SD")
     found = dict(zip(head, row, strict=True))
@@ -113,13 +108,18 @@ def test_tables_show_every_column_compare_writes(page):
 
 def test_main_numbers_name_interval_test_and_n(page):
     rows = {row[0]: row for row in page.table("Measure")}
-    assert rows["AUC, HER2 status"][1:5] == ["0.900 (0.700 to 1.000)", "DeLong", "–", "6"]
+    assert rows["AUC, HER2-positive against HER2-negative"][1:5] == [
+        "0.900 (0.700 to 1.000)",
+        "DeLong",
+        "–",
+        "6",
+    ]
     rho = rows["Spearman's ρ of score and HER2 level"]
     assert rho[1:5] == ["0.500 (0.100 to 0.800)", "Bonett-Wright", "0.010", "6"]
     assert rows["Sensitivity at level 2+/FISH+ or higher"][2] == "Wilson"
 
 
-def test_figures_are_numbered_told_and_described(page):
+def test_figures_are_numbered_captioned_and_described(page):
     assert all(len(image.get("alt", "")) > 10 for image in page.images)
     for kind in ("Figure", "Table"):
         found = [int(m[1]) for c in page.captions if (m := re.match(rf"{kind} (\d+)\.", c))]
@@ -144,70 +144,21 @@ def test_training_set_as_in_the_paper(page):
     assert rows[1][:3] == ["1024 px", "90,664 (63,464 = 0.70)", "97,264 (68,084 = 0.70)"]
 
 
-@pytest.mark.parametrize(
-    ("views", "told", "crop"),
-    [
-        (["1024", "2048"], "training views 1024 px, 2048 px (level 0)", "1024 px"),
-        (["80um"], "training views 80 µm", "80 µm"),
-        (["adaptive"], "training views adaptive", "adaptive"),
-        (["whole"], "whole images", "whole"),
-    ],
-)
-def test_views_have_their_unit(tmp_path, views, told, crop):
-    row = {"side": "train", "view": views[0], "kind": "1+", "available": 3, "used": 3, "slides": 1}
-    about = {"train_views": views, "training_set": [row], "classes": ["1+"]}
-    (tmp_path / "model.json").write_text(json.dumps(about))
-    found = sections.network(tmp_path)
-    assert told in found["told"]
-    assert found["sets"][0]["rows"][0][0].text == crop
-
-
-def test_cohorts_of_the_stain_figure_keep_their_order(tmp_path, monkeypatch):
-    """The study's, as in every other figure, whatever slides are called."""
-    profile = methods.Profile(methods._reference("vahadane"), [1, 1], "vahadane").as_dict()
-    ledger = []
-    for cohort, slide in (("A", "T-1"), ("B", "S-1"), ("B", "S-2")):
-        ledger.append({"cohort": cohort, "slide": slide, "status": "scored"})
-        (tmp_path / cohort / "0of1").mkdir(parents=True, exist_ok=True)
-        about = {"slide": slide, "stain": json.dumps(profile)}
-        write_encoding(tmp_path / cohort / "0of1" / f"{slide}.h5", np.zeros((1, 2)),
-                       np.ones((1, 1)), np.zeros((1, 2)), about)  # fmt: skip
-    folders = [tmp_path / cohort / "0of1" for cohort in "AB"]
-    drawn = []
-    monkeypatch.setattr(heatmaps, "_drawn", lambda shape, kind="svg": drawn.append(shape) or "")
-    found = heatmaps.colours(heatmaps.Shelf(ledger, {}, folders), profile)
-    assert found[0]["caption"].endswith("n slides: A: 1, B: 2.")
-    names = [text.get_text() for text in drawn[0].legends[0].get_texts()]
-    assert names == ["A (n = 1 slides)", "B (n = 2 slides)", "target"]
-
-
-def test_throughput_sums_up_jobs(made):
-    found = throughput.stages(made[0] / "benchmarks", ("tile", "compare"), {"tile adaptive": 60})
-    assert found == [
-        {"stage": "tile adaptive", "jobs": 2, "hours": 6 / 3600, "median_s": 3.0,
-         "patches_s": 10.0, "memory_mb": 100.5},
-        {"stage": "compare", "jobs": 1, "hours": 3 / 3600, "median_s": 3.0, "patches_s": None,
-         "memory_mb": 100.5},
-    ]  # fmt: skip
-
-
-def test_the_gallery_has_its_limit_and_goes_without_viewer(made):
-    text = write(made, "--gallery", "1", name="one.html")
+def test_the_gallery_has_its_limit_and_goes_without_viewer(study):
+    text = write(study, "--gallery", "1", name="one.html")
     assert text.count('<details class="viewer">') == 1
     assert 'id="bokeh"' in text
-    plain = write(made, "--gallery", "3", "--zoom-px", "0", name="plain.html")
+    plain = write(study, "--gallery", "3", "--zoom-px", "0", name="plain.html")
     assert plain.count("Zoom into slide") == 0
     assert 'id="bokeh"' not in plain
     assert len(plain) < 1e6 < len(text)
 
 
-def test_what_is_not_there_is_left_out(tmp_path, made, her2pipe):
-    words = [str(w) for w in made[1]]
-    few = [
-        words[words.index(o) + i] for o in ("--compare", "--evaluate", "--ledger") for i in (0, 1)
-    ]
-    code, told = her2pipe("report", tmp_path / "few.html", *few)
-    assert code == 0, told
+def test_what_is_not_there_is_left_out(tmp_path, study, her2pipe):
+    few = ("compare", "evaluate", "ledger")
+    manifest = manifest_of(study, tmp_path, lambda item: item.kind in few)
+    code, log = her2pipe("report", manifest, tmp_path / "few.html")
+    assert code == 0, log
     page = Reader((tmp_path / "few.html").read_text())
     assert [text for level, text in page.headings if level == 2] == [
         "Summary", "Cohorts and slides", "Methods compared", "Results by cohort", "Throughput",
@@ -215,9 +166,9 @@ def test_what_is_not_there_is_left_out(tmp_path, made, her2pipe):
     ]  # fmt: skip
 
 
-def test_deployed_networks_are_told(made, text):
-    """Sizes and accuracy have a chapter; latencies stand among what differs from run to run."""
-    folder = made[0] / "deploy" / "net"
+def test_deployed_networks_have_a_section(study, text, tmp_path):
+    """Latencies stand among what differs from run to run."""
+    folder = study[0] / "deploy" / "net"
     folder.mkdir(parents=True)
     heads = "network trained form input_px parameters with_statistics mmacs file_mb latency_ms"
     heads += " side patches accuracy agreement difference"
@@ -230,112 +181,48 @@ def test_deployed_networks_are_told(made, text):
         rows.append([name, yes, form, 64, 346302, 346430, 949.0, mb, ms, *own])
     lines = ("\t".join(map(str, row)) for row in rows)
     (folder / "deploy.tsv").write_text("\n".join(lines) + "\n")
-    about = {"encoder": "net", "counted": {"latency_ms": "one patch, one thread"}}
-    (folder / "deploy.json").write_text(json.dumps(about))
-    found = write(made, "--deploy", folder, name="deployed.html")
-    page = Reader(found)
+    metadata = {"encoder": "net", "counted": {"latency_ms": "one patch, one thread"}}
+    (folder / "deploy.json").write_text(json.dumps(metadata))
+    manifest = manifest_of(study, tmp_path, more=[Item("deploy", encoder="net", path=folder)])
+    text_of_page = write((study[0], [manifest, *study[1][1:]]), name="deployed.html")
+    page = Reader(text_of_page)
     assert [2, "Deployment"] in page.headings
     assert any("40 patches of the validation side" in caption for caption in page.captions)
-    lasting, times = found.split("<!-- timings")
+    lasting, times = text_of_page.split("<!-- timings")
     assert "346,430" in lasting
     assert "ONNX, 8 bits" in lasting
     assert "0.875" in lasting
-    assert "7.31" in times
-    assert "7.31" not in lasting
+    assert 'data-sort="7.31"' in times
+    assert 'data-sort="7.31"' not in lasting
     assert "Deployment" not in text
 
 
-def test_a_ledger_of_other_slides_is_an_error(tmp_path, made, her2pipe):
-    lines = (made[0] / "ledger.tsv").read_text().splitlines()
+def test_a_ledger_of_other_slides_is_an_error(tmp_path, study, her2pipe):
+    lines = (study[0] / "ledger.tsv").read_text().splitlines()
     other = tmp_path / "ledger.tsv"
     other.write_text("\n".join(lines[:-2]) + "\n")
-    words = list(made[1])
-    words[words.index("--ledger") + 1] = other
-    code, told = her2pipe("report", tmp_path / "x.html", *words)
+    manifest = manifest_of(
+        study, tmp_path, lambda item: item.kind != "ledger", [Item("ledger", path=other)]
+    )
+    code, log = her2pipe("report", manifest, tmp_path / "x.html")
     assert code == 1
-    assert "hold different slides" in told
+    assert "hold different slides" in log
     assert not (tmp_path / "x.html").exists()
 
 
-def test_flow_adds_up():
-    """Each slide is in one place: excluded, training, label unknown, evaluated."""
-    ledger = [
-        {"slide": f"S{i}", "patient": "P", "status": "scored", "reason": ""} for i in range(5)
-    ]
-    ledger[0] |= {"status": "excluded", "reason": "unreadable: cut short"}
-    table = [
-        {"slide": "S0", "why_not": "excluded: unreadable", "positive": "True", "pcr": ""},
-        {"slide": "S1", "why_not": "training slide", "positive": "True", "pcr": ""},
-        {"slide": "S2", "why_not": "no status: IHC 2+ without ISH", "positive": "", "pcr": ""},
-        {"slide": "S3", "why_not": "", "positive": "True", "pcr": "False"},
-        {"slide": "S4", "why_not": "", "positive": "False", "pcr": ""},
-    ]
-    found = flowchart.follow({"name": "A", "title": "", "role": "development"}, ledger, table)
-    assert found["reasons"] == [("unreadable", 1)]
-    assert found["unknowns"] == [("IHC 2+ without ISH", 1)]
-    assert found["groups"] == [("HER2-positive", 1), ("HER2-negative", 1)]
-    assert [found[k] for k in ("slides", "excluded", "training", "unknown", "evaluated")] == [
-        5, 1, 1, 1, 2,
-    ]  # fmt: skip
-    treated = flowchart.follow({"name": "A", "title": "", "role": "treatment"}, ledger, table)
-    assert treated["groups"] == [("non-pCR", 1), ("pCR", 0)]
-    assert treated["unknown"] == 2
-    with pytest.raises(Her2Error, match="different slides"):
-        flowchart.follow({"name": "A", "title": "", "role": ""}, ledger, table[1:])
+def test_a_plugin_can_add_a_section(study, monkeypatch):
+    """A registered class is all it takes; it stands where its place says."""
+    monkeypatch.setattr(sections.SECTIONS, "_items", dict(sections.SECTIONS._items))
 
+    @sections.SECTIONS.register("survival")
+    class Survival(sections.Section):
+        title = "Survival"
+        place = 45
 
-def test_medians_and_shares_by_hand():
-    rows = [
-        Row(str(i), "x", f"P{i}", 1, positive=p) for i, p in enumerate((True, False, None, True))
-    ]
-    stores = [
-        {"mpp": m, "objective": o, "width_px0": 1000, "height_px0": h, "patches": n}
-        for m, o, h, n in (
-            (0.25, 40.0, 1000, 10),
-            (0.5, 20.0, 3000, 20),
-            (float("nan"), None, 2000, 60),
-        )
-    ]
-    lines = {
-        (r["group"], r["label"]): r["A"] for r in flowchart.describe({"A": rows}, {"A": stores})
-    }
-    assert lines["HER2 status", "positive"] == "2 (67 %)"
-    assert lines["HER2 status", "not known"] == "1"
-    assert lines["Magnification", "40x"] == "1"
-    assert lines["Magnification", "not in the header"] == "1"
-    assert lines["Scan", "slide size, megapixels, median (range)"] == "2.0 (1.0 to 3.0)"
-    assert lines["Scan", "resolution, µm/px, median (range)"] == "0.375 (0.250 to 0.500)"
-    assert not any(group == "ER" for group, _ in lines)  # nobody knows it: no rows of dashes
+        def blocks(self, inputs):
+            return [html.Text(f"Of {len(inputs.ledger)} slides.")]
 
-
-def test_notes_stand_in_place_of_numbers():
-    metrics = {
-        "role": "treatment",
-        "pcr": {"n": 2, "note": "needs 3 slides", "rank_sum_note": "needs both"},
-        "patch": {"note": "no patches"},
-        "levels": {"spearman": {"note": "needs values that differ"}, "dunn_note": "needs 2 groups"},
-    }
-    rows = {row["measure"]: row["note"] for row in captions.numbers(metrics)}
-    assert rows == {
-        "AUC, non-pCR": "needs 3 slides",
-        "Score of non-pCR against pCR": "needs both",
-        "AUC of patches, HER2 status": "no patches",
-        "Spearman's ρ of score and HER2 level": "needs values that differ",
-        "Dunn's test, HER2 level": "needs 2 groups",
-    }
-
-
-def test_every_number_is_somewhere():
-    rows = list(captions.flat({"a": {"b": 0.5, "c": [1, 2]}, "d": [{"e": None}], "f": "x"}))
-    assert [tuple(row.values()) for row in rows] == [
-        ("a.b", "0.5"), ("a.c", "1, 2"), ("d.1.e", ""), ("f", "x"),
-    ]  # fmt: skip
-
-
-def test_citations_follow_what_is_used():
-    names = {work.what for work in citations.cited({"clam", "macenko"})}
-    assert {"TL-PA", "CLAM", "Snakemake"} <= names
-    assert "SlideGraph+" not in names
-    dois = [work.doi for work in citations.WORKS if work.doi]
-    assert len(set(dois)) == len(dois)
-    assert all(re.fullmatch(r"10\.\d{4,5}/\S+", doi) for doi in dois)
+    page = Reader(write(study, name="plugin.html"))
+    names = [name for level, name in page.headings if level == 2]
+    assert names[names.index("Results by cohort") + 1] == "Survival"
+    assert "Of 8 slides." in "".join(page.text)

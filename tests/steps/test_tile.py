@@ -10,8 +10,9 @@ import slides
 
 from her2pipe.config import SlidesSettings, StainSettings, TileSettings
 from her2pipe.errors import Her2Error
-from her2pipe.slides.base import open_slide
-from her2pipe.steps.tile import SAMPLE_TIMES, _Sample, crop_side, grid
+from her2pipe.slides.open import open_slide
+from her2pipe.slides.tiling import SAMPLE_TIMES, StainSample
+from her2pipe.slides.tissue import crop_side, tile_grid
 from her2pipe.store import PatchStore
 
 TILE = TileSettings()
@@ -31,7 +32,7 @@ def svs(tmp_path_factory):
 def test_equation_1_by_hand():
     """512 sqrt(8e9 / 1e9) = 1448.15, so 69 x 55 cells of a slide of 100,000 x 80,000 px."""
     assert crop_side("adaptive", 100_000, 80_000, None, TILE) == 1448
-    corners = grid(100_000, 80_000, 1448)
+    corners = tile_grid(100_000, 80_000, 1448)
     assert len(corners) == 69 * 55 == 3795
     assert corners[:2] == [(0, 0), (1448, 0)]
     assert corners[69] == (0, 1448)
@@ -44,7 +45,7 @@ def test_every_slide_has_as_many_cells():
             width = round((megapixels * 1e6 * aspect) ** 0.5)
             height = round(megapixels * 1e6 / width)
             side = crop_side("adaptive", width, height, None, TILE)
-            n = len(grid(width, height, side))
+            n = len(tile_grid(width, height, side))
             assert n == pytest.approx(1e9 / 512**2, rel=0.08), (megapixels, aspect)
 
 
@@ -59,8 +60,8 @@ def test_views():
 
 
 def test_cells_that_overrun_are_not_used():
-    assert grid(250, 199, 100) == [(0, 0), (100, 0)]
-    assert grid(99, 500, 100) == []
+    assert tile_grid(250, 199, 100) == [(0, 0), (100, 0)]
+    assert tile_grid(99, 500, 100) == []
 
 
 # --- stores --------------------------------------------------------------------------------------
@@ -141,7 +142,7 @@ def stores_agree(one, other):
 def test_threads_change_nothing(her2pipe, svs, tmp_path, monkeypatch):
     """Not even where the stain sample has no room for all patches."""
     for times in (50, 0.2):
-        monkeypatch.setattr("her2pipe.steps.tile.SAMPLE_TIMES", times)
+        monkeypatch.setattr("her2pipe.slides.tiling.SAMPLE_TIMES", times)
         made = []
         for n in (1, 2, 3):
             path = tmp_path / f"{n}" / "S.h5"
@@ -166,7 +167,7 @@ def test_a_resolution_is_positive(her2pipe, svs, tmp_path, mpp):
 
 def sampled(patches, pixels):
     """Numbers of the patches a sample holds of so many, and its pixels per patch."""
-    sample = _Sample(StainSettings(stain_pixels=pixels))
+    sample = StainSample(StainSettings(stain_pixels=pixels))
     for number in range(patches):
         sample.add(np.full((256, 3), number % 256, np.uint8))
         sample_bytes = sum(item[2].nbytes for item in sample._held)
@@ -193,7 +194,7 @@ def test_the_stain_sample_stays_small_and_fair():
 def test_the_stain_sample_is_plenty():
     """Tissue on a fifth of each patch still gives ten times the pixels that the estimate uses."""
     settings = StainSettings()
-    assert _Sample(settings)._room * 256 / 5 >= 10 * settings.stain_pixels
+    assert StainSample(settings)._room * 256 / 5 >= 10 * settings.stain_pixels
 
 
 @pytest.mark.parametrize("threads", ["0", "-1", "two"])
@@ -221,8 +222,8 @@ def test_lossless(her2pipe, svs, tmp_path):
 def screened(path, side, patch_px):
     """Which cells are screened out, and the variance of all."""
     with open_slide(path, SlidesSettings()) as slide:
-        corners = grid(slide.width_px0, slide.height_px0, side)
-        blank = np.isfinite(slide.background(corners, side, SCREEN * TILE.variance_min))
+        corners = tile_grid(slide.width_px0, slide.height_px0, side)
+        blank = np.isfinite(slide.background_risk(corners, side, SCREEN * TILE.variance_min))
         import cv2
 
         def variance(_, patch):
@@ -261,7 +262,7 @@ def test_fine_texture_is_not_screened_out(tmp_path):
 def test_no_coarse_level_no_screening(tmp_path):
     path = slides.svs(tmp_path / "a.svs", PICTURE, levels=(1,))
     with open_slide(path, SlidesSettings()) as slide:
-        assert np.isinf(slide.background(grid(1500, 1100, 100), 100, 10)).all()
+        assert np.isinf(slide.background_risk(tile_grid(1500, 1100, 100), 100, 10)).all()
 
 
 def test_a_grating_that_looks_blank_is_kept(her2pipe, tmp_path):
@@ -340,7 +341,7 @@ def make_tiny(path):
         (make_empty, "unreadable: the file is empty"),
         (make_text, "unreadable: "),
         (make_cut, "unreadable: "),
-        (make_glass, "no tissue: none of 42 cells"),
+        (make_glass, "no tissue: none of 42 patches"),
         (make_tiny, "smaller than one patch: 300 x 80 px, side 100 px"),
     ],
 )

@@ -18,7 +18,8 @@ from her2pipe.config import LabelSettings, SplitSettings, TrainSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
-from her2pipe.models import factory
+from her2pipe.models import costs, factory, inference, weights
+from her2pipe.models.description import ModelDescription
 from her2pipe.store import PatchStore
 from her2pipe.training.sampling import DevelopmentSet, class_weights, draw, format_table
 
@@ -151,8 +152,8 @@ def test_step_learns_and_writes_everything(development, tmp_path, her2pipe):
     assert {p.name for p in out.iterdir()} == {
         "model.safetensors", "model.json", "history.tsv", "training_set.tsv", "slides.tsv",
         "history.png", "history.svg"}  # fmt: skip
-    model, again = factory.load(out)
-    assert again == about
+    model, again = weights.load(out)
+    assert again == ModelDescription(**about)
     assert not model.training
 
 
@@ -191,7 +192,7 @@ def test_frozen_features_are_the_starting_weights(development, tmp_path, make, h
     """Task none: nothing is trained; colours are the training side's, labels play no part."""
     from safetensors.torch import save_file
 
-    from her2pipe.stain import methods
+    from her2pipe.stain.profile import median
     from her2pipe.store import read_encoding
     from her2pipe.training import dataloader
 
@@ -206,17 +207,17 @@ def test_frozen_features_are_the_starting_weights(development, tmp_path, make, h
              tmp_path / "start.safetensors"]  # fmt: skip
     code, told = her2pipe(*words)
     assert code == 0, told
-    model, about = factory.load(tmp_path / "m")
-    assert (about["classes"], about["training_set"], about["stage"]) == ([], [], "layer2")
-    assert about["features"] == 128
-    assert about["parameters"]["trainable"] == 0
+    model, about = weights.load(tmp_path / "m")
+    assert (about.classes, about.training_set, about.stage) == ([], [], "layer2")
+    assert about.features == 128
+    assert about.parameters.trainable == 0
     assert read_table(tmp_path / "m" / "history.tsv") == []
     slides = read_table(tmp_path / "m" / "slides.tsv")
     reasons = {r["slide"]: r["exclusion_reason"] for r in slides}
     assert reasons.pop("S1") == "excluded: no tissue"
     assert list(reasons.values()) == [""] * 5
     profiles = [dataloader.profile(PatchStore(stores[i])) for i in (0, 2, 3)]
-    assert about["stain_digest"] == methods.median(profiles).digest()
+    assert about.stain_digest == median(profiles).digest()
     start = other.state_dict()
     assert all(torch.equal(v, start[k]) for k, v in model.state_dict().items())
     code, told = her2pipe("encode", stores[0], tmp_path / "out", "--model", tmp_path / "m")
@@ -256,7 +257,7 @@ def test_frozen_modules_stay_bit_identical(development, tmp_path, her2pipe):
     frozen[place:place] = ["conv1", "bn1", "layer1"]
     for epochs in ("1", "3"):
         her2pipe(*common, tmp_path / epochs, "--sheet", sheet, *frozen, "--max-epochs", epochs)
-    a, b = (factory.load(tmp_path / e)[0].state_dict() for e in ("1", "3"))
+    a, b = (weights.load(tmp_path / e)[0].state_dict() for e in ("1", "3"))
     for name in a:
         fixed = name.split(".")[0] in ("conv1", "bn1", "layer1")
         assert torch.equal(a[name], b[name]) == fixed or "num_batches" in name, name
@@ -277,8 +278,8 @@ def test_an_unknown_module_to_freeze_is_told(development, tmp_path, her2pipe):
 
 def test_swin_t_has_the_published_size():
     model = factory.create("swin_tiny_patch4_window7_224", 3)
-    assert factory.count(model)["total"] == 27_521_661
-    logits, features = factory.forward(model.eval(), torch.zeros(1, 3, 224, 224))
+    assert costs.count_parameters(model).total == 27_521_661
+    logits, features = inference.forward(model.eval(), torch.zeros(1, 3, 224, 224))
     assert logits.shape == (1, 3)
     assert features.shape == (1, 768)
     assert torch.allclose(model(torch.zeros(1, 3, 224, 224)), logits, atol=1e-6)
@@ -326,7 +327,7 @@ def test_weights_from_a_file(development, tmp_path, her2pipe):
              "--learning-rate", "1e-9", "--weights", tmp_path / "start.safetensors"]  # fmt: skip
     code, told = her2pipe(*words)
     assert code == 0, told
-    trained = factory.load(tmp_path / "m")[0].state_dict()
+    trained = weights.load(tmp_path / "m")[0].state_dict()
     start = other.state_dict()
     assert torch.allclose(
         trained["layer1.0.conv1.weight"], start["layer1.0.conv1.weight"], atol=1e-6
@@ -352,11 +353,11 @@ def test_changed_weights_are_refused(development, tmp_path, her2pipe):
     stores, sheet = development
     out = tmp_path / "model"
     her2pipe("train", *stores, out, "--sheet", sheet, *SMALL, "--max-epochs", "1")
-    weights = bytearray((out / "model.safetensors").read_bytes())
-    weights[-1] ^= 1
-    (out / "model.safetensors").write_bytes(bytes(weights))
+    data = bytearray((out / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (out / "model.safetensors").write_bytes(bytes(data))
     with pytest.raises(Her2Error, match=r"not the file that model\.json describes"):
-        factory.load(out)
+        weights.load(out)
 
 
 GRADES = LabelSettings(endpoint="class", column="grade")

@@ -46,7 +46,7 @@ def test_names_are_those_of_the_format(tmp_path, make):
 
 
 def test_many_flushes_keep_order(tmp_path, make, monkeypatch):
-    monkeypatch.setattr(store, "FLUSH_BYTES", 1)
+    monkeypatch.setattr("her2pipe.store.patches.FLUSH_BYTES", 1)
     pixels = make.stained(4, 2)
     path = make.store(tmp_path / "S.h5", pixels, [(i, 0) for i in range(4)])
     with store.PatchStore(path) as found:
@@ -120,7 +120,7 @@ def test_encodings_are_listed_by_slide(tmp_path, make):
 
 def test_a_patch_read_twice_is_the_same_and_damage_is_found(tmp_path, monkeypatch):
     """The second time bytes come straight from the file; sums are checked before that."""
-    monkeypatch.setattr(store, "CHUNK_BYTES", 64)  # patches straddle chunks
+    monkeypatch.setattr("her2pipe.store.patches.CHUNK_BYTES", 64)  # patches straddle chunks
     random = np.random.default_rng(0)
     patches = [random.integers(0, 256, n, np.uint8).tobytes() for n in (30, 100, 1, 200, 61)]
     with store.write_patches(tmp_path / "a.h5") as writer:

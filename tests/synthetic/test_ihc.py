@@ -110,7 +110,7 @@ def test_magnification_and_glass():
 def test_a_slide_in_a_centres_own_colours(her2pipe, tmp_path):
     """The command draws what `draw_ihc` does; regions are those of the H&E section."""
     from her2pipe.config import SlidesSettings
-    from her2pipe.slides.base import open_slide
+    from her2pipe.slides.open import open_slide
 
     words = ["--seed", 6, "--severity", 4, "--width-um", 320, "--height-um", 280]
     words += ["--objective", 20, "--jpeg-quality", 100]

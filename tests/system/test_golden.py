@@ -2,7 +2,7 @@
 
 Each step of the chain is run on fixed input and summarised to a few rounded numbers, kept in
 `tests/golden/`. A step whose summary differs while its `algorithm` is the one on file has changed
-by accident, or forgot to tell users' studies to rerun it. After a change on purpose: raise
+by accident, or forgot that users' studies must rerun it. After a change on purpose: raise
 `algorithm` in `config.py`, then write the file anew with `HER2PIPE_GOLDEN=write pytest
 tests/test_golden.py`.
 """
@@ -77,20 +77,20 @@ def tile(folder):
 
 
 def pretrain(folder):
-    about = json.loads((folder / "shapes" / "model.json").read_text())
+    metadata = json.loads((folder / "shapes" / "model.json").read_text())
     history = read_table(folder / "shapes" / "history.tsv")
     return {
-        "images": about["images"],
+        "images": metadata["images"],
         "loss": rounded([row["train_loss"] for row in history], 1),
     }
 
 
 def train(folder):
-    about = json.loads((folder / "model" / "model.json").read_text())
+    metadata = json.loads((folder / "model" / "model.json").read_text())
     history = read_table(folder / "model" / "history.tsv")
     return {
-        "training_set": about["training_set_digest"],
-        "target": rounded(about["stain"]["matrix"], 2),
+        "training_set": metadata["training_set_digest"],
+        "target": rounded(metadata["stain"]["matrix"], 2),
         "loss": rounded([row["train_loss"] for row in history], 1),
     }
 
@@ -105,48 +105,48 @@ def encode(folder):
 
 
 def fit(folder):
-    """Each learnt rule on drawn features of ten slides, two epochs."""
+    """each trained aggregation on drawn features of ten slides, two epochs."""
     from her2pipe.cli import main
     from her2pipe.store import write_encoding
 
     random, lines = np.random.default_rng(7), ["slide\tpath\tpatient\tsplit\ther2"]
     (folder / "bags").mkdir()
     coords = np.stack([np.arange(20) % 5, np.arange(20) // 5], 1) * 512
-    about = {"status": "ok", "reason": "", "width_px0": 31623, "height_px0": 31623}
+    metadata = {"status": "ok", "reason": "", "width_px0": 31623, "height_px0": 31623}
     for i, kind in enumerate(["negative", "positive"] * 5):
         features = random.normal(0.5 * (i % 2), 1, (20, 8))
         path = folder / "bags" / f"S{i}.h5"
-        write_encoding(path, coords, np.zeros((20, 0)), features, about | {"slide": path.stem})
+        write_encoding(path, coords, np.zeros((20, 0)), features, metadata | {"slide": path.stem})
         lines.append(f"S{i}\tx{i}\tP{i}\ttrain\t{kind}")
     (folder / "bags.tsv").write_text("\n".join(lines) + "\n")
-    found = {}
-    for rule in config.LEARNT:
-        words = ["fit", folder / "bags", folder / rule, "--sheet", folder / "bags.tsv"]
-        words += ["--aggregate", rule, "--folds", 2, "--max-epochs", 2, "--device", "cpu"]
+    summaries = {}
+    for name in ("clam", "slidegraph", "mlp"):
+        words = ["fit", folder / "bags", folder / name, "--sheet", folder / "bags.tsv"]
+        words += ["--aggregate", name, "--folds", 2, "--max-epochs", 2, "--device", "cpu"]
         assert main([str(w) for w in words]) == 0
-        history = read_table(folder / rule / "history.tsv")
-        slides = read_table(folder / rule / "slides.tsv")
-        found[rule] = {
+        history = read_table(folder / name / "history.tsv")
+        slides = read_table(folder / name / "slides.tsv")
+        summaries[name] = {
             "loss": rounded([row["train_loss"] for row in history], 2),
             "fold": [int(row["fold"]) for row in slides],
             "score": rounded([row["score"] for row in slides], 1),
         }
-    return found
+    return summaries
 
 
 def score(folder):
-    from her2pipe import aggregation
+    from her2pipe.aggregation.base import Bag, scorer
 
     random = np.random.default_rng(7)
     p = random.dirichlet([1, 1, 1], (5, 40))
     empty = np.zeros((40, 2))
-    bags = [aggregation.Bag("S", empty, 64, 640, 640, q, empty, list(config.CLASSES)) for q in p]
+    bags = [Bag("S", empty, 64, 640, 640, q, empty, list(config.CLASSES)) for q in p]
     return {
-        rule: [
+        name: [
             [*rounded([s.score, s.tumour_patches], 6), s.level, s.flag]
-            for s in (aggregation.score(rule, bag, config.ScoreSettings()) for bag in bags)
+            for s in map(scorer(name, config.LabelSettings()).score, bags)
         ]
-        for rule in ("probabilistic", "mean")
+        for name in ("probabilistic", "mean")
     }
 
 

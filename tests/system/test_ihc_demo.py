@@ -62,7 +62,7 @@ def test_patients_are_split_and_two_slides_are_bad():
 
 
 def test_the_demo_differs_from_the_study_where_it_says_so():
-    """What decides which tiles are cut, how stains are brought together, and what is told apart."""
+    """What decides which tiles are cut, how stains are normalised, and the classes."""
     demo, study = (
         yaml.safe_load((ROOT / "studies" / f"{name}.yaml").read_text())
         for name in ("ihc-demo", "ihc")

@@ -1,4 +1,4 @@
-"""Profiles: every rule has its place on the cluster, and one machine's card is one job's."""
+"""Profiles: every rule has its partition, and one machine's GPU serves one job."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ DEFAULT, SLURM = (
 )
 
 
-def test_one_machine_counts_its_cards():
+def test_one_machine_counts_its_gpus():
     assert DEFAULT["resources"] == {"gpu": 1}
 
 
@@ -25,8 +25,8 @@ def test_rules_that_may_use_a_gpu_are_sent_to_the_gpu_partition():
     assert to_gpu == {step for step in STEPS if "gpu" in rules()[step]["resources"]}
 
 
-def test_the_cluster_counts_its_own_cards():
-    """The one card of profiles/default must not hold up a cluster."""
+def test_the_cluster_counts_its_own_gpus():
+    """The one GPU of profiles/default must not limit a cluster."""
     assert SLURM["set-resource-scopes"] == ["gpu=local"]
 
 
@@ -54,14 +54,14 @@ def test_what_differs_from_site_to_site_stands_in_one_block():
 def test_every_setting_behind_a_hash_stands_where_it_must():
     text = (ROOT / "profiles/slurm/config.yaml").read_text()
     used, count = re.subn(r"^#(?=(?:  )*(?:- )?[a-z]\S*[:=])", "", text, flags=re.M)
-    found = yaml.safe_load(used)
+    profile = yaml.safe_load(used)
     assert count == 12
-    assert set(found) - set(SLURM) == {
+    assert set(profile) - set(SLURM) == {
         "software-deployment-method", "conda-prefix", "group-components"
     }  # fmt: skip
-    assert found["default-resources"] == {"slurm_partition": "cpu", "slurm_account": "my-account"}
-    assert found["set-resources"]["tile"] == {"stage": "$TMPDIR"}
+    assert profile["default-resources"] == {"slurm_partition": "cpu", "slurm_account": "my-account"}
+    assert profile["set-resources"]["tile"] == {"stage": "$TMPDIR"}
     for step in ("pretrain", "train"):
-        assert set(found["set-resources"][step]) == {"slurm_partition", "gpu_model", "runtime"}
-    assert found["groups"] == [*SLURM["groups"], "tile=slides"]
-    assert found["group-components"] == ["slides=8"]
+        assert set(profile["set-resources"][step]) == {"slurm_partition", "gpu_model", "runtime"}
+    assert profile["groups"] == [*SLURM["groups"], "tile=slides"]
+    assert profile["group-components"] == ["slides=8"]

@@ -80,14 +80,14 @@ def test_from_slide_to_score(section, tmp_path, make, her2pipe):
     with PatchStore(folder / "C2.h5") as store:
         model, patches = make.model(tmp_path / "model", dataloader.profile(store)), len(store)
     stores = [folder / "C2.h5", folder / "CMU.h5"]
-    code, told = her2pipe("encode", *stores, tmp_path / "out", "--model", model)
-    assert code == 0, told
+    code, message = her2pipe("encode", *stores, tmp_path / "out", "--model", model)
+    assert code == 0, message
     assert her2pipe("score", tmp_path / "out", tmp_path / "scores.tsv")[0] == 0
     rows = {row["slide"]: row for row in read_table(tmp_path / "scores.tsv")}
     assert int(rows["C2"]["patches"]) == patches
     assert all(0 <= float(row["score"]) <= 0.67 for row in rows.values())
-    code, told = her2pipe("heatmap", *stores, tmp_path / "maps", "--encoding", tmp_path / "out")
-    assert code == 0, told
+    code, message = her2pipe("heatmap", *stores, tmp_path / "maps", "--encoding", tmp_path / "out")
+    assert code == 0, message
     kinds = ("png", "geojson", "db")
     names = {f"{name}.{kind}" for name in ("C2", "CMU") for kind in kinds}
     assert {p.name for p in (tmp_path / "maps").iterdir()} == names

@@ -1,7 +1,7 @@
-"""Real HER2 slides through the whole study of grades: the published file, made small.
+"""Real HER2 slides through the whole study of grades: the published file, in small.
 
-Cores of a tissue microarray teach, images of another centre are the independent test. Tumour
-outlines are drawn here by hand. What is tested is the way, not how well a network grades.
+Training is on cores of a tissue microarray, the test on images of another centre. Tumour
+outlines are drawn here by hand. The test is of the whole way, not of how well a network grades.
 """
 
 import json
@@ -120,7 +120,7 @@ def images(data, folder):
 
 
 def small_study():
-    """Make the published study small: one network that learns little, and few, small tiles."""
+    """Make the published study small: one network trained briefly, and few, small tiles."""
     study = yaml.safe_load((ROOT / "studies" / "ihc.yaml").read_text())
     study["study"]["title"] = "Real IHC, small"
     study["cohorts"] = {
@@ -235,15 +235,16 @@ def brown(rgb):
 
 
 def test_brown_of_the_cores_stays_what_it_was(done):
-    """In each slide's own vectors and, knowing of none, by colour."""
+    """In each slide's own vectors, and by colour without any."""
     import torch
 
-    from her2pipe.stain import methods
+    from her2pipe.stain.optical_density import lasso, to_optical_density
+    from her2pipe.stain.profile import Profile
     from her2pipe.training import dataloader
 
     folder, _ = done
     about = json.loads((folder / "results" / "train" / "small" / "model.json").read_text())
-    target, dab, excess = methods.Profile.from_dict(about["stain"]), {}, {}
+    target, dab, excess = Profile.from_dict(about["stain"]), {}, {}
     for slide, store in stores(folder, "A"):
         own, raw = dataloader.profile(store), pixels(store)
         colours = dataloader.Colours([own], target, torch.device("cpu"))
@@ -251,7 +252,7 @@ def test_brown_of_the_cores_stays_what_it_was(done):
         seen = colours(batch, torch.zeros(len(batch), dtype=int)).round().clamp(0, 255)
         seen = seen.permute(0, 2, 3, 1).numpy().astype(np.uint8)
         amounts = [
-            methods.lasso(methods.optical_density(rgb.reshape(-1, 3)), matrix)[:, 1].mean()
+            lasso(to_optical_density(rgb.reshape(-1, 3)), matrix)[:, 1].mean()
             for rgb, matrix in ((raw, own.matrix), (seen, target.matrix))
         ]
         dab[slide], excess[slide] = amounts, (brown(raw), brown(seen))
@@ -308,14 +309,14 @@ def test_report(done):
 
 
 @pytest.mark.parametrize(
-    ("cohort", "patient", "told", "where"),
+    ("cohort", "patient", "message", "where"),
     [
         ("A", "P-0_aa1da043", "patient P-0_a6d0d6a6 is on both sides of the split", "column split"),
         ("B", "Q-00345_test_0", "patient P-0_a6d0d6a6 is in the development cohort, too",
          "column patient"),
     ],
 )  # fmt: skip
-def test_a_patient_on_both_sides_is_refused(done, tmp_path, cohort, patient, told, where):
+def test_a_patient_on_both_sides_is_refused(done, tmp_path, cohort, patient, message, where):
     _, sheets = done
     changed = [line.replace(patient, "P-0_a6d0d6a6") for line in sheets[cohort]]
     write_study(tmp_path, small_study(), sheets | {cohort: changed})
@@ -323,7 +324,7 @@ def test_a_patient_on_both_sides_is_refused(done, tmp_path, cohort, patient, tol
     assert run.returncode == 1
     lines = run.stderr[run.stderr.index("her2pipe: ") :].splitlines()
     assert len(lines) == 3
-    assert lines[0] == f"her2pipe: {told}"
+    assert lines[0] == f"her2pipe: {message}"
     assert f"{cohort}.tsv line " in lines[1]
     assert lines[1].endswith(where)
     assert lines[2].startswith("  fix: ")

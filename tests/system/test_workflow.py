@@ -70,7 +70,7 @@ def test_the_demo_plans_every_job_once():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"tile": {"patchpx": 3}}, "unknown key patchpx"),
         (
@@ -79,14 +79,14 @@ def test_the_demo_plans_every_job_once():
         ),
     ],
 )
-def test_a_mistake_in_the_study_is_three_lines(tmp_path, change, told):
+def test_a_mistake_in_the_study_is_three_lines(tmp_path, change, message):
     write_study(tmp_path, STUDY | change, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)})
     run = snakemake(tmp_path, "--dry-run")
     assert run.returncode == 1
-    assert told in run.stderr
-    assert "Traceback" not in run.stderr + run.stdout
-    start = run.stderr.index("her2pipe: ")
-    lines = run.stderr[start:].splitlines()[:3]
+    text = run.stdout + run.stderr
+    assert message in text
+    assert "Traceback" not in text
+    lines = text[text.index("her2pipe: ") :].splitlines()[:3]
     assert [line[:8] for line in lines] == ["her2pipe", "  where:", "  fix:  "]
 
 
@@ -96,9 +96,10 @@ def test_mistakes_of_all_sheets_come_together(tmp_path):
     sheets["B"][3] = sheets["B"][3].replace("results/synthesise", "nowhere")
     write_study(tmp_path, STUDY, sheets)
     run = snakemake(tmp_path, "--dry-run")
-    assert "A.tsv line 3, column her2" in run.stderr
-    assert "B.tsv line 4, column path" in run.stderr
-    assert "B.tsv line 4, column annotation" in run.stderr
+    text = run.stdout + run.stderr
+    assert "A.tsv line 3, column her2" in text
+    assert "B.tsv line 4, column path" in text
+    assert "B.tsv line 4, column annotation" in text
 
 
 def test_encoders_share_a_pre_training_and_frozen_ones_tile_their_own_view_only(tmp_path):
@@ -133,7 +134,7 @@ def test_pairs_are_inputs_of_an_encoder_of_dab_density(tmp_path):
     write_study(tmp_path, study, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)})
     run = snakemake(tmp_path, "--dry-run")
     assert run.returncode != 0
-    assert "the folder of pairs my pairs does not exist" in run.stderr
+    assert "the folder of pairs my pairs does not exist" in run.stdout + run.stderr
     for side in ("HE", "IHC"):
         (tmp_path / "my pairs" / side / "train").mkdir(parents=True)
     run = snakemake(tmp_path, "--dry-run", "--printshellcmds", "results/train/dab")
@@ -145,7 +146,7 @@ def test_pairs_are_inputs_of_an_encoder_of_dab_density(tmp_path):
     assert set(re.findall(r"results/tile/(\w+)/A/", text)) == {"adaptive"}  # for its colours
 
 
-def test_images_that_are_not_there_are_told(tmp_path):
+def test_images_that_are_not_there_are_reported(tmp_path):
     study = STUDY | {
         "pretrain": {"architecture": "resnet10t"},
         "pretrainings": {"cifar": {}},
@@ -154,7 +155,8 @@ def test_images_that_are_not_there_are_told(tmp_path):
     write_study(tmp_path, study, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 4)})
     run = snakemake(tmp_path, "--dry-run")
     assert run.returncode == 1
-    lines = run.stderr[run.stderr.index("her2pipe: ") :].splitlines()[:3]
+    text = run.stdout + run.stderr
+    lines = text[text.index("her2pipe: ") :].splitlines()[:3]
     assert lines[0].endswith("the archive cifar-100-python.tar.gz does not exist")
     assert "key pretrainings.cifar.images" in lines[1]
     assert "or the folder cifar-100-python with its files train and test" in lines[2]
@@ -223,12 +225,12 @@ def test_a_new_cohort_runs_only_itself(study):
     folder, sheets = study
     cohorts = STUDY["cohorts"] | {"E": {"sheet": "sheets/E.tsv", "role": "external"}}
     write_study(folder, STUDY | {"cohorts": cohorts}, sheets | {"E": sheet_lines("E", 3)})
-    found = planned(folder)
-    assert set(found) - STUDY_LEVEL == {
+    jobs = planned(folder)
+    assert set(jobs) - STUDY_LEVEL == {
         (step, "E")
         for step in ("synthesise", "tile", "encode", "score", "evaluate", "describe", "heatmap")
     }
-    assert found["synthesise", "E"] == found["tile", "E"] == 3
+    assert jobs["synthesise", "E"] == jobs["tile", "E"] == 3
 
 
 @pytest.mark.slow
@@ -267,9 +269,9 @@ def test_a_removed_row_keeps_the_others(study):
     folder, sheets = study
     del sheets["B"][5]
     write_study(folder, STUDY, sheets)
-    found = planned(folder)
-    assert ("tile", "B") not in found
-    assert {c for _, c in found} <= {"B", ""}
+    jobs = planned(folder)
+    assert ("tile", "B") not in jobs
+    assert {c for _, c in jobs} <= {"B", ""}
 
 
 @pytest.mark.slow
@@ -294,7 +296,7 @@ def test_a_lost_result_comes_back(study):
     folder, _ = study
     before = (folder / "results/score/TL-PA/B.tsv").read_bytes()
     (folder / "results/score/TL-PA/B.tsv").unlink()
-    assert snakemake(folder).returncode == 0
+    assert snakemake(folder, "results/score/TL-PA/B.tsv").returncode == 0
     assert (folder / "results/score/TL-PA/B.tsv").read_bytes() == before
 
 

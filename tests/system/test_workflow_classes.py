@@ -68,9 +68,9 @@ def again(done, tmp_path):
 def test_plan(tmp_path):
     """Each slide is tiled once and encoded; mean fits nothing, and nothing is described."""
     write_study(tmp_path, CLASSY, SHEETS)
-    found = planned(tmp_path)
+    jobs = planned(tmp_path)
     steps = Counter()
-    for (step, _), n in found.items():
+    for (step, _), n in jobs.items():
         steps[step] += n
     assert (steps["tile"], steps["train"], steps["score"], steps["evaluate"]) == (11, 1, 2, 2)
     assert not {"fit", "describe"} & set(steps)
@@ -81,10 +81,11 @@ def test_a_development_cohort_without_a_class_is_refused(tmp_path):
     write_study(tmp_path, CLASSY, sheets)
     run = snakemake(tmp_path, "--dry-run")
     assert run.returncode == 1
-    told = run.stderr[run.stderr.index("her2pipe: ") :].splitlines()
-    assert told[0] == "her2pipe: no slide is of class 2+"
-    assert "A.tsv, column grade" in told[1]
-    assert "Traceback" not in run.stderr
+    text = run.stdout + run.stderr
+    lines = text[text.index("her2pipe: ") :].splitlines()
+    assert lines[0] == "her2pipe: no slide is of class 2+"
+    assert "A.tsv, column grade" in lines[1]
+    assert "Traceback" not in text
 
 
 @pytest.mark.slow
@@ -138,9 +139,9 @@ def test_a_corrected_class_of_the_development_cohort_trains_anew(again):
     sheets = SHEETS | {"A": list(SHEETS["A"])}
     sheets["A"][2] = sheets["A"][2].replace("\t2+\t", "\t3+\t", 1)
     write_study(again, CLASSY, sheets)
-    found = planned(again)
-    assert found["train", ""] == 1
-    assert not {step for step, _ in found} & {"synthesise", "tile"}
+    jobs = planned(again)
+    assert jobs["train", ""] == 1
+    assert not {step for step, _ in jobs} & {"synthesise", "tile"}
 
 
 @pytest.mark.slow
@@ -153,5 +154,5 @@ def test_a_corrected_class_of_the_development_cohort_trains_anew(again):
 )
 def test_a_setting_of_calls_trains_nothing(again, change, steps):
     write_study(again, CLASSY | {"labels": CLASSY["labels"] | change}, SHEETS)
-    found = {step for step, _ in planned(again)}
-    assert found == steps | {"compare", "report", "heatmap"}
+    jobs = {step for step, _ in planned(again)}
+    assert jobs == steps | {"compare", "report", "heatmap"}

@@ -1,4 +1,4 @@
-"""A study of images as a user runs it: packs, several cohorts that teach, pre-training, copies."""
+"""A study of images as a user runs it: packs, several training cohorts, pre-training, copies."""
 
 import json
 import shutil
@@ -43,22 +43,22 @@ def again(done, tmp_path):
     return folder
 
 
-def steps(found):
+def steps(jobs):
     total = Counter()
-    for (step, _), n in found.items():
+    for (step, _), n in jobs.items():
         total[step] += n
     return total
 
 
 def test_plan(plain):
-    """A job per pack; each encoder learns from its own cohort, and each method scores its own."""
-    found = planned(plain)
-    assert {c: found["tile", c] for c in SIZES} == {"HE": 2, "IHC": 2, "X": 1, "P": 1}
-    assert {c: found["encode", c] for c in SIZES} == {"HE": 2, "IHC": 2, "X": 1, "P": 0}
-    assert {c: found["evaluate", c] for c in SIZES} == {"HE": 1, "IHC": 1, "X": 1, "P": 0}
-    assert steps(found)["pretrain"] == 1
-    assert steps(found)["train"] == 2
-    assert not {"heatmap", "describe", "fit", "synthesise"} & set(steps(found))
+    """A job per pack; each encoder is trained on its own cohort, and each method scores its own."""
+    jobs = planned(plain)
+    assert {c: jobs["tile", c] for c in SIZES} == {"HE": 2, "IHC": 2, "X": 1, "P": 1}
+    assert {c: jobs["encode", c] for c in SIZES} == {"HE": 2, "IHC": 2, "X": 1, "P": 0}
+    assert {c: jobs["evaluate", c] for c in SIZES} == {"HE": 1, "IHC": 1, "X": 1, "P": 0}
+    assert steps(jobs)["pretrain"] == 1
+    assert steps(jobs)["train"] == 2
+    assert not {"heatmap", "describe", "fit", "synthesise"} & set(steps(jobs))
 
 
 @pytest.mark.slow
@@ -69,9 +69,9 @@ def test_end_to_end(done):
     ledger = {r["slide"]: r for r in read_table(done / "results/ledger/ledger.tsv")}
     assert set(ledger) == {f"{name}-{i}" for name in ("HE", "IHC", "X") for i in range(SIZES[name])}
     assert ledger["X-4"]["reason"] == "the file is not an image"
-    about = json.loads((done / "results/train/he/model.json").read_text())
-    assert about["classes"] == list(GRADES)
-    assert about["start"]["images"]["source"] == "P"
+    metadata = json.loads((done / "results/train/he/model.json").read_text())
+    assert metadata["classes"] == list(GRADES)
+    assert metadata["start"]["images"]["source"] == "P"
     first = json.loads((done / "results/pretrain/tumours/model.json").read_text())
     assert first["classes"] == ["benign", "malignant"]
     assert first["images"]["train"] == 6
@@ -94,10 +94,10 @@ def test_a_new_image_touches_one_pack(again):
     Image.fromarray(stained(1, 99)[0]).save(again / "images" / "X-7.png")
     sheets = SHEETS | {"X": lines("X", 8)}
     write_study(again, STUDY, sheets)
-    found = planned(again)
+    jobs = planned(again)
     wanted = {("tile", "X"): 1, ("encode", "X"): 1, ("score", "X"): 1, ("evaluate", "X"): 1}
     rest = {("compare", ""): 1, ("ledger", ""): 1, ("report", ""): 1}
-    assert found == Counter(wanted | rest)
+    assert jobs == Counter(wanted | rest)
 
 
 @pytest.mark.slow
@@ -105,22 +105,22 @@ def test_a_corrected_label_makes_no_pack_anew(again):
     sheets = SHEETS | {"HE": [line.replace("\t3+\t", "\t2+\t") if line.startswith("HE-2\t")
                               else line for line in SHEETS["HE"]]}  # fmt: skip
     write_study(again, STUDY, sheets)
-    found = steps(planned(again))
-    assert not {"tile", "pretrain"} & set(found)
-    assert found["train"] == 1
+    jobs = steps(planned(again))
+    assert not {"tile", "pretrain"} & set(jobs)
+    assert jobs["train"] == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("copy", "of", "told"),
+    ("copy", "of", "message"),
     [
         ("HE-10", "HE-0", "HE-0 (HE-0.png) and HE-10 (HE-10.tif) are the same image"),
         ("X-2", "HE-1", "HE-1 (HE-1.png) and X-2 (X-2.tif) are the same image"),
         ("X-2", "P-1", "P-1 and X-2 (X-2.tif) are the same image"),
     ],
 )
-def test_a_planted_copy_is_refused(again, copy, of, told):
-    """Across the split, in an external cohort, in one that taught before: whatever its format."""
+def test_a_planted_copy_is_refused(again, copy, of, message):
+    """Across the split, in an external cohort, in one of pre-training: whatever its format."""
     pixels = np.asarray(Image.open(again / "images" / f"{of}.png"))
     Image.fromarray(pixels).save(again / "images" / f"{copy}.tif")
     name = copy.split("-")[0]
@@ -129,11 +129,11 @@ def test_a_planted_copy_is_refused(again, copy, of, told):
     run = snakemake(again, *DONE)
     assert run.returncode == 1
     logs = "".join(p.read_text() for p in (again / "logs").rglob("*.log"))
-    assert told in logs
+    assert message in logs
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"encoders": STUDY["encoders"] | {"ihc": {"develop": "X"}}},
          "encoder ihc learns from X, which is no cohort for development"),
@@ -146,15 +146,15 @@ def test_a_planted_copy_is_refused(again, copy, of, told):
          "images keep their colours, slides are normalised"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_refused_before_anything_runs(plain, change, told):
+def test_what_cannot_be_is_refused_before_anything_runs(plain, change, message):
     write_study(plain, STUDY | change, SHEETS)
     run = snakemake(plain, "--dry-run")
     assert run.returncode == 1
-    assert told in run.stderr
+    assert message in run.stdout + run.stderr
 
 
 def test_patients_of_a_pretraining_may_not_be_tested(plain):
     sheets = SHEETS | {"P": [line.replace("\tP-1\t", "\tX-1\t") for line in SHEETS["P"]]}
     write_study(plain, STUDY, sheets)
     run = snakemake(plain, "--dry-run")
-    assert "patient X-1 is in the pretraining cohort, too" in run.stderr
+    assert "patient X-1 is in the pretraining cohort, too" in run.stdout + run.stderr

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from her2pipe.errors import Her2Error
-from her2pipe.models import factory
-from her2pipe.stain.methods import DAB, HAEMATOXYLIN
+from her2pipe.models import factory, inference
+from her2pipe.stain.optical_density import DAB, HAEMATOXYLIN
 from her2pipe.training import dab_regression
 
 
@@ -80,7 +80,7 @@ def test_outputs_come_in_od():
     with torch.no_grad():
         before = model(images)
         dab_regression.scale_to_od(model, mean, std)
-        probabilities, found = factory.forward(model, images, "outputs")
+        probabilities, found = inference.forward(model, images, "outputs")
     assert probabilities.shape == (2, 0)
     assert np.allclose(found.numpy(), before.numpy() * std + mean, atol=1e-6)
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from her2pipe.config import StainSettings
 from her2pipe.errors import Her2Error
-from her2pipe.stain import methods
+from her2pipe.stain.base import estimate
 from her2pipe.store import PatchStore
 from her2pipe.training import dab_regression
 from her2pipe.training.registered_pairs import Cutter, Drawn, Folder, group, pack, split
@@ -95,7 +95,7 @@ def test_tiles_are_of_the_same_place_in_both(folder, tmp_path):
             assert np.abs(store.pixels(tile).mean((0, 1)) - mean).max() < 3
     means = packed.dab["train"][2::4, 0]  # a lower tile of each: no glass
     assert np.allclose(means, 0.1 * np.arange(5), atol=0.02)
-    own = methods.estimate(source.read(0)[0], StainSettings())
+    own = estimate(source.read(0)[0], StainSettings())
     assert packed.profiles[0].digest() == own.digest()
 
 

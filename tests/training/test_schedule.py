@@ -9,7 +9,7 @@ from training_sets import SMALL
 
 from her2pipe.config import TrainSettings
 from her2pipe.files import read_table
-from her2pipe.models import factory
+from her2pipe.models import costs, weights
 from her2pipe.training import augment, schedule
 from her2pipe.training.checkpoint import Checkpoint
 from her2pipe.training.loop import Plan, train_network
@@ -192,8 +192,8 @@ def test_a_cut_network_is_trained_by_its_schedule(development, tmp_path, her2pip
     rates = [float(row["learning_rate"]) for row in rows]
     losses = [float(row["validation_loss"]) for row in rows]
     assert rates == [1e-3 * 0.5 ** schedule.reductions(losses[:n], 1) for n in range(len(rows))]
-    model, about = factory.load(tmp_path / "m")
-    assert (about["stages"], about["features"]) == (3, 128)
-    assert factory.count(model)["total"] < 500_000
+    model, about = weights.load(tmp_path / "m")
+    assert (about.stages, about.features) == (3, 128)
+    assert costs.count_parameters(model).total < 500_000
     code, text = her2pipe("encode", stores[0], tmp_path / "e", "--model", tmp_path / "m")
     assert code == 0, text

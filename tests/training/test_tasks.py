@@ -11,7 +11,7 @@ from her2pipe.config import SplitSettings, TrainSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
-from her2pipe.models import factory
+from her2pipe.models import factory, inference, weights
 from her2pipe.store import read_encoding
 from her2pipe.training import checkpoint, tasks
 
@@ -216,14 +216,14 @@ def test_mistakes_are_told(development, tmp_path, her2pipe, words, what):
 def test_a_density_model_is_loaded_with_its_head(tmp_path):
     torch.manual_seed(2)
     model = factory.create("resnet10t", 4, 48)
-    about = factory.describe(model, "resnet10t", 48, "outputs")
-    assert about["features"] == 4
+    about = weights.describe(model, "resnet10t", 48, "outputs", classes=[], outputs=4)
+    assert about.features == 4
     (tmp_path / "m").mkdir()
-    factory.save(model, about | {"classes": [], "outputs": 4}, tmp_path / "m")
-    again, facts = factory.load(tmp_path / "m")
+    weights.save(model, about, tmp_path / "m")
+    again, facts = weights.load(tmp_path / "m")
     images = torch.randn(2, 3, 48, 48)
     with torch.no_grad():
-        probabilities, found = factory.forward(again, images, facts["stage"])
+        probabilities, found = inference.forward(again, images, facts.stage)
         assert torch.equal(found, model.eval()(images))
     assert probabilities.shape == (2, 0)
 

@@ -24,15 +24,15 @@ def error(jobid, logs, message="", output="results/tile/64/A/A-1.h5", indent=Fal
 
 
 def test_a_job_that_succeeds_later_has_not_failed(tmp_path):
-    watch = run_log.Watch()
-    watch.emit(error(3, []))
-    watch.emit(error(4, []))
-    watch.emit(error(3, []))
-    watch.emit(record("job_finished", job_id=4))
-    assert set(watch.failed) == {3}
-    assert watch.failed[3].attempts == 2
-    watch.emit(record("job_finished", job_id=3))
-    assert run_log.end(watch, tmp_path) == ""
+    handler = run_log.FailureHandler()
+    handler.emit(error(3, []))
+    handler.emit(error(4, []))
+    handler.emit(error(3, []))
+    handler.emit(record("job_finished", job_id=4))
+    assert set(handler.failed) == {3}
+    assert handler.failed[3].attempts == 2
+    handler.emit(record("job_finished", job_id=3))
+    assert run_log.finish(handler, tmp_path) == ""
 
 
 def test_failures_are_told_with_step_slide_reason_and_logs(tmp_path):
@@ -41,18 +41,18 @@ def test_failures_are_told_with_step_slide_reason_and_logs(tmp_path):
     log.write_text("her2pipe: the slide does not exist\n  where: x\n  fix:   y\n")
     slurm = tmp_path / "logs/slurm/7.log"
     slurm.write_text("slurmstepd: error\n")
-    watch = run_log.Watch()
-    watch.emit(error(1, [str(log), str(slurm), str(tmp_path / "none.log")]))
-    assert run_log.end(watch, tmp_path).splitlines() == [
+    handler = run_log.FailureHandler()
+    handler.emit(error(1, [str(log), str(slurm), str(tmp_path / "none.log")]))
+    assert run_log.finish(handler, tmp_path).splitlines() == [
         "her2pipe: 1 job failed",
         "  tile/64/A/A-1.h5: the slide does not exist",
         "    logs/A-1.log",
         "    logs/slurm/7.log",
     ]
-    assert run_log.read(tmp_path) == read_table(tmp_path / run_log.FAILURES)
-    assert run_log.read(tmp_path)[0]["step"] == "tile"
-    assert run_log.end(run_log.Watch(), tmp_path) == ""  # the next run goes well
-    assert run_log.read(tmp_path) == []
+    assert run_log.read_failures(tmp_path) == read_table(tmp_path / run_log.FAILURES)
+    assert run_log.read_failures(tmp_path)[0]["step"] == "tile"
+    assert run_log.finish(run_log.FailureHandler(), tmp_path) == ""  # the next run goes well
+    assert run_log.read_failures(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_failures_are_told_with_step_slide_reason_and_logs(tmp_path):
 )  # fmt: skip
 def test_reasons(tmp_path, message, log, reason):
     (tmp_path / "7.log").write_text(log)
-    watch = run_log.Watch()
-    watch.emit(error(1, [str(tmp_path / "7.log")], message))
-    assert watch.failed[1].reason == reason
+    handler = run_log.FailureHandler()
+    handler.emit(error(1, [str(tmp_path / "7.log")], message))
+    assert handler.failed[1].reason == reason
 
 
 def test_output_that_does_not_appear_is_told(tmp_path):
@@ -98,28 +98,28 @@ def test_output_that_does_not_appear_is_told(tmp_path):
         "results/tile/64/A/A-1.h5 (missing locally, parent dir contents: A-2.h5)\n"
         "benchmarks/tile/64/A/A-1.tsv (missing locally)"
     )
-    watch = run_log.Watch()
-    watch.emit(late)
-    watch.emit(late)
-    told = run_log.end(watch, tmp_path).splitlines()
+    handler = run_log.FailureHandler()
+    handler.emit(late)
+    handler.emit(late)
+    told = run_log.finish(handler, tmp_path).splitlines()
     assert told == [
         "her2pipe: 1 job failed",
         "  tile/64/A/A-1.h5, benchmarks/tile/64/A/A-1.tsv: its output did not appear on the file"
         " system in time (attempt 2)",
     ]
-    watch.emit(record("job_finished", job_id=7))
-    assert run_log.end(watch, tmp_path) == ""
+    handler.emit(record("job_finished", job_id=7))
+    assert run_log.finish(handler, tmp_path) == ""
 
 
 def test_a_killed_process_is_told_from_its_command(tmp_path):
-    watch = run_log.Watch()
+    handler = run_log.FailureHandler()
     said = record(None)
     said.msg = "Command 'her2pipe tile > logs/A-1.log' died with <Signals.SIGKILL: 9>."
-    watch.emit(said)
-    watch.emit(error(1, ["logs/A-1.log"]))
-    watch.emit(error(2, ["logs/A-2.log"]))
-    assert watch.failed[1].reason == "killed, as is done when memory runs out"
-    assert watch.failed[2].reason == "no reason given; see its logs"
+    handler.emit(said)
+    handler.emit(error(1, ["logs/A-1.log"]))
+    handler.emit(error(2, ["logs/A-2.log"]))
+    assert handler.failed[1].reason == "killed, as is done when memory runs out"
+    assert handler.failed[2].reason == "no reason given; see its logs"
 
 
 def test_a_group_is_one_failure(tmp_path):
@@ -130,11 +130,11 @@ def test_a_group_is_one_failure(tmp_path):
          "log": [str(tmp_path / f"{step}.log")]}
         for n, step in ((5, "score"), (6, "evaluate"))
     ]  # fmt: skip
-    watch = run_log.Watch()
-    watch.emit(record("group_error", job_error_info=jobs, aux_logs=[]))
-    watch.emit(error(5, [], indent=True))  # Snakemake tells each member again
-    watch.emit(error(6, [], indent=True))
-    told = run_log.end(watch, tmp_path).splitlines()
+    handler = run_log.FailureHandler()
+    handler.emit(record("group_error", job_error_info=jobs, aux_logs=[]))
+    handler.emit(error(5, [], indent=True))  # Snakemake tells each member again
+    handler.emit(error(6, [], indent=True))
+    told = run_log.finish(handler, tmp_path).splitlines()
     assert told == [
         "her2pipe: 1 job failed",
         "  score/X/A, evaluate/X/A: no slide has a status",
@@ -143,8 +143,8 @@ def test_a_group_is_one_failure(tmp_path):
 
 
 def test_nobody_is_at_work_in_a_free_folder(tmp_path):
-    run_log.begin(tmp_path)
-    assert run_log.at_work(tmp_path) is None
+    run_log.start(tmp_path)
+    assert run_log.lock_owner(tmp_path) is None
 
 
 @pytest.fixture
@@ -158,22 +158,22 @@ def test_who_is_at_work(locked):
     with subprocess.Popen(
         [sys.executable, "-c", "input()", "snakemake"], stdin=subprocess.PIPE
     ) as process:
-        run_log.begin(locked)
+        run_log.start(locked)
         note = json.loads((locked / run_log.NOTE).read_text())
         assert note["process"] == os.getpid()
         note["process"] = process.pid
         (locked / run_log.NOTE).write_text(json.dumps(note))
-        told = run_log.at_work(locked)
+        told = run_log.lock_owner(locked)
         assert f"another run is at work in this folder (process {process.pid} of " in told.what
         assert told.fix.startswith("wait until it has ended")
         assert "--unlock" not in told.fix
         process.stdin.close()
         process.wait()
-    told = run_log.at_work(locked)
+    told = run_log.lock_owner(locked)
     assert "an earlier run in this folder was killed" in told.what
     assert "--unlock" in told.fix
     (locked / run_log.NOTE).write_text(json.dumps(note | {"host": "elsewhere"}))
-    told = run_log.at_work(locked)
+    told = run_log.lock_owner(locked)
     assert "another run is at work" in told.what
     assert "on elsewhere" in told.what
     assert "wait until" in told.fix
@@ -181,4 +181,4 @@ def test_who_is_at_work(locked):
 
 
 def test_a_lock_without_a_note(locked):
-    assert "not known whose" in run_log.at_work(locked).what
+    assert "not known whose" in run_log.lock_owner(locked).what

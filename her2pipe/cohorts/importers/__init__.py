@@ -1,1 +1,1 @@
-"""Importers of public data sets, one module each."""
+"""Importers: the sheet of a public data set from its files and tables, one module per data set."""

@@ -66,10 +66,10 @@
   }
 
   async function draw(box) {
-    const given = JSON.parse(box.querySelector("script.about").textContent);
+    const metadata = JSON.parse(box.querySelector("script.metadata").textContent);
     const scene = JSON.parse(box.querySelector("script.scene").textContent);
     const image = new Image();
-    image.src = given.picture;
+    image.src = metadata.picture;
     await image.decode();
     library();
     const ids = scene.roots.map((root) => root.id);
@@ -78,11 +78,11 @@
     await Bokeh.embed.embed_items({ scene }, [{ docid: "scene", roots, root_ids: ids }]);
     const model = Bokeh.documents.at(-1);
     const get = (name) => model.get_model_by_name(name);
-    get("slide picture").data = { url: [given.picture] };
+    get("slide picture").data = { url: [metadata.picture] };
     get("map picture").data = { url: [pale(image)] };
     const patches = get("patches");
     if (patches) {
-      const name = Array.from(patches.data.class, (i) => given.names[i]);
+      const name = Array.from(patches.data.class, (i) => metadata.names[i]);
       patches.data = { ...patches.data, name };
     }
     control(box, get, model.roots());
@@ -142,18 +142,18 @@
   }
 
   for (const box of document.querySelectorAll("details.viewer")) {
-    const told = box.querySelector("[role=status]");
+    const status = box.querySelector("[role=status]");
     box.addEventListener("toggle", async () => {
       if (!box.open || box.dataset.state) return;
       box.dataset.state = "opening";
-      told.textContent = "Opening the slide …";
+      status.textContent = "Opening the slide …";
       try {
         box.view = await draw(box);
-        for (const part of box.querySelectorAll(".tools")) part.hidden = false;
-        told.textContent = "";
+        for (const tool of box.querySelectorAll(".tools")) tool.hidden = false;
+        status.textContent = "";
         box.dataset.state = "open";
       } catch (error) {
-        told.textContent = `This browser cannot show the slide: ${error}`;
+        status.textContent = `This browser cannot show the slide: ${error}`;
         box.dataset.state = "failed";
         console.error(error);
       }

@@ -1,4 +1,4 @@
-"""A conda channel in a folder, made of stand-ins: packages of the right names, versions and needs.
+"""A conda channel in a folder, of stand-ins: packages of the right names, versions and needs.
 
 Solving, linking and activating are real; only what a package holds is not. `python` is a script
 that runs the interpreter of the tests.
@@ -51,8 +51,10 @@ def package(name: str, version: str, needs: list[str], files: dict[str, str]) ->
             member.mode = 0o755 if path.startswith("bin/") else 0o644
             tar.addfile(member, io.BytesIO(text.encode()))
     archive = bz2.compress(raw.getvalue())
-    about = {"sha256": hashlib.sha256(archive).hexdigest(), "size": len(archive)}
-    return archive, index | about | {"md5": hashlib.md5(archive, usedforsecurity=False).hexdigest()}
+    record = {"sha256": hashlib.sha256(archive).hexdigest(), "size": len(archive)}
+    return archive, index | record | {
+        "md5": hashlib.md5(archive, usedforsecurity=False).hexdigest()
+    }
 
 
 def write(folder: Path, wanted: dict[str, str], python: str) -> None:

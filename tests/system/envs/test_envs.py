@@ -116,9 +116,9 @@ def test_a_workflow_in_environments_of_a_channel(started):
     done = run(started, target, **place)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [row["slide"] for row in read_table(started / target)] == ["B-1", "B-2"]
-    made = sorted((started / ".snakemake/conda").glob("*_/conda-meta"))
-    assert len(made) == 3  # slides, torch, stats
-    for meta in made:
+    environments = sorted((started / ".snakemake/conda").glob("*_/conda-meta"))
+    assert len(environments) == 3  # slides, torch, stats
+    for meta in environments:
         _, packages = conda.read(f"{meta.parent}.yaml")
         for name, version in packages.items():
             assert (meta.parent / "share/stand-in" / name).read_text() == f"{version}\n"
@@ -138,12 +138,12 @@ def test_every_rule_runs_in_its_own_environment(started):
     (started / "study.yaml").write_text(yaml.safe_dump(study))
     done = run(started)
     assert done.returncode == 0, done.stdout + done.stderr
-    made = sorted((started / ".snakemake/conda").glob("*_/pyvenv.cfg"))
-    assert len(made) == 3
+    environments = sorted((started / ".snakemake/conda").glob("*_/pyvenv.cfg"))
+    assert len(environments) == 3
     ran = set(re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.M))
     optional = {"pretrain", "draw"}  # the small study has none
     assert ran - {"all"} == set(STEPS) - optional
-    places = {Path(f"{cfg.parent}.yaml").read_text(): cfg.parent for cfg in made}
+    places = {Path(f"{cfg.parent}.yaml").read_text(): cfg.parent for cfg in environments}
     for step in STEPS:
         python = places[env_of(step).read_text()]
         code = f"import her2pipe.steps.{step}; print(her2pipe.__file__)"

@@ -181,17 +181,17 @@ def configure() -> None:
 
 
 def wait_for(what: str, seconds: float, ready) -> None:
-    """Wait until something is so, or tell what the daemons said."""
+    """Wait until something is so, or raise with the logs of the daemons."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if ready():
             return
         time.sleep(0.2)
-    told = "".join(
+    message = "".join(
         f"== {log.name}\n{''.join(log.read_text(errors='replace').splitlines(True)[-15:])}"
         for log in sorted((FOLDER / "log").glob("*.log"))
     )
-    raise CannotStartError(f"{what} is not ready after {seconds:.0f} s\n{told}")
+    raise CannotStartError(f"{what} is not ready after {seconds:.0f} s\n{message}")
 
 
 def works(*words: str | Path) -> bool:
@@ -285,10 +285,10 @@ def stop(daemons: list[str] | None = None) -> None:
 def alive(number: int, name: str) -> bool:
     """Whether a process runs and is what it should be; a zombie does not count."""
     try:
-        about = Path(f"/proc/{number}/stat").read_text()
+        status = Path(f"/proc/{number}/stat").read_text()
     except OSError:
         return False
-    return f"({name[:15]})" in about and ") Z " not in about
+    return f"({name[:15]})" in status and ") Z " not in status
 
 
 if __name__ == "__main__":

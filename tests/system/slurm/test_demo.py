@@ -30,13 +30,13 @@ def demo(tmp_path_factory):
         run = subprocess.run(
             ["make", "cluster", f"CLUSTER={folder}"], cwd=ROOT, stdout=said, stderr=said
         )
-    told = (folder / "said.txt").read_text()
-    assert run.returncode == 0, told[-5000:]
-    return folder, told
+    message = (folder / "said.txt").read_text()
+    assert run.returncode == 0, message[-5000:]
+    return folder, message
 
 
 def test_every_slide_is_accounted_for(demo):
-    folder, told = demo
+    folder, message = demo
     cohorts = yaml.safe_load((ROOT / "config.yaml").read_text())["cohorts"]
     slides = [row["slide"] for part in cohorts.values() for row in read_table(ROOT / part["sheet"])]
     ledger = read_table(folder / "results/ledger/ledger.tsv")
@@ -44,7 +44,7 @@ def test_every_slide_is_accounted_for(demo):
     assert {row["slide"] for row in ledger if row["status"] == "excluded"} == {"C-016", "D-013"}
     assert not list((folder / "results").rglob("*.part"))
     assert not (folder / "logs/failures.tsv").exists()
-    assert "has been submitted with SLURM jobid" in told
+    assert "has been submitted with SLURM jobid" in message
 
 
 def test_the_cluster_gives_what_one_machine_gives(demo):

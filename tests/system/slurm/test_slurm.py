@@ -22,7 +22,7 @@ import node  # noqa: E402
 from small_study import STUDY, end, in_folder, sheet_lines, write_study  # noqa: E402
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
-AUTO = {"device": "auto"}  # asks for a graphics card, and does without
+AUTO = {"device": "auto"}  # requests a GPU, and runs without
 FAULTS = {"tile-B-1": "memory", "tile-B-3": "time", "tile-B-4": "wait", "train-small": "wait"}
 CARDS = STUDY | {name: STUDY[name] | AUTO for name in ("train", "encode", "fit")}
 WORDS = [
@@ -74,11 +74,11 @@ def of_job(process, job):
         return False
 
 
-def until(found, run, seconds=300):
-    """Wait until something is found while Snakemake runs; return it."""
+def until(check, run, seconds=300):
+    """Wait until a check succeeds while Snakemake runs; return it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and run.poll() is None:
-        if result := found():
+        if result := check():
             return result
         time.sleep(0.5)
     pytest.fail("waited in vain")
@@ -143,7 +143,7 @@ def test_the_study_ends_and_the_ledger_is_right(ran):
     assert not (folder / "logs/failures.tsv").exists()
 
 
-def test_records_show_the_card_the_memory_and_the_time(ran):
+def test_records_show_the_gpu_the_memory_and_the_time(ran):
     for rule, memory, threads, limit in (
         ("train", "8000M", 2, "1-00:00:00"),
         ("encode", "6000M", 2, "04:00:00"),
@@ -156,7 +156,7 @@ def test_records_show_the_card_the_memory_and_the_time(ran):
             assert f"mem={memory}" in row["asked"]
             assert row["time"] == limit
         assert f"cpu={threads}" in rows[-1]["asked"]
-    (row,) = records("fit_wildcards_TL-mean")  # learns a threshold only
+    (row,) = records("fit_wildcards_TL-mean")  # fits a threshold only
     assert row["partition"] == "cpu"
     assert "gres/gpu" not in row["asked"]
     for row in records("synthesise"):
@@ -200,14 +200,14 @@ def test_slides_were_copied_to_the_node_and_the_copies_removed(ran):
     assert list((folder / "near disk").iterdir()) == []
 
 
-def test_a_lasting_failure_is_told_and_a_rerun_goes_on(ran):
+def test_a_lasting_failure_is_reported_and_a_rerun_goes_on(ran):
     folder, sheets = ran
     write_study(folder, CARDS, sheets | {"B": sheet_lines("B", 5, {2: "blank"}.items())})
     (folder / "faults/tile-B-5").write_text("exit")
     run = begin(folder, "--retries", "0")
     assert run.wait(600) == 1
-    told = (folder / "said.txt").read_text()
-    block = told[told.index("her2pipe: 1 job failed") :].splitlines()[:4]
+    message = (folder / "said.txt").read_text()
+    block = message[message.index("her2pipe: 1 job failed") :].splitlines()[:4]
     assert block[1] == "  tile/adaptive/B/B-5.h5: fault: exit"
     assert block[2] == "    logs/tile/adaptive/B/B-5.log"
     assert re.fullmatch(r"    logs/slurm/rule_tile/adaptive_B_B-5/\d+\.log", block[3])

@@ -1,4 +1,4 @@
-"""Faults for tests: on PYTHONPATH, this makes chosen her2pipe jobs go wrong, each time told to.
+"""Faults for tests: on PYTHONPATH, this makes chosen her2pipe jobs fail in a given way.
 
 A file `faults/VERB-SLIDE` in the working directory holds one word per attempt that goes wrong:
 memory, time, wait or exit. Each attempt takes the first word away; without one all is well.

@@ -1,0 +1,55 @@
+"""TCGA-BRCA: diagnostic slides, and the BCR biotab or the table of cBioPortal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from her2pipe.cohorts.importers import clinical_table
+from her2pipe.cohorts.importers.base import IMPORTERS, Cells, SlideImporter
+
+
+@IMPORTERS.register("tcga")
+class Tcga(SlideImporter):
+    """One diagnostic slide of the primary tumour per patient: that of the lowest number."""
+
+    name = "tcga"
+
+    def choose_files(self, files: Sequence[tuple[str, Path]]) -> dict[str, Path]:
+        """Choose the first diagnostic slide of each patient."""
+        chosen: dict[str, tuple[int, str, Path]] = {}
+        for stem, path in files:
+            name = stem.split(".")[0]
+            named = re.fullmatch(r"(TCGA-\w{2}-\w{4})-01Z-\d\d-DX(\d+)", name)
+            if not named:
+                self.excluded["other than diagnostic slides of a primary tumour"] += 1
+                continue
+            patient, number = named[1], int(named[2])
+            if patient in chosen:
+                self.excluded["further slides of a patient"] += 1
+            if patient not in chosen or number < chosen[patient][0]:
+                chosen[patient] = number, name, path
+        return {name: path for _, name, path in chosen.values()}
+
+    def table_patient(self, row: Cells) -> str:
+        """Return the patient's barcode; a spoilt one is counted."""
+        name = super().table_patient(row)
+        if name and not name.startswith("TCGA-"):
+            self.excluded["rows of the table without a TCGA barcode"] += 1
+            return ""
+        return name
+
+    def labels(self, slide: str, patient: Cells) -> Cells:
+        """Take the final status, else that by IHC; but an equivocal IHC, 2+, goes to FISH.
+
+        TCGA's copy numbers are left out: some count a cell, some all cells.
+        """
+        row = clinical_table.assays(patient) | {"patient": "-".join(slide.split("-")[:3])}
+        by_ihc = patient.get("by_ihc", "")
+        if by_ihc.lower() == "equivocal" and not row["ihc"]:
+            row["ihc"] = "2+"
+        row["her2"] = clinical_table.status(patient.get("final", ""))
+        if not row["her2"] and not (row["ihc"] == "2+" and row["fish"]):
+            row["her2"] = clinical_table.status(by_ihc)
+        return row

@@ -1,0 +1,339 @@
+"""Metrics of HER2 status, its levels, and response to treatment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from her2pipe import stats
+from her2pipe.cohorts.labels import RCB_CLASSES
+from her2pipe.config import LEVELS, EvaluateSettings
+from her2pipe.endpoints.base import Endpoint
+from her2pipe.endpoints.her2_status import NEGATIVE, POSITIVE, POSITIVE_LEVELS, Her2Status
+from her2pipe.endpoints.response import Response
+from her2pipe.evaluation import metrics, results
+from her2pipe.evaluation.metrics import (
+    Cohort,
+    Confusion,
+    Curve,
+    Curves,
+    GroupedScores,
+    Probabilities,
+    Results,
+    analysis,
+    defined,
+    estimate,
+)
+from her2pipe.evaluation.results import Area, Estimate, Slide
+
+STATUS = Her2Status()
+
+
+def with_outcome(slides: Sequence[Slide], endpoint: Endpoint) -> tuple[list[Slide], list[bool]]:
+    """Return the slides whose outcome is known, and whether it is positive."""
+    outcomes = [(slide, endpoint.outcome(slide)) for slide in slides]
+    known = [(slide, outcome) for slide, outcome in outcomes if outcome is not None]
+    return [slide for slide, _ in known], [outcome for _, outcome in known]
+
+
+def scores_of(slides: Sequence[Slide]) -> list[float]:
+    """Return the slides' scores."""
+    return [slide.score for slide in slides]
+
+
+def size(cohort: Cohort) -> dict[str, int]:
+    """Count the slides of known outcome, and those whose outcome is positive."""
+    _, y = with_outcome(cohort.slides, cohort.endpoint)
+    return {"n": len(y), "positives": sum(y)}
+
+
+def area(cohort: Cohort, endpoint: Endpoint | None = None) -> Area:
+    """Compute the area under the ROC curve of an endpoint, with DeLong's interval."""
+    endpoint = endpoint or cohort.endpoint
+    known, y = with_outcome(cohort.slides, endpoint)
+    return Area(
+        n=len(y),
+        positives=sum(y),
+        endpoint=" v ".join(endpoint.contrast),
+        **defined(stats.auc, y, scores_of(known), cohort.settings.confidence),
+    )
+
+
+def curve(cohort: Cohort, endpoint: Endpoint, part: Area, stem: str) -> dict[str, Curves]:
+    """Return the ROC curve of an endpoint where it is defined (Fig. 4)."""
+    if part.value is None:
+        return {}
+    known, y = with_outcome(cohort.slides, endpoint)
+    fpr, tpr, _ = stats.roc(y, scores_of(known))
+    name = endpoint.contrast[0]
+    return {stem: Curves({name: Curve.of(fpr, tpr, part, len(y))}, {name: name})}
+
+
+@analysis("auc")
+def status_area(cohort: Cohort) -> Results:
+    """Area under the ROC curve of HER2 status."""
+    part = area(cohort, STATUS)
+    return Results({"auc": part}, curve(cohort, STATUS, part, "roc"))
+
+
+@analysis("bootstrap")
+def resampled_area(cohort: Cohort) -> Results:
+    """Interval of the endpoint's area from resampled patients."""
+    settings = cohort.settings
+    known, y = with_outcome(cohort.slides, cohort.endpoint)
+    patients = [slide.patient for slide in known]
+    part = defined(
+        stats.bootstrap_auc, y, scores_of(known), patients, settings.confidence,
+        settings.resamples, settings.resample_seed,
+    )  # fmt: skip
+    sizes = {"n": len(y), "patients": len(set(patients)), "seed": settings.resample_seed}
+    return Results({"bootstrap": Area(**sizes, **part)})
+
+
+@analysis("levels")
+def level_groups(cohort: Cohort) -> Results:
+    """Scores by HER2 level (Fig. 5), and levels read from the scores against the sheet's."""
+    if not any(slide.true_level for slide in cohort.slides):
+        return Results()
+    part, scores = metrics.ordered_groups(cohort, "true_level", LEVELS, "HER2 level")
+    confusion = None
+    if any(slide.level for slide in cohort.slides):
+        more, counts = agreement(cohort.slides, cohort.settings)
+        part = results.Groups(**part.model_dump(exclude_unset=True), **more)
+        confusion = Confusion(counts, LEVELS, "true level", "predicted level", "true_level")
+    return Results({"levels": part}, groups={"levels": scores}, confusion=confusion)
+
+
+def agreement(
+    slides: Sequence[Slide], settings: EvaluateSettings
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Compare levels at the method's cut-offs with the sheet's: numbers, and counts (5, 5)."""
+    known = [slide for slide in slides if slide.true_level and slide.level]
+    truth = np.array([slide.true_level for slide in known])
+    predicted = np.array([slide.level for slide in known])
+    both = truth, predicted
+    part: dict[str, Any] = {
+        "called": len(known),
+        "accuracy": estimate(stats.accuracy, *both, settings.confidence),
+        "balanced_accuracy": estimate(stats.balanced_accuracy, *both),
+        "f1": estimate(stats.f1, *both),
+        "by_level": {
+            level: results.SensitivitySpecificity(
+                sensitivity=estimate(stats.sensitivity, *both, level, settings.confidence),
+                specificity=estimate(stats.specificity, *both, level, settings.confidence),
+            )
+            for level in LEVELS
+        },
+    }
+    try:
+        part["quadratic_kappa"] = stats.quadratic_kappa(truth, predicted, LEVELS)
+    except stats.StatisticUndefined as reason:
+        part["quadratic_kappa_note"] = str(reason)
+    return part, stats.confusion(truth, predicted, LEVELS)
+
+
+@analysis("pcr")
+def response(cohort: Cohort) -> Results:
+    """Non-pCR against the score: area, and rank-sum test (Fig. 7)."""
+    endpoint = Response()
+    part = area(cohort, endpoint).model_dump(exclude_unset=True)
+    scores = {
+        name: [slide.score for slide in cohort.slides if slide.pcr is answer]
+        for name, answer in (("pCR", True), ("non-pCR", False))
+    }
+    curves, groups = curve(cohort, endpoint, Area(**part), "pcr_roc"), {}
+    try:
+        part["rank_sum_p"] = p = stats.mann_whitney(scores["non-pCR"], scores["pCR"]).p
+        label, score_label = endpoint.target_label, endpoint.score_label
+        groups = {"pcr": GroupedScores(scores, label, score_label, rank_sum_p=p)}
+    except stats.StatisticUndefined as reason:
+        part["rank_sum_note"] = str(reason)
+    return Results({"pcr": results.Response(**part)}, curves, groups)
+
+
+@analysis("rcb")
+def residual_cancer_burden(cohort: Cohort) -> Results:
+    """Scores by class of residual cancer burden (Fig. 7)."""
+    part, scores = metrics.ordered_groups(cohort, "rcb", RCB_CLASSES, "RCB class")
+    return Results({"rcb": part}, groups={"rcb": scores})
+
+
+@analysis("operating_point")
+def operating_point(cohort: Cohort) -> Results:
+    """Binary calls at the method's own cut-off, never at one chosen on these slides.
+
+    A score with levels is positive from 2+/FISH+ on; one that was fitted, as its model calls it;
+    that of a trained aggregation, a probability, above 0.5; any other from Youden's threshold on
+    the training slides of the development cohort.
+    """
+    slides, y = with_outcome(cohort.slides, STATUS)
+    cutoff: float | None = None
+    if any(slide.level for slide in slides):
+        rule = f"level {POSITIVE_LEVELS[0]} or higher"
+        called = [slide.level in POSITIVE_LEVELS for slide in slides]
+    elif slides and all(slide.call for slide in slides):
+        rule = "threshold fitted on the training slides"
+        called = [slide.call == POSITIVE for slide in slides]
+    else:
+        rule, cutoff = _cutoff(cohort)
+        if cutoff is None:
+            return Results({"operating_point": results.OperatingPoint(n=len(y), note=rule)})
+        called = [slide.score >= cutoff for slide in slides]
+    truth, call = np.array(y, bool), np.array(called, bool)
+    confidence = cohort.settings.confidence
+    part = results.OperatingPoint(
+        n=len(y),
+        rule=rule,
+        cutoff=cutoff,
+        counts=results.Counts(
+            true_positive=int((truth & call).sum()),
+            false_positive=int((~truth & call).sum()),
+            true_negative=int((~truth & ~call).sum()),
+            false_negative=int((truth & ~call).sum()),
+        ),
+        sensitivity=estimate(stats.sensitivity, truth, call, True, confidence),
+        specificity=estimate(stats.specificity, truth, call, True, confidence),
+        accuracy=estimate(stats.accuracy, truth, call, confidence),
+        balanced_accuracy=estimate(stats.balanced_accuracy, truth, call),
+        f1=estimate(stats.f1, truth, call, True),
+    )
+    return Results({"operating_point": part})
+
+
+def _cutoff(cohort: Cohort) -> tuple[str, float | None]:
+    """Return what the cut-off is, and the cut-off; or why there is none."""
+    if cohort.is_fitted:
+        return "probability of at least 0.5", 0.5
+    training = [
+        s
+        for s in cohort.development
+        if s.exclusion_reason == results.TRAINING_SLIDE and s.is_scored
+    ]
+    known, y = with_outcome(training, STATUS)
+    try:
+        threshold = stats.youden(y, scores_of(known))
+    except stats.StatisticUndefined as reason:
+        return f"no cut-off: Youden's index on the training slides {reason}", None
+    return f"Youden's index on {len(y)} training slides", threshold
+
+
+@analysis("calibration")
+def calibration(cohort: Cohort) -> Results:
+    """Reliability of the scores as probabilities of HER2-positive.
+
+    Two views: `as_it_is`, for methods whose score is a probability; and `recalibrated`, by Platt's
+    logistic fit to the internal validation slides of the development cohort. Both are reported;
+    neither changes a score, a level or an area.
+    """
+    slides, y = with_outcome(cohort.slides, STATUS)
+    scores = np.array(scores_of(slides), float)
+    part: dict[str, Any] = {"n": len(y)}
+    if cohort.gives_probability:
+        part["as_it_is"] = results.Reliability(**_reliability(y, scores, cohort.settings))
+    internal, truth = with_outcome([s for s in cohort.development if s.used], STATUS)
+    try:
+        fit = stats.platt(truth, scores_of(internal))
+    except stats.StatisticUndefined as reason:
+        note = f"on internal validation slides: {reason}"
+        part["recalibrated"] = results.Recalibration(note=note)
+    else:
+        p = 1 / (1 + np.exp(-(fit.slope * scores + fit.intercept)))
+        same = {slide.slide for slide in internal} & {slide.slide for slide in slides}
+        part["recalibrated"] = results.Recalibration(
+            fitted_on=len(truth),
+            same_slides=bool(same),
+            **fit._asdict(),
+            **_reliability(y, p, cohort.settings),
+        )
+    return Results({"calibration": results.Calibration(**part)})
+
+
+def _reliability(y: Sequence, p: np.ndarray, settings: EvaluateSettings) -> dict[str, Any]:
+    if len(p) and not (min(p) >= 0 and max(p) <= 1):
+        return {"note": "the scores leave 0 to 1: they are no probabilities"}
+    return metrics.as_lists(
+        defined(stats.calibration, y, p, settings.calibration_bins, settings.confidence)
+    )
+
+
+@analysis("auc_by_subgroup")
+def auc_by_subgroup(cohort: Cohort) -> Results:
+    """Area in every group of slides that a column of the sheet makes."""
+    return metrics.subgroups(cohort, size, area)
+
+
+@analysis("patch")
+def patch_area(cohort: Cohort) -> Results:
+    """ROC of all patches against their slide's status, and their accuracy (Fig. 3)."""
+    if cohort.patches is None:
+        return Results()
+    part, points = judge_patches(cohort.slides, cohort.patches, cohort.settings)
+    if points is None:
+        return Results({"patch": part})
+    name = STATUS.contrast[0]
+    curves = Curves(
+        {name: Curve.of(*points, part, part.n or 0)},
+        {name: f"{name}, {part.patients:,} patients"},
+        "patches",
+    )
+    return Results({"patch": part}, {"patch_roc": curves})
+
+
+def judge_patches(
+    slides: Sequence[Slide], probabilities: Probabilities, settings: EvaluateSettings
+) -> tuple[results.PatchArea, tuple[np.ndarray, np.ndarray] | None]:
+    """Judge every patch by its slide's status: area, and accuracy of the larger class.
+
+    Patches of one patient are alike, so intervals come from the patients: Obuchowski's for the
+    area, Rao and Scott's for the accuracies. All patches count in the area, as published; the
+    second accuracy leaves out those whose most probable class is Non-tumour.
+
+    Parameters
+    ----------
+    slides : sequence of Slide
+        Those without a binary status are passed over.
+    probabilities : iterable of (slide, (N, C) float, C class names)
+        One slide at a time, so that only what is needed of it stays in memory.
+    settings : EvaluateSettings
+
+    Returns
+    -------
+    part : PatchArea
+    curve : tuple or None
+        False and true positive rates, (k,) each, thinned to 1,000 points.
+    """
+    status = {s.slide: s for s in slides if s.positive is not None}
+    patients = {name: i for i, name in enumerate(sorted({s.patient for s in status.values()}))}
+    blocks: list[tuple[Slide, np.ndarray, np.ndarray, np.ndarray]] = []
+    for name, p, classes in probabilities:
+        if not {NEGATIVE, POSITIVE} <= set(classes):
+            note = f"the encoder has no classes {NEGATIVE} and {POSITIVE}"
+            return results.PatchArea(n=0, note=note), None
+        if name in status and len(p):
+            positive, negative = (p[:, classes.index(c)] for c in (POSITIVE, NEGATIVE))
+            tumour = np.maximum(positive, negative) >= p.max(axis=1)
+            right = (positive > negative) == status[name].positive
+            blocks.append((status[name], positive.astype(np.float32), right, tumour))
+    sizes = [len(positive) for _, positive, _, _ in blocks]
+    part: dict[str, Any] = {"n": sum(sizes), "slides": len(blocks)}
+    if not blocks:
+        return results.PatchArea(**part, note="no patches of slides with a status"), None
+    score, right, tumour = (np.concatenate([block[i] for block in blocks]) for i in (1, 2, 3))
+    y = np.repeat([slide.positive for slide, *_ in blocks], sizes)
+    patient = np.repeat([patients[slide.patient] for slide, *_ in blocks], sizes).astype(np.int32)
+    part |= {"patients": len(np.unique(patient)), "positives": int(y.sum())}
+    part |= defined(stats.clustered_auc, y, score, patient, settings.confidence)
+    share = stats.clustered_share
+    part["accuracy"] = estimate(share, right, patient, settings.confidence)
+    part["tumour_accuracy"] = (
+        estimate(share, right[tumour], patient[tumour], settings.confidence)
+        if tumour.any()
+        else Estimate(note="no patch is called tumour")
+    )
+    if "value" not in part:
+        return results.PatchArea(**part), None
+    fpr, tpr, _ = stats.roc(y, score, "patches")
+    kept = stats.thinned(fpr, tpr)
+    return results.PatchArea(**part), (fpr[kept], tpr[kept])

@@ -1,0 +1,130 @@
+"""Scores and sheet joined: every slide of a cohort, typed, with why it is not used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from her2pipe.cohorts import sheet as cohorts
+from her2pipe.cohorts.labels import UNKNOWN
+from her2pipe.cohorts.split import SPLIT_COLUMNS, assign_sides
+from her2pipe.config import SplitSettings
+from her2pipe.endpoints.base import Endpoint
+from her2pipe.errors import Her2Error
+from her2pipe.evaluation.results import TRAINING_SLIDE, Slide
+from her2pipe.files import read_table
+
+STATUS = ("positive", "level", "pcr", "rcb")  # values of a row that slides of HER2 studies have
+
+
+def join(
+    scores: str,
+    sheet: str,
+    role: str,
+    endpoint: Endpoint,
+    split: SplitSettings,
+    subgroups: Sequence[str],
+) -> list[Slide]:
+    """Join scores and labels, one slide per row of the sheet.
+
+    Parameters
+    ----------
+    scores, sheet : str
+        Paths of the cohort's scores and of its sheet.
+    role : str
+        Role of the cohort; the training side of a development cohort is not used.
+    endpoint : Endpoint
+    split : SplitSettings
+    subgroups : sequence of str
+        Columns of the sheet that make subgroups.
+
+    Raises
+    ------
+    Her2Error
+        When a slide of the sheet has no row among the scores.
+    """
+    columns = (*SPLIT_COLUMNS, *endpoint.evaluated_columns, *subgroups)
+    rows = cohorts.load(sheet, check_files=False, columns=columns)
+    table = {row["slide"]: row for row in read_table(scores)}
+    sides: dict[str, str] = {}
+    if role == "development":
+        sides = assign_sides(rows, split, endpoint.stratum)
+    _require_columns(next(iter(table.values()), None), endpoint, scores)
+    slides = []
+    for row in rows:
+        score = table.get(row.slide)
+        if score is None:
+            raise Her2Error(
+                f"slide {row.slide} of the sheet has no score", scores, "score the cohort again"
+            )
+        reason = ""
+        if score["flag"] == "excluded":
+            reason = f"excluded: {score['reason']}"
+        elif sides.get(row.slide) == "train":
+            reason = TRAINING_SLIDE
+        slides.append(_slide(row, score, endpoint, reason, subgroups))
+    return slides
+
+
+def _require_columns(score: Mapping[str, str] | None, endpoint: Endpoint, scores: str) -> None:
+    """Refuse scores that were made for another endpoint."""
+    missing = [name for name in endpoint.score_columns if score is not None and name not in score]
+    if missing:
+        raise Her2Error(
+            f"the scores have no column {missing[0]}",
+            scores,
+            "score the cohort again, with the classes of the study",
+        )
+
+
+def _slide(
+    row: cohorts.Row,
+    score: Mapping[str, str],
+    endpoint: Endpoint,
+    reason: str,
+    subgroups: Sequence[str],
+) -> Slide:
+    known = {name: row.value(name) for name in STATUS if name in endpoint.evaluated_columns}
+    p = [score[name] for name in endpoint.probability_columns]
+    return Slide(
+        slide=row.slide,
+        patient=row.patient,
+        score=float(score["score"] or "nan"),
+        level=score["level"],
+        call=score.get("call", ""),
+        flag=score["flag"],
+        margin=_number(score.get("margin", "")),
+        probabilities=np.array(p, float) if p and all(p) else None,
+        target=endpoint.target(row).label,
+        positive=known.get("positive"),
+        true_level=known.get("level"),
+        pcr=known.get("pcr"),
+        rcb=known.get("rcb"),
+        subgroups={column: _group(row, column) for column in subgroups},
+        used=not reason,
+        exclusion_reason=reason or endpoint.exclusion_reason(row),
+    )
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _group(row: cohorts.Row, column: str) -> str:
+    """Return the subgroup a slide is in: of receptors, positive or negative; empty if unknown."""
+    cell: Any = row.value(column)
+    if isinstance(cell, bool):
+        return "positive" if cell else "negative"
+    return "" if cell is None or str(cell).lower() in UNKNOWN else str(cell)
+
+
+def count_exclusions(slides: Sequence[Slide]) -> dict[str, int]:
+    """Count the slides that are not in the main number, by reason."""
+    counts: dict[str, int] = {}
+    for slide in slides:
+        if reason := slide.exclusion_reason:
+            reason = "excluded" if reason.startswith("excluded") else reason
+            counts[reason] = counts.get(reason, 0) + 1
+    return counts

@@ -1,0 +1,306 @@
+"""Metrics of classes of a study's own: calls of tiles, slides and patients.
+
+Items of one patient are alike, so intervals come from the patients: Obuchowski's for areas
+(DeLong's where a patient has one item), Rao and Scott's for shares (Wilson's then), percentiles of
+resampled patients for macro-AUC and kappa.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from her2pipe import stats
+from her2pipe.config import EvaluateSettings
+from her2pipe.endpoints.base import Endpoint
+from her2pipe.endpoints.multiclass import REFLEX
+from her2pipe.evaluation import metrics, results
+from her2pipe.evaluation.metrics import (
+    Cohort,
+    Confusion,
+    Curve,
+    Curves,
+    Probabilities,
+    Results,
+    analysis,
+    as_lists,
+    defined,
+    estimate,
+)
+from her2pipe.evaluation.results import Area, Estimate, Slide, Unit
+
+MOST_LISTED = 50  # slides for reflex FISH that the metrics name
+
+
+@dataclass(frozen=True)
+class Items:
+    """What is judged: tiles, slides or patients.
+
+    Attributes
+    ----------
+    truth : (n,) str
+    p : (n, C) float
+    patients : (n,) str or int
+    classes : sequence of str
+        Names of the C columns.
+    name : str
+        What an item is, in the plural.
+    """
+
+    truth: np.ndarray
+    p: np.ndarray
+    patients: np.ndarray
+    classes: Sequence[str]
+    name: str
+
+    @property
+    def called(self) -> np.ndarray:
+        """The likeliest class of each item, (n,) str."""
+        return np.array(self.classes)[self.p.argmax(1)]
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each call is right, (n,) bool."""
+        return self.truth == self.called
+
+
+def slide_items(slides: Sequence[Slide], endpoint: Endpoint) -> Items:
+    """Return the slides that have a class and probabilities."""
+    known = [s for s in slides if s.target and s.probabilities is not None]
+    return Items(
+        np.array([s.target for s in known], dtype=str),
+        np.array([s.probabilities for s in known]).reshape(-1, len(endpoint.targets)),
+        np.array([s.patient for s in known], dtype=str),
+        endpoint.targets,
+        "slides",
+    )
+
+
+def patient_items(slides: Items, ordered: bool) -> tuple[Items, int]:
+    """Return patients, whose probabilities are the means of their slides', and how many are mixed.
+
+    A patient whose slides are of several classes has the last of them; where classes have no order
+    the patient is left out.
+    """
+    classes = list(slides.classes)
+    names, patient = np.unique(slides.patients, return_inverse=True)
+    ranks = np.array([classes.index(name) for name in slides.truth], int)
+    highest, lowest = np.zeros(len(names), int), np.full(len(names), len(classes))
+    np.maximum.at(highest, patient, ranks)
+    np.minimum.at(lowest, patient, ranks)
+    p = np.zeros((len(names), slides.p.shape[1]))
+    np.add.at(p, patient, slides.p)
+    p /= np.bincount(patient, minlength=len(names))[:, None]
+    mixed = highest != lowest
+    kept = np.ones(len(names), bool) if ordered else ~mixed
+    truth = np.array(classes)[highest]
+    return Items(truth[kept], p[kept], names[kept], classes, "patients"), int(mixed.sum())
+
+
+def tile_items(slides: Sequence[Slide], probabilities: Probabilities, endpoint: Endpoint) -> Items:
+    """Return every tile of the slides that have a class, which is that of its slide."""
+    known = {s.slide: s for s in slides if s.target}
+    patients = sorted({s.patient for s in known.values()})
+    blocks, sources = [np.zeros((0, len(endpoint.targets)), np.float32)], []
+    for name, p, classes in probabilities:
+        if name in known and len(p) and tuple(classes) == endpoint.targets:
+            blocks.append(np.asarray(p, np.float32))
+            sources.append(known[name])
+    sizes = [len(p) for p in blocks[1:]]
+    truth = np.repeat(np.array([s.target for s in sources], dtype=str), sizes)
+    patient = np.repeat(np.array([patients.index(s.patient) for s in sources], int), sizes)
+    return Items(truth, np.concatenate(blocks), patient, endpoint.targets, "tiles")
+
+
+def judge(items: Items, ordered: bool, settings: EvaluateSettings) -> Unit:
+    """Judge the calls of items: areas, shares with intervals, kappa, errors, confusion."""
+    truth, called, classes = items.truth, items.called, list(items.classes)
+    if not len(truth):
+        return Unit(n=0, note=f"no {items.name} of a class of this study")
+    counts = stats.confusion(truth, called, classes)
+    weights = "quadratic" if ordered else "none"
+    how = settings.confidence, settings.resamples, settings.resample_seed
+    part: dict[str, Any] = {
+        "n": len(truth),
+        "patients": len(np.unique(items.patients)),
+        "macro_auc": macro_auc(items, settings),
+        "per_class": {name: _of_class(items, called, name, settings) for name in classes},
+        "accuracy": share(items.right, items.patients, settings),
+        "balanced_accuracy": estimate(stats.balanced_accuracy, truth, called),
+        "f1": estimate(stats.f1, truth, called),
+        "kappa": results.Kappa(
+            **_with_interval(
+                defined(stats.kappa, truth, called, classes, weights),
+                defined(
+                    stats.bootstrap_kappa, truth, called, items.patients, classes, weights, *how
+                ),
+            ),
+            weights=weights,
+        ),
+        "confusion": counts.tolist(),
+    }
+    if ordered:
+        distance = np.abs(np.subtract.outer(np.arange(len(classes)), np.arange(len(classes))))
+        wrong, near = int(counts[distance > 0].sum()), int(counts[distance == 1].sum())
+        part["errors"] = results.Errors(
+            n=wrong, neighbours=near, share=near / wrong if wrong else None
+        )
+    return Unit(**part)
+
+
+def macro_auc(items: Items, settings: EvaluateSettings) -> Area:
+    """Return the macro-AUC of items with its interval from resampled patients."""
+    how = settings.confidence, settings.resamples, settings.resample_seed
+    known = items.truth, items.p
+    return Area(
+        **_with_interval(
+            defined(stats.macro_auc, *known, items.classes),
+            defined(stats.bootstrap_macro_auc, *known, items.patients, items.classes, *how),
+        )
+    )
+
+
+def _with_interval(alone: dict[str, Any], resampled: dict[str, Any]) -> dict[str, Any]:
+    """Choose what resamples gave; or a value alone, with why it has no interval."""
+    if "note" in resampled and "value" in alone:
+        return alone | {"note": f"no interval: {resampled['note']}"}
+    return resampled
+
+
+def _of_class(
+    items: Items, called: np.ndarray, name: str, settings: EvaluateSettings
+) -> results.PerClass:
+    """Judge one class against the rest."""
+    truth, call = items.truth == name, called == name
+    score = items.p[:, list(items.classes).index(name)]
+    if _one_each(items.patients):
+        area = defined(stats.auc, truth, score, settings.confidence, items.name)
+    else:
+        area = defined(
+            stats.clustered_auc, truth, score, items.patients, settings.confidence, items.name
+        )
+    return results.PerClass(
+        n=int(truth.sum()),
+        auc=Area(**area),
+        sensitivity=share(call[truth], items.patients[truth], settings),
+        specificity=share(~call[~truth], items.patients[~truth], settings),
+    )
+
+
+def share(right: np.ndarray, patients: np.ndarray, settings: EvaluateSettings) -> Estimate:
+    """Return the share of items that are right, (n,) bool, with an interval by patients."""
+    if _one_each(patients):
+        return estimate(stats.wilson, int(right.sum()), len(right), settings.confidence)
+    return estimate(stats.clustered_share, right, patients, settings.confidence)
+
+
+def _one_each(patients: np.ndarray) -> bool:
+    return len(np.unique(patients)) == len(patients)
+
+
+@analysis("units")
+def units(cohort: Cohort) -> Results:
+    """Judge calls of tiles, slides and patients; the main number is the slides' macro-AUC."""
+    endpoint, settings = cohort.endpoint, cohort.settings
+    slides = slide_items(cohort.slides, endpoint)
+    patients, mixed = patient_items(slides, endpoint.ordered)
+    items = {"slide": slides, "patient": patients}
+    if cohort.patches is not None:
+        items = {"tile": tile_items(cohort.slides, cohort.patches, endpoint)} | items
+    judged = {name: judge(each, endpoint.ordered, settings) for name, each in items.items()}
+    of_patients = judged["patient"].model_dump(exclude_unset=True)
+    judged["patient"] = Unit(**of_patients, mixed=mixed)
+    unit = judged["slide"]
+    macro = {"note": unit.note}
+    if unit.macro_auc is not None:
+        macro = unit.macro_auc.model_dump(exclude_unset=True)
+    parts = {
+        "auc": Area(n=unit.n, endpoint=f"macro-AUC of {', '.join(endpoint.targets)}", **macro),
+        "units": judged,
+    }
+    found = Results(parts)
+    for name, stem in (("slide", "roc"), ("tile", "tile_roc")):
+        if name in judged and judged[name].n and (drawn := curves(items[name], judged[name])):
+            found.curves[stem] = drawn
+    if unit.n:
+        found.confusion = Confusion(
+            np.array(unit.confusion), endpoint.targets, "true class", "called class", "true_class",
+            endpoint.ordered,
+        )  # fmt: skip
+    return found
+
+
+def curves(items: Items, unit: Unit) -> Curves | None:
+    """Return the ROC curve of each class against the rest, thinned to 1,000 points."""
+    drawn, labels = {}, {}
+    for name, column in zip(items.classes, items.p.T, strict=True):
+        part = unit.per_class[name]
+        if part.auc.value is None:
+            continue
+        fpr, tpr, _ = stats.roc(items.truth == name, column, items.name)
+        kept = stats.thinned(fpr, tpr)
+        drawn[name] = Curve.of(fpr[kept], tpr[kept], part.auc, unit.n)
+        labels[name] = f"{name} v rest, {part.n:,} {items.name}"
+    if not drawn:
+        return None
+    return Curves(drawn, labels, items.name, unit.macro_auc, unit.patients, by_class=True)
+
+
+@analysis("reflex")
+def reflex(cohort: Cohort) -> Results:
+    """List the slides that go to reflex FISH, and how often the calls of the others are right."""
+    slides = cohort.slides
+    flagged = [s.slide for s in slides if s.flag == REFLEX]
+    rest = slide_items([s for s in slides if s.flag != REFLEX], cohort.endpoint)
+    part = results.Reflex(
+        n=len(flagged),
+        of=len(slides),
+        accuracy_of_the_rest=share(rest.right, rest.patients, cohort.settings),
+        slides=flagged[:MOST_LISTED],
+    )
+    return Results({"reflex": part})
+
+
+@analysis("call_calibration")
+def call_calibration(cohort: Cohort) -> Results:
+    """Compare the probability of the called class with how often the call is right.
+
+    References
+    ----------
+    Guo et al. 2017, arXiv 1706.04599, section 2.
+    """
+    items, settings = slide_items(cohort.slides, cohort.endpoint), cohort.settings
+    if not len(items.truth):
+        return Results()
+    top = np.clip(items.p.max(1, initial=0), 0, 1)
+    part = defined(
+        stats.calibration, items.right, top, settings.calibration_bins, settings.confidence
+    )
+    return Results({"calibration": results.Calibration(**as_lists(part))})
+
+
+@analysis("grades")
+def grades(cohort: Cohort) -> Results:
+    """Compare the expected class of slides by their true class."""
+    endpoint = cohort.endpoint
+    part, scores = metrics.ordered_groups(cohort, "target", endpoint.targets, "true class")
+    return Results({"grades": part}, groups={"grades": replace(scores, tests={})})
+
+
+def size(cohort: Cohort) -> dict[str, int]:
+    """Count the slides of a known class."""
+    return {"n": len(slide_items(cohort.slides, cohort.endpoint).truth)}
+
+
+def area(cohort: Cohort) -> Area:
+    """Compute the macro-AUC of slides."""
+    return macro_auc(slide_items(cohort.slides, cohort.endpoint), cohort.settings)
+
+
+@analysis("macro_auc_by_subgroup")
+def macro_auc_by_subgroup(cohort: Cohort) -> Results:
+    """Macro-AUC in every group of slides that a column of the sheet makes."""
+    return metrics.subgroups(cohort, size, area)

@@ -1,0 +1,453 @@
+"""What `evaluate` leaves behind: `metrics.json` as one model, and its slides.
+
+`read` and `write` are the only places that know the file; the comparison and the page get typed
+values from here. A part that a cohort or an endpoint does not have is absent, and a number that is
+not defined has a `note`, in plain words, in its place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from her2pipe.config import LabelSettings
+from her2pipe.endpoints.base import Endpoint
+from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.errors import Her2Error
+from her2pipe.files import read_json, read_table, write_text
+
+METRICS, SLIDES = "metrics.json", "slides.tsv"
+TRAINING_SLIDE = "training slide"  # reason why a slide of the training side is not used
+
+
+class Part(BaseModel):
+    """A part of `metrics.json`; only what was given is written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Estimate(Part):
+    """A number with its interval, or a note that says why there is none."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    variance: float | None = None
+    n: int | None = None
+    note: str | None = None
+
+    @property
+    def is_defined(self) -> bool:
+        """Whether there is a number."""
+        return self.value is not None
+
+    @property
+    def number(self) -> float:
+        """The value; NaN where it is not defined."""
+        return math.nan if self.value is None else self.value
+
+    @property
+    def ends(self) -> dict[str, float | None]:
+        """Value, low and high by name."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+class Area(Estimate):
+    """Area under an ROC curve, or the mean of several."""
+
+    positives: int | None = None
+    patients: int | None = None
+    endpoint: str | None = None
+    seed: int | None = None
+    resamples: int | None = None
+
+
+class Response(Area):
+    """Area of non-pCR, and the rank-sum test of the scores."""
+
+    rank_sum_p: float | None = None
+    rank_sum_note: str | None = None
+
+
+class PatchArea(Area):
+    """Area of patches against the status of their slides, and shares called right."""
+
+    slides: int | None = None
+    accuracy: Estimate | None = None
+    tumour_accuracy: Estimate | None = None
+
+
+class Correlation(Part):
+    """Spearman's rank correlation."""
+
+    rho: float | None = None
+    p: float | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str | None = None
+
+
+class PairwiseP(Part):
+    """P of every pair of groups, (k, k)."""
+
+    groups: list[str]
+    p: list[list[float]]
+
+
+class SensitivitySpecificity(Part):
+    """Of one level against the others."""
+
+    sensitivity: Estimate
+    specificity: Estimate
+
+
+class Groups(Part):
+    """Scores over ordered groups, and levels read from the scores where there are any."""
+
+    n: int
+    groups: dict[str, int]
+    spearman: Correlation
+    dunn_unadjusted: PairwiseP | None = None
+    dunn_holm: PairwiseP | None = None
+    dunn_note: str | None = None
+    called: int | None = None
+    accuracy: Estimate | None = None
+    balanced_accuracy: Estimate | None = None
+    f1: Estimate | None = None
+    by_level: dict[str, SensitivitySpecificity] | None = None
+    quadratic_kappa: float | None = None
+    quadratic_kappa_note: str | None = None
+
+
+class Counts(Part):
+    """Slides by truth and call."""
+
+    true_positive: int
+    false_positive: int
+    true_negative: int
+    false_negative: int
+
+
+class OperatingPoint(Part):
+    """Binary calls at a cut-off that was not chosen on these slides."""
+
+    n: int
+    note: str | None = None
+    rule: str | None = None
+    cutoff: float | None = None
+    counts: Counts | None = None
+    sensitivity: Estimate | None = None
+    specificity: Estimate | None = None
+    accuracy: Estimate | None = None
+    balanced_accuracy: Estimate | None = None
+    f1: Estimate | None = None
+
+
+class Reliability(Part):
+    """Predicted probabilities against observed shares, by bin; (bins,) each."""
+
+    predicted: list[float] | None = None
+    observed: list[float] | None = None
+    low: list[float] | None = None
+    high: list[float] | None = None
+    n: list[int] | int | None = None
+    brier: float | None = None
+    ece: float | None = None
+    note: str | None = None
+
+
+class Recalibration(Reliability):
+    """Reliability after Platt's fit to other slides."""
+
+    fitted_on: int | None = None
+    same_slides: bool | None = None
+    slope: float | None = None
+    intercept: float | None = None
+
+
+class Calibration(Reliability):
+    """Reliability of the called class; of a binary score, before and after a recalibration."""
+
+    as_it_is: Reliability | None = None
+    recalibrated: Recalibration | None = None
+
+    def views(self) -> dict[str, Reliability]:
+        """Return what can be drawn: each reliability that is defined, by name."""
+        parts = {
+            "likeliest class": self,
+            "as_it_is": self.as_it_is,
+            "recalibrated": self.recalibrated,
+        }
+        return {name: part for name, part in parts.items() if part and part.predicted is not None}
+
+
+class PerClass(Part):
+    """One class against the rest."""
+
+    n: int
+    auc: Area
+    sensitivity: Estimate
+    specificity: Estimate
+
+
+class Kappa(Estimate):
+    """Cohen's kappa, its interval from resampled patients."""
+
+    weights: str | None = None
+    resamples: int | None = None
+
+
+class Errors(Part):
+    """Wrong calls, and those to a neighbouring class."""
+
+    n: int
+    neighbours: int
+    share: float | None
+
+
+class Unit(Part):
+    """Calls of tiles, slides or patients against their classes."""
+
+    n: int
+    note: str | None = None
+    patients: int | None = None
+    macro_auc: Area | None = None
+    per_class: dict[str, PerClass] = {}
+    accuracy: Estimate | None = None
+    balanced_accuracy: Estimate | None = None
+    f1: Estimate | None = None
+    kappa: Kappa | None = None
+    errors: Errors | None = None
+    confusion: list[list[int]] | None = None
+    mixed: int | None = None
+
+
+class Reflex(Part):
+    """Slides that should have reflex FISH, and the calls of the others."""
+
+    n: int
+    of: int
+    accuracy_of_the_rest: Estimate
+    slides: list[str]
+
+
+class Subgroup(Area):
+    """Main number of the slides that share a value of a sheet's column."""
+
+    column: str
+    group: str
+
+
+class Metrics(Part):
+    """Everything in `metrics.json`."""
+
+    algorithm: int = 0
+    endpoint: str = "her2"
+    classes: list[str] = []
+    ordered: bool = True
+    method: str = ""
+    encoder: str = ""
+    aggregation: str = ""
+    trained: str = ""
+    features: int | None = None
+    cohort: str = ""
+    role: str = ""
+    slides: int = 0
+    patients: int = 0
+    evaluated: int = 0
+    exclusion_reasons: dict[str, int] = Field({}, alias="left_out")
+    copies: list[list[str]] = []
+    auc: Area = Area()
+    bootstrap: Area | None = None
+    patch: PatchArea | None = None
+    levels: Groups | None = None
+    pcr: Response | None = None
+    rcb: Groups | None = None
+    grades: Groups | None = None
+    units: dict[str, Unit] = {}
+    reflex: Reflex | None = None
+    operating_point: OperatingPoint | None = None
+    calibration: Calibration | None = None
+    subgroups: list[Subgroup] = []
+
+    def endpoint_object(self) -> Endpoint:
+        """Return the endpoint that the cohort was judged by."""
+        labels = {"classes": self.classes, "ordered": self.ordered} if self.classes else {}
+        return endpoint_of(LabelSettings(endpoint=self.endpoint, **labels), self.role)
+
+    def main(self) -> Area:
+        """Return the main number: of HER2 status, of response, or the mean over the classes."""
+        part = getattr(self, self.endpoint_object().main_part)
+        return part if part is not None else Area()
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the values as they stand in the file, what is absent left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+@dataclass(frozen=True)
+class Slide:
+    """A slide of a cohort: what the sheet says it is, and what the method says.
+
+    Attributes
+    ----------
+    slide, patient : str
+    score : float
+        NaN where the slide was not scored.
+    level, call, flag : str
+        Predicted level, predicted target, and what the score is flagged with.
+    margin : float or None
+        Lead of the likeliest class, probability.
+    probabilities : (C,) float or None
+        Of the endpoint's classes, in order, where the method gives them.
+    target : str or None
+        Label of the slide, one of the endpoint's targets.
+    positive, pcr : bool or None
+        HER2 status, and pathological complete response.
+    true_level, rcb : str or None
+        HER2 level and class of residual cancer burden.
+    subgroups : dict
+        Column of the sheet to the group the slide is in; empty where unknown.
+    used : bool
+        Whether it counts: scored, and not used for training.
+    exclusion_reason : str
+        Why the slide is not in the main number; empty when it is.
+    """
+
+    slide: str
+    patient: str
+    score: float
+    level: str
+    call: str
+    flag: str
+    margin: float | None
+    probabilities: np.ndarray | None
+    target: str | None
+    positive: bool | None
+    true_level: str | None
+    pcr: bool | None
+    rcb: str | None
+    subgroups: dict[str, str]
+    used: bool
+    exclusion_reason: str
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the slide has a score."""
+        return not math.isnan(self.score)
+
+    def cells(self, endpoint: Endpoint) -> dict[str, Any]:
+        """Return the slide as a row of `slides.tsv`."""
+        p = {} if self.probabilities is None else endpoint.score_row(self.probabilities)
+        return {"true_class": self.target} | vars(self) | p
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One method on one cohort, as `evaluate` left it.
+
+    Attributes
+    ----------
+    metrics : Metrics
+    slides : list of Slide
+    table : list of dict
+        `slides.tsv` as it is written.
+    folder : Path
+    """
+
+    metrics: Metrics
+    slides: list[Slide]
+    table: list[dict[str, str]]
+    folder: Path
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return self.metrics.method
+
+    @property
+    def cohort(self) -> str:
+        """Name of the cohort."""
+        return self.metrics.cohort
+
+    @property
+    def role(self) -> str:
+        """Role of the cohort to the method."""
+        return self.metrics.role
+
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        """The endpoint that the cohort was judged by."""
+        return self.metrics.endpoint_object()
+
+
+def write_metrics(folder: Path, metrics: Metrics) -> None:
+    """Write `metrics.json`."""
+    write_text(folder / METRICS, json.dumps(metrics.numbers(), indent=1) + "\n")
+
+
+def read(folder: str | Path) -> Evaluation:
+    """Read a folder that `her2pipe evaluate` wrote.
+
+    Raises
+    ------
+    Her2Error
+        When it is none, or one of another version of the program.
+    """
+    folder = Path(folder)
+    try:
+        metrics = Metrics.model_validate(read_json(folder / METRICS, "an evaluation"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Her2Error(
+            f"not an evaluation of this version: {'.'.join(map(str, first['loc']))}:"
+            f" {first['msg']}",
+            str(folder / METRICS),
+            "evaluate again",
+        ) from None
+    table = read_table(folder / SLIDES)
+    return Evaluation(metrics, as_slides(table, metrics.classes), table, folder)
+
+
+def as_slides(table: Sequence[Mapping[str, str]], classes: Sequence[str] = ()) -> list[Slide]:
+    """Return the rows of a `slides.tsv` as slides; `classes` are those of its probabilities."""
+    return [_slide(row, [f"p_{name}" for name in classes]) for row in table]
+
+
+def _slide(row: Mapping[str, str], columns: list[str]) -> Slide:
+    p = [row.get(name, "") for name in columns]
+    positive = _truth(row.get("positive"))
+    return Slide(
+        slide=row["slide"],
+        patient=row["patient"],
+        score=float(row.get("score") or "nan"),
+        level=row.get("level", ""),
+        call=row.get("call", ""),
+        flag=row.get("flag", ""),
+        margin=_number(row.get("margin")),
+        probabilities=np.array(p, float) if p and all(p) else None,
+        target=row.get("true_class") or None,
+        positive=positive,
+        true_level=row.get("true_level") or None,
+        pcr=_truth(row.get("pcr")),
+        rcb=row.get("rcb") or None,
+        subgroups={},
+        used=row["used"] == "True",
+        exclusion_reason=row["exclusion_reason"],
+    )
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None
+
+
+def _truth(text: str | None) -> bool | None:
+    return {"True": True, "False": False}.get(text or "")

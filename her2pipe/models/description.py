@@ -1,0 +1,163 @@
+"""What is known of a trained network: `model.json`, as it is written and read everywhere.
+
+Nothing here needs torch, so that a page or a table can be made of models where torch is missing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from her2pipe.config.base import Section
+from her2pipe.errors import Her2Error
+from her2pipe.files import read_json, write_text
+
+if TYPE_CHECKING:
+    from her2pipe.stain.profile import Profile
+
+FILE = "model.json"
+
+S = TypeVar("S", bound=Section)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ParameterCount(_Record):
+    """Parameters of a network."""
+
+    trainable: int
+    total: int
+
+
+class TargetScale(_Record):
+    """Mean and spread of what a regression was trained on, one per output."""
+
+    names: list[str]
+    unit: str
+    mean: list[float]
+    std: list[float]
+
+
+class ModelDescription(_Record):
+    """All that must be known of a network to use it, to repeat it, and to report on it."""
+
+    # how it is built and fed
+    task: str = "classify"
+    architecture: str = ""
+    stages: int = 0  # first stages kept; 0: all
+    input_px: int = 0
+    mean: list[float] = []  # of the input, RGB in 0 to 1
+    std: list[float] = []
+    stage: str = "pooled"  # what of it is kept as features
+    features: int = 0  # width of these
+    parameters: ParameterCount | None = None
+    versions: dict[str, str] = {}
+    # what its outputs are
+    classes: list[str] = []
+    outputs: int | None = None  # of the head; None: one per class
+    targets: TargetScale | None = None  # of a regression
+    # what it was trained on
+    start: dict[str, Any] = {}  # weights, digest, images: where training started
+    images: dict[str, Any] = {}  # of a pre-training: source, digest, sizes, exclusion_reasons
+    train_views: list[str] = []
+    stain: dict[str, Any] = {}  # profile that patches are brought to
+    stain_digest: str = ""
+    training_set: list[dict[str, Any]] = []  # patches by side, view and class
+    training_set_digest: str = ""
+    class_weights: list[float] | None = None
+    copies: list[Any] | None = None  # images that come more than once on one side
+    settings: dict[str, Any] = {}
+    digest: str = ""  # of the weights file
+
+    @classmethod
+    def read(cls, folder: str | Path) -> ModelDescription:
+        """Read the description of the model in a folder.
+
+        Raises
+        ------
+        Her2Error
+            When there is none, or it is not what is written here.
+        """
+        path = Path(folder) / FILE
+        data = read_json(path, "a trained model")
+        try:
+            return cls(**data)
+        except (ValidationError, TypeError) as error:
+            raise Her2Error(
+                f"not a trained model: {error}", str(path), "give the folder of a model of her2pipe"
+            ) from None
+
+    def write(self, folder: str | Path) -> None:
+        """Write what is known into a model's folder."""
+        known = self.model_dump(mode="json", exclude_unset=True)
+        write_text(Path(folder) / FILE, json.dumps(known, indent=1) + "\n")
+
+    def having(self, **changes: Any) -> ModelDescription:
+        """Return the description with some fields changed, or with None, left out."""
+        kept = self.model_dump(exclude_unset=True) | changes
+        return ModelDescription(**{k: v for k, v in kept.items() if v is not None})
+
+    @property
+    def head_outputs(self) -> int:
+        """Outputs of the network's head."""
+        return len(self.classes) if self.outputs is None else self.outputs
+
+    def stain_target(self, folder: str | Path) -> Profile:
+        """Return the stain profile that patches are brought to.
+
+        Parameters
+        ----------
+        folder : path
+            Where the model is, for the message.
+
+        Raises
+        ------
+        Her2Error
+            When it is not the one the encoder was trained with.
+        """
+        from her2pipe.stain.profile import Profile
+
+        profile = Profile.from_dict(self.stain)
+        if profile.digest() != self.stain_digest:
+            raise Her2Error(
+                "the stain target is not the one the encoder was trained with",
+                f"{folder}/{FILE}",
+                "train again, or restore the model's own description",
+            )
+        return profile
+
+    def section(self, kind: type[S]) -> S:
+        """Return one section of the settings the network was trained with."""
+        known = {name: self.settings[name] for name in kind.model_fields if name in self.settings}
+        return kind(**known)
+
+
+class DeploymentDescription(_Record):
+    """What must be known to use a deployed network's files: `deploy.json`."""
+
+    encoder: str
+    architecture: str = ""
+    model_digest: str = ""
+    classes: list[str] = []
+    input: dict[str, Any] = {}
+    outputs: dict[str, str] = {}
+    stain: dict[str, Any] = {}
+    files: dict[str, str] = {}  # file: its digest
+    counted: dict[str, str] = {}  # column of deploy.tsv: what it counts
+    versions: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+
+    @classmethod
+    def read(cls, folder: str | Path) -> DeploymentDescription:
+        """Read the description of the files in a folder."""
+        return cls(**read_json(Path(folder) / "deploy.json", "a deployed network"))
+
+    def write(self, folder: str | Path) -> None:
+        """Write the description into a folder."""
+        known = json.dumps(self.model_dump(mode="json"), indent=1)
+        write_text(Path(folder) / "deploy.json", known + "\n")

@@ -1,0 +1,113 @@
+"""What was described of a cohort: counts by grade, resolution, colours and notes (about.json)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from her2pipe.config import GRADES, DescribeSettings
+from her2pipe.patch_features.grades import GradedSlide
+
+SLIDES_NAMED = 3  # slides without resolution that a note names
+
+
+class GradeCounts(BaseModel):
+    """Patches of one grade."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    lowest_p: float = Field(alias="from")
+    highest_p: float = Field(alias="to")
+    patches: int
+    described: int
+    slides: int  # with described patches
+
+    def bounds(self, grade: str) -> str:
+        """Return the bounds of p in words of a figure."""
+        if grade == GRADES[-1]:
+            return f"p ≥ {self.lowest_p:g}"
+        return f"{self.lowest_p:g} ≤ p < {self.highest_p:g}"
+
+
+class Summary(BaseModel):
+    """Summary of the described patches of one cohort."""
+
+    model_config = ConfigDict(frozen=True)
+
+    algorithm: int
+    encoder: str
+    cohort: str
+    slides: int
+    ungraded: int  # patches without a grade
+    grades: dict[str, GradeCounts]
+    described: int  # patches
+    features: int
+    significant: int  # features that differ between grades
+    patch_px: list[int]
+    patch_mpp: tuple[float, float] | None  # least and most, um per px
+    area_unit: Literal["um^2", "px^2"]
+    colours: str
+    stain_digest: str
+    notes: list[str]
+    settings: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """Title of the figures."""
+        return f"{self.cohort}, graded by {self.encoder}".strip(", ")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what about.json holds."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def count_grades(
+    slides: Mapping[str, GradedSlide], rows: Sequence[Mapping[str, Any]], lowest: Sequence[float]
+) -> dict[str, GradeCounts]:
+    """Count patches and described patches (rows of features.tsv) by grade."""
+    bounds, counts = (*lowest, 1.0), {}
+    for number, grade in enumerate(GRADES):
+        of_grade = [row for row in rows if row["grade"] == grade]
+        counts[grade] = GradeCounts(
+            lowest_p=bounds[number],
+            highest_p=bounds[number + 1],
+            patches=int(sum(np.sum(slide.grades == number) for slide in slides.values())),
+            described=len(of_grade),
+            slides=len({row["slide"] for row in of_grade}),
+        )
+    return counts
+
+
+def notes_on_tests(
+    counts: Mapping[str, GradeCounts],
+    ranked: Sequence[Mapping[str, Any]],
+    settings: DescribeSettings,
+) -> list[str]:
+    """Say which grades have too few patches to be tested, and when no feature differs."""
+    notes = []
+    for grade, count in counts.items():
+        if count.described < settings.patches_min:
+            few = f"{count.described} patches" if count.described else "no patch"
+            notes.append(f"grade {grade} has {few}, fewer than {settings.patches_min}: not tested")
+    if not any("P" in row for row in ranked):
+        notes.append("no feature could be tested: fewer than two grades have enough patches")
+    elif not any(row.get("significant") for row in ranked):
+        notes.append("no feature differs between the grades")
+    return notes
+
+
+def notes_on_resolution(mpps: Mapping[str, float | None], nuclei_mpp: float) -> list[str]:
+    """Say which slides have no resolution, and what follows for the areas of nuclei."""
+    unknown = [slide for slide, mpp in mpps.items() if mpp is None]
+    if not unknown:
+        return []
+    named = ", ".join(unknown[:SLIDES_NAMED])
+    named += " and others" if len(unknown) > SLIDES_NAMED else ""
+    return [
+        f"{len(unknown)} of {len(mpps)} slides have no resolution ({named}): areas of nuclei"
+        f" are in px of the patch, and those slides were taken for {nuclei_mpp:g}"
+        " um per px of it"
+    ]

@@ -1,0 +1,376 @@
+"""Sections "Summary" and "Methods compared": the main method, and all methods side by side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from her2pipe.evaluation.results import Evaluation
+from her2pipe.files import read_json
+from her2pipe.reporting import html
+from her2pipe.reporting.captions import AREAS, SHARES, neighbour_share
+from her2pipe.reporting.html import Block, Column, Custom, RunDependent, Table, Text
+from her2pipe.reporting.inputs import ROLES, ReportInputs
+from her2pipe.reporting.sections import SECTIONS, Section
+
+ENDS = ("low", "high")
+METHOD, COHORT = Column("method", "Method"), Column("cohort", "Cohort")
+ENCODER, AGGREGATION = Column("encoder", "Encoder"), Column("aggregation", "Aggregation")
+N, NOTE = Column("n", "n, slides", "count"), Column("note", "Note")
+AGAINST = Column("reference", "Compared with")
+P, P_HOLM = Column("p", "P", "p"), Column("p_holm", "P after Holm", "p")
+ACCURACY = Column("accuracy", "Accuracy", 3, ("accuracy_low", "accuracy_high"))
+KAPPA = Column("kappa", "κ", 3, ("kappa_low", "kappa_high"))
+DIFFERENCE = (Column("difference", "Difference of macro-AUC", 3, ENDS), P, P_HOLM)
+MCNEMAR = (
+    Column("only_correct", "Only one correct", "written"),
+    Column("mcnemar_p", "McNemar's P", "p"),
+    Column("mcnemar_p_holm", "P after Holm", "p"),
+    NOTE,
+)
+ON_BOTH = (
+    "Differences of macro-AUC with {percent} percentile intervals and two-sided P over resampled "
+    "patients; calls by McNemar's exact test, of what only the first and only the second method "
+    "calls correctly. "
+)
+# Tables of compare by file: caption and columns. A file may hold the rows of several tables; other
+# files are shown after these, whatever columns they have.
+TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
+    "table2": [(
+        "Methods (laid out as Table 2 of Li et al. 2025). Internal: validation slides of the "
+        "development cohort. External: mean and population standard deviation over the external "
+        "cohorts. Intervals are {percent} DeLong intervals. Features: numbers per patch that the "
+        "aggregation reads. Published figures come from the papers' own cohorts and stand here "
+        "for orientation only.",
+        (METHOD, ENCODER, Column("trained", "Trained stages"),
+         Column("features", "Features", "count"), AGGREGATION,
+         Column("internal_auc", "Internal AUC", 3, ("internal_low", "internal_high"),
+                "internal_note"),
+         Column("external_mean", "External AUC, mean ± SD", 3, ("external_sd",), "external_note"),
+         Column("published_internal_auc", "Published internal", 2),
+         Column("published_external_mean", "Published external", 2, ("published_external_sd",))),
+    )],
+    "classes": [
+        ("Areas under the ROC curve of each class against the others, and their mean, slides. "
+         f"{{percent}} intervals: of the mean over resampled patients, of a class {AREAS}.",
+         (METHOD, COHORT, N, Column("macro_auc", "Macro-AUC", 3, ("macro_auc_low",
+                                                                 "macro_auc_high")))),
+        ("Calls of the likeliest class against the class of the sheet, slides. {percent} "
+         f"intervals: of accuracy {SHARES}; of κ over resampled patients.",
+         (METHOD, COHORT, N, ACCURACY, Column("balanced_accuracy", "Balanced accuracy", 3),
+          Column("f1", "Macro-F1", 3), KAPPA, Column("kappa_weights", "Weights of κ"),
+          Column("errors", "Errors", "count"), Column("neighbours", "To a neighbour", "count"))),
+    ],
+    "methods": [(
+        "AUC of each method on each cohort. Endpoint: HER2 status; in a neoadjuvant cohort, "
+        "non-pCR. {percent} DeLong intervals.",
+        (METHOD, ENCODER, AGGREGATION, COHORT, N, Column("auc", "AUC", 3)),
+    )],
+    "delong": [(
+        "Paired comparison of methods on the same slides: DeLong's test of the difference of two "
+        "AUCs, two-sided; Holm's adjustment is over the methods of a cohort.",
+        (METHOD, AGAINST, COHORT, N, Column("auc", "AUC", 3),
+         Column("reference_auc", "AUC of the other", 3), Column("difference", "Difference", 3),
+         Column("z", "z", 2), P, P_HOLM),
+    )],
+    "published": [(
+        "AUCs that the papers give for their own cohorts. They are not this study's, and stand "
+        "here for orientation only.",
+        (METHOD, Column("cohort", "The paper's cohort"), Column("auc", "AUC", 2)),
+    )],
+    "drift": [(
+        "Shift of the scores from the development cohort to the others: shift of the median, "
+        "two-sided Kolmogorov-Smirnov test, and the slope and intercept that would bring the "
+        "scores back. They are reported only and applied to no score.",
+        (METHOD, COHORT, AGAINST, Column("slides", "Slides"),
+         Column("reference_n", "n of the other", "count"), N,
+         Column("median_shift", "Shift of the median", 3), Column("ks", "KS distance", 2), P,
+         Column("slope", "Slope", 2), Column("intercept", "Intercept", 3)),
+    )],
+    "pairs": [(
+        "Each method against each other on the slides that both call. " + ON_BOTH
+        + "Holm's adjustment is over the pairs of a cohort.",
+        (METHOD, Column("other", "Against"), COHORT, N, *DIFFERENCE, *MCNEMAR),
+    )],
+    "matched": [(
+        "Two methods on two cohorts that hold the same cases, such as two stains of them; excluded "
+        "are cases that only one holds, and those whose classes differ. " + ON_BOTH
+        + "Holm's adjustment is over the rows of this table.",
+        (Column("first", "Method, cohort"), Column("second", "Against"),
+         Column("n", "n, cases", "count"), Column("excluded", "Excluded", "count"), *DIFFERENCE,
+         Column("accuracies", "Accuracies"),
+         Column("accuracy_difference", "Their difference", 3, ("accuracy_low", "accuracy_high")),
+         *MCNEMAR),
+    )],
+}  # fmt: skip
+ONLY_NAMED = ("classes", "pairs", "matched")  # files of which only the named columns are shown
+ELSEWHERE = ("networks", "timing", "tile_timing")
+FIGURES = {
+    "forest": "{measure} of each method on each cohort with {percent} {interval}, and n slides.",
+    "roc_panels": "ROC curves of HER2 status, one panel per method and a curve per cohort, with "
+    "AUC, {percent} DeLong interval and n slides.",
+    "drift": "Scores of every cohort by HER2 status: n slides below each cohort, "
+    "HER2-negative + HER2-positive; bars are medians and quartiles.",
+    "pairs": "P of every pair of methods, two-sided, after Holm over the pairs of a cohort: below "
+    "the diagonal of the difference of macro-AUC over resampled patients, above it of the calls by "
+    "McNemar's exact test.",
+}
+NETWORKS = (
+    METHOD,
+    Column("architecture", "Network"),
+    Column("parameters", "Parameters", "count"),
+    Column("trained", "Of them trained", "count"),
+    Column("input_px", "Input, px", "count"),
+    Column("model_mb", "File, MB", 1),
+    Column("ms_per_tile", "Time per tile, ms", 1),
+    Column("tiles", "Tiles", "count"),
+)
+WIDE_PT = 350  # a figure of so many points takes the page's width
+
+
+@SECTIONS.register("methods")
+class Methods(Section):
+    """The table of methods, paired comparisons, and their figures."""
+
+    title = "Methods compared"
+    place = 30
+
+    def blocks(self, inputs: ReportInputs) -> list[Block]:
+        """Return what compare wrote: the networks, the first table, the figures, other tables."""
+        folder = Path(next(iter(inputs.manifest.paths("compare"))))
+        tables = _tables(folder, inputs.percent)
+        networks = _networks(folder)
+        return [*networks, *tables[:1], *_figures(folder, inputs), *map(html.fold_long, tables[1:])]
+
+
+def _tables(folder: Path, percent: str) -> list[Table]:
+    tables = []
+    files = [path.stem for path in sorted(folder.glob("*.tsv"))]
+    for stem in dict.fromkeys([*TABLES, *files]):
+        if stem in ELSEWHERE or (stem == "methods" and "classes" in files):
+            continue  # of a study of classes, the table of classes holds that of methods
+        if not (rows := [_readable(row) for row in html.optional_table(folder / f"{stem}.tsv")]):
+            continue
+        for caption, columns in TABLES.get(stem, [(_title(stem), ())]):
+            if stem not in ONLY_NAMED:
+                columns = tuple(html.infer_columns(rows, columns))
+            elif columns[-1].key == "macro_auc":
+                columns = (*columns, *_class_areas(rows[0]), NOTE)
+            tables.append(html.table(caption.format(percent=percent), columns, rows))
+    return tables
+
+
+def _readable(row: dict[str, str]) -> dict[str, Any]:
+    """Add the texts that put several columns of a table into one."""
+    cells: dict[str, Any] = dict(row)
+    if "external_mean" in row:
+        ends = (html.to_float(cells.pop(f"external_{end}", "")) for end in ENDS)
+        texts = [html.format_number(end) for end in ends if end is not None]
+        interval = " ({}\u00a0to\u00a0{})".format(*texts) if texts[1:] else ""
+        n = int(cells.pop("external_cohorts", "") or 0)
+        cells["external_note"] = interval + (f", {html.count_of(n, 'cohort')}" if n else "")
+        n = cells.pop("internal_n", "")
+        cells["internal_note"] = f", n\u00a0=\u00a0{n}" if n else ""
+    if row.get("only_method"):
+        cells["only_correct"] = f"{row['only_method']} and {row['only_other']}"
+    if "other_cohort" in row:
+        cells["first"] = f"{row['method']}, {row['cohort']}"
+        cells["second"] = f"{row['other']}, {row['other_cohort']}"
+        accuracies = (html.format_number(row[key]) for key in ("accuracy", "other_accuracy"))
+        cells["accuracies"] = " and ".join(accuracies)
+    return cells
+
+
+def _class_areas(row: Mapping[str, Any]) -> list[Column]:
+    """Return the columns of the areas of each class."""
+    stems = [key[:-4] for key in row if key.startswith("auc_") and key.endswith("_low")]
+    return [Column(s, s.removeprefix("auc_"), 3, (f"{s}_low", f"{s}_high")) for s in stems]
+
+
+def _networks(folder: Path) -> list[Block]:
+    """Lay out the networks, with the time per tile where it is known."""
+    times = {row["encoder"]: row for row in html.optional_table(folder / "tile_timing.tsv")}
+    rows: list[dict[str, Any]] = [
+        row | {key: times.get(row["encoder"], {}).get(key) for key in ("ms_per_tile", "tiles")}
+        for row in html.optional_table(folder / "networks.tsv")
+    ]
+    caption = (
+        "Networks. Time per tile: median over the slides of this run, reading the tile and its "
+        "colours included, start-up not."
+    )
+    return [RunDependent([html.table(caption, NETWORKS, rows)])] if rows else []
+
+
+def _figures(folder: Path, inputs: ReportInputs) -> list[Block]:
+    """Lay out compare's figures, the known ones first, none omitted."""
+    endpoint = inputs.endpoint()
+    measure = endpoint.main_measure
+    words = {
+        "measure": measure[:1].upper() + measure[1:],
+        "percent": inputs.percent,
+        "interval": endpoint.caption_interval,
+    }
+    blocks: list[Block] = []
+    for stem in dict.fromkeys([*FIGURES, *(path.stem for path in sorted(folder.glob("*.svg")))]):
+        if image := html.svg_or_png(folder / stem):
+            caption = FIGURES.get(stem, _title(stem)).format(**words)
+            wide = _width_pt(folder / f"{stem}.svg") > WIDE_PT
+            blocks.append(html.Figure(image, re.split(r"[:,]", caption)[0], caption, wide))
+    return blocks
+
+
+def _title(stem: str) -> str:
+    return f"{stem.replace('_', ' ').capitalize()}."
+
+
+def _width_pt(path: Path) -> float:
+    """Return the width of a figure on paper."""
+    with path.open(encoding="utf-8") as file:
+        width = re.search(r'<svg[^>]* width="([0-9.]+)pt"', file.read(2000))
+    return float(width[1]) if width else 0.0
+
+
+# --- the summary ---------------------------------------------------------------------------------
+
+
+@SECTIONS.register("summary")
+class Summary(Section):
+    """The study in a few numbers and sentences, and the main numbers of one method."""
+
+    title = "Summary"
+    place = 10
+
+    def blocks(self, inputs: ReportInputs) -> list[Block]:
+        """Return the key figures, a paragraph, and the main numbers of the summarised method."""
+        method, sentences = summarised_method(inputs)
+        text = [inputs.endpoint().caption_classes, *_training_sizes(inputs), *sentences]
+        return [
+            Custom("key_figures", _key_figures(inputs)),
+            Text(" ".join(filter(None, text))),
+            _main_numbers(inputs, method),
+        ]
+
+
+def _key_figures(inputs: ReportInputs) -> list[tuple[str, str]]:
+    """Return number and name of what the study holds."""
+    excluded = sum(row["status"] == "excluded" for row in inputs.ledger)
+    slides = len(inputs.ledger)
+    patients = len({(row["cohort"], row["patient"]) for row in inputs.ledger})
+    cohorts, methods = len(inputs.cohorts), len(inputs.methods)
+    return [
+        (f"{slides:,}", f"slides of {patients:,} patients"),
+        (f"{cohorts}", "cohort" if cohorts == 1 else "cohorts"),
+        (f"{slides - excluded:,}", "slides scored"),
+        (f"{excluded:,}", "slides excluded, each with a reason"),
+        (f"{methods}", "method" if methods == 1 else "methods"),
+    ]
+
+
+def _training_sizes(inputs: ReportInputs) -> list[str]:
+    """Say how many patches the encoders were trained on."""
+    counts = []
+    for folder in inputs.manifest.paths("train"):
+        metadata = read_json(Path(folder) / "model.json", "a trained network")
+        rows = [r for r in metadata.get("training_set", []) if r.get("side") == "train"]
+        counts += [sum(row["used"] for row in rows)] if rows else []
+    if not counts:
+        return []
+    least, most = min(counts), max(counts)
+    size = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    who = "The encoder" if len(counts) == 1 else f"Each of the {len(counts)} encoders"
+    return [f"{who} was trained on {size} patches of the development cohort."]
+
+
+def summarised_method(inputs: ReportInputs) -> tuple[str, list[str]]:
+    """Return the method that the summary is of, and sentences that say how it was chosen.
+
+    The study's first method, or that with the highest main number on internal validation slides;
+    never one chosen on the other slides whose numbers are reported.
+    """
+    methods = inputs.methods
+    endpoint = inputs.endpoint()
+    if not methods[1:]:
+        return next(iter(methods), ""), []
+    if not endpoint.summarises_best:
+        return methods[0], [
+            "The table gives the numbers of the first method; all are compared below."
+        ]
+    defined = [e for e in inputs.evaluations if e.metrics.main().value is not None]
+    internal = [e for e in defined if e.metrics.role == "development"]
+    best = best_method(internal or defined, methods)
+    where = "internal validation slides" if internal else "slides of all cohorts"
+    sentences = [
+        f"Of {len(methods)} methods, {best} has the highest {endpoint.main_measure} on the {where};"
+        " the table gives its numbers, and all are compared below."
+    ]
+    if not internal:
+        return best, [
+            *sentences,
+            f"No {endpoint.main_measure} of internal validation slides is defined, so the method "
+            "was chosen on the slides whose numbers are reported, and looks better than it is.",
+        ]
+    for cohort in dict.fromkeys(e.metrics.cohort for e in defined if e not in internal):
+        of_cohort = [e for e in defined if e.metrics.cohort == cohort]
+        top = best_method(of_cohort, methods)
+        if top != best:
+            value = next(e.metrics.main().value for e in of_cohort if e.metrics.method == top)
+            sentences.append(
+                f"On cohort {cohort} the highest is that of {top}, {html.format_number(value)}; a "
+                "method chosen there would look better than it is."
+            )
+    return best, sentences
+
+
+def best_method(evaluations: Sequence[Evaluation], methods: Iterable[str]) -> str:
+    """Return the method of the largest mean main number; of equals the first."""
+
+    def mean(method: str) -> float:
+        values = [
+            value
+            for e in evaluations
+            if e.metrics.method == method and (value := e.metrics.main().value) is not None
+        ]
+        return sum(values) / len(values) if values else -1.0
+
+    return max(methods, key=mean, default="")
+
+
+def _main_numbers(inputs: ReportInputs, method: str) -> Table:
+    """Lay out the main numbers of a method on each cohort."""
+    endpoint = inputs.endpoint()
+    columns = (
+        COHORT, Column("role", "Role"), Column("contrast", "Endpoint"), N,
+        Column("patients", "Patients", "count"), Column("positives", "Positive", "count"),
+        Column("value", endpoint.main_measure[:1].upper() + endpoint.main_measure[1:], 3, ENDS),
+        ACCURACY, KAPPA, Column("neighbours", "Errors to a neighbour"), NOTE,
+    )  # fmt: skip
+    caption = (
+        f"{method}: {endpoint.main_measure} of slides with {inputs.percent} "
+        f"{endpoint.caption_interval}"
+    )
+    evaluations = [e for e in inputs.evaluations if e.metrics.method == method]
+    rows = [_main_row(inputs, e) for e in evaluations]
+    if any(row.get("accuracy") is not None for row in rows):
+        caption += f"; intervals of accuracy are {SHARES}, of κ over resampled patients"
+    return html.table(f"{caption}.", columns, rows)
+
+
+def _main_row(inputs: ReportInputs, evaluation: Evaluation) -> dict[str, Any]:
+    metrics = evaluation.metrics
+    area = metrics.main()
+    row = {key: getattr(area, key) for key in ("n", "positives", "value", *ENDS, "note")}
+    row |= {"cohort": metrics.cohort, "role": ROLES.get(metrics.role, metrics.role)}
+    row["contrast"] = " against ".join(inputs.endpoint(metrics.role).contrast)
+    if not (slides := metrics.units.get("slide")):
+        return row
+    patients = metrics.units.get("patient")
+    row["patients"] = patients.n if patients else None
+    for key, estimate in (("accuracy", slides.accuracy), ("kappa", slides.kappa)):
+        if estimate:
+            row |= {key: estimate.value}
+            row |= {f"{key}_{end}": getattr(estimate, end) for end in ENDS}
+    if slides.errors:
+        row["neighbours"] = neighbour_share(slides.errors)
+    return row

@@ -1,0 +1,351 @@
+"""Section "Results by cohort": numbers, figures and slides of each method on each cohort.
+
+Each kind of table is a registered function from an evaluation to a table; an endpoint names those
+that its evaluations get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from her2pipe.evaluation.results import Correlation, Estimate, Evaluation, Metrics
+from her2pipe.registry import Registry
+from her2pipe.reporting import captions, html
+from her2pipe.reporting.captions import AREAS, SHARES, estimate_text, neighbour_share
+from her2pipe.reporting.html import Block, Column, Folded, Grid, Heading, Table
+from her2pipe.reporting.inputs import ReportInputs
+from her2pipe.reporting.sections import SECTIONS, Section
+
+TableMaker = Callable[[Evaluation, ReportInputs], Table | None]
+RESULT_TABLES: Registry[TableMaker] = Registry("table of results", "her2pipe.reporting")
+ONLY_OF_FIGURE_METHODS = ("reflex",)
+UNITS = {"tile": "Tiles", "slide": "Slides", "patient": "Patients"}
+MAIN = (
+    Column("measure", "Measure"),
+    Column("value", "Estimate", 3, ("low", "high")),
+    Column("how", "Interval or test"),
+    Column("p", "P", "p"),
+    Column("n", "n", "count"),
+    Column("items", "of"),
+    Column("note", "Note"),
+)
+NUMBERS = (Column("name", "Number"), Column("value", "Value"))
+SLIDE_COLUMNS = {
+    "true_class": Column("true_class", "Class"),
+    "call": Column("call", "Predicted"),
+    "score": Column("score", "Score", 3),
+    "margin": Column("margin", "Margin", 3),
+    "level": Column("level", "Level by score"),
+    "positive": Column("positive", "HER2-positive"),
+    "true_level": Column("true_level", "Level"),
+    "pcr": Column("pcr", "pCR"),
+    "rcb": Column("rcb", "RCB"),
+    "exclusion_reason": Column("exclusion_reason", "Exclusion reason"),
+}
+
+
+@SECTIONS.register("results")
+class Results(Section):
+    """All numbers of all methods, and the figures of those that the study names."""
+
+    title = "Results by cohort"
+    place = 40
+
+    def blocks(self, inputs: ReportInputs) -> list[Block]:
+        """Return a part for each method: in full, or its numbers folded."""
+        blocks: list[Block] = []
+        for method in inputs.methods:
+            evaluations = [e for e in inputs.evaluations if e.metrics.method == method]
+            if method in inputs.figure_methods:
+                blocks.append(Heading(f"Method {method}"))
+                for evaluation in evaluations:
+                    blocks += self._in_full(evaluation, inputs)
+            else:
+                parts = [block for e in evaluations for block in self._numbers(e, inputs)]
+                blocks.append(Folded(f"Method {method}: numbers", parts, "part"))
+        return blocks
+
+    def _in_full(self, evaluation: Evaluation, inputs: ReportInputs) -> list[Block]:
+        """Lay out tables, figures, slides and numbers of an evaluation."""
+        cohort = evaluation.metrics.cohort
+        first, *others = _tables(evaluation, inputs, inputs.endpoint(evaluation.metrics.role))
+        return [
+            Heading(f"Cohort {cohort}", 4),
+            first,
+            Grid(captions.figures(evaluation, inputs)),
+            *map(html.fold_long, others),
+            _folded(f"Scores of every slide of cohort {cohort}", slide_table(evaluation, inputs)),
+            _all_numbers(evaluation),
+        ]
+
+    def _numbers(self, evaluation: Evaluation, inputs: ReportInputs) -> list[Block]:
+        """Lay out the tables and numbers of an evaluation."""
+        endpoint = inputs.endpoint(evaluation.metrics.role)
+        tables = _tables(evaluation, inputs, endpoint, ONLY_OF_FIGURE_METHODS)
+        return [*map(html.fold_long, tables), _all_numbers(evaluation)]
+
+
+def _tables(
+    evaluation: Evaluation, inputs: ReportInputs, endpoint: Any, skipped: Iterable[str] = ()
+) -> list[Table]:
+    makers = [RESULT_TABLES[name] for name in endpoint.result_tables if name not in skipped]
+    return [table for maker in makers if (table := maker(evaluation, inputs))]
+
+
+def _folded(summary: str, table: Table) -> Folded:
+    return Folded(summary, [table], "raw")
+
+
+def _all_numbers(evaluation: Evaluation) -> Folded:
+    metrics = evaluation.metrics
+    table = html.table(
+        f"All numbers: {_who(metrics)}.", NUMBERS, flatten(metrics.numbers()), numbered=False
+    )
+    return _folded(f"All numbers of {metrics.method} on cohort {metrics.cohort}", table)
+
+
+def slide_table(evaluation: Evaluation, inputs: ReportInputs) -> Table:
+    """List the scores of every slide."""
+    columns = slide_columns(inputs.endpoint(evaluation.metrics.role).slide_columns)
+    caption = f"Scores of every slide: {_who(evaluation.metrics)}."
+    return html.table(caption, columns, evaluation.table, numbered=False)
+
+
+def slide_columns(names: Iterable[str]) -> list[Column]:
+    """Return the columns of a table of slides."""
+    return [
+        Column(name, f"p({name.removeprefix('p_')})", 3)
+        if name.startswith("p_")
+        else SLIDE_COLUMNS.get(name, Column(name, name.capitalize()))
+        for name in names
+    ]
+
+
+def _who(metrics: Metrics) -> str:
+    return f"{metrics.method}, cohort {metrics.cohort}"
+
+
+def _evaluated(metrics: Metrics) -> str:
+    """State how many slides count."""
+    slides = html.count_of(metrics.slides, "slide")
+    return f"{metrics.evaluated:,} of {slides} scored and not used for training"
+
+
+def flatten(value: Any, name: str = "") -> Iterable[dict[str, str]]:
+    """List every number and note of nested results, under dotted names."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from flatten(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and any(isinstance(inner, (list, dict)) for inner in value):
+        for position, inner in enumerate(value, start=1):
+            yield from flatten(inner, f"{name}.{position}")
+    elif isinstance(value, list):
+        yield {"name": name, "value": ", ".join(map(_plain, value))}
+    else:
+        yield {"name": name, "value": _plain(value)}
+
+
+def _plain(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+# --- two classes ---------------------------------------------------------------------------------
+
+
+@RESULT_TABLES.register("numbers")
+def numbers(evaluation: Evaluation, inputs: ReportInputs) -> Table:
+    """Lay out the main numbers: measure, estimate, interval or test, P, n and notes."""
+    metrics = evaluation.metrics
+    caption = (
+        f"Main numbers: {_who(metrics)}, {_evaluated(metrics)}. {inputs.percent} intervals; all "
+        "tests two-sided."
+    )
+    contrast = inputs.endpoint(metrics.role).contrast
+    return html.table(caption, MAIN, main_rows(metrics, contrast), sortable=False)
+
+
+def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of the main numbers that have a number or a note."""
+    against = " against ".join(contrast)
+    rows = [_row(f"AUC, {against}", metrics.main(), "DeLong")]
+    if response := metrics.pcr:
+        rows.append(
+            {
+                "measure": f"Score of {against}",
+                "how": "rank-sum test",
+                "p": response.rank_sum_p,
+                "n": response.n,
+                "items": "slides",
+                "note": response.rank_sum_note,
+            }
+        )
+    if bootstrap := metrics.bootstrap:
+        resamples = f"{html.format_number(bootstrap.resamples, 0)} resamples of patients"
+        rows.append(_row("AUC, bootstrap", bootstrap, resamples))
+    if patch := metrics.patch:
+        rows.append(
+            _row("AUC of patches, HER2 status", patch, "Obuchowski, over patients", "patches")
+        )
+        rows.append(_row("Accuracy of patches", patch.accuracy, "Rao-Scott", "patches"))
+    for groups, name in ((metrics.levels, "HER2 level"), (metrics.rcb, "RCB class")):
+        if groups:
+            rows.append(_correlation_row(name, groups.spearman, groups.n))
+            rows.append({"measure": f"Dunn's test, {name}", "note": groups.dunn_note})
+    if levels := metrics.levels:
+        rows.append(_row("Accuracy of levels", levels.accuracy, "Wilson"))
+        rows.append(
+            {
+                "measure": "Quadratic-weighted κ of levels",
+                "value": levels.quadratic_kappa,
+                "note": levels.quadratic_kappa_note,
+                "n": levels.called,
+                "items": "slides",
+            }
+        )
+    if point := metrics.operating_point:
+        for key in ("sensitivity", "specificity", "accuracy", "f1"):
+            name = "F1" if key == "f1" else key.capitalize()
+            row = _row(f"{name} at {point.rule or ''}", getattr(point, key), "Wilson")
+            rows.append(row if row["n"] else row | {"n": point.n, "items": "slides"})
+        rows.append({"measure": "Operating point", "note": point.note})
+    return [row for row in rows if row.get("note") or _has_number(row)]
+
+
+def _has_number(row: Mapping[str, Any]) -> bool:
+    return any(html.to_float(row.get(key)) is not None for key in ("value", "p"))
+
+
+def _row(
+    measure: str, estimate: Estimate | None, how: str = "", items: str = "slides"
+) -> dict[str, Any]:
+    estimate = estimate or Estimate()
+    row: dict[str, Any] = {"measure": measure, "value": estimate.value, "note": estimate.note}
+    if estimate.low is not None:
+        row |= {"low": estimate.low, "high": estimate.high, "how": how}
+    return row | {"n": estimate.n, "items": items if estimate.n else ""}
+
+
+def _correlation_row(name: str, spearman: Correlation, n: int) -> dict[str, Any]:
+    estimate = Estimate(
+        value=spearman.rho, low=spearman.low, high=spearman.high, note=spearman.note, n=n
+    )
+    return _row(f"Spearman's ρ of score and {name}", estimate, "Bonett-Wright") | {"p": spearman.p}
+
+
+# --- any classes ---------------------------------------------------------------------------------
+
+
+@RESULT_TABLES.register("units")
+def units(evaluation: Evaluation, inputs: ReportInputs) -> Table:
+    """Lay out the main numbers: a column each for tiles, slides and patients."""
+    metrics = evaluation.metrics
+    shown = {key: unit for key in UNITS if (unit := metrics.units.get(key))}
+    weights = {unit.kappa.weights for unit in shown.values() if unit.kappa}
+    measures = {
+        "macro_auc": "Macro-AUC",
+        "accuracy": "Accuracy",
+        "balanced_accuracy": "Balanced accuracy",
+        "f1": "Macro-F1",
+        "kappa": "κ, quadratic weights" if "quadratic" in weights else "κ",
+    }
+    rows = [{"measure": "n"} | {key: f"{unit.n:,}" for key, unit in shown.items()}]
+    for name, title in measures.items():
+        texts = {key: estimate_text(getattr(unit, name)) for key, unit in shown.items()}
+        rows.append({"measure": title} | texts)
+    if errors := {key: neighbour_share(u.errors) for key, u in shown.items() if u.errors}:
+        rows.append({"measure": "Errors to a neighbouring class"} | errors)
+    caption = (
+        f"Main numbers: {_who(metrics)}, {_evaluated(metrics)}. {inputs.percent} intervals: of "
+        f"macro-AUC and κ over resampled patients, of shares {SHARES}."
+    )
+    if (patients := shown.get("patient")) and patients.mixed:
+        rule = "count with the last of them" if metrics.ordered else "are excluded"
+        caption += f" Patients whose slides are of several classes, {patients.mixed:,}, {rule}."
+    columns = [Column("measure", "Measure"), *(Column(k, UNITS[k], "written") for k in shown)]
+    return html.table(caption, columns, rows, sortable=False)
+
+
+@RESULT_TABLES.register("per_class")
+def per_class(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
+    """Lay out each class against the others."""
+    metrics = evaluation.metrics
+    if not metrics.units:
+        return None
+    rows = []
+    for name in metrics.classes:
+        row: dict[str, Any] = {"class": name}
+        for key in UNITS:
+            unit = metrics.units.get(key)
+            if unit and (each := unit.per_class.get(name)):
+                row |= {f"{key}_n": each.n, f"{key}_auc": estimate_text(each.auc)}
+                if key == "slide":
+                    row["sensitivity"] = estimate_text(each.sensitivity)
+                    row["specificity"] = estimate_text(each.specificity)
+        rows.append(row)
+    columns = (
+        Column("class", "Class"),
+        Column("slide_n", "n, slides", "count"),
+        Column("slide_auc", "AUC, slides", "written"),
+        Column("sensitivity", "Sensitivity", "written"),
+        Column("specificity", "Specificity", "written"),
+        Column("tile_n", "n, tiles", "count"),
+        Column("tile_auc", "AUC, tiles", "written"),
+        Column("patient_n", "n, patients", "count"),
+        Column("patient_auc", "AUC, patients", "written"),
+    )
+    caption = (
+        f"Each class against the others: {_who(metrics)}. Sensitivity and specificity of the "
+        f"calls, slides. {inputs.percent} intervals: of AUCs {AREAS}; of shares {SHARES}."
+    )
+    return html.table(caption, columns, rows, sortable=False)
+
+
+@RESULT_TABLES.register("reflex")
+def reflex(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
+    """List the slides that should go to FISH."""
+    metrics, labels = evaluation.metrics, inputs.study.labels
+    if not metrics.reflex or not metrics.reflex.n:
+        return None
+    rows = [r for r in evaluation.table if r.get("flag") == "reflex" and r.get("used") == "True"]
+    rows.sort(key=lambda row: html.to_float(row.get("margin")) or 0)
+    reasons = []
+    if labels and labels.reflex:
+        reasons.append(f"called {' or '.join(labels.reflex)}")
+    if labels and labels.reflex_margin:
+        reasons.append(f"whose two likeliest classes differ by less than {labels.reflex_margin:g}")
+    caption = (
+        f"Slides for reflex FISH: {_who(metrics)}; {', or '.join(reasons) or 'equivocal'}: "
+        f"{metrics.reflex.n} of {html.count_of(metrics.reflex.of, 'slide')}, the closest first."
+    )
+    others = metrics.reflex.accuracy_of_the_rest
+    if others.value is not None:
+        caption += f" Accuracy of the others: {estimate_text(others)}, {inputs.percent} interval."
+    hidden = ("flag", "used", "exclusion_reason", "score")
+    names = [n for n in inputs.endpoint(metrics.role).slide_columns if n not in hidden]
+    return html.table(caption, slide_columns(names), rows)
+
+
+@RESULT_TABLES.register("subgroups")
+def subgroups(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
+    """Lay out the main number of every subgroup that a cohort's columns make."""
+    metrics = evaluation.metrics
+    if not metrics.subgroups:
+        return None
+    endpoint = inputs.endpoint(metrics.role)
+    measure = endpoint.main_measure[:1].upper() + endpoint.main_measure[1:]
+    columns = (
+        Column("column", "Column"),
+        Column("group", "Group"),
+        Column("n", "n, slides", "count"),
+        Column("positives", "Positive", "count"),
+        Column("value", measure, 3, ("low", "high")),
+        Column("note", "Note"),
+    )
+    caption = (
+        f"Subgroups: {_who(metrics)}. {measure} with {inputs.percent} {endpoint.caption_interval}."
+    )
+    rows = [group.model_dump() for group in metrics.subgroups]
+    for row in rows:
+        row["column"] = row["column"].upper() if row["column"] in ("er", "pr") else row["column"]
+    return html.table(caption, columns, rows)

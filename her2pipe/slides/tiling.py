@@ -1,0 +1,224 @@
+"""Cut an open slide into the patches of a store."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from her2pipe.config import SlidesSettings, StainSettings, TileSettings
+from her2pipe.errors import BadSlideError
+from her2pipe.slides.annotation import annotated_tiles
+from her2pipe.slides.base import Slide
+from her2pipe.slides.tissue import (
+    Corner,
+    crop_side,
+    grey_variance,
+    screen,
+    tile_grid,
+    white_share,
+)
+from her2pipe.store import PatchMetadata, PatchWriter, compress
+
+SAMPLE_GRID = 16  # pixels taken along each side of a kept patch for the stain estimate
+SAMPLE_TIMES = 50  # pixels held for the stain estimate, over those it uses: most may be glass
+
+
+@dataclass(frozen=True)
+class Tiler:
+    """Cuts slides by one set of settings.
+
+    What the slide says of itself, and how many patches are left out and why, is noted in
+    `metadata` as soon as it is known, so that it stands in the store of an excluded slide, too.
+    """
+
+    slides: SlidesSettings
+    stain: StainSettings
+    tile: TileSettings
+    threads: int = 1
+
+    def cut(
+        self, slide: Slide, annotation: str | None, writer: PatchWriter, metadata: PatchMetadata
+    ) -> None:
+        """Write all of a slide's patch store.
+
+        Raises
+        ------
+        BadSlideError
+            When the slide has no patch, or too many are damaged.
+        """
+        import simplejpeg
+
+        from her2pipe.stain.base import estimate
+
+        tiles = self.resolve_grid(slide, annotation, metadata)
+        pixels = self.extract_patches(slide, tiles, writer, metadata)
+        profile = estimate(pixels, self.stain)
+        tumour = np.array([tiles[x, y] for x, y in writer.coords.tolist()], np.float32)
+        overview = simplejpeg.encode_jpeg(slide.overview(self.tile.overview_px), quality=85)
+        writer.finish(metadata, tumour, profile.as_dict(), overview, slide.icc)
+
+    def resolve_grid(
+        self, slide: Slide, annotation: str | None, metadata: PatchMetadata
+    ) -> dict[Corner, float]:
+        """Return the patches to cut: corner to fraction inside the annotation, NaN without one.
+
+        Raises
+        ------
+        BadSlideError
+            When the slide is smaller than a patch; or when only annotated tumour is to be cut, and
+            there is none.
+        """
+        size = slide.width_px0, slide.height_px0
+        side = crop_side(metadata.view, *size, slide.mpp, self.tile, str(slide.path))
+        corners = tile_grid(*size, side)
+        metadata.width_px0, metadata.height_px0 = size
+        metadata.mpp, metadata.mpp_source = slide.mpp, slide.mpp_source
+        metadata.objective, metadata.reader = slide.objective, slide.reader
+        metadata.patch_size_level0, metadata.cells = side, len(corners)
+        if not corners:
+            raise BadSlideError(
+                f"smaller than one patch: {size[0]} x {size[1]} px, side {side} px",
+                str(slide.path),
+                "choose a smaller view",
+            )
+        if not annotation and self.tile.within == "slide":
+            return dict.fromkeys(corners, math.nan)
+        if not annotation:
+            raise BadSlideError(
+                "no annotation of the tumour, outside which nothing is cut",
+                str(slide.path),
+                "annotate the tumour and fill column annotation of its row",
+            )
+        tiles = annotated_tiles(annotation, corners, side, size, self.tile)
+        metadata.outside = len(corners) - len(tiles)
+        if not tiles:
+            raise BadSlideError(
+                f"no tumour: none of {len(corners)} patches lies to {self.tile.within_min:.0%}"
+                " inside the annotation",
+                annotation,
+                "look at the annotation: it may be empty, of another slide, or smaller than a"
+                " patch",
+            )
+        return tiles
+
+    def extract_patches(
+        self,
+        slide: Slide,
+        tiles: dict[Corner, float],
+        writer: PatchWriter,
+        metadata: PatchMetadata,
+    ) -> np.ndarray:
+        """Write the patches that hold tissue; return pixels of them for the stain estimate.
+
+        Returns
+        -------
+        (n, 3) uint8
+
+        Raises
+        ------
+        BadSlideError
+            When nothing is kept, or too much is lost to corrupt tiles.
+        """
+        import cv2
+
+        cv2.setNumThreads(1)  # patches are read in parallel, not what is done to one
+        tile, corrupt_max = self.tile, self.slides.corrupt_max
+        side, corners = metadata.patch_size_level0, list(tiles)
+        if tile.screen:
+            corners = screen(slide, corners, side, tile)
+            metadata.screened = metadata.background = len(tiles) - len(corners)
+        work = _PatchWork(tile, self.stain.stain_seed, len(corners))
+        sample = StainSample(self.stain)
+        results = slide.patches(corners, side, tile.patch_px, work, self.threads)
+        for (x, y), result in zip(corners, results, strict=True):
+            if result is None:
+                metadata.dropped += 1
+                if metadata.dropped > corrupt_max * len(tiles):  # whatever the rest is like
+                    raise _corrupt(slide, metadata, f"of {len(tiles)}")
+                continue
+            variance, patch, pixels = result
+            if patch:
+                writer.add(patch, x, y, variance)
+                sample.add(pixels)
+            elif variance < tile.variance_min:
+                metadata.background += 1
+            else:
+                metadata.white += 1
+        if metadata.dropped > corrupt_max * (len(writer) + metadata.dropped):
+            raise _corrupt(slide, metadata, f"and {len(writer)} are kept")
+        if not len(writer):
+            raise self._blank(slide, metadata, len(tiles))
+        return sample.pixels()
+
+    def _blank(self, slide: Slide, metadata: PatchMetadata, tiles: int) -> BadSlideError:
+        """Return the error for a slide of which no patch is left."""
+        fix = "look at the slide; pale tissue needs a lower tile.variance_min"
+        patches = f"{tiles} patches"
+        if self.tile.within == "annotation":
+            patches += " inside the annotation"
+        what = f"none of {patches} reaches a grey-level variance of {self.tile.variance_min:g}"
+        if metadata.white:
+            what = f"of {patches} {metadata.white} are over {self.tile.white_max:.0%} white,"
+            what += " the others background"
+            fix += ", or a higher tile.white_level"
+        return BadSlideError(f"no tissue: {what}", str(slide.path), fix)
+
+
+def _corrupt(slide: Slide, metadata: PatchMetadata, others: str) -> BadSlideError:
+    return BadSlideError(
+        f"corrupt tiles: {metadata.dropped} patches cannot be read, {others}",
+        str(slide.path),
+        "replace the file, or raise slides.corrupt_max",
+    )
+
+
+class _PatchWork:
+    """What is done with each patch: tests of background and white, compression, stain sample.
+
+    Calling it with (index, patch) returns (variance, bytes, pixels); one left out has no bytes.
+    """
+
+    def __init__(self, tile: TileSettings, seed: int, patches: int):
+        self._tile = tile
+        self._step = max(1, tile.patch_px // SAMPLE_GRID)
+        self._jitter = np.random.default_rng(seed).integers(0, self._step, (patches, 2))
+
+    def __call__(self, index: int, patch: np.ndarray) -> tuple[float, bytes, np.ndarray | None]:
+        variance, tile = grey_variance(patch), self._tile
+        if variance < tile.variance_min:
+            return variance, b"", None
+        if tile.white_max < 1 and white_share(patch, tile.white_level) > tile.white_max:
+            return variance, b"", None
+        row, column = self._jitter[index]
+        pixels = patch[row :: self._step, column :: self._step].reshape(-1, 3).copy()
+        return variance, compress(patch, tile), pixels
+
+
+class StainSample:
+    """Pixels of patches chosen at random, all of them as long as there are not too many.
+
+    Each patch draws a number; when there is no more room, the lowest leaves. What is held is a
+    fair sample of all patches so far, however many come.
+    """
+
+    def __init__(self, stain: StainSettings):
+        self._random = np.random.default_rng(stain.stain_seed)
+        self._room = -(-SAMPLE_TIMES * stain.stain_pixels // SAMPLE_GRID**2)
+        self._held: list[tuple[float, int, np.ndarray]] = []
+        self._seen = 0
+
+    def add(self, pixels: np.ndarray) -> None:
+        """Offer the pixels of one more patch, (n, 3) uint8, in the order of the grid."""
+        item = (self._random.random(), self._seen, pixels)
+        self._seen += 1
+        if len(self._held) < self._room:
+            heapq.heappush(self._held, item)
+        else:
+            heapq.heappushpop(self._held, item)
+
+    def pixels(self) -> np.ndarray:
+        """Return what is held, (n, 3) uint8, in the order it came."""
+        return np.concatenate([item[2] for item in sorted(self._held, key=lambda item: item[1])])

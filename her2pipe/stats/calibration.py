@@ -1,0 +1,137 @@
+"""Probabilities against what was observed, and scores of one cohort against another's."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from her2pipe.stats.base import binary_columns, finite_vector, require_count
+from her2pipe.stats.proportions import wilson
+from her2pipe.stats.ranks import kolmogorov_smirnov
+
+WEAK_PENALTY = 1e15  # scikit-learn's C; without bound, its version 1.8.0 warns
+
+
+class Calibration(NamedTuple):
+    """Mean probability, observed share with interval and items of each bin; overall errors."""
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    n: np.ndarray
+    brier: float
+    ece: float
+
+
+class Platt(NamedTuple):
+    """Probability = 1 / (1 + exp(-(slope * score + intercept)))."""
+
+    slope: float
+    intercept: float
+
+
+class Drift(NamedTuple):
+    """How scores of another cohort differ from those of the reference."""
+
+    median_shift: float
+    ks: float
+    p: float
+    slope: float
+    intercept: float
+
+
+def calibration(
+    y: ArrayLike, probability: ArrayLike, bins: int = 10, confidence: float = 0.95
+) -> Calibration:
+    """Compare predicted probabilities, (n,) in [0, 1], with what was observed.
+
+    Bins have equal width and hold their lower edge (`sklearn.calibration.calibration_curve` holds
+    the upper one, and does not count); those that hold items are returned, with Wilson's interval
+    of `observed`. `brier` is the mean squared error (Brier 1950, halved for two classes); `ece`
+    the mean distance of predicted from observed over items.
+
+    Raises
+    ------
+    StatisticUndefined
+        Fewer than 3 items, or all of one class.
+
+    References
+    ----------
+    Guo et al. 2017, arXiv 1706.04599, Eq. 3 (the expected calibration error).
+    """
+    y, probability = binary_columns(y, probability)
+    if probability.min() < 0 or probability.max() > 1:
+        raise ValueError("probabilities must lie between 0 and 1")
+    from sklearn.metrics import brier_score_loss
+
+    place = np.minimum((probability * bins).astype(int), bins - 1)
+    _, place, n = np.unique(place, return_inverse=True, return_counts=True)
+    predicted, hits = np.bincount(place, probability) / n, np.bincount(place, y)
+    shares = [wilson(k, size, confidence)[:3] for k, size in zip(hits, n, strict=True)]
+    observed, low, high = np.array(shares).T
+    ece = float(n @ np.abs(predicted - observed) / len(y))
+    brier = float(brier_score_loss(y, probability))
+    return Calibration(predicted, observed, low, high, n, brier, ece)
+
+
+def platt(y: ArrayLike, score: ArrayLike) -> Platt:
+    """Fit the probability of a positive slide by logistic regression on its score.
+
+    Targets are drawn in from 0 and 1 as by the rule of succession, so that the fit is finite even
+    where a score separates the classes: a slide stands for both classes, with weights that sum to
+    1. y and score are (n,) each; slope is 0 where all scores are equal.
+
+    Raises
+    ------
+    StatisticUndefined
+        Fewer than 3 slides, or all of one class.
+
+    References
+    ----------
+    Platt 1999, Advances in Large Margin Classifiers, Eq. 14; Lin et al. 2007, doi
+    10.1007/s10994-007-5018-6.
+    """
+    y, score = binary_columns(y, score)
+    positives, negatives = int(y.sum()), int((~y).sum())
+    target = np.where(y, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    centre, spread = score.mean(), score.std()
+    if spread < 1e-12:
+        return Platt(0.0, float(np.log(target.mean() / (1 - target.mean()))))
+    from sklearn.linear_model import LogisticRegression
+
+    regression = LogisticRegression(
+        C=WEAK_PENALTY, solver="newton-cholesky", tol=1e-12, max_iter=1000
+    )
+    regression.fit(
+        np.tile((score - centre) / spread, 2)[:, None],
+        np.repeat([1, 0], len(y)),
+        np.concatenate([target, 1 - target]),
+    )
+    slope = float(regression.coef_[0, 0] / spread)
+    return Platt(slope, float(regression.intercept_[0] - slope * centre))
+
+
+def drift(reference: ArrayLike, other: ArrayLike) -> Drift:
+    """Measure how the scores of another cohort, (n,), have moved from those of the reference, (m,).
+
+    Returns the median of `other` minus that of `reference`; the Kolmogorov-Smirnov distance (0 to
+    1) and its two-sided P; and the recalibration `intercept + slope * score`, which would give
+    `other` the mean and spread of `reference` (slope 1 if all scores of a cohort are equal). It is
+    for reporting: nothing here applies it. A different share of positives moves scores too; give
+    the slides of one class to see what staining and scanner do.
+
+    Raises
+    ------
+    StatisticUndefined
+        Fewer than 3 slides in a cohort.
+    """
+    reference, other = finite_vector(reference), finite_vector(other)
+    require_count(min(len(reference), len(other)), "slides in each cohort")
+    ks, p = kolmogorov_smirnov(reference, other)
+    spread, other_spread = reference.std(ddof=1), other.std(ddof=1)
+    slope = float(spread / other_spread) if min(spread, other_spread) > 1e-12 else 1.0
+    shift = float(np.median(other) - np.median(reference))
+    return Drift(shift, ks, p, slope, float(reference.mean() - slope * other.mean()))

@@ -1,0 +1,274 @@
+"""Intervals from resampled patients: of one method, and of the difference of two.
+
+Slides, patches and images of one patient are alike: resampling items would make intervals too
+narrow (Efron & Tibshirani 1993, doi 10.1201/9780429246593, section 13.3). All draws of one seed
+and one set of patients are the same, so that those of two methods may be subtracted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from her2pipe.stats.agreement import Weights, kappa
+from her2pipe.stats.base import (
+    StatisticUndefined,
+    binary_columns,
+    finite_vector,
+    paired_columns,
+    require_count,
+    require_labels,
+)
+from her2pipe.stats.roc import auc, macro_auc
+
+NUMBERS_MAX = 4_000_000  # numbers of one array held in memory at a time
+
+
+class Bootstrap(NamedTuple):
+    """A value as observed, its percentile interval, and the resamples that define it."""
+
+    value: float
+    low: float
+    high: float
+    resamples: int
+
+
+class Contrast(NamedTuple):
+    """A difference as observed, its percentile interval, P, and the resamples that define it."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    resamples: int
+
+
+def bootstrap_auc(
+    y: ArrayLike,
+    score: ArrayLike,
+    patients: ArrayLike,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 2025,
+) -> Bootstrap:
+    """Resample patients for the AUC; y, score and patients are (n,) each.
+
+    Raises
+    ------
+    StatisticUndefined
+        As `auc`; fewer than 3 patients; defined in fewer than half of the resamples.
+    """
+    y, score = binary_columns(y, score, least=2)
+    draws = _auc_draws(y, score, patients, resamples, seed)
+    return Bootstrap(auc(y, score).value, *_percentiles(draws, confidence))
+
+
+def bootstrap_macro_auc(
+    y: ArrayLike,
+    probabilities: np.ndarray,
+    patients: ArrayLike,
+    labels: Sequence,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 2025,
+) -> Bootstrap:
+    """Resample patients for `macro_auc`; parameters as `macro_draws`."""
+    value = macro_auc(y, probabilities, labels)
+    draws = macro_draws(y, probabilities, patients, labels, resamples, seed)
+    return Bootstrap(value, *_percentiles(draws, confidence))
+
+
+def bootstrap_kappa(
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    patients: ArrayLike,
+    labels: Sequence,
+    weights: Weights = "none",
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 2025,
+) -> Bootstrap:
+    """Resample patients for Cohen's kappa.
+
+    The variance formulas of kappa hold for large samples of independent items; neither is given
+    here (Efron & Tibshirani 1993, chapter 13).
+
+    Parameters
+    ----------
+    truth, predicted : (n,)
+        Labels.
+    patients : (n,)
+        Patient of each item.
+    labels : sequence
+        All labels, in their order.
+    weights : {"none", "quadratic"}
+    confidence : float
+    resamples, seed : int
+    """
+    value = kappa(truth, predicted, labels, weights)
+    truth, predicted = paired_columns(truth, predicted)
+    patient, count = _patient_numbers(paired_columns(patients, truth)[0])
+    number, classes = {label: i for i, label in enumerate(labels)}, len(labels)
+    pairs = [number[t] * classes + number[p] for t, p in zip(truth, predicted, strict=True)]
+    by_patient = np.zeros((count, classes**2))
+    np.add.at(by_patient, (patient, np.array(pairs)), 1)
+    distance = np.subtract.outer(np.arange(classes), np.arange(classes))
+    weight = distance**2 if weights == "quadratic" else (distance != 0).astype(int)
+    draws = np.concatenate(
+        [
+            _kappas((times @ by_patient).reshape(-1, classes, classes), weight)
+            for times in _times_drawn(count, resamples, seed)
+        ]
+    )
+    return Bootstrap(value, *_percentiles(draws, confidence))
+
+
+def _kappas(counts: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the kappa of each table, (r,), of (r, C, C) counts; NaN where it is undefined."""
+    total = counts.sum((1, 2))
+    expected = np.einsum("ri,ij,rj->r", counts.sum(2), weight, counts.sum(1)) / total
+    ratio = np.full(len(counts), np.nan)
+    np.divide((weight * counts).sum((1, 2)), expected, out=ratio, where=expected > 0)
+    return 1 - ratio
+
+
+def macro_draws(
+    y: ArrayLike,
+    probabilities: np.ndarray,
+    patients: ArrayLike,
+    labels: Sequence,
+    resamples: int = 2000,
+    seed: int = 2025,
+) -> np.ndarray:
+    """Compute the macro-AUC in each resample of patients, (resamples,) float.
+
+    A resample with fewer than 2 items in or outside a class is NaN.
+
+    Parameters
+    ----------
+    y : (n,)
+        Labels.
+    probabilities : (n, C) float
+        A column per label.
+    patients : (n,)
+        Patient of each item, who is drawn with all its items.
+    labels : sequence
+        All labels.
+    resamples, seed : int
+    """
+    y, probabilities = paired_columns(y, np.asarray(probabilities, float))
+    require_labels(y, labels)
+    columns = [finite_vector(column) for column in probabilities.T]
+    draws = [
+        _auc_draws(y == label, column, patients, resamples, seed)
+        for label, column in zip(labels, columns, strict=True)
+    ]
+    return np.mean(draws, axis=0)
+
+
+def share_draws(
+    right: ArrayLike, patients: ArrayLike, resamples: int = 2000, seed: int = 2025
+) -> np.ndarray:
+    """Compute the share of `right`, (n,) bool, in each resample of patients, (resamples,) float."""
+    right, patients = paired_columns(np.asarray(right, float), patients)
+    patient, count = _patient_numbers(patients)
+    hits, items = np.bincount(patient, right), np.bincount(patient)
+    drawn = _times_drawn(count, resamples, seed)
+    return np.concatenate([times @ hits / (times @ items) for times in drawn])
+
+
+def contrast(value: float, differences: ArrayLike, confidence: float = 0.95) -> Contrast:
+    """Return a difference with its percentile interval and two-sided P from resamples.
+
+    P is twice the smaller share of resamples on either side of no difference, of which the observed
+    sample is one: never 0, and 1 where all are equal. It agrees with the interval.
+
+    Parameters
+    ----------
+    value : float
+        As observed.
+    differences : (R,) float
+        Of each resample; NaN where it is not defined.
+    confidence : float
+        Level of the interval, 0 to 1.
+
+    References
+    ----------
+    Davison & Hinkley 1997, doi 10.1017/CBO9780511802843, sections 4.2 and 5.3.
+    """
+    differences = np.asarray(differences, float)
+    low, high, defined = _percentiles(differences, confidence)
+    beyond = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+    p = min(1.0, 2 * (1 + beyond) / (1 + defined))
+    return Contrast(float(value), low, high, p, defined)
+
+
+def _patient_numbers(patients: ArrayLike) -> tuple[np.ndarray, int]:
+    """Return the number of each item's patient, (n,), and how many patients there are."""
+    names, patient = np.unique(np.asarray(patients), return_inverse=True)
+    require_count(len(names), "patients")
+    return patient, len(names)
+
+
+def _times_drawn(patients: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each patient is drawn, (r, patients) float, r resamples at a time."""
+    random, step = np.random.default_rng(seed), max(1, NUMBERS_MAX // patients)
+    for start in range(0, resamples, step):
+        drawn = random.integers(patients, size=(min(step, resamples - start), patients))
+        drawn += np.arange(len(drawn))[:, None] * patients
+        yield np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
+
+
+def _percentiles(draws: np.ndarray, confidence: float) -> tuple[float, float, int]:
+    """Return the interval that resamples span and how many define it; refuse too few of them."""
+    defined = draws[np.isfinite(draws)]
+    if 2 * len(defined) < len(draws):
+        raise StatisticUndefined(f"defined in only {len(defined)} of {len(draws)} resamples")
+    low, high = np.quantile(defined, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return float(low), float(high), len(defined)
+
+
+def _auc_draws(
+    y: np.ndarray, score: np.ndarray, patients: ArrayLike, resamples: int, seed: int
+) -> np.ndarray:
+    """Compute the AUC in each resample, (resamples,); NaN with fewer than 2 items of a class.
+
+    Pairs of items are counted once by their two patients; a resample then is two products with
+    matrices of patients, however many items they have.
+    """
+    patient, count = _patient_numbers(paired_columns(patients, y)[0])
+    wins = _wins(y, score, patient, count)
+    positives = np.bincount(patient[y], minlength=count)
+    negatives = np.bincount(patient[~y], minlength=count)
+    draws = []
+    for times in _times_drawn(count, resamples, seed):
+        m, n = times @ positives, times @ negatives
+        pairs = np.where((m >= 2) & (n >= 2), m * n, np.nan)
+        draws.append(((times @ wins) * times).sum(1) / pairs)
+    return np.concatenate(draws)
+
+
+def _wins(y: np.ndarray, score: np.ndarray, patient: np.ndarray, patients: int) -> np.ndarray:
+    """Count pairs in which a patient's positive item is above another's negative one.
+
+    Returns
+    -------
+    (k, k) float
+        By patient of the first, and of the second; ties count half.
+    """
+    wins = np.zeros((patients, patients))
+    order = np.argsort(score[y], kind="stable")  # in order, each is looked up near the last
+    positive, of_positive = score[y][order], patient[y][order]
+    order = np.lexsort((score[~y], patient[~y]))
+    negative, of_negative = score[~y][order], patient[~y][order]
+    for other in np.unique(of_negative):
+        start, stop = np.searchsorted(of_negative, [other, other + 1])
+        values = negative[start:stop]
+        below = np.searchsorted(values, positive, "left") + np.searchsorted(
+            values, positive, "right"
+        )
+        wins[:, other] = np.bincount(of_positive, below / 2, patients)
+    return wins

@@ -1,0 +1,223 @@
+"""Encodings: class probabilities and features of the patches of one slide, or of many images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from her2pipe.store.disk import attributes_of, creating, fill, opened, write_attributes
+from her2pipe.store.images import Images, images_of, write_images
+
+ENCODING = "her2pipe/encoding"
+
+
+@dataclass(frozen=True)
+class EncodingMetadata:
+    """What an encoding says of its slide and encoder: the attributes of the file.
+
+    Attributes
+    ----------
+    algorithm : int
+        Version of encoding that wrote the file.
+    settings : str
+        JSON of the settings it was encoded with.
+    encoder : str
+    classes : tuple of str
+        Names of the columns of the probabilities.
+    model_digest, stain_digest : str
+        Of the encoder's weights, and of its stain target.
+    slide, view, status, reason : str
+        As in the patch store.
+    stain : dict
+        Stain profile of the slide, as `Profile.from_dict` takes it; empty without one.
+    patch_size_level0, width_px0, height_px0, dropped : int
+        As in the patch store.
+    """
+
+    algorithm: int = 1
+    settings: str = "{}"
+    encoder: str = ""
+    classes: tuple[str, ...] = ()
+    model_digest: str = ""
+    stain_digest: str = ""
+    slide: str = ""
+    status: str = "ok"
+    reason: str = ""
+    stain: dict[str, Any] = field(default_factory=dict)
+    view: str = ""
+    patch_size_level0: int = 0
+    width_px0: int = 0
+    height_px0: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """The encoding of one slide, or of a pack of images.
+
+    Attributes
+    ----------
+    coords : (N, 2) int32
+        Top left corners, level-0 px.
+    probabilities : (N, C) float32
+        C is 0 for an encoder without classes.
+    features : (N, d) float16
+        d is 0 when they were not read.
+    metadata : EncodingMetadata
+    """
+
+    coords: np.ndarray
+    probabilities: np.ndarray
+    features: np.ndarray
+    metadata: EncodingMetadata
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def __getitem__(self, name: str) -> Any:
+        if name != "attributes":
+            return getattr(self, name)
+        texts = {name: json.dumps(getattr(self.metadata, name)) for name in ("classes", "stain")}
+        return asdict(self.metadata) | texts
+
+    def get(self, name: str, default: Any) -> Any:
+        """Return an array by name."""
+        return getattr(self, name)
+
+
+def write_encoding(
+    path: str | Path,
+    coords: np.ndarray,
+    probabilities: np.ndarray,
+    features: np.ndarray,
+    metadata: EncodingMetadata,
+    images: Images | None = None,
+) -> None:
+    """Write the encoding of one slide, or of a pack of images, atomically.
+
+    Parameters
+    ----------
+    path : path
+    coords : (N, 2) int32
+        Top left corners, level-0 px.
+    probabilities : (N, C) float32
+    features : (N, d) float16
+    metadata : EncodingMetadata
+    images : Images, optional
+        Of a pack, which image each row is.
+    """
+    if isinstance(metadata, dict):
+        metadata = _of_attributes(metadata)
+    with creating(path) as (file, _):
+        file["coords"] = np.asarray(coords, np.int32).reshape(-1, 2)
+        file["probabilities"] = np.asarray(probabilities, np.float32)
+        file["features"] = np.asarray(features, np.float16)
+        if images is not None:
+            write_images(file, images, metadata=False)
+        texts = {"classes": json.dumps(metadata.classes), "stain": json.dumps(metadata.stain)}
+        write_attributes(file, ENCODING, asdict(metadata) | texts)
+
+
+def read_encoding(path: str | Path, features: bool = True) -> Encoding:
+    """Read an encoding; its features only when wanted."""
+    with opened(path, ENCODING) as file:
+        coords = file["coords"][:]
+        return Encoding(
+            coords,
+            file["probabilities"][:],
+            file["features"][:] if features else np.zeros((len(coords), 0), np.float16),
+            _of_attributes(attributes_of(file.attrs)),
+        )
+
+
+def read_metadata(path: str | Path) -> EncodingMetadata:
+    """Read the metadata of an encoding, none of its arrays."""
+    with opened(path, ENCODING) as file:
+        return _of_attributes(attributes_of(file.attrs))
+
+
+def _of_attributes(attributes: dict[str, Any]) -> EncodingMetadata:
+    classes = tuple(json.loads(attributes.get("classes", "[]")))
+    stain = json.loads(attributes.get("stain", "{}"))
+    return fill(EncodingMetadata, attributes | {"classes": classes, "stain": stain})
+
+
+def encoding_shape(path: str | Path) -> tuple[int, int]:
+    """Return how many classes and how many features an encoding holds per patch."""
+    with opened(path, ENCODING) as file:
+        return file["probabilities"].shape[1], file["features"].shape[1]
+
+
+class Encodings:
+    """Encodings by slide, whether a file holds one slide or a pack of images.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Files, or folders of them.
+    features : bool
+        Whether features are read.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], features: bool = True):
+        self._features = features
+        self._files = {path.stem: path for path in encodings(paths)}
+        self._places_found: dict[str, tuple[Path, int]] = {}
+        self._last: tuple[Path | None, list[Encoding]] = (None, [])
+
+    def _places(self) -> dict[str, tuple[Path, int]]:
+        """Slide to its file, and its place there; packs are opened for that."""
+        if not self._places_found:
+            for stem, path in self._files.items():
+                with opened(path, ENCODING) as file:
+                    images = images_of(file)
+                names = [stem] if images is None else [*images.names, *images.exclusion_reasons]
+                self._places_found |= {name: (path, index) for index, name in enumerate(names)}
+        return self._places_found
+
+    def __contains__(self, slide: str) -> bool:
+        return slide in self._files or slide in self._places()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._places()))
+
+    def path(self, slide: str) -> Path:
+        """Return the file that holds a slide."""
+        return self._files.get(slide) or self._places()[slide][0]
+
+    def __getitem__(self, slide: str) -> Encoding:
+        """Return the encoding of one slide; files of others may stay closed."""
+        path, index = (self._files[slide], 0) if slide in self._files else self._places()[slide]
+        if self._last[0] != path:
+            with opened(path, ENCODING) as file:
+                images = images_of(file)
+            encoding = read_encoding(path, self._features)
+            self._last = path, [encoding] if images is None else _by_image(encoding, images)
+        return self._last[1][index]
+
+
+def _by_image(encoding: Encoding, images: Images) -> list[Encoding]:
+    """Take the encoding of a pack apart: one of each image, those that are excluded last."""
+
+    def one(name: str, rows: list[int], reason: str = "") -> Encoding:
+        status = "excluded" if reason else "ok"
+        return Encoding(
+            encoding.coords[rows],
+            encoding.probabilities[rows],
+            encoding.features[rows],
+            replace(encoding.metadata, slide=name, reason=reason, status=status),
+        )
+
+    kept = [one(name, [index]) for index, name in enumerate(images.names)]
+    return kept + [one(name, [], reason) for name, reason in images.exclusion_reasons.items()]
+
+
+def encodings(paths: Sequence[str | Path]) -> list[Path]:
+    """List encoding files: files as given, folders by what they hold, ordered by slide."""
+    files = [f for p in paths for f in (sorted(Path(p).glob("*.h5")) if Path(p).is_dir() else [p])]
+    return sorted(map(Path, files), key=lambda path: path.stem)

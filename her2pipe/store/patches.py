@@ -1,0 +1,346 @@
+"""Patch stores: the patches of one slide, or of many images, in one HDF5 file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from her2pipe.config import TileSettings
+from her2pipe.errors import Her2Error
+from her2pipe.store.disk import attributes_of, creating, fill, opened, write_attributes
+from her2pipe.store.images import Images, images_of, write_images
+
+PATCHES = "her2pipe/patches"
+FLUSH_BYTES = 8 << 20
+CHUNK_BYTES = 1 << 20
+PNG = b"\x89PNG"
+# An excluded slide has no stains; a reader that knows nothing of that still finds the arrays.
+NO_STAIN = {"matrix": np.full((2, 3), np.nan), "max_concentration": np.full(2, np.nan)}
+
+
+@dataclass
+class PatchMetadata:
+    """What a patch store says of its slide: the attributes of the file.
+
+    Attributes
+    ----------
+    algorithm : int
+        Version of tiling that wrote the file.
+    settings : str
+        JSON of the settings it was tiled with.
+    slide, view : str
+    patch_size, patch_size_level0 : int
+        Side of a stored patch, px, and of its square on the slide, level-0 px.
+    width_px0, height_px0 : int
+        Size of the slide, level-0 px.
+    mpp, objective : float or None
+        Microns per level-0 px, and scan magnification.
+    mpp_source, reader : str
+        `header`, `sheet` or `unknown`; name of the slide reader.
+    cells : int
+        Patches of the grid, of which some are stored; the others are counted by reason:
+    outside, background, white, dropped : int
+        Outside the annotation, of low variance, too white, and damaged.
+    screened : int
+        Those of the background that were not read in full.
+    status, reason : str
+        `ok` or `excluded`, and why.
+    """
+
+    algorithm: int = 1
+    settings: str = "{}"
+    slide: str = ""
+    view: str = ""
+    patch_size: int = 0
+    width_px0: int = 0
+    height_px0: int = 0
+    mpp: float | None = None
+    mpp_source: str = "unknown"
+    objective: float | None = None
+    reader: str = ""
+    patch_size_level0: int = 0
+    cells: int = 0
+    outside: int = 0
+    background: int = 0
+    white: int = 0
+    dropped: int = 0
+    screened: int = 0
+    status: str = "ok"
+    reason: str = ""
+
+
+class PatchWriter:
+    """A patch store being written; memory stays bounded however many patches come."""
+
+    def __init__(self, file: h5py.File, check: Callable[[], None]):
+        self._file, self._check = file, check
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._lengths: list[int] = []
+        self._bytes = file.create_dataset(
+            "jpeg/bytes", (0,), "u1", maxshape=(None,), chunks=(CHUNK_BYTES,), fletcher32=True
+        )
+        self._coords: list[tuple[int, int]] = []
+        self._variance: list[float] = []
+
+    def add(self, patch: bytes, x: int, y: int, variance: float) -> None:
+        """Append one patch: its JPEG or PNG, top left corner in level-0 px, grey-level variance."""
+        self._pending.append(patch)
+        self._pending_bytes += len(patch)
+        self._lengths.append(len(patch))
+        self._coords.append((x, y))
+        self._variance.append(variance)
+        if self._pending_bytes >= FLUSH_BYTES:
+            self._flush()
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    @property
+    def coords(self) -> np.ndarray:
+        """Corners added so far, (N, 2) int32."""
+        return np.array(self._coords, np.int32).reshape(-1, 2)
+
+    def _flush(self) -> None:
+        block = np.frombuffer(b"".join(self._pending), np.uint8)
+        start = self._bytes.shape[0]
+        self._bytes.resize(start + len(block), axis=0)
+        self._bytes[start:] = block
+        self._check()  # a full disk ends the work now, not after the last patch
+        self._pending, self._pending_bytes = [], 0
+
+    def finish(
+        self,
+        metadata: PatchMetadata,
+        tumour: np.ndarray | None = None,
+        stain: dict[str, Any] | None = None,
+        overview: bytes = b"",
+        icc: bytes = b"",
+        images: Images | None = None,
+    ) -> None:
+        """Write all but the patches: coordinates, fractions, stain, overview, colour profile.
+
+        `images` makes the store a pack: it names the image that each patch is.
+        """
+        if isinstance(metadata, dict):
+            metadata = fill(PatchMetadata, metadata)
+        self._flush()
+        n, file = len(self), self._file
+        file["jpeg/offsets"] = np.concatenate([[0], np.cumsum(self._lengths)]).astype(np.int64)
+        file["coords"] = self.coords
+        file["variance"] = np.array(self._variance, np.float32)
+        file["tumour"] = np.full(n, np.nan, np.float32) if tumour is None else tumour
+        file["overview"] = np.frombuffer(overview, np.uint8)
+        file["icc"] = np.frombuffer(icc, np.uint8)
+        for key, value in (stain or NO_STAIN).items():
+            if isinstance(value, (list, np.ndarray)):
+                file[f"stain/{key}"] = np.asarray(value, float)
+            else:
+                file.require_group("stain").attrs[key] = np.nan if value is None else value
+        if images is not None:
+            write_images(file, images)
+        write_attributes(file, PATCHES, asdict(metadata))
+
+
+@contextmanager
+def write_patches(path: str | Path) -> Iterator[PatchWriter]:
+    """Open a patch store for writing; it appears at `path` only when the block ends well."""
+    with creating(path) as (file, check):
+        yield PatchWriter(file, check)
+
+
+class PatchStore:
+    """A patch store, read.
+
+    Attributes
+    ----------
+    coords : (N, 2) int32
+        Top left corners `(x, y)`, level-0 px.
+    variance : (N,) float32
+    tumour : (N,) float32
+        Fraction inside the annotation; NaN without one.
+    metadata : PatchMetadata
+    images : Images or None
+        Of a pack, which image each patch is; `slides_of` takes a pack apart.
+    """
+
+    pixel_digest = ""  # of the images of a pack alone
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._file = opened(path, PATCHES)
+        self.attributes = attributes_of(self._file.attrs)
+        self.metadata = fill(PatchMetadata, self.attributes)
+        self.coords = self._file["coords"][:]
+        self.variance = self._file["variance"][:]
+        self.tumour = self._file["tumour"][:]
+        self.images = images_of(self._file)
+        self._offsets = self._file["jpeg/offsets"][:]
+        self._data = _Bytes(self._file["jpeg/bytes"])
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def __enter__(self) -> PatchStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+    @property
+    def excluded(self) -> str:
+        """Reason for which the slide is excluded; empty when it is not."""
+        return self.metadata.reason if self.metadata.status == "excluded" else ""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what makes the patches: settings, places, labels, lengths, stain."""
+        digest = hashlib.sha256(self.metadata.settings.encode())
+        for content in (self.coords, self.tumour, self._offsets, str(self.stain).encode()):
+            digest.update(content)
+        return digest.hexdigest()
+
+    @property
+    def stain(self) -> dict[str, Any]:
+        """Stain profile of the slide, as `stain.Profile.from_dict` takes it; empty without one."""
+        group = self._file.get("stain")
+        if group is None or "method" not in group.attrs:
+            return {}
+        return {**attributes_of(group.attrs), **{key: group[key][:].tolist() for key in group}}
+
+    @property
+    def overview(self) -> bytes:
+        """JPEG of the whole slide; empty when the slide could not be read."""
+        return self._file["overview"][:].tobytes() if "overview" in self._file else b""
+
+    @property
+    def icc(self) -> bytes:
+        """Colour profile of the slide; empty when it has none. Patches are as scanned."""
+        return self._file["icc"][:].tobytes() if "icc" in self._file else b""
+
+    def _stored(self, index: int) -> bytes:
+        return self._data.read(*self._offsets[index : index + 2].tolist())
+
+    def jpeg(self, index: int) -> bytes:
+        """Return the JPEG of one patch; of a lossless one, a JPEG of quality 95."""
+        stored = self._stored(index)
+        if not stored.startswith(PNG):
+            return stored
+        import simplejpeg
+
+        return simplejpeg.encode_jpeg(self.pixels(index), quality=95, colorsubsampling="444")
+
+    def pixels(self, index: int, at_least_px: int | None = None) -> np.ndarray:
+        """Decode one patch.
+
+        Parameters
+        ----------
+        index : int
+        at_least_px : int, optional
+            The decoder may shrink a JPEG as long as its side stays at least this long.
+
+        Returns
+        -------
+        (side, side, 3) uint8
+            RGB.
+
+        Raises
+        ------
+        Her2Error
+            When the patch is damaged.
+        """
+        try:
+            return _decode(self._stored(index), at_least_px or 0)
+        except (ValueError, OSError) as error:
+            raise Her2Error(
+                f"patch {index} cannot be read: {error}",
+                str(self.path),
+                "delete the store and run again; the slide will be tiled anew",
+            ) from None
+
+
+class _Bytes:
+    """Ranges of a dataset of bytes, from many threads.
+
+    HDF5 reads whole chunks, checks their sums, and lets one thread in at a time. So it reads the
+    first range of each chunk; later ones come straight from the file, where the chunk was well.
+    """
+
+    def __init__(self, data: h5py.Dataset):
+        self._data, self._chunk_bytes = data, (data.chunks or (CHUNK_BYTES,))[0]
+        self._file = data.file.id.get_vfd_handle()
+        self._places: dict[int, int] = {}
+        self._checked: set[int] = set()
+        if data.chunks and data.compression is None and not data.shuffle:  # stored as they are
+            data.id.chunk_iter(self._note)
+
+    def _note(self, chunk: h5py.h5d.StoreInfo) -> None:
+        if chunk.filter_mask == 0:
+            self._places[chunk.chunk_offset[0] // self._chunk_bytes] = chunk.byte_offset
+
+    def read(self, start: int, stop: int) -> bytes:
+        size = self._chunk_bytes
+        chunks = range(start // size, (stop - 1) // size + 1)
+        if not self._checked.issuperset(chunks):
+            data = self._data[start:stop].tobytes()
+            self._checked.update(self._places.keys() & set(chunks))
+            return data
+        ranges = []
+        for chunk in chunks:
+            low, high = max(start, chunk * size), min(stop, (chunk + 1) * size)
+            place = self._places[chunk] + low - chunk * size
+            ranges.append(os.pread(self._file, high - low, place))
+        return b"".join(ranges)
+
+
+def _decode(data: bytes, least_px: int) -> np.ndarray:
+    if data.startswith(PNG):
+        import cv2
+
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if pixels is None:
+            raise ValueError("it is no PNG")
+        return pixels
+    import simplejpeg
+
+    return simplejpeg.decode_jpeg(data, min_height=least_px, min_width=least_px)
+
+
+def compress(patch: np.ndarray, tile: TileSettings) -> bytes:
+    """Compress a patch, (side, side, 3) uint8 RGB, as a store holds it: JPEG, or lossless PNG."""
+    if tile.patch_format == "png":
+        import cv2
+
+        bgr = cv2.cvtColor(patch, cv2.COLOR_RGB2BGR)
+        return cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    import simplejpeg
+
+    return simplejpeg.encode_jpeg(
+        np.ascontiguousarray(patch),
+        quality=tile.jpeg_quality,
+        colorsubsampling=tile.jpeg_subsampling,
+    )
+
+
+def read_summary(path: str | Path) -> dict[str, Any]:
+    """Read the attributes of a patch store and its number of patches, none of its arrays."""
+    with opened(path, PATCHES) as file:
+        return {**attributes_of(file.attrs), "patches": len(file["coords"])}
+
+
+def read_images(path: str | Path) -> Images | None:
+    """Read which images a pack holds, none of their pixels; None of a slide's store."""
+    with opened(path, PATCHES) as file:
+        return images_of(file)

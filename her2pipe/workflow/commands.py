@@ -1,0 +1,175 @@
+"""What the commands of jobs say: settings as flags, and options of single jobs.
+
+A job runs again when its command changes. So a command holds what differs from the defaults, in
+one form however a study spells it, and the number of the step's algorithm.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from her2pipe.aggregation.base import AGGREGATIONS
+from her2pipe.config import (
+    ImagesSettings,
+    PretrainSettings,
+    Scanner,
+    Section,
+    flags,
+    roles,
+)
+from her2pipe.workflow.fingerprints import sheet_columns, step_module
+from her2pipe.workflow.inputs import Inputs
+from her2pipe.workflow.study import Wildcards
+
+
+class Commands:
+    """Parts of the rules' commands.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    """
+
+    def __init__(self, inputs: Inputs):
+        self.inputs, self.targets, self.study = inputs, inputs.targets, inputs.study
+        self.config = inputs.study.settings
+        sections = [getattr(self.config, name) for name in type(self.config).model_fields]
+        self._sections = {type(s): s for s in sections if isinstance(s, Section)}
+
+    def settings(
+        self,
+        step: str,
+        *own: Section,
+        without: tuple[type[Section], ...] = (),
+        kinds: tuple[type[Section], ...] = (),
+    ) -> str:
+        """Return the flags of a step's settings.
+
+        Parameters
+        ----------
+        step : str
+        *own : Section
+            A job's own settings in place of the study's.
+        without : tuple of types
+            Sections that do not concern a job.
+        kinds : tuple of types
+            Sections that a job takes, where that depends on it.
+        """
+        module = step_module(step)
+        kinds = [kind for kind in kinds or module.SETTINGS if kind not in without]
+        text = []
+        for kind in kinds:
+            section = next((o for o in own if isinstance(o, kind)), self._sections.get(kind))
+            if section is not None:
+                leave = getattr(module, "UNUSED_SETTINGS", ())
+                text.append(flags.to_flags(section, as_type=kind, leave=leave))
+        return " ".join(filter(None, text))
+
+    # --- single steps ----------------------------------------------------------------------------
+
+    def synthesise(self, wildcards: Wildcards) -> str:
+        """Return the flags that draw a synthetic slide: what its row declares, and its scanner."""
+        row = self.study.rows[wildcards.cohort][wildcards.slide]
+        columns = sheet_columns("synthesise", self.study.endpoint)
+        values = [f"--{name}={row.value(name)}" for name in columns if row.value(name)]
+        scanner = self.config.synthesise.scanners.get(wildcards.cohort, Scanner())
+        return f"{shlex.join(values)} {self.settings('synthesise', scanner)}"
+
+    def tile_row(self, wildcards: Wildcards) -> str:
+        """Return the flags of a slide's own row, or of a pack's."""
+        name = wildcards.cohort
+        if self.study.is_images(name):
+            words = ["--batch", wildcards.slide, "--root", self.study.roots[name]]
+            return shlex.join(words)
+        mpp = self.study.rows[name][wildcards.slide].mpp
+        return f"--mpp {mpp}" if mpp else ""
+
+    def annotation(self, wildcards: Wildcards) -> list[str]:
+        """Return the option that names a slide's annotation, if it has one."""
+        return [f"--annotation={path}" for path in self.inputs.annotation(wildcards)]
+
+    def tile(self, wildcards: Wildcards) -> str:
+        """Return the settings of a slide's tiling, or of a pack's."""
+        images = self.study.is_images(wildcards.cohort)
+        return self.settings("tile", without=() if images else (ImagesSettings,))
+
+    def pretraining_stores(self, wildcards: Wildcards) -> list[str]:
+        """Return the options that name the packs of a pre-training's cohort, if it has one."""
+        paths = self.inputs.pretraining_images(wildcards)
+        return [f"--stores={path}" for path in paths if path.endswith(".h5")]
+
+    def pretrain(self, wildcards: Wildcards) -> str:
+        """Return the settings of a pre-training, with where its images are."""
+        images, _ = self.study.pretraining_images[wildcards.pretraining]
+        own = self.config.pretrainings[wildcards.pretraining].model_copy(update={"images": images})
+        if images in self.config.cohorts:
+            sheet = shlex.join([f"--sheet={self.study.sheets[images]}"])
+            return f"{sheet} {self.settings('pretrain', own)}"
+        return flags.to_flags(own, as_type=PretrainSettings)
+
+    def train(self, wildcards: Wildcards) -> str:
+        """Return the settings of an encoder, with the files its study file names."""
+        changes: dict = dict(self.study.encoder_files[wildcards.encoder])
+        changes["train_views"] = self.inputs.training_views(wildcards.encoder)
+        own = self.config.encoders[wildcards.encoder].model_copy(update=changes)
+        return self.settings("train", own)
+
+    def fit(self, wildcards: Wildcards) -> str:
+        """Return the settings of a method's fit."""
+        method = self.config.methods[wildcards.method]
+        kinds = step_module("fit").settings(["--aggregate", method.aggregate])
+        return self.settings("fit", method.fit, kinds=kinds)
+
+    def aggregation(self, wildcards: Wildcards) -> str:
+        """Return the aggregation of a method."""
+        return self.config.methods[wildcards.method].aggregate
+
+    def fit_device(self, wildcards: Wildcards) -> str:
+        """Return the device a method is fitted on; a threshold alone needs no graphics card."""
+        method = self.config.methods[wildcards.method]
+        return getattr(method.fit, "device", "cpu")
+
+    def model(self, wildcards: Wildcards) -> list[str]:
+        """Return the option that names a method's fitted model, if it has one."""
+        return [f"--model={path}" for path in self.inputs.fitted(wildcards)]
+
+    def evaluate(self, wildcards: Wildcards) -> list[str]:
+        """Return the options that say what an evaluation is of."""
+        method = self.config.methods[wildcards.method]
+        options = {
+            "sheet": self.inputs.sheet(wildcards),
+            "development-sheet": self.inputs.development_sheet(wildcards),
+            "role": roles.role(self.config, wildcards.method, wildcards.cohort),
+            "cohort": wildcards.cohort,
+            "method": wildcards.method,
+            "encoder": method.encoder,
+            "aggregate": method.aggregate,
+            "trained": self.trained_stages(wildcards.method),
+        }
+        packs = [f"--images={path}" for path in self.inputs.scored_packs(wildcards)]
+        packs += [f"--learnt={path}" for path in self.inputs.training_packs(wildcards)]
+        return [f"--{name}={value}" for name, value in options.items()] + packs
+
+    def trained_stages(self, name: str) -> str:
+        """Return the stages of a method that are trained, as Table 2 has them."""
+        method = self.config.methods[name]
+        stages = ["encoder"] * (self.config.encoders[method.encoder].task != "none")
+        stages += ["aggregation"] * (AGGREGATIONS[method.aggregate].fits == "weights")
+        return " and ".join(stages) or "none"
+
+    def explain_layer(self, wildcards: Wildcards) -> str:
+        """Return the module whose maps are explained; empty: the step chooses it."""
+        return self.config.explain.layers.get(wildcards.encoder, "")
+
+    def ledger_sheets(self) -> list[str]:
+        """Return the options that name the sheets of all scored cohorts."""
+        return [f"--sheet={name}={self.study.sheets[name]}" for name in self.targets.scored_cohorts]
+
+    def compare(self) -> list[str]:
+        """Return the pairs of methods and cohorts that hold the same cases."""
+        pairs = [",".join((*one, *other)) for one, other in self.config.compare.matched]
+        return ["--matched", *pairs] if pairs else []
+
+    def report(self) -> list[str]:
+        """Return the methods whose figures the page shows."""
+        return ["--methods", *self.config.report.methods] if self.config.report.methods else []

@@ -1,0 +1,122 @@
+"""What of a sheet makes a rule run again: the columns its step declares, and no others.
+
+Sheets are no inputs of rules, or any new row would rerun every job. Instead a rule's params carry a
+digest of the values its step reads, as its module declares them in `SHEET_COLUMNS`: a tuple, or a
+function of the endpoint and of the step's own settings. The step is given these columns only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Iterable
+from functools import cache
+from types import ModuleType
+
+from her2pipe.cohorts.sheet import Row
+from her2pipe.config import Section, roles
+from her2pipe.endpoints.base import Endpoint
+from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.workflow.inputs import Inputs
+from her2pipe.workflow.study import Wildcards
+
+
+def step_module(step: str) -> ModuleType:
+    """Import the module of a step; by its name, as the command line does."""
+    return importlib.import_module(f"her2pipe.steps.{step}")
+
+
+def sheet_columns(
+    step: str,
+    endpoint: Endpoint,
+    settings: Section | None = None,
+    declaration: str = "SHEET_COLUMNS",
+) -> list[str]:
+    """Return the columns of a sheet that a step declares to read."""
+    declared = getattr(step_module(step), declaration, ())
+    columns = declared(endpoint, settings) if callable(declared) else declared
+    return list(dict.fromkeys(columns))
+
+
+def digest(rows: Iterable[Row], columns: Iterable[str]) -> str:
+    """Return the fingerprint of named values of a sheet, whatever the order of its rows."""
+    columns = list(columns)
+    values = sorted([row.slide, *(row.value(column) for column in columns)] for row in rows)
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+class Fingerprints:
+    """Digests of sheets, for the params of rules.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    """
+
+    def __init__(self, inputs: Inputs):
+        self.inputs, self.targets, self.study = inputs, inputs.targets, inputs.study
+        self.settings = inputs.study.settings
+        self._digest = cache(self._digest_of)
+
+    def _digest_of(self, cohort: str, columns: tuple[str, ...]) -> str:
+        return digest(self.study.rows[cohort].values(), columns)
+
+    def _of(
+        self,
+        step: str,
+        cohort: str,
+        settings: Section | None = None,
+        endpoint: Endpoint | None = None,
+    ) -> str:
+        settings = settings or getattr(self.settings, step)
+        columns = sheet_columns(step, endpoint or self.study.endpoint, settings)
+        return self._digest(cohort, tuple(columns))
+
+    def cohort(self, step: str) -> Callable[[Wildcards], str]:
+        """Return the params function of a step that reads the sheet of its job's cohort."""
+        return lambda wildcards: self._of(step, wildcards.cohort)
+
+    def development(self, step: str) -> Callable[[Wildcards], str]:
+        """Return the params function of a step that reads the sheet of the development cohort."""
+        return lambda wildcards: self._of(step, self.inputs.development(wildcards))
+
+    def scored_cohorts(self, step: str) -> list[str]:
+        """Return the digests of a step that reads the sheets of all scored cohorts."""
+        return [self._of(step, name) for name in self.targets.scored_cohorts]
+
+    def pack(self, wildcards: Wildcards) -> str:
+        """Return the digest of a pack's images; of a slide nothing, its files are inputs."""
+        if not self.study.is_images(wildcards.cohort):
+            return ""
+        rows = self.targets.batch_rows(wildcards.cohort, wildcards.slide)
+        return digest(rows, sheet_columns("tile", self.study.endpoint))
+
+    def pretrain(self, wildcards: Wildcards) -> str:
+        """Return the digest of a pre-training's cohort, if it has one."""
+        images, _ = self.study.pretraining_images[wildcards.pretraining]
+        settings = self.settings.pretrainings[wildcards.pretraining]
+        return self._of("pretrain", images, settings) if images in self.study.rows else ""
+
+    def fit(self, wildcards: Wildcards) -> str:
+        """Return the digest of the development cohort of a method's fit."""
+        settings = self.settings.methods[wildcards.method].fit
+        return self._of("fit", self.inputs.development(wildcards), settings)
+
+    def evaluate(self, wildcards: Wildcards) -> str:
+        """Return the digest of an evaluation's cohort, by its role."""
+        role = roles.role(self.settings, wildcards.method, wildcards.cohort)
+        endpoint = endpoint_of(self.settings.labels, role)
+        return self._of("evaluate", wildcards.cohort, endpoint=endpoint)
+
+    def cutoff(self, wildcards: Wildcards) -> str:
+        """Return the digest of the development cohort, where evaluations take a cut-off from it."""
+        columns = sheet_columns(
+            "evaluate", self.study.endpoint, self.settings.evaluate, "DEVELOPMENT_COLUMNS"
+        )
+        name = self.inputs.development(wildcards)
+        return self._digest(name, tuple(columns)) if columns else ""
+
+    def matched(self) -> list[str]:
+        """Return the digests of the cohorts whose cases two methods are compared on."""
+        return [self._of("compare", name) for name in self.targets.matched_cohorts]

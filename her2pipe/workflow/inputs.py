@@ -1,0 +1,188 @@
+"""Input functions: what each job reads, by its wildcards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from her2pipe.aggregation.base import AGGREGATIONS
+from her2pipe.config import WHOLE, roles
+from her2pipe.workflow.study import SYNTHETIC_IMAGES, Wildcards
+from her2pipe.workflow.targets import Targets
+
+
+class Inputs:
+    """Input functions of the rules, and the paths among their params.
+
+    Parameters
+    ----------
+    targets : Targets
+    """
+
+    def __init__(self, targets: Targets):
+        self.targets, self.study = targets, targets.study
+        self.settings = targets.study.settings
+
+    # --- of whom a job is ------------------------------------------------------------------------
+
+    def encoder(self, wildcards: Wildcards) -> str:
+        """Return the encoder of a job: its own wildcard, or that of its method."""
+        method = getattr(wildcards, "method", None)
+        return self.targets.encoder_of(method) if method else wildcards.encoder
+
+    def development(self, wildcards: Wildcards) -> str:
+        """Return the cohort that a job's encoder is trained on."""
+        return self.study.development(self.encoder(wildcards))
+
+    def sheet(self, wildcards: Wildcards) -> str:
+        """Return the sheet of a job's cohort."""
+        return self.study.sheets[wildcards.cohort]
+
+    def development_sheet(self, wildcards: Wildcards) -> str:
+        """Return the sheet of the cohort that a job's encoder is trained on."""
+        return self.study.sheets[self.development(wildcards)]
+
+    # --- tile ------------------------------------------------------------------------------------
+
+    def slide(self, wildcards: Wildcards) -> list[str]:
+        """Return the slide to tile, or a pack's images, synthetic ones by their folder."""
+        name = wildcards.cohort
+        if not self.study.is_images(name):
+            return [self.study.rows[name][wildcards.slide].path]
+        made = f"{SYNTHETIC_IMAGES}{name}"
+        paths = [row.path for row in self.targets.batch_rows(name, wildcards.slide)]
+        return sorted({made if path.startswith(made) else path for path in paths})
+
+    def slide_or_sheet(self, wildcards: Wildcards) -> str:
+        """Return what `tile` takes as an argument: a slide, or the sheet of a pack's images."""
+        name = wildcards.cohort
+        if self.study.is_images(name):
+            return self.study.sheets[name]
+        return self.study.rows[name][wildcards.slide].path
+
+    def annotation(self, wildcards: Wildcards) -> list[str]:
+        """Return the annotation of a slide, if it has one."""
+        if self.study.is_images(wildcards.cohort):
+            return []
+        annotation = self.study.rows[wildcards.cohort][wildcards.slide].annotation
+        return [annotation] if annotation else []
+
+    # --- stores and encodings --------------------------------------------------------------------
+
+    def batch_stores(self, wildcards: Wildcards) -> list[str]:
+        """Return the patch stores of one batch, in the encoder's view."""
+        name = wildcards.cohort
+        if self.study.is_images(name):
+            return [f"results/tile/{WHOLE}/{name}/{wildcards.batch}.h5"]
+        folder = f"results/tile/{self.settings.encoders[self.encoder(wildcards)].view}/{name}"
+        rows = self.targets.batch_rows(name, wildcards.batch)
+        return [f"{folder}/{row.slide}.h5" for row in rows]
+
+    def cohort_stores(self, wildcards: Wildcards) -> list[str]:
+        """Return the patch stores of a cohort, in the encoder's view."""
+        view = self.settings.encoders[self.encoder(wildcards)].view
+        return self.targets.stores(wildcards.cohort, view)
+
+    def cohort_encodings(self, wildcards: Wildcards) -> list[str]:
+        """Return the folders of encodings that make up a cohort."""
+        return self.targets.encodings(self.encoder(wildcards), wildcards.cohort)
+
+    def batch_encodings(self, wildcards: Wildcards) -> str:
+        """Return the folder of encodings of one batch."""
+        return f"results/encode/{self.encoder(wildcards)}/{wildcards.cohort}/{wildcards.batch}"
+
+    # --- training --------------------------------------------------------------------------------
+
+    def pretraining_images(self, wildcards: Wildcards) -> list[str]:
+        """Return the files of a pre-training's images, or the packs of its cohort."""
+        images, files = self.study.pretraining_images[wildcards.pretraining]
+        return self.targets.stores(images) if images in self.settings.cohorts else files
+
+    def training_views(self, encoder: str) -> list[str]:
+        """Return the views an encoder is trained on; for its colours only the one it scores."""
+        settings = self.settings.encoders[encoder]
+        if self.study.is_images(self.study.development(encoder)):
+            return [WHOLE]
+        by_patches = settings.task in ("classify", "fingerprint")
+        return settings.train_views if by_patches else [settings.view]
+
+    def training_stores(self, wildcards: Wildcards) -> list[str]:
+        """Return the patch stores of the cohort an encoder is trained on."""
+        name = self.development(wildcards)
+        views = self.training_views(wildcards.encoder)
+        return [path for view in views for path in self.targets.stores(name, view)]
+
+    def training_folders(self, wildcards: Wildcards) -> list[str]:
+        """Return the folders of those stores: a command with hundreds of files is too long."""
+        name = self.development(wildcards)
+        if self.study.is_images(name):  # few; packs of an earlier number may lie beside them
+            return self.targets.stores(name)
+        return [f"results/tile/{view}/{name}" for view in self.training_views(wildcards.encoder)]
+
+    def training_files(self, wildcards: Wildcards) -> list[str]:
+        """Return the files an encoder's settings name; of pairs the folders, as new files show."""
+        files = self.study.encoder_files[wildcards.encoder]
+        pairs = Path(files["pairs"]) if "pairs" in files else None
+        folders = [*pairs.glob("*/"), *pairs.glob("*/*/")] if pairs else []
+        return [*files.values(), *sorted(map(str, folders))]
+
+    def development_encodings(self, wildcards: Wildcards) -> list[str]:
+        """Return the folders of encodings of the development cohort."""
+        return self.targets.encodings(self.encoder(wildcards), self.development(wildcards))
+
+    # --- scores ----------------------------------------------------------------------------------
+
+    def fitted(self, wildcards: Wildcards) -> list[str]:
+        """Return the fitted model of a method's aggregation, if it has one."""
+        aggregation = self.settings.methods[wildcards.method].aggregate
+        has_model = AGGREGATIONS[aggregation].is_fitted(self.study.endpoint)
+        return [f"results/fit/{wildcards.method}"] if has_model else []
+
+    def development_scores(self, wildcards: Wildcards) -> str:
+        """Return a method's scores of the cohort its encoder is trained on."""
+        return f"results/score/{wildcards.method}/{self.development(wildcards)}.tsv"
+
+    def scored_packs(self, wildcards: Wildcards) -> list[str]:
+        """Return the packs of a cohort of images."""
+        name = wildcards.cohort
+        return self.targets.stores(name) if self.study.is_images(name) else []
+
+    def training_packs(self, wildcards: Wildcards) -> list[str]:
+        """Return the packs of other cohorts of images that a method's encoder was trained on."""
+        if not self.study.is_images(wildcards.cohort):
+            return []
+        encoder = self.encoder(wildcards)
+        used = {self.development(wildcards), roles.pretraining(self.settings, encoder)}
+        names = sorted((used - {wildcards.cohort}) & set(self.targets.image_cohorts))
+        return [path for name in names for path in self.targets.stores(name)]
+
+    def compared_packs(self, wildcards: Wildcards) -> list[str]:
+        """Return the packs that an evaluation searches for copies of images."""
+        return self.scored_packs(wildcards) + self.training_packs(wildcards)
+
+    # --- of the whole study ----------------------------------------------------------------------
+
+    def trained_encoders(self, wildcards: Wildcards = None) -> list[str]:
+        """Return the folders of all encoders that methods use."""
+        return [f"results/train/{name}" for name in self.targets.encoders]
+
+    def report_stores(self, wildcards: Wildcards = None) -> list[str]:
+        """Return the patch stores whose slides the report shows."""
+        return [path for _, _, paths in self.shown_stores() for path in paths]
+
+    def shown_stores(self) -> list[tuple[str, str, list[str]]]:
+        """Return cohort, view and stores of what the report shows.
+
+        Slides are shown as the first method with heat maps sees them; images have one view.
+        """
+        method = self.targets.heatmap_methods[0]
+        view = self.settings.encoders[self.targets.encoder_of(method)].view
+        names = dict.fromkeys(
+            [
+                *self.targets.scored_by_method[method],
+                *(n for n in self.targets.scored_cohorts if self.study.is_images(n)),
+            ]
+        )
+        return [
+            (n, WHOLE if self.study.is_images(n) else view, self.targets.stores(n, view))
+            for n in names
+        ]

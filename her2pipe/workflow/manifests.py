@@ -1,0 +1,147 @@
+"""The manifests of `compare` and `report`, and the study as a file for the report.
+
+They are written when a run starts, before its first job, and not while a run is planned: so a dry
+run writes nothing, no rule has to make them, and a job that runs later reads what its study said.
+The rules' params carry their digests, so that a changed manifest reruns its step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from her2pipe.files import write_text
+from her2pipe.manifest import Item, Manifest
+from her2pipe.workflow.inputs import Inputs
+
+FOLDER = "results/manifest"
+
+
+class Manifests:
+    """What the two steps that sum up a study read.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    """
+
+    compare_path = f"{FOLDER}/compare.tsv"
+    report_path = f"{FOLDER}/report.tsv"
+    study_path = f"{FOLDER}/study.json"
+
+    def __init__(self, inputs: Inputs):
+        self.inputs, self.targets, self.study = inputs, inputs.targets, inputs.study
+        self.compare = Manifest(tuple(self._compared()))
+        self.report = Manifest(tuple(self._reported()))
+
+    def write(self, folder: str | Path = ".") -> None:
+        """Write what has changed, below the working directory of the study."""
+        study = json.dumps(self.describe_study(), indent=1) + "\n"
+        contents = {
+            self.compare_path: self.compare.to_text(),
+            self.report_path: self.report.to_text(),
+            self.study_path: study,
+        }
+        for name, text in contents.items():
+            path = Path(folder) / name
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                write_text(path, text)
+
+    # --- the study -------------------------------------------------------------------------------
+
+    def describe_study(self) -> dict[str, Any]:
+        """Return title, cohorts and settings of the study, for its page."""
+        settings = self.study.settings
+        cohorts = {n: {"title": c.title, "role": c.role} for n, c in settings.cohorts.items()}
+        values = settings.model_dump(mode="json", exclude=self._unused())
+        return {"title": settings.study.title, "cohorts": cohorts, "settings": values}
+
+    def study_digest(self) -> str:
+        """Return the fingerprint of what the study says beyond the defaults."""
+        values = self.study.settings.model_dump(
+            mode="json", exclude=self._unused(), exclude_defaults=True
+        )
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _unused(self) -> set[str] | None:
+        return {"labels"} if self.study.settings.labels.endpoint == "her2" else None
+
+    # --- rows ------------------------------------------------------------------------------------
+
+    def _evaluations(self) -> Iterator[Item]:
+        for method, name in self.targets.scores:
+            encoder = self.targets.encoder_of(method)
+            yield Item(
+                "evaluate", method, encoder, cohort=name, path=f"results/evaluate/{method}/{name}"
+            )
+
+    def _encoders(self) -> Iterator[Item]:
+        for name in self.targets.encoders:
+            yield Item("train", encoder=name, path=f"results/train/{name}")
+
+    def _encodings(self, encoder: str, cohort: str) -> Iterator[Item]:
+        for batch in self.targets.batches(cohort):
+            path = f"results/encode/{encoder}/{cohort}/{batch}"
+            yield Item("encode", encoder=encoder, cohort=cohort, batch=batch, path=path)
+
+    def _sheets(self, cohorts: list[str]) -> Iterator[Item]:
+        for name in cohorts:
+            yield Item("sheet", cohort=name, path=self.study.sheets[name])
+
+    def _compared(self) -> Iterator[Item]:
+        yield from self._evaluations()
+        comparisons = self.study.endpoint.comparisons
+        if "networks" in comparisons:
+            yield from self._encoders()
+        if "tile_timing" in comparisons:
+            for encoder in self.targets.encoders:
+                for name in self.study.settings.cohorts:
+                    if name in self.targets.encoded_cohorts(encoder):
+                        yield from self._encodings(encoder, name)
+        yield from self._sheets(self.targets.matched_cohorts)
+        # No inputs: the time of a job differs from run to run, and only timing.tsv reads it.
+        for method, name in self.targets.scores:
+            encoder = self.targets.encoder_of(method)
+            path = f"benchmarks/score/{method}/{name}.tsv"
+            yield Item("benchmark", method, encoder, cohort=name, path=path)
+
+    def _reported(self) -> Iterator[Item]:
+        targets, shown = self.targets, self.targets.heatmap_methods[0]
+        yield Item("compare", path="results/compare")
+        yield Item("ledger", path="results/ledger/ledger.tsv")
+        yield from self._evaluations()
+        yield from self._encoders()
+        for name in targets.pretrainings:
+            yield Item("pretrain", encoder=name, path=f"results/pretrain/{name}")
+        for cohort in targets.scored_by_method[shown]:
+            yield from self._encodings(targets.encoder_of(shown), cohort)
+        for cohort, view, paths in self.inputs.shown_stores():
+            # A folder, not each of its stores; packs of images lie in one, too.
+            yield Item("tile", view=view, cohort=cohort, path=os.path.dirname(paths[0]))
+        for method, cohort, batch in targets.heatmaps:
+            path = f"results/heatmap/{method}/{cohort}/{batch}"
+            yield Item("heatmap", method, targets.encoder_of(method), "", cohort, batch, path)
+        for encoder, cohort, batch in targets.explained:
+            path = f"results/explain/{encoder}/{cohort}/{batch}"
+            yield Item("explain", "", encoder, "", cohort, batch, path)
+        for encoder, cohort in targets.described:
+            path = f"results/describe/{encoder}/{cohort}"
+            yield Item("describe", encoder=encoder, cohort=cohort, path=path)
+        for encoder in self.study.settings.deploy.encoders:
+            yield Item("deploy", encoder=encoder, path=f"results/deploy/{encoder}")
+        yield from self._sheets(targets.scored_cohorts)
+
+    # --- inputs of the two rules -----------------------------------------------------------------
+
+    def compare_inputs(self, wildcards: Any = None) -> list[str]:
+        """Return the outputs of jobs that `compare` waits for."""
+        return self.compare.paths("evaluate") + self.compare.paths("train")
+
+    def report_inputs(self, wildcards: Any = None) -> list[str]:
+        """Return the outputs of jobs that `report` waits for."""
+        paths = [item.path for item in self.report.items if item.kind not in ("sheet", "tile")]
+        return paths + self.inputs.report_stores()

@@ -1,0 +1,188 @@
+"""The study as the rules see it: checked settings, its sheets, and the files these name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from her2pipe.cohorts import sheet
+from her2pipe.cohorts.sheet import Row
+from her2pipe.cohorts.split import check_leaks
+from her2pipe.config import Config, load, roles
+from her2pipe.endpoints.base import Endpoint
+from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.errors import Her2Error, raise_all
+from her2pipe.training import cifar100
+
+# Folders whose files rules make, so that they need not exist yet.
+SYNTHETIC_SLIDES, SYNTHETIC_IMAGES = "results/synthesise/", "results/draw/"
+NO_FILE = ("none", "imagenet", "median")  # values of settings that may name a file
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file that was found right.
+
+    Attributes
+    ----------
+    settings : Config
+    file : str
+        The study file.
+    sheets : dict
+        Path of the sheet of each cohort.
+    rows : dict
+        Rows of each cohort, by slide.
+    roots : dict
+        Folder that relative paths of a cohort's sheet start from; empty where none is given.
+    encoder_files : dict
+        Of each encoder the files its settings name, by setting.
+    pretraining_images : dict
+        Of each pre-training in use where its images are, and the files that hold them.
+    """
+
+    settings: Config
+    file: str
+    sheets: dict[str, str]
+    rows: dict[str, dict[str, Row]]
+    roots: dict[str, str]
+    encoder_files: dict[str, dict[str, str]] = field(default_factory=dict)
+    pretraining_images: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any], file: str, check_files: bool = True) -> Study:
+        """Check a study's settings and sheets, and find the files they name.
+
+        Parameters
+        ----------
+        data : dict
+            The values of the study file.
+        file : str
+            Where they come from; the files they name are looked for beside it, too.
+        check_files : bool
+            Whether slides must exist, cohorts may share no patient and classes may not lack: what
+            the first process of a run finds out, and its jobs need not again.
+
+        Raises
+        ------
+        Her2Error
+            With all mistakes of the settings, or of all sheets.
+        """
+        settings = load.check(data, file)
+        sheets, roots, rows = _read_sheets(settings, file, check_files)
+        encoders = {name: _encoder_files(settings, file, name) for name in settings.encoders}
+        used = {encoder.pretrain for encoder in settings.encoders.values() if encoder.pretrain}
+        images = {name: _images(settings, file, name) for name in sorted(used)}
+        study = cls(settings, file, sheets, rows, roots, encoders, images)
+        if check_files:
+            study.check_cohorts()
+        return study
+
+    def check_cohorts(self) -> None:
+        """Refuse development cohorts without a class, and patients on both sides of a test.
+
+        Raises
+        ------
+        Her2Error
+            Naming sheet, line and column.
+        """
+        for name, cohort in self.settings.cohorts.items():
+            if cohort.role == "development":
+                labels = (self.endpoint.target(row).label for row in self.rows[name].values())
+                self.endpoint.validate_targets(labels, self.sheets[name])
+        cohorts = {
+            name: (cohort.role, self.rows[name].values())
+            for name, cohort in self.settings.cohorts.items()
+        }
+        check_leaks(cohorts, self.sheets, roles.lessons(self.settings))
+
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        """What the study predicts of a slide."""
+        return endpoint_of(self.settings.labels)
+
+    def is_images(self, cohort: str) -> bool:
+        """Whether the rows of a cohort are images that are taken whole."""
+        return self.settings.cohorts[cohort].kind == "images"
+
+    def development(self, encoder: str) -> str:
+        """Return the cohort an encoder is trained on."""
+        return roles.development(self.settings, encoder)
+
+
+def find(path: str, what: str, file: str, key: str, fix: str = "") -> str:
+    """Look for a file that a study names: beside the study file, then in the working directory.
+
+    Raises
+    ------
+    Her2Error
+        When it is in neither.
+    """
+    for folder in (Path(file).parent, Path.cwd()):
+        found = folder / path
+        if found.exists():
+            near = os.path.relpath(found)
+            return str(found) if near.startswith("..") else near
+    raise Her2Error(
+        f"the {what} {path} does not exist",
+        f"{file}, key {key}",
+        f"{fix}{'; ' if fix else ''}paths are relative to the study file or the working directory",
+    )
+
+
+def _read_sheets(
+    settings: Config, file: str, check_files: bool
+) -> tuple[dict[str, str], dict[str, str], dict[str, dict[str, Row]]]:
+    """Read every sheet; mistakes of all sheets come together."""
+    sheets, roots, rows, problems = {}, {}, {}, []
+    endpoint = endpoint_of(settings.labels)
+    made = (SYNTHETIC_SLIDES, SYNTHETIC_IMAGES)
+    for name, cohort in settings.cohorts.items():
+        try:
+            key = f"cohorts.{name}"
+            sheets[name] = find(cohort.sheet, "sheet", file, f"{key}.sheet")
+            root = find(cohort.root, "folder", file, f"{key}.root") if cohort.root else ""
+            roots[name] = root
+            loaded = sheet.load(sheets[name], root, pending=made, check_files=check_files)
+            rows[name] = {row.slide: _labelled(row, endpoint) for row in loaded}
+        except Her2Error as error:
+            problems += getattr(error, "problems", [error])
+    raise_all(problems)
+    return sheets, roots, rows
+
+
+def _labelled(row: Row, endpoint: Endpoint) -> Row:
+    """Return a row whose `exclusion_reason` is that of the study's endpoint."""
+    reason = endpoint.target(row).exclusion_reason
+    return row if reason == row.exclusion_reason else replace(row, exclusion_reason=reason)
+
+
+def _encoder_files(settings: Config, file: str, name: str) -> dict[str, str]:
+    """Return the files an encoder's settings name; as inputs a changed one trains it anew."""
+    encoder = settings.encoders[name]
+    named = {"weights": encoder.weights, "stain_target": encoder.stain_target}
+    files = {
+        key: find(value, "file", file, f"encoders.{name}.{key}")
+        for key, value in named.items()
+        if value not in NO_FILE
+    }
+    if encoder.task == "density" and encoder.pairs != "synthetic":
+        files["pairs"] = find(encoder.pairs, "folder of pairs", file, f"encoders.{name}.pairs")
+    if encoder.pretrain:
+        files["weights"] = f"results/pretrain/{encoder.pretrain}"
+    return files
+
+
+def _images(settings: Config, file: str, name: str) -> tuple[str, list[str]]:
+    """Return where a pre-training's images are, and the files that hold them."""
+    images = settings.pretrainings[name].images
+    if images == "synthetic" or images in settings.cohorts:
+        return images, []
+    path = find(images, "archive", file, f"pretrainings.{name}.images", cifar100.LAYOUT)
+    return path, [str(part) for part in cifar100.files(path)]
+
+
+Wildcards = Any  # Snakemake's: the values of a job's wildcards, as attributes

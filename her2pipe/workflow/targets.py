@@ -1,0 +1,170 @@
+"""What a study makes: which method scores which cohort, in which batches, and what is drawn."""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+
+from her2pipe.cohorts.sheet import Row
+from her2pipe.cohorts.split import batch_count, batch_of
+from her2pipe.config import WHOLE, roles
+from her2pipe.workflow.study import Study
+
+
+class Targets:
+    """The outputs of a study.
+
+    Parameters
+    ----------
+    study : Study
+
+    Attributes
+    ----------
+    scored_cohorts : list of str
+        Cohorts that methods may score: all but those for pre-training.
+    scored_by_method : dict
+        Cohorts that each method scores.
+    scores : list of (method, cohort)
+    image_cohorts : list of str
+        Cohorts of images, which are packed into stores by batches.
+    encoders : list of str
+        Encoders that methods use.
+    """
+
+    def __init__(self, study: Study):
+        self.study = study
+        settings = study.settings
+        self.scored_cohorts = [n for n, c in settings.cohorts.items() if c.role != "pretraining"]
+        self.scored_by_method = {name: roles.scored(settings, name) for name in settings.methods}
+        self.scores = [(m, name) for m, names in self.scored_by_method.items() for name in names]
+        self.image_cohorts = [name for name in settings.cohorts if study.is_images(name)]
+        self.encoders = sorted({method.encoder for method in settings.methods.values()})
+        self.slides_of_batch = cache(self._slides_of_batch)
+
+    def encoder_of(self, method: str) -> str:
+        """Return the encoder of a method."""
+        return self.study.settings.methods[method].encoder
+
+    def encoded_cohorts(self, encoder: str) -> set[str]:
+        """Return the cohorts that methods of an encoder score."""
+        return {name for m, name in self.scores if self.encoder_of(m) == encoder}
+
+    # --- batches and stores ----------------------------------------------------------------------
+
+    @cached_property
+    def batch_counts(self) -> dict[str, int]:
+        """Number of batches of each cohort."""
+        settings = self.study.settings
+        return {
+            name: batch_count(
+                len(rows),
+                settings.images.pack_images
+                if self.study.is_images(name)
+                else settings.encode.batch_slides,
+            )
+            for name, rows in self.study.rows.items()
+        }
+
+    def _slides_of_batch(self, cohort: str, count: int) -> dict[int, list[str]]:
+        slides: dict[int, list[str]] = {}
+        for slide in self.study.rows[cohort]:
+            slides.setdefault(batch_of(slide, count), []).append(slide)
+        return slides
+
+    def batches(self, cohort: str) -> list[str]:
+        """Return the names, NUMBERofCOUNT, of the batches of a cohort that hold a slide."""
+        count = self.batch_counts[cohort]
+        return [f"{number}of{count}" for number in sorted(self.slides_of_batch(cohort, count))]
+
+    def batch_rows(self, cohort: str, batch: str) -> list[Row]:
+        """Return the rows of one batch of a cohort."""
+        number, count = map(int, batch.split("of"))
+        slides = self.slides_of_batch(cohort, count).get(number, [])
+        return [self.study.rows[cohort][slide] for slide in slides]
+
+    def stores(self, cohort: str, view: str = WHOLE) -> list[str]:
+        """Return the patch stores of a cohort: one per slide, or its packs of images."""
+        if self.study.is_images(cohort):
+            return [f"results/tile/{WHOLE}/{cohort}/{batch}.h5" for batch in self.batches(cohort)]
+        return [f"results/tile/{view}/{cohort}/{slide}.h5" for slide in self.study.rows[cohort]]
+
+    def encodings(self, encoder: str, cohort: str) -> list[str]:
+        """Return the folders of encodings that make up a cohort."""
+        return [f"results/encode/{encoder}/{cohort}/{batch}" for batch in self.batches(cohort)]
+
+    # --- what is made beside the scores ----------------------------------------------------------
+
+    @property
+    def pretrainings(self) -> list[str]:
+        """Pre-trainings that the methods' encoders start from."""
+        encoders = self.study.settings.encoders
+        used = {encoders[name].pretrain for name in self.encoders}
+        return [name for name in self.study.pretraining_images if name in used]
+
+    @property
+    def heatmap_methods(self) -> list[str]:
+        """Methods whose heat maps are drawn; the first one's slides are shown in the report."""
+        return self.study.settings.heatmap.methods or list(self.study.settings.methods)[:1]
+
+    @cached_property
+    def heatmaps(self) -> list[tuple[str, str, str]]:
+        """Method, cohort and batch of each folder of heat maps; images have none."""
+        return [
+            (method, name, batch)
+            for method, name in self.scores
+            if method in self.heatmap_methods and not self.study.is_images(name)
+            for batch in self.batches(name)
+        ]
+
+    @cached_property
+    def described(self) -> list[tuple[str, str]]:
+        """Encoder and cohort of each description of patches."""
+        settings = self.study.settings
+        status = [e.encoder for e in settings.methods.values() if self.grades_patches(e.encoder)]
+        return [
+            (encoder, name)
+            for encoder in settings.describe.encoders or status[:1]
+            for name in settings.describe.cohorts or self.scored_cohorts
+            if not self.study.is_images(name) and name in self.encoded_cohorts(encoder)
+        ]
+
+    def grades_patches(self, encoder: str) -> bool:
+        """Whether an encoder gives probabilities of HER2 status, by which patches are graded."""
+        classifies = self.study.settings.encoders[encoder].task == "classify"
+        return classifies and bool(self.study.endpoint.positive_patch_class)
+
+    @property
+    def matched_cohorts(self) -> list[str]:
+        """Cohorts whose cases two methods are compared on."""
+        return sorted({name for pair in self.study.settings.compare.matched for _, name in pair})
+
+    @cached_property
+    def explained(self) -> list[tuple[str, str, str]]:
+        """Encoder, cohort and batch of each folder of Grad-CAM pictures."""
+        return [
+            (encoder, name, batch)
+            for encoder in self.study.settings.explain.encoders
+            for name in self.scored_cohorts
+            if name in self.encoded_cohorts(encoder) and not self.study.is_images(name)
+            for batch in self.batches(name)
+        ]
+
+    # --- what `snakemake` makes ------------------------------------------------------------------
+
+    @property
+    def score_tables(self) -> list[str]:
+        """Scores of every method and cohort."""
+        return [f"results/score/{method}/{name}.tsv" for method, name in self.scores]
+
+    @property
+    def evaluations(self) -> list[str]:
+        """Statistics of every method and cohort."""
+        return [f"results/evaluate/{method}/{name}" for method, name in self.scores]
+
+    @property
+    def optional(self) -> list[str]:
+        """What is made only where the study asks for it."""
+        return [
+            *(f"results/describe/{encoder}/{name}" for encoder, name in self.described),
+            *(f"results/deploy/{encoder}" for encoder in self.study.settings.deploy.encoders),
+            *(f"results/explain/{'/'.join(part)}" for part in self.explained),
+        ]

@@ -1,0 +1,100 @@
+"""Tables and captions of an evaluation: every number is there, notes stand in place of others."""
+
+import pytest
+
+from her2pipe.config import LabelSettings, ReportSettings
+from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.evaluation.results import Evaluation, Metrics
+from her2pipe.manifest import Manifest
+from her2pipe.reporting import captions, comparison, results
+from her2pipe.reporting.inputs import ReportInputs, Study
+
+LABELS = LabelSettings(endpoint="class", classes=["1+", "2+"])
+
+
+def inputs_of(*evaluations, **settings):
+    study = Study(settings=settings)
+    return ReportInputs(study, Manifest(), ReportSettings(), [], list(evaluations))
+
+
+def evaluation(method="m", cohort="B", role="external", folder=None, **parts):
+    metrics = Metrics.model_validate(
+        {"method": method, "cohort": cohort, "role": role, "endpoint": "her2", **parts}
+    )
+    return Evaluation(metrics, [], [], folder)
+
+
+def of_classes(**parts):
+    return evaluation(**({"endpoint": "class", "classes": LABELS.classes} | parts))
+
+
+def test_notes_stand_in_place_of_numbers():
+    metrics = evaluation(
+        role="treatment",
+        pcr={"n": 2, "note": "needs 3 slides", "rank_sum_note": "needs both"},
+        patch={"note": "no patches"},
+        levels={
+            "n": 2, "groups": {}, "spearman": {"note": "needs values that differ"},
+            "dunn_note": "needs 2 groups",
+        },
+    ).metrics  # fmt: skip
+    contrast = endpoint_of(role="treatment").contrast
+    rows = {row["measure"]: row["note"] for row in results.main_rows(metrics, contrast)}
+    assert rows == {
+        "AUC, non-pCR against pCR": "needs 3 slides",
+        "Score of non-pCR against pCR": "needs both",
+        "AUC of patches, HER2 status": "no patches",
+        "Spearman's ρ of score and HER2 level": "needs values that differ",
+        "Dunn's test, HER2 level": "needs 2 groups",
+    }
+
+
+def test_notes_stand_in_place_of_numbers_of_classes(tmp_path):
+    one = {"n": 2, "auc": {"note": "needs both"}, "sensitivity": {}, "specificity": {}}
+    macro = {"note": "needs both classes"}
+    units = {"slide": {"n": 2, "macro_auc": macro, "per_class": {"1+": one}}}
+    (tmp_path / "roc.svg").write_text("<svg/>")
+    each = of_classes(units=units, folder=tmp_path)
+    inputs = inputs_of(each)
+    cells = [[cell.text for cell in row] for row in results.units(each, inputs).rows]
+    assert ["Macro-AUC", "needs both classes"] in cells
+    assert results.per_class(each, inputs).rows[0][2].text == "needs both"
+    assert results.reflex(each, inputs) is results.subgroups(each, inputs) is None
+    (figure,) = captions.figures(each, inputs)
+    assert "No macro-AUC: needs both classes." in figure.caption
+
+
+def test_every_number_is_somewhere():
+    rows = list(results.flatten({"a": {"b": 0.5, "c": [1, 2]}, "d": [{"e": None}], "f": "x"}))
+    assert [tuple(row.values()) for row in rows] == [
+        ("a.b", "0.5"), ("a.c", "1, 2"), ("d.1.e", ""), ("f", "x"),
+    ]  # fmt: skip
+
+
+def test_every_statistic_and_table_of_an_endpoint_exists():
+    for endpoint in (endpoint_of(), endpoint_of(role="treatment"), endpoint_of(LABELS)):
+        assert {c.statistic for c in endpoint.figure_captions} <= set(captions.STATISTICS.names())
+        assert set(endpoint.result_tables) <= set(results.RESULT_TABLES.names())
+
+
+@pytest.mark.parametrize(
+    ("areas", "best", "sentence"),
+    [
+        ((0.9, 0.6, 0.8, 0.95), "a", "On cohort B the highest is that of b, 0.950"),
+        ((None, 0.6, None, 0.95), "b", "looks better than it is"),  # nothing else is known
+    ],
+)
+def test_the_best_is_not_chosen_on_the_slides_whose_numbers_are_reported(areas, best, sentence):
+    cohorts = (("A", "development"), ("B", "external")) * 2
+    evaluations = [
+        of_classes(method=method, cohort=cohort, role=role, auc={"value": area, "n": 9})
+        for method, (cohort, role), area in zip("aabb", cohorts, areas, strict=True)
+    ]
+    method, sentences = comparison.summarised_method(inputs_of(*evaluations))
+    assert method == best
+    assert sentence in " ".join(sentences)
+
+
+def test_of_her2_status_the_first_method_is_summarised():
+    evaluations = [evaluation(method=m, auc={"value": v}) for m, v in (("a", 0.5), ("b", 0.9))]
+    assert comparison.summarised_method(inputs_of(*evaluations))[0] == "a"

@@ -1,0 +1,72 @@
+"""Calibration, Platt's regression and drift against values by hand and known curves."""
+
+import numpy as np
+import pytest
+
+from her2pipe import stats
+from her2pipe.stats import StatisticUndefined
+
+
+def test_platt_recovers_a_logistic_curve():
+    random = np.random.default_rng(3)
+    score = random.uniform(0, 0.67, 4000)
+    y = random.uniform(size=4000) < 1 / (1 + np.exp(-(6 * score - 2)))
+    found = stats.platt(y, score)
+    assert (found.slope, found.intercept) == pytest.approx((6, -2), abs=0.4)
+
+
+def test_platt_solves_its_equations():
+    """At the fit the mean probability is the mean target, and so is their mean along the score."""
+    y, score = np.array([0, 0, 1, 0, 1, 1]), np.array([0.0, 0.1, 0.1, 0.3, 0.3, 0.6])
+    slope, intercept = stats.platt(y, score)
+    excess = 1 / (1 + np.exp(-(slope * score + intercept))) - np.where(y, 4 / 5, 1 / 5)
+    assert excess.sum() == pytest.approx(0, abs=1e-8)
+    assert excess @ score == pytest.approx(0, abs=1e-8)
+
+
+def test_platt_is_finite_where_classes_separate():
+    slope, intercept = stats.platt([0, 0, 1, 1], [0, 0, 1, 1])
+    assert 1 / (1 + np.exp(-intercept)) == pytest.approx(1 / 4)  # (0 + 1) / (2 + 2)
+    assert 1 / (1 + np.exp(-slope - intercept)) == pytest.approx(3 / 4)
+    assert stats.platt([0, 1, 1], [2, 2, 2]).slope == 0
+
+
+def test_calibration_by_hand():
+    found = stats.calibration([0, 1, 0, 1, 1], [0.1, 0.3, 0.3, 0.9, 1.0], bins=2)
+    assert found.n.tolist() == [3, 2]
+    assert found.predicted == pytest.approx([0.7 / 3, 0.95])
+    assert found.observed == pytest.approx([1 / 3, 1])
+    assert found.low[0] == pytest.approx(stats.wilson(1, 3).low)
+    assert found.brier == pytest.approx((0.01 + 0.49 + 0.09 + 0.01 + 0) / 5)
+    assert found.ece == pytest.approx(3 / 5 * 0.1 + 2 / 5 * 0.05)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        stats.calibration([0, 1, 1], [0.2, 0.4, 1.2])
+
+
+def test_a_bin_holds_its_lower_edge():
+    """0.5 belongs to the bin from 0.5, 0.3 to that from 0.3, and 1 to the last."""
+    found = stats.calibration([0, 1, 1, 0], [0.5, 0.3, 1.0, 0.29], bins=10)
+    assert found.predicted == pytest.approx([0.29, 0.3, 0.5, 1.0])
+    assert found.n.tolist() == [1, 1, 1, 1]
+
+
+def test_probabilities_that_are_right_are_calibrated():
+    random = np.random.default_rng(5)
+    p = random.uniform(size=500)
+    found = stats.calibration(random.uniform(size=500) < p, p)
+    assert found.ece < 0.08
+    assert found.brier == pytest.approx(1 / 6, abs=0.02)
+
+
+def test_drift_recovers_a_known_shift():
+    reference = np.random.default_rng(6).uniform(0, 0.6, 200)
+    found = stats.drift(reference, 0.1 + 0.5 * reference)
+    assert (found.slope, found.intercept) == pytest.approx((2, -0.2))
+    assert found.median_shift == pytest.approx(0.1 - 0.5 * np.median(reference))
+    assert found.p < 0.001
+    same = stats.drift(reference, reference)
+    assert same[:3] == (0, 0, 1)
+    assert same[3:] == pytest.approx((1, 0))
+    assert stats.drift(reference, np.zeros(5)).slope == 1
+    with pytest.raises(StatisticUndefined, match="at least 3 slides in each cohort: there are 2"):
+        stats.drift(reference, [0.1, 0.2])

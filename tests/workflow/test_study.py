@@ -1,0 +1,215 @@
+"""What the rules ask: targets, inputs, commands, fingerprints and manifests of a small study."""
+
+import shlex
+from types import SimpleNamespace
+
+import pytest
+from small_study import STUDY, sheet_lines, write_study
+
+from her2pipe.errors import Her2Error, ManyErrors
+from her2pipe.manifest import Manifest
+from her2pipe.workflow.commands import Commands
+from her2pipe.workflow.fingerprints import Fingerprints, digest, sheet_columns
+from her2pipe.workflow.inputs import Inputs
+from her2pipe.workflow.manifests import Manifests
+from her2pipe.workflow.resources import gpus, growing, threads_for
+from her2pipe.workflow.study import Study, find
+from her2pipe.workflow.targets import Targets
+
+SHEETS = {"A": sheet_lines("A", 6), "B": sheet_lines("B", 5)}
+
+
+def job(**wildcards):
+    return SimpleNamespace(**wildcards)
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Load a study of two cohorts, with changes of its file and sheets; returns its inputs."""
+    monkeypatch.chdir(tmp_path)
+
+    def loaded(change=None, sheets=None):
+        study = STUDY | (change or {})
+        write_study(tmp_path, study, SHEETS | (sheets or {}))
+        return Inputs(Targets(Study.load(study, "study.yaml")))
+
+    return loaded
+
+
+# --- study and targets
+
+
+def test_files_are_looked_for_beside_the_study_then_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "here.tsv").touch()
+    assert find("here.tsv", "sheet", "studies/my.yaml", "cohorts.A.sheet") == "here.tsv"
+    (tmp_path / "studies" / "here.tsv").touch()
+    assert find("here.tsv", "sheet", "studies/my.yaml", "cohorts.A.sheet") == "studies/here.tsv"
+    with pytest.raises(Her2Error, match=r"the sheet none\.tsv does not exist") as error:
+        find("none.tsv", "sheet", "studies/my.yaml", "cohorts.A.sheet")
+    assert error.value.where == "studies/my.yaml, key cohorts.A.sheet"
+
+
+def test_mistakes_of_all_sheets_come_together(load):
+    wrong = {
+        name: [line.replace("positive", "perhaps") for line in lines]
+        for name, lines in SHEETS.items()
+    }
+    with pytest.raises(ManyErrors) as error:
+        load(sheets=wrong)
+    places = [problem.where for problem in error.value.problems]
+    assert {place.split(" line ")[0] for place in places} == {"sheets/A.tsv", "sheets/B.tsv"}
+
+
+def test_a_patient_of_the_development_cohort_is_not_tested(load):
+    shared = [line.replace("\tB-P2\t", "\tA-P2\t") for line in SHEETS["B"]]
+    with pytest.raises(Her2Error, match="patient A-P2"):
+        load(sheets={"B": shared})
+
+
+def test_each_method_scores_each_cohort_and_each_slide_has_one_batch(load):
+    targets = load().targets
+    assert targets.scores == [(method, name) for method in STUDY["methods"] for name in "AB"]
+    assert targets.score_tables[0] == "results/score/TL-PA/A.tsv"
+    assert targets.encoders == ["small"]
+    batches = targets.batches("A")
+    assert {batch.split("of")[1] for batch in batches} == {"2"}  # 6 slides, 3 a batch
+    rows = [row.slide for batch in batches for row in targets.batch_rows("A", batch)]
+    assert sorted(rows) == [f"A-{i}" for i in range(1, 7)]
+    assert targets.encodings("small", "A") == [f"results/encode/small/A/{b}" for b in batches]
+
+
+def test_optional_outputs_are_those_the_study_asks_for(load):
+    assert load().targets.optional == [f"results/describe/small/{name}" for name in "AB"]
+    change = {"explain": {"encoders": ["small"]}, "deploy": {"encoders": ["small"]},
+              "describe": {"cohorts": ["B"]}}  # fmt: skip
+    optional = load(change).targets.optional
+    assert optional[:2] == ["results/describe/small/B", "results/deploy/small"]
+    assert {path.split("/")[1] for path in optional[2:]} == {"explain"}
+
+
+# --- inputs
+
+
+def test_inputs_of_a_job(load):
+    inputs = load()
+    slide = job(cohort="B", slide="B-2")
+    assert inputs.slide(slide) == ["results/synthesise/B/B-2.svs"]
+    assert inputs.annotation(slide) == ["results/synthesise/B/B-2.xml"]
+    stores = inputs.training_stores(job(encoder="small"))
+    assert stores == [f"results/tile/adaptive/A/A-{i}.h5" for i in range(1, 7)]
+    assert inputs.training_folders(job(encoder="small")) == ["results/tile/adaptive/A"]
+    assert inputs.development(job(method="TL-mlp", cohort="B")) == "A"
+    assert inputs.fitted(job(method="TL-PA")) == []
+    assert inputs.fitted(job(method="TL-mlp")) == ["results/fit/TL-mlp"]
+    assert inputs.development_scores(job(method="TL-mean")) == "results/score/TL-mean/A.tsv"
+    batch = inputs.targets.batches("B")[0]
+    assert inputs.batch_encodings(job(method="TL-PA", cohort="B", batch=batch)) == (
+        f"results/encode/small/B/{batch}"
+    )
+
+
+# --- commands
+
+
+def test_commands_hold_what_differs_from_the_defaults_in_one_form(load):
+    plain = Commands(load({"score": {}})).settings("score")
+    spelled = Commands(load({"score": {"chance": 0.330, "cutoffs": [0.1, 0.15, 0.2, 0.25]}}))
+    assert spelled.settings("score") == plain
+    assert "--chance" not in plain
+    assert "--chance 0.4" in Commands(load({"score": {"chance": 0.4}})).settings("score")
+
+
+def test_the_order_of_keys_in_a_study_changes_no_command(load):
+    shares = {"HER2-": 0.5, "HER2+": 0.25, "Non-tumour": 0.125}
+    commands = [
+        Commands(load({"train": STUDY["train"] | {"fractions": {"adaptive": dict(order)}}})).train(
+            job(encoder="small")
+        )
+        for order in (shares.items(), reversed(shares.items()))
+    ]
+    assert commands[0] == commands[1]
+    assert "0.125" in commands[0]
+
+
+def test_a_synthetic_slide_is_drawn_by_its_row_and_its_scanner(load):
+    text = Commands(load()).synthesise(job(cohort="A", slide="A-1"))
+    words = shlex.split(text)
+    assert "--seed=1" in words
+    assert "--severity=4" in words
+    assert words[words.index("--objective") + 1] == "20"
+
+
+def test_evaluations_state_method_cohort_and_role(load):
+    options = Commands(load()).evaluate(job(method="TL-mlp", cohort="B"))
+    assert {"--sheet=sheets/B.tsv", "--role=external", "--method=TL-mlp", "--encoder=small",
+            "--aggregate=mlp", "--trained=encoder and aggregation"} <= set(options)  # fmt: skip
+
+
+# --- fingerprints
+
+
+def test_a_digest_is_that_of_the_declared_values_in_any_order(load):
+    rows = list(load().study.rows["B"].values())
+    assert digest(rows, ["patient"]) == digest(rows[::-1], ["patient"])
+    relabelled = load(sheets={"B": [SHEETS["B"][0], SHEETS["B"][1].replace("positive", "negative"),
+                                    *SHEETS["B"][2:]]})  # fmt: skip
+    other = list(relabelled.study.rows["B"].values())
+    assert digest(rows, ["patient"]) == digest(other, ["patient"])
+    assert digest(rows, ["positive"]) != digest(other, ["positive"])
+
+
+def test_a_label_is_no_concern_of_tiling_and_encoding(load):
+    study = load().study
+    endpoint = study.endpoint
+    labels = set(endpoint.columns) | {"positive", "level"}
+    assert labels & set(sheet_columns("evaluate", endpoint, study.settings.evaluate))
+    for step in ("encode", "synthesise"):
+        assert not labels & set(sheet_columns(step, endpoint)), step
+
+
+def test_an_external_label_changes_its_own_evaluation_only(load):
+    corrected = [SHEETS["B"][0], SHEETS["B"][1].replace("positive", "negative"), *SHEETS["B"][2:]]
+    before, after = Fingerprints(load()), Fingerprints(load(sheets={"B": corrected}))
+    changed = {
+        name
+        for name in "AB"
+        if before.evaluate(job(method="TL-PA", cohort=name))
+        != after.evaluate(job(method="TL-PA", cohort=name))
+    }
+    assert changed == {"B"}
+    assert before.development("train")(job(encoder="small")) == after.development("train")(
+        job(encoder="small")
+    )
+    assert before.cohort("score")(job(cohort="B")) == after.cohort("score")(job(cohort="B"))
+
+
+# --- manifests and resources
+
+
+def test_manifests_name_every_output_once_and_are_written_when_they_change(load, tmp_path):
+    inputs = load()
+    manifests = Manifests(inputs)
+    manifests.write(tmp_path)
+    for path, manifest in ((manifests.compare_path, manifests.compare),
+                           (manifests.report_path, manifests.report)):  # fmt: skip
+        assert Manifest.read(tmp_path / path) == manifest
+        assert len(set(manifest.items)) == len(manifest.items)
+    assert manifests.compare.paths("evaluate") == inputs.targets.evaluations
+    assert [item.cohort for item in manifests.report.select("sheet")] == ["A", "B"]
+    written = (tmp_path / manifests.report_path).stat().st_mtime_ns
+    manifests.write(tmp_path)
+    assert (tmp_path / manifests.report_path).stat().st_mtime_ns == written
+
+
+def test_the_digest_of_a_study_follows_its_meaning(load):
+    plain = Manifests(load()).study_digest()
+    assert Manifests(load({"score": {"chance": 0.33}})).study_digest() == plain
+    assert Manifests(load({"study": {"title": "Another"}})).study_digest() != plain
+
+
+def test_resources():
+    assert [growing(500)(None, attempt) for attempt in (1, 2, 3)] == [500, 1000, 1500]
+    assert [gpus(device) for device in ("cpu", "cuda", "auto")] == [0, 1, 1]
+    assert [threads_for(device, 4) for device in ("cpu", "cuda")] == [1, 4]
