@@ -142,11 +142,11 @@ def patches(n: int = 2_000_000) -> tuple[float, float]:
         pass
     made = time.process_time() - began
     began = time.process_time()
-    result, _ = binary.judge_patches(slides, probabilities(), EvaluateSettings())
+    result, _ = binary.patch_metrics(slides, probabilities(), EvaluateSettings())
     seconds = time.process_time() - began - made
     assert result.n == n
     tracemalloc.start()
-    binary.judge_patches(slides, probabilities(), EvaluateSettings())
+    binary.patch_metrics(slides, probabilities(), EvaluateSettings())
     peak = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
     return seconds, peak

@@ -95,10 +95,10 @@ def finish(folder: Path) -> int:
 
 def planned(folder: Path) -> Counter:
     """Count the jobs a run would do, by step and cohort."""
-    from her2pipe.steps import status
+    from her2pipe.workflow import progress
 
     file = folder / "study.yaml"
-    jobs = status.summarise(file, folder, list(status.read_slides(file, folder)))
+    jobs = progress.summarise(file, folder, list(progress.read_slides(file, folder)))
     return Counter((job.step, job.cohort) for job in jobs if job.state != "done")
 
 

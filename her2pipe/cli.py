@@ -76,9 +76,11 @@ def log_to_stderr(verb: str) -> Iterator[None]:
     handler.setFormatter(logging.Formatter(f"{verb}: %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # libraries that log through the root would have each line twice
     try:
         yield
     finally:
+        logger.propagate = True
         logger.removeHandler(handler)
 
 

@@ -26,46 +26,46 @@ def replacing(path: str | Path) -> Iterator[Path]:
         Name to write under. After an error the file is gone, and what stood at `path` still does.
     """
     path = Path(path)
-    part = _part(path)
+    partial = _partial_path(path)
     try:
-        yield part
-        with part.open("rb+") as file:
+        yield partial
+        with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        part.replace(path)
+        partial.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing_folder(path: str | Path) -> Iterator[Path]:
     """Fill a folder beside its place and move it there only when it is complete."""
     path = Path(path)
-    part = _part(path)
-    part.mkdir()
+    partial = _partial_path(path)
+    partial.mkdir()
     try:
-        yield part
-        for file in part.rglob("*"):
+        yield partial
+        for file in partial.rglob("*"):
             if file.is_file():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
         shutil.rmtree(path, ignore_errors=True)
-        part.replace(path)
+        partial.replace(path)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
-def _part(path: Path) -> Path:
+def _partial_path(path: Path) -> Path:
     """Name the place to write to until all is complete; what a killed job left there goes.
 
     The name holds the machine, too: on a shared file system two processes may have one number. No
-    name of a slide or cohort has a ~, so nothing but this very output's parts are met. A process
-    of this machine that is still at work (Snakemake was killed, its job was not) keeps its own.
+    name of a slide or cohort has a ~, so nothing but this very output's are met. A process
+    of this machine that still runs (Snakemake was killed, its job was not) keeps its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}~*.part"):
-        if not _at_work(left.name.removesuffix(".part").split("~", 1)[1]):
-            shutil.rmtree(left, ignore_errors=True)
-            left.unlink(missing_ok=True)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}~*.part"):
+        if not _is_running(leftover.name.removesuffix(".part").split("~", 1)[1]):
+            shutil.rmtree(leftover, ignore_errors=True)
+            leftover.unlink(missing_ok=True)
     return path.with_name(f".{path.name}~{this_process()}.part")
 
 
@@ -74,7 +74,7 @@ def this_process() -> str:
     return f"{socket.gethostname()}~{os.getpid()}"
 
 
-def _at_work(process: str) -> bool:
+def _is_running(process: str) -> bool:
     """Whether another process of this machine lives. Of other machines nothing can be known."""
     host, _, number = process.rpartition("~")
     if host != socket.gethostname() or process == this_process():
@@ -90,8 +90,8 @@ def _at_work(process: str) -> bool:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file atomically."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[dict]) -> None:

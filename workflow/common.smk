@@ -14,7 +14,7 @@ inputs = Inputs(targets)
 commands = Commands(inputs)
 fingerprints = Fingerprints(inputs)
 manifests = Manifests(inputs)
-failures = snakemake_api.prepare(workflow)
+failure_handler = snakemake_api.prepare(workflow)
 
 
 onstart:
@@ -23,8 +23,8 @@ onstart:
 
 
 onsuccess:
-    run_log.finish(failures)
+    run_log.finish(failure_handler.failures)
 
 
 onerror:
-    snakemake_api.report_failures(failures)
+    snakemake_api.report_failures(failure_handler)

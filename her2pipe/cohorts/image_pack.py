@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
+import logging
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +25,8 @@ from her2pipe.config import (
 from her2pipe.errors import BadSlideError, Her2Error
 from her2pipe.slides.tissue import grey_variance
 from her2pipe.store import ImageMetadata, Images, PatchMetadata, compress, write_patches
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MPX_MAX = 1000  # Pillow holds a decoded image in memory, 4 bytes per pixel
@@ -99,7 +101,7 @@ def rgb(image) -> np.ndarray:
 def digest(pixels: np.ndarray) -> str:
     """Return the SHA-256 of size and pixels, hex, first 16 characters: equal however encoded."""
     sha = hashlib.sha256(str(pixels.shape).encode())
-    sha.update(np.ascontiguousarray(pixels))
+    sha.update(np.ascontiguousarray(pixels).data)
     return sha.hexdigest()[:16]
 
 
@@ -207,5 +209,4 @@ def pack(
         profile = estimate(np.zeros((0, 3), np.uint8), unstained)
         writer.finish(metadata, stain=profile.as_dict(), images=Images(kept, reasons))
     excluded = f", {len(reasons)} left out" if reasons else ""
-    print(f"tile: {metadata.slide}: {len(kept)} of {len(rows)} images kept{excluded}",
-          file=sys.stderr)  # fmt: skip
+    log.info(f"{metadata.slide}: {len(kept)} of {len(rows)} images kept{excluded}")

@@ -50,6 +50,7 @@ def label(
     why = ""
     if fish is None:
         fish, why = _ish(ihc, ratio, copies)
+    derived: bool | None
     if ihc in ("0", "1+", "3+"):
         derived = ihc == "3+"
     else:
@@ -171,7 +172,7 @@ def rcb_class(index: float) -> str:
 def read_rcb(text: str, wrong: Callable[[str, str, str], None]) -> str | None:
     """Read an RCB class, or the class of an RCB index written with a decimal point.
 
-    `wrong` is told column, mistake and remedy where the text is neither.
+    `wrong` is called with column, mistake and remedy where the text is neither.
     """
     name = text.upper().removeprefix("RCB").strip(" -")
     if text.lower() in UNKNOWN:

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -127,43 +127,31 @@ def load(
     """
     sheet = Path(sheet)
     problems: list[Her2Error] = []
-    table = _read(sheet, problems)
-    rows, seen, files = [], {}, {}
-    for line, values in table:
-        where = f"{sheet} line {line}, column "
-        row = _row(values, line, where, Path(root), problems)
-        if row.slide in seen:
-            problems.append(
-                Her2Error(
-                    f"slide {row.slide} stands twice (first on line {seen[row.slide]})",
-                    where + "slide",
-                    "give every slide a name of its own",
-                )
-            )
-        seen[row.slide] = line
-        if row.path in files:
-            problems.append(
-                Her2Error(
-                    f"slide {row.slide} is the same file as {files[row.path]}",
-                    where + "path",
-                    "correct the path, or remove one of the two rows",
-                )
-            )
-        files[row.path] = row.slide
-        for column in ("path", "annotation"):
-            path = getattr(row, column)
+    rows: list[Row] = []
+    lines: dict[str, int] = {}
+    slides: dict[str, str] = {}
+    for line, values in _read(sheet, problems):
+
+        def wrong(column: str, what: str, fix: str, line: int = line) -> None:
+            problems.append(Her2Error(what, f"{sheet} line {line}, column {column}", fix))
+
+        row = _row(values, line, Path(root), wrong)
+        if row.slide in lines:
+            what = f"duplicate slide {row.slide} (first on line {lines[row.slide]})"
+            wrong("slide", what, "give every slide a name of its own")
+        lines[row.slide] = line
+        if row.path in slides:
+            what = f"slide {row.slide} is the same file as {slides[row.path]}"
+            wrong("path", what, "correct the path, or remove one of the two rows")
+        slides[row.path] = row.slide
+        for column, name in (("path", "slide"), ("annotation", "annotation")):
+            path = row.value(column)
             if check_files and path and not path.startswith(pending) and not Path(path).exists():
-                problems.append(
-                    Her2Error(
-                        f"the {'slide' if column == 'path' else 'annotation'} of {row.slide}"
-                        f" does not exist: {path}",
-                        where + column,
-                        "correct the path; relative paths start from the cohort's root, "
-                        "or the working directory",
-                    )
-                )
+                fix = "correct the path; relative paths start from the cohort's root, or the"
+                what = f"the {name} of {row.slide} does not exist: {path}"
+                wrong(column, what, f"{fix} working directory")
         rows.append(row)
-    problems += _patients_on_both_sides(rows, sheet)
+    problems += _split_mistakes(rows, sheet)
     raise_all(problems)
     return rows if columns is None else [row.only(columns) for row in rows]
 
@@ -181,8 +169,8 @@ def _read(sheet: Path, problems: list[Her2Error]) -> list[tuple[int, dict[str, s
             "the sheet is not UTF-8 text", str(sheet), "save it as tab-separated UTF-8 text"
         ) from None
     header = [_cell(name) for name in lines[0].split("\t")] if lines else []
-    known = {name.lower(): name for name in REQUIRED + OPTIONAL}
-    names = [known.get(name.lower(), name) for name in header]
+    spelling = {name.lower(): name for name in REQUIRED + OPTIONAL}
+    names = [spelling.get(name.lower(), name) for name in header]
     _check_header(names, sheet)
     table = []
     for line, text in enumerate(lines[1:], start=2):
@@ -217,7 +205,7 @@ def _check_header(names: list[str], sheet: Path) -> None:
         if name not in names:
             problems.append((f"the sheet has no column {name}", "separate columns with tabs"))
     problems += [
-        (f"column {name} stands twice", "keep one of the two")
+        (f"duplicate column {name}", "keep one of the two")
         for name, n in Counter(names).items()
         if n > 1 and name
     ]
@@ -230,26 +218,25 @@ def _check_header(names: list[str], sheet: Path) -> None:
     raise_all([Her2Error(what, f"{sheet} line 1", fix) for what, fix in problems])
 
 
-def _row(values: dict[str, str], line: int, where: str, root: Path, problems: list) -> Row:
-    """Check the cells of one row; mistakes are added to `problems`."""
+def _row(
+    values: dict[str, str], line: int, root: Path, wrong: Callable[[str, str, str], None]
+) -> Row:
+    """Check the cells of one row; `wrong` takes column, mistake and remedy of each that is not."""
 
-    def wrong(column, what, fix):
-        problems.append(Her2Error(what, where + column, fix))
-
-    def get(column):
+    def get(column: str) -> str:
         return values.get(column, "")
 
-    def choice(column, known):
+    def choice(column: str, meanings: Mapping[str, bool]) -> bool | None:
         text = get(column).lower()
-        if text in UNKNOWN and text not in known:
+        if text in UNKNOWN and text not in meanings:
             return None
-        if text not in known:
-            allowed = ", ".join(dict.fromkeys(k for k in known if len(k) > 1))
+        if text not in meanings:
+            allowed = ", ".join(dict.fromkeys(word for word in meanings if len(word) > 1))
             wrong(column, f"{column} is {get(column)!r}", f"use one of: {allowed}, or leave empty")
             return None
-        return known[text]
+        return meanings[text]
 
-    def number(column):
+    def number(column: str) -> float | None:
         if get(column).lower() in UNKNOWN:
             return None
         try:
@@ -310,27 +297,21 @@ def _under(root: Path, path: str) -> str:
     return str(root / path) if path else ""
 
 
-def _patients_on_both_sides(rows: list[Row], sheet: Path) -> list[Her2Error]:
-    sides, problems = {}, []
+def _split_mistakes(rows: list[Row], sheet: Path) -> list[Her2Error]:
+    """Find patients on both sides of a split, and a split that not all slides have."""
+    problems: list[Her2Error] = []
+    sides: dict[str, str] = {}
     for row in rows:
         if row.split and sides.setdefault(row.patient, row.split) != row.split:
-            problems.append(
-                Her2Error(
-                    f"patient {row.patient} is on both sides of the split",
-                    f"{sheet} line {row.line}, column split",
-                    "give all slides of a patient the same split",
-                )
-            )
-    given = [row for row in rows if row.split]
-    if given and len(given) < len(rows):
-        first = next(row for row in rows if not row.split)
-        problems.append(
-            Her2Error(
-                f"slide {first.slide} has no split although others have",
-                f"{sheet} line {first.line}, column split",
-                "fill the column for every slide, or leave it empty for all",
-            )
-        )
+            what = f"patient {row.patient} is on both sides of the split"
+            where = f"{sheet} line {row.line}, column split"
+            problems.append(Her2Error(what, where, "give all slides of a patient the same split"))
+    without = [row for row in rows if not row.split]
+    if without and len(without) < len(rows):
+        what = f"slide {without[0].slide} has no split although others have"
+        where = f"{sheet} line {without[0].line}, column split"
+        fix = "fill the column for every slide, or leave it empty for all"
+        problems.append(Her2Error(what, where, fix))
     return problems
 
 

@@ -23,10 +23,10 @@ View = Annotated[str, Field(pattern=VIEW)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-def setting(default: Any, about: str, unit: str = "", flag: bool = True, **limits: Any) -> Any:
+def setting(default: Any, meaning: str, unit: str = "", flag: bool = True, **limits: Any) -> Any:
     """Declare one setting: default, meaning, unit and range; `flag=False` keeps it off commands."""
     return Field(
-        default, description=about, json_schema_extra={"unit": unit, "flag": flag}, **limits
+        default, description=meaning, json_schema_extra={"unit": unit, "flag": flag}, **limits
     )
 
 

@@ -49,7 +49,7 @@ class RawStudy:
 
     @property
     def has_classes(self) -> bool:
-        """Whether the study tells classes of its own apart."""
+        """Whether the endpoint is a class, of the study's own classes."""
         return self.section("labels").get("endpoint") == "class"
 
     @property
@@ -89,10 +89,10 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
         for name, method in study.named("methods").items()
         if "encoder" in method
     ]  # fmt: skip
-    for part in ("heatmap", "report"):
-        names = study.section(part).get("methods")
+    for section in ("heatmap", "report"):
+        names = study.section(section).get("methods")
         named += [
-            ((part, "methods"), f"{part}.methods names an unknown method", name, methods)
+            ((section, "methods"), f"{section}.methods names an unknown method", name, methods)
             for name in (names if isinstance(names, list) else [])
         ]
     if (reference := study.section("compare").get("reference")) not in (None, ""):
@@ -109,9 +109,9 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
         for name, encoder in study.named("encoders").items()
         if encoder.get("pretrain")
     ]  # fmt: skip
-    for key, what, value, known in named:
-        if value not in known:
-            yield Mistake(key, f"{what}: {value}", _choice(known))
+    for key, what, value, choices in named:
+        if value not in choices:
+            yield Mistake(key, f"{what}: {value}", _choice(choices))
 
 
 def matched_pairs(study: RawStudy) -> Iterator[Mistake]:
@@ -123,7 +123,7 @@ def matched_pairs(study: RawStudy) -> Iterator[Mistake]:
         what = "compare.matched compares calls of classes, and the endpoint is HER2 status"
         yield Mistake(key, what, "remove it, or set labels.endpoint: class")
         return
-    for applied in (part for pair in pairs if isinstance(pair, list) for part in pair):
+    for applied in (item for pair in pairs if isinstance(pair, list) for item in pair):
         if not isinstance(applied, list) or len(applied) != 2:
             continue  # of a wrong shape, which the check of the section finds
         for section, name in zip(("methods", "cohorts"), applied, strict=True):
@@ -135,23 +135,23 @@ def matched_pairs(study: RawStudy) -> Iterator[Mistake]:
 def encoders_without_classes(study: RawStudy) -> Iterator[Mistake]:
     """Find encoders and cohorts that describe, deploy and explain name in vain."""
     encoders = study.section("encoders")
-    for part, lists, lack in (
+    for section, lists, lack in (
         ("describe", ("encoders", "cohorts"), "no classes to grade patches by"),
-        ("deploy", ("encoders",), "no classes to tell"),
+        ("deploy", ("encoders",), "no classes to predict"),
         ("explain", ("encoders", "layers"), "no classes to show evidence for"),
     ):
         for key in lists:
-            known = study.section("cohorts") if key == "cohorts" else encoders
-            names = study.section(part).get(key)
+            choices = study.section("cohorts") if key == "cohorts" else encoders
+            names = study.section(section).get(key)
             for name in names if isinstance(names, (list, dict)) else []:
-                if name not in known:
+                if name not in choices:
                     what = "cohort" if key == "cohorts" else "encoder"
-                    what = f"{part}.{key} names an unknown {what}: {name}"
-                    yield Mistake((part, key), what, _choice(known))
+                    what = f"{section}.{key} names an unknown {what}: {name}"
+                    yield Mistake((section, key), what, _choice(choices))
                 elif key != "cohorts" and study.task(name) != "classify":
-                    what = f"{part}.{key} names {name}, which has {lack}"
+                    what = f"{section}.{key} names {name}, which has {lack}"
                     fix = "name encoders that are trained to classify, or none"
-                    yield Mistake((part, key), what, fix)
+                    yield Mistake((section, key), what, fix)
 
 
 # --- encoders and aggregations -------------------------------------------------------------------
@@ -172,9 +172,9 @@ def starting_weights(study: RawStudy) -> Iterator[Mistake]:
             continue
         pretraining = {**study.section("pretrain"), **study.named("pretrainings")[start]}
         default = PretrainSettings().architecture
-        own, other = (each.get("architecture", default) for each in (encoder, pretraining))
-        if own != other:
-            what = f"encoder {name} is {own}, but its pre-training {start} is {other}"
+        architecture, other = (each.get("architecture", default) for each in (encoder, pretraining))
+        if architecture != other:
+            what = f"encoder {name} is {architecture}, but its pre-training {start} is {other}"
             yield Mistake(("encoders", name, "pretrain"), what, "give both one architecture")
 
 
@@ -243,10 +243,10 @@ def endpoint(study: RawStudy) -> Iterator[Mistake]:
                 yield Mistake(("labels", name), what, fix)
         return
     values = [value for name in labels.classes for value in labels.values(name)]
-    known = CHECKED.get(labels.column, values)
-    if strange := [value for value in values if value not in known]:
+    allowed = CHECKED.get(labels.column, values)
+    if strange := [value for value in values if value not in allowed]:
         what = f"a class is made of {strange[0]}, which {labels.column} never is"
-        yield Mistake(("labels", "classes"), what, f"use: {', '.join(known)}")
+        yield Mistake(("labels", "classes"), what, f"use: {', '.join(allowed)}")
     for name, role in study.roles.items():
         if role == "treatment":
             what = f"cohort {name} is one of treatment, whose endpoint is response"
@@ -271,8 +271,8 @@ def development_cohorts(study: RawStudy) -> Iterator[Mistake]:
         yield Mistake(("cohorts",), what, fix)
         return
     for name, encoder in study.named("encoders").items():
-        if (own := study.development(encoder)) not in development:
-            what = f"encoder {name} learns from {own}, which is no cohort for development"
+        if (cohort := study.development(encoder)) not in development:
+            what = f"encoder {name} learns from {cohort}, which is no cohort for development"
             yield Mistake(
                 ("encoders", name, "develop"), what, f"use one of: {', '.join(development)}"
             )
@@ -305,21 +305,21 @@ def scored_cohorts(study: RawStudy) -> Iterator[Mistake]:
     """Find methods whose cohorts are unknown, or unlike the one their encoder is trained on."""
     if "development" not in study.roles.values():
         return
-    cohorts, methods, known = study.named("cohorts"), study.named("methods"), study.scored_cohorts
+    cohorts, methods, scored = study.named("cohorts"), study.named("methods"), study.scored_cohorts
     stain_method = study.section("stain").get("stain_method", "")
     keeps_colours = stain_method in STAIN_METHODS and STAIN_METHODS[stain_method].keeps_colours
-    unscored = set(known)
+    unscored = set(scored)
     for name, method in methods.items():
         names = method.get("cohorts")
-        names = names if isinstance(names, list) and names else known
+        names = names if isinstance(names, list) and names else scored
         unscored -= set(map(str, names))
         encoder = study.named("encoders").get(str(method.get("encoder")), {})
         kind = cohorts.get(study.development(encoder), {}).get("kind", "slides")
         key = ("methods", name, "cohorts")
         for cohort in names:
-            if cohort not in known:
+            if cohort not in scored:
                 what = f"method {name} scores {cohort}, which is no cohort to be scored"
-                yield Mistake(key, what, f"use: {', '.join(known)}")
+                yield Mistake(key, what, f"use: {', '.join(scored)}")
             elif not keeps_colours and cohorts[cohort].get("kind", "slides") != kind:
                 what = (
                     f"method {name} learns from {kind} and scores"

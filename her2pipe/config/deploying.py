@@ -24,6 +24,6 @@ class DeploySettings(Section):
         1e-4, "largest difference of the full file from the network, in logits", "", gt=0, lt=1
     )
     latency_runs: int = setting(
-        50, "patches timed one by one, on one thread; the median is told", "patches", ge=5
+        50, "patches timed one by one, on one thread; the median is reported", "patches", ge=5
     )
     deploy_seed: int = setting(2025, "seed of the patches drawn", "", ge=0)

@@ -23,7 +23,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Mistake]:
     """Turn what pydantic finds wrong into mistakes, one for each key."""
     mistakes: dict[tuple[str, ...], Mistake] = {}
     for item in error.errors():
-        key = tuple(str(part) for part in item["loc"] if part != "[key]")
+        key = tuple(str(name) for name in item["loc"] if name != "[key]")
         name = key[-1] if key else "file"
         if item["type"] == "mistake":
             what, fix = item["ctx"]["what"], item["ctx"]["fix"]
@@ -51,9 +51,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Mistake]:
 
 def _siblings(model: Any, location: Sequence[str | int]) -> list[str]:
     """Return the keys allowed at a place of the model."""
-    for part in location:
+    for name in location:
         fields = getattr(model, "model_fields", {})
-        annotation = fields[part].annotation if part in fields else model
+        annotation = fields[name].annotation if name in fields else model
         inner = [a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")]
         model = inner[-1] if inner else annotation
     return list(getattr(model, "model_fields", {}))

@@ -140,7 +140,7 @@ class Endpoint(ABC):
     target_label, score_label : str
         What slides are grouped by and scored with, as labels of axes.
     summary : str
-        What is judged, for the title of a figure.
+        What is evaluated, for the title of a figure.
     analyses : tuple of str
         Names of the analyses of `evaluation.metrics` that a cohort gets, in order.
     comparisons : tuple of str

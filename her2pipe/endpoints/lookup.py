@@ -16,7 +16,7 @@ from her2pipe.endpoints.response import Response
 
 @ENDPOINTS.register("her2")
 def her2(labels: LabelSettings, role: str, levels: bool) -> Endpoint:
-    """Return HER2 status or levels; a cohort of treatment is judged by response."""
+    """Return HER2 status or levels; a cohort of treatment is evaluated by response."""
     if role == "treatment":
         return Response()
     return Her2Levels() if levels else Her2Status()
@@ -38,7 +38,7 @@ def endpoint_of(
     labels : LabelSettings, optional
         Without any, the study is one of HER2 status.
     role : str
-        Role of the cohort: one of treatment is judged by response.
+        Role of the cohort: one of treatment is evaluated by response.
     levels : bool
         Whether the five HER2 levels are fitted in place of the status.
     """

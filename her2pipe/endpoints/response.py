@@ -9,7 +9,7 @@ from her2pipe.endpoints.her2_status import RESPONSE, Her2Status
 
 
 class Response(Her2Status):
-    """HER2 scores judged by response: non-pCR against pCR, and by residual cancer burden.
+    """HER2 scores evaluated by response: non-pCR against pCR, and by residual cancer burden.
 
     Slides are scored, and excluded, as those of HER2 status are.
     """

@@ -61,21 +61,21 @@ def area(cohort: Cohort, endpoint: Endpoint | None = None) -> Area:
     )
 
 
-def curve(cohort: Cohort, endpoint: Endpoint, part: Area, stem: str) -> dict[str, Curves]:
+def curve(cohort: Cohort, endpoint: Endpoint, roc_area: Area, stem: str) -> dict[str, Curves]:
     """Return the ROC curve of an endpoint where it is defined (Fig. 4)."""
-    if part.value is None:
+    if roc_area.value is None:
         return {}
     known, y = with_outcome(cohort.slides, endpoint)
     fpr, tpr, _ = stats.roc(y, scores_of(known))
     name = endpoint.contrast[0]
-    return {stem: Curves({name: Curve.of(fpr, tpr, part, len(y))}, {name: name})}
+    return {stem: Curves({name: Curve.of(fpr, tpr, roc_area, len(y))}, {name: name})}
 
 
 @analysis("auc")
 def status_area(cohort: Cohort) -> Results:
     """Area under the ROC curve of HER2 status."""
-    part = area(cohort, STATUS)
-    return Results({"auc": part}, curve(cohort, STATUS, part, "roc"))
+    roc_area = area(cohort, STATUS)
+    return Results({"auc": roc_area}, curve(cohort, STATUS, roc_area, "roc"))
 
 
 @analysis("bootstrap")
@@ -84,12 +84,12 @@ def resampled_area(cohort: Cohort) -> Results:
     settings = cohort.settings
     known, y = with_outcome(cohort.slides, cohort.endpoint)
     patients = [slide.patient for slide in known]
-    part = defined(
+    interval = defined(
         stats.bootstrap_auc, y, scores_of(known), patients, settings.confidence,
         settings.resamples, settings.resample_seed,
     )  # fmt: skip
     sizes = {"n": len(y), "patients": len(set(patients)), "seed": settings.resample_seed}
-    return Results({"bootstrap": Area(**sizes, **part)})
+    return Results({"bootstrap": Area(**sizes, **interval)})
 
 
 @analysis("levels")
@@ -97,13 +97,13 @@ def level_groups(cohort: Cohort) -> Results:
     """Scores by HER2 level (Fig. 5), and levels read from the scores against the sheet's."""
     if not any(slide.true_level for slide in cohort.slides):
         return Results()
-    part, scores = metrics.ordered_groups(cohort, "true_level", LEVELS, "HER2 level")
+    groups, scores = metrics.ordered_groups(cohort, "true_level", LEVELS, "HER2 level")
     confusion = None
     if any(slide.level for slide in cohort.slides):
         more, counts = agreement(cohort.slides, cohort.settings)
-        part = results.Groups(**part.model_dump(exclude_unset=True), **more)
+        groups = results.Groups(**groups.model_dump(exclude_unset=True), **more)
         confusion = Confusion(counts, LEVELS, "true level", "predicted level", "true_level")
-    return Results({"levels": part}, groups={"levels": scores}, confusion=confusion)
+    return Results({"levels": groups}, groups={"levels": scores}, confusion=confusion)
 
 
 def agreement(
@@ -114,7 +114,7 @@ def agreement(
     truth = np.array([slide.true_level for slide in known])
     predicted = np.array([slide.level for slide in known])
     both = truth, predicted
-    part: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         "called": len(known),
         "accuracy": estimate(stats.accuracy, *both, settings.confidence),
         "balanced_accuracy": estimate(stats.balanced_accuracy, *both),
@@ -128,36 +128,36 @@ def agreement(
         },
     }
     try:
-        part["quadratic_kappa"] = stats.quadratic_kappa(truth, predicted, LEVELS)
+        numbers["quadratic_kappa"] = stats.quadratic_kappa(truth, predicted, LEVELS)
     except stats.StatisticUndefined as reason:
-        part["quadratic_kappa_note"] = str(reason)
-    return part, stats.confusion(truth, predicted, LEVELS)
+        numbers["quadratic_kappa_note"] = str(reason)
+    return numbers, stats.confusion(truth, predicted, LEVELS)
 
 
 @analysis("pcr")
 def response(cohort: Cohort) -> Results:
     """Non-pCR against the score: area, and rank-sum test (Fig. 7)."""
     endpoint = Response()
-    part = area(cohort, endpoint).model_dump(exclude_unset=True)
+    numbers = area(cohort, endpoint).model_dump(exclude_unset=True)
     scores = {
         name: [slide.score for slide in cohort.slides if slide.pcr is answer]
         for name, answer in (("pCR", True), ("non-pCR", False))
     }
-    curves, groups = curve(cohort, endpoint, Area(**part), "pcr_roc"), {}
+    curves, drawn = curve(cohort, endpoint, Area(**numbers), "pcr_roc"), {}
     try:
-        part["rank_sum_p"] = p = stats.mann_whitney(scores["non-pCR"], scores["pCR"]).p
+        numbers["rank_sum_p"] = p = stats.mann_whitney(scores["non-pCR"], scores["pCR"]).p
         label, score_label = endpoint.target_label, endpoint.score_label
-        groups = {"pcr": GroupedScores(scores, label, score_label, rank_sum_p=p)}
+        drawn = {"pcr": GroupedScores(scores, label, score_label, rank_sum_p=p)}
     except stats.StatisticUndefined as reason:
-        part["rank_sum_note"] = str(reason)
-    return Results({"pcr": results.Response(**part)}, curves, groups)
+        numbers["rank_sum_note"] = str(reason)
+    return Results({"pcr": results.Response(**numbers)}, curves, drawn)
 
 
 @analysis("rcb")
 def residual_cancer_burden(cohort: Cohort) -> Results:
     """Scores by class of residual cancer burden (Fig. 7)."""
-    part, scores = metrics.ordered_groups(cohort, "rcb", RCB_CLASSES, "RCB class")
-    return Results({"rcb": part}, groups={"rcb": scores})
+    groups, scores = metrics.ordered_groups(cohort, "rcb", RCB_CLASSES, "RCB class")
+    return Results({"rcb": groups}, groups={"rcb": scores})
 
 
 @analysis("operating_point")
@@ -183,7 +183,7 @@ def operating_point(cohort: Cohort) -> Results:
         called = [slide.score >= cutoff for slide in slides]
     truth, call = np.array(y, bool), np.array(called, bool)
     confidence = cohort.settings.confidence
-    part = results.OperatingPoint(
+    point = results.OperatingPoint(
         n=len(y),
         rule=rule,
         cutoff=cutoff,
@@ -199,7 +199,7 @@ def operating_point(cohort: Cohort) -> Results:
         balanced_accuracy=estimate(stats.balanced_accuracy, truth, call),
         f1=estimate(stats.f1, truth, call, True),
     )
-    return Results({"operating_point": part})
+    return Results({"operating_point": point})
 
 
 def _cutoff(cohort: Cohort) -> tuple[str, float | None]:
@@ -229,25 +229,25 @@ def calibration(cohort: Cohort) -> Results:
     """
     slides, y = with_outcome(cohort.slides, STATUS)
     scores = np.array(scores_of(slides), float)
-    part: dict[str, Any] = {"n": len(y)}
+    views: dict[str, Any] = {"n": len(y)}
     if cohort.gives_probability:
-        part["as_it_is"] = results.Reliability(**_reliability(y, scores, cohort.settings))
+        views["as_it_is"] = results.Reliability(**_reliability(y, scores, cohort.settings))
     internal, truth = with_outcome([s for s in cohort.development if s.used], STATUS)
     try:
         fit = stats.platt(truth, scores_of(internal))
     except stats.StatisticUndefined as reason:
         note = f"on internal validation slides: {reason}"
-        part["recalibrated"] = results.Recalibration(note=note)
+        views["recalibrated"] = results.Recalibration(note=note)
     else:
         p = 1 / (1 + np.exp(-(fit.slope * scores + fit.intercept)))
         same = {slide.slide for slide in internal} & {slide.slide for slide in slides}
-        part["recalibrated"] = results.Recalibration(
+        views["recalibrated"] = results.Recalibration(
             fitted_on=len(truth),
             same_slides=bool(same),
             **fit._asdict(),
             **_reliability(y, p, cohort.settings),
         )
-    return Results({"calibration": results.Calibration(**part)})
+    return Results({"calibration": results.Calibration(**views)})
 
 
 def _reliability(y: Sequence, p: np.ndarray, settings: EvaluateSettings) -> dict[str, Any]:
@@ -269,22 +269,22 @@ def patch_area(cohort: Cohort) -> Results:
     """ROC of all patches against their slide's status, and their accuracy (Fig. 3)."""
     if cohort.patches is None:
         return Results()
-    part, points = judge_patches(cohort.slides, cohort.patches, cohort.settings)
+    roc_area, points = patch_metrics(cohort.slides, cohort.patches, cohort.settings)
     if points is None:
-        return Results({"patch": part})
+        return Results({"patch": roc_area})
     name = STATUS.contrast[0]
     curves = Curves(
-        {name: Curve.of(*points, part, part.n or 0)},
-        {name: f"{name}, {part.patients:,} patients"},
+        {name: Curve.of(*points, roc_area, roc_area.n or 0)},
+        {name: f"{name}, {roc_area.patients:,} patients"},
         "patches",
     )
-    return Results({"patch": part}, {"patch_roc": curves})
+    return Results({"patch": roc_area}, {"patch_roc": curves})
 
 
-def judge_patches(
+def patch_metrics(
     slides: Sequence[Slide], probabilities: Probabilities, settings: EvaluateSettings
 ) -> tuple[results.PatchArea, tuple[np.ndarray, np.ndarray] | None]:
-    """Judge every patch by its slide's status: area, and accuracy of the larger class.
+    """Compare every patch with its slide's status: area, and accuracy of the larger class.
 
     Patches of one patient are alike, so intervals come from the patients: Obuchowski's for the
     area, Rao and Scott's for the accuracies. All patches count in the area, as published; the
@@ -300,7 +300,7 @@ def judge_patches(
 
     Returns
     -------
-    part : PatchArea
+    area : PatchArea
     curve : tuple or None
         False and true positive rates, (k,) each, thinned to 1,000 points.
     """
@@ -317,23 +317,23 @@ def judge_patches(
             right = (positive > negative) == status[name].positive
             blocks.append((status[name], positive.astype(np.float32), right, tumour))
     sizes = [len(positive) for _, positive, _, _ in blocks]
-    part: dict[str, Any] = {"n": sum(sizes), "slides": len(blocks)}
+    numbers: dict[str, Any] = {"n": sum(sizes), "slides": len(blocks)}
     if not blocks:
-        return results.PatchArea(**part, note="no patches of slides with a status"), None
+        return results.PatchArea(**numbers, note="no patches of slides with a status"), None
     score, right, tumour = (np.concatenate([block[i] for block in blocks]) for i in (1, 2, 3))
     y = np.repeat([slide.positive for slide, *_ in blocks], sizes)
     patient = np.repeat([patients[slide.patient] for slide, *_ in blocks], sizes).astype(np.int32)
-    part |= {"patients": len(np.unique(patient)), "positives": int(y.sum())}
-    part |= defined(stats.clustered_auc, y, score, patient, settings.confidence)
+    numbers |= {"patients": len(np.unique(patient)), "positives": int(y.sum())}
+    numbers |= defined(stats.clustered_auc, y, score, patient, settings.confidence)
     share = stats.clustered_share
-    part["accuracy"] = estimate(share, right, patient, settings.confidence)
-    part["tumour_accuracy"] = (
+    numbers["accuracy"] = estimate(share, right, patient, settings.confidence)
+    numbers["tumour_accuracy"] = (
         estimate(share, right[tumour], patient[tumour], settings.confidence)
         if tumour.any()
         else Estimate(note="no patch is called tumour")
     )
-    if "value" not in part:
-        return results.PatchArea(**part), None
+    if "value" not in numbers:
+        return results.PatchArea(**numbers), None
     fpr, tpr, _ = stats.roc(y, score, "patches")
     kept = stats.thinned(fpr, tpr)
-    return results.PatchArea(**part), (fpr[kept], tpr[kept])
+    return results.PatchArea(**numbers), (fpr[kept], tpr[kept])

@@ -9,7 +9,7 @@ import numpy as np
 
 from her2pipe.cohorts import sheet as cohorts
 from her2pipe.cohorts.labels import UNKNOWN
-from her2pipe.cohorts.split import SPLIT_COLUMNS, assign_sides
+from her2pipe.cohorts.split import assign_sides
 from her2pipe.config import SplitSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.errors import Her2Error
@@ -22,10 +22,10 @@ STATUS = ("positive", "level", "pcr", "rcb")  # values of a row that slides of H
 def join(
     scores: str,
     sheet: str,
-    role: str,
     endpoint: Endpoint,
-    split: SplitSettings,
-    subgroups: Sequence[str],
+    columns: Sequence[str],
+    split: SplitSettings | None = None,
+    subgroups: Sequence[str] = (),
 ) -> list[Slide]:
     """Join scores and labels, one slide per row of the sheet.
 
@@ -33,10 +33,11 @@ def join(
     ----------
     scores, sheet : str
         Paths of the cohort's scores and of its sheet.
-    role : str
-        Role of the cohort; the training side of a development cohort is not used.
     endpoint : Endpoint
-    split : SplitSettings
+    columns : sequence of str
+        Columns of the sheet that may be read.
+    split : SplitSettings, optional
+        Of a development cohort, whose training side is not used.
     subgroups : sequence of str
         Columns of the sheet that make subgroups.
 
@@ -45,11 +46,10 @@ def join(
     Her2Error
         When a slide of the sheet has no row among the scores.
     """
-    columns = (*SPLIT_COLUMNS, *endpoint.evaluated_columns, *subgroups)
     rows = cohorts.load(sheet, check_files=False, columns=columns)
     table = {row["slide"]: row for row in read_table(scores)}
     sides: dict[str, str] = {}
-    if role == "development":
+    if split is not None:
         sides = assign_sides(rows, split, endpoint.stratum)
     _require_columns(next(iter(table.values()), None), endpoint, scores)
     slides = []
@@ -64,7 +64,7 @@ def join(
             reason = f"excluded: {score['reason']}"
         elif sides.get(row.slide) == "train":
             reason = TRAINING_SLIDE
-        slides.append(_slide(row, score, endpoint, reason, subgroups))
+        slides.append(_slide(row, score, endpoint, columns, reason, subgroups))
     return slides
 
 
@@ -83,10 +83,11 @@ def _slide(
     row: cohorts.Row,
     score: Mapping[str, str],
     endpoint: Endpoint,
+    columns: Sequence[str],
     reason: str,
     subgroups: Sequence[str],
 ) -> Slide:
-    known = {name: row.value(name) for name in STATUS if name in endpoint.evaluated_columns}
+    known = {name: row.value(name) for name in STATUS if name in columns}
     p = [score[name] for name in endpoint.probability_columns]
     return Slide(
         slide=row.slide,

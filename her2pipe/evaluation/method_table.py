@@ -61,8 +61,8 @@ def _classes(evaluation: Evaluation) -> dict[str, Any]:
     if unit is None:
         return row
     row |= {"n": unit.n, "patients": unit.patients} | _interval("accuracy", unit.accuracy)
-    for name, part in unit.per_class.items():
-        row |= _interval(f"auc_{name}", part.auc)
+    for name, one_class in unit.per_class.items():
+        row |= _interval(f"auc_{name}", one_class.auc)
     for key in ("balanced_accuracy", "f1"):
         number = getattr(unit, key)
         row[key] = number and number.value
@@ -86,16 +86,16 @@ def table2(evaluations: Sequence[Evaluation], confidence: float) -> list[dict[st
     """
     rows = []
     for method in dict.fromkeys(e.method for e in evaluations):
-        own = [e for e in evaluations if e.method == method]
+        of_method = [e for e in evaluations if e.method == method]
         internal, external = (
-            [e.metrics.auc for e in own if e.role == role and e.metrics.auc.is_defined]
+            [e.metrics.auc for e in of_method if e.role == role and e.metrics.auc.is_defined]
             for role in ("development", "external")
         )
         first = internal[0] if internal else Area()
         values = [area.number for area in external]
-        facts = {"method", "encoder", "trained", "features", "aggregation"}
+        columns = {"method", "encoder", "trained", "features", "aggregation"}
         rows.append(
-            own[0].metrics.model_dump(include=facts)
+            of_method[0].metrics.model_dump(include=columns)
             | {
                 "internal_n": first.n,
                 "internal_auc": first.value,
@@ -138,9 +138,9 @@ def drift(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """
     rows = []
     for method in dict.fromkeys(e.method for e in evaluations):
-        own = [e for e in evaluations if e.method == method]
-        base = next((e for e in own if e.role == "development"), None)
-        for evaluation in own:
+        of_method = [e for e in evaluations if e.method == method]
+        base = next((e for e in of_method if e.role == "development"), None)
+        for evaluation in of_method:
             if base is None or evaluation is base:
                 continue
             for name, status in STATUS_GROUPS.items():

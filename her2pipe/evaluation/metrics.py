@@ -254,7 +254,7 @@ def ordered_groups(
     ranks = [list(order).index(getattr(slide, key)) for slide in known]
     every = [slide.score for slide in known]
     correlation = Correlation(**defined(stats.spearman, ranks, every, cohort.settings.confidence))
-    part: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         "n": len(known),
         "groups": {name: len(values) for name, values in scores.items()},
         "spearman": correlation,
@@ -263,15 +263,15 @@ def ordered_groups(
     try:
         tests = {"unadjusted": stats.dunn(scores), "holm": stats.dunn(scores, "holm")}
     except stats.StatisticUndefined as reason:
-        part["dunn_note"] = str(reason)
+        numbers["dunn_note"] = str(reason)
     for adjustment, table in tests.items():
         p_values = PairwiseP(groups=list(table.index), p=table.to_numpy().tolist())
-        part[f"dunn_{adjustment}"] = p_values
+        numbers[f"dunn_{adjustment}"] = p_values
     data = GroupedScores(
         scores, label, cohort.endpoint.score_label, correlation=correlation, n=len(known),
         tests=tests,
     )  # fmt: skip
-    return Groups(**part), data
+    return Groups(**numbers), data
 
 
 def load_analyses() -> None:

@@ -37,7 +37,7 @@ MOST_LISTED = 50  # slides for reflex FISH that the metrics name
 
 @dataclass(frozen=True)
 class Items:
-    """What is judged: tiles, slides or patients.
+    """What is evaluated: tiles, slides or patients.
 
     Attributes
     ----------
@@ -115,15 +115,15 @@ def tile_items(slides: Sequence[Slide], probabilities: Probabilities, endpoint: 
     return Items(truth, np.concatenate(blocks), patient, endpoint.targets, "tiles")
 
 
-def judge(items: Items, ordered: bool, settings: EvaluateSettings) -> Unit:
-    """Judge the calls of items: areas, shares with intervals, kappa, errors, confusion."""
+def compute_unit(items: Items, ordered: bool, settings: EvaluateSettings) -> Unit:
+    """Evaluate the calls of items: areas, shares with intervals, kappa, errors, confusion."""
     truth, called, classes = items.truth, items.called, list(items.classes)
     if not len(truth):
         return Unit(n=0, note=f"no {items.name} of a class of this study")
     counts = stats.confusion(truth, called, classes)
     weights = "quadratic" if ordered else "none"
     how = settings.confidence, settings.resamples, settings.resample_seed
-    part: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         "n": len(truth),
         "patients": len(np.unique(items.patients)),
         "macro_auc": macro_auc(items, settings),
@@ -145,10 +145,10 @@ def judge(items: Items, ordered: bool, settings: EvaluateSettings) -> Unit:
     if ordered:
         distance = np.abs(np.subtract.outer(np.arange(len(classes)), np.arange(len(classes))))
         wrong, near = int(counts[distance > 0].sum()), int(counts[distance == 1].sum())
-        part["errors"] = results.Errors(
+        numbers["errors"] = results.Errors(
             n=wrong, neighbours=near, share=near / wrong if wrong else None
         )
-    return Unit(**part)
+    return Unit(**numbers)
 
 
 def macro_auc(items: Items, settings: EvaluateSettings) -> Area:
@@ -173,7 +173,7 @@ def _with_interval(alone: dict[str, Any], resampled: dict[str, Any]) -> dict[str
 def _of_class(
     items: Items, called: np.ndarray, name: str, settings: EvaluateSettings
 ) -> results.PerClass:
-    """Judge one class against the rest."""
+    """Evaluate one class against the rest."""
     truth, call = items.truth == name, called == name
     score = items.p[:, list(items.classes).index(name)]
     if _one_each(items.patients):
@@ -203,47 +203,51 @@ def _one_each(patients: np.ndarray) -> bool:
 
 @analysis("units")
 def units(cohort: Cohort) -> Results:
-    """Judge calls of tiles, slides and patients; the main number is the slides' macro-AUC."""
+    """Evaluate calls of tiles, slides and patients; the main number is the slides' macro-AUC."""
     endpoint, settings = cohort.endpoint, cohort.settings
     slides = slide_items(cohort.slides, endpoint)
     patients, mixed = patient_items(slides, endpoint.ordered)
     items = {"slide": slides, "patient": patients}
     if cohort.patches is not None:
         items = {"tile": tile_items(cohort.slides, cohort.patches, endpoint)} | items
-    judged = {name: judge(each, endpoint.ordered, settings) for name, each in items.items()}
-    of_patients = judged["patient"].model_dump(exclude_unset=True)
-    judged["patient"] = Unit(**of_patients, mixed=mixed)
-    unit = judged["slide"]
+    by_unit = {name: compute_unit(each, endpoint.ordered, settings) for name, each in items.items()}
+    of_patients = by_unit["patient"].model_dump(exclude_unset=True)
+    by_unit["patient"] = Unit(**of_patients, mixed=mixed)
+    unit = by_unit["slide"]
     macro = {"note": unit.note}
     if unit.macro_auc is not None:
         macro = unit.macro_auc.model_dump(exclude_unset=True)
     parts = {
         "auc": Area(n=unit.n, endpoint=f"macro-AUC of {', '.join(endpoint.targets)}", **macro),
-        "units": judged,
+        "units": by_unit,
     }
-    found = Results(parts)
+    computed = Results(parts)
     for name, stem in (("slide", "roc"), ("tile", "tile_roc")):
-        if name in judged and judged[name].n and (drawn := curves(items[name], judged[name])):
-            found.curves[stem] = drawn
+        if (
+            name in by_unit
+            and by_unit[name].n
+            and (roc_curves := curves(items[name], by_unit[name]))
+        ):
+            computed.curves[stem] = roc_curves
     if unit.n:
-        found.confusion = Confusion(
+        computed.confusion = Confusion(
             np.array(unit.confusion), endpoint.targets, "true class", "called class", "true_class",
             endpoint.ordered,
         )  # fmt: skip
-    return found
+    return computed
 
 
 def curves(items: Items, unit: Unit) -> Curves | None:
     """Return the ROC curve of each class against the rest, thinned to 1,000 points."""
     drawn, labels = {}, {}
     for name, column in zip(items.classes, items.p.T, strict=True):
-        part = unit.per_class[name]
-        if part.auc.value is None:
+        one_class = unit.per_class[name]
+        if one_class.auc.value is None:
             continue
         fpr, tpr, _ = stats.roc(items.truth == name, column, items.name)
         kept = stats.thinned(fpr, tpr)
-        drawn[name] = Curve.of(fpr[kept], tpr[kept], part.auc, unit.n)
-        labels[name] = f"{name} v rest, {part.n:,} {items.name}"
+        drawn[name] = Curve.of(fpr[kept], tpr[kept], one_class.auc, unit.n)
+        labels[name] = f"{name} v rest, {one_class.n:,} {items.name}"
     if not drawn:
         return None
     return Curves(drawn, labels, items.name, unit.macro_auc, unit.patients, by_class=True)
@@ -255,13 +259,13 @@ def reflex(cohort: Cohort) -> Results:
     slides = cohort.slides
     flagged = [s.slide for s in slides if s.flag == REFLEX]
     rest = slide_items([s for s in slides if s.flag != REFLEX], cohort.endpoint)
-    part = results.Reflex(
+    flagged_slides = results.Reflex(
         n=len(flagged),
         of=len(slides),
         accuracy_of_the_rest=share(rest.right, rest.patients, cohort.settings),
         slides=flagged[:MOST_LISTED],
     )
-    return Results({"reflex": part})
+    return Results({"reflex": flagged_slides})
 
 
 @analysis("call_calibration")
@@ -276,18 +280,18 @@ def call_calibration(cohort: Cohort) -> Results:
     if not len(items.truth):
         return Results()
     top = np.clip(items.p.max(1, initial=0), 0, 1)
-    part = defined(
+    numbers = defined(
         stats.calibration, items.right, top, settings.calibration_bins, settings.confidence
     )
-    return Results({"calibration": results.Calibration(**as_lists(part))})
+    return Results({"calibration": results.Calibration(**as_lists(numbers))})
 
 
 @analysis("grades")
 def grades(cohort: Cohort) -> Results:
     """Compare the expected class of slides by their true class."""
     endpoint = cohort.endpoint
-    part, scores = metrics.ordered_groups(cohort, "target", endpoint.targets, "true class")
-    return Results({"grades": part}, groups={"grades": replace(scores, tests={})})
+    groups, scores = metrics.ordered_groups(cohort, "target", endpoint.targets, "true class")
+    return Results({"grades": groups}, groups={"grades": replace(scores, tests={})})
 
 
 def size(cohort: Cohort) -> dict[str, int]:

@@ -97,12 +97,12 @@ def _holm(values: Sequence[float | None]) -> list[float | None]:
 
 def outcomes(evaluation: Evaluation) -> dict[str, tuple[bool, float]]:
     """Return the slides that count: name to (positive, score)."""
-    found = {}
+    known = {}
     for slide in evaluation.slides:
         positive = evaluation.endpoint.outcome(slide)
         if slide.used and positive is not None and slide.is_scored:
-            found[slide.slide] = positive, slide.score
-    return found
+            known[slide.slide] = positive, slide.score
+    return known
 
 
 def delong(evaluations: Sequence[Evaluation], reference: str) -> list[PairedComparison]:

@@ -29,7 +29,7 @@ TRAINING_SLIDE = "training slide"  # reason why a slide of the training side is 
 
 
 class Part(BaseModel):
-    """A part of `metrics.json`; only what was given is written."""
+    """A part of `metrics.json`; only what was set is written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -181,12 +181,12 @@ class Calibration(Reliability):
 
     def views(self) -> dict[str, Reliability]:
         """Return what can be drawn: each reliability that is defined, by name."""
-        parts = {
+        views = {
             "likeliest class": self,
             "as_it_is": self.as_it_is,
             "recalibrated": self.recalibrated,
         }
-        return {name: part for name, part in parts.items() if part and part.predicted is not None}
+        return {name: view for name, view in views.items() if view and view.predicted is not None}
 
 
 class PerClass(Part):
@@ -279,14 +279,14 @@ class Metrics(Part):
     subgroups: list[Subgroup] = []
 
     def endpoint_object(self) -> Endpoint:
-        """Return the endpoint that the cohort was judged by."""
+        """Return the endpoint that the cohort was evaluated by."""
         labels = {"classes": self.classes, "ordered": self.ordered} if self.classes else {}
         return endpoint_of(LabelSettings(endpoint=self.endpoint, **labels), self.role)
 
     def main(self) -> Area:
         """Return the main number: of HER2 status, of response, or the mean over the classes."""
-        part = getattr(self, self.endpoint_object().main_part)
-        return part if part is not None else Area()
+        area = getattr(self, self.endpoint_object().main_part)
+        return area if area is not None else Area()
 
     def numbers(self) -> dict[str, Any]:
         """Return the values as they stand in the file, what is absent left out."""
@@ -385,7 +385,7 @@ class Evaluation:
 
     @cached_property
     def endpoint(self) -> Endpoint:
-        """The endpoint that the cohort was judged by."""
+        """The endpoint that the cohort was evaluated by."""
         return self.metrics.endpoint_object()
 
 

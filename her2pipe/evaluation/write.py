@@ -150,9 +150,9 @@ def _calibration(folder: Path, calibration: Calibration, confidence: float) -> N
 def _per_class(units: dict[str, Unit]) -> Iterable[dict[str, Any]]:
     """List the measures of each class, a row for each unit and class."""
     for unit in UNITS:
-        for name, part in units[unit].per_class.items() if unit in units else ():
-            row: dict[str, Any] = {"unit": unit, "class": name, "n": part.n}
+        for name, one_class in units[unit].per_class.items() if unit in units else ():
+            row: dict[str, Any] = {"unit": unit, "class": name, "n": one_class.n}
             for key in ("auc", "sensitivity", "specificity"):
-                number = getattr(part, key)
+                number = getattr(one_class, key)
                 row |= {key: number.value, f"{key}_low": number.low, f"{key}_high": number.high}
             yield row

@@ -7,7 +7,8 @@ from timm.models import register_model
 from torch import nn
 from torchvision import models
 
-from her2pipe.models.base import ENCODERS, Network
+from her2pipe.models.base import Network
+from her2pipe.registry import ENCODERS
 
 
 class AlexNet(models.AlexNet, Network):
@@ -17,6 +18,10 @@ class AlexNet(models.AlexNet, Network):
     ----------
     Krizhevsky 2014, arXiv 1404.5997.
     """
+
+    features: nn.Sequential
+    avgpool: nn.AdaptiveAvgPool2d
+    classifier: nn.Sequential
 
     def __init__(self, classes: int, pretrained: bool = False):
         super().__init__(num_classes=max(classes, 1))

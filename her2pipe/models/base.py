@@ -1,15 +1,13 @@
-"""What every network offers, and the registry of those that timm lacks."""
+"""What every network offers, timm's and those that timm lacks (`registry.ENCODERS`)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
-
-from her2pipe.registry import ENCODERS as ENCODERS
 
 BODY = "body."  # begins the names of modules and weights that were another network's
 
@@ -49,3 +47,10 @@ class Network(nn.Module, ABC):
     def get_classifier(self) -> nn.Module:
         """Return the last layer."""
         return self.classifier
+
+
+def timm_network(name: str, **options: Any) -> Network:
+    """Build one of timm's networks, which offer all that `Network` declares."""
+    import timm
+
+    return cast(Network, timm.create_model(name, **options))

@@ -1,12 +1,15 @@
-"""Build any network by its name: timm's, and those that register themselves (`base.ENCODERS`)."""
+"""Build any network by its name: timm's, and those that register themselves."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from her2pipe.errors import Her2Error
-from her2pipe.models.base import ENCODERS, Network
+from her2pipe.models.base import Network, timm_network
+from her2pipe.registry import ENCODERS
 
 
 def create(
@@ -43,17 +46,14 @@ def create(
                 "option --stages",
                 "leave it at 0, or name one of timm's networks",
             )
-        build = ENCODERS[name]
+        build: Callable[..., Network] = ENCODERS[name]
     elif timm.is_model(name):
         config = timm.get_pretrained_cfg(name)
         if input_px and config and config.fixed_input_size and config.input_size[-1] != input_px:
             options["img_size"] = input_px
         if stages:
             options |= {"architecture": name, "stages": stages, "input_px": input_px}
-        entry = "first_stages" if stages else name
-
-        def build(**arguments: Any) -> Network:
-            return timm.create_model(entry, **arguments)
+        build = partial(timm_network, "first_stages" if stages else name)
     else:
         near = difflib.get_close_matches(name, [*ENCODERS.names(), *timm.list_models()], 3)
         raise Her2Error(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from her2pipe.errors import Her2Error
 from her2pipe.models.base import Network
@@ -15,7 +16,7 @@ Choice = Callable[[torch.Tensor], torch.Tensor]
 
 
 def evidence(
-    model: Network, images: torch.Tensor, wanted: int | torch.Tensor, layer: str
+    model: Network, images: torch.Tensor, classes: int | torch.Tensor, layer: str
 ) -> torch.Tensor:
     """Map the evidence for a class: a layer's maps, weighted by how the class follows them.
 
@@ -28,7 +29,7 @@ def evidence(
         As `factory.create` builds it, in evaluation mode.
     images : (B, 3, H, W) float32
         As `inference.standardise` returns them.
-    wanted : int or (B,) int64
+    classes : int or (B,) int64
         Class, or the class of each image.
     layer : str
         Module whose output is looked at: maps (CNNs, Swin), or tokens in a square (ViT).
@@ -47,12 +48,12 @@ def evidence(
     ----------
     Selvaraju et al. 2017, doi 10.1109/ICCV.2017.74, Eq. 1 and 2.
     """
-    wanted = torch.as_tensor(wanted, device=images.device).expand(len(images))
-    maps, slopes = _follow(model, images, layer, lambda y: y.gather(1, wanted[:, None]))
-    if slopes is None:
+    index = torch.as_tensor(classes, device=images.device).expand(len(images))
+    maps, gradients = _follow(model, images, layer, lambda y: y.gather(1, index[:, None]))
+    if gradients is None:
         raise _no_maps(model, layer)
-    maps, slopes = (_planes(model, part, layer) for part in (maps, slopes))
-    return (slopes.mean((2, 3), keepdim=True) * maps).sum(1).relu().float()
+    maps, gradients = _planes(model, maps, layer), _planes(model, gradients, layer)
+    return (gradients.mean((2, 3), keepdim=True) * maps).sum(1).relu().float()
 
 
 def pick_layer(model: Network, input_px: int, map_min: int) -> str:
@@ -85,35 +86,39 @@ def pick_layer(model: Network, input_px: int, map_min: int) -> str:
 def _side(model: Network, image: torch.Tensor, layer: str) -> int:
     """Return the side of a layer's map; 0 when no place of it reaches the answer."""
     # all classes, unevenly: what adds the same to each of them is no answer
-    slopes = _follow(model, image, layer, lambda y: y.cpu() * torch.arange(1, y.shape[1] + 1))[1]
-    if slopes is None:
+    _, gradients = _follow(model, image, layer, lambda y: y.cpu() * torch.arange(1, y.shape[1] + 1))
+    if gradients is None:
         return 0
-    slopes = _planes(model, slopes, layer)
-    return min(slopes.shape[2:]) if bool((slopes != 0).any()) else 0
+    gradients = _planes(model, gradients, layer)
+    return min(gradients.shape[2:]) if bool((gradients != 0).any()) else 0
 
 
-def _follow(model: Network, images: torch.Tensor, layer: str, choose: Choice):
-    """Return a layer's output, and how the chosen logits follow it; None where they do not.
+def _follow(
+    model: Network, images: torch.Tensor, layer: str, choose: Choice
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return a layer's output, and its gradient of the chosen logits; None where they ignore it.
 
     The graph starts at the layer, at a copy that nothing changes in place.
     """
-    given: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
 
-    def cut(module, inputs, output):
+    def restart_graph(module: nn.Module, inputs: object, output: object) -> torch.Tensor:
         if not isinstance(output, torch.Tensor):
             raise _no_maps(model, layer)
-        given.append(output.detach().requires_grad_())
-        return given[0].clone()
+        outputs.append(output.detach().requires_grad_())
+        return outputs[0].clone()
 
-    with torch.enable_grad(), find_module(model, layer, "--layer").register_forward_hook(cut):
+    module = find_module(model, layer, "--layer")
+    with torch.enable_grad(), module.register_forward_hook(restart_graph):
         chosen = choose(model(images)).sum()
-        if not given or not chosen.requires_grad:
-            return None, None
-        return given[0].detach(), torch.autograd.grad(chosen, given[0], allow_unused=True)[0]
+        if not outputs or not chosen.requires_grad:
+            return images, None
+        gradient = torch.autograd.grad(chosen, outputs[0], allow_unused=True)[0]
+        return outputs[0].detach(), gradient
 
 
 def _planes(model: Network, maps: torch.Tensor, layer: str) -> torch.Tensor:
-    """Arrange a layer's output, or its slopes, as (B, channels, h, w)."""
+    """Arrange a layer's output, or its gradient, as (B, channels, h, w)."""
     if maps.ndim == 3:  # (B, tokens, channels)
         maps = maps[:, getattr(model, "num_prefix_tokens", 0) :]
         side = math.isqrt(maps.shape[1])

@@ -26,16 +26,18 @@ def standardise(batch: torch.Tensor, mean: Sequence[float], std: Sequence[float]
     return (batch.float() - mean_255) / std_255
 
 
-def place(model: Network, device: torch.device) -> Network:
-    """Put a network on its device, with the layout in memory that is fast there."""
-    if device.type == "cuda":
-        return model.to(device, memory_format=torch.channels_last)
+def place(model: Network, device: torch.device, channels_last: bool | None = None) -> Network:
+    """Put a network on its device; in memory channels come last if so asked, or else on CUDA."""
+    if device.type == "cuda" if channels_last is None else channels_last:
+        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)
 
 
-def arrange(images: torch.Tensor) -> torch.Tensor:
-    """Give a batch the layout that `place` gives the network."""
-    return images.contiguous(memory_format=torch.channels_last) if images.is_cuda else images
+def arrange(images: torch.Tensor, channels_last: bool | None = None) -> torch.Tensor:
+    """Give a batch the layout in memory that `place` gives the network."""
+    if images.is_cuda if channels_last is None else channels_last:
+        return images.contiguous(memory_format=torch.channels_last)
+    return images
 
 
 def use_bfloat16(precision: str, device: torch.device) -> bool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 import torch
 from timm.models import register_model
 from torch import nn
 
 from her2pipe.errors import Her2Error
-from her2pipe.models.base import BODY, ENCODERS, Network
+from her2pipe.models.base import BODY, Network, timm_network
 from her2pipe.models.truncated import truncate
+from her2pipe.registry import ENCODERS
 
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # bring levels to -1 to 1
 SLOPE = 0.001  # of ATHER2's LeakyReLU below zero
@@ -130,7 +130,7 @@ class Ather2(Network):
 @register_model
 def pruneff4(pretrained: bool = False, num_classes: int = 1000, **options: Any) -> Network:
     """Build PrunEff4; `pretrained` asks for ImageNet weights of EfficientNetV2-B0's part."""
-    full = timm.create_model("tf_efficientnetv2_b0", pretrained, num_classes=0, **options)
+    full = timm_network("tf_efficientnetv2_b0", pretrained=pretrained, num_classes=0, **options)
     return PrunEff4(full, num_classes)
 
 

@@ -23,6 +23,9 @@ WEIGHED = ["Conv", "Gemm", "MatMul"]  # operations that become 8-bit: those that
 class LevelsToProbabilities(nn.Module):
     """A network with what comes before and after it: from levels to probabilities."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         self.model = model

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 import torch
 from timm.models import register_model
 from torch import nn
 
 from her2pipe.errors import Her2Error
-from her2pipe.models.base import BODY, Network
+from her2pipe.models.base import BODY, Network, timm_network
 
 
 class FirstStages(Network):
@@ -177,5 +176,5 @@ def first_stages(
     **options: Any,
 ) -> Network:
     """Build the first stages of a timm network of that architecture."""
-    full = timm.create_model(architecture, pretrained, num_classes=0, **options)
+    full = timm_network(architecture, pretrained=pretrained, num_classes=0, **options)
     return FirstStages(full, stages, num_classes, input_px)

@@ -13,12 +13,12 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from her2pipe.plotting.patch_map import PatchMap
 from her2pipe.plotting.style import (
     COLUMN_MM,
     LUMA,
     OKABE_ITO,
     PAGE_MM,
-    class_colours,
     draw_legend,
     finish,
     new_figure,
@@ -68,72 +68,57 @@ def _scale_bar(axes: Axes, width_px0: int, mpp: float | None, below: float) -> N
 
 @styled
 def overlay(
-    overview: np.ndarray,
-    width_px0: int,
-    height_px0: int,
-    coords: np.ndarray,
-    side_px0: float,
-    probability: np.ndarray,
-    classes: np.ndarray = (),
-    class_names: Sequence[str] = (),
-    opacity: float = 0.55,
-    title: str = "",
-    mpp: float | None = None,
-    label: str = "p(HER2+)",
-    limits: tuple[float, float] = (0.0, 1.0),
-    ordered: bool = False,
+    overview: np.ndarray, patches: PatchMap, opacity: float = 0.55, title: str | None = None
 ) -> Figure:
-    """Draw a slide, its map of p(HER2+) and its map of classes side by side.
+    """Draw a slide, the map of its patches' values and that of their classes side by side.
 
     `overview` is the whole slide, (h, w, 3) uint8; the maps lie on a pale grey copy, so that only
-    they have colour. `coords`, (N, 2), are the patches' upper left corners (x, y) in level-0 px, on
-    one grid of `side_px0`; `probability` is (N,) p(HER2+), or what `label` says, coloured between
-    the `limits`; `classes` (N,) int into `class_names`, without which there is no map of classes.
-    `opacity` is 0 to 1; `mpp`, micrometres per level-0 px, gives a scale bar. Classes that are
-    `ordered` have the colours of the scale.
+    they have colour, of this `opacity`, 0 to 1. Without classes there is no map of them. The title
+    is the slide's name unless another is given.
     """
     overview = _shrunk(np.asarray(overview), PANEL_PX)
-    picture_mm, count = min(max(57 * height_px0 / width_px0, 25), 150), 3 if class_names else 2
-    figure = new_figure(PAGE_MM * count / 3, picture_mm + 27)
-    panels = figure.subplots(
-        2, count, height_ratios=[picture_mm, max(15, 5 + 3.2 * len(class_names))]
-    )
-    coords, whole = np.asarray(coords).reshape(-1, 2), [0, width_px0, height_px0, 0]
-    colours = class_colours(len(class_names), ordered)
+    height_mm = min(max(57 * patches.height_px0 / patches.width_px0, 25), 150)
+    names, colours = list(patches.classes), patches.colours
+    count = 3 if names else 2
+    figure = new_figure(PAGE_MM * count / 3, height_mm + 27)
+    panels = figure.subplots(2, count, height_ratios=[height_mm, max(15, 5 + 3.2 * len(names))])
+    coords = np.asarray(patches.coords).reshape(-1, 2)
+    whole = [0, patches.width_px0, patches.height_px0, 0]
     panels[0, 0].imshow(overview, extent=whole)
-    maps = [(probability, "viridis", *limits)]
-    if class_names:
-        maps.append((classes, ListedColormap(colours), 0, len(colours) - 1))
-    for axes, (values, cmap, least, most) in zip(panels[0, 1:], maps, strict=True):
+    layers: list[tuple] = [(patches.values, "viridis", *patches.limits)]
+    if names:
+        layers.append((patches.class_numbers, ListedColormap(colours), 0, len(colours) - 1))
+    for axes, (values, cmap, low, high) in zip(panels[0, 1:], layers, strict=True):
         # a range that starts below 0 makes the grey pale, so that map and colour bar look alike
         axes.imshow(np.asarray(overview) @ LUMA, extent=whole, cmap="gray", vmin=-255, vmax=255)
         if len(coords):
-            grid, extent = _on_grid(coords, side_px0, values)
-            look = {"cmap": cmap, "vmin": least, "vmax": most, "interpolation": "nearest"}
+            grid, extent = _on_grid(coords, patches.side_px0, values)
+            look = {"cmap": cmap, "vmin": low, "vmax": high, "interpolation": "nearest"}
             axes.imshow(grid, extent=extent, alpha=opacity, **look)
-    for axes, heading in zip(panels[0], ("slide", label, "class"), strict=False):
-        axes.set(xlim=(0, width_px0), ylim=(height_px0, 0), title=heading)
+    for axes, heading in zip(panels[0], ("slide", patches.label, "class"), strict=False):
+        axes.set(xlim=(0, patches.width_px0), ylim=(patches.height_px0, 0), title=heading)
     for axes in panels.flat:
         axes.set_axis_off()
-    _scale_bar(panels[0, 0], width_px0, mpp, below=2 / picture_mm)
-    _colour_bar(panels[1, 1], probability, label, limits, opacity)
-    if class_names:
-        n = np.bincount(np.asarray(classes, dtype=int), minlength=len(class_names))
-        names = [f"{name} (n = {k:,} patches)" for name, k in zip(class_names, n, strict=True)]
+    _scale_bar(panels[0, 0], patches.width_px0, patches.mpp, below=2 / height_mm)
+    _colour_bar(panels[1, 1], patches, opacity)
+    if names:
+        n = np.bincount(patches.class_numbers, minlength=len(names))
+        texts = [f"{name} (n = {k:,} patches)" for name, k in zip(names, n, strict=True)]
         handles = [Patch(facecolor=colour, alpha=opacity) for colour in colours]
-        draw_legend(panels[1, 2], handles, names, loc="upper center")
-    figure.suptitle(title or None)
+        draw_legend(panels[1, 2], handles, texts, loc="upper center")
+    figure.suptitle(title or patches.slide or None)
     return finish(figure)
 
 
-def _colour_bar(axes: Axes, values: np.ndarray, label: str, limits: tuple, opacity: float) -> None:
-    """Draw the colours' scale, pointed at an end where values lie beyond it."""
-    place, values = axes.inset_axes([0.1, 0.75, 0.8, 0.2]), np.asarray(values, float)
+def _colour_bar(axes: Axes, patches: PatchMap, opacity: float) -> None:
+    """Draw the colour scale, pointed at an end where values lie beyond it."""
+    inset, values = axes.inset_axes([0.1, 0.75, 0.8, 0.2]), np.asarray(patches.values, float)
+    limits = patches.limits
     beyond = bool((values < limits[0]).any()), bool((values > limits[1]).any())
     ends = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
     bar = axes.figure.colorbar(
         ScalarMappable(Normalize(*limits), "viridis"),
-        cax=place, orientation="horizontal", alpha=opacity, label=label, extend=ends,
+        cax=inset, orientation="horizontal", alpha=opacity, label=patches.label, extend=ends,
     )  # fmt: skip
     bar.formatter.set_powerlimits((-3, 4))
 

@@ -6,12 +6,14 @@ import json
 import sqlite3
 import struct
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from her2pipe.plotting.patch_map import PatchMap
 
 NAMESPACE = uuid.UUID("5f0b7c1e-3d0a-4f57-9a1b-6f2d0c9e4a11")  # of the ids of patches
 POLYGON = struct.Struct("<BIII10d")  # well-known binary: little-endian, polygon, one ring of five
@@ -28,103 +30,95 @@ CREATE TABLE annotations (
 
 
 @dataclass(frozen=True)
-class Map:
-    """What was found in the patches of one slide.
+class _Tile:
+    """One patch as a viewer shows it: its id, outline, class number (-1: none), and numbers."""
 
-    Attributes
-    ----------
-    slide : str
-    coords : (N, 2) int
-        Top left corners `(x, y)`, level-0 px.
-    side_px0 : int
-        Side of a patch, level-0 px.
-    classes : list of str
-        May be empty.
-    colours : list of (int, int, int)
-        Colour of each class, RGB, 0 to 255.
-    probabilities : (N, C) float
-    contribution : (N,) float
-        What the patch adds to the slide's score.
-    meaning : str
-        What a contribution is: p(HER2+), attention, ...
-    """
-
-    slide: str
-    coords: np.ndarray
+    key: str
+    corner: tuple[int, int]
     side_px0: int
-    classes: Sequence[str]
-    colours: Sequence[tuple[int, int, int]]
-    probabilities: np.ndarray
-    contribution: np.ndarray
-    meaning: str
+    number: int
+    measurements: dict[str, float]
 
-    def __iter__(self) -> Iterator[tuple[str, tuple[int, int], int, dict[str, float]]]:
-        """Yield each patch: its id, its corner, the number of its class (-1: none), its numbers."""
-        kinds = self.probabilities.argmax(1) if self.classes else np.full(len(self.coords), -1)
-        names = [f"p({name})" for name in self.classes]
-        for corner, p, kind, value in zip(
-            self.coords.tolist(), self.probabilities.tolist(), kinds.tolist(),
-            self.contribution.tolist(), strict=True,
-        ):  # fmt: skip
-            x, y = map(int, corner)
-            numbers = {name: round(each, 5) for name, each in zip(names, p, strict=True)}
-            numbers["contribution"] = float(f"{value:.6g}")
-            key = str(uuid.uuid5(NAMESPACE, f"{self.slide} {x} {y} {self.side_px0}"))
-            yield key, (x, y), kind, numbers
-
-    def ring(self, corner: tuple[int, int]) -> list[tuple[int, int]]:
-        """Return the closed outline of a patch, level-0 px."""
-        (x, y), side = corner, int(self.side_px0)
+    @property
+    def ring(self) -> list[tuple[int, int]]:
+        """Closed outline, level-0 px."""
+        (x, y), side = self.corner, self.side_px0
         return [(x, y), (x + side, y), (x + side, y + side), (x, y + side), (x, y)]
 
 
-def geojson(found: Map) -> str:
-    """Write a map as QuPath (0.4 and later) opens it: a tile per patch, in level-0 px.
+def _tiles(patches: PatchMap) -> Iterator[_Tile]:
+    names = [f"p({name})" for name in patches.classes]
+    side = int(patches.side_px0)
+    for corner, p, number, value in zip(
+        np.asarray(patches.coords).tolist(), np.asarray(patches.probabilities).tolist(),
+        patches.class_numbers.tolist(), np.asarray(patches.values).tolist(), strict=True,
+    ):  # fmt: skip
+        x, y = map(int, corner)
+        measurements = {name: round(each, 5) for name, each in zip(names, p, strict=True)}
+        measurements["contribution"] = float(f"{value:.6g}")
+        key = str(uuid.uuid5(NAMESPACE, f"{patches.slide} {x} {y} {side}"))
+        yield _Tile(key, (x, y), side, number, measurements)
+
+
+def _rgb(patches: PatchMap) -> list[tuple[int, ...]]:
+    """Return the colour of each class, R, G and B of 0 to 255."""
+    return [tuple(bytes.fromhex(colour[1:])) for colour in patches.colours]
+
+
+def geojson(patches: PatchMap) -> str:
+    """Return a map as QuPath (0.4 and later) opens it: a tile per patch, in level-0 px.
 
     References
     ----------
     RFC 7946; QuPath's own members are objectType, classification and measurements.
     """
-    lines = []
-    for key, corner, kind, numbers in found:
+    colours, lines = _rgb(patches), []
+    for tile in _tiles(patches):
         properties: dict[str, Any] = {"objectType": "tile"}
-        if kind >= 0:
-            name, colour = found.classes[kind], list(found.colours[kind])
+        if tile.number >= 0:
+            name, colour = patches.classes[tile.number], list(colours[tile.number])
             properties["classification"] = {"name": name, "color": colour}
-        geometry = {"type": "Polygon", "coordinates": [found.ring(corner)]}
-        properties["measurements"] = numbers
-        feature = {"type": "Feature", "id": key, "geometry": geometry, "properties": properties}
+        geometry = {"type": "Polygon", "coordinates": [tile.ring]}
+        properties["measurements"] = tile.measurements
+        feature = {
+            "type": "Feature",
+            "id": tile.key,
+            "geometry": geometry,
+            "properties": properties,
+        }
         lines.append(json.dumps(feature, separators=(",", ":")))
-    about = json.dumps({"slide": found.slide, "contribution": found.meaning})[1:-1]
+    metadata = json.dumps({"slide": patches.slide, "contribution": patches.label})[1:-1]
     body = ",\n".join(lines)
-    return f'{{"type": "FeatureCollection", {about}, "features": [\n{body}\n]}}\n'
+    return f'{{"type": "FeatureCollection", {metadata}, "features": [\n{body}\n]}}\n'
 
 
-def write_annotations(found: Map, path: str | Path) -> None:
+def write_annotations(patches: PatchMap, path: str | Path) -> None:
     """Write a map as an annotation store of tiatoolbox (SQLite), which TIAViz opens.
 
     A patch's `type` is its class, or "patch"; its `color` that of the class, 0 to 1.
     """
-    about = {"version": "1.0.1", "compression": None, "compression_level": 9,
-             "slide": found.slide, "contribution": found.meaning}  # fmt: skip
-    side = int(found.side_px0)
-    rows, boxes = [], []
-    for number, (key, (x, y), kind, numbers) in enumerate(found, start=1):
-        known: dict[str, Any] = {"type": found.classes[kind] if kind >= 0 else "patch"}
-        if kind >= 0:
-            known["color"] = [round(level / 255, 4) for level in found.colours[kind]]
-        text = json.dumps(known | numbers, separators=(",", ":"))
-        outline = POLYGON.pack(1, 3, 1, 5, *np.ravel(found.ring((x, y))))
+    metadata = {"version": "1.0.1", "compression": None, "compression_level": 9,
+                "slide": patches.slide, "contribution": patches.label}  # fmt: skip
+    colours, rows, boxes = _rgb(patches), [], []
+    for i, tile in enumerate(_tiles(patches), start=1):
+        properties: dict[str, Any] = {"type": "patch"}
+        if tile.number >= 0:
+            colour = [round(level / 255, 4) for level in colours[tile.number]]
+            properties = {"type": patches.classes[tile.number], "color": colour}
+        text = json.dumps(properties | tile.measurements, separators=(",", ":"))
+        outline = POLYGON.pack(1, 3, 1, 5, *np.ravel(tile.ring))
+        (x, y), side = tile.corner, tile.side_px0
         half = side / 2
-        rows.append((number, key, "Polygon", x + half, y + half, outline, text, float(side**2)))
-        boxes.append((number, x, x + side, y, y + side))
+        area = float(side**2)
+        rows.append((i, tile.key, "Polygon", x + half, y + half, outline, text, area))
+        boxes.append((i, x, x + side, y, y + side))
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = OFF")  # the folder is whole or not there
         connection.execute("BEGIN")
         for statement in TABLES.split(";")[:-1]:
             connection.execute(statement)
-        pairs = [(key, json.dumps(value)) for key, value in about.items()]
+        pairs = [(key, json.dumps(value)) for key, value in metadata.items()]
         connection.executemany("INSERT INTO metadata VALUES (?, ?)", pairs)
         connection.executemany("INSERT INTO annotations VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         connection.executemany("INSERT INTO rtree VALUES (?, ?, ?, ?, ?)", boxes)

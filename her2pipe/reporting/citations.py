@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import platform
 from importlib import metadata
-from pathlib import Path
 
 from her2pipe import __version__
-from her2pipe.files import read_json
+from her2pipe.models.description import ModelDescription
 from her2pipe.registry import STAIN_METHODS, Citation
 from her2pipe.reporting.html import Block, Custom, Folded, Heading, Text
 from her2pipe.reporting.inputs import ReportInputs
@@ -126,7 +125,7 @@ def versions(inputs: ReportInputs) -> dict[str, str]:
     """Return versions of this program and its libraries, as known here or in a model."""
     trained: dict[str, str] = {}
     for folder in inputs.manifest.paths("train"):
-        trained |= read_json(Path(folder) / "model.json", "a trained network").get("versions", {})
+        trained |= ModelDescription.read(folder).versions
     numbers = {"her2pipe": __version__, "Python": platform.python_version()}
     for name in LIBRARIES:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from her2pipe.evaluation.results import Evaluation
-from her2pipe.files import read_json
+from her2pipe.models.description import ModelDescription
 from her2pipe.reporting import html
 from her2pipe.reporting.captions import AREAS, SHARES, neighbour_share
 from her2pipe.reporting.html import Block, Column, Custom, RunDependent, Table, Text
@@ -272,8 +272,8 @@ def _training_sizes(inputs: ReportInputs) -> list[str]:
     """Say how many patches the encoders were trained on."""
     counts = []
     for folder in inputs.manifest.paths("train"):
-        metadata = read_json(Path(folder) / "model.json", "a trained network")
-        rows = [r for r in metadata.get("training_set", []) if r.get("side") == "train"]
+        training_set = ModelDescription.read(folder).training_set
+        rows = [row for row in training_set if row.get("side") == "train"]
         counts += [sum(row["used"] for row in rows)] if rows else []
     if not counts:
         return []

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from her2pipe.config import CLASSES, WHOLE
-from her2pipe.files import read_json, read_table
+from her2pipe.files import read_table
+from her2pipe.models.description import DeploymentDescription, ModelDescription
 from her2pipe.reporting import html
 from her2pipe.reporting.html import Block, Column, Figure, Folded, Grid, Heading, Table, Text
 from her2pipe.reporting.inputs import ReportInputs
@@ -51,7 +50,7 @@ class Training(Section):
 
 def network(folder: Path, name: str, kind: str = "Encoder") -> list[Block]:
     """Lay out a trained network: what it is, its training set (as Table 1), its loss by epoch."""
-    metadata = read_json(folder / "model.json", "a trained network")
+    model = ModelDescription.read(folder)
     history = html.optional_table(folder / "history.tsv")
     who = f"{kind.lower()} {name}"
     excluded = [
@@ -61,10 +60,10 @@ def network(folder: Path, name: str, kind: str = "Encoder") -> list[Block]:
     ]
     blocks: list[Block] = [
         Heading(f"{kind} {name}"),
-        Text(f"{'; '.join(describe_network(metadata))}.", excluded),
+        Text(f"{'; '.join(describe_network(model))}.", excluded),
     ]
     for side in ("train", "validation"):
-        if table := _training_set(metadata, name, side):
+        if table := _training_set(model, name, side):
             blocks.append(table)
     if curves := html.svg_or_png(folder / "history"):
         epochs = html.count_of(len(history), "epoch")
@@ -77,29 +76,28 @@ def network(folder: Path, name: str, kind: str = "Encoder") -> list[Block]:
     return blocks
 
 
-def describe_network(metadata: Mapping[str, Any]) -> list[str]:
-    """Return what a network is, as far as its metadata state it."""
-    texts = [str(metadata.get("architecture", ""))]
-    if metadata.get("input_px"):
-        texts.append(f"input {metadata['input_px']} px")
-    if count := metadata.get("parameters"):
-        texts.append(f"{count['total']:,} parameters, {count['trainable']:,} of them trained")
-    if metadata.get("features"):
-        texts.append(f"{metadata['features']:,} features")
-    if metadata.get("train_views"):
-        views = ", ".join(map(_view, metadata["train_views"]))
+def describe_network(model: ModelDescription) -> list[str]:
+    """Return what a network is, as far as its description states it."""
+    texts = [model.architecture]
+    if model.input_px:
+        texts.append(f"input {model.input_px} px")
+    if count := model.parameters:
+        texts.append(f"{count.total:,} parameters, {count.trainable:,} of them trained")
+    if model.features:
+        texts.append(f"{model.features:,} features")
+    if model.train_views:
+        views = ", ".join(map(_view, model.train_views))
         level = " (level 0)" if "px" in views else ""
         texts.append("whole images" if views == WHOLE else f"training views {views}{level}")
-    weights = metadata.get("start") or {"weights": metadata.get("settings", {}).get("weights")}
-    texts += [f"start: {weights['weights']}"] if weights.get("weights") else []
-    for key, value in (metadata.get("images") or {}).items():
+    start = model.start or model.settings
+    texts += [f"start: {start['weights']}"] if start.get("weights") else []
+    for key, value in model.images.items():
         if isinstance(value, dict):  # excluded images, each with its reason
             value = len(value)
-        count = f"images, {key.replace('_', ' ')}: {value:,}" if isinstance(value, int) else ""
-        texts.append(count or f"images: {value}")
-    if metadata.get("stain"):
-        digest = metadata["stain_digest"][:12]
-        texts.append(f"stain target: {metadata['stain']['method']} ({digest})")
+        size = f"images, {key.replace('_', ' ')}: {value:,}" if isinstance(value, int) else ""
+        texts.append(size or f"images: {value}")
+    if model.stain:
+        texts.append(f"stain target: {model.stain['method']} ({model.stain_digest[:12]})")
     return [text for text in texts if text]
 
 
@@ -108,11 +106,11 @@ def _view(view: str) -> str:
     return f"{view} px" if view.isdigit() else view.replace("um", " µm")
 
 
-def _training_set(metadata: Mapping[str, Any], name: str, side: str) -> Table | None:
+def _training_set(model: ModelDescription, name: str, side: str) -> Table | None:
     """Lay out patches by view and class: available, and used with their share."""
-    rows = [row for row in metadata.get("training_set", []) if row.get("side") == side]
+    rows = [row for row in model.training_set if row.get("side") == side]
     used = {row["kind"] for row in rows}
-    order = dict.fromkeys([*CLASSES, *metadata.get("classes", [])])
+    order = dict.fromkeys([*CLASSES, *model.classes])
     classes = [each for each in order if each in used] + sorted(used - set(order))
     lines = []
     for view in dict.fromkeys(row["view"] for row in rows):
@@ -145,16 +143,16 @@ class Deployment(Section):
         return [_costs(Path(path)) for path in inputs.manifest.paths("deploy")]
 
 
-def _deployed(folder: Path) -> tuple[list[dict[str, str]], dict[str, Any]]:
+def _deployed(folder: Path) -> tuple[list[dict[str, str]], DeploymentDescription]:
     rows = [row | {"form": FORMS[row["form"]]} for row in read_table(folder / "deploy.tsv")]
-    return rows, read_json(folder / "deploy.json", "a deployed network")
+    return rows, DeploymentDescription.read(folder)
 
 
 def _costs(folder: Path) -> Table:
-    rows, metadata = _deployed(folder)
+    rows, network = _deployed(folder)
     patches = html.count_of(int(rows[0]["patches"]), "patch", "patches")
     caption = (
-        f"{metadata['encoder']} for use elsewhere, at {rows[0]['input_px']} px. Accuracy and class:"
+        f"{network.encoder} for use elsewhere, at {rows[0]['input_px']} px. Accuracy and class:"
         f" on {patches} of the {rows[0]['side']} side. Statistics are the mean and variance of "
         "batch norms; multiply-adds those of convolutions, matrix products and attention. "
         "Untrained networks are listed for their size alone."
@@ -164,8 +162,6 @@ def _costs(folder: Path) -> Table:
 
 def latencies(folder: Path) -> Table:
     """Lay out the latency of a deployed network and its peers."""
-    rows, metadata = _deployed(folder)
-    caption = (
-        f"Latency of {metadata['encoder']} and its peers: {metadata['counted']['latency_ms']}."
-    )
+    rows, network = _deployed(folder)
+    caption = f"Latency of {network.encoder} and its peers: {network.counted['latency_ms']}."
     return html.table(caption, LATENCIES, rows)

@@ -9,6 +9,7 @@ from typing import Any
 
 from her2pipe.files import read_json
 from her2pipe.manifest import Item
+from her2pipe.models.description import ModelDescription
 from her2pipe.reporting import html
 from her2pipe.reporting.html import Block, Figure, Folded, Grid, Heading, Text
 from her2pipe.reporting.inputs import OutputIndex, ReportInputs
@@ -86,8 +87,7 @@ class Stains(Section):
         encoders = {item.encoder for item in inputs.manifest.select("encode")}
         for item in inputs.manifest.select("train"):
             if item.encoder in encoders:
-                model = read_json(Path(item.path) / "model.json", "a trained network")
-                figures = stain_figures(inputs.index, model.get("stain") or {})
+                figures = stain_figures(inputs.index, ModelDescription.read(item.path).stain)
                 return [Grid(figures)] if figures else []
         return []
 

@@ -183,7 +183,7 @@ def _aperio_area(region: ElementTree.Element):
     """Shape of a region, None when it has no area."""
     from shapely import Polygon, box
 
-    corners = [(float(v.get("X")), float(v.get("Y"))) for v in region.iter("Vertex")]
+    corners = [(float(v.attrib["X"]), float(v.attrib["Y"])) for v in region.iter("Vertex")]
     if len(corners) >= 3:
         return Polygon(corners)
     shape = region.get("Type", "0")

@@ -264,9 +264,10 @@ class LevelSlide(Slide):
         factor = min(width_px0 / out_px[0], height_px0 / out_px[1])
         pixels, box = self._read(x, y, width_px0, height_px0, factor)
         image = Image.fromarray(pixels)
-        if image.size == tuple(out_px) and box == (0, 0, *out_px):
+        width, height = out_px
+        if image.size == (width, height) and box == (0, 0, width, height):
             return pixels
-        return np.asarray(image.resize(tuple(out_px), Image.Resampling.BICUBIC, box=box))
+        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
 
 
 def one_mpp(mpp: Sequence[float | None], path: str | Path) -> float | None:

@@ -46,8 +46,8 @@ class OpenSlideSlide(LevelSlide):
         ]
         properties = slide.properties
         mpp = [to_float(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]
-        if properties.get("openslide.vendor") == "generic-tiff" and None not in mpp:
-            mpp = [v if v <= PRINT_MPP else None for v in mpp]
+        if properties.get("openslide.vendor") == "generic-tiff":
+            mpp = [v if v is not None and v <= PRINT_MPP else None for v in mpp]
         self.mpp = one_mpp(mpp, path)
         self.objective = to_float(properties.get("openslide.objective-power"))
         if profile := slide.color_profile:
@@ -87,7 +87,9 @@ class OpenSlideSlide(LevelSlide):
     def _sampling_px0(self, factor: float) -> float:
         return min(self._downsamples[self._level(factor)])
 
-    def _read(self, x: int, y: int, width_px0: int, height_px0: int, factor: float):
+    def _read(
+        self, x: int, y: int, width_px0: int, height_px0: int, factor: float
+    ) -> tuple[np.ndarray, tuple[float, float, float, float]]:
         import openslide
 
         level = self._level(factor)
@@ -98,7 +100,8 @@ class OpenSlideSlide(LevelSlide):
         size = (math.ceil(box[2] - 1e-6), math.ceil(box[3] - 1e-6))
         slide = self._handle()
         # OpenSlide has one downsample for both axes, which need not be theirs.
-        corner = [round(v * slide.level_downsamples[level]) for v in (left, top)]
+        downsample_px0 = slide.level_downsamples[level]
+        corner = round(left * downsample_px0), round(top * downsample_px0)
         try:
             rgba = slide.read_region(corner, level, size)
         except openslide.OpenSlideError as error:

@@ -43,8 +43,7 @@ def resample(
     rows, columns = source.shape[:2]
     x, y = _axis(box[0], box[2], out_px[0]), _axis(box[1], box[3], out_px[1])
     if max(x.ratio, y.ratio) > AREA_RATIO:
-        part = _inside(source, box)
-        return cv2.resize(part, tuple(out_px), interpolation=cv2.INTER_AREA)
+        return cv2.resize(_inside(source, box), tuple(out_px), interpolation=cv2.INTER_AREA)
     inside = min(box[:2]) >= 0 and box[2] <= columns and box[3] <= rows
     if inside and x.ratio == y.ratio == 1 and box[0] % 1 == box[1] % 1 == 0:
         return source[y.start : y.end, x.start : x.end]
@@ -53,14 +52,17 @@ def resample(
     taps_x, taps_y = prefilter(x.ratio, x.shift), prefilter(y.ratio, y.shift)
     soft = cv2.sepFilter2D(near, -1, taps_x, taps_y, borderType=cv2.BORDER_REPLICATE)
     rows, columns = soft.shape[:2]
-    lack = (top - y.start, y.end - top - rows, left - x.start, x.end - left - columns)
-    if max(lack) > 0:
-        soft = cv2.copyMakeBorder(soft, *(max(0, v) for v in lack), cv2.BORDER_REPLICATE)
-    top, left = max(0, -lack[0]), max(0, -lack[2])
+    above, below = top - y.start, y.end - top - rows  # rows that the source lacks
+    before, after = left - x.start, x.end - left - columns
+    if max(above, below, before, after) > 0:
+        edges = [max(0, edge) for edge in (above, below, before, after)]
+        soft = cv2.copyMakeBorder(
+            soft, edges[0], edges[1], edges[2], edges[3], borderType=cv2.BORDER_REPLICATE
+        )
+    top, left = max(0, -above), max(0, -before)
     soft = soft[top : top + y.end - y.start, left : left + x.end - x.start]
-    exact = {"fx": 1 / x.ratio, "fy": 1 / y.ratio}
-    made = cv2.resize(soft, None, **exact, interpolation=cv2.INTER_CUBIC)
-    return np.ascontiguousarray(made[y.lead : y.lead + out_px[1], x.lead : x.lead + out_px[0]])
+    out = cv2.resize(soft, None, fx=1 / x.ratio, fy=1 / y.ratio, interpolation=cv2.INTER_CUBIC)
+    return np.ascontiguousarray(out[y.lead : y.lead + out_px[1], x.lead : x.lead + out_px[0]])
 
 
 class _Axis(NamedTuple):
@@ -134,19 +136,19 @@ def prefilter(ratio: float, shift_px: float) -> np.ndarray:
         wave = np.fft.rfft(kernels, 4 * len(position)) * weight
         return np.concatenate([wave.real, wave.imag], axis=-1)
 
-    parts, wanted = [], []
+    shifts, wanted = [], []
     for phase in (np.arange(PHASES) + 0.5) / PHASES:
         target = _cubic((position - phase - shift_px) / stretch, PILLOW_CUBIC)
         wanted.append(spectrum(target / target.sum()))
-        given = _cubic(position - phase, OPENCV_CUBIC)
+        kernel = _cubic(position - phase, OPENCV_CUBIC)
         # Its ends are 0, so shifts are cuts from a longer row.
-        longer = np.concatenate([np.zeros(reach), given, np.zeros(reach)])
-        shifted = np.lib.stride_tricks.sliding_window_view(longer, len(given))[::-1]
-        parts.append(spectrum(shifted).T)
-    parts, wanted = np.concatenate(parts), np.concatenate(wanted)
-    centre = parts[:, reach]  # what the other taps give, the centre takes: the sum stays 1
-    others = np.delete(parts, reach, 1) - centre[:, None]
-    taps = np.linalg.lstsq(others, wanted - centre, rcond=None)[0]
+        longer = np.concatenate([np.zeros(reach), kernel, np.zeros(reach)])
+        shifted = np.lib.stride_tricks.sliding_window_view(longer, len(kernel))[::-1]
+        shifts.append(spectrum(shifted).T)
+    basis = np.concatenate(shifts)
+    centre = basis[:, reach]  # what the other taps give, the centre takes: the sum stays 1
+    others = np.delete(basis, reach, 1) - centre[:, None]
+    taps = np.linalg.lstsq(others, np.concatenate(wanted) - centre, rcond=None)[0]
     if shift_px == 0:  # OpenCV keeps symmetric taps in 8 bits: round them so that they sum to 1
         taps = np.round((taps + taps[::-1]) * 128) / 256
     return np.insert(taps, reach, 1 - taps.sum())

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from her2pipe.errors import Her2Error
+
+log = logging.getLogger(__name__)
 
 WITH_FOLDER = (".mrxs",)  # the rest of the slide lies beside it, in a folder of the same name
 SCATTERED = (".vms", ".vmu", ".dcm")  # which files belong to it only a reader knows
@@ -22,8 +24,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 def staged(path: str | Path, folder: str) -> Iterator[Path]:
     """Copy a slide to a folder near the processor and remove the copy at the end.
 
-    Where there is no room, or the slide's files are scattered, it is read in place, and that is
-    said. Errors of the block name the slide, never the copy.
+    Where there is no room, or the slide's files are scattered, it is read in place, and a line of
+    the log says so. Errors of the block name the slide, never the copy.
 
     Parameters
     ----------
@@ -54,8 +56,8 @@ def staged(path: str | Path, folder: str) -> Iterator[Path]:
             "set it on the nodes, or give a path",
         )
     Path(place).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="her2pipe-", dir=place) as own:
-        copy = _copy(path, Path(own))
+    with tempfile.TemporaryDirectory(prefix="her2pipe-", dir=place) as scratch:
+        copy = _copy(path, Path(scratch))
         try:
             yield copy
         except Her2Error as error:
@@ -65,35 +67,35 @@ def staged(path: str | Path, folder: str) -> Iterator[Path]:
             raise type(error)(what, where, error.fix) from None
 
 
-def _copy(path: Path, own: Path) -> Path:
+def _copy(path: Path, folder: Path) -> Path:
     """Copy all files of a slide and return the copy; the slide itself where that cannot be."""
-    parts = [path]
+    files = [path]
     if path.suffix.lower() in WITH_FOLDER and path.with_suffix("").is_dir():
-        parts.append(path.with_suffix(""))
-    why = ""
+        files.append(path.with_suffix(""))
+    reason = ""
     if path.suffix.lower() in SCATTERED or (path.is_dir() and any(path.glob("*.dcm"))):
-        why = "its files are scattered"
-    elif sum(map(_size, parts)) > shutil.disk_usage(own).free:
-        why = f"no room in {own.parent}"
+        reason = "its files are scattered"
+    elif sum(map(_size, files)) > shutil.disk_usage(folder).free:
+        reason = f"no room in {folder.parent}"
     else:
         try:
-            for part in parts:
-                (_copy_folder if part.is_dir() else shutil.copyfile)(part, own / part.name)
+            for file in files:
+                (_copy_folder if file.is_dir() else shutil.copyfile)(file, folder / file.name)
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            why = f"no room in {own.parent}"
-    if why:
-        print(f"stage: {path.name} is read in place: {why}", file=sys.stderr)
+            reason = f"no room in {folder.parent}"
+    if reason:
+        log.info(f"{path.name} is read in place: {reason}")
         return path
-    for part in parts:
-        if _size(part) != _size(own / part.name):
+    for file in files:
+        if _size(file) != _size(folder / file.name):
             raise Her2Error(
-                f"the copy of {part.name} has {_size(own / part.name)} of {_size(part)} bytes",
-                str(part),
+                f"the copy of {file.name} has {_size(folder / file.name)} of {_size(file)} bytes",
+                str(file),
                 "run again when nothing writes to the slide",
             )
-    return own / path.name
+    return folder / path.name
 
 
 def _copy_folder(source: Path, target: Path) -> None:

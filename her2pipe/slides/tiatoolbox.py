@@ -54,7 +54,9 @@ class TiatoolboxSlide(LevelSlide):
             if close:
                 close()
 
-    def _read(self, x: int, y: int, width_px0: int, height_px0: int, factor: float):
+    def _read(
+        self, x: int, y: int, width_px0: int, height_px0: int, factor: float
+    ) -> tuple[np.ndarray, tuple[float, float, float, float]]:
         scale = min(1.0, 1 / factor)
         bounds = (x, y, x + width_px0, y + height_px0)
         try:

@@ -150,12 +150,12 @@ class TiffSlide(Slide):
                 one, other = full.decode(row, column), fast.decode(row, column)
             except CorruptTileError:
                 continue
-            if one is not None:
+            if one is not None and other is not None:
                 squares.append(cv2.norm(one, other, cv2.NORM_L2SQR) / one.size)
                 biases.append(np.subtract(cv2.mean(one), cv2.mean(other)))
         if not squares:
             return False
-        psnr_db = 10 * math.log10(WHITE**2 / max(1e-6, np.mean(squares)))
+        psnr_db = 10 * math.log10(WHITE**2 / max(1e-6, float(np.mean(squares))))
         return psnr_db >= wanted_db and np.abs(np.mean(biases, axis=0)).max() < BIAS_MAX
 
     def _sampling_px0(self, factor: float) -> float:

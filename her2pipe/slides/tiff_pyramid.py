@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -126,10 +127,10 @@ def _pyramid(tiff, path) -> Pyramid:
 
 def _sane(page) -> bool:
     """Return whether the sizes of a page are numbers at all: damage turns them into anything."""
-    sizes = (page.imagewidth, page.imagelength, page.tilewidth, page.tilelength)
-    kinds = (page.samplesperpixel, page.bitspersample, page.sampleformat, page.photometric)
-    kinds += (page.compression, page.planarconfig, page.predictor, page.fillorder)
-    return all(isinstance(v, int) for v in sizes + kinds) and min(sizes) > 0
+    sizes = [page.imagewidth, page.imagelength, page.tilewidth, page.tilelength]
+    codes = [page.samplesperpixel, page.bitspersample, page.sampleformat, page.photometric]
+    codes += [page.compression, page.planarconfig, page.predictor, page.fillorder]
+    return all(isinstance(v, int) for v in sizes + codes) and min(sizes) > 0
 
 
 def _is_level(page, base, levels: list[Level]) -> bool:
@@ -276,7 +277,7 @@ def _jpeg_2000(ycbcr: bool, data: bytes, scale: int, into: np.ndarray) -> np.nda
 
         try:
             with Image.open(io.BytesIO(data)) as image:
-                image.reduce = scale.bit_length() - 1
+                image.reduce = scale.bit_length() - 1  # type: ignore[method-assign, assignment]
                 pixels = np.asarray(image)
         except Image.DecompressionBombError as error:  # it claims to be larger than any tile
             raise ValueError(str(error)) from None
@@ -325,7 +326,7 @@ def _header(tiff, base) -> tuple[tuple[float | None, float | None], float | None
     return ((x, y) if plausible else (None, None)), None
 
 
-def _tag_mpp(value: object, unit: float | None) -> float | None:
+def _tag_mpp(value: Any, unit: float | None) -> float | None:
     """Return the resolution that a TIFF tag gives as dots per unit, um/px."""
     pair = isinstance(value, tuple) and len(value) == 2 and value[1]
     dots = value[0] / value[1] if pair else 0

@@ -19,8 +19,16 @@ from her2pipe.slides.tiff_pyramid import JPEG_2000, Level
 WHITE = 255
 CACHE_TILES = 64  # kept whatever their size
 # What decoders raise on damage; imagecodecs has RuntimeErrors, Pillow SyntaxErrors among others.
-DAMAGE = (ValueError, RuntimeError, ArithmeticError, EOFError, SyntaxError)
-DAMAGE += (struct.error, zlib.error)
+DAMAGE: tuple[type[Exception], ...] = (
+    ValueError,
+    RuntimeError,
+    ArithmeticError,
+    EOFError,
+    SyntaxError,
+    struct.error,
+    zlib.error,
+    OSError,
+)
 
 
 class CorruptTileError(Exception):
@@ -156,13 +164,13 @@ class TileCache:
         """Return a tile's pixels, decoding it unless it is here already; None where unscanned."""
         key = (row, column)
         with self._lock:
-            tile = self._tiles.get(key)
-            is_new = tile is None
+            is_new = key not in self._tiles
             if is_new:
-                tile = self._tiles[key] = _Tile()
-                if len(self._tiles) > self._limit:  # patches in hand keep theirs by reference
-                    self._tiles.popitem(last=False)
+                self._tiles[key] = _Tile()
                 spare = self._spare.pop() if self._spare else None
+            tile = self._tiles[key]
+            if len(self._tiles) > self._limit:  # patches in hand keep theirs by reference
+                self._tiles.popitem(last=False)
         if is_new:
             try:
                 tile.pixels = self.decode(row, column, spare)
@@ -202,7 +210,7 @@ class TileCache:
             pixels = level.decode(data, self.scale, target)
             if pixels.shape != larger:
                 raise ValueError(f"it decodes to {pixels.shape}, not to {larger}")
-        except (*DAMAGE, OSError) as error:
+        except DAMAGE as error:
             raise_if_system_error(error)
             if "memory" in str(error).lower():
                 raise MemoryError(str(error)) from error

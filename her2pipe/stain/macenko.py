@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from her2pipe.config import StainSettings
@@ -24,7 +26,7 @@ class Macenko(StainMethod):
                  "IEEE International Symposium on Biomedical Imaging, 1107",
                  "10.1109/ISBI.2009.5193250"),
     )  # fmt: skip
-    settings = ("macenko_beta", "macenko_alpha")
+    settings: ClassVar[tuple[str, ...]] = ("macenko_beta", "macenko_alpha")
 
     def vectors(self, od: np.ndarray, settings: StainSettings) -> np.ndarray:
         """Estimate the stain vectors; two equal rows when nothing can be estimated."""

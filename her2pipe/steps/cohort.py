@@ -8,11 +8,13 @@ class. Column names are found whatever their case, spaces and order. The log nam
 
 from __future__ import annotations
 
-import sys
+import logging
 from pathlib import Path
 
 from her2pipe.cohorts import sheet
 from her2pipe.files import write_table
+
+log = logging.getLogger(__name__)
 
 SETTINGS = ()
 SHEET_COLUMNS = ()  # the sheet is written here, and read to be checked only
@@ -72,5 +74,5 @@ def run(args) -> None:
     rows = importer.rows()
     write_table(args.sheet, importer.columns(rows), rows)
     for line in importer.summary(rows, sheet.load(args.sheet)):
-        print(f"cohort: {line}", file=sys.stderr)
-    print(f"cohort: left out: {importer.excluded_text()}", file=sys.stderr)
+        log.info(line)
+    log.info(f"left out: {importer.excluded_text()}")

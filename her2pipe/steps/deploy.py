@@ -125,10 +125,10 @@ class Patches:
         from her2pipe.stain.profile import Profile
         from her2pipe.training import dataloader, tasks
 
-        split, train, labels = (
-            description.section(kind) for kind in (SplitSettings, TrainSettings, LabelSettings)
-        )
-        train = train.model_copy(update={"stain_target": "median"})  # the network's own is used
+        split, labels = description.section(SplitSettings), description.section(LabelSettings)
+        train = description.section(TrainSettings).model_copy(
+            update={"stain_target": "median"}
+        )  # the network's own is used
         endpoint = endpoint_of(labels)
         sides = assign_sides(rows, split, endpoint.stratum)
         development = tasks.DevelopmentSet(slides, rows, sides, train, endpoint)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 SETTINGS = (EncodeSettings,)
 TIMINGS = ("slide", "patches", "seconds", "patches_per_s")
 # Attributes a store hands on.
-CARRIED = ("view", "patch_size_level0", "width_px0", "height_px0", "dropped")
+CARRIED = (
+    "slide", "status", "view", "patch_size_level0", "width_px0", "height_px0", "dropped"
+)  # fmt: skip
 
 
 def arguments(parser) -> None:
@@ -41,43 +43,40 @@ def run(args, encode: EncodeSettings) -> None:
     """Encode each store; the folder appears when all are done."""
     import torch
 
-    from her2pipe.models import gpu, weights
-    from her2pipe.store import PatchStore, write_encoding
+    from her2pipe.models import gpu, inference, weights
+    from her2pipe.store import EncodingMetadata, PatchStore, write_encoding
 
     torch.set_num_threads(args.threads)
     device = gpu.pick_device(encode.device)
     model, description = weights.load(args.model)
-    model = model.to(device, memory_format=torch.channels_last)
-    target = description.stain_target(args.model)
-    common = {
-        "algorithm": encode.algorithm,
-        "settings": flags.as_json(encode),
-        "encoder": Path(args.model).name,
-        "classes": json.dumps(description.classes),
-        "model_digest": description.digest,
-        "stain_digest": description.stain_digest,
-    }
+    encoder = Encoder(
+        inference.place(model, device, channels_last=True),
+        description,
+        description.stain_target(args.model),
+        device,
+    )
     timings = []
     with replacing_folder(args.folder) as folder:
         for done, path in enumerate(args.stores, start=1):
             began = time.monotonic()
             with PatchStore(path) as store:
-                slide = str(store.attributes["slide"])
-                result = encode_store(
-                    store, model, description, target, encode, device, args.threads
+                slide = store.metadata.slide
+                coords, probabilities, features = encode_store(store, encoder, encode, args.threads)
+                metadata = EncodingMetadata(
+                    algorithm=encode.algorithm,
+                    settings=flags.as_json(encode),
+                    encoder=Path(args.model).name,
+                    classes=tuple(description.classes),
+                    model_digest=description.digest,
+                    stain_digest=description.stain_digest,
+                    reason=store.excluded,
+                    stain=store.stain,
+                    **{name: getattr(store.metadata, name) for name in CARRIED},
                 )
-                write_encoding(
-                    folder / f"{slide}.h5",
-                    *result,
-                    common
-                    | {"slide": slide, "status": store.attributes["status"]}
-                    | {"reason": store.excluded, "stain": json.dumps(store.stain)}
-                    | {key: store.attributes.get(key, 0) for key in CARRIED},
-                    images=store.images,
-                )
+                path = folder / f"{slide}.h5"
+                write_encoding(path, coords, probabilities, features, metadata, store.images)
             seconds = time.monotonic() - began
-            patches = len(result[0])
-            rate = patches / seconds
+            patches, rate = len(coords), len(coords) / seconds
             timings.append(
                 {"slide": slide, "patches": patches, "seconds": seconds, "patches_per_s": rate}
             )
@@ -88,64 +87,70 @@ def run(args, encode: EncodeSettings) -> None:
         write_table(folder / "timings.tsv", TIMINGS, timings)
 
 
+@dataclass(frozen=True)
+class Encoder:
+    """A network on its device, and the stain profile it is fed with."""
+
+    model: Network
+    description: ModelDescription
+    target: Profile
+    device: torch.device
+
+
 def encode_store(
-    store: PatchStore,
-    model: Network,
-    description: ModelDescription,
-    target: Profile,
-    encode: EncodeSettings,
-    device: torch.device,
-    threads: int,
+    store: PatchStore, encoder: Encoder, encode: EncodeSettings, threads: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute probabilities and features of all patches of a slide.
 
     Returns
     -------
     coords : (N, 2) int32
+        Top left corners, level-0 px.
     probabilities : (N, C) float32
         Softmax.
     features : (N, d) float16
-        Pooled features before the head.
+        Of the stage that the network was trained to give.
 
     Raises
     ------
     Her2Error
-        When the network gives anything that is not a finite number.
+        When the network's output is anything but finite numbers.
     """
     import torch
 
     from her2pipe.models import inference
     from her2pipe.training import dataloader
 
+    description, device = encoder.description, encoder.device
     if not len(store):
         shape = (0, len(description.classes)), (0, description.features)
         return store.coords, np.zeros(shape[0], np.float32), np.zeros(shape[1], np.float16)
     bfloat16 = inference.use_bfloat16(encode.precision, device)
-    stage = description.stage
-    colours = dataloader.Colours([dataloader.profile(store)], target, device)
-    items = np.stack([np.zeros(len(store), int), np.arange(len(store))], axis=1)
     probabilities, features = [], []
     with torch.inference_mode():
-        for images, slides in dataloader.batches(
-            [store], items, description.input_px, encode.batch_patches, device, threads
+        for images in dataloader.network_inputs(
+            store,
+            np.arange(len(store)),
+            description,
+            encoder.target,
+            encode.batch_patches,
+            device,
+            threads,
         ):
-            images = inference.standardise(
-                colours(images, slides), description.mean, description.std
-            )
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = inference.arrange(images, channels_last=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                logits, pooled = inference.forward(model, images, stage)
+                logits, pooled = inference.forward(encoder.model, images, description.stage)
             probabilities.append(logits.float().softmax(1))
             features.append(pooled.float())
         p = torch.cat(probabilities).cpu().numpy()  # the one place where the host waits
         f = torch.cat(features).cpu().numpy()
     with np.errstate(over="ignore"):
         half = f.astype(np.float16)
-    bad = ~(np.isfinite(p).all(1) & np.isfinite(half).all(1))
-    if bad.any():
+    finite = np.isfinite(p).all(1) & np.isfinite(half).all(1)
+    if not finite.all():
         raise Her2Error(
-            f"the network's output is not finite for {bad.sum()} of {len(bad)} patches of"
-            f" {store.attributes['slide']}",
+            f"the network's output is not finite for {(~finite).sum()} of {len(finite)} patches of"
+            f" {store.metadata.slide}",
             f"model {description.architecture}, digest {description.digest}",
             "train again; if it stays, use encode.precision: float32",
         )

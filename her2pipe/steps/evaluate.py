@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.cohorts import sheet as cohorts
+from her2pipe.cohorts.split import SPLIT_COLUMNS
 from her2pipe.config import EvaluateSettings, LabelSettings, SplitSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.evaluation.join import count_exclusions, join
 from her2pipe.evaluation.results import Metrics
 from her2pipe.files import replacing_folder
+
+log = logging.getLogger(__name__)
 
 SETTINGS = (SplitSettings, EvaluateSettings, LabelSettings)
 UNUSED_SETTINGS = ("reflex", "reflex_margin")
@@ -22,12 +25,12 @@ UNUSED_SETTINGS = ("reflex", "reflex_margin")
 
 def sheet_columns(endpoint, settings: EvaluateSettings) -> tuple[str, ...]:
     """Return the columns of the cohort that are read: for its labels, sides and subgroups."""
-    return ("patient", "split", *endpoint.evaluated_columns, *settings.subgroups)
+    return (*SPLIT_COLUMNS, *endpoint.evaluated_columns, *settings.subgroups)
 
 
 def development_columns(endpoint, settings: EvaluateSettings) -> tuple[str, ...]:
     """Return the columns of the development cohort, where a cut-off is taken from it."""
-    return ("patient", "split", *endpoint.columns) if endpoint.needs_development else ()
+    return (*SPLIT_COLUMNS, *endpoint.columns) if endpoint.needs_development else ()
 
 
 SHEET_COLUMNS, DEVELOPMENT_COLUMNS = sheet_columns, development_columns
@@ -68,11 +71,18 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
     copies = _copies(args)
     endpoint = endpoint_of(labels, args.role)
     aggregation = AGGREGATIONS[args.aggregate] if args.aggregate else None
-    slides = join(args.scores, args.sheet, args.role, endpoint, split, evaluate.subgroups)
+    slides = join(
+        args.scores,
+        args.sheet,
+        endpoint,
+        sheet_columns(endpoint, evaluate),
+        split if args.role == "development" else None,
+        evaluate.subgroups,
+    )
     development = []
     if args.development and args.development_sheet and endpoint.needs_development:
-        paths = args.development, args.development_sheet
-        development = join(*paths, "development", endpoint, split, evaluate.subgroups)
+        columns = development_columns(endpoint, evaluate)
+        development = join(args.development, args.development_sheet, endpoint, columns, split)
     used = [slide for slide in slides if slide.used]
     results = compute(
         Cohort(
@@ -111,7 +121,7 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
         result = f"{endpoint.main_measure} {main.value:.3f}"
         if main.low is not None:
             result += f" ({main.low:.3f} to {main.high:.3f})"
-    print(f"evaluate: {args.method} on {args.cohort}: n {len(used)}, {result}", file=sys.stderr)
+    log.info("%s on %s: n %d, %s", args.method, args.cohort, len(used), result)
 
 
 def _copies(args) -> list[list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, write_table
 
+log = logging.getLogger(__name__)
+
 SETTINGS = (LedgerSettings, LabelSettings)
-SHEET_COLUMNS = ("patient", "exclusion_reason")
+SHEET_COLUMNS = ("patient", "exclusion_reason")  # the reason why the endpoint has no label
 UNUSED_SETTINGS = ("ordered", "reflex", "reflex_margin")
 COLUMNS = ("slide", "patient", "cohort", "status", "reason")
 
@@ -44,7 +46,7 @@ def run(args, ledger: LedgerSettings, labels: LabelSettings) -> None:
     write_table(args.ledger, COLUMNS, rows)
     count = Counter(row["status"] for row in rows)
     counts = ", ".join(f"{n} {status}" for status, n in sorted(count.items(), reverse=True))
-    print(f"ledger: {len(rows)} slides = {counts}", file=sys.stderr)
+    log.info("%d slides = %s", len(rows), counts)
 
 
 def ledger_rows(

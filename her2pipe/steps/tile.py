@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import sys
 from pathlib import Path
 
 from her2pipe.config import (
@@ -15,6 +15,8 @@ from her2pipe.config import (
     flags,
 )
 from her2pipe.errors import BadSlideError, Her2Error
+
+log = logging.getLogger(__name__)
 
 SHEET_COLUMNS = ("path", "mpp")  # read of the sheet with --view whole
 SETTINGS = (SlidesSettings, StainSettings, TileSettings, ImagesSettings)
@@ -100,4 +102,4 @@ def run(
         metadata.status, metadata.reason = "excluded", error.what
         with write_patches(args.store) as writer:
             writer.finish(metadata)
-    print(f"tile: {metadata.slide}: {result}", file=sys.stderr)
+    log.info(f"{metadata.slide}: {result}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import h5py
 import numpy as np
@@ -66,10 +67,10 @@ def images_of(file: h5py.File) -> Images | None:
     if "image" not in file:
         return None
     group = file.get("images", {})
-    columns = {key: _text(group[key]) if key in DIGESTS else group[key][:].tolist()
-               for key in group}  # fmt: skip
-    for key in ("width_px0", "height_px0"):
-        if key in columns:
+    columns: dict[str, list[Any]] = {}
+    for key in group:
+        columns[key] = _text(group[key]) if key in DIGESTS else group[key][:].tolist()
+        if key in ("width_px0", "height_px0"):
             columns[key] = [int(value) for value in columns[key]]
     kept = [
         ImageMetadata(name, **{key: values[i] for key, values in columns.items()})

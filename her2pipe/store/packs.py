@@ -26,11 +26,10 @@ class PackedImage:
     icc = b""
 
     def __init__(self, pack: PatchStore, image: ImageMetadata, index: int | None, reason: str = ""):
-        self.path, self._pack, self._index = pack.path, pack, index
-        self.pixel_digest = image.pixel_digest
-        rows = [] if index is None else [index]
+        self.path, self._pack, self.pixel_digest = pack.path, pack, image.pixel_digest
+        self._rows = [] if index is None else [index]
         self.coords, self.variance, self.tumour = (
-            array[rows] for array in (pack.coords, pack.variance, pack.tumour)
+            array[self._rows] for array in (pack.coords, pack.variance, pack.tumour)
         )
         self.metadata = replace(
             pack.metadata,
@@ -72,20 +71,20 @@ class PackedImage:
     @property
     def stain(self) -> dict[str, Any]:
         """Stain profile; empty of an excluded image."""
-        return {} if self._index is None else self._pack.stain
+        return self._pack.stain if self._rows else {}
 
     @property
     def overview(self) -> bytes:
         """JPEG of the image; empty when there is none."""
-        return b"" if self._index is None else self._pack.jpeg(self._index)
+        return self.jpeg(0) if self._rows else b""
 
     def jpeg(self, index: int) -> bytes:
         """Return the JPEG of the patch."""
-        return self._pack.jpeg([self._index][index])
+        return self._pack.jpeg(self._rows[index])
 
     def pixels(self, index: int, at_least_px: int | None = None) -> np.ndarray:
         """Decode the patch, (side, side, 3) uint8 RGB."""
-        return self._pack.pixels([self._index][index], at_least_px)
+        return self._pack.pixels(self._rows[index], at_least_px)
 
 
 def slides_of(store: PatchStore) -> list[PatchStore | PackedImage]:

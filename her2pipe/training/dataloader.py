@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from her2pipe.errors import Her2Error
+from her2pipe.models import inference
+from her2pipe.models.description import ModelDescription
 from her2pipe.stain.normalise import normalise_batch
 from her2pipe.stain.profile import Profile
 from her2pipe.store import PatchStore
@@ -133,6 +135,41 @@ def batches(
                 batch.to(device, non_blocking=True).permute(0, 3, 1, 2),
                 torch.from_numpy(slides).to(device, non_blocking=True),
             )
+
+
+def network_inputs(
+    store: PatchStore,
+    patches: np.ndarray,
+    description: ModelDescription,
+    target: Profile,
+    batch_patches: int,
+    device: torch.device,
+    threads: int = 1,
+) -> Iterator[torch.Tensor]:
+    """Decode patches of one slide, normalise their stain, and standardise them for a network.
+
+    Parameters
+    ----------
+    store : PatchStore
+    patches : (N,) int
+        Numbers of the patches wanted.
+    description : ModelDescription
+        Of the network.
+    target : Profile
+        Stain profile that patches are brought to.
+    batch_patches, device, threads
+        As `batches` takes them.
+
+    Yields
+    ------
+    (B, 3, input_px, input_px) float32
+    """
+    normalise = Colours([profile(store)], target, device)
+    items = np.stack([np.zeros(len(patches), int), patches], axis=1)
+    for images, slides in batches(
+        [store], items, description.input_px, batch_patches, device, threads
+    ):
+        yield inference.standardise(normalise(images, slides), description.mean, description.std)
 
 
 def _pixels(store: PatchStore, patch: int, input_px: int) -> np.ndarray:

@@ -34,12 +34,12 @@ class Commands:
         self.inputs, self.targets, self.study = inputs, inputs.targets, inputs.study
         self.config = inputs.study.settings
         sections = [getattr(self.config, name) for name in type(self.config).model_fields]
-        self._sections = {type(s): s for s in sections if isinstance(s, Section)}
+        self._sections = [section for section in sections if isinstance(section, Section)]
 
     def settings(
         self,
         step: str,
-        *own: Section,
+        *of_job: Section,
         without: tuple[type[Section], ...] = (),
         kinds: tuple[type[Section], ...] = (),
     ) -> str:
@@ -48,22 +48,20 @@ class Commands:
         Parameters
         ----------
         step : str
-        *own : Section
-            A job's own settings in place of the study's.
+        *of_job : Section
+            Settings of the job in place of the study's.
         without : tuple of types
             Sections that do not concern a job.
         kinds : tuple of types
             Sections that a job takes, where that depends on it.
         """
         module = step_module(step)
-        kinds = [kind for kind in kinds or module.SETTINGS if kind not in without]
-        text = []
-        for kind in kinds:
-            section = next((o for o in own if isinstance(o, kind)), self._sections.get(kind))
-            if section is not None:
-                leave = getattr(module, "UNUSED_SETTINGS", ())
-                text.append(flags.to_flags(section, as_type=kind, leave=leave))
-        return " ".join(filter(None, text))
+        leave = getattr(module, "UNUSED_SETTINGS", ())
+        words = []
+        for section in [kind for kind in kinds or module.SETTINGS if kind not in without]:
+            values = next(s for s in (*of_job, *self._sections) if isinstance(s, section))
+            words.append(flags.to_flags(values, as_type=section, leave=leave))
+        return " ".join(filter(None, words))
 
     # --- single steps ----------------------------------------------------------------------------
 
@@ -101,18 +99,20 @@ class Commands:
     def pretrain(self, wildcards: Wildcards) -> str:
         """Return the settings of a pre-training, with where its images are."""
         images, _ = self.study.pretraining_images[wildcards.pretraining]
-        own = self.config.pretrainings[wildcards.pretraining].model_copy(update={"images": images})
+        settings = self.config.pretrainings[wildcards.pretraining].model_copy(
+            update={"images": images}
+        )
         if images in self.config.cohorts:
             sheet = shlex.join([f"--sheet={self.study.sheets[images]}"])
-            return f"{sheet} {self.settings('pretrain', own)}"
-        return flags.to_flags(own, as_type=PretrainSettings)
+            return f"{sheet} {self.settings('pretrain', settings)}"
+        return flags.to_flags(settings, as_type=PretrainSettings)
 
     def train(self, wildcards: Wildcards) -> str:
         """Return the settings of an encoder, with the files its study file names."""
         changes: dict = dict(self.study.encoder_files[wildcards.encoder])
         changes["train_views"] = self.inputs.training_views(wildcards.encoder)
-        own = self.config.encoders[wildcards.encoder].model_copy(update=changes)
-        return self.settings("train", own)
+        settings = self.config.encoders[wildcards.encoder].model_copy(update=changes)
+        return self.settings("train", settings)
 
     def fit(self, wildcards: Wildcards) -> str:
         """Return the settings of a method's fit."""

@@ -48,9 +48,9 @@ class Inputs:
         name = wildcards.cohort
         if not self.study.is_images(name):
             return [self.study.rows[name][wildcards.slide].path]
-        made = f"{SYNTHETIC_IMAGES}{name}"
+        synthetic = f"{SYNTHETIC_IMAGES}{name}"
         paths = [row.path for row in self.targets.batch_rows(name, wildcards.slide)]
-        return sorted({made if path.startswith(made) else path for path in paths})
+        return sorted({synthetic if path.startswith(synthetic) else path for path in paths})
 
     def slide_or_sheet(self, wildcards: Wildcards) -> str:
         """Return what `tile` takes as an argument: a slide, or the sheet of a pack's images."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import getpass
 import json
-import logging
 import os
 import re
 import socket
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +32,6 @@ MEANINGS = {
 }
 REFUSED = re.compile(r"sbatch failed.*?The error message was '(.*?)'\.$", re.DOTALL | re.MULTILINE)
 CLUSTER_HINT = "For further error details"  # Snakemake's words after any message of a cluster
-LATE = re.compile(r"MissingOutputException in rule (\w+).*\n\s*Job (\d+) completed", re.DOTALL)
-MISSING = re.compile(r"(\S.*) \(missing ")  # a line for each output that is
 
 
 # --- one run in a folder at a time -------------------------------------------------------------
@@ -115,54 +113,35 @@ class Failure:
         return next(iter([*lines[-1:], *message[:1]]), "no reason given; see its logs")
 
 
-class FailureHandler(logging.Handler):
-    """Listens to Snakemake's log and keeps the jobs that failed and did not succeed later."""
+class Failures:
+    """The jobs of a run that failed and did not succeed later, by their numbers."""
 
-    def __init__(self):
-        super().__init__()
-        self.failed: dict[int, Failure] = {}
-        self.killed: list[str] = []
+    def __init__(self) -> None:
+        self.jobs: dict[int, Failure] = {}
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take in one event."""
-        event = getattr(record, "event", None)
-        event = str(getattr(event, "value", event))
-        if "died with <Signals" in str(record.msg):  # an event of its own, before the job's error
-            self.killed.append(str(record.msg))
-        elif event == "error" and (late := LATE.search(str(record.msg))):
-            text = str(record.msg)
-            self._add([int(late[2])], [late[1]], MISSING.findall(text), [], text)
-        elif event == "job_finished":
-            self.failed.pop(record.job_id, None)
-        elif event == "job_error" and not record.indent:  # indented: a member of a group
-            self._add(
-                [record.jobid], [record.rule_name], record.output, record.log, record.rule_msg
-            )
-        elif event == "group_error":
-            jobs = record.job_error_info
-            self._add(
-                [job["jobid"] for job in jobs],
-                [job["rule_name"] for job in jobs],
-                [name for job in jobs for name in job["output"]],
-                [*record.aux_logs, *(name for job in jobs for name in job["log"])],
-                "",
-            )
+    def add(
+        self,
+        numbers: Sequence[int],
+        steps: list[str],
+        outputs: Iterable[object],
+        logs: Iterable[object],
+        message: str,
+    ) -> None:
+        """Add a failed job, or a group of jobs that ran together; of a job it is an attempt."""
+        failure = Failure(steps, list(map(str, outputs)), list(map(str, logs)), message)
+        before = self.jobs.get(numbers[0])
+        failure.attempts = (before.attempts if before else 0) + 1
+        self.jobs.update(dict.fromkeys(numbers, failure))
 
-    def _add(self, numbers, steps, outputs, logs, message) -> None:
-        logs = list(map(str, logs))
-        killed = [text for text in self.killed if any(log in text for log in logs)]
-        failure = Failure(
-            steps, list(map(str, outputs)), logs, "\n".join([message or "", *killed[-1:]])
-        )
-        known = self.failed.get(numbers[0])
-        failure.attempts = (known.attempts if known else 0) + 1
-        self.failed.update(dict.fromkeys(numbers, failure))
+    def remove(self, number: int) -> None:
+        """Forget a job that has succeeded."""
+        self.jobs.pop(number, None)
 
 
-def finish(handler: FailureHandler, folder: str | Path = ".") -> str:
+def finish(failures: Failures, folder: str | Path = ".") -> str:
     """Write the table of failures and return them as text; there is neither when all went well."""
     folder = Path(folder)
-    failures = list({id(failure): failure for failure in handler.failed.values()}.values())
+    distinct = {id(failure): failure for failure in failures.jobs.values()}
     rows = [
         {
             "step": " ".join(failure.steps),
@@ -171,7 +150,7 @@ def finish(handler: FailureHandler, folder: str | Path = ".") -> str:
             "reason": failure.reason,
             "logs": " ".join(_near(log, folder) for log in failure.logs if _tail(log)),
         }
-        for failure in failures
+        for failure in distinct.values()
     ]
     if rows:
         write_table(folder / FAILURES, COLUMNS, rows)

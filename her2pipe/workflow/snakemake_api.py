@@ -11,9 +11,11 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from her2pipe.workflow import run_log
 from her2pipe.workflow.study import Study
 
 Workflow = Any  # snakemake.workflow.Workflow
+LATE = re.compile(r"MissingOutputException in rule (\w+).*\n\s*Job (\d+) completed", re.DOTALL)
+MISSING = re.compile(r"(\S.*) \(missing ")  # a line for each output that is
 
 
 def study_file(workflow: Workflow) -> str:
@@ -48,7 +52,47 @@ def load_study(config: Mapping[str, Any], workflow: Workflow) -> Study:
         raise exceptions.WorkflowError(str(mistake)) from None
 
 
-def prepare(workflow: Workflow) -> run_log.FailureHandler:
+class FailureHandler(logging.Handler):
+    """Listens to Snakemake's log for jobs that fail, and for those that succeed after all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = run_log.Failures()
+        self.killed: list[str] = []
+
+    def emit(self, record: Any) -> None:
+        """Take in one event."""
+        event = getattr(record, "event", None)
+        event, text = str(getattr(event, "value", event)), str(record.msg)
+        if "died with <Signals" in text:  # an event of its own, before the job's error
+            self.killed.append(text)
+        elif event == "error" and (late := LATE.search(text)):
+            self.failures.add([int(late[2])], [late[1]], MISSING.findall(text), [], text)
+        elif event == "job_finished":
+            self.failures.remove(record.job_id)
+        elif event == "job_error" and not record.indent:  # indented: a member of a group
+            message = "\n".join([record.rule_msg or "", *self._signal(record.log)])
+            self.failures.add(
+                [record.jobid], [record.rule_name], record.output, record.log, message
+            )
+        elif event == "group_error":
+            jobs = record.job_error_info
+            logs = [*record.aux_logs, *(log for job in jobs for log in job["log"])]
+            self.failures.add(
+                [job["jobid"] for job in jobs],
+                [job["rule_name"] for job in jobs],
+                [output for job in jobs for output in job["output"]],
+                logs,
+                "\n".join(["", *self._signal(logs)]),
+            )
+
+    def _signal(self, logs: Iterable[object]) -> list[str]:
+        """Return the message that a job's process was killed; its command names the job's log."""
+        names = list(map(str, logs))
+        return [text for text in self.killed if any(name in text for name in names)][-1:]
+
+
+def prepare(workflow: Workflow) -> FailureHandler:
     """Let jobs find the package, listen for failures, and explain a lock; return the listener."""
     # Rules call the her2pipe beside this Python. In a conda environment of their own they call
     # that environment's Python, which finds the package where the Snakefile is: on the shared file
@@ -61,17 +105,17 @@ def prepare(workflow: Workflow) -> run_log.FailureHandler:
     else:
         folder = shlex.quote(str(Path(sys.executable).parent))
         shell.prefix(f"export PATH={folder}:$PATH; ")
-    failures = run_log.FailureHandler()
+    handler = FailureHandler()
     if workflow.is_main_process:
-        logger.addHandler(failures)
+        logger.addHandler(handler)
         exceptions.LockException = _lock_error
-    return failures
+    return handler
 
 
 def _lock_error() -> exceptions.WorkflowError:
     return exceptions.WorkflowError(str(run_log.lock_owner()))
 
 
-def report_failures(failures: run_log.FailureHandler) -> None:
+def report_failures(handler: FailureHandler) -> None:
     """Write the table of failures and print why jobs failed, after Snakemake's own words."""
-    print(run_log.finish(failures) or run_log.OUTSIDE, file=sys.stderr)
+    print(run_log.finish(handler.failures) or run_log.OUTSIDE, file=sys.stderr)

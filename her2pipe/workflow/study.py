@@ -20,12 +20,13 @@ from her2pipe.training import cifar100
 
 # Folders whose files rules make, so that they need not exist yet.
 SYNTHETIC_SLIDES, SYNTHETIC_IMAGES = "results/synthesise/", "results/draw/"
+Wildcards = Any  # Snakemake's: the values of a job's wildcards, as attributes
 NO_FILE = ("none", "imagenet", "median")  # values of settings that may name a file
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study file that was found right.
+    """A study whose file and sheets are valid.
 
     Attributes
     ----------
@@ -97,7 +98,7 @@ class Study:
             name: (cohort.role, self.rows[name].values())
             for name, cohort in self.settings.cohorts.items()
         }
-        check_leaks(cohorts, self.sheets, roles.lessons(self.settings))
+        check_leaks(cohorts, self.sheets, roles.tested_cohorts(self.settings))
 
     @cached_property
     def endpoint(self) -> Endpoint:
@@ -122,10 +123,10 @@ def find(path: str, what: str, file: str, key: str, fix: str = "") -> str:
         When it is in neither.
     """
     for folder in (Path(file).parent, Path.cwd()):
-        found = folder / path
-        if found.exists():
-            near = os.path.relpath(found)
-            return str(found) if near.startswith("..") else near
+        place = folder / path
+        if place.exists():
+            near = os.path.relpath(place)
+            return str(place) if near.startswith("..") else near
     raise Her2Error(
         f"the {what} {path} does not exist",
         f"{file}, key {key}",
@@ -137,16 +138,23 @@ def _read_sheets(
     settings: Config, file: str, check_files: bool
 ) -> tuple[dict[str, str], dict[str, str], dict[str, dict[str, Row]]]:
     """Read every sheet; mistakes of all sheets come together."""
-    sheets, roots, rows, problems = {}, {}, {}, []
+    sheets: dict[str, str] = {}
+    roots: dict[str, str] = {}
+    rows: dict[str, dict[str, Row]] = {}
+    problems: list[Her2Error] = []
     endpoint = endpoint_of(settings.labels)
-    made = (SYNTHETIC_SLIDES, SYNTHETIC_IMAGES)
     for name, cohort in settings.cohorts.items():
         try:
             key = f"cohorts.{name}"
             sheets[name] = find(cohort.sheet, "sheet", file, f"{key}.sheet")
             root = find(cohort.root, "folder", file, f"{key}.root") if cohort.root else ""
             roots[name] = root
-            loaded = sheet.load(sheets[name], root, pending=made, check_files=check_files)
+            loaded = sheet.load(
+                sheets[name],
+                root,
+                pending=(SYNTHETIC_SLIDES, SYNTHETIC_IMAGES),
+                check_files=check_files,
+            )
             rows[name] = {row.slide: _labelled(row, endpoint) for row in loaded}
         except Her2Error as error:
             problems += getattr(error, "problems", [error])
@@ -182,7 +190,4 @@ def _images(settings: Config, file: str, name: str) -> tuple[str, list[str]]:
     if images == "synthetic" or images in settings.cohorts:
         return images, []
     path = find(images, "archive", file, f"pretrainings.{name}.images", cifar100.LAYOUT)
-    return path, [str(part) for part in cifar100.files(path)]
-
-
-Wildcards = Any  # Snakemake's: the values of a job's wildcards, as attributes
+    return path, list(map(str, cifar100.files(path)))

@@ -166,5 +166,5 @@ class Targets:
         return [
             *(f"results/describe/{encoder}/{name}" for encoder, name in self.described),
             *(f"results/deploy/{encoder}" for encoder in self.study.settings.deploy.encoders),
-            *(f"results/explain/{'/'.join(part)}" for part in self.explained),
+            *(f"results/explain/{'/'.join(folder)}" for folder in self.explained),
         ]

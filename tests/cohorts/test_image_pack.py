@@ -202,11 +202,11 @@ def test_missing_files_and_bad_sheets(tmp_path):
 def test_status_and_report_know_the_images_of_a_pack(tmp_path, sheet, her2pipe):
     from her2pipe.manifest import Item, Manifest
     from her2pipe.reporting.inputs import OutputIndex
-    from her2pipe.steps import status
+    from her2pipe.workflow import progress
 
     folder = tmp_path / "whole" / "X"
     assert tile(her2pipe, sheet, folder / "0of1.h5")[0] == 0
-    assert status._excluded(folder / "0of1.h5") == ["I-2", "I-4"]
+    assert progress._excluded(folder / "0of1.h5") == ["I-2", "I-4"]
     ledger = [{"cohort": "X", "slide": f"I-{i}", "status": "scored"} for i in (0, 3)]
     manifest = Manifest((Item("tile", cohort="X", path=str(folder)),))
     scans = OutputIndex(manifest, ledger).scans["X"]

@@ -104,7 +104,7 @@ def test_mistakes_name_line_and_column(tmp_path):
     path = sheet(
         tmp_path,
         f"S1\t{there}1\tP1\ttrain\t3+\t0.25",
-        f"S1\t{there}2\tP2\ttrain\t3+\t0.25",  # 3: stands twice
+        f"S1\t{there}2\tP2\ttrain\t3+\t0.25",  # 3: duplicate
         f"S3\t{tmp_path}/gone.svs\tP3\ttrain\t3+\t0.25",  # 4: file
         f"S4\t{there}4\tP1\tvalidation\t3+\t0.25",  # 5: patient on both sides
         f"S5\t{there}5\tP5\ttrain\t4+\t0.25",  # 6: unknown level
@@ -117,7 +117,7 @@ def test_mistakes_name_line_and_column(tmp_path):
         cohort.load(path)
     where = {p.where: p.what for p in caught.value.problems}
     expected = {
-        f"{path} line 3, column slide": "slide S1 stands twice (first on line 2)",
+        f"{path} line 3, column slide": "duplicate slide S1 (first on line 2)",
         f"{path} line 4, column path": f"the slide of S3 does not exist: {tmp_path}/gone.svs",
         f"{path} line 5, column split": "patient P1 is on both sides of the split",
         f"{path} line 6, column ihc": "ihc is '4+', an unknown level",
@@ -134,7 +134,7 @@ def test_mistakes_name_line_and_column(tmp_path):
     [
         ("slide,path,patient\n", "no column slide"),
         ("slide\tpath\tpatient\n", "no rows"),
-        ("slide\tpath\tpath\tpatient\nS\tp\tp\tP\n", "path stands twice"),
+        ("slide\tpath\tpath\tpatient\nS\tp\tp\tP\n", "duplicate column path"),
         ("slide\tpath\tpatient\nS\tp\tP\textra\n", "4 cells under 3"),
     ],
 )

@@ -28,9 +28,9 @@ def slide(name, true_class, p, patient=None, endpoint=GRADES, subgroups=None):
     )  # fmt: skip
 
 
-def judged(slides, endpoint=GRADES):
+def evaluated(slides, endpoint=GRADES):
     items = multiclass.slide_items(slides, endpoint)
-    return as_dict(multiclass.judge(items, endpoint.ordered, EVALUATE))
+    return as_dict(multiclass.compute_unit(items, endpoint.ordered, EVALUATE))
 
 
 def as_dict(part):
@@ -45,7 +45,7 @@ def test_measures_by_hand():
         slide(f"S{i}", t, np.array(sharp[c]))
         for i, (t, c) in enumerate(pair.split() for pair in pairs)
     ]
-    found = judged(slides)
+    found = evaluated(slides)
     assert found["confusion"] == [[2, 1, 0], [0, 1, 1], [1, 0, 1]]
     assert found["n"] == found["patients"] == 7
     assert found["accuracy"]["value"] == pytest.approx(4 / 7)
@@ -72,7 +72,7 @@ def test_measures_are_those_of_scikit_learn():
     p /= p.sum(1, keepdims=True)
     slides = [slide(f"S{i}", UNORDERED.targets[k], q, f"P{i // 2}", UNORDERED)
               for i, (k, q) in enumerate(zip(y, p, strict=True))]  # fmt: skip
-    found = judged(slides, UNORDERED)
+    found = evaluated(slides, UNORDERED)
     called = p.argmax(1)
     area = metrics.roc_auc_score(y, p, multi_class="ovr", average="macro")
     assert found["macro_auc"]["value"] == pytest.approx(area)
@@ -111,8 +111,10 @@ def test_tiles_have_their_slides_class():
     encodings = [("S1", tiles, GRADES.targets), ("S2", tiles, GRADES.targets)]
     items = multiclass.tile_items(slides, encodings, GRADES)
     assert items.truth.tolist() == ["1+", "1+"]
-    assert multiclass.judge(items, True, EVALUATE).confusion[0] == [1, 1, 0]
-    none = as_dict(multiclass.judge(multiclass.tile_items(slides, [], GRADES), True, EVALUATE))
+    assert multiclass.compute_unit(items, True, EVALUATE).confusion[0] == [1, 1, 0]
+    none = as_dict(
+        multiclass.compute_unit(multiclass.tile_items(slides, [], GRADES), True, EVALUATE)
+    )
     assert none == {"n": 0, "note": "no tiles of a class of this study"}
 
 
@@ -125,7 +127,9 @@ def test_intervals_know_of_patients():
     found = []
     for times, name in ((1, "slides"), (10, "tiles")):
         arrays = (np.repeat(each, times, 0) for each in (y, p, names))
-        unit = multiclass.judge(multiclass.Items(*arrays, GRADES.targets, name), True, EVALUATE)
+        unit = multiclass.compute_unit(
+            multiclass.Items(*arrays, GRADES.targets, name), True, EVALUATE
+        )
         found.append(as_dict(unit))
     once, ten = found
     for key in ("macro_auc", "kappa"):
@@ -139,7 +143,7 @@ def test_intervals_know_of_patients():
 
 def test_a_class_without_slides_is_a_note():
     slides = [slide(f"S{i}", c, np.array([0.5, 0.3, 0.2])) for i, c in enumerate(["1+", "2+"] * 3)]
-    found = judged(slides)
+    found = evaluated(slides)
     assert "class 3+ against the rest" in found["macro_auc"]["note"]
     assert "note" in found["per_class"]["3+"]["auc"]
     assert "note" in found["per_class"]["3+"]["sensitivity"]
@@ -150,7 +154,7 @@ def test_few_slides_have_a_value_and_no_interval():
     """Six slides, two of each class: most resamples lack two of some class."""
     sharp = 0.2 + 0.4 * np.eye(3)
     slides = [slide(f"S{i}", GRADES.targets[i % 3], sharp[i % 3]) for i in range(6)]
-    found = judged(slides)["macro_auc"]
+    found = evaluated(slides)["macro_auc"]
     assert found["value"] == 1
     assert "low" not in found
     assert found["note"].startswith("no interval: defined in only ")

@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb, to_rgba
 
 from her2pipe import stats
 from her2pipe.plotting import charts, overlays, style
+from her2pipe.plotting.patch_map import PatchMap
 
 LEVELS = ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
 CLASSES = ["HER2-", "HER2+", "Non-tumour"]
@@ -30,20 +31,22 @@ def groups():
     return {level: random.uniform(0, 0.3 + i / 20, 6 + i) for i, level in enumerate(LEVELS)}
 
 
-def small_overlay(**changes):
-    """A slide of 3 x 2 cells of 100 px with three patches on it."""
-    arguments = {
-        "overview": np.full((20, 30, 3), 200, np.uint8),
+def small_overlay(opacity=1.0, **changes):
+    """A slide of 3 x 2 tiles of 100 px with three patches on it, of the three classes."""
+    values = {
+        "slide": "S",
         "width_px0": 300,
         "height_px0": 200,
-        "coords": [[0, 0], [200, 0], [100, 100]],
+        "coords": np.array([[0, 0], [200, 0], [100, 100]]),
         "side_px0": 100,
-        "probability": [0.1, 0.9, 0.5],
-        "classes": [0, 1, 2],
-        "class_names": CLASSES,
-        "opacity": 1.0,
+        "values": [0.1, 0.9, 0.5],
+        "label": "p(HER2+)",
+        "classes": CLASSES,
+        "probabilities": np.eye(3),
     }
-    return overlays.overlay(**(arguments | changes))
+    return overlays.overlay(
+        np.full((20, 30, 3), 200, np.uint8), PatchMap(**(values | changes)), opacity
+    )
 
 
 def every_figure(scores, groups, name="A"):
@@ -58,7 +61,7 @@ def every_figure(scores, groups, name="A"):
         "confusion": charts.confusion(matrix, [*LEVELS[:4], name], name),
         "history": charts.learning_curves([{"epoch": 1, "train_loss": 1.0}], name),
         "forest": charts.forest([row], name),
-        "overlay": small_overlay(title=name, class_names=["-", "+", name]),
+        "overlay": small_overlay(slide=name, classes=["-", "+", name]),
         "patches": overlays.patches([image] * 2, [name, name], columns=2),
     }
 
@@ -338,7 +341,9 @@ def test_overlay_paints_the_right_cells():
 
 
 def test_overlay_on_a_grid_that_starts_elsewhere():
-    figure = small_overlay(coords=[[40, 30], [140, 130]], probability=[0.2, 0.8], classes=[0, 1])
+    figure = small_overlay(
+        coords=[[40, 30], [140, 130]], values=[0.2, 0.8], probabilities=np.eye(3)[:2]
+    )
     image = figure.axes[1].images[1]
     assert list(image.get_extent()) == [40, 240, 230, 30]
     assert image.get_array().filled(-1).tolist() == [[0.2, -1], [-1, 0.8]]
@@ -347,7 +352,7 @@ def test_overlay_on_a_grid_that_starts_elsewhere():
 
 
 def test_overlay_legend_counts_patches_and_matches_the_map():
-    figure = small_overlay(classes=[1, 1, 0], opacity=0.5)
+    figure = small_overlay(opacity=0.5, probabilities=np.eye(3)[[1, 1, 0]])
     assert "HER2+ (n = 2 patches)" in words(figure)
     assert "Non-tumour (n = 0 patches)" in words(figure)
     patches = figure.axes[5].get_legend().get_patches()
@@ -356,10 +361,14 @@ def test_overlay_legend_counts_patches_and_matches_the_map():
 
 def test_overlay_of_what_is_no_probability():
     """Colours between the limits, pointed where values lie beyond; without classes two panels."""
-    figure = small_overlay(classes=(), class_names=(), probability=[-4, 2, 9], label="node score",
-                           limits=(-2, 6))  # fmt: skip
+    values = [-4.0, *np.linspace(-2, 6, 199), 9.0]
+    coords = [(100 * i, 0) for i in range(len(values))]
+    figure = small_overlay(
+        classes=(), values=values, coords=coords, label="node score", is_share=False
+    )
     assert len(figure.axes[0].images) == 1
-    assert figure.axes[1].images[1].get_clim() == (-2, 6)
+    low, high = np.percentile(values, [1, 99])
+    assert figure.axes[1].images[1].get_clim() == (low, high)
     assert figure.get_figwidth() * 25.4 == pytest.approx(style.PAGE_MM * 2 / 3)
     assert words(figure).count("node score") == 2  # over the map and under the colours
     assert "class" not in words(figure)
@@ -367,7 +376,7 @@ def test_overlay_of_what_is_no_probability():
 
 
 def test_overlay_of_a_slide_without_patches():
-    figure = small_overlay(coords=[], probability=[], classes=[])
+    figure = small_overlay(coords=[], values=[], probabilities=np.zeros((0, 3)))
     assert [len(axes.images) for axes in figure.axes[:3]] == [1, 1, 1]
     assert "HER2- (n = 0 patches)" in words(figure)
 

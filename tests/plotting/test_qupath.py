@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from her2pipe.plotting import qupath
+from her2pipe.plotting.patch_map import PatchMap
 
 CLASSES = ["HER2-", "HER2+", "Non-tumour"]
 COLOURS = [(0, 114, 178), (213, 94, 0), (240, 228, 66)]
@@ -17,11 +18,11 @@ P = np.array([[0.1, 0.9, 0.0], [0.5, 0.25, 0.25], [0, 0.2, 0.8]], np.float32)
 
 
 def map_of(slide="S 1", classes=CLASSES, **changes):
-    given = {"slide": slide, "coords": COORDS, "side_px0": 64, "classes": classes,
-             "colours": COLOURS, "probabilities": P[:, : len(classes)],
-             "contribution": np.array([0.9, -1e-7, 2.5e-4], np.float32),
-             "meaning": "attention"}  # fmt: skip
-    return qupath.Map(**(given | changes))
+    values = {"slide": slide, "width_px0": 640, "height_px0": 640, "coords": COORDS,
+              "side_px0": 64, "classes": classes, "probabilities": P[:, : len(classes)],
+              "values": np.array([0.9, -1e-7, 2.5e-4], np.float32),
+              "label": "attention"}  # fmt: skip
+    return PatchMap(**(values | changes))
 
 
 def feature_schema(classes):
@@ -96,7 +97,7 @@ def test_a_slides_name_is_only_text(slide, tmp_path):
 
 def test_a_slide_without_patches():
     found = map_of(coords=np.zeros((0, 2), np.int32), probabilities=np.zeros((0, 3)),
-                   contribution=np.zeros(0))  # fmt: skip
+                   values=np.zeros(0))  # fmt: skip
     assert json.loads(qupath.geojson(found))["features"] == []
 
 

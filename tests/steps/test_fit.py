@@ -333,7 +333,7 @@ def grades(tmp_path):
 def test_classes_of_a_study(tmp_path, her2pipe, grades, name):
     """Fitted, scored and evaluated: grades that features show are called right."""
     out, scores = tmp_path / "m", tmp_path / "s.tsv"
-    more = ("--max-epochs", "15") if name == "mlp" else ()
+    more = ("--learning-rate", "3e-3", "--max-epochs", "10") if name == "mlp" else ()
     code, text = fit(her2pipe, grades, out, name, *CLASSES, *more)
     assert code == 0, text
     model = json.loads((out / "model.json").read_text())

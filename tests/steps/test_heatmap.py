@@ -124,16 +124,6 @@ def test_a_network_shows_its_own_view(tmp_path, make, monkeypatch, her2pipe, cla
     assert picture.shape[1] == pytest.approx(three if classes else two, abs=2)
 
 
-def test_colours_span_what_there_is_but_probabilities_zero_to_one():
-    value = np.r_[np.linspace(2, 3, 1001), 50]
-    assert heatmap._limits(value, "p(HER2+)") == (0, 1)
-    low, high = heatmap._limits(value, "node score")
-    assert low == pytest.approx(2.01, abs=0.001)
-    assert high == pytest.approx(2.99, abs=0.002)  # the one at 50 stretches nothing
-    assert heatmap._limits(np.full(5, 0.2), "attention") == (-0.3, 0.7)
-    assert heatmap._limits(np.zeros(0), "attention") == (0, 1)
-
-
 def test_mistakes_are_three_lines(tmp_path, slides, her2pipe):
     stores, encodings = slides
     (encodings / "S1.h5").unlink()

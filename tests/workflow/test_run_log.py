@@ -10,6 +10,8 @@ import pytest
 
 from her2pipe.files import read_table
 from her2pipe.workflow import run_log
+from her2pipe.workflow.run_log import Failures
+from her2pipe.workflow.snakemake_api import FailureHandler
 
 
 def record(event, **more):
@@ -24,15 +26,15 @@ def error(jobid, logs, message="", output="results/tile/64/A/A-1.h5", indent=Fal
 
 
 def test_a_job_that_succeeds_later_has_not_failed(tmp_path):
-    handler = run_log.FailureHandler()
+    handler = FailureHandler()
     handler.emit(error(3, []))
     handler.emit(error(4, []))
     handler.emit(error(3, []))
     handler.emit(record("job_finished", job_id=4))
-    assert set(handler.failed) == {3}
-    assert handler.failed[3].attempts == 2
+    assert set(handler.failures.jobs) == {3}
+    assert handler.failures.jobs[3].attempts == 2
     handler.emit(record("job_finished", job_id=3))
-    assert run_log.finish(handler, tmp_path) == ""
+    assert run_log.finish(handler.failures, tmp_path) == ""
 
 
 def test_failures_are_told_with_step_slide_reason_and_logs(tmp_path):
@@ -41,9 +43,9 @@ def test_failures_are_told_with_step_slide_reason_and_logs(tmp_path):
     log.write_text("her2pipe: the slide does not exist\n  where: x\n  fix:   y\n")
     slurm = tmp_path / "logs/slurm/7.log"
     slurm.write_text("slurmstepd: error\n")
-    handler = run_log.FailureHandler()
+    handler = FailureHandler()
     handler.emit(error(1, [str(log), str(slurm), str(tmp_path / "none.log")]))
-    assert run_log.finish(handler, tmp_path).splitlines() == [
+    assert run_log.finish(handler.failures, tmp_path).splitlines() == [
         "her2pipe: 1 job failed",
         "  tile/64/A/A-1.h5: the slide does not exist",
         "    logs/A-1.log",
@@ -51,7 +53,7 @@ def test_failures_are_told_with_step_slide_reason_and_logs(tmp_path):
     ]
     assert run_log.read_failures(tmp_path) == read_table(tmp_path / run_log.FAILURES)
     assert run_log.read_failures(tmp_path)[0]["step"] == "tile"
-    assert run_log.finish(run_log.FailureHandler(), tmp_path) == ""  # the next run goes well
+    assert run_log.finish(Failures(), tmp_path) == ""  # the next run goes well
     assert run_log.read_failures(tmp_path) == []
 
 
@@ -83,9 +85,9 @@ def test_failures_are_told_with_step_slide_reason_and_logs(tmp_path):
 )  # fmt: skip
 def test_reasons(tmp_path, message, log, reason):
     (tmp_path / "7.log").write_text(log)
-    handler = run_log.FailureHandler()
+    handler = FailureHandler()
     handler.emit(error(1, [str(tmp_path / "7.log")], message))
-    assert handler.failed[1].reason == reason
+    assert handler.failures.jobs[1].reason == reason
 
 
 def test_output_that_does_not_appear_is_told(tmp_path):
@@ -98,28 +100,28 @@ def test_output_that_does_not_appear_is_told(tmp_path):
         "results/tile/64/A/A-1.h5 (missing locally, parent dir contents: A-2.h5)\n"
         "benchmarks/tile/64/A/A-1.tsv (missing locally)"
     )
-    handler = run_log.FailureHandler()
+    handler = FailureHandler()
     handler.emit(late)
     handler.emit(late)
-    told = run_log.finish(handler, tmp_path).splitlines()
+    told = run_log.finish(handler.failures, tmp_path).splitlines()
     assert told == [
         "her2pipe: 1 job failed",
         "  tile/64/A/A-1.h5, benchmarks/tile/64/A/A-1.tsv: its output did not appear on the file"
         " system in time (attempt 2)",
     ]
     handler.emit(record("job_finished", job_id=7))
-    assert run_log.finish(handler, tmp_path) == ""
+    assert run_log.finish(handler.failures, tmp_path) == ""
 
 
 def test_a_killed_process_is_told_from_its_command(tmp_path):
-    handler = run_log.FailureHandler()
+    handler = FailureHandler()
     said = record(None)
     said.msg = "Command 'her2pipe tile > logs/A-1.log' died with <Signals.SIGKILL: 9>."
     handler.emit(said)
     handler.emit(error(1, ["logs/A-1.log"]))
     handler.emit(error(2, ["logs/A-2.log"]))
-    assert handler.failed[1].reason == "killed, as is done when memory runs out"
-    assert handler.failed[2].reason == "no reason given; see its logs"
+    assert handler.failures.jobs[1].reason == "killed, as is done when memory runs out"
+    assert handler.failures.jobs[2].reason == "no reason given; see its logs"
 
 
 def test_a_group_is_one_failure(tmp_path):
@@ -130,11 +132,11 @@ def test_a_group_is_one_failure(tmp_path):
          "log": [str(tmp_path / f"{step}.log")]}
         for n, step in ((5, "score"), (6, "evaluate"))
     ]  # fmt: skip
-    handler = run_log.FailureHandler()
+    handler = FailureHandler()
     handler.emit(record("group_error", job_error_info=jobs, aux_logs=[]))
     handler.emit(error(5, [], indent=True))  # Snakemake tells each member again
     handler.emit(error(6, [], indent=True))
-    told = run_log.finish(handler, tmp_path).splitlines()
+    told = run_log.finish(handler.failures, tmp_path).splitlines()
     assert told == [
         "her2pipe: 1 job failed",
         "  score/X/A, evaluate/X/A: no slide has a status",

@@ -33,16 +33,16 @@ def test_metrics_are_those_of_the_tables(made):
     assert metrics["left_out"] == {
         "excluded": 1, "no class: ihc is 0: not a class of this study": 1,
     }  # fmt: skip
-    judged = [s for s in slides if s["used"] == "True" and not s["exclusion_reason"]]
+    evaluated = [s for s in slides if s["used"] == "True" and not s["exclusion_reason"]]
     unit = metrics["units"]["slide"]
-    assert (metrics["slides"], metrics["evaluated"], unit["n"]) == (30, 29, len(judged))
-    right = np.mean([s["true_class"] == s["call"] for s in judged])
+    assert (metrics["slides"], metrics["evaluated"], unit["n"]) == (30, 29, len(evaluated))
+    right = np.mean([s["true_class"] == s["call"] for s in evaluated])
     assert unit["accuracy"]["value"] == pytest.approx(right)
     assert metrics["auc"] == unit["macro_auc"] | {"n": 28, "endpoint": "macro-AUC of 1+, 2+, 3+"}
     by_class = [unit["per_class"][c]["auc"]["value"] for c in metrics["classes"]]
     assert metrics["auc"]["value"] == pytest.approx(np.mean(by_class))
     assert metrics["units"]["tile"]["n"] == 12 * 28
-    assert metrics["units"]["patient"]["n"] == len({s["patient"] for s in judged})
+    assert metrics["units"]["patient"]["n"] == len({s["patient"] for s in evaluated})
     flagged = [s["slide"] for s in slides if s["flag"] == "reflex"]
     assert (metrics["reflex"]["slides"], metrics["reflex"]["of"]) == (flagged, 29)
     rows = read_table(made / "confusion.tsv")
@@ -103,7 +103,7 @@ def test_scores_of_another_study_are_refused(tmp_path, her2pipe):
     assert "the scores have no column p_1+" in told
 
 
-def test_nobody_to_judge_is_a_note(tmp_path, her2pipe):
+def test_no_slide_of_a_class_is_a_note(tmp_path, her2pipe):
     sheet, scores = tmp_path / "sheet.tsv", tmp_path / "C.tsv"
     sheet.write_text("slide\tpath\tpatient\tihc\nS1\tx\tP1\t0\n")
     scores.write_text(
