@@ -10,7 +10,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ from her2pipe.plotting.style import (
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-LINES = ("-", "--", "-.", (0, (1, 1)))
+LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)))
 P_TICKS = {1e-4: "≤ 0.0001", 1e-3: "0.001", 1e-2: "0.01", 0.05: "0.05", 1: "1"}
 LEARNING = (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)"))
 CALIBRATIONS = {"as_it_is": "score as it is", "recalibrated": "recalibrated"}
@@ -83,7 +83,7 @@ def roc(
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="chance")
     handles = []
     for i, (label, curve) in enumerate(curves.items()):
-        look = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 4]}
+        look: dict[str, Any] = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 4]}
         handles += axes.plot(curve.fpr, curve.tpr, label=str(label), **look)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=title)
     heading = f"AUC ({100 * confidence:g} % confidence interval), n {items}"
@@ -97,7 +97,7 @@ def draw_box(axes: Axes, x: float, values: np.ndarray) -> None:
     reach = 1.5 * (three - quarter)
     low = min(quarter, values[values >= quarter - reach].min())
     high = max(three, values[values <= three + reach].max())
-    look = {"color": "black", "linewidth": 0.7, "zorder": 3}
+    look: dict[str, Any] = {"color": "black", "linewidth": 0.7, "zorder": 3}
     left, right = x - 1 / 3, x + 1 / 3
     axes.plot([left, left, right, right, left], [quarter, three, three, quarter, quarter], **look)
     for end, side in ((low, quarter), (high, three)):
@@ -121,7 +121,9 @@ def boxes(groups: Mapping, ylabel="HER2 score", xlabel="HER2 level", note="", ti
         if not len(values):
             continue
         draw_box(axes, i, values)
-        dots = {"s": 10, "alpha": 0.6} if len(values) <= 100 else {"s": 2, "alpha": 0.35}
+        dots: dict[str, Any] = (
+            {"s": 10, "alpha": 0.6} if len(values) <= 100 else {"s": 2, "alpha": 0.35}
+        )
         dots["rasterized"] = len(values) > 1000  # a vector drawing of each would be huge
         jitter = np.arange(len(values)) * 0.6180339887 % 1 - 0.5  # golden ratio: never clumps
         axes.scatter(i + jitter / 2, values, color=BLUE, linewidths=0, zorder=2, **dots)
@@ -143,10 +145,14 @@ def _matrix(
     )
     axes = figure.add_subplot(facecolor=PALE)
     mesh = axes.pcolormesh(np.ma.masked_invalid(values), edgecolors="#DDDDDD", **options)
-    luma = mesh.cmap(mesh.norm(values))[..., :3] @ LUMA
+    luma = np.asarray(mesh.cmap(mesh.norm(values)))[..., :3] @ LUMA
     for (i, j), value in np.ndenumerate(values):
         dark = np.isfinite(value) and luma[i, j] < 0.5
-        look = {"color": "white" if dark else "black", "ha": "center", "va": "center"}
+        look: dict[str, Any] = {
+            "color": "white" if dark else "black",
+            "ha": "center",
+            "va": "center",
+        }
         axes.text(j + 0.5, i + 0.5, text(value, i, j), size=6, **look)
     axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
     if max(map(len, columns)) > 6:
@@ -187,7 +193,7 @@ def p_value_matrix(
     np.fill_diagonal(values, np.nan)
     names = [textwrap.fill(str(name), 14) for name in table.index]
     rows = [f"{name}\nn = {n[i]:,}" for i, name in enumerate(names)] if len(n) else names
-    look = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
+    look: dict[str, Any] = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
     figure, axes, mesh = _matrix(values, _starred, rows, names, **look)
     set_p_ticks(side_bar(figure, mesh, heading))
     axes.set(title="\n".join(line for line in (title, note) if line), ylabel=xlabel)
@@ -225,7 +231,12 @@ def confusion(
     axes.set(xlabel=f"{predicted} (n = {matrix.sum():,})", ylabel=truth, title=title)
     if near:
         beside = [(i, j) for i, j in np.ndindex(matrix.shape) if abs(i - j) == 1]
-        look = {"fill": False, "edgecolor": VERMILLION, "linewidth": 1, "linestyle": (0, (3, 2))}
+        look: dict[str, Any] = {
+            "fill": False,
+            "edgecolor": VERMILLION,
+            "linewidth": 1,
+            "linestyle": (0, (3, 2)),
+        }
         for i, j in beside:
             axes.add_patch(Rectangle((j + 0.04, i + 0.04), 0.92, 0.92, **look))
         axes.set_xlabel(f"{axes.get_xlabel()}\ndashed: errors by one class")
@@ -251,7 +262,12 @@ def learning_curves(
             cells = [row.get(f"{side}_{what}") for row in rows]
             values = np.array([math.nan if cell in (None, "") else cell for cell in cells], float)
             defined = np.isfinite(values)
-            look = {"color": colour, "linestyle": line, "marker": "o", "markersize": 2.5}
+            look: dict[str, Any] = {
+                "color": colour,
+                "linestyle": line,
+                "marker": "o",
+                "markersize": 2.5,
+            }
             if defined.any():
                 axes.plot(epoch[defined], values[defined], label=side, **look)
         axes.set_ylabel(label)
@@ -264,7 +280,7 @@ def learning_curves(
 
 
 @styled
-def fold_curves(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure:
+def fold_curves(rows: Iterable[Mapping[str, Any]], title: str = "") -> Figure:
     """Draw the learning curves of each fold from rows of fold, epoch, losses and held-out AUC."""
     rows = list(rows)
     figure = new_figure(COLUMN_MM, 100)
@@ -273,7 +289,7 @@ def fold_curves(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure
     for fold, colour in zip(folds, itertools.cycle(OKABE_ITO), strict=False):
         fold_rows = [row for row in rows if row["fold"] == fold]
         epoch = [row["epoch"] for row in fold_rows]
-        look = {"color": colour, "linewidth": 0.8}
+        look: dict[str, Any] = {"color": colour, "linewidth": 0.8}
         panels[0].plot(epoch, [r["train_loss"] for r in fold_rows], linestyle="-", **look)
         panels[0].plot(epoch, [r["validation_loss"] for r in fold_rows], linestyle="--", **look)
         panels[1].plot(
@@ -291,7 +307,7 @@ def fold_curves(rows: Iterable[Mapping[str, object]], title: str = "") -> Figure
 
 @styled
 def forest(
-    rows: Sequence[Mapping[str, object]], title: str = "", confidence=0.95, what: str = "AUC"
+    rows: Sequence[Mapping[str, Any]], title: str = "", confidence=0.95, what: str = "AUC"
 ) -> Figure:
     """Draw the AUC of every method in every cohort with its interval, in order of appearance.
 
@@ -307,7 +323,11 @@ def forest(
         centres.append(place + (len(method_rows) - 1) / 2)
         for row in method_rows:
             i = cohorts.index(str(row["cohort"]))
-            look = {"color": OKABE_ITO[i % 7], "marker": "osD^vPX"[i % 7], "markersize": 4}
+            look: dict[str, Any] = {
+                "color": OKABE_ITO[i % 7],
+                "marker": "osD^vPX"[i % 7],
+                "markersize": 4,
+            }
             low, auc, high = (
                 math.nan if row[key] is None else row[key] for key in ("low", "auc", "high")
             )
@@ -346,7 +366,11 @@ def reliability(
     for i, (view, calibration) in enumerate(views.items()):
         x, y = np.array(calibration["predicted"]), np.array(calibration["observed"])
         reach = np.array([y - calibration["low"], calibration["high"] - y]).clip(min=0)
-        look = {"color": (BLUE, VERMILLION)[i % 2], "marker": "os"[i % 2], "markersize": 3.5}
+        look: dict[str, Any] = {
+            "color": (BLUE, VERMILLION)[i % 2],
+            "marker": "os"[i % 2],
+            "markersize": 3.5,
+        }
         axes.errorbar(x, y, reach, elinewidth=0.7, linestyle=LINES[i % 4], **look)
         handles.append(Line2D([], [], linestyle=LINES[i % 4], **look))
         numbers = f"Brier {calibration['brier']:.3f}, ECE {calibration['ece']:.3f}"
@@ -376,7 +400,7 @@ def score_shift(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str 
                 continue
             x = i + (k - (len(groups) - 1) / 2) * 0.4
             spread = x + random.uniform(-0.12, 0.12, len(values))
-            dots = {"s": 6, "alpha": 0.45, "linewidths": 0, "zorder": 2}
+            dots: dict[str, Any] = {"s": 6, "alpha": 0.45, "linewidths": 0, "zorder": 2}
             axes.scatter(
                 spread, values, color=(BLUE, VERMILLION)[k % 2], marker="os"[k % 2], **dots
             )
@@ -386,7 +410,7 @@ def score_shift(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str 
         names.append(f"{cohort}\n{' + '.join(counts)}")
     axes.set_xticks(range(len(names)), names)
     axes.set(xlabel="cohort, slides", ylabel="score", title=title, xlim=(-0.6, len(names) - 0.4))
-    looks = [
+    looks: list[dict[str, Any]] = [
         {"color": (BLUE, VERMILLION)[k % 2], "marker": "os"[k % 2]} for k in range(len(groups))
     ]
     handles = [Line2D([], [], linestyle="", markersize=3.5, **look) for look in looks]

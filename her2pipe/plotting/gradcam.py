@@ -69,7 +69,9 @@ def patches(
     for i, (image, evidence, text) in enumerate(zip(images, maps, titles, strict=True)):
         side = min(image.shape[0], SHOWN_PX)
         image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-        smooth = cv2.resize(np.float32(evidence), (side, side), interpolation=cv2.INTER_CUBIC)
+        smooth = cv2.resize(
+            np.asarray(evidence, np.float32), (side, side), interpolation=cv2.INTER_CUBIC
+        )
         above, below = (figure.add_subplot(places[row, i]) for row in (0, 1))
         above.imshow(image)
         above.set_title(text, size=6)
@@ -80,7 +82,7 @@ def patches(
     bottom = figure.add_subplot(places[2, :])
     bottom.set_axis_off()
     bar = ScalarMappable(Normalize(0, 1), COLOURS)
-    inset = bottom.inset_axes([0.0, 0.7, 0.4, 0.25])
+    inset = bottom.inset_axes((0.0, 0.7, 0.4, 0.25))
     figure.colorbar(bar, cax=inset, orientation="horizontal", alpha=opacity, label=label)
     figure.suptitle(title)
     return finish(figure)

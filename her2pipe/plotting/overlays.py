@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import ScalarFormatter
 
 from her2pipe.plotting.patch_map import PatchMap
 from her2pipe.plotting.style import (
@@ -54,13 +56,17 @@ def _on_grid(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[n
 
 def _scale_bar(axes: Axes, width_px0: int, mpp: float | None, below: float) -> None:
     """Draw a bar of a round length, about a quarter of the slide; without mpp, write the width."""
-    place = {"transform": axes.get_xaxis_transform(), "clip_on": False, "in_layout": False}
+    place: dict[str, Any] = {
+        "transform": axes.get_xaxis_transform(),
+        "clip_on": False,
+        "in_layout": False,
+    }
     text = f"width {width_px0:,} px"
     if mpp:
         quarter_um = width_px0 * mpp / 4
         power = 10 ** math.floor(math.log10(quarter_um))
         length_um = max(step * power for step in (1, 2, 5) if step * power <= quarter_um)
-        look = {"color": "black", "linewidth": 2, "solid_capstyle": "butt"}
+        look: dict[str, Any] = {"color": "black", "linewidth": 2, "solid_capstyle": "butt"}
         axes.plot([0, length_um / mpp], [-below, -below], **look, **place)
         text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
     axes.text(0, -2 * below, text, va="top", size=6, **place)
@@ -93,7 +99,12 @@ def overlay(
         axes.imshow(np.asarray(overview) @ LUMA, extent=whole, cmap="gray", vmin=-255, vmax=255)
         if len(coords):
             grid, extent = _on_grid(coords, patches.side_px0, values)
-            look = {"cmap": cmap, "vmin": low, "vmax": high, "interpolation": "nearest"}
+            look: dict[str, Any] = {
+                "cmap": cmap,
+                "vmin": low,
+                "vmax": high,
+                "interpolation": "nearest",
+            }
             axes.imshow(grid, extent=extent, alpha=opacity, **look)
     for axes, heading in zip(panels[0], ("slide", patches.label, "class"), strict=False):
         axes.set(xlim=(0, patches.width_px0), ylim=(patches.height_px0, 0), title=heading)
@@ -106,13 +117,13 @@ def overlay(
         texts = [f"{name} (n = {k:,} patches)" for name, k in zip(names, n, strict=True)]
         handles = [Patch(facecolor=colour, alpha=opacity) for colour in colours]
         draw_legend(panels[1, 2], handles, texts, loc="upper center")
-    figure.suptitle(title or patches.slide or None)
+    figure.suptitle(title or patches.slide)
     return finish(figure)
 
 
 def _colour_bar(axes: Axes, patches: PatchMap, opacity: float) -> None:
     """Draw the colour scale, pointed at an end where values lie beyond it."""
-    inset, values = axes.inset_axes([0.1, 0.75, 0.8, 0.2]), np.asarray(patches.values, float)
+    inset, values = axes.inset_axes((0.1, 0.75, 0.8, 0.2)), np.asarray(patches.values, float)
     limits = patches.limits
     beyond = bool((values < limits[0]).any()), bool((values > limits[1]).any())
     ends = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
@@ -120,7 +131,7 @@ def _colour_bar(axes: Axes, patches: PatchMap, opacity: float) -> None:
         ScalarMappable(Normalize(*limits), "viridis"),
         cax=inset, orientation="horizontal", alpha=opacity, label=patches.label, extend=ends,
     )  # fmt: skip
-    bar.formatter.set_powerlimits((-3, 4))
+    cast(ScalarFormatter, bar.formatter).set_powerlimits((-3, 4))
 
 
 @styled
@@ -128,7 +139,10 @@ def patches(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 
     """Draw patches, (h, w, 3) uint8 each, as a contact sheet with a title over each."""
     rows = max(1, math.ceil(len(images) / columns))
     side_mm = PAGE_MM / columns
-    wrap = {"width": int(side_mm / 1.3), "break_on_hyphens": False}  # a letter takes about 1.3 mm
+    wrap: dict[str, Any] = {
+        "width": int(side_mm / 1.3),
+        "break_on_hyphens": False,
+    }  # a letter takes about 1.3 mm
     titles = [textwrap.fill(str(text), **wrap) for text in titles]
     lines = max((text.count("\n") + 1 for text in titles), default=0)
     figure = new_figure(PAGE_MM, rows * (side_mm + 1.5 + 3.2 * lines))
@@ -151,11 +165,17 @@ def stains(profiles: Mapping[str, Sequence], target=None) -> Figure:
     figure = new_figure(COLUMN_MM, COLUMN_MM + 10)
     axes = figure.subplots()
     for number, (name, matrices) in enumerate(profiles.items()):
-        matrices = np.asarray(matrices, float).reshape(-1, 2, 3)
-        shares = matrices / matrices.sum(axis=2, keepdims=True)
+        vectors = np.asarray(matrices, float).reshape(-1, 2, 3)
+        shares = vectors / vectors.sum(axis=2, keepdims=True)
         for stain, marker in enumerate("ox"):
             label = f"{name} (n = {len(matrices):,} slides)" if stain == 0 else "_"
-            look = {"s": 14, "alpha": 0.7, "linewidths": 0.8, "marker": marker, "label": label}
+            look: dict[str, Any] = {
+                "s": 14,
+                "alpha": 0.7,
+                "linewidths": 0.8,
+                "marker": marker,
+                "label": label,
+            }
             look["color"] = OKABE_ITO[number % len(OKABE_ITO)]
             axes.scatter(shares[:, stain, 0], shares[:, stain, 2], **look)
     if target is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -58,12 +59,16 @@ def roc_panels(methods: Mapping[str, Mapping[str, RocCurve]], confidence: float 
         handles, texts = [], []
         for cohort, c in curves.items():
             i = cohorts.index(cohort)
-            look = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 4]}
+            look: dict[str, Any] = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 4]}
             handles += axes.plot(c.fpr, c.tpr, **look)
             texts.append(f"{cohort}: {c.auc:.2f} ({c.low:.2f}-{c.high:.2f}), {c.n:,}")
         axes.set(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title=str(method))
         axes.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), box_aspect=1)
-        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "borderaxespad": 0}
+        place: dict[str, Any] = {
+            "loc": "upper center",
+            "bbox_to_anchor": (0.5, -0.14),
+            "borderaxespad": 0,
+        }
         draw_legend(axes, handles, texts, handlelength=2, labelspacing=0.2, **place)
     figure.supxlabel("1 - specificity", size=7)
     figure.supylabel("sensitivity", size=7)
@@ -76,14 +81,14 @@ def p_value_panels(matrices: Mapping[str, PValues], note: str = "") -> Figure:
     """Draw the P of every pair of methods, a panel per matrix, which its key is the title of."""
     most = max(len(matrix.names) for matrix in matrices.values())
     longest = max(len(str(name)) for matrix in matrices.values() for name in matrix.names)
-    field, text = 9.5, min(1.3 * longest, 30)
-    panel = field * most + text + 5
+    field, label = 9.5, min(1.3 * longest, 30)
+    panel = field * most + label + 5
     columns = max(1, min(len(matrices), int((PAGE_MM - 22) / panel)))
     rows = math.ceil(len(matrices) / columns)
     width = min(PAGE_MM, max(COLUMN_MM, columns * panel + 22))
-    figure = new_figure(width, 12 + rows * (field * most + 0.75 * text + 12))
+    figure = new_figure(width, 12 + rows * (field * most + 0.75 * label + 12))
     grid = figure.subplots(rows, columns, squeeze=False)
-    look = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
+    look: dict[str, Any] = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
     for axes in grid.flat[len(matrices) :]:
         axes.set_axis_off()
     for axes, (title, matrix) in zip(grid.flat, matrices.items(), strict=False):

@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib import colormaps, style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.transforms import BboxBase
 
 from her2pipe import stats
 from her2pipe.files import replacing
@@ -37,7 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 LUMA = np.array([0.299, 0.587, 0.114])  # weights of R, G and B in grey (ITU-R BT.601)
 GREY, PALE = "#BBBBBB", "#EEEEEE"
 SMALL = ("xtick.labelsize", "ytick.labelsize", "legend.fontsize", "legend.title_fontsize")
-STYLE = [
+STYLE: list[str | dict[str, Any]] = [
     "default",
     {"font.size": 7, "axes.titlesize": 7, "figure.titlesize": 8, "lines.linewidth": 1.1},
     dict.fromkeys(SMALL, 6),
@@ -108,8 +109,8 @@ def finish(figure: Figure) -> Figure:
     alone = len(figure.axes) == 1 + (figure.axes[-1].get_label() == "side bar")
     if alone and not (figure.get_supxlabel() or figure.get_suptitle()):
         _place(figure)
-    else:
-        figure.get_layout_engine().execute(figure)
+    elif engine := figure.get_layout_engine():
+        engine.execute(figure)
     figure.set_layout_engine("none")
     return figure
 
@@ -120,20 +121,26 @@ def side_bar(figure: Figure, mesh, label: str):
     return figure.colorbar(mesh, cax=bar, label=label)
 
 
+def _extent(axes: Axes, renderer: RendererAgg) -> BboxBase:
+    """Return the box that a panel takes with its texts, px."""
+    return axes.get_tightbbox(renderer) or axes.bbox
+
+
 def _place(figure: Figure) -> None:
     """Give the panel the room that its texts, its colour bar and the legend below leave."""
-    renderer, px_mm = figure.canvas.get_renderer(), figure.dpi / 25.4
+    renderer = cast(FigureCanvasAgg, figure.canvas).get_renderer()
+    px_mm = figure.dpi / 25.4
     (width, height), pad = figure.bbox.size, 1.5 * px_mm
     legends = [legend.get_window_extent(renderer).height for legend in figure.legends]
     floor = pad + sum(legends) + (1.5 * px_mm if legends else 0)
     axes, *bars = figure.axes
     axes.set_position((0.2, 0.2, 0.6, 0.6))
     axes.apply_aspect()
-    box, texts = axes.bbox, axes.get_tightbbox(renderer)
+    box, texts = axes.bbox, _extent(axes, renderer)
     left, below = box.x0 - texts.x0 + pad, box.y0 - texts.y0 + floor
     right, above = texts.x1 - box.x1 + pad, texts.y1 - box.y1 + pad
     for bar in bars:
-        wide, around = 2.5 * px_mm, bar.get_tightbbox(renderer)
+        wide, around = 2.5 * px_mm, _extent(bar, renderer)
         right += wide + around.x1 - bar.bbox.x1 + 1.5 * px_mm
     room = width - left - right, height - below - above
     axes.set_position((left / width, below / height, room[0] / width, room[1] / height))

@@ -190,7 +190,7 @@ def _cell(row: Mapping[str, Any], column: Column) -> Cell:
     digits = 0 if column.kind == "count" else int(column.kind)
     text, ends = format_number(value, digits), [row.get(key) for key in column.bounds]
     if len(ends) == 2:  # breaks, if at all, before the interval
-        text = format_interval(value, *ends, digits).replace(" to ", "\u00a0to\u00a0")
+        text = format_interval(value, ends[0], ends[1], digits).replace(" to ", "\u00a0to\u00a0")
     elif number is not None and ends and to_float(ends[0]) is not None:
         text += f"\u00a0±\u00a0{format_number(ends[0], digits)}"
     return Cell(text + str(row.get(column.after) or ""), sort, True)

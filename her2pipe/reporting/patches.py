@@ -134,7 +134,7 @@ def _normalised_patches(index: OutputIndex, target: Mapping[str, Any]) -> list[F
                 continue
             patch = store.pixels(_least_glass(store), at_least_px=224)
             source = Profile.from_dict(store.stain)
-        images += [patch, normalise(patch, source, Profile.from_dict(target))]
+        images += [patch, normalise(patch, source, Profile.from_dict(dict(target)))]
         titles += [f"{cohort}, before", f"{cohort}, after"]
     if not images:
         return []

@@ -53,11 +53,10 @@ def picture(store: PatchStore, longest_px: int) -> bytes:
     for i, ((left, top), (right, bottom)) in enumerate(zip(corners, ends, strict=True)):
         if right > left and bottom > top:
             patch = store.pixels(i, at_least_px=int(max(right - left, bottom - top)))
-            look = {
-                "dsize": (int(right - left), int(bottom - top)),
-                "interpolation": cv2.INTER_AREA,
-            }
-            canvas[top:bottom, left:right] = cv2.resize(patch, **look)
+            size_px = (int(right - left), int(bottom - top))
+            canvas[top:bottom, left:right] = cv2.resize(
+                patch, size_px, interpolation=cv2.INTER_AREA
+            )
     return simplejpeg.encode_jpeg(canvas, JPEG_QUALITY, colorsubsampling="420")
 
 
@@ -131,8 +130,8 @@ def scene(store: PatchStore, patches: PatchValues) -> str:
     unit = mpp or 1  # micrometres where the resolution is known, else level-0 px
     width, height = unit * store.metadata.width_px0, unit * store.metadata.height_px0
     ranges = {
-        "x_range": Range1d(-MARGIN * width, (1 + MARGIN) * width, name="x"),
-        "y_range": Range1d((1 + MARGIN) * height, -MARGIN * height, name="y"),
+        "x_range": Range1d(start=-MARGIN * width, end=(1 + MARGIN) * width, name="x"),
+        "y_range": Range1d(start=(1 + MARGIN) * height, end=-MARGIN * height, name="y"),
     }
     slide, overlay = (_plot(width, height, ranges, name) for name in ("slide", "map"))
     if mpp:
@@ -173,7 +172,8 @@ def _plot(width: float, height: float, ranges: dict[str, Any], name: str):
 
 
 def _scale_bar(plot, across) -> None:
-    from bokeh.models import MetricLength, ScaleBar
+    from bokeh.models.annotations import ScaleBar
+    from bokeh.models.annotations.dimensional import MetricLength
 
     plot.add_layout(
         ScaleBar(
@@ -195,7 +195,11 @@ def _rectangles(plot, centres: np.ndarray, side: float, patches: PatchValues) ->
 
     if not len(patches.values):
         return
-    data = {"x": centres[:, 0], "y": centres[:, 1], "p": np.asarray(patches.values, np.float32)}
+    data: dict[str, Any] = {
+        "x": centres[:, 0],
+        "y": centres[:, 1],
+        "p": np.asarray(patches.values, np.float32),
+    }
     # The page turns these numbers into names: the names of thousands of patches would be long.
     data["class"] = np.asarray(patches.classes, np.uint8)
     source = ColumnDataSource(data | {"name": [""] * len(centres)}, name="patches")

@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from her2pipe.cohorts import sheet as cohort
-from her2pipe.config import DrawSettings, Scanner, SynthesiseSettings
+from her2pipe.config import DrawSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder
 
 SETTINGS = (DrawSettings,)
 SHEET_COLUMNS = ("path", "seed", "severity", "stain", "place", "fault")
-STAINS = ("HE", "IHC")
-KEPT = 0.5  # share of its file that a broken image keeps
+BROKEN_TO = 0.5  # share of its file that a broken image keeps
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImageToDraw:
+    """A row of the sheet.
+
+    Attributes
+    ----------
+    name : str
+        Of the file to write.
+    seed, severity
+        Of the section.
+    stain : {"HE", "IHC"}
+    place : int
+        Which field of the section, from 0.
+    broken : bool
+        The file is to be cut short.
+    """
+
+    name: str
+    seed: int
+    severity: float
+    stain: str
+    place: int
+    broken: bool
 
 
 def arguments(parser) -> None:
@@ -33,83 +60,51 @@ def run(args, draw: DrawSettings) -> None:
     import cv2
 
     rows = cohort.load(args.sheet, check_files=False)
+    wanted = [_read_row(row, args.sheet) for row in rows]
     cv2.setNumThreads(1)
     with replacing_folder(args.folder) as folder:
-        for row, image in images(rows, draw, args.sheet):
-            name = Path(row.path).with_suffix(".png").name
+        for each, image in _images(wanted, draw):
             data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-            broken = row.extra.get("fault") == "broken"
-            (folder / name).write_bytes(data[: int(len(data) * KEPT)] if broken else data)
-    print(f"draw: {len(rows)} images", file=sys.stderr)
+            kept = int(len(data) * BROKEN_TO) if each.broken else len(data)
+            (folder / each.name).write_bytes(data[:kept])
+    log.info(f"{len(rows)} images")
 
 
-def images(
-    rows: list[cohort.Row], draw: DrawSettings, sheet: str
-) -> Iterator[tuple[cohort.Row, np.ndarray]]:
-    """Yield each row's image, (side, side, 3) uint8 RGB; rows of one seed share a section."""
-    sections: dict[tuple[int, float], list[cohort.Row]] = {}
-    for row in rows:
-        sections.setdefault(_section(row, sheet), []).append(row)
-    for (seed, severity), own in sections.items():
-        places = 1 + max(int(row.extra.get("place") or 0) for row in own)
-        cuts = cut(seed, severity, {row.extra["stain"] for row in own}, places, draw)
-        for row in own:
-            yield row, cuts[row.extra["stain"]][int(row.extra.get("place") or 0)]
+def _images(
+    wanted: list[ImageToDraw], draw: DrawSettings
+) -> Iterator[tuple[ImageToDraw, np.ndarray]]:
+    """Yield each image, (side, side, 3) uint8 RGB; equal seed and severity share a section."""
+    from her2pipe.synthetic.image_fields import draw_fields
+
+    sections: dict[tuple[int, float], list[ImageToDraw]] = {}
+    for each in wanted:
+        sections.setdefault((each.seed, each.severity), []).append(each)
+    for (seed, severity), of_section in sections.items():
+        count = 1 + max(each.place for each in of_section)
+        fields = draw_fields(seed, severity, {each.stain for each in of_section}, count, draw)
+        for each in of_section:
+            yield each, fields[each.stain][each.place]
 
 
-def _section(row: cohort.Row, sheet: str) -> tuple[int, float]:
-    """Read what a row says of its section."""
+def _read_row(row: cohort.Row, sheet: str) -> ImageToDraw:
+    """Read and check what a row says of its image."""
     try:
-        seed, severity = int(row.extra["seed"]), float(row.extra["severity"])
-        place = int(row.extra.get("place") or 0)
-        right = seed >= 0 and 0 <= severity <= 4 and place >= 0 and row.extra["stain"] in STAINS
+        image = ImageToDraw(
+            name=Path(row.path).with_suffix(".png").name,
+            seed=int(row.extra["seed"]),
+            severity=float(row.extra["severity"]),
+            stain=row.extra["stain"],
+            place=int(row.extra.get("place") or 0),
+            broken=row.extra.get("fault") == "broken",
+        )
+        valid = image.seed >= 0 and 0 <= image.severity <= 4 and image.place >= 0
+        valid = valid and image.stain in ("HE", "IHC")
     except (KeyError, ValueError):
-        right = False
-    if not right:
+        valid = False
+    if not valid:
         raise Her2Error(
             f"{row.slide} cannot be drawn",
             f"{sheet} line {row.line}, columns seed, severity, stain, place",
             "give a seed and a place from 0, a severity from 0 to 4, and HE or IHC",
         )
-    return seed, severity
-
-
-def cut(
-    seed: int, severity: float, stains: set[str], count: int, draw: DrawSettings
-) -> dict[str, list[np.ndarray]]:
-    """Draw a section and cut images side by side, those with most tumour first.
-
-    Returns
-    -------
-    dict
-        Stain to images, (side, side, 3) uint8 RGB each; those of one place show the same cells.
-    """
-    from her2pipe.synthetic import he as drawing
-    from her2pipe.synthetic import ihc
-
-    field = SynthesiseSettings(width_um=draw.section_um, height_um=draw.section_um)
-    scanner = Scanner(objective=20)
-    if stains == {"HE"}:
-        he = drawing.draw(seed, severity, field, scanner)
-        drawn = {"HE": he.image}
-    else:
-        pair = ihc.draw_pair(seed, severity, field, scanner)
-        he, drawn = pair.he, {"HE": pair.he.image, "IHC": pair.ihc.image}
-    side = draw.image_px
-    cells = [
-        (float(he.tumour[top : top + side, left : left + side].mean()), top, left)
-        for top in range(0, he.tumour.shape[0] - side + 1, side)
-        for left in range(0, he.tumour.shape[1] - side + 1, side)
-    ]
-    if len(cells) < count:
-        raise Her2Error(
-            f"a section of {he.tumour.shape[1]} x {he.tumour.shape[0]} px has room for"
-            f" {len(cells)} images of {side} px, and place {count - 1} is wanted",
-            "settings of draw",
-            "raise draw.section_um",
-        )
-    cells.sort(key=lambda cell: -cell[0])
-    return {
-        stain: [drawn[stain][top : top + side, left : left + side] for _, top, left in cells]
-        for stain in stains
-    }
+    return image

@@ -64,7 +64,7 @@ class InMemory:
             count, seed = pretrain.synthetic_images, pretrain.pretrain_seed
             drawn = shapes.draw(count, seed), shapes.draw(count // 5, seed + 1)
             images = dict(zip(("train", "validation"), drawn, strict=True))
-            self.name, self.classes = SYNTHETIC, list(shapes.KINDS)
+            self.name, self.classes = SYNTHETIC, list(shapes.PATTERNS)
         else:
             images = cifar100.read(pretrain.images, pretrain.images_md5)
             count = 1 + max(int(labels.max()) for _, labels in images.values())

@@ -30,7 +30,7 @@ def tissue(shape, discs, dark=1.0, eosin=0.4):
 def drawn(monkeypatch, seed, severity, **scanner):
     """Draw a synthetic slide: picture, mpp, and the nuclei on its tissue, (n, 3) x, y, um^2."""
     stamped, layout = [], {}
-    stamp, lay_out = he._stamp, he.lay_out
+    stamp, lay_out = he._stamp, he.layout_tissue
 
     def keep_stamps(canvas, stamps, points, long_px, broad_px, turn, depth):
         sides = np.ceil(np.maximum(long_px, broad_px) * 0.75).astype(int) * 2 + 1
@@ -45,7 +45,7 @@ def drawn(monkeypatch, seed, severity, **scanner):
         return layout["all"]
 
     monkeypatch.setattr(he, "_stamp", keep_stamps)
-    monkeypatch.setattr(he, "lay_out", keep_layout)
+    monkeypatch.setattr(he, "layout_tissue", keep_layout)
     small = SynthesiseSettings(width_um=420, height_um=420)
     found = he.draw(seed, severity, small, Scanner(**scanner))
     cells, covered = np.concatenate(stamped), layout["all"][0]

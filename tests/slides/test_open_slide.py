@@ -103,7 +103,7 @@ def test_text_renamed(tmp_path, reader):
 def test_a_truncated_slide(tmp_path):
     """Its directories stand at the end, as scanners write them, so they are gone."""
     from her2pipe.config import SynthesiseSettings
-    from her2pipe.steps.synthesise import write_slide
+    from her2pipe.synthetic.slide_file import write_slide
 
     path = tmp_path / "a.svs"
     with path.open("wb") as file:

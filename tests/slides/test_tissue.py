@@ -7,8 +7,8 @@ import pytest
 import slides
 
 from her2pipe.slides.tissue import white_share
-from her2pipe.steps.synthesise import geojson_text, xml_text
 from her2pipe.store import PatchStore
+from her2pipe.synthetic.annotation_files import geojson_text, xml_text
 
 SMALL = ["--view", "100", "--patch-px", "64"]
 WITHIN = [*SMALL, "--within", "annotation"]

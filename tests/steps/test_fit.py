@@ -313,14 +313,14 @@ CLASSES = ("--endpoint", "class", "--column", "grade", "--classes", "low", "midd
 
 @pytest.fixture
 def grades(tmp_path):
-    """Slides of three grades, some patches of each shifted along an axis of its own."""
+    """Slides of three grades, the patches of each shifted along an axis of its own."""
     random = np.random.default_rng(3)
     folder = tmp_path / "grades"
     (folder / "e").mkdir(parents=True)
     lines = ["slide\tpath\tpatient\tsplit\tgrade"]
     for i in range(24):
         features = random.normal(size=(16, 8))
-        features[:8, i % 3] += 6
+        features[:, i % 3] += 3
         write_slide(folder / "e" / f"S{i:03d}.h5", features)
         side = "train" if i < 18 else "validation"
         label = "other" if i == 0 else ("low", "middle", "high")[i % 3]

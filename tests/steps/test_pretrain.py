@@ -144,10 +144,10 @@ def test_drawn_shapes_are_the_same_each_time_and_of_all_kinds():
     other, _ = shapes.draw(40, 4)
     assert (images == again).all()
     assert (images != other).any()
-    assert np.bincount(labels).tolist() == [4] * len(shapes.KINDS)
+    assert np.bincount(labels).tolist() == [4] * len(shapes.PATTERNS)
     grey = images.mean(1)
     level, upright = (
-        grey[labels == shapes.KINDS.index(f"{k} stripes")] for k in ("level", "upright")
+        grey[labels == shapes.PATTERNS.index(f"{k} stripes")] for k in ("level", "upright")
     )
     for stripes, still in ((level, 2), (upright, 1)):  # alike along the stripe, unlike across
         along = np.abs(np.diff(stripes, axis=still)).mean()

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from her2pipe.config import Scanner, SynthesiseSettings
-from her2pipe.synthetic.he import cut, draw
+from her2pipe.synthetic.he import cut_section, draw
 from her2pipe.synthetic.ihc import draw_ihc, draw_pair, immunostain
 
 SMALL = SynthesiseSettings(width_um=320, height_um=280)
@@ -12,7 +12,7 @@ SCANNER = Scanner(objective=20)
 
 
 def section(seed, severity):
-    return cut(seed, severity, SMALL, SCANNER)
+    return cut_section(seed, severity, SMALL, SCANNER)
 
 
 def stained(seed, severity):
@@ -59,7 +59,7 @@ def test_membranes_show_what_the_guideline_says():
     for row, seed in enumerate((1, 4, 9, 12)):
         for severity in range(5):
             found, _, dab = stained(seed, severity)
-            tumour = found.parts.body > 0.5
+            tumour = found.components.body > 0.5
             dense[row, severity] = np.percentile(dab[tumour], 90)
             share[row, severity] = (dab[tumour] > 0.15).mean()
     assert (np.diff(dense) > 0).all()
@@ -72,12 +72,12 @@ def test_membranes_show_what_the_guideline_says():
 
 def test_dab_lies_on_the_cells_borders():
     found, haematoxylin, dab = stained(3, 4)
-    at = found.parts.centres.astype(int)
-    inside = found.parts.body[at[:, 1], at[:, 0]] > 0.9
+    at = found.components.centres.astype(int)
+    inside = found.components.body[at[:, 1], at[:, 0]] > 0.9
     x, y = at[inside].T
     assert np.median(dab[y, x]) < 0.35
-    assert np.percentile(dab[found.parts.body > 0.5], 90) > 3 * np.median(dab[y, x])
-    away = cv2.distanceTransform((found.parts.body < 0.1).astype(np.uint8), cv2.DIST_L2, 5)
+    assert np.percentile(dab[found.components.body > 0.5], 90) > 3 * np.median(dab[y, x])
+    away = cv2.distanceTransform((found.components.body < 0.1).astype(np.uint8), cv2.DIST_L2, 5)
     assert dab[away > 6].mean() < 0.03  # stroma and glass stay pale
     assert haematoxylin.min() >= 0 <= dab.min()
 
@@ -87,12 +87,12 @@ def test_3_plus_is_complete_and_1_plus_is_not():
     complete = {}
     for severity in (1, 4):
         found, _, dab = stained(5, severity)
-        centres = found.parts.centres
+        centres = found.components.centres
         apart = np.linalg.norm(centres[:, None] - centres[None], axis=2)
         i, j = np.nonzero(np.triu((apart > 0) & (apart < 13 * found.um)))
         x, y = ((centres[i] + centres[j]) / 2).astype(int).T
         near = cv2.dilate(dab, np.ones((5, 5)))[y, x]
-        inside = found.parts.body[y, x] > 0.8
+        inside = found.components.body[y, x] > 0.8
         complete[severity] = (near[inside] > (0.6 if severity == 4 else 0.12)).mean()
     assert complete[4] > 0.9
     assert complete[1] < 0.6
