@@ -134,7 +134,7 @@ def her2pipe(slide: str, side: int, store: str, _sample: int):
     tile.run(args, SlidesSettings(), StainSettings(), TileSettings(), None)
     taken = time.perf_counter() - start[0], time.process_time() - start[1]
     with PatchStore(store) as made:
-        return taken, int(made.attributes["cells"]), len(made)
+        return taken, int(made.metadata.cells), len(made)
 
 
 def _finish(patches, store: str):
@@ -202,7 +202,7 @@ def floor(slide: str, side: int, store: str, _sample: int, only_kept: bool = Fal
     from her2pipe.store import PatchStore
 
     with PatchStore(store) as made:  # of the her2pipe run of the same round
-        coords, cells = made.coords, int(made.attributes["cells"])
+        coords, cells = made.coords, int(made.metadata.cells)
     page = tifffile.TiffFile(slide).pages[0]
     columns = -(-page.imagewidth // page.tilewidth)
     tiles = set()

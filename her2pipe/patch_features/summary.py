@@ -10,7 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from her2pipe.config import GRADES, DescribeSettings
 from her2pipe.patch_features.grades import GradedSlide
+from her2pipe.patch_features.sample import Sample
+from her2pipe.stain.profile import Profile
 
+INDEPENDENCE = "patches of one slide count as independent, as published: P is smaller for it"
 SLIDES_NAMED = 3  # slides without resolution that a note names
 
 
@@ -62,6 +65,42 @@ class Summary(BaseModel):
     def as_dict(self) -> dict[str, Any]:
         """Return what about.json holds."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def summarise(
+    cohort: str,
+    encoder: str,
+    slides: Mapping[str, GradedSlide],
+    sample: Sample,
+    ranked: Sequence[Mapping[str, Any]],
+    target: Profile | None,
+    settings: DescribeSettings,
+) -> Summary:
+    """Summarise what was described, and what is too little for a test."""
+    counts = count_grades(slides, sample.rows, settings.grades)
+    known = sorted(mpp for mpp in sample.mpps.values() if mpp is not None)
+    return Summary(
+        algorithm=settings.algorithm,
+        encoder=encoder,
+        cohort=cohort,
+        slides=len(slides),
+        ungraded=int(sum(np.sum(slide.grades < 0) for slide in slides.values())),
+        grades=counts,
+        described=len(sample.rows),
+        features=len(ranked),
+        significant=sum(bool(row.get("significant")) for row in ranked),
+        patch_px=sorted(sample.sizes_px),
+        patch_mpp=(known[0], known[-1]) if known else None,
+        area_unit=sample.area_unit,
+        colours="the encoder's stain target" if target else "as scanned",
+        stain_digest=target.digest() if target else "",
+        notes=[
+            *notes_on_tests(counts, ranked, settings),
+            INDEPENDENCE,
+            *notes_on_resolution(sample.mpps, settings.nuclei_mpp),
+        ],
+        settings=settings.model_dump(mode="json"),
+    )
 
 
 def count_grades(

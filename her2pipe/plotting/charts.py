@@ -28,6 +28,7 @@ from her2pipe.plotting.style import (
     PAGE_MM,
     PALE,
     VERMILLION,
+    Look,
     draw_legend,
     finish,
     format_interval,
@@ -83,7 +84,7 @@ def roc(
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="chance")
     handles = []
     for i, (label, curve) in enumerate(curves.items()):
-        look: dict[str, Any] = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 4]}
+        look: Look = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 4]}
         handles += axes.plot(curve.fpr, curve.tpr, label=str(label), **look)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=title)
     heading = f"AUC ({100 * confidence:g} % confidence interval), n {items}"
@@ -97,7 +98,7 @@ def draw_box(axes: Axes, x: float, values: np.ndarray) -> None:
     reach = 1.5 * (three - quarter)
     low = min(quarter, values[values >= quarter - reach].min())
     high = max(three, values[values <= three + reach].max())
-    look: dict[str, Any] = {"color": "black", "linewidth": 0.7, "zorder": 3}
+    look: Look = {"color": "black", "linewidth": 0.7, "zorder": 3}
     left, right = x - 1 / 3, x + 1 / 3
     axes.plot([left, left, right, right, left], [quarter, three, three, quarter, quarter], **look)
     for end, side in ((low, quarter), (high, three)):
@@ -121,9 +122,7 @@ def boxes(groups: Mapping, ylabel="HER2 score", xlabel="HER2 level", note="", ti
         if not len(values):
             continue
         draw_box(axes, i, values)
-        dots: dict[str, Any] = (
-            {"s": 10, "alpha": 0.6} if len(values) <= 100 else {"s": 2, "alpha": 0.35}
-        )
+        dots: Look = {"s": 10, "alpha": 0.6} if len(values) <= 100 else {"s": 2, "alpha": 0.35}
         dots["rasterized"] = len(values) > 1000  # a vector drawing of each would be huge
         jitter = np.arange(len(values)) * 0.6180339887 % 1 - 0.5  # golden ratio: never clumps
         axes.scatter(i + jitter / 2, values, color=BLUE, linewidths=0, zorder=2, **dots)
@@ -148,7 +147,7 @@ def _matrix(
     luma = np.asarray(mesh.cmap(mesh.norm(values)))[..., :3] @ LUMA
     for (i, j), value in np.ndenumerate(values):
         dark = np.isfinite(value) and luma[i, j] < 0.5
-        look: dict[str, Any] = {
+        look: Look = {
             "color": "white" if dark else "black",
             "ha": "center",
             "va": "center",
@@ -193,7 +192,7 @@ def p_value_matrix(
     np.fill_diagonal(values, np.nan)
     names = [textwrap.fill(str(name), 14) for name in table.index]
     rows = [f"{name}\nn = {n[i]:,}" for i, name in enumerate(names)] if len(n) else names
-    look: dict[str, Any] = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
+    look: Look = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
     figure, axes, mesh = _matrix(values, _starred, rows, names, **look)
     set_p_ticks(side_bar(figure, mesh, heading))
     axes.set(title="\n".join(line for line in (title, note) if line), ylabel=xlabel)
@@ -231,7 +230,7 @@ def confusion(
     axes.set(xlabel=f"{predicted} (n = {matrix.sum():,})", ylabel=truth, title=title)
     if near:
         beside = [(i, j) for i, j in np.ndindex(matrix.shape) if abs(i - j) == 1]
-        look: dict[str, Any] = {
+        look: Look = {
             "fill": False,
             "edgecolor": VERMILLION,
             "linewidth": 1,
@@ -262,7 +261,7 @@ def learning_curves(
             cells = [row.get(f"{side}_{what}") for row in rows]
             values = np.array([math.nan if cell in (None, "") else cell for cell in cells], float)
             defined = np.isfinite(values)
-            look: dict[str, Any] = {
+            look: Look = {
                 "color": colour,
                 "linestyle": line,
                 "marker": "o",
@@ -289,7 +288,7 @@ def fold_curves(rows: Iterable[Mapping[str, Any]], title: str = "") -> Figure:
     for fold, colour in zip(folds, itertools.cycle(OKABE_ITO), strict=False):
         fold_rows = [row for row in rows if row["fold"] == fold]
         epoch = [row["epoch"] for row in fold_rows]
-        look: dict[str, Any] = {"color": colour, "linewidth": 0.8}
+        look: Look = {"color": colour, "linewidth": 0.8}
         panels[0].plot(epoch, [r["train_loss"] for r in fold_rows], linestyle="-", **look)
         panels[0].plot(epoch, [r["validation_loss"] for r in fold_rows], linestyle="--", **look)
         panels[1].plot(
@@ -307,7 +306,7 @@ def fold_curves(rows: Iterable[Mapping[str, Any]], title: str = "") -> Figure:
 
 @styled
 def forest(
-    rows: Sequence[Mapping[str, Any]], title: str = "", confidence=0.95, what: str = "AUC"
+    rows: Sequence[Mapping[str, Any]], title: str = "", confidence: float = 0.95, what: str = "AUC"
 ) -> Figure:
     """Draw the AUC of every method in every cohort with its interval, in order of appearance.
 
@@ -323,7 +322,7 @@ def forest(
         centres.append(place + (len(method_rows) - 1) / 2)
         for row in method_rows:
             i = cohorts.index(str(row["cohort"]))
-            look: dict[str, Any] = {
+            look: Look = {
                 "color": OKABE_ITO[i % 7],
                 "marker": "osD^vPX"[i % 7],
                 "markersize": 4,
@@ -366,13 +365,14 @@ def reliability(
     for i, (view, calibration) in enumerate(views.items()):
         x, y = np.array(calibration["predicted"]), np.array(calibration["observed"])
         reach = np.array([y - calibration["low"], calibration["high"] - y]).clip(min=0)
-        look: dict[str, Any] = {
+        look: Look = {
             "color": (BLUE, VERMILLION)[i % 2],
             "marker": "os"[i % 2],
             "markersize": 3.5,
+            "linestyle": LINES[i % 4],
         }
-        axes.errorbar(x, y, reach, elinewidth=0.7, linestyle=LINES[i % 4], **look)
-        handles.append(Line2D([], [], linestyle=LINES[i % 4], **look))
+        axes.errorbar(x, y, reach, elinewidth=0.7, **look)
+        handles.append(Line2D([], [], **look))
         numbers = f"Brier {calibration['brier']:.3f}, ECE {calibration['ece']:.3f}"
         texts.append(f"{CALIBRATIONS.get(view, view)}: {numbers}, n = {sum(calibration['n']):,}")
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
@@ -400,7 +400,7 @@ def score_shift(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str 
                 continue
             x = i + (k - (len(groups) - 1) / 2) * 0.4
             spread = x + random.uniform(-0.12, 0.12, len(values))
-            dots: dict[str, Any] = {"s": 6, "alpha": 0.45, "linewidths": 0, "zorder": 2}
+            dots: Look = {"s": 6, "alpha": 0.45, "linewidths": 0, "zorder": 2}
             axes.scatter(
                 spread, values, color=(BLUE, VERMILLION)[k % 2], marker="os"[k % 2], **dots
             )
@@ -410,10 +410,11 @@ def score_shift(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str 
         names.append(f"{cohort}\n{' + '.join(counts)}")
     axes.set_xticks(range(len(names)), names)
     axes.set(xlabel="cohort, slides", ylabel="score", title=title, xlim=(-0.6, len(names) - 0.4))
-    looks: list[dict[str, Any]] = [
-        {"color": (BLUE, VERMILLION)[k % 2], "marker": "os"[k % 2]} for k in range(len(groups))
-    ]
-    handles = [Line2D([], [], linestyle="", markersize=3.5, **look) for look in looks]
+    handles = [
+        Line2D([], [], linestyle="", markersize=3.5, color=(BLUE, VERMILLION)[k % 2],
+               marker="os"[k % 2])
+        for k in range(len(groups))
+    ]  # fmt: skip
     heading = "bars: median and quartiles"
     draw_legend(figure, handles, groups, loc="outside lower center", ncols=2, title=heading)
     return finish(figure)

@@ -69,9 +69,8 @@ def patches(
     for i, (image, evidence, text) in enumerate(zip(images, maps, titles, strict=True)):
         side = min(image.shape[0], SHOWN_PX)
         image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-        smooth = cv2.resize(
-            np.asarray(evidence, np.float32), (side, side), interpolation=cv2.INTER_CUBIC
-        )
+        values = np.asarray(evidence, np.float32)
+        smooth = cv2.resize(values, (side, side), interpolation=cv2.INTER_CUBIC)
         above, below = (figure.add_subplot(places[row, i]) for row in (0, 1))
         above.imshow(image)
         above.set_title(text, size=6)

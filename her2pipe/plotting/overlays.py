@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +12,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import ScalarFormatter
 
 from her2pipe.plotting.patch_map import PatchMap
 from her2pipe.plotting.style import (
@@ -21,6 +19,7 @@ from her2pipe.plotting.style import (
     LUMA,
     OKABE_ITO,
     PAGE_MM,
+    Look,
     draw_legend,
     finish,
     new_figure,
@@ -56,7 +55,7 @@ def _on_grid(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[n
 
 def _scale_bar(axes: Axes, width_px0: int, mpp: float | None, below: float) -> None:
     """Draw a bar of a round length, about a quarter of the slide; without mpp, write the width."""
-    place: dict[str, Any] = {
+    place: Look = {
         "transform": axes.get_xaxis_transform(),
         "clip_on": False,
         "in_layout": False,
@@ -66,7 +65,7 @@ def _scale_bar(axes: Axes, width_px0: int, mpp: float | None, below: float) -> N
         quarter_um = width_px0 * mpp / 4
         power = 10 ** math.floor(math.log10(quarter_um))
         length_um = max(step * power for step in (1, 2, 5) if step * power <= quarter_um)
-        look: dict[str, Any] = {"color": "black", "linewidth": 2, "solid_capstyle": "butt"}
+        look: Look = {"color": "black", "linewidth": 2, "solid_capstyle": "butt"}
         axes.plot([0, length_um / mpp], [-below, -below], **look, **place)
         text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
     axes.text(0, -2 * below, text, va="top", size=6, **place)
@@ -99,7 +98,7 @@ def overlay(
         axes.imshow(np.asarray(overview) @ LUMA, extent=whole, cmap="gray", vmin=-255, vmax=255)
         if len(coords):
             grid, extent = _on_grid(coords, patches.side_px0, values)
-            look: dict[str, Any] = {
+            look: Look = {
                 "cmap": cmap,
                 "vmin": low,
                 "vmax": high,
@@ -117,7 +116,8 @@ def overlay(
         texts = [f"{name} (n = {k:,} patches)" for name, k in zip(names, n, strict=True)]
         handles = [Patch(facecolor=colour, alpha=opacity) for colour in colours]
         draw_legend(panels[1, 2], handles, texts, loc="upper center")
-    figure.suptitle(title or patches.slide)
+    if heading := title or patches.slide:
+        figure.suptitle(heading)
     return finish(figure)
 
 
@@ -131,7 +131,7 @@ def _colour_bar(axes: Axes, patches: PatchMap, opacity: float) -> None:
         ScalarMappable(Normalize(*limits), "viridis"),
         cax=inset, orientation="horizontal", alpha=opacity, label=patches.label, extend=ends,
     )  # fmt: skip
-    cast(ScalarFormatter, bar.formatter).set_powerlimits((-3, 4))
+    bar.ax.ticklabel_format(axis="x", scilimits=(-3, 4))
 
 
 @styled
@@ -139,11 +139,8 @@ def patches(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 
     """Draw patches, (h, w, 3) uint8 each, as a contact sheet with a title over each."""
     rows = max(1, math.ceil(len(images) / columns))
     side_mm = PAGE_MM / columns
-    wrap: dict[str, Any] = {
-        "width": int(side_mm / 1.3),
-        "break_on_hyphens": False,
-    }  # a letter takes about 1.3 mm
-    titles = [textwrap.fill(str(text), **wrap) for text in titles]
+    width = int(side_mm / 1.3)  # a letter takes about 1.3 mm
+    titles = [textwrap.fill(str(text), width, break_on_hyphens=False) for text in titles]
     lines = max((text.count("\n") + 1 for text in titles), default=0)
     figure = new_figure(PAGE_MM, rows * (side_mm + 1.5 + 3.2 * lines))
     panels = figure.subplots(rows, columns, squeeze=False)
@@ -164,12 +161,12 @@ def stains(profiles: Mapping[str, Sequence], target=None) -> Figure:
     """
     figure = new_figure(COLUMN_MM, COLUMN_MM + 10)
     axes = figure.subplots()
-    for number, (name, matrices) in enumerate(profiles.items()):
-        vectors = np.asarray(matrices, float).reshape(-1, 2, 3)
-        shares = vectors / vectors.sum(axis=2, keepdims=True)
+    for number, (name, profile) in enumerate(profiles.items()):
+        matrices = np.asarray(profile, float).reshape(-1, 2, 3)
+        shares = matrices / matrices.sum(axis=2, keepdims=True)
         for stain, marker in enumerate("ox"):
             label = f"{name} (n = {len(matrices):,} slides)" if stain == 0 else "_"
-            look: dict[str, Any] = {
+            look: Look = {
                 "s": 14,
                 "alpha": 0.7,
                 "linewidths": 0.8,

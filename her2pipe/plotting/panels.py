@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -19,6 +18,7 @@ from her2pipe.plotting.style import (
     OKABE_ITO,
     PAGE_MM,
     PALE,
+    Look,
     draw_legend,
     finish,
     format_p,
@@ -59,12 +59,12 @@ def roc_panels(methods: Mapping[str, Mapping[str, RocCurve]], confidence: float 
         handles, texts = [], []
         for cohort, c in curves.items():
             i = cohorts.index(cohort)
-            look: dict[str, Any] = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 4]}
+            look: Look = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 4]}
             handles += axes.plot(c.fpr, c.tpr, **look)
             texts.append(f"{cohort}: {c.auc:.2f} ({c.low:.2f}-{c.high:.2f}), {c.n:,}")
         axes.set(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title=str(method))
         axes.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), box_aspect=1)
-        place: dict[str, Any] = {
+        place: Look = {
             "loc": "upper center",
             "bbox_to_anchor": (0.5, -0.14),
             "borderaxespad": 0,
@@ -81,20 +81,20 @@ def p_value_panels(matrices: Mapping[str, PValues], note: str = "") -> Figure:
     """Draw the P of every pair of methods, a panel per matrix, which its key is the title of."""
     most = max(len(matrix.names) for matrix in matrices.values())
     longest = max(len(str(name)) for matrix in matrices.values() for name in matrix.names)
-    field, label = 9.5, min(1.3 * longest, 30)
-    panel = field * most + label + 5
+    field, names_mm = 9.5, min(1.3 * longest, 30)
+    panel = field * most + names_mm + 5
     columns = max(1, min(len(matrices), int((PAGE_MM - 22) / panel)))
     rows = math.ceil(len(matrices) / columns)
     width = min(PAGE_MM, max(COLUMN_MM, columns * panel + 22))
-    figure = new_figure(width, 12 + rows * (field * most + 0.75 * label + 12))
+    figure = new_figure(width, 12 + rows * (field * most + 0.75 * names_mm + 12))
     grid = figure.subplots(rows, columns, squeeze=False)
-    look: dict[str, Any] = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
+    look: Look = {"norm": LogNorm(1e-4, 1, clip=True), "cmap": "cividis"}
     for axes in grid.flat[len(matrices) :]:
         axes.set_axis_off()
     for axes, (title, matrix) in zip(grid.flat, matrices.items(), strict=False):
         values, k = np.asarray(matrix.values, float), len(matrix.names)
         mesh = axes.pcolormesh(np.ma.masked_invalid(values), edgecolors="#DDDDDD", **look)
-        dark = mesh.cmap(mesh.norm(values))[..., :3] @ LUMA < 0.5
+        dark = np.asarray(mesh.cmap(mesh.norm(values)))[..., :3] @ LUMA < 0.5
         for (i, j), p in np.ndenumerate(values):
             if np.isfinite(p):
                 colour = "white" if dark[i, j] else "black"

@@ -6,7 +6,6 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from her2pipe.plotting.charts import draw_box
-from her2pipe.plotting.style import BLUE, PAGE_MM, new_figure, styled
+from her2pipe.plotting.style import BLUE, PAGE_MM, Look, new_figure, styled
 
 COLUMNS = 4
 SHOWN_PX = 240  # side of a patch in a figure, 30 mm at 200 dots per inch
@@ -47,7 +46,7 @@ def boxes(panels: Sequence[Panel], grades: Sequence[str], title="", foot="") -> 
     """
     rows = math.ceil(len(panels) / COLUMNS)
     figure, height_mm = _page(rows * 39 + 16)
-    place: dict[str, Any] = {"left": 0.065, "right": 0.995, "wspace": 0.33, "hspace": 0.5}
+    place: Look = {"left": 0.065, "right": 0.995, "wspace": 0.33, "hspace": 0.5}
     place |= {"bottom": 11 / height_mm, "top": 1 - 13 / height_mm}
     grid = figure.subplots(rows, COLUMNS, squeeze=False, gridspec_kw=place)
     for axes, panel in zip(grid.flat, panels, strict=False):
@@ -74,7 +73,7 @@ def _panel(axes: Axes, panel: Panel, grades: Sequence[str]) -> None:
             continue
         draw_box(axes, i, values)
         jitter = np.arange(len(values)) * 0.6180339887 % 1 - 0.5  # golden ratio: never clumps
-        look: dict[str, Any] = {"s": 4, "alpha": 0.4, "color": BLUE, "linewidths": 0, "zorder": 2}
+        look: Look = {"s": 4, "alpha": 0.4, "color": BLUE, "linewidths": 0, "zorder": 2}
         axes.scatter(i + jitter / 2, values, rasterized=len(values) > 60, **look)
     axes.tick_params(labelsize=6)
     axes.set_xticks(range(len(grades)), grades)
@@ -129,5 +128,5 @@ def _show(axes: Axes, example: Example, x: float, y: float, side: float, length_
     axes.text(x + side / 2, y - 0.6, short, ha="center", size=5.5)
     if length_um and example.mpp:
         length = side * length_um / (example.image.shape[1] * example.mpp)
-        look: dict[str, Any] = {"facecolor": "black", "edgecolor": "white", "linewidth": 0.8}
+        look: Look = {"facecolor": "black", "edgecolor": "white", "linewidth": 0.8}
         axes.add_patch(Rectangle((x + 1.5, y + side - 2.2), length, 0.8, **look))

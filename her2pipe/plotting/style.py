@@ -24,12 +24,13 @@ from matplotlib.transforms import BboxBase
 from her2pipe import stats
 from her2pipe.files import replacing
 
+Look = dict[str, Any]  # how something is drawn: options of matplotlib
 COLUMN_MM, PAGE_MM = 85.0, 180.0
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 BLUE, VERMILLION = OKABE_ITO[:2]
 CLASS_COLOURS = (BLUE, VERMILLION, "#F0E442", *OKABE_ITO[2:])
 CANVAS = {"png": FigureCanvasAgg, "jpg": FigureCanvasAgg, "svg": FigureCanvasSVG}
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, Look] = {
     # no dates and no versions; a light compression, which takes a third of the time
     "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}},
     "jpg": {"pil_kwargs": {"quality": 90}},
@@ -38,7 +39,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 LUMA = np.array([0.299, 0.587, 0.114])  # weights of R, G and B in grey (ITU-R BT.601)
 GREY, PALE = "#BBBBBB", "#EEEEEE"
 SMALL = ("xtick.labelsize", "ytick.labelsize", "legend.fontsize", "legend.title_fontsize")
-STYLE: list[str | dict[str, Any]] = [
+STYLE: list[str | Look] = [
     "default",
     {"font.size": 7, "axes.titlesize": 7, "figure.titlesize": 8, "lines.linewidth": 1.1},
     dict.fromkeys(SMALL, 6),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,7 @@ class Stains(Section):
         return []
 
 
-def stain_figures(index: OutputIndex, target: Mapping[str, Any]) -> list[Figure]:
+def stain_figures(index: OutputIndex, target: dict[str, Any]) -> list[Figure]:
     """Draw the slides' stain vectors by cohort, and patches before and after normalisation."""
     from her2pipe.plotting import overlays
     from her2pipe.stain.profile import Profile
@@ -117,7 +116,7 @@ def stain_figures(index: OutputIndex, target: Mapping[str, Any]) -> list[Figure]
     return [drawing, *_normalised_patches(index, target)]
 
 
-def _normalised_patches(index: OutputIndex, target: Mapping[str, Any]) -> list[Figure]:
+def _normalised_patches(index: OutputIndex, target: dict[str, Any]) -> list[Figure]:
     """Draw one patch of each cohort before and after normalisation."""
     from her2pipe.plotting import overlays
     from her2pipe.stain.normalise import normalise

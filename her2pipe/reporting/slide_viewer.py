@@ -53,10 +53,9 @@ def picture(store: PatchStore, longest_px: int) -> bytes:
     for i, ((left, top), (right, bottom)) in enumerate(zip(corners, ends, strict=True)):
         if right > left and bottom > top:
             patch = store.pixels(i, at_least_px=int(max(right - left, bottom - top)))
-            size_px = (int(right - left), int(bottom - top))
-            canvas[top:bottom, left:right] = cv2.resize(
-                patch, size_px, interpolation=cv2.INTER_AREA
-            )
+            shape = int(right - left), int(bottom - top)
+            patch = cv2.resize(patch, shape, interpolation=cv2.INTER_AREA)
+            canvas[top:bottom, left:right] = patch
     return simplejpeg.encode_jpeg(canvas, JPEG_QUALITY, colorsubsampling="420")
 
 
@@ -172,8 +171,8 @@ def _plot(width: float, height: float, ranges: dict[str, Any], name: str):
 
 
 def _scale_bar(plot, across) -> None:
-    from bokeh.models.annotations import ScaleBar
     from bokeh.models.annotations.dimensional import MetricLength
+    from bokeh.models.annotations.legends import ScaleBar
 
     plot.add_layout(
         ScaleBar(
@@ -195,11 +194,8 @@ def _rectangles(plot, centres: np.ndarray, side: float, patches: PatchValues) ->
 
     if not len(patches.values):
         return
-    data: dict[str, Any] = {
-        "x": centres[:, 0],
-        "y": centres[:, 1],
-        "p": np.asarray(patches.values, np.float32),
-    }
+    values = np.asarray(patches.values, np.float32)
+    data: dict[str, Any] = {"x": centres[:, 0], "y": centres[:, 1], "p": values}
     # The page turns these numbers into names: the names of thousands of patches would be long.
     data["class"] = np.asarray(patches.classes, np.uint8)
     source = ColumnDataSource(data | {"name": [""] * len(centres)}, name="patches")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 
@@ -132,7 +131,9 @@ def _copies(args) -> list[list[str]]:
         return []
     tested, sheets = duplicates.digests(args.images), (args.sheet, args.development_sheet)
     rows, training_rows = (
-        {row.slide: row for row in cohorts.load(sheet, check_files=False)} if sheet else {}
+        {r.slide: r for r in cohorts.load(sheet, check_files=False, columns=("path",))}
+        if sheet
+        else {}
         for sheet in sheets
     )
     duplicates.refuse_trained_on(tested, duplicates.digests(args.learnt), rows, training_rows)
@@ -156,4 +157,4 @@ def _probabilities(encodings: Sequence[str]) -> Iterator[tuple[str, np.ndarray, 
     files = store.Encodings(encodings, features=False)
     for slide in files:
         encoding = files[slide]
-        yield slide, encoding["probabilities"], json.loads(encoding["attributes"]["classes"])
+        yield slide, encoding.probabilities, list(encoding.metadata.classes)

@@ -7,6 +7,7 @@ one form however a study spells it, and the number of the step's algorithm.
 from __future__ import annotations
 
 import shlex
+from functools import cached_property
 
 from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.config import (
@@ -36,13 +37,7 @@ class Commands:
         sections = [getattr(self.config, name) for name in type(self.config).model_fields]
         self._sections = [section for section in sections if isinstance(section, Section)]
 
-    def settings(
-        self,
-        step: str,
-        *of_job: Section,
-        without: tuple[type[Section], ...] = (),
-        kinds: tuple[type[Section], ...] = (),
-    ) -> str:
+    def settings(self, step: str, *of_job: Section) -> str:
         """Return the flags of a step's settings.
 
         Parameters
@@ -50,11 +45,16 @@ class Commands:
         step : str
         *of_job : Section
             Settings of the job in place of the study's.
-        without : tuple of types
-            Sections that do not concern a job.
-        kinds : tuple of types
-            Sections that a job takes, where that depends on it.
         """
+        return self._flags(step, of_job)
+
+    def _flags(
+        self,
+        step: str,
+        of_job: tuple[Section, ...] = (),
+        without: tuple[type[Section], ...] = (),
+        kinds: tuple[type[Section], ...] = (),
+    ) -> str:
         module = step_module(step)
         leave = getattr(module, "UNUSED_SETTINGS", ())
         words = []
@@ -88,8 +88,12 @@ class Commands:
 
     def tile(self, wildcards: Wildcards) -> str:
         """Return the settings of a slide's tiling, or of a pack's."""
-        images = self.study.is_images(wildcards.cohort)
-        return self.settings("tile", without=() if images else (ImagesSettings,))
+        return self._tile_flags[self.study.is_images(wildcards.cohort)]
+
+    @cached_property
+    def _tile_flags(self) -> dict[bool, str]:
+        """Flags of packs of images, and of slides, which are of many jobs."""
+        return {True: self._flags("tile"), False: self._flags("tile", without=(ImagesSettings,))}
 
     def pretraining_stores(self, wildcards: Wildcards) -> list[str]:
         """Return the options that name the packs of a pre-training's cohort, if it has one."""
@@ -118,7 +122,7 @@ class Commands:
         """Return the settings of a method's fit."""
         method = self.config.methods[wildcards.method]
         kinds = step_module("fit").settings(["--aggregate", method.aggregate])
-        return self.settings("fit", method.fit, kinds=kinds)
+        return self._flags("fit", (method.fit,), kinds=kinds)
 
     def aggregation(self, wildcards: Wildcards) -> str:
         """Return the aggregation of a method."""

@@ -50,11 +50,11 @@ def test_a_pack_holds_images_and_says_which_it_could_not(tmp_path, sheet, her2pi
         assert pack.stain["method"] == "none"
         assert np.isnan(pack.tumour).all()
         found = slides_of(pack)
-        assert [s.attributes["slide"] for s in found] == [f"I-{i}" for i in (0, 1, 3, 5, 2, 4)]
+        assert [s.metadata.slide for s in found] == [f"I-{i}" for i in (0, 1, 3, 5, 2, 4)]
         half = cv2.resize(pictures[3], (32, 32), interpolation=cv2.INTER_AREA)
         assert np.array_equal(found[2].pixels(0), half)
-        assert found[2].attributes["width_px0"] == 64
-        assert found[2].attributes["mpp"] == 0.5
+        assert found[2].metadata.width_px0 == 64
+        assert found[2].metadata.mpp == 0.5
         assert [len(s) for s in found] == [1, 1, 1, 1, 0, 0]
         assert found[4].excluded == "the file is not an image"
         assert found[2].pixel_digest == image_pack.digest(pictures[3])
@@ -74,7 +74,7 @@ def test_batches_share_the_images_out(tmp_path, sheet, her2pipe):
         store = tmp_path / f"{number}of2.h5"
         assert tile(her2pipe, sheet, store, "--batch", f"{number}of2")[0] == 0
         with PatchStore(store) as pack:
-            own = [s.attributes["slide"] for s in slides_of(pack)]
+            own = [s.metadata.slide for s in slides_of(pack)]
         assert all(batch_of(name, 2) == number for name in own)
         names += own
     assert sorted(names) == [f"I-{i}" for i in range(6)]
@@ -167,7 +167,7 @@ def test_packs_go_through_encode_and_score(tmp_path, sheet, her2pipe, make):
     assert her2pipe("encode", store, tmp_path / "e", *words)[0] == 0
     found = Encodings([tmp_path / "e"])
     assert list(found) == [f"I-{i}" for i in range(6)]
-    assert found["I-2"]["attributes"]["reason"] == "the file is not an image"
+    assert found["I-2"].metadata.reason == "the file is not an image"
     assert tile(her2pipe, tmp_path / "i" / "3.png", tmp_path / "I-3.h5")[0] == 0
     assert her2pipe("encode", tmp_path / "I-3.h5", tmp_path / "one", *words)[0] == 0
     alone = Encodings([tmp_path / "one"])["3"]

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import slides
 import tifffile
+from pydantic import ValidationError
 
 from her2pipe.config import SlidesSettings
 from her2pipe.errors import BadSlideError, Her2Error
+from her2pipe.slides.base import READERS, Slide, UnsupportedError, unreadable
 from her2pipe.slides.open import _is_whole, open_slide
 from her2pipe.slides.openslide import OpenSlideSlide
 from her2pipe.store import PatchStore
@@ -308,6 +310,70 @@ def test_what_tiatoolbox_opens(tmp_path):
         except BadSlideError as error:
             found[path.name] = error.what
     assert found == dict.fromkeys(("a.png", "b.ome.tif", "c.zarr"), "tiatoolbox")
+
+
+# --- readers of others ---------------------------------------------------------------------------
+
+
+class Grey(Slide):
+    """A reader of files that begin with GREY."""
+
+    title = "grey reader"
+    rank = 4
+
+    def __init__(self, path, settings):
+        super().__init__(path, settings)
+        if not path.read_bytes().startswith(b"GREY"):
+            raise UnsupportedError(path, "grey", "it does not begin with GREY")
+        self.width_px0 = self.height_px0 = 256
+
+    @classmethod
+    def suits(cls, path, signature):
+        return cls.rank
+
+    def region(self, x, y, width_px0, height_px0, out_px):
+        return np.full((*out_px[::-1], 3), 99, np.uint8)
+
+
+class Broken(Grey):
+    """A reader that suits best, and cannot."""
+
+    rank = 9
+
+    def __init__(self, path, settings):
+        raise unreadable(path, "it is broken")
+
+
+@pytest.fixture
+def grey(monkeypatch):
+    """A registered reader, as a plugin would bring it."""
+    READERS.names()
+    monkeypatch.setitem(READERS._items, "grey", Grey)
+
+
+def test_a_reader_that_registers_itself_is_used(grey, svs, tmp_path):
+    path = tmp_path / "a.grey"
+    path.write_bytes(b"GREY")
+    for reader in ("auto", "grey"):
+        with open_slide(path, SlidesSettings(reader=reader)) as slide:
+            assert slide.reader == "grey"
+            assert (slide.overview(16) == 99).all()
+    with open_slide(svs, AUTO) as slide:  # it suits best, but leaves this to the next
+        assert slide.reader == "tiff"
+    with pytest.raises(BadSlideError, match="the grey reader does not take it"):
+        open_slide(svs, SlidesSettings(reader="grey"))
+    with pytest.raises(ValidationError, match="use one of: auto, grey, openslide"):
+        SlidesSettings(reader="gray")
+
+
+def test_the_reason_is_that_of_the_reader_that_suits_best(grey, svs, tmp_path, monkeypatch):
+    monkeypatch.setitem(READERS._items, "broken", Broken)
+    with open_slide(svs, AUTO) as slide:  # a whole TIFF: others may succeed
+        assert slide.reader == "tiff"
+    path = tmp_path / "a.svs"
+    path.write_text("no slide at all\n" * 20)
+    with pytest.raises(BadSlideError, match=r"not a slide \(grey reader: it is broken\)"):
+        open_slide(path, AUTO)
 
 
 # --- every real slide ---------------------------------------------------------------------------

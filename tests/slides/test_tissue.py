@@ -34,11 +34,11 @@ def annotated(folder, kind, outline=OUTLINE, holes=(HOLE,), name="Tumor"):
 
 def places(path):
     with PatchStore(path) as store:
-        return store.coords.tolist(), store.tumour, store.attributes
+        return store.coords.tolist(), store.tumour, store.metadata
 
 
-def counts(about):
-    return [about[name] for name in ("outside", "background", "white", "dropped")]
+def counts(metadata):
+    return [getattr(metadata, name) for name in ("outside", "background", "white", "dropped")]
 
 
 @pytest.mark.parametrize("kind", ["geojson", "xml"])
@@ -49,10 +49,10 @@ def test_only_cells_inside_the_annotation_are_cut(her2pipe, svs, tmp_path, kind)
     assert code == 0
     wanted = [[x, y] for y in (400, 500, 600) for x in (400, 500, 600, 700, 800)]
     wanted.remove([500, 500])
-    coords, tumour, about = places(tmp_path / "S.h5")
+    coords, tumour, metadata = places(tmp_path / "S.h5")
     assert coords == wanted
     assert tumour.tolist() == pytest.approx([0.5 if x == 800 else 1 for x, _ in wanted])
-    assert counts(about) == [165 - 14, 0, 0, 0]
+    assert counts(metadata) == [165 - 14, 0, 0, 0]
     assert told.strip() == "tile: S: 14 of 165 patches kept, 151 outside"
     words += ["--within-min", "0.51"]
     assert her2pipe("tile", svs, tmp_path / "T.h5", *words)[0] == 0
@@ -82,12 +82,12 @@ def test_within_the_slide_an_annotation_only_labels(her2pipe, svs, tmp_path):
     words = [*SMALL, "--annotation", annotated(tmp_path, "xml")]
     assert her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)[0] == 0
     assert her2pipe("tile", svs, tmp_path / "T.h5", *words)[0] == 0
-    plain, none, about = places(tmp_path / "S.h5")
+    plain, none, metadata = places(tmp_path / "S.h5")
     coords, tumour, _ = places(tmp_path / "T.h5")
     assert coords == plain
     assert np.isnan(none).all()
     assert dict(zip(map(tuple, coords), tumour, strict=True))[800, 400] == pytest.approx(0.5)
-    assert counts(about) == [0, 165 - len(plain), 0, 0]
+    assert counts(metadata) == [0, 165 - len(plain), 0, 0]
 
 
 def empty(folder):
@@ -128,7 +128,7 @@ def test_a_slide_without_roi_is_excluded(her2pipe, svs, tmp_path, words, told):
     with PatchStore(tmp_path / "S.h5") as store:
         assert store.excluded.startswith(told)
         assert len(store) == 0
-        assert store.attributes["cells"] == 165
+        assert store.metadata.cells == 165
     fail = ["--on-bad-slide", "fail"]
     assert her2pipe("tile", svs, tmp_path / "F.h5", *WITHIN, *words(tmp_path), *fail)[0] == 1
 
@@ -163,14 +163,14 @@ def test_white_patches_are_left_out(her2pipe, svs, tmp_path):
         assert 5 < len(wanted) < len(store) - 5
     code, told = her2pipe("tile", svs, tmp_path / "T.h5", *png, "--white-max", "0.25")
     assert code == 0
-    coords, _, about = places(tmp_path / "T.h5")
+    coords, _, metadata = places(tmp_path / "T.h5")
     assert coords == wanted
-    assert about["white"] == len(share) - len(wanted)
-    assert sum(counts(about)) + len(coords) == about["cells"]
-    assert told.strip().endswith(f"{about['white']} white")
+    assert metadata.white == len(share) - len(wanted)
+    assert sum(counts(metadata)) + len(coords) == metadata.cells
+    assert told.strip().endswith(f"{metadata.white} white")
     words = ["--white-max", "0", "--white-level", "100"]
     assert her2pipe("tile", svs, tmp_path / "U.h5", *SMALL, *words)[0] == 0
-    assert places(tmp_path / "U.h5")[2]["reason"].startswith("no tissue: of 165 patches")
+    assert places(tmp_path / "U.h5")[2].reason.startswith("no tissue: of 165 patches")
 
 
 @pytest.mark.parametrize("white_max", ["1", "0.25"])
@@ -180,11 +180,11 @@ def test_screening_changes_nothing(her2pipe, svs, tmp_path, roi, white_max):
     words += [annotated(tmp_path, "geojson", roi, holes=())]
     for name, screen in (("S", 0.05), ("T", 0)):
         assert her2pipe("tile", svs, tmp_path / f"{name}.h5", *words, "--screen", screen)[0] == 0
-    (a, one, about), (b, two, other) = places(tmp_path / "S.h5"), places(tmp_path / "T.h5")
+    (a, one, metadata), (b, two, other) = places(tmp_path / "S.h5"), places(tmp_path / "T.h5")
     assert a == b
     assert one.tolist() == two.tolist()
-    assert counts(about) == counts(other)
-    assert (about["screened"] > 0) == (roi[0, 0] == 0)
+    assert counts(metadata) == counts(other)
+    assert (metadata.screened > 0) == (roi[0, 0] == 0)
 
 
 def test_real_cores_lose_glass_and_keep_tissue(her2pipe, data, tmp_path):

@@ -9,12 +9,13 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from stores import DATA
 
 from her2pipe.config import StainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.registry import STAIN_METHODS
-from her2pipe.stain.base import estimate
+from her2pipe.stain.base import StainMethod, estimate
 from her2pipe.stain.normalise import normalise, normalise_batch
 from her2pipe.stain.optical_density import (
     DAB,
@@ -517,6 +518,26 @@ def test_methods_declare_what_they_are():
         assert set(method.settings) <= set(StainSettings.model_fields)
         assert bool(method.citations) != method.keeps_colours
         assert np.linalg.norm(method.reference, axis=1) == pytest.approx(1)
+
+
+class Ruifrok(StainMethod):
+    """The reference vectors for every slide."""
+
+    def vectors(self, od, settings):
+        return self.reference
+
+
+def test_a_method_that_registers_itself_is_used(monkeypatch):
+    STAIN_METHODS.names()
+    monkeypatch.setitem(STAIN_METHODS._items, "ruifrok", Ruifrok)
+    rgb = section(3)[2]
+    found = estimate(rgb, StainSettings(stain_method="ruifrok"))
+    assert found.method == "ruifrok"
+    assert not found.fallback
+    assert (found.matrix == StainMethod.reference).all()
+    assert (normalise(rgb, found, found) != rgb).any()
+    with pytest.raises(ValidationError, match="use one of: macenko, macenko-dab, none, ruifrok"):
+        StainSettings(stain_method="rufrok")
 
 
 def test_import_is_light():

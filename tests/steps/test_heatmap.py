@@ -68,7 +68,7 @@ def test_both_viewers_get_the_patches_of_the_store(tmp_path, slides, her2pipe):
     assert her2pipe("heatmap", *stores, tmp_path / "out", "--encoding", encodings)[0] == 0
     for path in stores[:-1]:
         with PatchStore(path) as store:
-            corners, side = store.coords.tolist(), store.attributes["patch_size_level0"]
+            corners, side = store.coords.tolist(), store.metadata.patch_size_level0
         found = json.loads((tmp_path / "out" / f"{path.stem}.geojson").read_text())
         assert found["slide"] == path.stem
         assert found["contribution"] == "p(HER2+)"

@@ -71,14 +71,14 @@ def test_a_store(her2pipe, svs, tmp_path):
     code, told = her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)
     assert code == 0
     with PatchStore(tmp_path / "S.h5") as store:
-        about = store.attributes
+        metadata = store.metadata
         assert told.strip() == f"tile: S: {len(store)} of 165 patches kept"
-        assert about["status"] == "ok"
-        assert about["reader"] == "tiff"
-        assert (about["cells"], about["dropped"]) == (165, 0)
-        assert (about["mpp"], about["mpp_source"], about["objective"]) == (0.25, "header", 40)
-        assert (about["patch_size"], about["patch_size_level0"]) == (64, 100)
-        settings = json.loads(about["settings"])
+        assert metadata.status == "ok"
+        assert metadata.reader == "tiff"
+        assert (metadata.cells, metadata.dropped) == (165, 0)
+        assert (metadata.mpp, metadata.mpp_source, metadata.objective) == (0.25, "header", 40)
+        assert (metadata.patch_size, metadata.patch_size_level0) == (64, 100)
+        settings = json.loads(metadata.settings)
         assert settings["patch_px"] == 64
         assert settings["reader"] == "auto"
         assert 0 < len(store) < 165
@@ -279,13 +279,13 @@ def test_a_grating_that_looks_blank_is_kept(her2pipe, tmp_path):
     with PatchStore(tmp_path / "0.h5") as one, PatchStore(tmp_path / f"{SCREEN}.h5") as other:
         assert len(one) == 8
         assert one.coords.tolist() == other.coords.tolist()
-        assert other.attributes["screened"] == 0
+        assert other.metadata.screened == 0
 
 
 def test_cells_of_glass_are_not_read(her2pipe, svs, tmp_path):
     assert her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)[0] == 0
     with PatchStore(tmp_path / "S.h5") as store:
-        assert store.attributes["screened"] > 0.2 * store.attributes["cells"]
+        assert store.metadata.screened > 0.2 * store.metadata.cells
 
 
 def test_screening_changes_no_patch_here(her2pipe, svs, tmp_path):
@@ -352,14 +352,14 @@ def test_a_bad_slide_is_excluded(her2pipe, tmp_path, make, words):
     assert words in told
     assert reason(tmp_path / "S.h5").startswith(words)
     with PatchStore(tmp_path / "S.h5") as store:
-        about = store.attributes
+        metadata = store.metadata
         numbers = ("width_px0", "height_px0", "cells", "dropped", "patch_size_level0")
-        assert all(about[name] >= 0 for name in numbers)
+        assert all(getattr(metadata, name) >= 0 for name in numbers)
         if words.startswith("unreadable"):
-            assert np.isnan([about["mpp"], about["objective"]]).all()
-            assert (about["mpp_source"], about["reader"], about["width_px0"]) == ("unknown", "", 0)
+            assert (metadata.mpp, metadata.objective) == (None, None)
+            assert (metadata.mpp_source, metadata.reader, metadata.width_px0) == ("unknown", "", 0)
         else:
-            assert (about["mpp"], about["mpp_source"], about["reader"]) == (0.25, "header", "tiff")
+            assert (metadata.mpp, metadata.mpp_source, metadata.reader) == (0.25, "header", "tiff")
         assert (store.stain, store.overview, store.icc) == ({}, b"", b"")
     with h5py.File(tmp_path / "S.h5") as file:  # as a loader that knows nothing of ours
         assert np.isnan(file["stain/matrix"][:]).all()
@@ -391,7 +391,7 @@ def test_corrupt_tiles_cost_patches(her2pipe, tmp_path):
     code, told = her2pipe("tile", path, tmp_path / "S.h5", *SMALL)
     assert code == 0
     with PatchStore(tmp_path / "S.h5") as store:
-        assert store.attributes["dropped"] == 4
+        assert store.metadata.dropped == 4
         assert told.strip() == f"tile: S: {len(store)} of 165 patches kept, 4 dropped"
         kept = {tuple(c) for c in store.coords.tolist()}
     assert not kept & {(200, 200), (300, 200), (200, 300), (300, 300)}
@@ -407,7 +407,7 @@ def test_too_many_corrupt_tiles(her2pipe, tmp_path, reader):
     code, _ = her2pipe("tile", path, tmp_path / "T.h5", *words, "--corrupt-max", "0.5")
     assert code == 0
     with PatchStore(tmp_path / "T.h5") as store:
-        assert store.attributes["dropped"] > 16
+        assert store.metadata.dropped > 16
         assert len(store) > 80
 
 
@@ -537,7 +537,7 @@ def independent(path, store, index):
     from PIL import Image
 
     x, y = (int(v) for v in store.coords[index])
-    side, size = (int(store.attributes[k]) for k in ("patch_size_level0", "patch_size"))
+    side, size = (store.metadata.patch_size_level0, store.metadata.patch_size)
     with openslide.OpenSlide(path) as slide:
         region = slide.read_region((x, y), 0, (side, side)).convert("RGB")
     return np.asarray(region.resize((size, size), Image.Resampling.BICUBIC))

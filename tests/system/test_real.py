@@ -39,21 +39,21 @@ def test_kept_patches_cover_the_tissue_and_not_the_glass(section, name):
 
     folder, _ = section
     with PatchStore(folder / f"{name}.h5") as store:
-        about, coords = store.attributes, store.coords
+        metadata, coords = store.metadata, store.coords
         overview = simplejpeg.decode_jpeg(store.overview)
     height, width = overview.shape[:2]
     saturation = cv2.GaussianBlur(cv2.cvtColor(overview, cv2.COLOR_RGB2HSV)[..., 1], (0, 0), 3)
     kept = np.zeros((height, width), bool)
-    scale = width / about["width_px0"]
+    scale = width / metadata.width_px0
     for x, y in coords:
-        x0, x1 = (round(v * scale) for v in (x, x + about["patch_size_level0"]))
-        y0, y1 = (round(v * scale) for v in (y, y + about["patch_size_level0"]))
+        x0, x1 = (round(v * scale) for v in (x, x + metadata.patch_size_level0))
+        y0, y1 = (round(v * scale) for v in (y, y + metadata.patch_size_level0))
         kept[y0:y1, x0:x1] = True
     stained, glass = saturation > 60, saturation < 15
     assert 0.05 < stained.mean() < 0.6
     assert (kept & stained).sum() / stained.sum() > 0.93
     assert (kept & glass).sum() / glass.sum() < 0.06  # cells on the ragged edge hold some
-    assert about["cells"] == pytest.approx(3815, rel=0.08)
+    assert metadata.cells == pytest.approx(3815, rel=0.08)
 
 
 @pytest.mark.parametrize("name", ["C2", "CMU"])
@@ -65,7 +65,7 @@ def test_patches_equal_an_independent_read(section, name):
     folder, slides = section
     slide = openslide.OpenSlide(slides[name])
     with PatchStore(folder / f"{name}.h5") as store:
-        side = store.attributes["patch_size_level0"]
+        side = store.metadata.patch_size_level0
         for i in range(0, len(store), len(store) // 12):
             x, y = map(int, store.coords[i])
             region = slide.read_region((x, y), 0, (side, side)).convert("RGB")

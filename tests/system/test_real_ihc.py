@@ -206,7 +206,7 @@ def test_tiles_are_those_of_the_outline_that_are_not_white(done):
         for value, rings in ((1, ROI[slide][0]), (0, ROI[slide][1])):
             for ring in rings:
                 cv2.fillPoly(inside, [np.rint(np.array(ring) * len(image)).astype(int)], value)
-        side, kept = store.attributes["patch_size_level0"], set(map(tuple, store.coords.tolist()))
+        side, kept = store.metadata.patch_size_level0, set(map(tuple, store.coords.tolist()))
         assert side == 160
         for x in range(0, len(image) - side + 1, side):
             for y in range(0, len(image) - side + 1, side):
@@ -216,16 +216,16 @@ def test_tiles_are_those_of_the_outline_that_are_not_white(done):
                     assert share > 0.49
                 elif share > 0.51:
                     left_out.append(white(image[cell]))
-        about = store.attributes
-        counts = [about[key] for key in ("outside", "white", "background", "dropped")]
-        assert len(store) + sum(counts) == about["cells"]
+        metadata = store.metadata
+        counts = [getattr(metadata, key) for key in ("outside", "white", "background", "dropped")]
+        assert len(store) + sum(counts) == metadata.cells
         assert counts[2:] == [0, 0]
     assert len(left_out) > 20
     assert min(left_out) > 0.55
     for name in "AB":
         for slide, store in stores(folder, name):
             assert white(pixels(store)).max() < 0.62, slide  # they were compressed since
-    assert all(store.attributes["outside"] == 0 for _, store in stores(folder, "B"))
+    assert all(store.metadata.outside == 0 for _, store in stores(folder, "B"))
 
 
 def brown(rgb):
@@ -283,8 +283,8 @@ def test_maps_and_evidence_lie_on_the_tiles(done, cohort):
         assert [tile["geometry"]["coordinates"][0][0] for tile in tiles] == places[slide]
         # what pictures are drawn over shows each tile where the tile was cut
         overview = simplejpeg.decode_jpeg(store.overview)
-        scale = overview.shape[1] / store.attributes["width_px0"]
-        side = store.attributes["patch_size_level0"] * scale
+        scale = overview.shape[1] / store.metadata.width_px0
+        side = store.metadata.patch_size_level0 * scale
         for corner, patch in zip(store.coords, pixels(store), strict=True):
             middle = tuple(map(float, corner * scale + side / 2 - 0.5))
             seen = cv2.getRectSubPix(overview, (round(side),) * 2, middle)
