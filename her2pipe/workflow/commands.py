@@ -151,7 +151,7 @@ class Commands:
             "trained": self.trained_stages(wildcards.method),
         }
         packs = [f"--images={path}" for path in self.inputs.scored_packs(wildcards)]
-        packs += [f"--learnt={path}" for path in self.inputs.training_packs(wildcards)]
+        packs += [f"--trained-on={path}" for path in self.inputs.training_packs(wildcards)]
         return [f"--{name}={value}" for name, value in options.items()] + packs
 
     def trained_stages(self, name: str) -> str:
