@@ -24,12 +24,9 @@ from her2pipe.config.base import (
     Section,
 )
 from her2pipe.config.deploying import DeploySettings
-from her2pipe.config.describing import GRADES, DescribeSettings
-from her2pipe.config.drawing import DrawSettings
 from her2pipe.config.endpoints import LabelSettings
 from her2pipe.config.evaluation import CompareSettings, EvaluateSettings
 from her2pipe.config.fitting import FitSettings, Method, published
-from her2pipe.config.images import ImagesSettings
 from her2pipe.config.models import (
     Encoder,
     EncodeSettings,
@@ -39,6 +36,8 @@ from her2pipe.config.models import (
     TrainSettings,
 )
 from her2pipe.config.reporting import (
+    GRADES,
+    DescribeSettings,
     ExplainSettings,
     HeatmapSettings,
     LedgerSettings,
@@ -46,6 +45,8 @@ from her2pipe.config.reporting import (
 )
 from her2pipe.config.slides import (
     Cohort,
+    DrawSettings,
+    ImagesSettings,
     Scanner,
     SlidesSettings,
     SplitSettings,

@@ -1,4 +1,4 @@
-"""Settings up to the patch store: cohorts, slides, stain, split, synthesise, tile."""
+"""Settings up to the patch store: cohorts, slides, images, stain, split, drawing, tile."""
 
 from __future__ import annotations
 
@@ -50,6 +50,20 @@ class SlidesSettings(Section):
     )
     decode_psnr_db: float = setting(
         43.0, "least fidelity of JPEG reduced by its decoder; 0: always reduce", "dB", ge=0
+    )
+
+
+class ImagesSettings(Section):
+    """How images become patches: each is one patch, and keeps its colours."""
+
+    pack_images: int = setting(
+        512, "images per patch store, about; the number of stores is a power of two", "images",
+        False, ge=1,
+    )  # fmt: skip
+    shape: Literal["stretch", "crop", "pad"] = setting(
+        "stretch",
+        "how an image becomes square: stretch (all of it, as the published networks were fed),"
+        " crop (its middle), or pad (with white)",
     )
 
 
@@ -171,6 +185,17 @@ class SynthesiseSettings(Section):
     scanners: dict[Name, Scanner] = setting(
         {}, "cohort name to scanner; a cohort not named here gets the default one", flag=False
     )
+
+
+class DrawSettings(Section):
+    """Synthetic images, cut from synthetic sections at 20x."""
+
+    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    image_px: int = setting(256, "side of an image", "px", ge=32, le=1024)
+    section_um: float = setting(
+        450.0, "side of the section that images are cut from; it varies by 20 %", "um", ge=100,
+        le=2000,
+    )  # fmt: skip
 
 
 class TileSettings(Section):

@@ -59,7 +59,7 @@ def run(args, draw: DrawSettings) -> None:
     """Draw every section once, under the stains wanted, and cut its images."""
     import cv2
 
-    rows = cohort.load(args.sheet, check_files=False)
+    rows = cohort.load(args.sheet, check_files=False, columns=SHEET_COLUMNS)
     wanted = [_read_row(row, args.sheet) for row in rows]
     cv2.setNumThreads(1)
     with replacing_folder(args.folder) as folder:

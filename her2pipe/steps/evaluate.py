@@ -57,7 +57,7 @@ def arguments(parser) -> None:
     parser.add_argument("--development-sheet", help="sheet of the development cohort")
     for name, text in (
         ("images", "pack of the cohort's images, to look for copies"),
-        ("learnt", "pack of images the method was trained on, none of which may be among them"),
+        ("trained-on", "pack of images the method was trained on, none of which may be among them"),
     ):
         parser.add_argument(f"--{name}", action="append", default=[], help=text)
 
@@ -130,10 +130,12 @@ def _copies(args) -> list[list[str]]:
         return []
     tested, sheets = duplicates.digests(args.images), (args.sheet, args.development_sheet)
     rows, training_rows = (
-        {row.slide: row for row in cohorts.load(sheet, check_files=False)} if sheet else {}
+        {r.slide: r for r in cohorts.load(sheet, check_files=False, columns=("path",))}
+        if sheet
+        else {}
         for sheet in sheets
     )
-    duplicates.refuse_trained_on(tested, duplicates.digests(args.learnt), rows, training_rows)
+    duplicates.refuse_trained_on(tested, duplicates.digests(args.trained_on), rows, training_rows)
     return duplicates.groups(tested.items())
 
 

@@ -7,6 +7,7 @@ one form however a study spells it, and the number of the step's algorithm.
 from __future__ import annotations
 
 import shlex
+from functools import cached_property
 
 from her2pipe.config import (
     LEARNT,
@@ -36,7 +37,7 @@ class Commands:
         sections = [getattr(self.config, name) for name in type(self.config).model_fields]
         self._sections = [section for section in sections if isinstance(section, Section)]
 
-    def settings(self, step: str, *of_job: Section, without: tuple[type[Section], ...] = ()) -> str:
+    def settings(self, step: str, *of_job: Section) -> str:
         """Return the flags of a step's settings.
 
         Parameters
@@ -44,9 +45,15 @@ class Commands:
         step : str
         *of_job : Section
             Settings of the job in place of the study's.
-        without : tuple of types
-            Sections that do not concern a job.
         """
+        return self._flags(step, of_job)
+
+    def _flags(
+        self,
+        step: str,
+        of_job: tuple[Section, ...] = (),
+        without: tuple[type[Section], ...] = (),
+    ) -> str:
         module = step_module(step)
         leave = getattr(module, "UNUSED_SETTINGS", ())
         words = []
@@ -80,8 +87,12 @@ class Commands:
 
     def tile(self, wildcards: Wildcards) -> str:
         """Return the settings of a slide's tiling, or of a pack's."""
-        images = self.study.is_images(wildcards.cohort)
-        return self.settings("tile", without=() if images else (ImagesSettings,))
+        return self._tile_flags[self.study.is_images(wildcards.cohort)]
+
+    @cached_property
+    def _tile_flags(self) -> dict[bool, str]:
+        """Flags of packs of images, and of slides, which are of many jobs."""
+        return {True: self._flags("tile"), False: self._flags("tile", without=(ImagesSettings,))}
 
     def pretraining_stores(self, wildcards: Wildcards) -> list[str]:
         """Return the options that name the packs of a pre-training's cohort, if it has one."""
@@ -137,7 +148,7 @@ class Commands:
             "trained": self.trained_stages(wildcards.method),
         }
         packs = [f"--images={path}" for path in self.inputs.scored_packs(wildcards)]
-        packs += [f"--learnt={path}" for path in self.inputs.training_packs(wildcards)]
+        packs += [f"--trained-on={path}" for path in self.inputs.training_packs(wildcards)]
         return [f"--{name}={value}" for name, value in options.items()] + packs
 
     def trained_stages(self, name: str) -> str:

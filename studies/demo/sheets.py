@@ -1,4 +1,4 @@
-"""Draw up the sheets of the demo's five cohorts: `python studies/demo/sheets.py [FOLDER]`.
+"""Write the sheets of the demo's five cohorts: `python studies/demo/sheets.py [FOLDER]`.
 
 Every slide has a level, and a severity scattered around it by which its tumour is drawn, so that
 neighbouring levels overlap as they do in a clinic. The sheets are kept in the repository; running
@@ -41,16 +41,16 @@ def severities(rng: np.random.Generator, levels: list[int]) -> np.ndarray:
     return np.clip(levels + rng.normal(0, SCATTER, len(levels)), 0, 4)
 
 
-def tests(rng: np.random.Generator, level: int, dual_probe: bool) -> dict[str, str]:
-    """Return the tests by which a pathologist finds a level: IHC, and FISH after 2+."""
-    found = {"ihc": IHC[level]}
+def test_results(rng: np.random.Generator, level: int, dual_probe: bool) -> dict[str, str]:
+    """Return the results by which a pathologist finds a level: IHC, and FISH after 2+."""
+    results = {"ihc": IHC[level]}
     if level in (2, 3) and dual_probe:
         ratio = rng.uniform(2.2, 4.5) if level == 3 else rng.uniform(0.9, 1.6)
-        found["fish_ratio"] = f"{ratio:.2f}"
-        found["fish_copies"] = f"{ratio * rng.uniform(2.0, 2.3):.1f}"
+        results["fish_ratio"] = f"{ratio:.2f}"
+        results["fish_copies"] = f"{ratio * rng.uniform(2.0, 2.3):.1f}"
     elif level in (2, 3):
-        found["fish"] = "positive" if level == 3 else "negative"
-    return found
+        results["fish"] = "positive" if level == 3 else "negative"
+    return results
 
 
 def development() -> list[dict[str, str]]:
@@ -59,8 +59,8 @@ def development() -> list[dict[str, str]]:
     levels = [0, 4, 4, 1, 3, 2, 4, 0, 3, 1, 1, 4, 2, 3, 0, 4, 2, 3, 2, 4, 1, 3, 0, 4, 2]
     rows = slides("A", severities(rng, levels), xml_every=3)
     for n, (row, level) in enumerate(zip(rows, levels, strict=True)):
-        found = tests(rng, level, dual_probe=False)
-        row |= found if n % 5 < 3 else {}
+        results = test_results(rng, level, dual_probe=False)
+        row |= results if n % 5 < 3 else {}
         row["her2"] = "positive" if level >= 3 else "negative"
         row["split"] = "train" if n < 20 else "validation"
     for first in (1, 9):  # two slides of one tumour
@@ -83,7 +83,7 @@ def five_levels(cohort: str, levels: list[int], dual_probe: bool, fault: str) ->
     rng = np.random.default_rng(SEEDS[cohort])
     rows = slides(cohort, severities(rng, levels), xml_every=2)
     for row, level in zip(rows, levels, strict=True):
-        row |= tests(rng, level, dual_probe)
+        row |= test_results(rng, level, dual_probe)
     rows[-1]["fault"] = fault
     return rows
 
@@ -107,7 +107,7 @@ def treatment() -> list[dict[str, str]]:
 def write(folder: Path) -> None:
     """Write the five sheets."""
     c = five_levels("C", [0, 4, 2, 3, 1, 4, 0, 3, 2, 4, 1, 3, 0, 4, 2, 3], True, "blank")
-    c[8] |= {"fish_ratio": "", "fish_copies": ""}  # a 2+ that nobody followed up
+    c[8] |= {"fish_ratio": "", "fish_copies": ""}  # a 2+ without FISH
     d = five_levels("D", [4, 0, 3, 1, 2, 4, 0, 3, 1, 4, 2, 3, 1], False, "truncated")
     layout = {
         "A": (development(), ("annotation", "split", "her2", "ihc", "fish")),

@@ -1,4 +1,4 @@
-"""Draw up the sheets of the IHC demo's two centres: `python studies/ihc-demo/sheets.py [FOLDER]`.
+"""Write the sheets of the IHC demo's two centres: `python studies/ihc-demo/sheets.py [FOLDER]`.
 
 Every slide has a grade, 1+, 2+ or 3+, and a severity scattered around that of the grade by which
 its membranes are drawn, so that neighbouring grades overlap. The sheets are kept in the repository;
@@ -15,8 +15,8 @@ import numpy as np
 GRADES = ("1+", "2+", "3+")
 SEVERITY, SCATTER = (0.9, 2.2, 3.9), (0.35, 0.4, 0.25)  # of a grade's slides, 0 to 4
 COLUMNS = ("slide", "path", "patient", "annotation", "split", "ihc", "seed", "severity", "fault")
-# Slides of one patient, by place; one patient has three.
-TOGETHER = {"A": ((0, 1), (8, 9), (16, 17, 18), (36, 37)), "B": ((4, 5), (10, 11))}
+# Indices of slides that are one patient's; one patient has three.
+SAME_PATIENT = {"A": ((0, 1), (8, 9), (16, 17, 18), (36, 37)), "B": ((4, 5), (10, 11))}
 SEEDS = {"A": 41, "B": 43}
 
 
@@ -39,7 +39,7 @@ def centre(name: str, grades: list[int], xml: bool) -> list[dict[str, str]]:
                 "severity": f"{severity:.2f}",
             }
         )
-    for first, *others in TOGETHER[name]:
+    for first, *others in SAME_PATIENT[name]:
         for other in others:
             rows[other]["patient"] = rows[first]["patient"]
     return rows
@@ -47,13 +47,15 @@ def centre(name: str, grades: list[int], xml: bool) -> list[dict[str, str]]:
 
 def write(folder: Path) -> None:
     """Write both sheets."""
-    # Slides of a patient, as TOGETHER has them, are of one grade or of neighbouring ones.
-    own = [0, 0, 1, 2, 0, 1, 2, 0, 1, 1, 2, 0, 1, 2, 0, 1, 2, 2, 1, 0, 2, 1, 0, 2, 1, 0, 2, 0, 1, 2,
-           0, 2, 1, 0, 2, 1, 1, 2, 0, 1, 0, 2, 2, 1, 0, 1, 2, 0]  # fmt: skip
-    a = centre("A", own, xml=False)
+    # Slides of a patient, as SAME_PATIENT has them, are of one grade or of neighbouring ones.
+    grades = [
+        *(0, 0, 1, 2, 0, 1, 2, 0, 1, 1, 2, 0, 1, 2, 0, 1, 2, 2, 1, 0, 2, 1, 0, 2),
+        *(1, 0, 2, 0, 1, 2, 0, 2, 1, 0, 2, 1, 1, 2, 0, 1, 0, 2, 2, 1, 0, 1, 2, 0),
+    ]
+    a = centre("A", grades, xml=False)
     for row in a:
         row["split"] = "train" if row["slide"] <= "A-030" else "validation"
-    a[12]["annotation"] = ""  # a slide whose tumour nobody outlined
+    a[12]["annotation"] = ""  # a slide without annotation
     b = centre(
         "B", [2, 0, 1, 2, 1, 1, 0, 2, 0, 1, 2, 2, 0, 1, 0, 2, 1, 0, 1, 2, 0, 2, 0, 1], xml=True
     )

@@ -1,4 +1,4 @@
-"""Draw up the sheets of the light demo: `python studies/light/sheets.py [FOLDER]`.
+"""Write the sheets of the light demo: `python studies/light/sheets.py [FOLDER]`.
 
 Pairs of H&E and IHC images by grade, as of BCI, with a second centre; and benign and malignant
 images, as of BreakHis. Images of one patient are cut from one section. The sheets are kept in the
@@ -17,14 +17,15 @@ SCATTER = 0.2
 BENIGN, MALIGNANT = (0.0, 1.0), (2.8, 4.0)
 
 
-def graded(name: str, seed: int, patients: int, held: int) -> list[dict[str, str]]:
-    """Rows of a cohort by grade, of both stains; the last `held` patients of a grade validate."""
+def graded(name: str, seed: int, patients: int, validation_patients: int) -> list[dict[str, str]]:
+    """Return rows by grade, of both stains; the last patients of a grade are for validation."""
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(patients * len(GRADES)):
         grade = list(GRADES)[number % len(GRADES)]
         severity = float(np.clip(GRADES[grade] + rng.normal(0, SCATTER), 0, 4))
-        side = "validation" if number // len(GRADES) >= patients - held else "train"
+        side = "validation" if number // len(GRADES) >= patients - validation_patients else "train"
+        side = side if validation_patients else ""
         for stain in ("HE", "IHC"):
             for place in range(4):
                 slide = f"{name}-{number:02}-{place}"
@@ -32,7 +33,7 @@ def graded(name: str, seed: int, patients: int, held: int) -> list[dict[str, str
                     {
                         "slide": slide, "path": f"results/draw/{name}-{stain}/{slide}.png",
                         "patient": f"{name}-P{number:02}", "case": slide, "ihc": grade,
-                        "split": side if held else "", "seed": str(seed * 1000 + number),
+                        "split": side, "seed": str(seed * 1000 + number),
                         "severity": f"{severity:.2f}", "stain": stain, "place": str(place),
                     }
                 )  # fmt: skip
@@ -40,18 +41,18 @@ def graded(name: str, seed: int, patients: int, held: int) -> list[dict[str, str
 
 
 def tumours(name: str, seed: int, patients: int) -> list[dict[str, str]]:
-    """Rows of benign and malignant images."""
+    """Return rows of benign and malignant images."""
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(patients * 2):
-        kind, span = (("benign", BENIGN), ("malignant", MALIGNANT))[number % 2]
-        severity = rng.uniform(*span)
+        label, severities = (("benign", BENIGN), ("malignant", MALIGNANT))[number % 2]
+        severity = rng.uniform(*severities)
         for place in range(4):
             slide = f"{name}-{number:02}-{place}"
             rows.append(
                 {
                     "slide": slide, "path": f"results/draw/{name}/{slide}.png",
-                    "patient": f"{name}-P{number:02}", "class": kind,
+                    "patient": f"{name}-P{number:02}", "class": label,
                     "seed": str(seed * 1000 + number), "severity": f"{severity:.2f}",
                     "stain": "HE", "place": str(place),
                 }
@@ -61,11 +62,12 @@ def tumours(name: str, seed: int, patients: int) -> list[dict[str, str]]:
 
 def write(folder: Path) -> None:
     """Write the sheets."""
-    own, other = graded("pairs", 41, patients=11, held=5), graded("centre", 43, patients=3, held=0)
-    other[-1]["fault"] = "broken"  # an image cut short, as downloads are
+    pairs = graded("pairs", 41, patients=11, validation_patients=5)
+    centre = graded("centre", 43, patients=3, validation_patients=0)
+    centre[-1]["fault"] = "broken"  # an image cut short, as downloads are
     sheets = {
         f"{name}-{stain}": [row for row in rows if row["stain"] == stain]
-        for name, rows in (("pairs", own), ("centre", other))
+        for name, rows in (("pairs", pairs), ("centre", centre))
         for stain in ("HE", "IHC")
     }
     sheets["tumours"] = tumours("tumours", 47, patients=8)
