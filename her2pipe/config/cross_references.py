@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from her2pipe.config import FITTED, LEARNT, RULES, PretrainSettings
+from her2pipe.config import PretrainSettings
+from her2pipe.config.aggregation import AGGREGATIONS
 from her2pipe.config.base import CLASSES
 from her2pipe.config.endpoints import CHECKED, LabelSettings
 from her2pipe.config.mistakes import Mistake
@@ -178,31 +179,30 @@ def starting_weights(study: RawStudy) -> Iterator[Mistake]:
 
 
 def aggregations(study: RawStudy) -> Iterator[Mistake]:
-    """Find methods whose aggregation cannot work with their encoder, or has nothing to fit."""
+    """Find methods whose aggregation suits neither endpoint nor encoder, or has nothing to fit."""
+    labels = _labels(study)
     for name, method in study.named("methods").items():
-        aggregation = method.get("aggregate", "probabilistic")
-        task = study.task(method.get("encoder"))
-        if study.has_classes:
-            if aggregation != "mean":
-                what = f"method {name} is {aggregation}, which scores HER2 status, not classes"
-                fix = "use mean: labels.endpoint is class"
-                yield Mistake(("methods", name, "aggregate"), what, fix)
-            elif method.get("fit"):
-                what = f"method {name} has fit settings, but the mean of classes learns nothing"
-                yield Mistake(("methods", name, "fit"), what, "remove them")
-            if task != "classify":
-                what = f"method {name} averages probabilities of classes, its encoder gives none"
-                fix = "name an encoder that is trained to classify"
-                yield Mistake(("methods", name, "encoder"), what, fix)
+        aggregate = method.get("aggregate", "probabilistic")
+        if labels is None or aggregate not in AGGREGATIONS:
             continue
-        if aggregation in RULES and aggregation not in LEARNT and task != "classify":
-            what = f"method {name} averages probabilities of HER2+, its encoder gives none"
-            fix = f"use a rule that learns from features: {', '.join(LEARNT)}"
-            yield Mistake(("methods", name, "aggregate"), what, fix)
-        if aggregation in RULES and aggregation not in FITTED and method.get("fit"):
-            what = f"method {name} has fit settings, but its rule learns nothing"
-            fix = "remove them, or choose another rule"
-            yield Mistake(("methods", name, "fit"), what, fix)
+        aggregation = AGGREGATIONS[aggregate]
+        endpoint = aggregation.endpoint_for(labels)
+        key = ("methods", name, "aggregate")
+        if reason := aggregation.suits(endpoint):
+            suited = sorted(a.name for a in AGGREGATIONS if not a.suits(endpoint))
+            yield Mistake(key, f"method {name}: {reason}", _choice(suited))
+        elif method.get("fit") and aggregation.Settings and not aggregation.is_fitted(endpoint):
+            what = f"method {name} has fit settings, but {aggregate} has nothing to fit to classes"
+            yield Mistake(("methods", name, "fit"), what, "remove them")
+        if aggregation.reads == "probabilities" and study.task(method.get("encoder")) != "classify":
+            what = f"method {name} averages probabilities of classes, its encoder gives none"
+            others = ", ".join(sorted(a.name for a in AGGREGATIONS if a.reads == "features"))
+            fix = f"train the encoder to classify, or read its features: {others}"
+            yield Mistake(key, what, fix)
+        levels = {**study.section("fit"), **study.section("methods", name, "fit")}
+        if study.has_classes and aggregation.Settings and levels.get("targets") == "levels":
+            what = f"method {name} fits the five HER2 levels, but labels.endpoint is class"
+            yield Mistake(("methods", name, "fit"), what, "leave fit.targets out")
 
 
 # --- labels --------------------------------------------------------------------------------------

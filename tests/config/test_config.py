@@ -11,6 +11,7 @@ import yaml
 
 from her2pipe import config
 from her2pipe.config import cross_references, flags, load
+from her2pipe.config.aggregation import AGGREGATIONS
 from her2pipe.config.schema import schema
 from her2pipe.errors import Her2Error, ManyErrors
 
@@ -90,22 +91,25 @@ def test_all_mistakes_are_told_with_key_and_line(tmp_path):
         ({"score": {"cutoffs": [0.2, 0.1, 0.3, 0.4]}}, "must ascend"),
         ({"heatmap": {"methods": ["X"]}}, "unknown method: X"),
         ({"synthesise": {"scanners": {"Z": {}}}}, "scanner is for no cohort: Z"),
-        ({"methods": {"M": {"encoder": "swin-t", "fit": {"folds": 3}}}}, "its rule learns nothing"),
+        (
+            {"methods": {"M": {"encoder": "swin-t", "fit": {"folds": 3}}}},
+            "probabilistic fits nothing",
+        ),
         (
             {
                 "methods": {
                     "M": {
                         "encoder": "swin-t",
                         "aggregate": "slidegraph",
-                        "fit": {"classes": "levels"},
+                        "fit": {"targets": "levels"},
                     }
                 }
             },
-            "slidegraph ranks two classes",
+            "targets is a setting of clam, mlp, not of slidegraph",
         ),
         (
             {"encoders": {"swin-t": {"task": "features"}}},
-            "method TL-PA averages probabilities of HER2+, its encoder gives none",
+            "method TL-PA averages probabilities of classes, its encoder gives none",
         ),
     ],
 )
@@ -133,6 +137,9 @@ def test_the_demo_shows_every_key():
         for key in kind.model_fields:
             if key != "algorithm":
                 assert re.search(rf"^ +#? ?{key}:", text, re.M), f"{name}.{key}"
+    for aggregation in AGGREGATIONS:
+        for key in aggregation.Settings.model_fields if aggregation.Settings else ():
+            assert key == "algorithm" or re.search(rf"^ +#? ?{key}:", text, re.M), f"fit.{key}"
 
 
 def test_a_key_that_stands_twice_is_an_error(tmp_path):
@@ -160,7 +167,28 @@ def test_an_encoder_overrides_train():
     assert study.encoders["swin-t"].max_epochs == 7
 
 
-def test_a_method_overrides_fit_and_fit_its_rules_published_values():
+def test_a_shared_fit_setting_goes_to_the_aggregations_that_have_it():
+    methods = {name: {"encoder": "swin-t", "aggregate": name} for name in AGGREGATIONS.names()}
+    study = load.check(
+        MINIMAL | {"methods": methods, "fit": {"folds": 2, "hidden": 8, "targets": "levels"}}, "x"
+    )
+    fits = {name: method.fit for name, method in study.methods.items()}
+    assert {name for name in fits if getattr(fits[name], "folds", 0) == 2} == {
+        "clam", "mlp", "slidegraph"}  # fmt: skip
+    assert {name for name in fits if hasattr(fits[name], "hidden")} == {"mlp"}
+    assert (fits["mlp"].hidden, fits["clam"].targets) == (8, "levels")
+    for shared, told in (
+        ({"fold": 2}, "did you mean folds?"),
+        ({"hidden": 0}, "hidden is 0"),
+        ({"classes": "levels"}, "fit.classes is now called targets"),
+    ):
+        with pytest.raises(Her2Error) as caught:
+            load.check(MINIMAL | {"methods": methods, "fit": shared}, "study.yaml")
+        assert told in str(caught.value)
+        assert all(len(str(p).splitlines()) == 3 for p in getattr(caught.value, "problems", []))
+
+
+def test_a_method_overrides_fit_and_fit_its_published_values():
     methods = {
         "CLAM": {"encoder": "swin-t", "aggregate": "clam"},
         "Graph": {"encoder": "swin-t", "aggregate": "slidegraph", "fit": {"max_epochs": 7}},
@@ -273,7 +301,7 @@ def test_the_published_study_has_all_rows_of_table_2():
     ]
     assert {study.methods[n].encoder for n in ("TL-PA", "TL-SlideGraph+", "TL-CLAM")} == {"swin-t"}
     valieris = study.methods["Valieris"].fit
-    assert (valieris.classes, valieris.branch, valieris.learning_rate) == ("levels", "multi", 2e-4)
+    assert (valieris.targets, valieris.branch, valieris.learning_rate) == ("levels", "multi", 2e-4)
 
 
 CLASSY = {
@@ -317,15 +345,15 @@ def test_a_study_of_classes_and_its_flags():
         ({"labels": {"endpoint": "class", "reflex": ["4+"]}}, "reflex names 4+"),
         (
             {"methods": {"net": {"encoder": "small"}}},
-            "method net is probabilistic, which scores HER2 status",
+            "method net: probabilistic aggregation scores HER2 status",
         ),
         (
-            {"methods": {"net": {"encoder": "small", "aggregate": "clam"}}},
-            "method net is clam, which scores HER2 status",
+            {"methods": {"net": {"encoder": "small", "aggregate": "slidegraph"}}},
+            "method net: SlideGraph+ ranks slides of two classes, not of 3",
         ),
         (
             {"methods": {"net": {"encoder": "small", "aggregate": "mean", "fit": {"folds": 2}}}},
-            "the mean of classes learns nothing",
+            "folds is a setting of clam, mlp, slidegraph, not of mean",
         ),
         (
             {"encoders": {"small": {"task": "none"}}},
