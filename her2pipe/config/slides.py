@@ -93,7 +93,7 @@ class StainSettings(Section):
     stain_iterations: int = setting(1000, "most alternations", "", ge=1)
     stain_seed: int = setting(2025, "seed of the pixel sample", "", ge=0)
     stain_angle_min: float = setting(
-        5.0, "two vectors closer than this cannot be told apart", "degrees", ge=1, lt=90
+        5.0, "two vectors closer than this are not distinguished", "degrees", ge=1, lt=90
     )
     stain_concentration_min: float = setting(
         0.05, "a stain whose maximum concentration is lower is absent", "OD", gt=0
