@@ -13,8 +13,7 @@ from pydantic import ValidationError
 
 from her2pipe.config import PretrainSettings
 from her2pipe.config.aggregation import AGGREGATIONS
-from her2pipe.config.base import CLASSES
-from her2pipe.config.endpoints import CHECKED, LabelSettings
+from her2pipe.config.endpoints import CHECKED, ENDPOINTS, LabelSettings
 from her2pipe.config.mistakes import Mistake
 from her2pipe.registry import STAIN_METHODS
 
@@ -49,8 +48,8 @@ class RawStudy:
 
     @property
     def has_classes(self) -> bool:
-        """Whether the endpoint is a class, of the study's own classes."""
-        return self.section("labels").get("endpoint") == "class"
+        """Whether the endpoint is another than HER2 status: classes of the study's own."""
+        return self.section("labels").get("endpoint", "her2") != "her2"
 
     @property
     def roles(self) -> dict[str, Any]:
@@ -232,7 +231,7 @@ def fractions(study: RawStudy) -> Iterator[Mistake]:
     labels = _labels(study)
     if labels is None:
         return
-    classes = tuple(labels.classes) if study.has_classes else CLASSES
+    classes = ENDPOINTS[labels.endpoint](labels, "external", False).patch_classes
     for place in (("train",), *(("encoders", name) for name in study.named("encoders"))):
         for view, shares in study.named(*place, "fractions").items():
             for name in shares:
