@@ -94,7 +94,8 @@ def test_failures_are_told_with_step_slide_reason_and_logs(tmp_path):
         ("", "", "no reason given; see its logs"),
         (
             "SLURM sbatch failed. The error message was 'sbatch: error: invalid partition"
-            " specified: gpu\nsbatch: error: Batch job submission failed: Invalid partition name specified'.\n"
+            " specified: gpu\nsbatch: error: Batch job submission failed: Invalid partition name"
+            " specified'.\n"
             "    sbatch call:\n        sbatch --parsable\nFor further error details see the log",
             "her2pipe: of an earlier attempt\nepoch 12\n",
             "SLURM refused it: Batch job submission failed: Invalid partition name specified",
