@@ -13,8 +13,7 @@ from pydantic import ValidationError
 
 from her2pipe.config import PretrainSettings
 from her2pipe.config.aggregation import AGGREGATIONS
-from her2pipe.config.base import CLASSES
-from her2pipe.config.endpoints import CHECKED, LabelSettings
+from her2pipe.config.endpoints import CHECKED, ENDPOINTS, LabelSettings
 from her2pipe.config.mistakes import Mistake
 from her2pipe.registry import STAIN_METHODS
 
@@ -49,8 +48,8 @@ class RawStudy:
 
     @property
     def has_classes(self) -> bool:
-        """Whether the endpoint is a class, of the study's own classes."""
-        return self.section("labels").get("endpoint") == "class"
+        """Whether the endpoint is another than HER2 status: classes of the study's own."""
+        return self.section("labels").get("endpoint", "her2") != "her2"
 
     @property
     def roles(self) -> dict[str, Any]:
@@ -84,11 +83,15 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
     """Find names of encoders, methods, cohorts and pre-trainings that there are none of."""
     encoders, methods = study.section("encoders"), study.section("methods")
     named: list[tuple[tuple[str, ...], str, Any, Collection]] = [
-        (("methods", name, "encoder"), f"method {name} names an unknown encoder",
-         method["encoder"], encoders)
+        (
+            ("methods", name, "encoder"),
+            f"method {name} names an unknown encoder",
+            method["encoder"],
+            encoders,
+        )
         for name, method in study.named("methods").items()
         if "encoder" in method
-    ]  # fmt: skip
+    ]
     for section in ("heatmap", "report"):
         names = study.section(section).get("methods")
         named += [
@@ -99,16 +102,24 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
         what = "compare.reference names an unknown method"
         named.append((("compare", "reference"), what, reference, methods))
     named += [
-        (("synthesise", "scanners", name), "this scanner is for no cohort", name,
-         study.section("cohorts"))
+        (
+            ("synthesise", "scanners", name),
+            "this scanner is for no cohort",
+            name,
+            study.section("cohorts"),
+        )
         for name in study.section("synthesise", "scanners")
-    ]  # fmt: skip
+    ]
     named += [
-        (("encoders", name, "pretrain"), f"encoder {name} names an unknown pre-training",
-         str(encoder["pretrain"]), study.section("pretrainings"))
+        (
+            ("encoders", name, "pretrain"),
+            f"encoder {name} names an unknown pre-training",
+            str(encoder["pretrain"]),
+            study.section("pretrainings"),
+        )
         for name, encoder in study.named("encoders").items()
         if encoder.get("pretrain")
-    ]  # fmt: skip
+    ]
     for key, what, value, choices in named:
         if value not in choices:
             yield Mistake(key, f"{what}: {value}", _choice(choices))
@@ -220,7 +231,7 @@ def fractions(study: RawStudy) -> Iterator[Mistake]:
     labels = _labels(study)
     if labels is None:
         return
-    classes = tuple(labels.classes) if study.has_classes else CLASSES
+    classes = ENDPOINTS[labels.endpoint](labels, "external", False).patch_classes
     for place in (("train",), *(("encoders", name) for name in study.named("encoders"))):
         for view, shares in study.named(*place, "fractions").items():
             for name in shares:

@@ -113,7 +113,7 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
         **results.parts,
     )
     with replacing_folder(args.folder) as folder:
-        write_evaluation(folder, endpoint, slides, metrics, results, evaluate.confidence)
+        write_evaluation(folder, endpoint, slides, metrics, results)
     main = metrics.main()
     result = main.note
     if main.value is not None:
