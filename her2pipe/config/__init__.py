@@ -1,7 +1,7 @@
 """Every setting, once: type, unit, range, default.
 
-From these classes come the checks of a study file, the flags of each command and their help,
-the `settings` attribute of every output (all in `settings.py`), and `studies/schema.json`.
+From these classes come the checks of a study file (`load`), the flags of each command and their
+help, the `settings` attribute of every output (`flags`), and `studies/schema.json` (`schema`).
 """
 
 from __future__ import annotations

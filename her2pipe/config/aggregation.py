@@ -148,9 +148,12 @@ class Method(Section):
         known = ["algorithm", *_keys(settings)]
         _raise(
             "fit",
-            [_detail(_unknown(key, known[1:], name), key, given[key]) for key in given
-             if key not in known],
-        )  # fmt: skip
+            [
+                _detail(_unknown(key, known[1:], name), key, given[key])
+                for key in given
+                if key not in known
+            ],
+        )
         return settings.model_validate(given)
 
     @classmethod
@@ -160,8 +163,10 @@ class Method(Section):
         """Let the schema of `fit` depend on the aggregation."""
         schema = handler(core)
         inner = handler.resolve_ref_schema(schema)
-        inner["properties"]["fit"] = {"title": "Fit", "description": cls.model_fields[
-            "fit"].description}  # fmt: skip
+        inner["properties"]["fit"] = {
+            "title": "Fit",
+            "description": cls.model_fields["fit"].description,
+        }
         default = cls.model_fields["aggregate"].default
         inner["allOf"] = [
             {

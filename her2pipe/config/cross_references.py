@@ -83,11 +83,15 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
     """Find names of encoders, methods, cohorts and pre-trainings that there are none of."""
     encoders, methods = study.section("encoders"), study.section("methods")
     named: list[tuple[tuple[str, ...], str, Any, Collection]] = [
-        (("methods", name, "encoder"), f"method {name} names an unknown encoder",
-         method["encoder"], encoders)
+        (
+            ("methods", name, "encoder"),
+            f"method {name} names an unknown encoder",
+            method["encoder"],
+            encoders,
+        )
         for name, method in study.named("methods").items()
         if "encoder" in method
-    ]  # fmt: skip
+    ]
     for section in ("heatmap", "report"):
         names = study.section(section).get("methods")
         named += [
@@ -98,16 +102,24 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
         what = "compare.reference names an unknown method"
         named.append((("compare", "reference"), what, reference, methods))
     named += [
-        (("synthesise", "scanners", name), "this scanner is for no cohort", name,
-         study.section("cohorts"))
+        (
+            ("synthesise", "scanners", name),
+            "this scanner is for no cohort",
+            name,
+            study.section("cohorts"),
+        )
         for name in study.section("synthesise", "scanners")
-    ]  # fmt: skip
+    ]
     named += [
-        (("encoders", name, "pretrain"), f"encoder {name} names an unknown pre-training",
-         str(encoder["pretrain"]), study.section("pretrainings"))
+        (
+            ("encoders", name, "pretrain"),
+            f"encoder {name} names an unknown pre-training",
+            str(encoder["pretrain"]),
+            study.section("pretrainings"),
+        )
         for name, encoder in study.named("encoders").items()
         if encoder.get("pretrain")
-    ]  # fmt: skip
+    ]
     for key, what, value, choices in named:
         if value not in choices:
             yield Mistake(key, f"{what}: {value}", _choice(choices))

@@ -53,12 +53,12 @@ class Commands:
         step: str,
         of_job: tuple[Section, ...] = (),
         without: tuple[type[Section], ...] = (),
-        kinds: tuple[type[Section], ...] = (),
+        sections: tuple[type[Section], ...] = (),
     ) -> str:
         module = step_module(step)
         leave = getattr(module, "UNUSED_SETTINGS", ())
         words = []
-        for section in [kind for kind in kinds or module.SETTINGS if kind not in without]:
+        for section in [s for s in sections or module.SETTINGS if s not in without]:
             values = next(s for s in (*of_job, *self._sections) if isinstance(s, section))
             words.append(flags.to_flags(values, as_type=section, leave=leave))
         return " ".join(filter(None, words))
@@ -121,8 +121,8 @@ class Commands:
     def fit(self, wildcards: Wildcards) -> str:
         """Return the settings of a method's fit."""
         method = self.config.methods[wildcards.method]
-        kinds = step_module("fit").settings(["--aggregate", method.aggregate])
-        return self._flags("fit", (method.fit,), kinds=kinds)
+        sections = step_module("fit").settings(["--aggregate", method.aggregate])
+        return self._flags("fit", (method.fit,), sections=sections)
 
     def aggregation(self, wildcards: Wildcards) -> str:
         """Return the aggregation of a method."""

@@ -174,7 +174,10 @@ def test_a_shared_fit_setting_goes_to_the_aggregations_that_have_it():
     )
     fits = {name: method.fit for name, method in study.methods.items()}
     assert {name for name in fits if getattr(fits[name], "folds", 0) == 2} == {
-        "clam", "mlp", "slidegraph"}  # fmt: skip
+        "clam",
+        "mlp",
+        "slidegraph",
+    }
     assert {name for name in fits if hasattr(fits[name], "hidden")} == {"mlp"}
     assert (fits["mlp"].hidden, fits["clam"].targets) == (8, "levels")
     for shared, told in (
@@ -196,10 +199,18 @@ def test_a_method_overrides_fit_and_fit_its_published_values():
     study = load.check(MINIMAL | {"methods": methods, "fit": {"folds": 2}}, "study.yaml")
     clam, graph = (study.methods[name].fit for name in methods)
     assert (clam.folds, clam.learning_rate, clam.weight_decay, clam.max_epochs) == (
-        2, 2e-4, 1e-5, 200)  # fmt: skip
+        2,
+        2e-4,
+        1e-5,
+        200,
+    )
     assert (clam.patience, clam.min_epochs, clam.bag_weight, clam.step_slides) == (20, 50, 0.7, 1)
     assert (graph.folds, graph.learning_rate, graph.weight_decay, graph.max_epochs) == (
-        2, 1e-3, 1e-4, 7)  # fmt: skip
+        2,
+        1e-3,
+        1e-4,
+        7,
+    )
     assert (graph.patience, graph.best_epochs, graph.step_slides) == (30, 10, 8)
     assert graph.graph_area_px0 == 1e9
     small = {"tile": {"adaptive_area_px0": 3e7}, "methods": methods}
@@ -400,17 +411,20 @@ def test_only_encoders_with_classes_are_explained(explain, told):
 
 def test_settings_that_match_in_vain_are_told():
     study = {
-        "labels": {"endpoint": "class"}, "methods": {"m": {}}, "cohorts": {"he": {}, "ihc": {}},
+        "labels": {"endpoint": "class"},
+        "methods": {"m": {}},
+        "cohorts": {"he": {}, "ihc": {}},
         "compare": {"matched": [[["m", "he"], ["m", "ihc"]], [["m", "hee"], ["n", "ihc"]]]},
-    }  # fmt: skip
+    }
 
     def told(**changes):
         data = study | changes
         return [m.what for m in cross_references.matched_pairs(cross_references.RawStudy(data))]
 
     assert told() == [
-        "compare.matched: hee is none of the cohorts", "compare.matched: n is none of the methods",
-    ]  # fmt: skip
+        "compare.matched: hee is none of the cohorts",
+        "compare.matched: n is none of the methods",
+    ]
     assert told(labels={}) == [
         "compare.matched compares calls of classes, and the endpoint is HER2 status"
     ]
