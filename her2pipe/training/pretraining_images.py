@@ -120,7 +120,7 @@ class Packed:
             ]
             self._items[side] = np.array(items, int).reshape(-1, 3)
         self.sizes = {side: len(items) for side, items in self._items.items()}
-        excluded = {s.metadata.slide: s.excluded for s in stores if s.excluded}
+        excluded = {s.metadata.slide: s.exclusion_reason for s in stores if s.exclusion_reason}
         excluded |= {
             slide: reason
             for slide, row in by_slide.items()

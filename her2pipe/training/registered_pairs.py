@@ -267,9 +267,13 @@ def pack(
                 writer.add(tile.he, tile.x, tile.y, tile.variance)
             profiles.append(profile)
         px = min(cutter.pair_px, cutter.input_px)
-        view, side_px0 = str(cutter.pair_px), cutter.pair_px
         writer.finish(
-            PatchMetadata(slide="pairs", view=view, patch_size=px, patch_size_level0=side_px0)
+            PatchMetadata(
+                slide="pairs",
+                view=str(cutter.pair_px),
+                patch_size=px,
+                patch_size_level0=cutter.pair_px,
+            )
         )
     manifest += [
         {"pair": name, "exclusion_reason": reason} for name, reason in source.alone.items()

@@ -17,10 +17,9 @@ import torch
 from her2pipe.config import SplitSettings
 from her2pipe.errors import Her2Error
 from her2pipe.stain.profile import Profile, median
-from her2pipe.store import PatchStore
+from her2pipe.store import PatchStore, SlidePatches
 from her2pipe.training import contrastive, dataloader, registered_pairs, sampling
 from her2pipe.training import dab_regression as dab
-from her2pipe.training.dataloader import SlideStore
 from her2pipe.training.objectives import Classification, Objective
 from her2pipe.training.sampling import NO_ITEMS, SIDES, DevelopmentSet
 
@@ -31,7 +30,7 @@ class TrainingSet:
 
     Attributes
     ----------
-    stores : list of SlideStore
+    stores : sequence of SlidePatches
         Where the images are.
     profiles : list of Profile
         Stains that images may have.
@@ -62,7 +61,7 @@ class TrainingSet:
         `order(side, random)` returns the order of a side's images; None: any.
     """
 
-    stores: list[SlideStore]
+    stores: Sequence[SlidePatches]
     profiles: list[Profile]
     stain_target: Profile
     manifest: list[dict[str, str]]
@@ -236,7 +235,7 @@ def dab_regression(
         table.append({"side": side, "view": f"{train.pair_px} px", "kind": "pairs"} | count)
     scale: dict[str, Any] = {"names": list(dab.STATISTICS), "unit": "OD"}
     scale |= {"mean": mean.tolist(), "std": std.tolist()}
-    stores: list[SlideStore] = [PatchStore(scratch / "pairs.h5")]
+    stores: list[SlidePatches] = [PatchStore(scratch / "pairs.h5")]
     return TrainingSet(
         **colours | {"stores": stores, "profiles": packed.profiles},
         items=packed.items,
