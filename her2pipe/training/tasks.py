@@ -17,7 +17,7 @@ import torch
 from her2pipe.config import SplitSettings
 from her2pipe.errors import Her2Error
 from her2pipe.stain.profile import Profile, median
-from her2pipe.store import PatchStore
+from her2pipe.store import PatchStore, SlidePatches
 from her2pipe.training import contrastive, dataloader, registered_pairs, sampling
 from her2pipe.training import dab_regression as dab
 from her2pipe.training.objectives import Classification, Objective
@@ -30,7 +30,7 @@ class TrainingSet:
 
     Attributes
     ----------
-    stores : list of PatchStore
+    stores : sequence of SlidePatches
         Where the images are.
     profiles : list of Profile
         Stains that images may have.
@@ -61,7 +61,7 @@ class TrainingSet:
         `order(side, random)` returns the order of a side's images; None: any.
     """
 
-    stores: list[PatchStore]
+    stores: Sequence[SlidePatches]
     profiles: list[Profile]
     stain_target: Profile
     manifest: list[dict[str, str]]
@@ -173,7 +173,7 @@ def slide_contrastive(data: DevelopmentSet) -> TrainingSet:
         patient = np.array([patients.index(rows[s].patient) for s in sources], int)
         targets[side] = slide, patient
         by_slide[side] = [np.flatnonzero(slide == number) for number in np.unique(slide)]
-        views = np.array([str(data.stores[i].attributes["view"]) for i in items[side][:, 0]])
+        views = np.array([data.stores[i].metadata.view for i in items[side][:, 0]])
         for view in np.unique(views):
             here = views == view
             count = {"available": int(here.sum()), "used": int(here.sum())}
@@ -224,7 +224,9 @@ def dab_regression(
     packed = registered_pairs.pack(source, sides, cutter, scratch / "pairs.h5", threads)
     mean, std = packed.dab["train"].mean(0), packed.dab["train"].std(0)
     std = np.where(std > 1e-6, std, 1)  # a statistic that never varies is not to be blown up
-    targets = {side: (np.float32((values - mean) / std),) for side, values in packed.dab.items()}
+    targets: dict[str, tuple[np.ndarray, ...]] = {
+        side: (((values - mean) / std).astype(np.float32),) for side, values in packed.dab.items()
+    }
     table: list[dict[str, Any]] = []
     for side in SIDES:
         rows = [row for row in packed.manifest if row.get("side") == side and row["used"]]
@@ -233,7 +235,7 @@ def dab_regression(
         table.append({"side": side, "view": f"{train.pair_px} px", "kind": "pairs"} | count)
     scale: dict[str, Any] = {"names": list(dab.STATISTICS), "unit": "OD"}
     scale |= {"mean": mean.tolist(), "std": std.tolist()}
-    stores = [PatchStore(scratch / "pairs.h5")]
+    stores: list[SlidePatches] = [PatchStore(scratch / "pairs.h5")]
     return TrainingSet(
         **colours | {"stores": stores, "profiles": packed.profiles},
         items=packed.items,
