@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_mistake_in_the_study_is_three_lines(tmp_path, her2pipe):
     (tmp_path / "study.yaml").write_text("cohorts: {}\n")
-    code, told = her2pipe("status", "--configfile", tmp_path / "study.yaml")
+    code, stderr = her2pipe("status", "--configfile", tmp_path / "study.yaml")
     assert code == 1
-    assert told.startswith("her2pipe: ")
-    assert "study.yaml" in told
+    assert stderr.startswith("her2pipe: ")
+    assert "study.yaml" in stderr
 
 
 def test_without_the_workflow_it_says_so(tmp_path, monkeypatch):
