@@ -1,4 +1,4 @@
-"""Settings: every mistake told at once, flags that carry every value, a schema that is current."""
+"""Settings: all mistakes at once, flags that carry every value, a schema that is current."""
 
 import argparse
 import json

@@ -39,10 +39,16 @@ def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys):
     assert growth.planned(tmp_path) == {}
     growth.simulate(tmp_path, sizes | {"E": 5}, encoders=2)
     assert growth.planned(tmp_path) == {
-        ("tile", "E"): 5, ("encode", "E"): 2, ("score", "E"): 4, ("evaluate", "E"): 4,
-        ("describe", "E"): 1, ("heatmap", "E"): 1, ("compare", ""): 1, ("ledger", ""): 1,
+        ("tile", "E"): 5,
+        ("encode", "E"): 2,
+        ("score", "E"): 4,
+        ("evaluate", "E"): 4,
+        ("describe", "E"): 1,
+        ("heatmap", "E"): 1,
+        ("compare", ""): 1,
+        ("ledger", ""): 1,
         ("report", ""): 1,
-    }  # fmt: skip
+    }
     words = ["--configfile", tmp_path / "study.yaml", "--directory", tmp_path]
     capsys.readouterr()
     from her2pipe.cli import main

@@ -1,4 +1,4 @@
-"""What is told of runs: who is at work, and which jobs failed and why."""
+"""Records of runs: which process is at work, and which jobs failed and why."""
 
 import json
 import logging
