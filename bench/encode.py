@@ -30,6 +30,7 @@ def write_store(path: Path, patches: int, seed: int):
     from her2pipe import store
     from her2pipe.config import StainSettings
     from her2pipe.stain.base import estimate
+    from her2pipe.store.patches import PatchMetadata
 
     random = np.random.default_rng(seed)
     amounts = random.uniform(0.05, 1.2, (8, SIDE_PX, SIDE_PX, 2))
@@ -39,9 +40,10 @@ def write_store(path: Path, patches: int, seed: int):
     with store.write_patches(path) as writer:
         for i in range(patches):
             writer.add(codes[i % len(codes)], i * SIDE_PX, 0, 1000.0)
-        about = {"slide": path.stem, "view": "adaptive", "status": "ok", "reason": ""}
-        writer.finish(about | {"patch_size_level0": SIDE_PX, "dropped": 0}, None,
-                      profile.as_dict())  # fmt: skip
+        metadata = PatchMetadata(
+            slide=path.stem, view="adaptive", patch_size=SIDE_PX, patch_size_level0=SIDE_PX
+        )
+        writer.finish(metadata, None, profile.as_dict())
     return profile
 
 
