@@ -18,7 +18,7 @@ FOLDS = 5
 
 
 def slide(patches):
-    from her2pipe.aggregation import Bag
+    from her2pipe.aggregation.base import Bag
     from her2pipe.config import CLASSES
 
     random = np.random.default_rng(2025)

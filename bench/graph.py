@@ -24,7 +24,7 @@ STRIDES = (512, 256, 181)
 
 def slide(patches, stride):
     """Draw a slide: features of patches that are alike where they are near."""
-    from her2pipe.aggregation import Bag
+    from her2pipe.aggregation.base import Bag
 
     random = np.random.default_rng(2025)
     wide = int(np.ceil(np.sqrt(patches)))

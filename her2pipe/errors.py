@@ -32,7 +32,7 @@ class BadSlideError(Her2Error):
 
 
 class ManyErrors(Her2Error):  # noqa: N818 - reads as what it is: several errors at once
-    """Several mistakes, all told at once."""
+    """Several mistakes, reported at once."""
 
     def __init__(self, problems: list[Her2Error]):
         super().__init__(problems[0].what, problems[0].where, problems[0].fix)

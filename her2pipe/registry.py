@@ -72,6 +72,8 @@ class Registry(Generic[T]):
                     f"{_origin(other)} and {_origin(item)}",
                     "rename one, or uninstall its package",
                 )
+            if getattr(item, "name", None) == "":
+                item.name = name  # type: ignore[attr-defined]  # an item that asks for its name
             self._items[name] = item
             return item
 

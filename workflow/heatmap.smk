@@ -18,7 +18,7 @@ rule heatmap:
     benchmark:
         "benchmarks/heatmap/{method}/{cohort}/{batch}.tsv"
     conda:
-        "../envs/stats.yaml"
+        "../envs/torch.yaml"
     threads: 1
     resources:
         mem_mb=growing(2000),

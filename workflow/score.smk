@@ -10,7 +10,7 @@ rule score:
     benchmark:
         "benchmarks/score/{method}/{cohort}.tsv"
     conda:
-        "../envs/stats.yaml"
+        "../envs/torch.yaml"
     threads: 1
     resources:
         mem_mb=growing(1000),

@@ -1,21 +1,21 @@
-"""CLAM: attention finds the patches that decide, their weighted mean is classified.
-
-Scores of several networks are averaged.
-
-References
-----------
-Lu et al. 2021, doi 10.1038/s41551-020-00682-w.
-"""
+"""CLAM: attention finds the patches that decide, their weighted mean is classified."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from her2pipe.aggregation import POSITIVE, Bag, Lesson, Model, SlideScore
-from her2pipe.config import FitSettings, ScoreSettings
+from her2pipe.aggregation.base import AGGREGATIONS, Bag
+from her2pipe.aggregation.networks import NetworkAggregation
+from her2pipe.config import TargetSettings
+from her2pipe.config.base import setting
+from her2pipe.registry import Citation
+
+if TYPE_CHECKING:
+    import torch
 
 # Names of a checkpoint as CLAM's authors release it, by ours.
 RELEASED = {
@@ -28,73 +28,91 @@ RELEASED = {
 }
 
 
-def prepare(bag: Bag, settings: FitSettings) -> np.ndarray:
-    """Return the patches' features, (N, d) float16."""
-    return bag.features
+class ClamSettings(TargetSettings):
+    """Fitting CLAM; the published values."""
+
+    branch: Literal["single", "multi"] = setting(
+        "single", "one attention for all classes (SB), or one for each (MB)"
+    )
+    instances: int = setting(
+        8, "patches of highest and of lowest attention trained on as instances", "patches", ge=1
+    )
+    subtyping: bool = setting(True, "train on instances of the classes a slide is not of, too")
+    bag_weight: float = setting(
+        0.7, "weight of the slide's loss; the rest is the instances'", "", gt=0, le=1
+    )
 
 
-def score(bag: Bag, settings: ScoreSettings, model: Model) -> SlideScore:
-    """Score a slide by its probability of HER2+."""
-    return model.slide_score(predict(model, prepare(bag, model.settings)))
+@AGGREGATIONS.register("clam")
+class Clam(NetworkAggregation):
+    """Clustering-constrained attention, one branch for all classes (SB) or one for each (MB).
 
-
-def contributions(bag: Bag, settings: ScoreSettings, model: Model) -> tuple[np.ndarray, str]:
-    """Return each patch's share of the attention, (N,), over the positive classes' branches."""
-    total = np.zeros(len(bag))
-    for member in model.members:
-        branches = softmax(forward(member, bag.features)[1])
-        if len(branches) > 1:
-            branches = branches[model.positive]
-        total += branches.mean(0)
-    return total / len(model.members), "attention"
-
-
-def predict(model: Model, features: np.ndarray) -> np.ndarray:
-    """Average the class probabilities (C,) of the networks."""
-    return np.mean([softmax(forward(m, features)[0]) for m in model.members], axis=0)
-
-
-def forward(member: dict[str, np.ndarray], features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute logits and attention of a slide.
-
-    Parameters
+    References
     ----------
-    member : dict
-        Weights of one network, (out, in) each, and biases.
-    features : (N, d) float
-
-    Returns
-    -------
-    logits : (C,) float32
-    attention : (1 or C, N) float32
-        Before softmax; one row for all classes (SB), or one for each (MB).
+    Lu et al. 2021, doi 10.1038/s41551-020-00682-w.
     """
 
-    def linear(name: str, x: np.ndarray) -> np.ndarray:
-        return x @ member[f"{name}.weight"].T + member[f"{name}.bias"]
+    Settings = ClamSettings
+    citations = (
+        Citation("CLAM", "Lu et al. 2021", "Nature Biomedical Engineering 5:555",
+                 "10.1038/s41551-020-00682-w"),
+        Citation("Weak supervision of HER2-low", "Valieris et al. 2024",
+                 "Breast Cancer Research 26:124", "10.1186/s13058-024-01863-0"),
+    )  # fmt: skip
 
-    h = np.maximum(linear("project", features.astype(np.float32)), 0)  # (N, 512)
-    gated = np.tanh(linear("tanh", h)) * sigmoid(linear("gate", h))  # (N, 256)
-    attention = linear("attend", gated).T  # (1 or C, N)
-    pooled = softmax(attention) @ h  # (1 or C, 512)
-    if len(attention) > 1:
-        return (member["bag.weight"] * pooled).sum(1) + member["bag.bias"], attention
-    return linear("bag", pooled)[0], attention
+    @classmethod
+    def network(cls, features: int, targets: int, settings: ClamSettings) -> torch.nn.Module:
+        """Make the network."""
+        return clam_network()(features, targets, settings.branch == "multi", settings.dropout)
+
+    @classmethod
+    def training_loss(
+        cls, network: Any, slides: list[Any], targets: torch.Tensor, settings: ClamSettings
+    ) -> torch.Tensor:
+        """Add the losses of slides and of their instances, each by its weight."""
+        from torch.nn import functional
+
+        total: Any = 0
+        for x, target in zip(slides, targets, strict=True):
+            logits, attention, h = network(x)
+            bag = functional.cross_entropy(logits[None], target[None])
+            instances = network.instance_loss(
+                attention, h, int(target), settings.instances, settings.subtyping
+            )
+            total = total + settings.bag_weight * bag + (1 - settings.bag_weight) * instances
+        return total / len(slides)
+
+    @classmethod
+    def validation(
+        cls, network: Any, slides: list[Any], targets: torch.Tensor, settings: ClamSettings
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the cross-entropy of the slides, and their class probabilities."""
+        import torch
+        from torch.nn import functional
+
+        logits = torch.stack([network(x)[0] for x in slides])
+        return functional.cross_entropy(logits, targets), logits.softmax(1)
+
+    def outputs(self, network: Any, slide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return class probabilities, and the share of each patch in each branch's attention."""
+        logits, attention, _ = network(slide)
+        return logits.softmax(0), attention.softmax(1)
+
+    def _contributions(self, bag: Bag) -> tuple[np.ndarray, str]:
+        """Return each patch's share of the attention, over the branches of positive classes.
+
+        Where no class is positive it is the branch of the slide's class.
+        """
+        p, branches = self.averaged(bag.features)
+        if len(branches) > 1:
+            targets = self.endpoint.targets
+            positive = [i for i, name in enumerate(targets) if name in self.endpoint.positive]
+            branches = branches[positive or [int(p.argmax())]]
+        return branches.mean(0), "attention"
 
 
-def softmax(x: np.ndarray) -> np.ndarray:
-    """Return the softmax over the last axis."""
-    power = np.exp(x - x.max(-1, keepdims=True))
-    return power / power.sum(-1, keepdims=True)
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """Return 1 / (1 + exp(-x)) without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * x))
-
-
-def from_released(tensors: dict[str, Any]) -> dict[str, Any]:
-    """Name the tensors of a checkpoint of CLAM's authors as `poolers.Clam` names them.
+def from_released(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the tensors of a checkpoint of CLAM's authors as `clam_network` names them.
 
     Parameters
     ----------
@@ -116,70 +134,110 @@ def from_released(tensors: dict[str, Any]) -> dict[str, Any]:
     return {named.get(name, name): value for name, value in given.items()}
 
 
-def fit(
-    train: Sequence[Lesson],
-    validation: Sequence[Lesson],
-    classes: Sequence[str],
-    settings: FitSettings,
-    seed: int,
-    progress=None,
-) -> tuple[list[dict[str, np.ndarray]], list[dict[str, float]]]:
-    """Learn from slides; see `learning.learn` for what is returned.
+@cache
+def clam_network() -> type[torch.nn.Module]:
+    """Return the class of the network, made late: torch is slow to import."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class ClamNetwork(nn.Module):
+        """Attention over patches.
+
+        Parameters
+        ----------
+        features : int
+            Length d of a patch's features.
+        classes : int
+        multi : bool
+            A branch of attention for each class.
+        dropout : float
+        """
+
+        def __init__(
+            self, features: int, classes: int = 2, multi: bool = False, dropout: float = 0.25
+        ):
+            super().__init__()
+            self.multi, self.dropout = multi, dropout
+            self.project = nn.Linear(features, 512)
+            self.tanh, self.gate = nn.Linear(512, 256), nn.Linear(512, 256)
+            self.attend = nn.Linear(256, classes if multi else 1)
+            self.bag = nn.Linear(512, classes)
+            self.instance = nn.ModuleList(nn.Linear(512, 2) for _ in range(classes))
+            self.register_buffer("instance_labels", torch.arange(2))
+            for layer in self.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.xavier_normal_(layer.weight)
+                    nn.init.zeros_(layer.bias)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            """Compute logits (C), attention before softmax (1 or C, N), and features (N, 512).
+
+            Parameters
+            ----------
+            x : (N, d) float32
+            """
+
+            def drop(value):
+                return functional.dropout(value, self.dropout, self.training)
+
+            h = drop(self.project(x).relu())  # (N, 512)
+            gated = drop(self.tanh(h).tanh()) * drop(self.gate(h).sigmoid())  # (N, 256)
+            attention = self.attend(gated).T  # (1 or C, N)
+            pooled = attention.softmax(1) @ h  # (1 or C, 512)
+            if self.multi:
+                return (self.bag.weight * pooled).sum(1) + self.bag.bias, attention, h
+            return self.bag(pooled)[0], attention, h
+
+        def instance_loss(
+            self, attention: torch.Tensor, h: torch.Tensor, target: int, k: int, subtyping: bool
+        ) -> torch.Tensor:
+            """Classify patches of highest attention as of the class, those of lowest as not.
+
+            Parameters
+            ----------
+            attention : (1 or C, N) float32
+            h : (N, 512) float32
+            target : int
+                The slide's class.
+            k : int
+                Patches at either end.
+            subtyping : bool
+                Take the highest of the other classes as not of them, and average over the classes.
+            """
+            k = min(k, h.shape[0])
+            total = h.new_zeros(())
+            for number, classifier in enumerate(self.instance):
+                order = attention[number if self.multi else 0]
+                top = order.topk(k).indices
+                if number == target:
+                    chosen = torch.cat([top, order.topk(k, largest=False).indices])
+                    labels = self.instance_labels[[1] * k + [0] * k]
+                elif subtyping:
+                    chosen, labels = top, self.instance_labels[[0] * k]
+                else:
+                    continue
+                total = total + smooth_svm(classifier(h[chosen]), labels, self.instance_labels)
+            return total / len(self.instance) if subtyping else total
+
+    return ClamNetwork
+
+
+def smooth_svm(x: torch.Tensor, y: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the smooth top-1 SVM loss (alpha = tau = 1), averaged over the samples.
 
     Parameters
     ----------
-    train : sequence of Lesson
-    validation : sequence of Lesson
-        Slides whose loss chooses the epoch and stops the training.
-    classes : sequence of str
-    settings : FitSettings
-    seed : int
-    progress : learning.Progress, optional
+    x : (n, C) float32
+        Logits.
+    y : (n,) int64
+        Labels.
+    labels : (C,) int64
+        Label of each column.
+
+    References
+    ----------
+    Berrada et al. 2018, arXiv:1802.07595.
     """
-    import torch
-    from torch.nn import functional
-
-    from her2pipe.aggregation import networks as poolers
-    from her2pipe.models import gpu
-    from her2pipe.training import fitting
-
-    device = gpu.pick_device(settings.device)
-    targets = np.array([lesson.target for lesson in train])
-    positive = [i for i, name in enumerate(classes) if name in POSITIVE]
-    multi, width = settings.branch == "multi", train[0].prepared.shape[1]
-
-    def tensor(lesson: Lesson) -> torch.Tensor:
-        return torch.from_numpy(lesson.prepared).to(device).float()
-
-    def loss(network, chosen, random):
-        total = 0
-        for number in chosen:
-            lesson = train[number]
-            logits, attention, h = network(tensor(lesson))
-            bag = functional.cross_entropy(logits[None], _one(lesson.target, device))
-            inner = network.instance_loss(
-                attention, h, lesson.target, settings.instances, settings.subtyping
-            )
-            total = total + settings.bag_weight * bag + (1 - settings.bag_weight) * inner
-        return total / len(chosen)
-
-    def check(network):
-        logits = torch.stack([network(tensor(lesson))[0] for lesson in validation])
-        wanted = torch.tensor([lesson.target for lesson in validation], device=device)
-        scores = logits.softmax(1)[:, positive].sum(1)
-        return float(functional.cross_entropy(logits, wanted)), scores.cpu().numpy()
-
-    task = fitting.Task(
-        network=lambda: poolers.Clam(width, len(classes), multi, settings.dropout),
-        steps=lambda random: fitting.balanced(targets, settings.step_slides, random),
-        loss=loss,
-        check=check,
-        positive=np.array([lesson.positive for lesson in validation]),
-    )
-    return fitting.learn(task, settings, seed, progress)
-
-
-def _one(target: int, device):
-    import torch
-
-    return torch.tensor([target], device=device)
+    margin = (labels[None] != y[:, None]).float()  # (n, C)
+    return ((x + margin).logsumexp(1) - x.gather(1, y[:, None])[:, 0]).mean()

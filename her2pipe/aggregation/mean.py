@@ -1,25 +1,36 @@
-"""Mean aggregation: the average probability of HER2+ over all patches.
-
-What `fit` adds is a threshold, by Youden's index on the training slides.
-"""
+"""Mean aggregation: the average class probabilities of all patches."""
 
 from __future__ import annotations
 
-import numpy as np
+from her2pipe.aggregation.base import AGGREGATIONS, Aggregation, Bag, SlideScore
+from her2pipe.config import CLASSES, FitSettings
+from her2pipe.registry import Citation
 
-from her2pipe.aggregation import Bag, SlideScore
-from her2pipe.config import ScoreSettings
-
-
-def score(bag: Bag, settings: ScoreSettings, model=None) -> SlideScore:
-    """Score a slide by its mean probability of HER2+; it has no levels."""
-    value = float(bag.positive.mean())
-    if "Non-tumour" not in bag.classes:
-        return SlideScore(value)
-    tumour = bag.probabilities.argmax(1) != bag.classes.index("Non-tumour")
-    return SlideScore(value, tumour_patches=int(tumour.sum()))
+NON_TUMOUR = CLASSES[2]
 
 
-def contributions(bag: Bag, settings: ScoreSettings, model=None) -> tuple[np.ndarray, str]:
-    """Return the probability of HER2+ of each patch."""
-    return bag.positive, "p(HER2+)"
+@AGGREGATIONS.register("mean")
+class Mean(Aggregation):
+    """The mean of the patches' probabilities; of HER2 status, `fit` adds a threshold.
+
+    The threshold is that of Youden's index on the training slides.
+
+    References
+    ----------
+    Farahmand et al. 2022, doi 10.1038/s41379-021-00911-w.
+    """
+
+    fits = "threshold"
+    Settings = FitSettings
+    citations = (
+        Citation("Three-way classification of tumour regions", "Farahmand et al. 2022",
+                 "Modern Pathology 35:44", "10.1038/s41379-021-00911-w"),
+    )  # fmt: skip
+
+    def _score(self, bag: Bag) -> SlideScore:
+        """Score a slide by the mean of its patches' probabilities."""
+        p = bag.probabilities.mean(0, dtype=float)
+        if NON_TUMOUR not in bag.classes:
+            return self.predicted(p, bag.classes)
+        tumour = bag.probabilities.argmax(1) != bag.classes.index(NON_TUMOUR)
+        return self.predicted(p, bag.classes, tumour_patches=int(tumour.sum()))

@@ -1,100 +1,128 @@
-"""A perceptron on each patch's features, taught its slide's class; the slide has their mean.
-
-References
-----------
-Rawat et al. 2020, doi 10.1038/s41598-020-64156-4.
-"""
+"""A perceptron on each patch's features, trained on its slide's class; the slide has their mean."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from her2pipe.aggregation import POSITIVE, Bag, Lesson, Model, SlideScore
-from her2pipe.aggregation.clam import softmax
-from her2pipe.config import FitSettings, ScoreSettings
+from her2pipe.aggregation.base import AGGREGATIONS, Bag, TrainingSlide
+from her2pipe.aggregation.networks import NetworkAggregation, standardiser
+from her2pipe.config import TargetSettings
+from her2pipe.config.base import setting
+from her2pipe.registry import Citation
 
-
-def prepare(bag: Bag, settings: FitSettings) -> np.ndarray:
-    """Return the patches' features, (N, d) float16."""
-    return bag.features
-
-
-def score(bag: Bag, settings: ScoreSettings, model: Model) -> SlideScore:
-    """Score a slide by the mean of its patches' probabilities of HER2+."""
-    return model.slide_score(predict(model, prepare(bag, model.settings)))
-
-
-def contributions(bag: Bag, settings: ScoreSettings, model: Model) -> tuple[np.ndarray, str]:
-    """Return the probability of HER2+ of each patch, (N,)."""
-    return patches(model, bag.features)[:, model.positive].sum(1), "p(HER2+)"
-
-
-def predict(model: Model, features: np.ndarray) -> np.ndarray:
-    """Average the class probabilities (C,) of the patches."""
-    return patches(model, features).mean(0)
-
-
-def patches(model: Model, features: np.ndarray) -> np.ndarray:
-    """Average the networks' class probabilities of each patch, (N, C) float32."""
-    total = np.zeros((len(features), len(model.about["classes"])), np.float32)
-    for m in model.members:
-        x = (features.astype(np.float32) - m["mean"]) / m["std"]
-        h = np.maximum(x @ m["hidden.weight"].T + m["hidden.bias"], 0)
-        total += softmax(h @ m["out.weight"].T + m["out.bias"])
-    return total / len(model.members)
-
-
-def fit(
-    train: Sequence[Lesson],
-    validation: Sequence[Lesson],
-    classes: Sequence[str],
-    settings: FitSettings,
-    seed: int,
-    progress=None,
-) -> tuple[list[dict[str, np.ndarray]], list[dict[str, float]]]:
-    """Learn from slides, as `clam.fit`; features are standardised by the training slides."""
+if TYPE_CHECKING:
     import torch
+
+
+class MlpSettings(TargetSettings):
+    """Fitting a perceptron on patches."""
+
+    step_slides: int = setting(8, "slides per step", "slides", ge=1)
+    min_epochs: int = setting(0, "no early stop before", "epochs", ge=0)
+    hidden: int = setting(256, "units of the hidden layer", "", ge=1, le=8192)
+    step_patches: int = setting(512, "patches drawn of each slide in a step", "patches", ge=1)
+
+
+@AGGREGATIONS.register("mlp")
+class Mlp(NetworkAggregation):
+    """The mean of a perceptron's class probabilities over all patches.
+
+    References
+    ----------
+    Rawat et al. 2020, doi 10.1038/s41598-020-64156-4.
+    """
+
+    Settings = MlpSettings
+    citations = (
+        Citation("Fingerprints", "Rawat et al. 2020", "Scientific Reports 10:7275",
+                 "10.1038/s41598-020-64156-4"),
+    )  # fmt: skip
+
+    @classmethod
+    def network(cls, features: int, targets: int, settings: MlpSettings) -> torch.nn.Module:
+        """Make the network."""
+        return mlp_network()(features, targets, settings.hidden, settings.dropout)
+
+    @classmethod
+    def training_inputs(
+        cls, inputs: np.ndarray, settings: MlpSettings, random: np.random.Generator
+    ) -> np.ndarray:
+        """Draw patches of a slide."""
+        count = min(settings.step_patches, len(inputs))
+        return inputs[random.choice(len(inputs), count, replace=False)]
+
+    @classmethod
+    def standardise(cls, network: torch.nn.Module, slides: Sequence[TrainingSlide]) -> None:
+        """Standardise features by the training slides' patches."""
+        network.scale_by(*standardiser([slide.inputs for slide in slides]))  # type: ignore[operator]
+
+    @classmethod
+    def training_loss(
+        cls, network: Any, slides: list[Any], targets: torch.Tensor, settings: MlpSettings
+    ) -> torch.Tensor:
+        """Return the mean over slides of their patches' cross-entropy."""
+        from torch.nn import functional
+
+        total: Any = 0
+        for x, target in zip(slides, targets, strict=True):
+            total = total + functional.cross_entropy(network(x), target.expand(len(x)))
+        return total / len(slides)
+
+    @classmethod
+    def validation(
+        cls, network: Any, slides: list[Any], targets: torch.Tensor, settings: MlpSettings
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the negative log-likelihood of the slides, and their class probabilities."""
+        import torch
+        from torch.nn import functional
+
+        p = torch.stack([network(x).softmax(1).mean(0) for x in slides])
+        return functional.nll_loss(p.clamp_min(1e-9).log(), targets), p
+
+    def outputs(self, network: Any, slide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return class probabilities of the slide, (C,), and of its patches, (N, C)."""
+        p = network(slide).softmax(1)
+        return p.mean(0), p
+
+    def _contributions(self, bag: Bag) -> tuple[np.ndarray, str]:
+        """Return what the endpoint shows of the patches' class probabilities."""
+        return self.endpoint.patch_contributions(self.averaged(bag.features)[1], self.targets)
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the network's outputs."""
+        return list(self.endpoint.targets)
+
+
+@cache
+def mlp_network() -> type[torch.nn.Module]:
+    """Return the class of the network, made late: torch is slow to import."""
+    import torch
+    from torch import nn
     from torch.nn import functional
 
-    from her2pipe.aggregation import networks as poolers
-    from her2pipe.models import gpu
-    from her2pipe.training import fitting
+    class MlpNetwork(nn.Module):
+        """Class logits from the features of one patch, which are standardised first."""
 
-    device = gpu.pick_device(settings.device)
-    scale = fitting.standardiser([lesson.prepared for lesson in train])
-    targets = np.array([lesson.target for lesson in train])
-    positive = [i for i, name in enumerate(classes) if name in POSITIVE]
+        def __init__(self, features: int, classes: int, hidden: int, dropout: float):
+            super().__init__()
+            self.hidden, self.out = nn.Linear(features, hidden), nn.Linear(hidden, classes)
+            self.dropout = dropout
+            self.register_buffer("mean", torch.zeros(features))
+            self.register_buffer("std", torch.ones(features))
 
-    def tensor(features: np.ndarray) -> torch.Tensor:
-        x = (features.astype(np.float32) - scale["mean"]) / scale["std"]
-        return torch.from_numpy(x).to(device)
+        def scale_by(self, mean: np.ndarray, std: np.ndarray) -> None:
+            """Standardise features by mean and standard deviation, (d,) each."""
+            self.mean.copy_(torch.from_numpy(mean))
+            self.std.copy_(torch.from_numpy(std))
 
-    def loss(network, chosen, random):
-        total = 0
-        for number in chosen:
-            features, target = train[number].prepared, train[number].target
-            count = min(settings.step_patches, len(features))
-            drawn = features[random.choice(len(features), count, replace=False)]
-            wanted = torch.full((count,), target, device=device)
-            total = total + functional.cross_entropy(network(tensor(drawn)), wanted)
-        return total / len(chosen)
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            """Compute logits (N, C) of patches (N, d)."""
+            h = self.hidden((x - self.mean) / self.std).relu()
+            return self.out(functional.dropout(h, self.dropout, self.training))
 
-    def check(network):
-        p = torch.stack([network(tensor(v.prepared)).softmax(1).mean(0) for v in validation])
-        wanted = torch.tensor([lesson.target for lesson in validation], device=device)
-        scores = p[:, positive].sum(1)
-        return float(functional.nll_loss(p.clamp_min(1e-9).log(), wanted)), scores.cpu().numpy()
-
-    task = fitting.Task(
-        network=lambda: poolers.Mlp(
-            len(scale["mean"]), len(classes), settings.hidden, settings.dropout
-        ),
-        steps=lambda random: fitting.balanced(targets, settings.step_slides, random),
-        loss=loss,
-        check=check,
-        positive=np.array([lesson.positive for lesson in validation]),
-    )
-    members, history = fitting.learn(task, settings, seed, progress)
-    return [member | scale for member in members], history
+    return MlpNetwork

@@ -1,199 +1,205 @@
-"""Networks that pool the features of a slide's patches into its score, and their losses.
+"""Aggregations that are networks: fitted on features, several of them averaged.
 
-They are for fitting; what was learnt is scored by the rules of `her2pipe.aggregate` in numpy.
+torch is imported where tensors are computed, so that asking an aggregation anything costs nothing.
 """
 
 from __future__ import annotations
 
-import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import nn
-from torch.nn import functional
+import numpy as np
+
+from her2pipe.aggregation.base import (
+    Aggregation,
+    Arrays,
+    Bag,
+    FittedModel,
+    SlideScore,
+    TrainingSlide,
+)
+from her2pipe.config import NetworkFitSettings
+from her2pipe.endpoints.base import Endpoint
+from her2pipe.errors import Her2Error
+
+if TYPE_CHECKING:
+    import torch
 
 
-class Clam(nn.Module):
-    """Attention over patches (CLAM), one branch for all classes (SB) or one for each (MB).
+class NetworkAggregation(Aggregation):
+    """An aggregation whose score is the mean of several networks' class probabilities."""
 
-    Parameters
-    ----------
-    features : int
-        Length d of a patch's features.
-    classes : int
-    multi : bool
-        A branch of attention for each class.
-    dropout : float
+    reads = "features"
+    fits = "weights"
+    Settings: ClassVar[type[NetworkFitSettings]]
+    by_auc: ClassVar[bool] = False  # epochs are compared by held-out AUC, then loss
 
-    References
-    ----------
-    Lu et al. 2021, doi 10.1038/s41551-020-00682-w.
-    """
+    # --- what an aggregation brings --------------------------------------------------------------
 
-    def __init__(self, features: int, classes: int = 2, multi: bool = False, dropout: float = 0.25):
-        super().__init__()
-        self.multi, self.dropout = multi, dropout
-        self.project = nn.Linear(features, 512)
-        self.tanh, self.gate = nn.Linear(512, 256), nn.Linear(512, 256)
-        self.attend = nn.Linear(256, classes if multi else 1)
-        self.bag = nn.Linear(512, classes)
-        self.instance = nn.ModuleList(nn.Linear(512, 2) for _ in range(classes))
-        self.register_buffer("instance_labels", torch.arange(2))
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.xavier_normal_(layer.weight)
-                nn.init.zeros_(layer.bias)
+    @classmethod
+    @abstractmethod
+    def network(cls, features: int, targets: int, settings: Any) -> torch.nn.Module:
+        """Make the network, with random weights, for patches of so many features."""
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Compute logits (C), attention before softmax (1 or C, N), and hidden features (N, 512).
+    @classmethod
+    def prepare(cls, bag: Bag, settings: Any) -> Any:
+        """Return what the network reads of a slide; by default the features, (N, d) float16."""
+        return bag.features
 
-        Parameters
-        ----------
-        x : (N, d) float32
-        """
+    @classmethod
+    def tensors(cls, inputs: Any, device: Any) -> Any:
+        """Bring what `prepare` returned to the network's device."""
+        import torch
 
-        def drop(value):
-            return functional.dropout(value, self.dropout, self.training)
+        return torch.from_numpy(inputs).to(device).float()
 
-        h = drop(self.project(x).relu())  # (N, 512)
-        gated = drop(self.tanh(h).tanh()) * drop(self.gate(h).sigmoid())  # (N, 256)
-        attention = self.attend(gated).T  # (1 or C, N)
-        pooled = attention.softmax(1) @ h  # (1 or C, 512)
-        if self.multi:
-            return (self.bag.weight * pooled).sum(1) + self.bag.bias, attention, h
-        return self.bag(pooled)[0], attention, h
+    @classmethod
+    def training_inputs(cls, inputs: Any, settings: Any, random: np.random.Generator) -> Any:
+        """Return what is used of a slide in one step; by default all."""
+        return inputs
 
-    def instance_loss(
-        self, attention: torch.Tensor, h: torch.Tensor, target: int, k: int, subtyping: bool
+    @classmethod
+    def standardise(cls, network: torch.nn.Module, slides: Sequence[TrainingSlide]) -> None:
+        """Set what scales the features by the training slides; by default nothing does."""
+
+    @classmethod
+    def deal(cls, targets: np.ndarray, size: int, random: np.random.Generator) -> list[np.ndarray]:
+        """Deal the training slides of one epoch into steps; by default each class as often."""
+        return balanced(targets, size, random)
+
+    @classmethod
+    @abstractmethod
+    def training_loss(
+        cls, network: Any, slides: list[Any], targets: torch.Tensor, settings: Any
     ) -> torch.Tensor:
-        """Teach the patches of highest attention as of the class, those of lowest as not.
+        """Return the loss of one step's slides, ()."""
 
-        Parameters
-        ----------
-        attention : (1 or C, N) float32
-        h : (N, 512) float32
-        target : int
-            The slide's class.
-        k : int
-            Patches at either end.
-        subtyping : bool
-            Teach the highest of the other classes as not of them, and average over the classes.
-        """
-        k = min(k, h.shape[0])
-        total = h.new_zeros(())
-        for number, classifier in enumerate(self.instance):
-            order = attention[number if self.multi else 0]
-            top = order.topk(k).indices
-            if number == target:
-                chosen = torch.cat([top, order.topk(k, largest=False).indices])
-                wanted = self.instance_labels[[1] * k + [0] * k]
-            elif subtyping:
-                chosen, wanted = top, self.instance_labels[[0] * k]
-            else:
-                continue
-            total = total + smooth_svm(classifier(h[chosen]), wanted, self.instance_labels)
-        return total / len(self.instance) if subtyping else total
-
-
-def smooth_svm(x: torch.Tensor, y: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the smooth top-1 SVM loss (alpha = tau = 1), averaged over the samples.
-
-    Parameters
-    ----------
-    x : (n, C) float32
-        Logits.
-    y : (n,) int64
-        Labels.
-    labels : (C,) int64
-        Label of each column.
-
-    References
-    ----------
-    Berrada et al. 2018, arXiv:1802.07595.
-    """
-    margin = (labels[None] != y[:, None]).float()  # (n, C)
-    return ((x + margin).logsumexp(1) - x.gather(1, y[:, None])[:, 0]).mean()
-
-
-class Mlp(nn.Module):
-    """A class from the features of one patch."""
-
-    def __init__(self, features: int, classes: int, hidden: int, dropout: float):
-        super().__init__()
-        self.hidden, self.out = nn.Linear(features, hidden), nn.Linear(hidden, classes)
-        self.dropout = dropout
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Compute logits (N, C) of patches (N, d)."""
-        h = functional.dropout(self.hidden(x).relu(), self.dropout, self.training)
-        return self.out(h)
-
-
-def geometric():
-    """Return torch_geometric, which is slow to import and uses a part of torch that will go."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)
-        import torch_geometric.data
-        import torch_geometric.nn
-    return torch_geometric
-
-
-class SlideGraph(nn.Module):
-    """A graph network whose slide score is the mean of its node scores (SlideGraph+).
-
-    References
-    ----------
-    Lu et al. 2022, doi 10.1016/j.media.2022.102486.
-    """
-
-    def __init__(self, features: int, dropout: float = 0.5):
-        super().__init__()
-        edge_conv = geometric().nn.EdgeConv
-
-        def layer(width: int, out: int) -> nn.Sequential:
-            return nn.Sequential(nn.Linear(width, out), nn.BatchNorm1d(out), nn.ReLU())
-
-        self.first = layer(features, 16)
-        self.convs = nn.ModuleList(edge_conv(layer(2 * 16, out), aggr="max") for out in (16, 8))
-        self.heads = nn.ModuleList(nn.Linear(width, 1) for width in (16, 16, 8))
-        self.dropout = dropout
-
-    def forward(
-        self, x: torch.Tensor, edges: torch.Tensor, graph: torch.Tensor, graphs: int
+    @classmethod
+    @abstractmethod
+    def validation(
+        cls, network: Any, slides: list[Any], targets: torch.Tensor, settings: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute slide scores (G) and node scores (M).
+        """Return loss, (), and probabilities, (V, C), or scores, (V,), of the held-out slides."""
 
-        Parameters
-        ----------
-        x : (M, d) float32
-            Standardised features.
-        edges : (2, E) int64
-        graph : (M,) int64
-            Graph of each node.
-        graphs : int
-        """
-        pool = geometric().nn.global_mean_pool
-        z = self.first(x)  # (M, 16)
-        node = slide = x.new_zeros(())
-        for number, head in enumerate(self.heads):
-            if number:
-                conv = self.convs[number - 1]
-                # Without edges there is no maximum, and no batch statistics to update.
-                width = conv.nn[0].out_features
-                z = conv(z, edges) if edges.shape[1] else z.new_zeros(len(z), width)
-            score = head(z)  # (M, 1)
-            pooled = pool(score, graph, graphs)  # (G, 1)
-            slide = slide + functional.dropout(pooled[:, 0], self.dropout, self.training)
-            node = node + score[:, 0]
-        return slide, node
+    @classmethod
+    def calibrate(
+        cls, network: torch.nn.Module, slides: Sequence[TrainingSlide], device: Any
+    ) -> None:
+        """Turn scores into probabilities by the held-out slides; by default they are."""
+
+    @abstractmethod
+    def outputs(self, network: Any, slide: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return class probabilities of a slide, (C,), and what is shown of its patches."""
+
+    # --- scoring ---------------------------------------------------------------------------------
+
+    @cached_property
+    def fit_settings(self) -> Any:
+        """Settings that the model was fitted with."""
+        return self.fitted_settings(self._fitted)
+
+    @property
+    def _fitted(self) -> FittedModel:
+        assert self.model is not None  # the constructor refuses an instance without one
+        return self.model
+
+    @cached_property
+    def networks(self) -> list[torch.nn.Module]:
+        """The fitted networks, ready to score."""
+        metadata = self._fitted.metadata
+        return [
+            with_weights(
+                self.network(metadata.features, len(metadata.classes), self.fit_settings), member
+            )
+            for member in self._fitted.members
+        ]
+
+    def validate(self, bag: Bag) -> None:
+        """Refuse other features, and a model of other targets."""
+        super().validate(bag)
+        classes = self._fitted.metadata.classes
+        if tuple(classes) != tuple(self.endpoint.targets):
+            raise Her2Error(
+                f"the model was fitted for {', '.join(classes)},"
+                f" the study has {', '.join(self.endpoint.targets)}",
+                "model and study",
+                "fit again with the classes of the study",
+            )
+
+    def score_inputs(self, inputs: Any) -> SlideScore:
+        """Score what `prepare` returned of a slide."""
+        return self.predicted(self.averaged(inputs)[0])
+
+    def averaged(self, inputs: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Average the networks' outputs, class probabilities and what is shown of the patches."""
+        import torch
+
+        slide = self.tensors(inputs, "cpu")
+        with torch.inference_mode():
+            pairs = [self.outputs(network, slide) for network in self.networks]
+            p, patches = (torch.stack(part).mean(0).numpy() for part in zip(*pairs, strict=True))
+        return p, patches
+
+    def _score(self, bag: Bag) -> SlideScore:
+        """Score a slide by the networks' mean probabilities."""
+        return self.score_inputs(self.prepare(bag, self.fit_settings))
 
 
-def ranking(score: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
-    """Return the mean over pairs of opposite label of max(0, 1 - (s_positive - s_negative)).
+def with_weights(network: torch.nn.Module, member: Arrays) -> torch.nn.Module:
+    """Put the weights of one network in, ready to score; counters of training are not kept."""
+    import torch
 
-    Parameters
-    ----------
-    score : (G,) float32
-    positive : (G,) bool
+    state = {name: torch.from_numpy(values) for name, values in member.items()}
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    own = network.state_dict()
+    if unexpected or any(own[name].is_floating_point() for name in missing):
+        raise Her2Error(
+            f"the model's weights are not the network's: {', '.join([*missing, *unexpected][:3])}",
+            "model.safetensors",
+            "fit again with this version",
+        )
+    return network.eval()
+
+
+def positive_targets(endpoint: Endpoint) -> list[int]:
+    """Return the targets whose probability is tested by an AUC; none: all, by a macro-AUC."""
+    positive = [i for i, name in enumerate(endpoint.targets) if name in endpoint.positive]
+    return positive or ([1] if len(endpoint.targets) == 2 else [])
+
+
+# --- training slides -----------------------------------------------------------------------------
+
+
+def balanced(targets: np.ndarray, size: int, random: np.random.Generator) -> list[np.ndarray]:
+    """Draw as many slides as there are, with replacement, each class as often; deal into steps."""
+    weight = 1 / np.bincount(targets)[targets]
+    drawn = random.choice(len(targets), len(targets), p=weight / weight.sum())
+    return [drawn[i : i + size] for i in range(0, len(drawn), size)]
+
+
+def stratified(targets: np.ndarray, size: int, random: np.random.Generator) -> list[np.ndarray]:
+    """Shuffle the slides and deal them into steps with the classes in proportion.
+
+    A class with fewer slides than there are steps lends some to several, so that none is without.
     """
-    ahead = score[positive][:, None] - score[~positive][None]
-    return (1 - ahead).relu().mean()
+    count = max(1, round(len(targets) / size))
+    steps: list[list[int]] = [[] for _ in range(count)]
+    place = 0
+    for target in np.unique(targets):
+        slides = random.permutation(np.flatnonzero(targets == target))
+        for slide in np.resize(slides, max(count, len(slides))):
+            steps[place % count].append(int(slide))
+            place += 1
+    return [np.array(step) for step in steps]
+
+
+def standardiser(values: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of the rows of (n, d) arrays; a constant column has 1."""
+    n = sum(map(len, values))
+    mean = sum(v.sum(0, dtype=np.float64) for v in values) / n
+    variance = sum(((v.astype(np.float64) - mean) ** 2).sum(0) for v in values) / n
+    std = np.sqrt(variance)
+    std[std < 1e-6] = 1
+    return mean.astype(np.float32), std.astype(np.float32)

@@ -11,11 +11,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from her2pipe.aggregation import Bag
-from her2pipe.config import FitSettings
+from her2pipe.aggregation.base import Bag
+from her2pipe.config import Section
+from her2pipe.config.base import setting
 from her2pipe.errors import Her2Error
 
 BLOCK = 1024  # pairs whose features are compared at once: small enough for the processor's cache
+
+
+class GraphSettings(Section):
+    """How patches become a graph; the published values."""
+
+    similarity_distance: float = setting(3e-3, "decay of similarity with distance", "1/px", gt=0)
+    similarity_features: float = setting(
+        1e-3, "decay of similarity with the features' distance", "", ge=0
+    )
+    radius_px: float = setting(2000.0, "patches farther apart are not alike", "scaled px", gt=0)
+    merge_distance: float = setting(
+        0.8, "patches merge up to this mean distance, 1 - similarity", "", ge=0, lt=1
+    )
+    edge_px: float = setting(4000.0, "edges are shorter than this", "scaled px", gt=0)
+    graph_area_px0: float = setting(
+        1e9, "slides are scaled to this area; in a study the default is tile.adaptive_area_px0",
+        "level-0 px^2", gt=0,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,7 @@ class Graph:
     node: np.ndarray
 
 
-def build(bag: Bag, settings: FitSettings) -> Graph:
+def build(bag: Bag, settings: GraphSettings) -> Graph:
     """Build the graph of a slide.
 
     References
@@ -49,7 +68,7 @@ def build(bag: Bag, settings: FitSettings) -> Graph:
     """
     if len(bag) and not (bag.width_px0 > 0 and bag.height_px0 > 0):
         raise Her2Error(
-            f"the encoding of {bag.slide} does not tell the slide's size",
+            f"the encoding of {bag.slide} lacks the slide's size",
             "attributes width_px0 and height_px0",
             "encode the slide again",
         )
@@ -67,7 +86,7 @@ def build(bag: Bag, settings: FitSettings) -> Graph:
 
 
 def similarities(
-    xy: np.ndarray, features: np.ndarray, settings: FitSettings
+    xy: np.ndarray, features: np.ndarray, settings: GraphSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute how alike the patches within the radius are.
 
@@ -76,7 +95,7 @@ def similarities(
     xy : (N, 2) float64
         Scaled px.
     features : (N, d) float32
-    settings : FitSettings
+    settings : GraphSettings
 
     Returns
     -------
@@ -99,7 +118,7 @@ def similarities(
     return pairs, np.exp(-decay)
 
 
-def cluster(xy: np.ndarray, features: np.ndarray, settings: FitSettings) -> np.ndarray:
+def cluster(xy: np.ndarray, features: np.ndarray, settings: GraphSettings) -> np.ndarray:
     """Cluster patches by average linkage, cut at `merge_distance`.
 
     Returns

@@ -1,94 +1,156 @@
-"""SlideGraph+: a graph network over clusters of patches, taught to rank slides.
+"""SlideGraph+: a graph network over clusters of patches, trained to rank slides.
 
-Each network's slide scores become probabilities by Platt's scaling on the slides held out from it;
-those of several networks are averaged.
-
-References
-----------
-Lu et al. 2022, doi 10.1016/j.media.2022.102486.
+Each network's slide scores become probabilities by Platt's scaling on the slides held out from it.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from her2pipe.aggregation import Bag, Lesson, Model, SlideScore, patch_graph
-from her2pipe.aggregation.clam import sigmoid
-from her2pipe.config import FitSettings, ScoreSettings
+from her2pipe.aggregation import patch_graph
+from her2pipe.aggregation.base import AGGREGATIONS, Bag, TrainingSlide
+from her2pipe.aggregation.networks import NetworkAggregation, standardiser, stratified
+from her2pipe.config import NetworkFitSettings
+from her2pipe.config.base import setting
+from her2pipe.endpoints.base import Endpoint
+from her2pipe.registry import Citation
+
+if TYPE_CHECKING:
+    import torch
 
 SLOPE_MIN = 1e-3  # scaling never turns the order of the slides around
 
 
-def prepare(bag: Bag, settings: FitSettings) -> patch_graph.Graph:
-    """Build the slide's graph."""
-    return patch_graph.build(bag, settings)
+class SlideGraphSettings(NetworkFitSettings, patch_graph.GraphSettings):
+    """Fitting SlideGraph+; the published values."""
+
+    learning_rate: float = setting(1e-3, "Adam's step size", "", gt=0, lt=1)
+    weight_decay: float = setting(1e-4, "Adam's weight decay", "", ge=0, lt=1)
+    dropout: float = setting(0.5, "share of units dropped", "", ge=0, lt=1)
+    step_slides: int = setting(8, "slides per step", "slides", ge=1)
+    max_epochs: int = setting(300, "most passes over the slides", "epochs", ge=1)
+    min_epochs: int = setting(0, "no early stop before", "epochs", ge=0)
+    patience: int = setting(30, "stop after so many without a better one", "epochs", ge=1)
+    best_epochs: int = setting(
+        10, "epochs, best by the held-out slides, whose networks are kept", "", ge=1, le=50
+    )
 
 
-def score(bag: Bag, settings: ScoreSettings, model: Model) -> SlideScore:
-    """Score a slide by its probability of HER2+."""
-    return model.slide_score(predict(model, prepare(bag, model.settings)))
+@AGGREGATIONS.register("slidegraph")
+class SlideGraph(NetworkAggregation):
+    """A graph network whose slide score is the mean of its node scores.
 
-
-def contributions(bag: Bag, settings: ScoreSettings, model: Model) -> tuple[np.ndarray, str]:
-    """Return the score of each patch's node, scaled to a probability as the slide's is, (N,)."""
-    prepared = prepare(bag, model.settings)
-    total = np.zeros(len(prepared.features))
-    for member in model.members:
-        slope, offset = member["platt"]
-        total += sigmoid(slope * forward(member, prepared) + offset)
-    return (total / len(model.members))[prepared.node], "node score"
-
-
-def predict(model: Model, prepared: patch_graph.Graph) -> np.ndarray:
-    """Average the class probabilities (2,) of the networks."""
-    total = 0.0
-    for member in model.members:
-        slope, offset = member["platt"]
-        total += sigmoid(slope * forward(member, prepared).mean() + offset)
-    p = float(total) / len(model.members)
-    return np.array([1 - p, p])
-
-
-def forward(member: dict[str, np.ndarray], prepared: patch_graph.Graph) -> np.ndarray:
-    """Compute the score of each node; the slide's score is their mean.
-
-    Parameters
+    References
     ----------
-    member : dict
-        Weights of one network; `mean` and `std` of the features.
-    prepared : Graph
-
-    Returns
-    -------
-    (M,) float32
+    Lu et al. 2022, doi 10.1016/j.media.2022.102486.
     """
 
-    def layer(name: str, x: np.ndarray) -> np.ndarray:
-        w = {k: member[f"{name}.{k}"] for k in ("0.weight", "0.bias", "1.weight", "1.bias")}
-        mean, variance = member[f"{name}.1.running_mean"], member[f"{name}.1.running_var"]
-        y = x @ w["0.weight"].T + w["0.bias"]
-        return np.maximum((y - mean) / np.sqrt(variance + 1e-5) * w["1.weight"] + w["1.bias"], 0)
+    Settings = SlideGraphSettings
+    by_auc = True
+    citations = (
+        Citation("SlideGraph+", "Lu et al. 2022", "Medical Image Analysis 80:102486",
+                 "10.1016/j.media.2022.102486"),
+    )  # fmt: skip
 
-    def head(number: int, x: np.ndarray) -> np.ndarray:
-        return (x @ member[f"heads.{number}.weight"].T + member[f"heads.{number}.bias"])[:, 0]
+    @classmethod
+    def suits(cls, endpoint: Endpoint) -> str:
+        """Refuse more than two targets: slides are ranked."""
+        count = len(endpoint.targets)
+        return "" if count == 2 else f"SlideGraph+ ranks slides of two classes, not of {count}"
 
-    source, to = prepared.edges
-    joined, starts = np.unique(to, return_index=True)  # edges are ordered by `to`
-    z = layer("first", (prepared.features - member["mean"]) / member["std"])  # (M, 16)
-    total = head(0, z)
-    for number in (1, 2):
-        messages = layer(f"convs.{number - 1}.nn", np.hstack([z[to], z[source] - z[to]]))  # (E, w)
-        z = np.zeros((len(z), messages.shape[1]), np.float32)  # a node without neighbours
-        if len(joined):
-            z[joined] = np.maximum.reduceat(messages, starts)
-        total = total + head(number, z)
-    return total
+    @classmethod
+    def network(cls, features: int, targets: int, settings: SlideGraphSettings) -> torch.nn.Module:
+        """Make the network."""
+        return slidegraph_network()(features, settings.dropout)
+
+    @classmethod
+    def prepare(cls, bag: Bag, settings: SlideGraphSettings) -> patch_graph.Graph:
+        """Build the slide's graph."""
+        return patch_graph.build(bag, settings)
+
+    @classmethod
+    def tensors(cls, inputs: patch_graph.Graph, device: Any) -> Any:
+        """Return the graph as torch_geometric holds it."""
+        import torch
+
+        x, edges = torch.from_numpy(inputs.features), torch.from_numpy(inputs.edges)
+        return torch_geometric().data.Data(x=x, edge_index=edges).to(device)
+
+    @classmethod
+    def standardise(cls, network: torch.nn.Module, slides: Sequence[TrainingSlide]) -> None:
+        """Standardise features by the training slides' nodes."""
+        features = [slide.inputs.features for slide in slides]
+        network.scale_by(*standardiser(features))  # type: ignore[operator]
+
+    @classmethod
+    def deal(cls, targets: np.ndarray, size: int, random: np.random.Generator) -> list[np.ndarray]:
+        """Deal slides with the classes in proportion: each step needs pairs to rank."""
+        return stratified(targets, size, random)
+
+    @classmethod
+    def training_loss(
+        cls, network: Any, slides: list[Any], targets: torch.Tensor, settings: SlideGraphSettings
+    ) -> torch.Tensor:
+        """Return the ranking loss of one step's slides."""
+        return ranking(_slide_scores(network, slides), targets == 1)
+
+    @classmethod
+    def validation(
+        cls, network: Any, slides: list[Any], targets: torch.Tensor, settings: SlideGraphSettings
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the ranking loss of all slides, and their scores."""
+        import torch
+
+        size = settings.step_slides
+        parts = [slides[i : i + size] for i in range(0, len(slides), size)]
+        scores = torch.cat([_slide_scores(network, part) for part in parts])
+        return ranking(scores, targets == 1), scores
+
+    @classmethod
+    def calibrate(
+        cls, network: torch.nn.Module, slides: Sequence[TrainingSlide], device: Any
+    ) -> None:
+        """Fit Platt's scaling to the held-out slides."""
+        import torch
+
+        with torch.no_grad():
+            graphs = [cls.tensors(slide.inputs, device) for slide in slides]
+            scores = torch.cat([_slide_scores(network, [graph]) for graph in graphs])
+        positive = np.array([slide.target == 1 for slide in slides])
+        network.platt.copy_(torch.from_numpy(platt(scores.cpu().double().numpy(), positive)))  # type: ignore[operator,union-attr]
+
+    def outputs(self, network: Any, slide: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return probabilities of the two classes, and of the second at each node, (M,)."""
+        import torch
+
+        nodes = torch.zeros(len(slide.x), dtype=torch.long)
+        score, node = network(slide.x, slide.edge_index, nodes, 1)
+        slope, offset = network.platt
+        p = (slope * score[0] + offset).sigmoid()
+        return torch.stack([1 - p, p]), (slope * node + offset).sigmoid()
+
+    def _contributions(self, bag: Bag) -> tuple[np.ndarray, str]:
+        """Return the score of each patch's node, scaled to a probability as the slide's is."""
+        graph = self.prepare(bag, self.fit_settings)
+        return self.averaged(graph)[1][graph.node], "node score"
+
+
+def _slide_scores(network: Any, graphs: list[Any]) -> torch.Tensor:
+    """Score several graphs at once, (G,)."""
+    batch = torch_geometric().data.Batch.from_data_list(graphs)
+    return network(batch.x, batch.edge_index, batch.batch, batch.num_graphs)[0]
 
 
 def platt(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """Fit probability = sigmoid(slope * score + offset).
+
+    Unlike `stats.platt`, the slope is never negative: a network that ranks its few held-out slides
+    the wrong way must not turn the others around.
 
     Parameters
     ----------
@@ -98,94 +160,113 @@ def platt(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     Returns
     -------
     (2,) float32
-        Slope, never negative, and offset.
+        Slope and offset.
 
     References
     ----------
     Platt 1999; targets and loss as Lin et al. 2007, doi 10.1007/s10994-007-5018-6, Eq. 1 and 2.
     """
     from scipy.optimize import minimize
+    from scipy.special import expit
 
     m, n = int(positive.sum()), int((~positive).sum())
-    wanted = np.where(positive, (m + 1) / (m + 2), 1 / (n + 2))
+    target = np.where(positive, (m + 1) / (m + 2), 1 / (n + 2))
 
     def loss(x):
         z = x[0] * scores + x[1]
-        error = sigmoid(z) - wanted
-        value = (np.logaddexp(0, z) - wanted * z).sum()
+        error = expit(z) - target
+        value = (np.logaddexp(0, z) - target * z).sum()
         return value, np.array([(error * scores).sum(), error.sum()])
 
     start = np.array([1.0, np.log((m + 1) / (n + 1))])
-    found = minimize(
-        loss, start, jac=True, method="L-BFGS-B", bounds=[(SLOPE_MIN, None), (None,) * 2]
-    )
-    return found.x.astype(np.float32)
+    bounds = [(SLOPE_MIN, None), (None, None)]
+    return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x.astype(np.float32)
 
 
-def fit(
-    train: Sequence[Lesson],
-    validation: Sequence[Lesson],
-    classes: Sequence[str],
-    settings: FitSettings,
-    seed: int,
-    progress=None,
-) -> tuple[list[dict[str, np.ndarray]], list[dict[str, float]]]:
-    """Learn from slides, as `clam.fit`; node features are standardised by the training slides."""
+def ranking(score: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+    """Return the mean over pairs of opposite label of max(0, 1 - (s_positive - s_negative)).
+
+    Parameters
+    ----------
+    score : (G,) float32
+    positive : (G,) bool
+    """
+    ahead = score[positive][:, None] - score[~positive][None]
+    return (1 - ahead).relu().mean()
+
+
+def torch_geometric() -> Any:
+    """Return torch_geometric, which is slow to import and uses a part of torch that will go."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)
+        import torch_geometric
+        import torch_geometric.data
+        import torch_geometric.nn
+    return torch_geometric
+
+
+@cache
+def slidegraph_network() -> type[torch.nn.Module]:
+    """Return the class of the network, made late: torch_geometric is slow to import."""
     import torch
+    from torch import nn
+    from torch.nn import functional
 
-    from her2pipe.aggregation import networks as poolers
-    from her2pipe.models import gpu
-    from her2pipe.training import fitting
+    graph_nn = torch_geometric().nn
 
-    device = gpu.pick_device(settings.device)
-    scale = fitting.standardiser([lesson.prepared.features for lesson in train])
-    targets = np.array([lesson.target for lesson in train])
-    positive = np.array([lesson.positive for lesson in validation])
-    batch_of = poolers.geometric().data.Batch.from_data_list
-    graphs = _data(train, scale, device)
-    own, size = _data(validation, scale, device), settings.step_slides
-    held = [batch_of(own[i : i + size]) for i in range(0, len(own), size)]
-    known = torch.from_numpy(positive).to(device)
+    class SlideGraphNetwork(nn.Module):
+        """Edge convolutions, and a score of every node from each layer.
 
-    def run(network, batch):
-        return network(batch.x, batch.edge_index, batch.batch, batch.num_graphs)[0]
+        `mean` and `std` standardise features, `platt` are slope and offset that turn scores into
+        probabilities.
+        """
 
-    def loss(network, chosen, random):
-        wanted = torch.from_numpy(targets[chosen] == 1).to(device)
-        return poolers.ranking(run(network, batch_of([graphs[i] for i in chosen])), wanted)
+        def __init__(self, features: int, dropout: float = 0.5):
+            super().__init__()
 
-    def check(network):
-        scores = torch.cat([run(network, batch) for batch in held])
-        return float(poolers.ranking(scores, known)), scores.cpu().numpy()
+            def layer(width: int, out: int) -> nn.Sequential:
+                return nn.Sequential(nn.Linear(width, out), nn.BatchNorm1d(out), nn.ReLU())
 
-    task = fitting.Task(
-        network=lambda: poolers.SlideGraph(len(scale["mean"]), settings.dropout),
-        steps=lambda random: fitting.stratified(targets, settings.step_slides, random),
-        loss=loss,
-        check=check,
-        positive=positive,
-        by_auc=True,
-    )
-    members, history = fitting.learn(task, settings, seed, progress)
-    scaled = []
-    for member in (member | scale for member in members):
-        scores = np.array([forward(member, lesson.prepared).mean() for lesson in validation])
-        scaled.append(member | {"platt": platt(scores, positive)})
-    return scaled, history
+            self.first = layer(features, 16)
+            self.convs = nn.ModuleList(
+                graph_nn.EdgeConv(layer(2 * 16, out), aggr="max") for out in (16, 8)
+            )
+            self.heads = nn.ModuleList(nn.Linear(width, 1) for width in (16, 16, 8))
+            self.dropout = dropout
+            self.register_buffer("mean", torch.zeros(features))
+            self.register_buffer("std", torch.ones(features))
+            self.register_buffer("platt", torch.tensor([1.0, 0.0]))
 
+        def scale_by(self, mean: np.ndarray, std: np.ndarray) -> None:
+            """Standardise features by mean and standard deviation, (d,) each."""
+            self.mean.copy_(torch.from_numpy(mean))
+            self.std.copy_(torch.from_numpy(std))
 
-def _data(lessons: Sequence[Lesson], scale: dict[str, np.ndarray], device) -> list:
-    """Make graphs for the network, their features standardised."""
-    import torch
+        def forward(
+            self, x: torch.Tensor, edges: torch.Tensor, graph: torch.Tensor, graphs: int
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            """Compute slide scores (G) and node scores (M), before Platt's scaling.
 
-    from her2pipe.aggregation.networks import geometric
+            Parameters
+            ----------
+            x : (M, d) float32
+            edges : (2, E) int64
+            graph : (M,) int64
+                Graph of each node.
+            graphs : int
+            """
+            z = self.first((x - self.mean) / self.std)  # (M, 16)
+            node = slide = x.new_zeros(())
+            for number, head in enumerate(self.heads):
+                if number:
+                    conv = self.convs[number - 1]
+                    # Without edges there is no maximum, and no batch statistics to update.
+                    width = conv.nn[0].out_features
+                    z = conv(z, edges) if edges.shape[1] else z.new_zeros(len(z), width)
+                score = head(z)  # (M, 1)
+                pooled = graph_nn.global_mean_pool(score, graph, graphs)  # (G, 1)
+                slide = slide + functional.dropout(pooled[:, 0], self.dropout, self.training)
+                node = node + score[:, 0]
+            return slide, node
 
-    found = []
-    for lesson in lessons:
-        x = torch.from_numpy((lesson.prepared.features - scale["mean"]) / scale["std"])
-        found.append(
-            geometric()
-            .data.Data(x=x, edge_index=torch.from_numpy(lesson.prepared.edges))
-            .to(device)
-        )
-    return found
+    return SlideGraphNetwork

@@ -99,8 +99,8 @@ def digests(packs: Iterable[str | Path]) -> dict[str, str]:
     """Return the digest of each image of some packs; what is no pack has none."""
     from her2pipe.store import read_images
 
-    found = [images for path in packs if (images := read_images(path)) is not None]
-    return {image.name: image.pixel_digest for images in found for image in images.kept}
+    packed = [images for path in packs if (images := read_images(path)) is not None]
+    return {image.name: image.pixel_digest for images in packed for image in images.kept}
 
 
 def _same(first: str, second: str, where: str) -> Her2Error:

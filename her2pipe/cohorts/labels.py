@@ -1,15 +1,10 @@
-"""HER2 status by the ASCO/CAP rules, a study's own classes, and residual cancer burden."""
+"""HER2 status by the ASCO/CAP rules, and residual cancer burden."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import Any
-
-from her2pipe.config import CLASSES, LabelSettings
-from her2pipe.errors import Her2Error
+from collections.abc import Callable
 
 RCB_CLASSES = ("0", "I", "II", "III")
 UNKNOWN = {"", "na", "n/a", "nan", "unknown", "equivocal", "indeterminate", "not done"}
@@ -82,56 +77,6 @@ def _ish(ihc: str, ratio: float | None, copies: float | None) -> tuple[bool | No
     if ratio < 2 and copies >= 6:  # group 3
         return ihc in ("2+", "3+"), ""
     return ihc == "3+", ""  # groups 2 and 4
-
-
-def classes_of(labels: LabelSettings) -> tuple[str, ...]:
-    """Return the classes of patches that encoders of a study tell apart."""
-    return tuple(labels.classes) if labels.told else CLASSES
-
-
-def class_of(row: Any, labels: LabelSettings) -> tuple[str | None, str]:
-    """Find the class of a sheet's row in a study of classes, or why there is none.
-
-    A value that is no class of the study is not an error: its slide is told and left out.
-
-    Parameters
-    ----------
-    row : cohort.Row
-    labels : LabelSettings
-
-    Returns
-    -------
-    name : str or None
-    why_not : str
-        Empty when there is a class.
-    """
-    found = row.value(labels.column)
-    if isinstance(found, bool):
-        found = (("no", "yes") if labels.column == "pcr" else ("negative", "positive"))[found]
-    text = "" if found is None else str(found)
-    for name in labels.classes:
-        if text in labels.values(name):
-            return name, ""
-    if text.lower() in UNKNOWN:
-        return None, f"no {labels.column}"
-    return None, f"{labels.column} is {text}: not a class of this study"
-
-
-def labelled(row: Any, labels: LabelSettings) -> Any:
-    """Return a sheet's row whose `exclusion_reason` tells why it has no label of the study."""
-    return replace(row, exclusion_reason=class_of(row, labels)[1]) if labels.told else row
-
-
-def check(found: Iterable[str | None], labels: LabelSettings, sheet: str) -> None:
-    """Refuse a development cohort that lacks a class; `found` are the classes of its slides."""
-    found = list(found)
-    lacking = [name for name in labels.classes if name not in found]
-    if labels.told and lacking:
-        raise Her2Error(
-            f"no slide is of class {', '.join(lacking)}",
-            f"{sheet}, column {labels.column}",
-            "correct the column, or labels.column, labels.classes and labels.groups of the study",
-        )
 
 
 def rcb_index(

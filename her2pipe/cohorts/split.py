@@ -7,9 +7,8 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from her2pipe.cohorts.labels import class_of
 from her2pipe.cohorts.sheet import Row
-from her2pipe.config import LabelSettings, SplitSettings
+from her2pipe.config import SplitSettings
 from her2pipe.errors import Her2Error, raise_all
 
 SPLIT_COLUMNS = ("patient", "split")  # what `assign_sides` reads, beside the labels
@@ -18,18 +17,6 @@ SPLIT_COLUMNS = ("patient", "split")  # what `assign_sides` reads, beside the la
 def status(row: Row) -> int:
     """Return the stratum of a slide by HER2 status: 0 negative, 1 positive, -1 unknown."""
     return -1 if row.positive is None else int(row.positive)
-
-
-def by_label(labels: LabelSettings | None) -> Callable[[Row], int]:
-    """Return the function that gives a slide's stratum: the number of its class, or its status."""
-    if labels is None or not labels.told:
-        return status
-
-    def number(row: Row) -> int:
-        name = class_of(row, labels)[0]
-        return -1 if name is None else labels.classes.index(name)
-
-    return number
 
 
 def assign_sides(

@@ -1,23 +1,27 @@
 """Every setting, once: type, unit, range, default.
 
-From these classes come the checks of a study file, the flags of each command and their help,
-the `settings` attribute of every output (all in `settings.py`), and `studies/schema.json`.
+From these classes come the checks of a study file (`load`), the flags of each command and their
+help, the `settings` attribute of every output (`flags`), and `studies/schema.json` (`schema`).
 """
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from pydantic import Field, model_validator
 
+from her2pipe.config.aggregation import (
+    FitSettings,
+    Method,
+    NetworkFitSettings,
+    SharedFitSettings,
+    TargetSettings,
+    over_shared,
+)
 from her2pipe.config.base import (
     CLASSES,
-    FITTED,
-    LEARNT,
     LEVELS,
     PLAIN_NAME,
-    RULES,
     VIEW,
     WHOLE,
     Name,
@@ -26,15 +30,6 @@ from her2pipe.config.base import (
 from her2pipe.config.deploying import DeploySettings
 from her2pipe.config.endpoints import LabelSettings
 from her2pipe.config.evaluation import CompareSettings, EvaluateSettings
-from her2pipe.config.fitting import FitSettings, Method, published
-from her2pipe.config.models import (
-    Encoder,
-    EncodeSettings,
-    Pretraining,
-    PretrainSettings,
-    ScoreSettings,
-    TrainSettings,
-)
 from her2pipe.config.reporting import (
     GRADES,
     DescribeSettings,
@@ -55,15 +50,20 @@ from her2pipe.config.slides import (
     SynthesiseSettings,
     TileSettings,
 )
+from her2pipe.config.training import (
+    Encoder,
+    EncodeSettings,
+    Pretraining,
+    PretrainSettings,
+    ScoreSettings,
+    TrainSettings,
+)
 
 __all__ = [
     "CLASSES",
-    "FITTED",
     "GRADES",
-    "LEARNT",
     "LEVELS",
     "PLAIN_NAME",
-    "RULES",
     "STEPS",
     "VIEW",
     "WHOLE",
@@ -83,20 +83,22 @@ __all__ = [
     "LabelSettings",
     "LedgerSettings",
     "Method",
+    "NetworkFitSettings",
     "PretrainSettings",
     "Pretraining",
     "ReportSettings",
     "Scanner",
     "ScoreSettings",
     "Section",
+    "SharedFitSettings",
     "SlidesSettings",
     "SplitSettings",
     "StainSettings",
     "StudySettings",
     "SynthesiseSettings",
+    "TargetSettings",
     "TileSettings",
     "TrainSettings",
-    "published",
 ]
 
 STEPS = (
@@ -137,7 +139,7 @@ class Config(Section):
     train: TrainSettings = TrainSettings()
     encoders: dict[Name, Encoder] = Field(..., min_length=1)
     encode: EncodeSettings = EncodeSettings()
-    fit: FitSettings = FitSettings()
+    fit: SharedFitSettings = SharedFitSettings()
     methods: dict[Name, Method] = Field(..., min_length=1)
     score: ScoreSettings = ScoreSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
@@ -164,29 +166,8 @@ class Config(Section):
                 }
                 data = {**data, several: merged}
         if isinstance(data.get("methods"), dict):
-            data = {**data, "methods": _methods_over_fit(data)}
+            data = {**data, "methods": over_shared(data)}
         return {
             k: {} if v is None and k not in ("cohorts", "encoders", "methods") else v
             for k, v in data.items()
         }
-
-
-def _methods_over_fit(data: dict[str, Any]) -> dict[str, Any]:
-    """Lay each method's own settings over those of `fit`, and these over its rule's published."""
-
-    def section(name):
-        return data[name] if isinstance(data.get(name), dict) else {}
-
-    shared = {k: v for k, v in section("fit").items() if k in FitSettings.model_fields}
-    # Graphs are scaled as the adaptive view is, unless told otherwise.
-    area = {}
-    with contextlib.suppress(TypeError, ValueError):  # a wrong value is told where it stands
-        if float(section("tile").get("adaptive_area_px0", "nan")) > 0:
-            area = {"graph_area_px0": section("tile")["adaptive_area_px0"]}
-    merged = {}
-    for name, method in data["methods"].items():
-        merged[name] = method
-        if isinstance(method, dict) and isinstance(own := method.get("fit") or {}, dict):
-            rule = published(method.get("aggregate"))
-            merged[name] = {**method, "fit": {**rule, **area, **shared, **own}}
-    return merged

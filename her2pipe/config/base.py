@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import core_schema
+from pydantic_core import PydanticCustomError, core_schema
 
 from her2pipe.registry import Registry
 
 LEVELS = ("0", "1+", "2+/FISH-", "2+/FISH+", "3+")
 CLASSES = ("HER2-", "HER2+", "Non-tumour")
-LEARNT = ("clam", "slidegraph", "mlp")  # rules of aggregation that cannot score without a model
-FITTED = (*LEARNT, "mean")  # rules that learn something, if only a threshold
-RULES = ("probabilistic", "mean", *LEARNT)
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 WHOLE = "whole"  # the one view of an image that is no slide
 VIEW = r"^(adaptive|whole|[1-9][0-9]*|[1-9][0-9]*(\.[0-9]+)?um)$"
@@ -65,3 +62,8 @@ class Section(BaseModel):
     """A section of a study file: unknown keys are refused and values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def mistake(what: str, fix: str) -> PydanticCustomError:
+    """Return an error for a validator to raise: what is wrong, and how to mend it."""
+    return PydanticCustomError("mistake", "{what}: {fix}", {"what": what, "fix": fix})

@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from her2pipe.config import FITTED, LEARNT, RULES, PretrainSettings
-from her2pipe.config.base import CLASSES
-from her2pipe.config.endpoints import CHECKED, LabelSettings
+from her2pipe.config import PretrainSettings
+from her2pipe.config.aggregation import AGGREGATIONS
+from her2pipe.config.endpoints import CHECKED, ENDPOINTS, LabelSettings
 from her2pipe.config.mistakes import Mistake
 from her2pipe.registry import STAIN_METHODS
 
@@ -48,8 +48,8 @@ class RawStudy:
 
     @property
     def has_classes(self) -> bool:
-        """Whether the endpoint is a class, of the study's own classes."""
-        return self.section("labels").get("endpoint") == "class"
+        """Whether the endpoint is another than HER2 status: classes of the study's own."""
+        return self.section("labels").get("endpoint", "her2") != "her2"
 
     @property
     def roles(self) -> dict[str, Any]:
@@ -83,11 +83,15 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
     """Find names of encoders, methods, cohorts and pre-trainings that there are none of."""
     encoders, methods = study.section("encoders"), study.section("methods")
     named: list[tuple[tuple[str, ...], str, Any, Collection]] = [
-        (("methods", name, "encoder"), f"method {name} names an unknown encoder",
-         method["encoder"], encoders)
+        (
+            ("methods", name, "encoder"),
+            f"method {name} names an unknown encoder",
+            method["encoder"],
+            encoders,
+        )
         for name, method in study.named("methods").items()
         if "encoder" in method
-    ]  # fmt: skip
+    ]
     for section in ("heatmap", "report"):
         names = study.section(section).get("methods")
         named += [
@@ -98,16 +102,24 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
         what = "compare.reference names an unknown method"
         named.append((("compare", "reference"), what, reference, methods))
     named += [
-        (("synthesise", "scanners", name), "this scanner is for no cohort", name,
-         study.section("cohorts"))
+        (
+            ("synthesise", "scanners", name),
+            "this scanner is for no cohort",
+            name,
+            study.section("cohorts"),
+        )
         for name in study.section("synthesise", "scanners")
-    ]  # fmt: skip
+    ]
     named += [
-        (("encoders", name, "pretrain"), f"encoder {name} names an unknown pre-training",
-         str(encoder["pretrain"]), study.section("pretrainings"))
+        (
+            ("encoders", name, "pretrain"),
+            f"encoder {name} names an unknown pre-training",
+            str(encoder["pretrain"]),
+            study.section("pretrainings"),
+        )
         for name, encoder in study.named("encoders").items()
         if encoder.get("pretrain")
-    ]  # fmt: skip
+    ]
     for key, what, value, choices in named:
         if value not in choices:
             yield Mistake(key, f"{what}: {value}", _choice(choices))
@@ -178,31 +190,30 @@ def starting_weights(study: RawStudy) -> Iterator[Mistake]:
 
 
 def aggregations(study: RawStudy) -> Iterator[Mistake]:
-    """Find methods whose aggregation cannot work with their encoder, or has nothing to fit."""
+    """Find methods whose aggregation suits neither endpoint nor encoder, or has nothing to fit."""
+    labels = _labels(study)
     for name, method in study.named("methods").items():
-        aggregation = method.get("aggregate", "probabilistic")
-        task = study.task(method.get("encoder"))
-        if study.has_classes:
-            if aggregation != "mean":
-                what = f"method {name} is {aggregation}, which scores HER2 status, not classes"
-                fix = "use mean: labels.endpoint is class"
-                yield Mistake(("methods", name, "aggregate"), what, fix)
-            elif method.get("fit"):
-                what = f"method {name} has fit settings, but the mean of classes learns nothing"
-                yield Mistake(("methods", name, "fit"), what, "remove them")
-            if task != "classify":
-                what = f"method {name} averages probabilities of classes, its encoder gives none"
-                fix = "name an encoder that is trained to classify"
-                yield Mistake(("methods", name, "encoder"), what, fix)
+        aggregate = method.get("aggregate", "probabilistic")
+        if labels is None or aggregate not in AGGREGATIONS:
             continue
-        if aggregation in RULES and aggregation not in LEARNT and task != "classify":
-            what = f"method {name} averages probabilities of HER2+, its encoder gives none"
-            fix = f"use a rule that learns from features: {', '.join(LEARNT)}"
-            yield Mistake(("methods", name, "aggregate"), what, fix)
-        if aggregation in RULES and aggregation not in FITTED and method.get("fit"):
-            what = f"method {name} has fit settings, but its rule learns nothing"
-            fix = "remove them, or choose another rule"
-            yield Mistake(("methods", name, "fit"), what, fix)
+        aggregation = AGGREGATIONS[aggregate]
+        endpoint = aggregation.endpoint_for(labels)
+        key = ("methods", name, "aggregate")
+        if reason := aggregation.suits(endpoint):
+            suited = sorted(a.name for a in AGGREGATIONS if not a.suits(endpoint))
+            yield Mistake(key, f"method {name}: {reason}", _choice(suited))
+        elif method.get("fit") and aggregation.Settings and not aggregation.is_fitted(endpoint):
+            what = f"method {name} has fit settings, but {aggregate} has nothing to fit to classes"
+            yield Mistake(("methods", name, "fit"), what, "remove them")
+        if aggregation.reads == "probabilities" and study.task(method.get("encoder")) != "classify":
+            what = f"method {name} averages probabilities of classes, its encoder gives none"
+            others = ", ".join(sorted(a.name for a in AGGREGATIONS if a.reads == "features"))
+            fix = f"train the encoder to classify, or read its features: {others}"
+            yield Mistake(key, what, fix)
+        levels = {**study.section("fit"), **study.section("methods", name, "fit")}
+        if study.has_classes and aggregation.Settings and levels.get("targets") == "levels":
+            what = f"method {name} fits the five HER2 levels, but labels.endpoint is class"
+            yield Mistake(("methods", name, "fit"), what, "leave fit.targets out")
 
 
 # --- labels --------------------------------------------------------------------------------------
@@ -220,7 +231,7 @@ def fractions(study: RawStudy) -> Iterator[Mistake]:
     labels = _labels(study)
     if labels is None:
         return
-    classes = tuple(labels.classes) if study.has_classes else CLASSES
+    classes = ENDPOINTS[labels.endpoint](labels, "external", False).patch_classes
     for place in (("train",), *(("encoders", name) for name in study.named("encoders"))):
         for view, shares in study.named(*place, "fractions").items():
             for name in shares:

@@ -84,13 +84,3 @@ class LabelSettings(Section):
     def values(self, name: str) -> list[str]:
         """Return the values of the column that make a class."""
         return self.groups.get(name) or [name]
-
-    @property
-    def told(self) -> bool:
-        """Whether the study tells classes of its own apart."""
-        return self.endpoint == "class"
-
-    @property
-    def graded(self) -> bool:
-        """Whether a slide's score is its expected class; else it is the largest probability."""
-        return self.ordered or len(self.classes) == 2

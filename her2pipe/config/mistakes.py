@@ -25,7 +25,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Mistake]:
     for item in error.errors():
         key = tuple(str(name) for name in item["loc"] if name != "[key]")
         name = key[-1] if key else "file"
-        if item["type"] == "extra_forbidden":
+        if item["type"] == "mistake":
+            what, fix = item["ctx"]["what"], item["ctx"]["fix"]
+        elif item["type"] == "extra_forbidden":
             siblings = _siblings(model, item["loc"][:-1])
             near = difflib.get_close_matches(name, siblings, 1)
             fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}"

@@ -52,13 +52,20 @@ class DescribeSettings(Section):
         32, "levels a channel is cut into for co-occurrence", "", ge=2, le=256
     )
     nuclei_mpp: float = setting(
-        0.5, "resolution at which nuclei are segmented, or the patch's own if coarser", "um/px",
-        gt=0, le=2,
-    )  # fmt: skip
+        0.5,
+        "resolution at which nuclei are segmented, or the patch's own if coarser",
+        "um/px",
+        gt=0,
+        le=2,
+    )
     nuclei_floor: float = setting(
-        0.25, "least haematoxylin of a nucleus, as a share of the slide's maximum; the threshold is"
-        " Otsu's, but never lower", "fraction", gt=0, lt=1,
-    )  # fmt: skip
+        0.25,
+        "least haematoxylin of a nucleus, as a share of the slide's maximum; the threshold is"
+        " Otsu's, but never lower",
+        "fraction",
+        gt=0,
+        lt=1,
+    )
     nuclei_blur_um: float = setting(0.5, "spread of the blur before each step", "um", gt=0, le=5)
     nuclei_open_um: float = setting(
         1.2,
@@ -69,16 +76,24 @@ class DescribeSettings(Section):
     )
     nuclei_spacing_um: float = setting(1.5, "least distance of two nuclei", "um", gt=0, le=20)
     nuclei_dark_um: float = setting(
-        6.0, "watershed depth of the slide's darkest haematoxylin: touching nuclei are separated"
-        " where distance to the background plus darkness is least", "um", ge=0, le=50,
-    )  # fmt: skip
+        6.0,
+        "watershed depth of the slide's darkest haematoxylin: touching nuclei are separated"
+        " where distance to the background plus darkness is least",
+        "um",
+        ge=0,
+        le=50,
+    )
     nuclei_area_um2: tuple[float, float] = setting(
         (8.0, 400.0), "smallest and largest area of a nucleus", "um^2"
     )
     alpha: float = setting(
-        0.05, "a feature differs between grades when its Kruskal-Wallis P, Holm-adjusted over the"
-        " 39 features, is below this", "", gt=0, lt=1,
-    )  # fmt: skip
+        0.05,
+        "a feature differs between grades when its Kruskal-Wallis P, Holm-adjusted over the"
+        " 39 features, is below this",
+        "",
+        gt=0,
+        lt=1,
+    )
     boxes: int = setting(20, "most features drawn as box plots", "features", ge=1, le=24)
     examples: int = setting(6, "example patches shown per grade", "patches", ge=1, le=12)
 

@@ -57,9 +57,12 @@ class ImagesSettings(Section):
     """How images become patches: each is one patch, and keeps its colours."""
 
     pack_images: int = setting(
-        512, "images per patch store, about; the number of stores is a power of two", "images",
-        False, ge=1,
-    )  # fmt: skip
+        512,
+        "images per patch store, about; the number of stores is a power of two",
+        "images",
+        False,
+        ge=1,
+    )
     shape: Literal["stretch", "crop", "pad"] = setting(
         "stretch",
         "how an image becomes square: stretch (all of it, as the published networks were fed),"
@@ -93,7 +96,7 @@ class StainSettings(Section):
     stain_iterations: int = setting(1000, "most alternations", "", ge=1)
     stain_seed: int = setting(2025, "seed of the pixel sample", "", ge=0)
     stain_angle_min: float = setting(
-        5.0, "two vectors closer than this cannot be told apart", "degrees", ge=1, lt=90
+        5.0, "two vectors closer than this are not distinguished", "degrees", ge=1, lt=90
     )
     stain_concentration_min: float = setting(
         0.05, "a stain whose maximum concentration is lower is absent", "OD", gt=0
@@ -193,9 +196,12 @@ class DrawSettings(Section):
     algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
     image_px: int = setting(256, "side of an image", "px", ge=32, le=1024)
     section_um: float = setting(
-        450.0, "side of the section that images are cut from; it varies by 20 %", "um", ge=100,
+        450.0,
+        "side of the section that images are cut from; it varies by 20 %",
+        "um",
+        ge=100,
         le=2000,
-    )  # fmt: skip
+    )
 
 
 class TileSettings(Section):
@@ -222,9 +228,12 @@ class TileSettings(Section):
         0.5, "within annotation: least share of a patch inside it", "fraction", gt=0, le=1
     )
     white_max: float = setting(
-        1.0, "a patch of which a larger share is white is left out; 1: none is; IHC: 0.6",
-        "fraction", ge=0, le=1,
-    )  # fmt: skip
+        1.0,
+        "a patch of which a larger share is white is left out; 1: none is; IHC: 0.6",
+        "fraction",
+        ge=0,
+        le=1,
+    )
     white_level: int = setting(
         # Seven HER2 cores: glass is 234 to 250; at 220 pale stroma counts as glass, too.
         230,

@@ -13,13 +13,9 @@ from her2pipe.config import LEVELS, EvaluateSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.her2_status import NEGATIVE, POSITIVE, POSITIVE_LEVELS, Her2Status
 from her2pipe.endpoints.response import Response
-from her2pipe.evaluation import metrics, results
+from her2pipe.evaluation import metrics, results, write
 from her2pipe.evaluation.metrics import (
     Cohort,
-    Confusion,
-    Curve,
-    Curves,
-    GroupedScores,
     Probabilities,
     Results,
     analysis,
@@ -27,6 +23,7 @@ from her2pipe.evaluation.metrics import (
     estimate,
 )
 from her2pipe.evaluation.results import Area, Estimate, Slide
+from her2pipe.plotting import charts, style
 
 STATUS = Her2Status()
 
@@ -61,21 +58,22 @@ def area(cohort: Cohort, endpoint: Endpoint | None = None) -> Area:
     )
 
 
-def curve(cohort: Cohort, endpoint: Endpoint, roc_area: Area, stem: str) -> dict[str, Curves]:
-    """Return the ROC curve of an endpoint where it is defined (Fig. 4)."""
+def roc_results(cohort: Cohort, endpoint: Endpoint, roc_area: Area, stem: str) -> Results:
+    """Draw and list the ROC curve of an endpoint where it is defined (Fig. 4)."""
     if roc_area.value is None:
-        return {}
+        return Results()
     known, y = with_outcome(cohort.slides, endpoint)
     fpr, tpr, _ = stats.roc(y, scores_of(known))
     name = endpoint.contrast[0]
-    return {stem: Curves({name: Curve.of(fpr, tpr, roc_area, len(y))}, {name: name})}
+    curves = {name: write.roc_curve(fpr, tpr, roc_area, len(y))}
+    return write.roc(stem, curves, {name: name}, confidence=cohort.settings.confidence)
 
 
 @analysis("auc")
 def status_area(cohort: Cohort) -> Results:
     """Area under the ROC curve of HER2 status."""
     roc_area = area(cohort, STATUS)
-    return Results({"auc": roc_area}, curve(cohort, STATUS, roc_area, "roc"))
+    return Results({"auc": roc_area}).add(roc_results(cohort, STATUS, roc_area, "roc"))
 
 
 @analysis("bootstrap")
@@ -97,13 +95,13 @@ def level_groups(cohort: Cohort) -> Results:
     """Scores by HER2 level (Fig. 5), and levels read from the scores against the sheet's."""
     if not any(slide.true_level for slide in cohort.slides):
         return Results()
-    groups, scores = metrics.ordered_groups(cohort, "true_level", LEVELS, "HER2 level")
-    confusion = None
+    computed = write.ordered_groups(cohort, "levels", "true_level", LEVELS, "HER2 level")
     if any(slide.level for slide in cohort.slides):
         more, counts = agreement(cohort.slides, cohort.settings)
-        groups = results.Groups(**groups.model_dump(exclude_unset=True), **more)
-        confusion = Confusion(counts, LEVELS, "true level", "predicted level", "true_level")
-    return Results({"levels": groups}, groups={"levels": scores}, confusion=confusion)
+        groups = computed.parts["levels"].model_dump(exclude_unset=True)
+        computed.parts["levels"] = results.Groups(**groups, **more)
+        computed.add(write.confusion(counts, LEVELS, "true_level"))
+    return computed
 
 
 def agreement(
@@ -138,26 +136,31 @@ def agreement(
 def response(cohort: Cohort) -> Results:
     """Non-pCR against the score: area, and rank-sum test (Fig. 7)."""
     endpoint = Response()
-    numbers = area(cohort, endpoint).model_dump(exclude_unset=True)
+    roc_area = area(cohort, endpoint)
+    computed = roc_results(cohort, endpoint, roc_area, "pcr_roc")
     scores = {
         name: [slide.score for slide in cohort.slides if slide.pcr is answer]
         for name, answer in (("pCR", True), ("non-pCR", False))
     }
-    curves, drawn = curve(cohort, endpoint, Area(**numbers), "pcr_roc"), {}
+    numbers = roc_area.model_dump(exclude_unset=True)
     try:
         numbers["rank_sum_p"] = p = stats.mann_whitney(scores["non-pCR"], scores["pCR"]).p
-        label, score_label = endpoint.target_label, endpoint.score_label
-        drawn = {"pcr": GroupedScores(scores, label, score_label, rank_sum_p=p)}
+        computed.figures["pcr"] = lambda: charts.boxes(
+            scores,
+            endpoint.score_label,
+            endpoint.target_label,
+            f"Rank-sum test: {style.format_p(p)}",
+        )
     except stats.StatisticUndefined as reason:
         numbers["rank_sum_note"] = str(reason)
-    return Results({"pcr": results.Response(**numbers)}, curves, drawn)
+    computed.parts["pcr"] = results.Response(**numbers)
+    return computed
 
 
 @analysis("rcb")
 def residual_cancer_burden(cohort: Cohort) -> Results:
     """Scores by class of residual cancer burden (Fig. 7)."""
-    groups, scores = metrics.ordered_groups(cohort, "rcb", RCB_CLASSES, "RCB class")
-    return Results({"rcb": groups}, groups={"rcb": scores})
+    return write.ordered_groups(cohort, "rcb", "rcb", RCB_CLASSES, "RCB class")
 
 
 @analysis("operating_point")
@@ -229,7 +232,7 @@ def calibration(cohort: Cohort) -> Results:
     """
     slides, y = with_outcome(cohort.slides, STATUS)
     scores = np.array(scores_of(slides), float)
-    views: dict[str, Any] = {"n": len(y)}
+    views: dict[str, Any] = {}
     if cohort.gives_probability:
         views["as_it_is"] = results.Reliability(**_reliability(y, scores, cohort.settings))
     internal, truth = with_outcome([s for s in cohort.development if s.used], STATUS)
@@ -247,15 +250,14 @@ def calibration(cohort: Cohort) -> Results:
             **fit._asdict(),
             **_reliability(y, p, cohort.settings),
         )
-    return Results({"calibration": results.Calibration(**views)})
+    numbers = results.Calibration(n=len(y), **views)
+    return write.calibration(numbers, views, cohort.settings.confidence)
 
 
 def _reliability(y: Sequence, p: np.ndarray, settings: EvaluateSettings) -> dict[str, Any]:
     if len(p) and not (min(p) >= 0 and max(p) <= 1):
         return {"note": "the scores leave 0 to 1: they are no probabilities"}
-    return metrics.as_lists(
-        defined(stats.calibration, y, p, settings.calibration_bins, settings.confidence)
-    )
+    return defined(stats.calibration, y, p, settings.calibration_bins, settings.confidence)
 
 
 @analysis("auc_by_subgroup")
@@ -273,12 +275,10 @@ def patch_area(cohort: Cohort) -> Results:
     if points is None:
         return Results({"patch": roc_area})
     name = STATUS.contrast[0]
-    curves = Curves(
-        {name: Curve.of(*points, roc_area, roc_area.n or 0)},
-        {name: f"{name}, {roc_area.patients:,} patients"},
-        "patches",
-    )
-    return Results({"patch": roc_area}, {"patch_roc": curves})
+    curves = {name: write.roc_curve(*points, roc_area, roc_area.n or 0)}
+    labels = {name: f"{name}, {roc_area.patients:,} patients"}
+    options = {"confidence": cohort.settings.confidence, "items": "patches"}
+    return Results({"patch": roc_area}).add(write.roc("patch_roc", curves, labels, **options))
 
 
 def patch_metrics(

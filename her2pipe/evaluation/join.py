@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Sequence
 
 from her2pipe.cohorts import sheet as cohorts
 from her2pipe.cohorts.labels import UNKNOWN
@@ -13,10 +10,10 @@ from her2pipe.cohorts.split import assign_sides
 from her2pipe.config import SplitSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.errors import Her2Error
-from her2pipe.evaluation.results import TRAINING_SLIDE, Slide
+from her2pipe.evaluation.results import TRAINING_SLIDE, Slide, probabilities_in
 from her2pipe.files import read_table
 
-STATUS = ("positive", "level", "pcr", "rcb")  # values of a row that slides of HER2 studies have
+LABELS = {"positive": "positive", "true_level": "level", "pcr": "pcr", "rcb": "rcb"}  # from a row
 
 
 def join(
@@ -51,7 +48,13 @@ def join(
     sides: dict[str, str] = {}
     if split is not None:
         sides = assign_sides(rows, split, endpoint.stratum)
-    _require_columns(next(iter(table.values()), None), endpoint, scores)
+    for column in endpoint.score_columns:
+        if table and column not in next(iter(table.values())):
+            raise Her2Error(
+                f"the scores have no column {column}",
+                scores,
+                "score the cohort again, with the classes of the study",
+            )
     slides = []
     for row in rows:
         score = table.get(row.slide)
@@ -64,58 +67,22 @@ def join(
             reason = f"excluded: {score['reason']}"
         elif sides.get(row.slide) == "train":
             reason = TRAINING_SLIDE
-        slides.append(_slide(row, score, endpoint, columns, reason, subgroups))
+        labels = {name: row.value(column) for name, column in LABELS.items() if column in columns}
+        facts = {
+            "patient": row.patient,
+            "target": endpoint.target(row).label,
+            "probabilities": probabilities_in(score, endpoint.probability_columns),
+            "subgroups": {column: _group(row, column) for column in subgroups},
+            "used": not reason,
+            "exclusion_reason": reason or endpoint.exclusion_reason(row),
+        }
+        slides.append(Slide.model_validate({**score, **labels, **facts}))
     return slides
-
-
-def _require_columns(score: Mapping[str, str] | None, endpoint: Endpoint, scores: str) -> None:
-    """Refuse scores that were made for another endpoint."""
-    missing = [name for name in endpoint.score_columns if score is not None and name not in score]
-    if missing:
-        raise Her2Error(
-            f"the scores have no column {missing[0]}",
-            scores,
-            "score the cohort again, with the classes of the study",
-        )
-
-
-def _slide(
-    row: cohorts.Row,
-    score: Mapping[str, str],
-    endpoint: Endpoint,
-    columns: Sequence[str],
-    reason: str,
-    subgroups: Sequence[str],
-) -> Slide:
-    known = {name: row.value(name) for name in STATUS if name in columns}
-    p = [score[name] for name in endpoint.probability_columns]
-    return Slide(
-        slide=row.slide,
-        patient=row.patient,
-        score=float(score["score"] or "nan"),
-        level=score["level"],
-        call=score.get("call", ""),
-        flag=score["flag"],
-        margin=_number(score.get("margin", "")),
-        probabilities=np.array(p, float) if p and all(p) else None,
-        target=endpoint.target(row).label,
-        positive=known.get("positive"),
-        true_level=known.get("level"),
-        pcr=known.get("pcr"),
-        rcb=known.get("rcb"),
-        subgroups={column: _group(row, column) for column in subgroups},
-        used=not reason,
-        exclusion_reason=reason or endpoint.exclusion_reason(row),
-    )
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text else None
 
 
 def _group(row: cohorts.Row, column: str) -> str:
     """Return the subgroup a slide is in: of receptors, positive or negative; empty if unknown."""
-    cell: Any = row.value(column)
+    cell = row.value(column)
     if isinstance(cell, bool):
         return "positive" if cell else "negative"
     return "" if cell is None or str(cell).lower() in UNKNOWN else str(cell)

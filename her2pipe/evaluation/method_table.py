@@ -1,16 +1,20 @@
-"""What compare tells of each method: areas, calls, networks, times, published figures, drift."""
+"""The comparison of a study's methods: tables and figures, those its endpoint asks for."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from her2pipe import stats
+from her2pipe.config import CompareSettings
+from her2pipe.errors import Her2Error
+from her2pipe.evaluation import pairwise
 from her2pipe.evaluation.results import Area, Estimate, Evaluation
-from her2pipe.files import read_table
-from her2pipe.models.description import ModelDescription
+from her2pipe.files import read_json, read_table, write_table
+from her2pipe.plotting import charts, panels, style
 
 WHO = ("method", "encoder", "aggregation", "cohort", "role")
 METHODS = ("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high")
@@ -29,44 +33,158 @@ TABLE2 = ("method", "encoder", "trained", "features", "aggregation", "internal_n
 STATUS_GROUPS = {"all": None, "HER2-negative": False, "HER2-positive": True}
 
 
+@dataclass(frozen=True)
+class Study:
+    """What the methods of a study are compared by.
+
+    Attributes
+    ----------
+    evaluations : list of Evaluation
+    settings : CompareSettings
+    encoders : dict
+        Encoder to its folder.
+    encodings : list of (str, str)
+        Encoder, and a folder in or below which `encode` wrote its `timings.tsv`.
+    benchmarks : dict
+        Method and cohort to the benchmark file of its `score` job, which need not exist.
+    matched : list of (method, cohort, other method, other cohort)
+    cases : dict
+        Cohort to its slides, and those to their case.
+    """
+
+    evaluations: list[Evaluation]
+    settings: CompareSettings
+    encoders: dict[str, str] = field(default_factory=dict)
+    encodings: list[tuple[str, str]] = field(default_factory=list)
+    benchmarks: dict[tuple[str, str], str] = field(default_factory=dict)
+    matched: list[list[str]] = field(default_factory=list)
+    cases: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> str:
+        """The method the others are tested against.
+
+        Raises
+        ------
+        Her2Error
+            When the settings name one that is not among the evaluations.
+        """
+        names = list(self.by_method)
+        if self.settings.reference and self.settings.reference not in names:
+            raise Her2Error(
+                f"no evaluation of the reference method {self.settings.reference}",
+                "option --reference",
+                f"use one of: {', '.join(names)}",
+            )
+        return self.settings.reference or ("TL-PA" if "TL-PA" in names else names[0])
+
+    @property
+    def by_method(self) -> dict[str, list[Evaluation]]:
+        """The evaluations of each method."""
+        found: dict[str, list[Evaluation]] = {}
+        for evaluation in self.evaluations:
+            found.setdefault(evaluation.method, []).append(evaluation)
+        return found
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the comparison, and functions that draw figures of it, by stem of their file.
+
+    An optional table is left out where it has no rows.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[dict[str, Any]]
+    figures: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    optional: bool = False
+
+
+TABLES: dict[str, Callable[[Study], Table]] = {}
+
+
+def table(function: Callable[[Study], Table]) -> Callable[[Study], Table]:
+    """Make a function the maker of the table of its name."""
+    TABLES[function.__name__] = function
+    return function
+
+
+def compare(study: Study, folder: Path) -> None:
+    """Write the tables and figures that the study's endpoint has into a folder.
+
+    Raises
+    ------
+    Her2Error
+        When the evaluations are of different endpoints, or a method that is named has none.
+    """
+    comparisons = {e.endpoint.comparisons for e in study.evaluations}
+    if len(comparisons) > 1:
+        raise Her2Error(
+            "some evaluations are of HER2 status, others of classes",
+            "the evaluation folders",
+            "give those of one study",
+        )
+    _ = study.reference  # one that is not there is a mistake, whatever is compared with it
+    for name in comparisons.pop():
+        made = TABLES[name](study)
+        if made.rows or not made.optional:
+            write_table(folder / f"{name}.tsv", made.columns, made.rows)
+        for stem, draw in made.figures.items():
+            style.save(draw(), folder / stem)
+
+
+# --- methods -------------------------------------------------------------------------------------
+
+
+@table
+def methods(study: Study) -> Table:
+    """Every method on every cohort: its main area, as a forest plot, too."""
+    rows = []
+    for evaluation in study.evaluations:
+        area = evaluation.metrics.main()
+        numbers = {"n": area.n, "auc": area.value, "low": area.low, "high": area.high}
+        rows.append(_who(evaluation) | numbers)
+    known = [row for row in rows if row["auc"] is not None]
+    confidence, measure = study.settings.confidence, study.evaluations[0].endpoint.main_measure
+    figures = {"forest": lambda: charts.forest(known, _endpoints(study), confidence, measure)}
+    return Table(METHODS, rows, figures if known else {})
+
+
 def _who(evaluation: Evaluation) -> dict[str, Any]:
     return evaluation.metrics.model_dump(include=set(WHO))
 
 
-def methods(evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
-    """List method by cohort: n and main area with its interval."""
-    rows = []
-    for evaluation in evaluations:
-        area = evaluation.metrics.main()
-        numbers = {"n": area.n, "auc": area.value, "low": area.low, "high": area.high}
-        rows.append(_who(evaluation) | numbers)
-    return rows
+def _endpoints(study: Study) -> str:
+    """Name the endpoint of the study, and that of cohorts of treatment."""
+    treated = [e for e in study.evaluations if e.role == "treatment"]
+    others = [e.endpoint.summary for e in study.evaluations if e.role != "treatment"]
+    names = ", ".join(dict.fromkeys(e.cohort for e in treated))
+    of_treated = [f"in {names}: {treated[0].endpoint.summary}"] if treated else []
+    return f"Endpoint: {'; '.join([*others[:1], *of_treated])}"
 
 
-def classes(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[dict[str, Any]]]:
-    """List method by cohort: what is known of the slides' classes. Returns columns and rows."""
-    names = list(dict.fromkeys(name for e in evaluations for name in e.metrics.classes))
+@table
+def classes(study: Study) -> Table:
+    """Every method on every cohort: areas of each class, and calls."""
+    names = list(dict.fromkeys(name for e in study.evaluations for name in e.metrics.classes))
     ends = ("", "_low", "_high")
     columns = [*WHO, "n", "patients", *(f"macro_auc{end}" for end in ends)]
     columns += [f"auc_{name}{end}" for name in names for end in ends]
     columns += [f"accuracy{end}" for end in ends] + ["balanced_accuracy", "f1"]
     columns += [*(f"kappa{end}" for end in ends), "kappa_weights", "errors", "neighbours", "note"]
-    return columns, [_classes(e) for e in evaluations]
+    return Table(columns, [_classes(e) for e in study.evaluations])
 
 
 def _classes(evaluation: Evaluation) -> dict[str, Any]:
     metrics = evaluation.metrics
     row = _who(evaluation) | _interval("macro_auc", metrics.auc) | {"note": metrics.auc.note}
-    unit = metrics.units.get("slide")
-    if unit is None:
+    if (unit := metrics.units.get("slide")) is None:
         return row
-    row |= {"n": unit.n, "patients": unit.patients} | _interval("accuracy", unit.accuracy)
+    row |= {"n": unit.n, "patients": unit.patients}
     for name, one_class in unit.per_class.items():
         row |= _interval(f"auc_{name}", one_class.auc)
-    for key in ("balanced_accuracy", "f1"):
-        number = getattr(unit, key)
-        row[key] = number and number.value
-    row |= _interval("kappa", unit.kappa)
+    for key in ("accuracy", "balanced_accuracy", "f1", "kappa"):
+        row |= _interval(key, getattr(unit, key))
     row["kappa_weights"] = unit.kappa and unit.kappa.weights
     if unit.errors is not None:
         row |= {"errors": unit.errors.n, "neighbours": unit.errors.neighbours}
@@ -75,76 +193,120 @@ def _classes(evaluation: Evaluation) -> dict[str, Any]:
 
 def _interval(name: str, number: Estimate | None) -> dict[str, Any]:
     """Name a number and its interval as columns."""
-    ends = number.ends if number is not None else {}
-    return {name: ends.get("value")} | {f"{name}_{k}": ends.get(k) for k in ("low", "high")}
+    number = number or Estimate()
+    return {name: number.value, f"{name}_low": number.low, f"{name}_high": number.high}
 
 
-def table2(evaluations: Sequence[Evaluation], confidence: float) -> list[dict[str, Any]]:
+@table
+def table2(study: Study) -> Table:
     """Summarise each method: internal AUC, mean and population SD over the external cohorts.
 
     The interval of the mean takes the cohorts as they are, with DeLong's variance of each.
     """
     rows = []
-    for method in dict.fromkeys(e.method for e in evaluations):
-        of_method = [e for e in evaluations if e.method == method]
-        internal, external = (
-            [e.metrics.auc for e in of_method if e.role == role and e.metrics.auc.is_defined]
-            for role in ("development", "external")
-        )
-        first = internal[0] if internal else Area()
-        values = [area.number for area in external]
+    for method, evaluations in study.by_method.items():
+        known = [e for e in evaluations if e.metrics.auc.value is not None]
+        external = [e.metrics.auc for e in known if e.role == "external"]
+        internal = next((e.metrics.auc for e in known if e.role == "development"), Area())
         columns = {"method", "encoder", "trained", "features", "aggregation"}
         rows.append(
-            of_method[0].metrics.model_dump(include=columns)
-            | {
-                "internal_n": first.n,
-                "internal_auc": first.value,
-                "internal_low": first.low,
-                "internal_high": first.high,
-                "external_mean": statistics.fmean(values) if values else None,
-                "external_sd": statistics.pstdev(values) if values else None,
-                **_mean_interval(external, confidence),
-                "external_cohorts": len(values),
-            }
+            evaluations[0].metrics.model_dump(include=columns)
+            | {"internal_n": internal.n, "internal_auc": internal.value}
+            | {"internal_low": internal.low, "internal_high": internal.high}
+            | _external(external, study.settings.confidence)
             | {f"published_{key}": v for key, v in PUBLISHED.get(method, {}).items()}
         )
-    return rows
+    return Table(TABLE2, rows)
 
 
-def _mean_interval(areas: Sequence[Area], confidence: float) -> dict[str, float]:
+def _external(areas: Sequence[Area], confidence: float) -> dict[str, Any]:
+    """Return mean, SD and interval over the external cohorts."""
     if not areas:
-        return {}
+        return {"external_cohorts": 0}
     mean = statistics.fmean(area.number for area in areas)
     error = sum(area.variance or 0.0 for area in areas) ** 0.5 / len(areas)
     half = statistics.NormalDist().inv_cdf(0.5 + confidence / 2) * error
-    return {"external_low": max(0.0, mean - half), "external_high": min(1.0, mean + half)}
+    return {
+        "external_cohorts": len(areas),
+        "external_mean": mean,
+        "external_sd": statistics.pstdev(area.number for area in areas),
+        "external_low": max(0.0, mean - half),
+        "external_high": min(1.0, mean + half),
+    }
 
 
-def published(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+@table
+def published(study: Study) -> Table:
     """List the AUCs the paper gives for its own cohorts, for the study's methods."""
-    names = dict.fromkeys(e.method for e in evaluations)
-    return [
+    rows = [
         {"method": method, "cohort": cohort, "auc": value}
-        for method in names
+        for method in study.by_method
         for cohort, value in PUBLISHED_AUC.get(method, {}).items()
     ]
+    return Table(("method", "cohort", "auc"), rows)
 
 
-def drift(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+# --- methods against each other ------------------------------------------------------------------
+
+
+@table
+def delong(study: Study) -> Table:
+    """Compare each method with the reference, and draw the ROC curves of all."""
+    from her2pipe.evaluation.write import roc_curve
+
+    rows = [
+        vars(row) | {"reference": row.other, "reference_auc": row.other_auc}
+        for row in pairwise.delong(study.evaluations, study.reference)
+    ]
+    curves: dict[str, dict[str, charts.RocCurve]] = {}
+    for evaluation in study.evaluations:
+        area = evaluation.metrics.main()
+        if evaluation.endpoint.main_part == "auc" and area.value is not None:
+            y, score = zip(*pairwise.outcomes(evaluation).values(), strict=True)
+            fpr, tpr, _ = stats.roc(y, score)
+            curve = roc_curve(fpr, tpr, area, len(y))
+            curves.setdefault(evaluation.method, {})[evaluation.cohort] = curve
+    figures = {"roc_panels": lambda: panels.roc_panels(curves, study.settings.confidence)}
+    return Table(pairwise.DELONG, rows, figures if curves else {})
+
+
+@table
+def pairs(study: Study) -> Table:
+    """Compare every two methods on the slides of a cohort that both call."""
+    rows = pairwise.pairs(study.evaluations, study.settings)
+    matrices = {}
+    for name in dict.fromkeys(row.cohort for row in rows):
+        compared = [row for row in rows if row.cohort == name]
+        if compared[1:]:  # a single pair needs no matrix
+            title = f"Cohort {name}, n = {max(row.n for row in compared):,} slides"
+            matrices[title] = panels.PValues(*pairwise.p_matrix(compared))
+    note = "below the diagonal: difference of macro-AUC; above it: calls (McNemar)"
+    figures = {"pairs": lambda: panels.p_value_panels(matrices, note)}
+    return Table(pairwise.PAIRS, list(map(vars, rows)), figures if matrices else {})
+
+
+@table
+def matched(study: Study) -> Table:
+    """Compare two methods on two cohorts that hold the same cases."""
+    rows = pairwise.matched(study.evaluations, study.matched, study.cases, study.settings)
+    return Table(pairwise.MATCHED, list(map(vars, rows)), optional=True)
+
+
+@table
+def drift(study: Study) -> Table:
     """Measure how scores move from the development cohort's to each other cohort's.
 
     All slides and those of either status, for a different share of positives moves scores, too.
     The recalibration, slope and intercept, is reported and never applied.
     """
     rows = []
-    for method in dict.fromkeys(e.method for e in evaluations):
-        of_method = [e for e in evaluations if e.method == method]
-        base = next((e for e in of_method if e.role == "development"), None)
-        for evaluation in of_method:
+    for method, evaluations in study.by_method.items():
+        base = next((e for e in evaluations if e.role == "development"), None)
+        for evaluation in evaluations:
             if base is None or evaluation is base:
                 continue
             for name, status in STATUS_GROUPS.items():
-                reference, scores = (scores_of(e, status) for e in (base, evaluation))
+                reference, scores = (_scores(e, status) for e in (base, evaluation))
                 row = {"method": method, "reference": base.cohort, "slides": name,
                        "cohort": evaluation.cohort, "reference_n": len(reference),
                        "n": len(scores)}  # fmt: skip
@@ -153,101 +315,81 @@ def drift(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
                 except stats.StatisticUndefined as reason:
                     row["note"] = str(reason)
                 rows.append(row)
-    return rows
+    shown = {
+        e.cohort: {n: _scores(e, status) for n, status in STATUS_GROUPS.items() if n != "all"}
+        for e in study.by_method[study.reference]
+    }
+    figures = {"drift": lambda: charts.score_shift(shown, f"Scores of {study.reference}")}
+    known = any(scores for groups in shown.values() for scores in groups.values())
+    return Table(DRIFT, rows, figures if known else {})
 
 
-def scores_of(evaluation: Evaluation, status: bool | None) -> list[float]:
+def _scores(evaluation: Evaluation, status: bool | None) -> list[float]:
     """Return the scores of the slides used, of all or of one HER2 status."""
-    return [
-        slide.score
-        for slide in evaluation.slides
-        if slide.used and slide.is_scored and status in (None, slide.positive)
-    ]
+    used = [slide for slide in evaluation.slides if slide.used and slide.is_scored]
+    return [slide.score for slide in used if status in (None, slide.positive)]
 
 
-def networks(
-    evaluations: Sequence[Evaluation], folders: Mapping[str, str | Path]
-) -> list[dict[str, Any]]:
-    """List every method's network: parameters, input, size of its file.
+# --- networks and time ---------------------------------------------------------------------------
 
-    `folders` maps an encoder to the folder that `train` wrote.
-    """
+
+@table
+def networks(study: Study) -> Table:
+    """List every method's network: parameters, input, size of its file."""
     rows = []
-    for method, encoder in dict.fromkeys((e.method, e.metrics.encoder) for e in evaluations):
-        if encoder not in folders:
-            continue
-        folder = Path(folders[encoder])
-        network = ModelDescription.read(folder)
-        count = network.parameters
-        weights = folder / "model.safetensors"
-        rows.append(
-            {
-                "method": method,
-                "encoder": encoder,
-                "architecture": network.architecture,
-                "parameters": count.total if count else None,
-                "trained": count.trainable if count else None,
-                "input_px": network.input_px,
-                "model_mb": weights.stat().st_size / 1e6 if weights.exists() else None,
-            }
-        )
-    return rows
+    for method, evaluations in study.by_method.items():
+        for encoder in dict.fromkeys(e.metrics.encoder for e in evaluations):
+            if encoder not in study.encoders:
+                continue
+            folder = Path(study.encoders[encoder])
+            model = read_json(folder / "model.json", "a trained network")
+            count, weights = model.get("parameters") or {}, folder / "model.safetensors"
+            rows.append(
+                {
+                    "method": method,
+                    "encoder": encoder,
+                    "architecture": model.get("architecture"),
+                    "parameters": count.get("total"),
+                    "trained": count.get("trainable"),
+                    "input_px": model.get("input_px"),
+                    "model_mb": weights.stat().st_size / 1e6 if weights.exists() else None,
+                }
+            )
+    return Table(NETWORKS, rows, optional=True)
 
 
-def tile_times(encodings: Iterable[tuple[str, str | Path]]) -> list[dict[str, Any]]:
-    """Return the time each encoder takes for a tile: the median of its slides, ms.
+@table
+def timing(study: Study) -> Table:
+    """Divide the seconds of each `score` job by its slides: an upper bound, start-up included."""
+    rows = []
+    by_pair = {(e.method, e.cohort): e.metrics for e in study.evaluations}
+    for pair, path in study.benchmarks.items():
+        if pair in by_pair and Path(path).exists():
+            metrics, seconds = by_pair[pair], float(read_table(path)[-1]["s"])
+            row = metrics.model_dump(include={"method", "aggregation", "cohort", "slides"})
+            row |= {"seconds": seconds, "seconds_per_slide": seconds / metrics.slides}
+            rows.append(row)
+    return Table(TIMING, rows)
+
+
+@table
+def tile_timing(study: Study) -> Table:
+    """Measure the time each encoder takes for a tile: the median of its slides, ms.
 
     Reading and stain normalisation are included; starting Python, and what a network does once,
     are not.
-
-    Parameters
-    ----------
-    encodings : iterable of (str, path)
-        Encoder, and a folder in or below which `encode` wrote its `timings.tsv`.
     """
-    slides: dict[str, list[dict[str, str]]] = {}
-    for encoder, folder in encodings:
+    timings: dict[str, list[tuple[int, float]]] = {}
+    for encoder, folder in study.encodings:
         for path in sorted(Path(folder).rglob("timings.tsv")):
-            slides.setdefault(encoder, []).extend(read_table(path))
+            timings.setdefault(encoder, []).extend(
+                (int(row["patches"]), float(row["patches_per_s"])) for row in read_table(path)
+            )
     rows = []
-    for encoder, timings in slides.items():
-        times = [
-            1000 / rate
-            for timing in timings
-            if int(timing["patches"]) and (rate := float(timing["patches_per_s"])) > 0
-        ]
+    for encoder, slides in timings.items():
+        times = [1000 / rate for patches, rate in slides if patches and rate > 0]
         if times:
-            tiles = sum(int(timing["patches"]) for timing in timings)
+            tiles = sum(patches for patches, _ in slides)
             row = {"encoder": encoder, "slides": len(times), "tiles": tiles}
             rows.append(row | {"ms_per_tile": statistics.median(times)})
-    return rows
-
-
-def timing(
-    evaluations: Sequence[Evaluation], benchmarks: Mapping[tuple[str, str], str]
-) -> list[dict[str, Any]]:
-    """Divide the seconds of each `score` job by its slides: an upper bound, start-up included.
-
-    Parameters
-    ----------
-    evaluations : sequence of Evaluation
-    benchmarks : mapping
-        Method and cohort to Snakemake's benchmark file; one that does not exist is passed over.
-    """
-    by_pair = {(e.method, e.cohort): e.metrics for e in evaluations}
-    rows = []
-    for pair, path in benchmarks.items():
-        if pair not in by_pair or not Path(path).exists():
-            continue
-        metrics, seconds = by_pair[pair], float(read_table(path)[-1]["s"])
-        rows.append(
-            {
-                "method": metrics.method,
-                "aggregation": metrics.aggregation,
-                "cohort": metrics.cohort,
-                "slides": metrics.slides,
-                "seconds": seconds,
-                "seconds_per_slide": seconds / metrics.slides,
-            }
-        )
-    return rows
+    return Table(TILES, rows, optional=True)

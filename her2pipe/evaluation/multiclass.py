@@ -7,8 +7,8 @@ resampled patients for macro-AUC and kappa.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,21 +17,20 @@ from her2pipe import stats
 from her2pipe.config import EvaluateSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.multiclass import REFLEX
-from her2pipe.evaluation import metrics, results
+from her2pipe.evaluation import metrics, results, write
 from her2pipe.evaluation.metrics import (
     Cohort,
-    Confusion,
-    Curve,
-    Curves,
     Probabilities,
     Results,
     analysis,
-    as_lists,
     defined,
     estimate,
 )
 from her2pipe.evaluation.results import Area, Estimate, Slide, Unit
+from her2pipe.plotting import style
 
+PER_CLASS = ("unit", "class", "n", "auc", "auc_low", "auc_high", "sensitivity", "sensitivity_low",
+             "sensitivity_high", "specificity", "specificity_low", "specificity_high")  # fmt: skip
 MOST_LISTED = 50  # slides for reflex FISH that the metrics name
 
 
@@ -217,40 +216,52 @@ def units(cohort: Cohort) -> Results:
     macro = {"note": unit.note}
     if unit.macro_auc is not None:
         macro = unit.macro_auc.model_dump(exclude_unset=True)
-    parts = {
-        "auc": Area(n=unit.n, endpoint=f"macro-AUC of {', '.join(endpoint.targets)}", **macro),
-        "units": by_unit,
-    }
-    computed = Results(parts)
+    computed = Results(
+        {
+            "auc": Area(n=unit.n, endpoint=f"macro-AUC of {', '.join(endpoint.targets)}", **macro),
+            "units": by_unit,
+        }
+    )
     for name, stem in (("slide", "roc"), ("tile", "tile_roc")):
-        if (
-            name in by_unit
-            and by_unit[name].n
-            and (roc_curves := curves(items[name], by_unit[name]))
-        ):
-            computed.curves[stem] = roc_curves
+        if name in by_unit and by_unit[name].n:
+            computed.add(class_curves(stem, items[name], by_unit[name], settings.confidence))
     if unit.n:
-        computed.confusion = Confusion(
-            np.array(unit.confusion), endpoint.targets, "true class", "called class", "true_class",
-            endpoint.ordered,
-        )  # fmt: skip
+        computed.tables["per_class"] = PER_CLASS, list(_per_class(by_unit))
+        axes = {"truth": "true class", "predicted": "called class", "near": endpoint.ordered}
+        computed.add(write.confusion(unit.confusion, endpoint.targets, "true_class", **axes))
     return computed
 
 
-def curves(items: Items, unit: Unit) -> Curves | None:
-    """Return the ROC curve of each class against the rest, thinned to 1,000 points."""
-    drawn, labels = {}, {}
+def class_curves(stem: str, items: Items, unit: Unit, confidence: float) -> Results:
+    """Draw and list the ROC curve of each class against the rest, thinned to 1,000 points."""
+    curves, labels = {}, {}
     for name, column in zip(items.classes, items.p.T, strict=True):
         one_class = unit.per_class[name]
         if one_class.auc.value is None:
             continue
         fpr, tpr, _ = stats.roc(items.truth == name, column, items.name)
         kept = stats.thinned(fpr, tpr)
-        drawn[name] = Curve.of(fpr[kept], tpr[kept], one_class.auc, unit.n)
+        curves[name] = write.roc_curve(fpr[kept], tpr[kept], one_class.auc, len(items.truth))
         labels[name] = f"{name} v rest, {one_class.n:,} {items.name}"
-    if not drawn:
-        return None
-    return Curves(drawn, labels, items.name, unit.macro_auc, unit.patients, by_class=True)
+    if not curves:
+        return Results()
+    title = "macro-AUC not defined"
+    if unit.macro_auc is not None and unit.macro_auc.value is not None:
+        title = f"macro-AUC {style.format_interval(*unit.macro_auc.ends.values())}"
+    title += f", {unit.patients:,} patients"
+    options = {"title": title, "confidence": confidence, "items": items.name}
+    return write.roc(stem, curves, labels, by_class=True, **options)
+
+
+def _per_class(units: Mapping[str, Unit]) -> Iterator[dict[str, Any]]:
+    """Yield the measures of each class, a row for each unit and class."""
+    for unit in ("tile", "slide", "patient"):
+        for name, one_class in units[unit].per_class.items() if unit in units else ():
+            row: dict[str, Any] = {"unit": unit, "class": name, "n": one_class.n}
+            for key in ("auc", "sensitivity", "specificity"):
+                number = getattr(one_class, key)
+                row |= {key: number.value, f"{key}_low": number.low, f"{key}_high": number.high}
+            yield row
 
 
 @analysis("reflex")
@@ -280,18 +291,20 @@ def call_calibration(cohort: Cohort) -> Results:
     if not len(items.truth):
         return Results()
     top = np.clip(items.p.max(1, initial=0), 0, 1)
-    numbers = defined(
-        stats.calibration, items.right, top, settings.calibration_bins, settings.confidence
+    numbers = results.Calibration(
+        **defined(
+            stats.calibration, items.right, top, settings.calibration_bins, settings.confidence
+        )
     )
-    return Results({"calibration": results.Calibration(**as_lists(numbers))})
+    axes = {"xlabel": "probability of the called class", "ylabel": "share of slides called right"}
+    return write.calibration(numbers, {"likeliest class": numbers}, settings.confidence, **axes)
 
 
 @analysis("grades")
 def grades(cohort: Cohort) -> Results:
     """Compare the expected class of slides by their true class."""
-    endpoint = cohort.endpoint
-    groups, scores = metrics.ordered_groups(cohort, "target", endpoint.targets, "true class")
-    return Results({"grades": groups}, groups={"grades": replace(scores, tests={})})
+    targets = cohort.endpoint.targets
+    return write.ordered_groups(cohort, "grades", "target", targets, "true class", list_tests=False)
 
 
 def size(cohort: Cohort) -> dict[str, int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,26 +28,11 @@ DELONG = ("method", "reference", "cohort", "n", "auc", "reference_auc", "differe
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """Two methods on the same items; None where a test is not made or not defined.
+    """Two methods on the same n items of so many patients; None where a test is not defined.
 
-    Attributes
-    ----------
-    method, cohort, other, other_cohort : str
-    n, patients : int
-        Items of both, and whose they are.
-    excluded : int
-        Cases that only one cohort holds, or whose classes differ.
-    auc, other_auc, difference, low, high : float
-        Areas, and their difference with its interval.
-    z, p, p_holm : float
-        Test of the difference, and P after Holm's adjustment.
-    accuracy, other_accuracy, accuracy_difference, accuracy_low, accuracy_high : float
-    only_method, only_other : int
-        Items that one alone calls right.
-    mcnemar_p, mcnemar_p_holm : float
-        McNemar's exact test of the calls.
-    note : str
-        Why a number is not defined.
+    `excluded` counts the cases that only one cohort holds, or whose classes differ; `only_method`
+    and `only_other` the items that one alone calls right. `low`, `high` and `p` are of the
+    difference of areas, `mcnemar_p` of the calls; `_holm` is P after Holm's adjustment.
     """
 
     method: str
@@ -76,20 +62,21 @@ class PairedComparison:
     note: str = ""
 
 
-def adjust(rows: Sequence[PairedComparison]) -> list[PairedComparison]:
-    """Adjust both tests' P after Holm, over the rows that have one."""
-    areas = _holm([row.p for row in rows])
-    calls = _holm([row.mcnemar_p for row in rows])
-    return [
-        replace(row, p_holm=p, mcnemar_p_holm=q)
-        for row, p, q in zip(rows, areas, calls, strict=True)
-    ]
-
-
-def _holm(values: Sequence[float | None]) -> list[float | None]:
-    """Adjust the P values that there are; None stays None."""
-    adjusted = iter(stats.holm([p for p in values if p is not None]))
-    return [None if p is None else float(next(adjusted)) for p in values]
+def adjust(
+    rows: Sequence[PairedComparison], family: Callable[[PairedComparison], str]
+) -> list[PairedComparison]:
+    """Adjust both tests' P after Holm, over the rows of a family that have one."""
+    adjusted = list(rows)
+    for key in ("p", "mcnemar_p"):
+        families: dict[str, list[int]] = {}
+        for i, row in enumerate(rows):
+            if getattr(row, key) is not None:
+                families.setdefault(family(row), []).append(i)
+        for tested in families.values():
+            values = stats.holm([getattr(rows[i], key) for i in tested])
+            for i, p in zip(tested, values.tolist(), strict=True):
+                adjusted[i] = replace(adjusted[i], **{f"{key}_holm": p})
+    return adjusted
 
 
 # --- one outcome, scores -------------------------------------------------------------------------
@@ -111,43 +98,33 @@ def delong(evaluations: Sequence[Evaluation], reference: str) -> list[PairedComp
     Holm's adjustment is over the methods of a cohort.
     """
     base = {e.cohort: outcomes(e) for e in evaluations if e.method == reference}
-    rows: dict[str, list[PairedComparison]] = {}
-    order = []
+    rows = []
     for evaluation in evaluations:
         if evaluation.method == reference or evaluation.cohort not in base:
             continue
-        scores = outcomes(evaluation), base[evaluation.cohort]
-        both = sorted(scores[0].keys() & scores[1].keys())
-        y = [scores[0][slide][0] for slide in both]
-        a, b = ([side[slide][1] for slide in both] for side in scores)
+        scores, others = outcomes(evaluation), base[evaluation.cohort]
+        both = sorted(scores.keys() & others.keys())
+        y = [scores[slide][0] for slide in both]
+        a, b = ([side[slide][1] for slide in both] for side in (scores, others))
         row = PairedComparison(evaluation.method, reference, evaluation.cohort, len(y))
         try:
-            areas = stats.auc(y, a).value, stats.auc(y, b).value
-            row = replace(
-                row, auc=areas[0], other_auc=areas[1], difference=areas[0] - areas[1],
-                **stats.delong(y, a, b)._asdict(),
-            )  # fmt: skip
+            area, other = stats.auc(y, a).value, stats.auc(y, b).value
+            test = stats.delong(y, a, b)
+            numbers = {"auc": area, "other_auc": other, "difference": area - other}
+            rows.append(replace(row, **numbers, z=test.z, p=test.p))
         except stats.StatisticUndefined as reason:
-            row = replace(row, note=str(reason))
-        order.append((evaluation.cohort, len(rows.setdefault(evaluation.cohort, []))))
-        rows[evaluation.cohort].append(row)
-    adjusted = {cohort: adjust(tested) for cohort, tested in rows.items()}
-    return [adjusted[cohort][place] for cohort, place in order]
+            rows.append(replace(row, note=str(reason)))
+    return adjust(rows, lambda row: row.cohort)
 
 
 # --- calls of classes ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Calls:
     """What one method says of items: slides, or the cases they are matched by.
 
-    Attributes
-    ----------
-    names : list of str
-    patients, truth, called : (n,) str
-    probabilities : (n, C) float
-    classes : list of str
+    `patients`, `truth` and `called` are (n,) str, `probabilities` (n, C) float.
     """
 
     names: list[str]
@@ -210,32 +187,6 @@ def by_case(slides: Calls, cases: Mapping[str, str]) -> Calls:
     )  # fmt: skip
 
 
-class Resamples:
-    """Macro-AUCs of a method over resampled patients, kept for its next pair on the same items."""
-
-    def __init__(self, settings: CompareSettings):
-        self.settings = settings
-        self._kept: dict[tuple[str, tuple[str, ...]], tuple[float, np.ndarray]] = {}
-
-    def macro_auc(self, method: str, items: Calls) -> tuple[float, np.ndarray]:
-        """Return the macro-AUC of items and of each resample, (resamples,) float.
-
-        Raises
-        ------
-        StatisticUndefined
-            When a class has no item.
-        """
-        key = method, tuple(items.names)
-        if key not in self._kept:
-            known = items.truth, items.probabilities
-            how = self.settings.resamples, self.settings.resample_seed
-            self._kept[key] = (
-                stats.macro_auc(*known, items.classes),
-                stats.macro_draws(*known, items.patients, items.classes, *how),
-            )
-        return self._kept[key]
-
-
 def pairs(evaluations: Sequence[Evaluation], settings: CompareSettings) -> list[PairedComparison]:
     """Compare every two methods on the slides of a cohort that both call.
 
@@ -245,33 +196,36 @@ def pairs(evaluations: Sequence[Evaluation], settings: CompareSettings) -> list[
     rows: list[PairedComparison] = []
     for cohort in dict.fromkeys(e.cohort for e in evaluations):
         by_method = {e.method: calls(e) for e in evaluations if e.cohort == cohort}
-        resamples, compared = Resamples(settings), []
+
+        @cache  # the same items for a method's every pair, so that they are resampled once
+        def items(method: str, names: tuple[str, ...], by_method=by_method) -> Calls:
+            return by_method[method].of(names)
+
         for method, other in itertools.combinations(by_method, 2):
-            names = sorted(set(by_method[method].names) & set(by_method[other].names))
-            first, second = by_method[method].of(names), by_method[other].of(names)
+            names = tuple(sorted({*by_method[method].names} & {*by_method[other].names}))
             row = PairedComparison(method, other, cohort, len(names))
-            compared.append(paired_comparison(row, first, second, resamples))
-        rows += adjust(compared)
-    return rows
+            rows.append(paired_comparison(row, items(method, names), items(other, names), settings))
+    return adjust(rows, lambda row: row.cohort)
+
+
+@lru_cache(maxsize=64)
+def _macro_aucs(items: Calls, resamples: int, seed: int) -> tuple[float, np.ndarray]:
+    """Return the macro-AUC of items and of each resample of their patients, (resamples,) float."""
+    known = items.truth, items.probabilities
+    area = stats.macro_auc(*known, items.classes)
+    return area, stats.macro_draws(*known, items.patients, items.classes, resamples, seed)
 
 
 def paired_comparison(
-    row: PairedComparison, first: Calls, second: Calls, resamples: Resamples
+    row: PairedComparison, first: Calls, second: Calls, settings: CompareSettings
 ) -> PairedComparison:
     """Compare two methods on the same items, whose order must be equal."""
     numbers: dict[str, Any] = {"patients": len(set(first.patients))}
     try:
-        (area, drawn), (other_area, other_drawn) = (
-            resamples.macro_auc(f"{name}/{cohort}", side)
-            for name, cohort, side in (
-                (row.method, row.cohort, first),
-                (row.other, row.other_cohort, second),
-            )
-        )
-        numbers |= {"auc": area, "other_auc": other_area, "difference": area - other_area}
-        contrast = stats.contrast(
-            area - other_area, drawn - other_drawn, resamples.settings.confidence
-        )
+        how = settings.resamples, settings.resample_seed
+        (area, drawn), (other, other_drawn) = (_macro_aucs(s, *how) for s in (first, second))
+        numbers |= {"auc": area, "other_auc": other, "difference": area - other}
+        contrast = stats.contrast(area - other, drawn - other_drawn, settings.confidence)
         numbers |= {"low": contrast.low, "high": contrast.high, "p": contrast.p}
     except stats.StatisticUndefined as reason:
         numbers["note"] = str(reason)
@@ -335,7 +289,7 @@ def matched(
         )
         row = PairedComparison(method, other, cohort, 0, other_cohort)
         rows.append(_matched(row, first, second, settings))
-    return adjust(rows)
+    return adjust(rows, lambda row: "")
 
 
 def _matched(
@@ -349,7 +303,7 @@ def _matched(
     # The same people, however the second sheet names them: a resample draws them on both sides.
     second = replace(second, patients=first.patients)
     row = replace(row, n=len(both), excluded=excluded)
-    row = paired_comparison(row, first, second, Resamples(settings))
+    row = paired_comparison(row, first, second, settings)
     if not both:
         return replace(row, note="no case of one class is in both")
     how = settings.resamples, settings.resample_seed

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from her2pipe.config import LabelSettings
 from her2pipe.endpoints.base import Endpoint
@@ -43,11 +43,6 @@ class Estimate(Part):
     variance: float | None = None
     n: int | None = None
     note: str | None = None
-
-    @property
-    def is_defined(self) -> bool:
-        """Whether there is a number."""
-        return self.value is not None
 
     @property
     def number(self) -> float:
@@ -179,15 +174,6 @@ class Calibration(Reliability):
     as_it_is: Reliability | None = None
     recalibrated: Recalibration | None = None
 
-    def views(self) -> dict[str, Reliability]:
-        """Return what can be drawn: each reliability that is defined, by name."""
-        views = {
-            "likeliest class": self,
-            "as_it_is": self.as_it_is,
-            "recalibrated": self.recalibrated,
-        }
-        return {name: view for name, view in views.items() if view and view.predicted is not None}
-
 
 class PerClass(Part):
     """One class against the rest."""
@@ -293,13 +279,11 @@ class Metrics(Part):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-@dataclass(frozen=True)
-class Slide:
+class Slide(BaseModel):
     """A slide of a cohort: what the sheet says it is, and what the method says.
 
     Attributes
     ----------
-    slide, patient : str
     score : float
         NaN where the slide was not scored.
     level, call, flag : str
@@ -310,10 +294,6 @@ class Slide:
         Of the endpoint's classes, in order, where the method gives them.
     target : str or None
         Label of the slide, one of the endpoint's targets.
-    positive, pcr : bool or None
-        HER2 status, and pathological complete response.
-    true_level, rcb : str or None
-        HER2 level and class of residual cancer burden.
     subgroups : dict
         Column of the sheet to the group the slide is in; empty where unknown.
     used : bool
@@ -322,22 +302,29 @@ class Slide:
         Why the slide is not in the main number; empty when it is.
     """
 
+    model_config = ConfigDict(frozen=True)
+
     slide: str
     patient: str
-    score: float
-    level: str
-    call: str
-    flag: str
-    margin: float | None
-    probabilities: np.ndarray | None
-    target: str | None
-    positive: bool | None
-    true_level: str | None
-    pcr: bool | None
-    rcb: str | None
-    subgroups: dict[str, str]
+    score: float = math.nan
+    level: str = ""
+    call: str = ""
+    flag: str = ""
+    margin: float | None = None
+    probabilities: tuple[float, ...] | None = None
+    target: str | None = None
+    positive: bool | None = None
+    true_level: str | None = None
+    pcr: bool | None = None
+    rcb: str | None = None
+    subgroups: dict[str, str] = {}
     used: bool
-    exclusion_reason: str
+    exclusion_reason: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_cells(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in values.items() if value not in ("", None)}
 
     @property
     def is_scored(self) -> bool:
@@ -346,8 +333,8 @@ class Slide:
 
     def cells(self, endpoint: Endpoint) -> dict[str, Any]:
         """Return the slide as a row of `slides.tsv`."""
-        p = {} if self.probabilities is None else endpoint.score_row(self.probabilities)
-        return {"true_class": self.target} | vars(self) | p
+        p = {} if self.probabilities is None else endpoint.score_row(np.array(self.probabilities))
+        return {"true_class": self.target, **dict(self), **p}
 
 
 @dataclass(frozen=True)
@@ -419,35 +406,20 @@ def read(folder: str | Path) -> Evaluation:
 
 def as_slides(table: Sequence[Mapping[str, str]], classes: Sequence[str] = ()) -> list[Slide]:
     """Return the rows of a `slides.tsv` as slides; `classes` are those of its probabilities."""
-    return [_slide(row, [f"p_{name}" for name in classes]) for row in table]
+    columns = [f"p_{name}" for name in classes]
+    return [
+        Slide.model_validate(
+            {
+                **row,
+                "target": row.get("true_class"),
+                "probabilities": probabilities_in(row, columns),
+            }
+        )
+        for row in table
+    ]
 
 
-def _slide(row: Mapping[str, str], columns: list[str]) -> Slide:
-    p = [row.get(name, "") for name in columns]
-    positive = _truth(row.get("positive"))
-    return Slide(
-        slide=row["slide"],
-        patient=row["patient"],
-        score=float(row.get("score") or "nan"),
-        level=row.get("level", ""),
-        call=row.get("call", ""),
-        flag=row.get("flag", ""),
-        margin=_number(row.get("margin")),
-        probabilities=np.array(p, float) if p and all(p) else None,
-        target=row.get("true_class") or None,
-        positive=positive,
-        true_level=row.get("true_level") or None,
-        pcr=_truth(row.get("pcr")),
-        rcb=row.get("rcb") or None,
-        subgroups={},
-        used=row["used"] == "True",
-        exclusion_reason=row["exclusion_reason"],
-    )
-
-
-def _number(text: str | None) -> float | None:
-    return float(text) if text else None
-
-
-def _truth(text: str | None) -> bool | None:
-    return {"True": True, "False": False}.get(text or "")
+def probabilities_in(row: Mapping[str, str], columns: Sequence[str]) -> list[str] | None:
+    """Return the cells of these columns, or None where one is empty or there is no column."""
+    cells = [row.get(column, "") for column in columns]
+    return cells if cells and all(cells) else None

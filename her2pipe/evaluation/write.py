@@ -2,157 +2,172 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from her2pipe import stats
 from her2pipe.endpoints.base import Endpoint
-from her2pipe.evaluation.metrics import Confusion, Curves, GroupedScores, Results
-from her2pipe.evaluation.results import SLIDES, Calibration, Metrics, Slide, Unit, write_metrics
+from her2pipe.evaluation.metrics import Cohort, Results, defined
+from her2pipe.evaluation.results import (
+    SLIDES,
+    Area,
+    Calibration,
+    Correlation,
+    Groups,
+    Metrics,
+    PairwiseP,
+    Slide,
+    write_metrics,
+)
 from her2pipe.files import write_table
+from her2pipe.plotting import charts, style
+from her2pipe.plotting.charts import RocCurve
 
-CURVE = ("false_positive_rate", "true_positive_rate")
-SUBGROUPS = ("column", "group", "n", "positives", "value", "low", "high", "note")
+CURVE = ("class", "false_positive_rate", "true_positive_rate")
 RELIABILITY = ("view", "predicted", "observed", "low", "high", "n")
-PER_CLASS = ("unit", "class", "n", "auc", "auc_low", "auc_high", "sensitivity", "sensitivity_low",
-             "sensitivity_high", "specificity", "specificity_low", "specificity_high")  # fmt: skip
-UNITS = ("tile", "slide", "patient")
 
 
 def write_evaluation(
-    folder: Path,
-    endpoint: Endpoint,
-    slides: Sequence[Slide],
-    metrics: Metrics,
-    results: Results,
-    confidence: float,
+    folder: Path, endpoint: Endpoint, slides: Sequence[Slide], metrics: Metrics, results: Results
 ) -> None:
-    """Write everything an evaluation has into a folder.
-
-    Parameters
-    ----------
-    folder : Path
-    endpoint : Endpoint
-    slides : sequence of Slide
-        All of the cohort, those that are not used among them.
-    metrics : Metrics
-    results : Results
-        Plot data of the same metrics.
-    confidence : float
-        Level of the intervals.
-    """
+    """Write everything an evaluation has; `slides` are all of the cohort."""
     cells = (slide.cells(endpoint) for slide in slides)
     write_table(folder / SLIDES, endpoint.slide_columns, cells)
     write_metrics(folder, metrics)
-    for stem, curves in results.curves.items():
-        _roc(folder / stem, curves, confidence)
-    for stem, groups in results.groups.items():
-        _groups(folder / stem, groups)
-    if results.confusion is not None:
-        _confusion(folder, results.confusion)
-    if metrics.calibration is not None:
-        _calibration(folder, metrics.calibration, confidence)
-    if rows := list(_per_class(metrics.units)):
-        write_table(folder / "per_class.tsv", PER_CLASS, rows)
-    if metrics.subgroups:
-        write_table(folder / "subgroups.tsv", SUBGROUPS, map(vars, metrics.subgroups))
+    for stem, (columns, rows) in results.tables.items():
+        write_table(folder / f"{stem}.tsv", columns, rows)
+    for stem, draw in results.figures.items():
+        style.save(draw(), folder / stem)
 
 
-def _roc(stem: Path, curves: Curves, confidence: float) -> None:
-    """Draw and list ROC curves."""
-    from her2pipe.plotting import charts, style
+def roc_curve(fpr: np.ndarray, tpr: np.ndarray, area: Area, n: int) -> RocCurve:
+    """Return a ROC curve of n items, (k,) float each, with its area."""
+    value, low, high = (np.nan if end is None else end for end in area.ends.values())
+    return RocCurve(fpr, tpr, value, low, high, n)
 
-    title = ""
-    if curves.macro is not None:
-        title = "macro-AUC not defined"
-        if curves.macro.value is not None:
-            title = f"macro-AUC {style.format_interval(*curves.macro.ends.values())}"
-        title += f", {curves.patients:,} patients"
-    drawn = {
-        curves.labels[name]: charts.RocCurve(**curve._asdict())
-        for name, curve in curves.curves.items()
-    }
-    figure = charts.roc(drawn, title=title, confidence=confidence, items=curves.items)
-    style.save(figure, stem)
-    columns = ("class", *CURVE) if curves.by_class else CURVE
+
+def roc(
+    stem: str,
+    curves: Mapping[str, RocCurve],
+    labels: Mapping[str, str],
+    by_class: bool = False,
+    **options: Any,
+) -> Results:
+    """Draw and list ROC curves.
+
+    Parameters
+    ----------
+    stem : str
+        Of the files.
+    curves, labels : mapping
+        Curve, and its text in the legend, by the name of its positive class.
+    by_class : bool
+        Whether each class is positive in turn: the table names it.
+    options : dict
+        Of `charts.roc`.
+    """
     rows = [
-        {"class": name} | dict(zip(CURVE, (float(x), float(y)), strict=True))
-        for name, curve in curves.curves.items()
+        dict(zip(CURVE, (name, float(x), float(y)), strict=True))
+        for name, curve in curves.items()
         for x, y in zip(curve.fpr, curve.tpr, strict=True)
     ]
-    write_table(f"{stem}.tsv", columns, rows)
+    columns = CURVE if by_class else CURVE[1:]
+    drawn = {labels[name]: curve for name, curve in curves.items()}
+    return Results({}, {stem: (columns, rows)}, {stem: lambda: charts.roc(drawn, **options)})
 
 
-def _groups(stem: Path, groups: GroupedScores) -> None:
-    """Draw the scores of each group, and list and draw the tests between them."""
-    from her2pipe.plotting import charts, style
+def ordered_groups(
+    cohort: Cohort, part: str, key: str, order: Sequence[str], label: str, list_tests: bool = True
+) -> Results:
+    """Compare scores over ordered groups: box plot, Spearman, Dunn's test of every pair.
 
-    note = ""
-    if groups.correlation is not None and groups.correlation.rho is not None:
-        values = groups.correlation.model_dump(include={"rho", "p", "low", "high"})
-        note = style.format_spearman(stats.Correlation(**values), groups.n)
-    elif groups.rank_sum_p is not None:
-        note = f"Rank-sum test: {style.format_p(groups.rank_sum_p)}"
-    if groups.scores:
-        figure = charts.boxes(groups.scores, groups.score_label, groups.label, note)
-        style.save(figure, stem)
-    for adjustment, table in groups.tests.items():
-        rows = [{"group": name, **line} for name, line in table.to_dict("index").items()]
-        suffix = "" if adjustment == "unadjusted" else f"_{adjustment}"
-        write_table(f"{stem}_dunn{suffix}.tsv", ("group", *table.index), rows)
-    if groups.tests:
-        unadjusted, holm = groups.tests["unadjusted"], groups.tests["holm"]
-        sizes = [len(groups.scores[name]) for name in holm.index]
-        figure = charts.p_value_matrix(unadjusted, "", groups.label, n=sizes, adjusted=holm)
-        style.save(figure, f"{stem}_dunn")
+    Parameters
+    ----------
+    cohort : Cohort
+    part : str
+        Part of the metrics, and stem of the files.
+    key : str
+        Attribute of a slide that names its group.
+    order : sequence of str
+    label : str
+        What the groups are, as the label of an axis.
+    list_tests : bool
+        Whether Dunn's tests get tables and a figure, too.
+    """
+    known = [slide for slide in cohort.slides if getattr(slide, key) is not None]
+    groups = {name: [s.score for s in known if getattr(s, key) == name] for name in order}
+    groups = {name: scores for name, scores in groups.items() if scores}
+    ranks = [order.index(getattr(slide, key)) for slide in known]
+    scores = [slide.score for slide in known]
+    correlation = defined(stats.spearman, ranks, scores, cohort.settings.confidence)
+    numbers: dict[str, Any] = {
+        "n": len(known),
+        "groups": {name: len(values) for name, values in groups.items()},
+        "spearman": Correlation(**correlation),
+    }
+    results = Results()
+    if groups:
+        note = ""
+        if "rho" in correlation:
+            note = style.format_spearman(stats.Correlation(**correlation), len(known))
+        results.figures[part] = lambda: charts.boxes(
+            groups, cohort.endpoint.score_label, label, note
+        )
+    try:
+        tests = {"unadjusted": stats.dunn(groups), "holm": stats.dunn(groups, "holm")}
+    except stats.StatisticUndefined as reason:
+        numbers["dunn_note"] = str(reason)
+        tests = {}
+    for name, p in tests.items():
+        numbers[f"dunn_{name}"] = PairwiseP(groups=list(p.index), p=p.to_numpy().tolist())
+    if tests and list_tests:
+        for name, stem in (("unadjusted", f"{part}_dunn"), ("holm", f"{part}_dunn_holm")):
+            rows = [
+                {"group": group, **line} for group, line in tests[name].to_dict("index").items()
+            ]
+            results.tables[stem] = ("group", *tests[name].index), rows
+        sizes = [len(values) for values in groups.values()]
+        results.figures[f"{part}_dunn"] = lambda: charts.p_value_matrix(
+            tests["unadjusted"], "", label, n=sizes, adjusted=tests["holm"]
+        )
+    results.parts[part] = Groups(**numbers)
+    return results
 
 
-def _confusion(folder: Path, confusion: Confusion) -> None:
-    """Draw and list the counts of calls by truth."""
-    from her2pipe.plotting import charts, style
+def confusion(counts: Any, classes: Sequence[str], column: str, **options: Any) -> Results:
+    """Draw and list counts by truth (row) and prediction (column), (k, k) int.
 
-    classes = list(confusion.classes)
-    figure = charts.confusion(
-        confusion.counts, classes, truth=confusion.truth, predicted=confusion.predicted,
-        near=confusion.near,
-    )  # fmt: skip
-    style.save(figure, folder / "confusion")
+    `column` is the first of the table; `options` are those of `charts.confusion`.
+    """
     rows = [
-        {confusion.column: name, **dict(zip(classes, map(int, counts), strict=True))}
-        for name, counts in zip(classes, confusion.counts, strict=True)
+        {column: name, **dict(zip(classes, map(int, line), strict=True))}
+        for name, line in zip(classes, counts, strict=True)
     ]
-    write_table(folder / "confusion.tsv", (confusion.column, *classes), rows)
+
+    def draw():
+        return charts.confusion(counts, list(classes), **options)
+
+    return Results({}, {"confusion": ((column, *classes), rows)}, {"confusion": draw})
 
 
-def _calibration(folder: Path, calibration: Calibration, confidence: float) -> None:
-    """Draw and list predicted probabilities against observed shares."""
-    from her2pipe.plotting import charts, style
+def calibration(
+    part: Calibration, views: Mapping[str, Any], confidence: float, **options: Any
+) -> Results:
+    """Draw and list predicted probabilities against observed shares.
 
-    views = {name: view.model_dump() for name, view in calibration.views().items()}
-    if not views:
-        return
-    texts = {}
-    if calibration.predicted is not None:
-        texts = {
-            "xlabel": "probability of the called class",
-            "ylabel": "share of slides called right",
-        }
-    style.save(charts.reliability(views, confidence, **texts), folder / "calibration")
-    rows = [
-        {"view": name, **{key: view[key][i] for key in RELIABILITY[1:]}}
-        for name, view in views.items()
-        for i in range(len(view["n"]))
-    ]
-    write_table(folder / "calibration.tsv", RELIABILITY, rows)
-
-
-def _per_class(units: dict[str, Unit]) -> Iterable[dict[str, Any]]:
-    """List the measures of each class, a row for each unit and class."""
-    for unit in UNITS:
-        for name, one_class in units[unit].per_class.items() if unit in units else ():
-            row: dict[str, Any] = {"unit": unit, "class": name, "n": one_class.n}
-            for key in ("auc", "sensitivity", "specificity"):
-                number = getattr(one_class, key)
-                row |= {key: number.value, f"{key}_low": number.low, f"{key}_high": number.high}
-            yield row
+    `views` maps a name to a `Reliability`; `options` are those of `charts.reliability`.
+    """
+    results = Results({"calibration": part})
+    shown = {name: vars(view) for name, view in views.items() if view.predicted is not None}
+    if shown:
+        rows = [
+            {"view": name, **{key: view[key][i] for key in RELIABILITY[1:]}}
+            for name, view in shown.items()
+            for i in range(len(view["n"]))
+        ]
+        results.tables["calibration"] = RELIABILITY, rows
+        results.figures["calibration"] = lambda: charts.reliability(shown, confidence, **options)
+    return results

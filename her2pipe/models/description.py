@@ -63,7 +63,7 @@ class ModelDescription(_Record):
     targets: TargetScale | None = None  # of a regression
     # what it was trained on
     start: dict[str, Any] = {}  # weights, digest, images: where training started
-    images: dict[str, Any] = {}  # of a pre-training: source, digest, train, validation, left_out
+    images: dict[str, Any] = {}  # of a pre-training: source, digest, sizes, exclusion_reasons
     train_views: list[str] = []
     stain: dict[str, Any] = {}  # profile that patches are brought to
     stain_digest: str = ""

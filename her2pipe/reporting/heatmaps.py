@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.evaluation.results import Evaluation
 from her2pipe.manifest import Item
@@ -14,7 +15,6 @@ from her2pipe.reporting.html import Block, Custom, Figure, Text, jpeg_uri, to_fl
 from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
 
-READS_PROBABILITIES = ("probabilistic", "mean", "")
 GRADCAM_PX = 1400  # longer side of a Grad-CAM picture on the page
 GRADCAM_TITLES = {
     ".jpg": "Patches most like the class drawn, and where in them the network saw evidence for it "
@@ -107,7 +107,7 @@ def _heat_map(
     method, cohort = names
     aggregation = evaluation.metrics.aggregation if evaluation else ""
     value = "what each kept patch adds to the score"
-    if aggregation in READS_PROBABILITIES:
+    if not aggregation or AGGREGATIONS[aggregation].reads == "probabilities":
         value = endpoint.caption_map
     label = slide_caption(row, endpoint)
     caption = (

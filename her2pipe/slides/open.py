@@ -79,9 +79,9 @@ def _open(path: Path, settings: SlidesSettings) -> Slide:
         except BadSlideError as error:
             errors.append(error)
         if name != names[-1] and not _is_whole(path, signature):
-            kind = f"the {signature} file is cut short or damaged" if signature else "not a slide"
+            fault = f"the {signature} file is cut short or damaged" if signature else "not a slide"
             reason = errors[-1].what.removeprefix("unreadable: ")
-            raise unreadable(path, f"{kind} ({READERS[name].title or name}: {reason})")
+            raise unreadable(path, f"{fault} ({READERS[name].title or name}: {reason})")
     # The reason of the reader that suits best is the one users can look up.
     raise errors[0] if errors else unreadable(path, "no reader takes it")
 
@@ -93,7 +93,7 @@ def _opened_by(name: str, path: Path, settings: SlidesSettings) -> Slide:
 
 
 def _signature(path: Path) -> str:
-    """Return the kind of a file, from its first bytes."""
+    """Return the format of a file, from its first bytes."""
     if path.is_dir():
         next(path.iterdir(), None)  # raises where reading is not permitted
         return "folder"
@@ -103,7 +103,7 @@ def _signature(path: Path) -> str:
         raise unreadable(path, "the file is empty")
     if start[128:] == b"DICM":
         return "DICOM"
-    return next((kind for magic, kind in SIGNATURES.items() if start.startswith(magic)), "")
+    return next((name for magic, name in SIGNATURES.items() if start.startswith(magic)), "")
 
 
 def _is_whole(path: Path, signature: str) -> bool:

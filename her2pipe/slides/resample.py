@@ -136,10 +136,10 @@ def prefilter(ratio: float, shift_px: float) -> np.ndarray:
         wave = np.fft.rfft(kernels, 4 * len(position)) * weight
         return np.concatenate([wave.real, wave.imag], axis=-1)
 
-    shifts, wanted = [], []
+    shifts, targets = [], []
     for phase in (np.arange(PHASES) + 0.5) / PHASES:
         target = _cubic((position - phase - shift_px) / stretch, PILLOW_CUBIC)
-        wanted.append(spectrum(target / target.sum()))
+        targets.append(spectrum(target / target.sum()))
         kernel = _cubic(position - phase, OPENCV_CUBIC)
         # Its ends are 0, so shifts are cuts from a longer row.
         longer = np.concatenate([np.zeros(reach), kernel, np.zeros(reach)])
@@ -148,7 +148,7 @@ def prefilter(ratio: float, shift_px: float) -> np.ndarray:
     basis = np.concatenate(shifts)
     centre = basis[:, reach]  # what the other taps give, the centre takes: the sum stays 1
     others = np.delete(basis, reach, 1) - centre[:, None]
-    taps = np.linalg.lstsq(others, np.concatenate(wanted) - centre, rcond=None)[0]
+    taps = np.linalg.lstsq(others, np.concatenate(targets) - centre, rcond=None)[0]
     if shift_px == 0:  # OpenCV keeps symmetric taps in 8 bits: round them so that they sum to 1
         taps = np.round((taps + taps[::-1]) * 128) / 256
     return np.insert(taps, reach, 1 - taps.sum())

@@ -63,7 +63,7 @@ def staged(path: str | Path, folder: str) -> Iterator[Path]:
         except Her2Error as error:
             if copy == path:
                 raise
-            what, where = (part.replace(str(copy), str(path)) for part in (error.what, error.where))
+            what, where = (text.replace(str(copy), str(path)) for text in (error.what, error.where))
             raise type(error)(what, where, error.fix) from None
 
 

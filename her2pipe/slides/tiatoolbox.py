@@ -49,8 +49,8 @@ class TiatoolboxSlide(LevelSlide):
 
     def close(self) -> None:
         """Release the file, which its readers leave to the garbage collector."""
-        for part in ("_zarr_store", "tiff", "openslide_wsi"):
-            close = getattr(getattr(self._slide, part, None), "close", None)
+        for name in ("_zarr_store", "tiff", "openslide_wsi"):
+            close = getattr(getattr(self._slide, name, None), "close", None)
             if close:
                 close()
 

@@ -23,7 +23,7 @@ from her2pipe.slides.base import (
 
 Decoder = Callable[[bytes, int, np.ndarray], np.ndarray]
 
-# Their tiles overlap, or lie where only the vendor's own metadata tells: OpenSlide knows them.
+# Their tiles overlap, or lie where only the vendor's metadata says: OpenSlide reads them.
 FOREIGN = ("bif", "philips", "scn", "avs", "qpi", "lsm", "stk", "imagej", "fluoview", "indica")
 YCBCR, RGB, GRAY = 6, 2, 1
 JPEG, JPEG_2000, PLAIN = "JPEG", "JPEG 2000", "plain"
@@ -86,7 +86,7 @@ def parse(path: str | Path) -> Pyramid:
     Raises
     ------
     UnsupportedError
-        When it is no TIFF, not tiled, or of a kind whose tiles do not simply lie side by side.
+        When it is no TIFF, not tiled, or of a vendor whose tiles do not simply lie side by side.
     """
     import tifffile
 
@@ -101,7 +101,7 @@ def parse(path: str | Path) -> Pyramid:
 
 
 def _pyramid(tiff, path) -> Pyramid:
-    foreign = next((kind for kind in FOREIGN if getattr(tiff, f"is_{kind}", False)), None)
+    foreign = next((name for name in FOREIGN if getattr(tiff, f"is_{name}", False)), None)
     base = tiff.pages[0]
     if foreign or str(base.software).startswith("MedScan"):
         raise UnsupportedError(path, "tiff", f"it is a {foreign or 'Trestle'} file")
@@ -197,7 +197,7 @@ def _decoder(page, path) -> tuple[Decoder, str]:
 
 
 def _segments(data: bytes) -> tuple[bytes, int]:
-    """Collect a JPEG's header without application segments, and tell where the scan starts.
+    """Collect a JPEG's header without application segments, and find where the scan starts.
 
     What those claim of the colours, the TIFF tags outrank.
     """
@@ -255,12 +255,12 @@ class _Jpeg:
         """Make a tile a JPEG of its own."""
         if self._headless:  # parts of a scan end with a restart marker
             return self._start + (data if data.endswith(END) else data[:-2] + END)
-        known, instead = self._last
-        if not data.startswith(known):  # nearly all tiles of a slide begin alike
+        header, replacement = self._last
+        if not data.startswith(header):  # nearly all tiles of a slide begin alike
             kept, scan = _segments(data)
-            known, instead = data[:scan], self._start + kept
-            self._last = known, instead
-        return instead + data[len(known) :]
+            header, replacement = data[:scan], self._start + kept
+            self._last = header, replacement
+        return replacement + data[len(header) :]
 
 
 def _jpeg_2000(ycbcr: bool, data: bytes, scale: int, into: np.ndarray) -> np.ndarray:

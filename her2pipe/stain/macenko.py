@@ -52,10 +52,10 @@ class Macenko(StainMethod):
 
 @STAIN_METHODS.register("macenko-dab")
 class MacenkoDab(Macenko):
-    """Macenko's method for haematoxylin and DAB, made safe for faint DAB.
+    """Macenko's method for haematoxylin and DAB, safe for faint DAB.
 
     The maximum of DAB is the same on every slide: scaling each one's would give a 1+ the brown of a
-    3+. Where DAB is too faint to learn a vector from, the reference stands in for its vector alone.
+    3+. Where DAB is too faint to estimate its vector, the reference stands in for that alone.
     """
 
     stains = ("haematoxylin", "DAB")

@@ -29,7 +29,7 @@ def normalise(rgb: np.ndarray, source: Profile, target: Profile) -> np.ndarray:
     Raises
     ------
     Her2Error
-        When the two profiles were made by different methods.
+        When the two profiles were estimated by different methods.
     """
     if source.method != target.method:
         what = f"a slide profiled by {source.method} meets a target made by {target.method}"
@@ -59,7 +59,7 @@ def normalise_batch(
     ----------
     batch : torch.Tensor, uint8 or float (B, 3, H, W), levels 0 to 255
     matrix, max_concentration : torch.Tensor, float32 (B, 2, 3) and (B, 2), on the same device
-        Of each image's slide, of profiles made by the target's method.
+        Of each image's slide, of profiles estimated by the target's method.
     target : Profile
 
     Returns
@@ -70,8 +70,8 @@ def normalise_batch(
         return batch.float()
     w = [[matrix[:, i, c, None, None] for c in range(3)] for i in (0, 1)]
     most = [max_concentration[:, i, None, None] for i in (0, 1)]
-    wanted = zip(target.matrix.tolist(), target.max_concentration.tolist(), most, strict=True)
-    t = [[-x * m / s for x in row] for row, m, s in wanted]
+    stains = zip(target.matrix.tolist(), target.max_concentration.tolist(), most, strict=True)
+    t = [[-x * m / s for x in row] for row, m, s in stains]
     planes = (math.log(255.0) - batch.float().clamp(min=1).log()).unbind(1)
     overlap = sum(x * y for x, y in zip(*w, strict=True))
     h1, h2 = concentrations(planes, w, overlap)

@@ -36,7 +36,7 @@ def arguments(parser) -> None:
 
 def run(args, compare: CompareSettings) -> None:
     """Gather the evaluations into tables and figures."""
-    from her2pipe.evaluation import comparison
+    from her2pipe.evaluation import method_table
 
     matched = [word.split(",") for word in args.matched]
     if wrong := next((word for word in matched if len(word) != 4), None):
@@ -45,7 +45,7 @@ def run(args, compare: CompareSettings) -> None:
             "as named",
         )  # fmt: skip
     manifest = Manifest.read(args.manifest)
-    study = comparison.Study(
+    study = method_table.Study(
         [results.read(folder) for folder in manifest.paths("evaluate")],
         compare,
         encoders={item.encoder: item.path for item in manifest.select("train")},
@@ -61,7 +61,7 @@ def run(args, compare: CompareSettings) -> None:
             "the manifest lists no evaluation", args.manifest, "add rows of the kind evaluate"
         )
     with replacing_folder(args.folder) as folder:
-        comparison.compare(study, folder)
+        method_table.compare(study, folder)
 
 
 def _cases(sheet: str, column: str) -> dict[str, str]:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from her2pipe.cohorts import sheet
-from her2pipe.cohorts.split import assign_sides, by_label
+from her2pipe.cohorts.split import assign_sides
 from her2pipe.config import DeploySettings, LabelSettings, SplitSettings, TrainSettings, flags
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, replacing_folder, write_table
 from her2pipe.models.description import DeploymentDescription, ModelDescription
@@ -128,19 +129,21 @@ class Patches:
         train = description.section(TrainSettings).model_copy(
             update={"stain_target": "median"}
         )  # the network's own is used
-        sides = assign_sides(rows, split, by_label(labels))
-        self._lesson = tasks.classify(tasks.Cohort(slides, rows, sides, train, labels))
+        endpoint = endpoint_of(labels)
+        sides = assign_sides(rows, split, endpoint.stratum)
+        development = tasks.DevelopmentSet(slides, rows, sides, train, endpoint)
+        self._training_set = tasks.classify(development)
         target = Profile.from_dict(description.stain)
-        self._colours = dataloader.Colours(self._lesson.profiles, target, torch.device("cpu"))
+        self._colours = dataloader.Colours(self._training_set.profiles, target, torch.device("cpu"))
         self._px, self._threads = description.input_px, threads
-        self.side = "validation" if len(self._lesson.items["validation"]) else "train"
+        self.side = "validation" if len(self._training_set.items["validation"]) else "train"
         random = np.random.default_rng(deploy.deploy_seed)
         self._calibration = self._draw("train", deploy.calibration_patches, random)
         self._held_out = self._draw(self.side, deploy.check_patches, random)
-        self.labels = self._lesson.told[self.side][0][self._held_out]
+        self.labels = self._training_set.targets[self.side][0][self._held_out]
 
     def _draw(self, side: str, most: int, random: np.random.Generator) -> np.ndarray:
-        count = len(self._lesson.items[side])
+        count = len(self._training_set.items[side])
         return np.sort(random.choice(count, min(most, count), replace=False))
 
     def _levels(self, side: str, chosen: np.ndarray, batch: int) -> Iterator[torch.Tensor]:
@@ -149,9 +152,15 @@ class Patches:
 
         from her2pipe.training import dataloader
 
-        items, place = self._lesson.items[side][chosen], 0
+        data = self._training_set
+        items, place = data.items[side][chosen], 0
         for images, _ in dataloader.batches(
-            self._lesson.stores, items[:, :2], self._px, batch, torch.device("cpu"), self._threads
+            data.stores,
+            items[:, :2],
+            self._px,
+            batch,
+            torch.device("cpu"),
+            self._threads,
         ):
             profiles = torch.from_numpy(items[place : place + len(images), 2].copy())
             place += len(images)

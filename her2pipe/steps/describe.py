@@ -96,7 +96,7 @@ def _graded_slides(
     Her2Error
         When an encoding holds no p(HER2+), or one that is not a number.
     """
-    from her2pipe import aggregation
+    from her2pipe.aggregation.base import Bag
     from her2pipe.patch_features import grades
     from her2pipe.store import read_encoding
 
@@ -106,15 +106,15 @@ def _graded_slides(
         encoder = encoding.metadata.encoder
         if encoding.metadata.status == "excluded":
             continue
-        bag = aggregation.Bag.of(encoding)
+        bag = Bag.of(encoding)
         if "HER2+" not in bag.classes:
             raise Her2Error(
                 f"the encoder of {bag.slide} gives no p(HER2+), by which patches are graded",
                 str(path),
                 "describe an encoder that has the class HER2+",
             )
-        bag.check(path)
-        p = bag.positive
+        bag.validate(path)
+        p = bag.probability("HER2+")
         grade = grades.grade(p.astype(np.float32), describe.grades)
         slides[bag.slide] = grades.GradedSlide(bag.coords, p, grade)
     return slides, encoder

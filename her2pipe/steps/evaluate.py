@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.cohorts import sheet as cohorts
 from her2pipe.cohorts.split import SPLIT_COLUMNS
 from her2pipe.config import EvaluateSettings, LabelSettings, SplitSettings
@@ -19,7 +20,6 @@ log = logging.getLogger(__name__)
 
 SETTINGS = (SplitSettings, EvaluateSettings, LabelSettings)
 UNUSED_SETTINGS = ("reflex", "reflex_margin")
-ON_PROBABILITIES = ("probabilistic", "mean")  # what the other aggregations read are features
 
 
 def sheet_columns(endpoint, settings: EvaluateSettings) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ def arguments(parser) -> None:
     parser.add_argument("--development-sheet", help="sheet of the development cohort")
     for name, text in (
         ("images", "pack of the cohort's images, to look for copies"),
-        ("learnt", "pack of images the method was trained on, none of which may be among them"),
+        ("trained-on", "pack of images the method was trained on, none of which may be among them"),
     ):
         parser.add_argument(f"--{name}", action="append", default=[], help=text)
 
@@ -69,6 +69,7 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
 
     copies = _copies(args)
     endpoint = endpoint_of(labels, args.role)
+    aggregation = AGGREGATIONS[args.aggregate] if args.aggregate else None
     slides = join(
         args.scores,
         args.sheet,
@@ -89,8 +90,8 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
             evaluate,
             development=development,
             patches=_probabilities(args.encoding) if args.encoding else None,
-            is_fitted=args.aggregate not in ON_PROBABILITIES,
-            gives_probability=args.aggregate != "probabilistic",
+            is_fitted=aggregation is None or aggregation.fits == "weights",
+            gives_probability=aggregation is None or aggregation.gives_probability,
         )
     )
     metrics = Metrics(
@@ -112,7 +113,7 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
         **results.parts,
     )
     with replacing_folder(args.folder) as folder:
-        write_evaluation(folder, endpoint, slides, metrics, results, evaluate.confidence)
+        write_evaluation(folder, endpoint, slides, metrics, results)
     main = metrics.main()
     result = main.note
     if main.value is not None:
@@ -135,7 +136,7 @@ def _copies(args) -> list[list[str]]:
         else {}
         for sheet in sheets
     )
-    duplicates.refuse_trained_on(tested, duplicates.digests(args.learnt), rows, training_rows)
+    duplicates.refuse_trained_on(tested, duplicates.digests(args.trained_on), rows, training_rows)
     return duplicates.groups(tested.items())
 
 
@@ -143,9 +144,10 @@ def _width(encodings: Sequence[str], aggregate: str) -> int | None:
     """Return how many numbers per patch the aggregation reads: classes, or features."""
     from her2pipe import store
 
+    by_class = bool(aggregate) and AGGREGATIONS[aggregate].reads == "probabilities"
     for path in store.encodings(encodings):
         classes, features = store.encoding_shape(path)
-        return classes if aggregate in ON_PROBABILITIES else features
+        return classes if by_class else features
     return None
 
 

@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from her2pipe import aggregation
-from her2pipe.config import LEARNT, RULES, HeatmapSettings, LabelSettings, ScoreSettings
-from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.aggregation.base import AGGREGATIONS, Bag, scorer
+from her2pipe.config import HeatmapSettings, LabelSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder
 from her2pipe.plotting.patch_map import PatchMap
@@ -30,10 +29,10 @@ def arguments(parser) -> None:
         "--encoding", nargs="+", required=True, help="encodings (.h5) of the slides, or folders"
     )
     parser.add_argument(
-        "--aggregate", default="probabilistic", choices=RULES,
-        help="rule of aggregation whose view of the patches is drawn",
+        "--aggregate", default="probabilistic", choices=AGGREGATIONS.names(),
+        help="aggregation whose view of the patches is drawn",
     )  # fmt: skip
-    parser.add_argument("--model", help="folder written by her2pipe fit; learnt rules need one")
+    parser.add_argument("--model", help="folder written by her2pipe fit; networks need one")
 
 
 def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
@@ -41,9 +40,7 @@ def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
     from her2pipe.store import PatchStore, encodings
 
     files = {path.stem: path for path in encodings(args.encoding)}
-    learnt = args.aggregate in LEARNT
-    model = aggregation.load(args.aggregate, args.model) if learnt and args.model else None
-    endpoint = endpoint_of(labels)
+    aggregation = scorer(args.aggregate, labels, folder=args.model)
     with replacing_folder(args.folder) as folder:
         for path in args.stores:
             with PatchStore(path) as store:
@@ -57,14 +54,8 @@ def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
                     str(path),
                     "give its encoding to --encoding",
                 )
-            bag = _bag(files[metadata.slide], metadata, learnt)
-            if not endpoint.positive:
-                endpoint.validate_classes(bag.classes, files[metadata.slide])
-                values, label = endpoint.patch_contributions(bag.probabilities)
-            else:
-                values, label = aggregation.contributions(
-                    args.aggregate, bag, ScoreSettings(), model
-                )
+            bag = _bag(files[metadata.slide], metadata, aggregation.reads == "features")
+            values, label = aggregation.contributions(bag)
             patches = PatchMap(
                 slide=bag.slide,
                 width_px0=bag.width_px0,
@@ -76,21 +67,21 @@ def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
                 mpp=metadata.mpp,
                 classes=bag.classes,
                 probabilities=bag.probabilities,
-                ordered=endpoint.patches_ordered,
+                ordered=aggregation.endpoint.patches_ordered,
                 is_share=label.startswith(("p(", "expected ")),
             )
             _draw(patches, overview, folder, heatmap)
 
 
-def _bag(path: Path, metadata: PatchMetadata, learnt: bool) -> aggregation.Bag:
+def _bag(path: Path, metadata: PatchMetadata, with_features: bool) -> Bag:
     """Read the encoding of a slide; an older one takes the slide's size from its store."""
     from her2pipe.store import read_encoding
 
-    encoding = read_encoding(path, features=learnt)
+    encoding = read_encoding(path, features=with_features)
     size = {key: getattr(metadata, key) for key in ("patch_size_level0", "width_px0", "height_px0")}
     encoding = replace(encoding, metadata=replace(encoding.metadata, **size))
-    bag = aggregation.Bag.of(encoding)
-    bag.check(path)
+    bag = Bag.of(encoding)
+    bag.validate(path)
     return bag
 
 

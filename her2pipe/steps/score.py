@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from her2pipe import aggregation
+from her2pipe.aggregation.base import AGGREGATIONS, Aggregation, Bag, scorer
 from her2pipe.cohorts import sheet
-from her2pipe.config import LEARNT, RULES, LabelSettings, ScoreSettings
-from her2pipe.endpoints.base import Endpoint
-from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.config import LabelSettings, ScoreSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import write_table
+
+if TYPE_CHECKING:
+    from her2pipe.store import Encoding
 
 SETTINGS = (ScoreSettings, LabelSettings)
 SHEET_COLUMNS = ("patient",)
@@ -21,47 +23,37 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def arguments(parser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("encodings", nargs="+", help="encodings (.h5), or folders of them")
     parser.add_argument("scores", help="table to write (.tsv)")
     parser.add_argument(
-        "--aggregate", default="probabilistic", choices=RULES, help="rule of aggregation"
+        "--aggregate", default="probabilistic", choices=AGGREGATIONS.names(), help="aggregation"
     )
-    parser.add_argument("--model", help="folder written by her2pipe fit; learnt rules need one")
+    parser.add_argument("--model", help="folder written by her2pipe fit; networks need one")
     parser.add_argument("--sheet", help="sheet of the cohort, for the patients' names")
 
 
-def run(args, settings: ScoreSettings, labels: LabelSettings) -> None:
+def run(args: Any, settings: ScoreSettings, labels: LabelSettings) -> None:
     """Score every slide; excluded ones keep their row and their reason."""
     from her2pipe.store import Encodings
 
-    rule, patients, endpoint = args.aggregate, {}, endpoint_of(labels)
-    if not endpoint.positive and rule != "mean":
-        raise Her2Error(
-            f"{rule} scores HER2 status, not classes of a study",
-            "option --aggregate",
-            "use mean where --endpoint is class",
-        )
+    patients: dict[str, str] = {}
     if args.sheet:
-        patients = {r.slide: r.patient for r in sheet.load(args.sheet, check_files=False)}
-    model = aggregation.load(rule, args.model) if args.model else None
+        patients = {
+            r.slide: r.patient
+            for r in sheet.load(args.sheet, check_files=False, columns=SHEET_COLUMNS)
+        }
+    aggregation = scorer(args.aggregate, labels, settings, args.model)
     rows = []
-    found = Encodings(args.encodings, features=rule in LEARNT)
-    for slide in found:
-        row = score_slide(found[slide], found.path(slide), rule, settings, model, endpoint)
+    files = Encodings(args.encodings, features=aggregation.reads == "features")
+    for slide in files:
+        row = score_slide(files[slide], files.path(slide), aggregation)
         rows.append({"patient": patients.get(row["slide"], "")} | row)
-    write_table(args.scores, (*COLUMNS, *endpoint.score_columns), rows)
+    write_table(args.scores, (*COLUMNS, *aggregation.endpoint.score_columns), rows)
 
 
-def score_slide(
-    encoding: dict[str, Any],
-    path: Path,
-    rule: str,
-    settings: ScoreSettings,
-    model,
-    endpoint: Endpoint,
-) -> dict[str, Any]:
+def score_slide(encoding: Encoding, path: Path, aggregation: Aggregation) -> dict[str, Any]:
     """Score one encoding, of the file `path`: its row of the table.
 
     Raises
@@ -69,30 +61,26 @@ def score_slide(
     Her2Error
         When the encoding is damaged, or not of the encoder the model was fitted on.
     """
-    about = encoding["attributes"]
-    row: dict[str, Any] = {"slide": about["slide"]}
-    if about["status"] == "excluded":
-        return row | {"patches": 0, "flag": "excluded", "reason": about["reason"]}
-    if model and model.about["encoder_digest"] != about.get("model_digest", ""):
+    metadata, model = encoding.metadata, aggregation.model
+    row: dict[str, Any] = {"slide": metadata.slide}
+    if metadata.status == "excluded":
+        return row | {"patches": 0, "flag": "excluded", "reason": metadata.reason}
+    if model and model.metadata.encoder_digest != metadata.model_digest:
         raise Her2Error(
-            f"slide {about['slide']} was encoded by another model than the rule was fitted on",
+            f"slide {metadata.slide} was encoded by another model than the aggregation was"
+            " fitted on",
             str(path),
             "encode and fit with the same encoder",
         )
-    bag = aggregation.Bag.of(encoding)
-    bag.check(path)
+    bag = Bag.of(encoding)
+    bag.validate(path)
     if not len(bag):
         return row | {"patches": 0, "flag": "excluded", "reason": "no patches"}
-    row["patches"] = len(bag)
-    if not endpoint.positive:
-        endpoint.validate_classes(bag.classes, path)
-        p = bag.probabilities.mean(0, dtype=float)
-        row |= vars(endpoint.predict(p)) | endpoint.score_row(p)
-    else:
-        result = aggregation.score(rule, bag, settings, model)
-        row |= vars(result)
-        if model:
-            row["call"] = model.call(result.score)
-    if dropped := about.get("dropped", 0):
-        row["reason"] = f"{dropped} patches dropped: damaged tiles"
+    result = vars(aggregation.score(bag))
+    p = result.pop("class_probabilities")
+    row |= {"patches": len(bag)} | result
+    if p is not None:
+        row |= aggregation.endpoint.score_row(p)
+    if metadata.dropped:
+        row["reason"] = f"{metadata.dropped} patches dropped: damaged tiles"
     return row

@@ -1,29 +1,39 @@
-"""Step train: fit an encoder to the patches of the development cohort."""
+"""Step train: train an encoder on the patches of the development cohort."""
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from her2pipe.cohorts import duplicates, sheet
-from her2pipe.cohorts.labels import classes_of
-from her2pipe.cohorts.split import assign_sides, by_label
+from her2pipe.cohorts.split import assign_sides
 from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings, flags
+from her2pipe.endpoints.base import Endpoint
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, replacing_folder, write_table
 from her2pipe.models.description import ModelDescription, ParameterCount
 
+if TYPE_CHECKING:
+    from her2pipe.training.checkpoint import Checkpoint, Rows
+    from her2pipe.training.sampling import DevelopmentSet
+    from her2pipe.training.tasks import TrainingSet
+
+log = logging.getLogger(__name__)
 SETTINGS = (SplitSettings, TrainSettings, LabelSettings)
 UNUSED_SETTINGS = ("ordered", "reflex", "reflex_margin")
+SLIDES = ("slide", "side", "exclusion_reason")
+SPARE_FILES = 200  # that a process may hold open beside the stores
 
 
-def sheet_columns(endpoint, settings: TrainSettings) -> tuple[str, ...]:
+def sheet_columns(endpoint: Endpoint, settings: TrainSettings) -> tuple[str, ...]:
     """Return the columns that are read: for sides, targets and messages."""
     return ("path", "patient", "split", *endpoint.columns)
 
@@ -31,7 +41,7 @@ def sheet_columns(endpoint, settings: TrainSettings) -> tuple[str, ...]:
 SHEET_COLUMNS = sheet_columns
 
 
-def arguments(parser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
         "stores", nargs="+", help="patch stores of the development cohort, or folders of them"
@@ -41,70 +51,73 @@ def arguments(parser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
 
 
-def run(args, split: SplitSettings, train: TrainSettings, labels: LabelSettings) -> None:
-    """Draw the training set, train until the loss rests, write the model.
+def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSettings) -> None:
+    """Draw the training set, train until the loss has plateaued, write the model.
 
-    A run that was killed goes on after its last epoch when it is started again.
+    A run that was killed resumes after its last epoch when it is started again.
     """
     import torch
 
     from her2pipe.models import gpu, inference, weights
     from her2pipe.store import PatchStore, slides_of
-    from her2pipe.training import loop
+    from her2pipe.training.checkpoint import Checkpoint
+    from her2pipe.training.encoder import PatchBatches, train_encoder
+    from her2pipe.training.sampling import DevelopmentSet
 
-    _known_classes(train, labels)
-    sections = (split, train, *([labels] if labels.told else []))
+    endpoint = endpoint_of(labels)
+    _validate_fractions(train, endpoint)
+    sections = (split, train, *([labels] if labels != LabelSettings() else []))
     torch.set_num_threads(args.threads)
     torch.manual_seed(train.train_seed)
     device = gpu.pick_device(train.device)
-    rows = sheet.load(args.sheet, check_files=False)
-    paths = _files(args.stores, [row.slide for row in rows])
+    columns = sheet_columns(endpoint, train)
+    rows = sheet.load(args.sheet, check_files=False, columns=columns)
+    paths = _store_files(args.stores, [row.slide for row in rows])
     _allow_open_files(len(paths))
-    checkpoint = loop.Checkpoint.beside(args.folder)
+    checkpoint = Checkpoint.beside(args.folder)
     with ExitStack() as stack:
-        opened = [stack.enter_context(PatchStore(path)) for path in paths]
-        stores = [slide for store in opened for slide in slides_of(store)]
-        lesson = _prepare(args, stores, rows, split, train, labels, checkpoint)
-        for store in lesson.stores:
+        packs = [stack.enter_context(PatchStore(path)) for path in paths]
+        stores = [slide for pack in packs for slide in slides_of(pack)]
+        sides = assign_sides(rows, split, endpoint.stratum)
+        development = DevelopmentSet(stores, rows, sides, train, endpoint)
+        data = _training_set(development, split, checkpoint, args.threads)
+        for store in data.stores:
             stack.callback(store.close)
         model = weights.start(
-            train.architecture, lesson.outputs, train.input_px, train.weights, train.stages
+            train.architecture, data.outputs, train.input_px, train.weights, train.stages
         )
-        inference.freeze(model, train.frozen if lesson.objective else [""])  # "" is all of it
-        about = _about(model, lesson, sections, train)
-        _tell_of(lesson, about.parameters, train)
-        checkpoint.digest = _digest(model, lesson, sections)
-        history: loop.Rows = []
-        if lesson.objective:
-            history = _learn(model, about, lesson, train, device, args.threads, checkpoint)
-        lesson.finish(model)
+        inference.freeze(model, train.frozen if data.objective else [""])  # "" is all of it
+        description = _describe(model, data, sections, train)
+        _log_training_set(data, description.parameters, train)
+        checkpoint.digest = _digest(model, data, sections)
+        history: Rows = []
+        if data.objective:
+            scale = description.mean, description.std
+            batches = PatchBatches(data, train, *scale, device, args.threads)
+            history = train_encoder(model, batches, data, train, device, checkpoint)
+        data.finish(model)
         checkpoint.check()
-        _write(args.folder, model, about, history, lesson)
+        _write(args.folder, model, description, history, data)
     checkpoint.remove()
 
 
-def _known_classes(train: TrainSettings, labels: LabelSettings) -> None:
+def _validate_fractions(train: TrainSettings, endpoint: Endpoint) -> None:
     """Refuse fractions of classes that the study does not have; the default ones are HER2's."""
     if train.fractions == TrainSettings().fractions:
         return
-    classes = classes_of(labels)
-    named = [name for each in train.fractions.values() for name in each]
-    if strange := [name for name in named if name not in classes]:
+    names = [name for fractions in train.fractions.values() for name in fractions]
+    if unknown := [name for name in names if name not in endpoint.patch_classes]:
         raise Her2Error(
-            f"fractions names {strange[0]}, which is no class of the study",
+            f"fractions names {unknown[0]}, which is no class of the study",
             "option --fractions",
-            f"use: {', '.join(classes)}",
+            f"use: {', '.join(endpoint.patch_classes)}",
         )
 
 
-def _tell(text: str) -> None:
-    print(f"train: {text}", file=sys.stderr, flush=True)
-
-
-def _files(paths: list[str], slides: list[str]) -> list[Path]:
+def _store_files(paths: Sequence[str], slides: Sequence[str]) -> list[Path]:
     """List stores: files as given, and of a folder those of the sheet's slides, no others."""
-    found = [[p / f"{s}.h5" for s in slides] if p.is_dir() else [p] for p in map(Path, paths)]
-    return [path for part in found for path in part]
+    files = [[p / f"{s}.h5" for s in slides] if p.is_dir() else [p] for p in map(Path, paths)]
+    return [file for part in files for file in part]
 
 
 def _allow_open_files(count: int) -> None:
@@ -112,178 +125,135 @@ def _allow_open_files(count: int) -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + 200
-    if soft >= wanted or soft == resource.RLIM_INFINITY:
+    needed = count + SPARE_FILES
+    if soft >= needed or soft == resource.RLIM_INFINITY:
         return
-    if hard < wanted and hard != resource.RLIM_INFINITY:
+    if hard < needed and hard != resource.RLIM_INFINITY:
         raise Her2Error(
             f"{count} stores cannot be open at once: the machine allows {hard} files",
             "ulimit -n",
-            f"allow at least {wanted} open files",
+            f"allow at least {needed} open files",
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def _prepare(args, stores, rows, split: SplitSettings, train: TrainSettings, labels, checkpoint):
-    """Find what there is to learn, by the task."""
-    from her2pipe.training import tasks as lesson
+def _training_set(
+    development: DevelopmentSet, split: SplitSettings, checkpoint: Checkpoint, threads: int
+) -> TrainingSet:
+    """Return images, targets and objective of the encoder's task."""
+    from her2pipe.training import tasks
 
-    sides = assign_sides(rows, split, by_label(labels))
-    copies = duplicates.refuse_across_split(stores, sides, {row.slide: row for row in rows})
+    copies = duplicates.refuse_across_split(
+        development.stores, development.sides, development.row_of
+    )
     if copies:
-        _tell(f"{len(copies)} images come more than once on one side, {copies[0][0]} for one")
-    development = lesson.Cohort(stores, rows, sides, train, labels)
-    if train.task == "density":
-        return lesson.dab(development, split, checkpoint.claim(), args.threads)
-    kinds = {"classify": lesson.classify, "fingerprint": lesson.same_slide, "none": lesson.nothing}
-    found = kinds[train.task](development)
-    found.facts.update({"copies": copies} if copies else {})
-    return found
+        log.info("%d images come more than once on one side, %s for one", len(copies), copies[0][0])
+    task = development.train.task
+    if task == "density":
+        return tasks.dab_regression(development, split, checkpoint.claim(), threads)
+    functions = {
+        "classify": tasks.classify,
+        "fingerprint": tasks.slide_contrastive,
+        "none": tasks.frozen_features,
+    }
+    data = functions[task](development)
+    data.metadata.update({"copies": copies} if copies else {})
+    return data
 
 
-def _tell_of(lesson, size: ParameterCount, train: TrainSettings) -> None:
-    """Tell what is about to be learnt."""
+def _log_training_set(data: TrainingSet, size: ParameterCount | None, train: TrainSettings) -> None:
+    """Log the network's size, what it is trained on, and what is excluded."""
     from her2pipe.training import sampling
 
-    _tell(f"{train.architecture}: {size.trainable:,} of {size.total:,} parameters learn")
-    if lesson.classes:
-        _tell("patches available (used)\n" + sampling.layout(lesson.table, lesson.classes))
+    if size:
+        log.info("%s: %s of %s parameters are trained",
+                 train.architecture, f"{size.trainable:,}", f"{size.total:,}")  # fmt: skip
+    if data.classes:
+        table = sampling.format_table(data.table, data.classes)
+        log.info("patches available (used)\n%s", table)
     else:
-        for row in lesson.table:
-            _tell("  ".join(f"{name} {value}" for name, value in row.items()))
-    for rows in lesson.tables.values():
-        unused = [row for row in rows if row["unused"]]
-        if unused:
-            _tell(f"{len(unused)} are not used, the first because of: {unused[0]['unused']}")
-    if weights := lesson.facts.get("class_weights"):
-        told = zip(lesson.classes, weights, strict=True)
-        _tell("class weights: " + ", ".join(f"{name} {weight:.3g}" for name, weight in told))
+        for row in data.table:
+            log.info("  ".join(f"{name} {value}" for name, value in row.items()))
+    for rows in data.tables.values():
+        excluded = [row["exclusion_reason"] for row in rows if row["exclusion_reason"]]
+        if excluded:
+            log.info("%d are excluded, the first because of: %s", len(excluded), excluded[0])
+    if weights := data.metadata.get("class_weights"):
+        pairs = zip(data.classes, weights, strict=True)
+        log.info("class weights: %s", ", ".join(f"{name} {weight:.3g}" for name, weight in pairs))
 
 
-def _learn(model, about, lesson, train: TrainSettings, device, threads: int, checkpoint):
-    """Train the network on its device; return the history."""
-    from her2pipe.models import inference
-    from her2pipe.training import dataloader, loop
-
-    colours = dataloader.Colours(lesson.profiles, lesson.target, device)
-
-    def batches(side: str, epoch: int | None):
-        return _batches(lesson, side, epoch, colours, about, train, device, threads)
-
-    plan = loop.Plan(
-        learning_rate=train.learning_rate,
-        epochs=train.max_epochs,
-        accumulate=train.accumulate,
-        plateau_tolerance=train.plateau_tolerance,
-        plateau_epochs=train.plateau_epochs,
-        bfloat16=inference.use_bfloat16(train.precision, device),
-        compile=train.compile,
-        schedule=loop.Schedule.of(train),
-    )
-    return loop.learn(inference.place(model, device), batches, lesson.objective, plan, checkpoint)
-
-
-def _batches(lesson, side, epoch, colours, about, train: TrainSettings, device, threads):
-    """Yield images, and what the objective is told of them.
-
-    Given an epoch, patches come in its own order, and changed a little.
-    """
-    import torch
-
-    from her2pipe.models import inference
-    from her2pipe.training import augment, dataloader
-
-    random = np.random.default_rng([train.train_seed, epoch or 0])
-    order = lesson.arrange(side, epoch, random)
-    items = lesson.items[side][order]
-    profiles, *told = (
-        torch.from_numpy(column[order] if number else column).to(device)
-        for number, column in enumerate((items[:, 2].copy(), *lesson.told[side]))
-    )
-    place = 0
-    for images, _ in dataloader.batches(
-        lesson.stores, items[:, :2], train.input_px, train.batch_size, device, threads
-    ):
-        own = slice(place, place + len(images))
-        images = colours(images, profiles[own])
-        if epoch is not None and train.jitter:
-            images = augment.jitter(images, random, train.jitter)
-        if epoch is not None and train.shifts:
-            images = augment.shift(images, random, train.shifts)
-        images = inference.standardise(images, about.mean, about.std)
-        if epoch is not None and train.flips:
-            images = augment.turn(images, random)
-        yield inference.arrange(images), *(column[own] for column in told)
-        place += len(images)
-
-
-def _digest(model, lesson, sections: Sequence[Section]) -> str:
+def _digest(model: Any, data: TrainingSet, sections: Sequence[Section]) -> str:
     """Return the digest of all that the trained weights depend on."""
     import torch
 
     from her2pipe.training import loop
 
-    used = np.unique(np.concatenate([part[:, 0] for part in lesson.items.values()]))
+    used = np.unique(np.concatenate([items[:, 0] for items in data.items.values()]))
     return loop.digest_of(
         flags.as_json(*sections),
         torch.__version__,
-        lesson.target.digest(),
-        *lesson.items.values(),
-        *(column for side in lesson.told.values() for column in side),
-        *(profile.digest() for profile in lesson.profiles),
-        *(lesson.stores[i].fingerprint for i in used),
+        data.stain_target.digest(),
+        *data.items.values(),
+        *(column for columns in data.targets.values() for column in columns),
+        *(profile.digest() for profile in data.profiles),
+        *(data.stores[i].fingerprint for i in used),
         *(weights.numpy() for weights in model.state_dict().values()),
     )
 
 
-def _about(model, lesson, sections: Sequence[Section], train: TrainSettings) -> ModelDescription:
-    """Collect what must be known about a model to use it and to repeat it."""
+def _describe(
+    model: Any, data: TrainingSet, sections: Sequence[Section], train: TrainSettings
+) -> ModelDescription:
+    """Return the model's description: what it needs to be used, and to be trained again."""
     from her2pipe.models import weights
 
     return weights.describe(
         model,
         train.architecture,
         train.input_px,
-        lesson.stage,
+        data.stage,
         train.stages,
         task=train.task,
-        classes=lesson.classes,
-        outputs=lesson.outputs,
-        start=_origin(train.weights),
+        classes=data.classes,
+        outputs=data.outputs,
+        start=_start(train.weights),
         train_views=train.train_views,
-        stain=lesson.target.as_dict(),
-        stain_digest=lesson.target.digest(),
-        training_set=lesson.table,
-        training_set_digest=lesson.digest,
+        stain=data.stain_target.as_dict(),
+        stain_digest=data.stain_target.digest(),
+        training_set=data.table,
+        training_set_digest=data.digest,
         settings=json.loads(flags.as_json(*sections)),
-        **lesson.facts,
+        **data.metadata,
     )
 
 
-def _origin(weights: str) -> dict[str, Any]:
-    """Tell where the starting weights are from."""
+def _start(weights: str) -> dict[str, Any]:
+    """Return where the starting weights are from."""
     path = Path(weights)
+    start: dict[str, Any] = {"weights": path.name}
     if path.is_dir():
-        described = ModelDescription.read(path)
-        kept = {"digest", "images", "training_set_digest"}
-        return {"weights": path.name, **described.model_dump(include=kept, exclude_unset=True)}
-    found = {"weights": path.name}
-    return found | {"digest": file_digest(path)} if path.is_file() else found
+        keys = {"digest", "images", "training_set_digest"}
+        description = ModelDescription.read(path)
+        return start | description.model_dump(include=keys, exclude_unset=True)
+    return start | {"digest": file_digest(path)} if path.is_file() else start
 
 
-def _write(path, model, about: ModelDescription, history: list[dict], lesson) -> None:
-    """Write the model and its account."""
+def _write(
+    path: str, model: Any, description: ModelDescription, history: Rows, data: TrainingSet
+) -> None:
+    """Write the model, its description, and what it was trained on."""
     from her2pipe.models import weights
     from her2pipe.plotting import charts, style
-    from her2pipe.training.tasks import TABLE
+    from her2pipe.training.sampling import TABLE
 
     with replacing_folder(path) as folder:
-        weights.save(model, about, folder)
+        weights.save(model, description, folder)
         write_table(folder / "history.tsv", list(history[0]) if history else ["epoch"], history)
-        write_table(folder / "training_set.tsv", TABLE, lesson.table)
-        write_table(folder / "slides.tsv", ("slide", "side", "unused"), lesson.account)
-        for name, rows in lesson.tables.items():
+        write_table(folder / "training_set.tsv", TABLE, data.table)
+        write_table(folder / "slides.tsv", SLIDES, data.manifest)
+        for name, rows in data.tables.items():
             write_table(folder / f"{name}.tsv", list(rows[0]), rows)
-        if history:
-            curves = charts.learning_curves(history, curves=lesson.objective.curves)
+        if history and data.objective:
+            curves = charts.learning_curves(history, curves=data.objective.curves)
             style.save(curves, folder / "history")

@@ -39,8 +39,8 @@ def creating(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]
     """
     with ExitStack() as stack:
         with _writing(path):
-            part = stack.enter_context(replacing(path))
-            disk = stack.enter_context(_Disk(part, "w+"))
+            beside = stack.enter_context(replacing(path))
+            disk = stack.enter_context(_Disk(beside, "w+"))
         with h5py.File(disk, "w") as file:
             file.flush()
             disk.check(path)
@@ -98,9 +98,9 @@ def _writing(path: str | Path) -> Iterator[None]:
         ) from None
 
 
-def write_attributes(file: h5py.File, kind: str, attributes: dict[str, Any]) -> None:
+def write_attributes(file: h5py.File, format_name: str, attributes: dict[str, Any]) -> None:
     """Write format, version and attributes; what is None becomes NaN."""
-    file.attrs["format"], file.attrs["version"] = kind, VERSION
+    file.attrs["format"], file.attrs["version"] = format_name, VERSION
     for key, value in attributes.items():
         file.attrs[key] = np.nan if value is None else value
 
@@ -110,14 +110,14 @@ def attributes_of(attributes: h5py.AttributeManager) -> dict[str, Any]:
     return {k: v.item() if isinstance(v, np.generic) else v for k, v in attributes.items()}
 
 
-def fill(kind: type[T], attributes: dict[str, Any]) -> T:
+def fill(model: type[T], attributes: dict[str, Any]) -> T:
     """Make a dataclass of a file's attributes: others are ignored, and NaN is None."""
-    names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{k: None if v != v else v for k, v in attributes.items() if k in names})
+    names = {each.name for each in fields(model)}  # type: ignore[arg-type]
+    return model(**{k: None if v != v else v for k, v in attributes.items() if k in names})
 
 
-def opened(path: str | Path, kind: str) -> h5py.File:
-    """Open a file of a kind for reading; raise `Her2Error` when it is none."""
+def opened(path: str | Path, format_name: str) -> h5py.File:
+    """Open a file of a format for reading; raise `Her2Error` when it is none."""
     try:
         file = h5py.File(path, "r", locking=False)
     except FileNotFoundError:
@@ -126,10 +126,10 @@ def opened(path: str | Path, kind: str) -> h5py.File:
         raise Her2Error(
             f"not a readable HDF5 file: {error}", str(path), "delete it and run again"
         ) from None
-    if file.attrs.get("format") != kind or file.attrs.get("version") != VERSION:
+    if file.attrs.get("format") != format_name or file.attrs.get("version") != VERSION:
         actual = f"{file.attrs.get('format')} v{file.attrs.get('version')}"
         file.close()
         raise Her2Error(
-            f"expected {kind} v{VERSION}, found {actual}", str(path), "give the right file"
+            f"expected {format_name} v{VERSION}, found {actual}", str(path), "give the right file"
         )
     return file

@@ -65,8 +65,8 @@ class PackedImage:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of what makes the patch: settings and pixels."""
-        parts = (self.metadata.settings, self.pixel_digest, self.stain)
-        return hashlib.sha256(str(parts).encode()).hexdigest()
+        content = (self.metadata.settings, self.pixel_digest, self.stain)
+        return hashlib.sha256(str(content).encode()).hexdigest()
 
     @property
     def stain(self) -> dict[str, Any]:

@@ -10,16 +10,16 @@ LUMA = (0.299, 0.587, 0.114)  # weights of R, G and B in grey (ITU-R BT.601)
 
 def turn(images: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
     """Flip and turn each image by one of the eight symmetries of the square."""
-    kind = _sent(random.integers(0, 2, (3, len(images), 1, 1, 1)).astype(bool), images)
-    images = torch.where(kind[0], images.flip(2), images)
-    images = torch.where(kind[1], images.flip(3), images)
-    return torch.where(kind[2], images.transpose(2, 3), images)
+    chosen = _to_device(random.integers(0, 2, (3, len(images), 1, 1, 1)).astype(bool), images)
+    images = torch.where(chosen[0], images.flip(2), images)
+    images = torch.where(chosen[1], images.flip(3), images)
+    return torch.where(chosen[2], images.transpose(2, 3), images)
 
 
 def mirror(images: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
     """Swap left and right of every second image or so."""
-    kind = _sent(random.integers(0, 2, (len(images), 1, 1, 1)).astype(bool), images)
-    return torch.where(kind, images.flip(3), images)
+    chosen = _to_device(random.integers(0, 2, (len(images), 1, 1, 1)).astype(bool), images)
+    return torch.where(chosen, images.flip(3), images)
 
 
 def shift(images: torch.Tensor, random: np.random.Generator, most: float) -> torch.Tensor:
@@ -36,9 +36,9 @@ def shift(images: torch.Tensor, random: np.random.Generator, most: float) -> tor
     places = []
     for length in side:
         reach = int(most * length)
-        moves = _sent(random.integers(-reach, reach + 1, (len(images), 1)), images)
-        own = torch.arange(length, device=images.device)
-        places.append((own + moves).clamp_(0, length - 1))  # (B, length)
+        moves = _to_device(random.integers(-reach, reach + 1, (len(images), 1)), images)
+        pixels = torch.arange(length, device=images.device)
+        places.append((pixels + moves).clamp_(0, length - 1))  # (B, length)
     rows, columns = places[0][:, None, :, None], places[1][:, None, None, :]
     batch = torch.arange(len(images), device=images.device)[:, None, None, None]
     channels = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
@@ -46,7 +46,7 @@ def shift(images: torch.Tensor, random: np.random.Generator, most: float) -> tor
 
 
 def jitter(images: torch.Tensor, random: np.random.Generator, most: float) -> torch.Tensor:
-    """Change saturation, contrast and brightness of each image by a factor of its own.
+    """Change saturation, contrast and brightness of each image by random factors.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def jitter(images: torch.Tensor, random: np.random.Generator, most: float) -> to
         Levels, 0 to 255.
     """
     factors = random.uniform(1 - most, 1 + most, (3, len(images), 1, 1, 1)).astype(np.float32)
-    saturation, contrast, brightness = _sent(factors, images)
+    saturation, contrast, brightness = _to_device(factors, images)
     grey = sum(images[:, k : k + 1] * weight for k, weight in enumerate(LUMA))
     middle = grey.mean((2, 3), keepdim=True)
     # saturation about grey, contrast about the mean grey, brightness about black: one map
@@ -70,6 +70,6 @@ def jitter(images: torch.Tensor, random: np.random.Generator, most: float) -> to
     return ((images + middle * (1 - contrast)) * brightness).clamp_(0, 255)
 
 
-def _sent(array: np.ndarray, images: torch.Tensor) -> torch.Tensor:
+def _to_device(array: np.ndarray, images: torch.Tensor) -> torch.Tensor:
     """Send an array to where the images are, without waiting for the work queued there."""
     return torch.from_numpy(array).to(images.device, non_blocking=True)

@@ -1,9 +1,9 @@
-"""What a training keeps on disk so that it goes on where it was killed, one process at a time."""
+"""What a training keeps on disk so that it resumes where it was killed, one process at a time."""
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,11 +12,14 @@ import torch
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing, this_process, write_text
 
+log = logging.getLogger(__name__)
+
 Rows = list[dict[str, float]]
+State = dict[str, torch.Tensor]  # weights of a network, by name
 
 
 class Checkpoint:
-    """The state after the last whole epoch, kept until the work is done.
+    """The state after the last epoch that was saved, kept until the work is done.
 
     The folder belongs to the process that claimed it last. One that lost it (Snakemake was killed,
     its job was not, and the next run does the same work) stops at its next epoch. On one machine
@@ -28,13 +31,29 @@ class Checkpoint:
         Outside the step's own output, which Snakemake deletes before it runs a job again.
     digest : str
         Of everything the training depends on. A checkpoint of another digest is never used.
+    name : str
+        Name of the training, where one folder keeps several.
     """
 
-    def __init__(self, folder: str | Path, digest: str = ""):
+    def __init__(self, folder: str | Path, digest: str = "", name: str = "checkpoint"):
         self.folder, self.digest = Path(folder), digest
-        self._file, self._owner = self.folder / "checkpoint.pt", self.folder / "owner"
-        self.best: dict[str, torch.Tensor] = {}  # weights of the best epoch, where it is sought
+        self._file, self._owner = self.folder / f"{name}.pt", self.folder / "owner"
+        self.best: dict[int, State] = {}  # weights of the best epochs by their number, best first
         self._claimed = False
+
+    @property
+    def exists(self) -> bool:
+        """Whether an epoch of the training is kept."""
+        return self._file.is_file()
+
+    def fold(self, number: int) -> Checkpoint:
+        """Return the checkpoint of one of several trainings of the same work, in the same folder.
+
+        What is kept of a training that has ended stays until all are: resuming it ends at once.
+        """
+        part = Checkpoint(self.folder, f"{self.digest}/{number}", f"fold{number}")
+        part._claimed = self._claimed
+        return part
 
     @classmethod
     def beside(cls, folder: str | Path, digest: str = "") -> Checkpoint:
@@ -112,8 +131,7 @@ class Checkpoint:
         try:
             state = torch.load(self._file, map_location="cpu", weights_only=True)
             if state["digest"] != self.digest:
-                print(f"checkpoint {self._file} is of other settings or data: starting anew",
-                      file=sys.stderr)  # fmt: skip
+                log.info("checkpoint %s is of other settings or data: starting anew", self._file)
                 return []
             model.load_state_dict(state["model"])
             optimiser.load_state_dict(state["optimiser"])
@@ -126,12 +144,12 @@ class Checkpoint:
                 str(self._file),
                 "delete it; training starts anew",
             ) from None
-        own, *cuda = state["random"]
-        torch.set_rng_state(own)
+        cpu, *cuda = state["random"]
+        torch.set_rng_state(cpu)
         if cuda and torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(cuda)
-        print(f"going on after epoch {len(state['history'])}, kept in {self._file}",
-              file=sys.stderr)  # fmt: skip
+        epochs = len(state["history"])
+        log.info("resuming after epoch %d, kept in %s", epochs, self._file)
         return state["history"]
 
     def release(self) -> bool:
@@ -169,6 +187,6 @@ def _started(process: int | str) -> int:
 def _is_elder(owner: str) -> bool:
     """Whether the owner lives on this machine, and started after this process."""
     host, number, started = owner.split("~") if owner else ("", "0", "0")
-    own_host, own_number, own = _here().split("~")
-    at_work = host == own_host and number != own_number and _started(number) == int(started)
-    return at_work and int(started) > int(own)
+    this_host, this_number, this_start = _here().split("~")
+    alive = host == this_host and number != this_number and _started(number) == int(started)
+    return alive and int(started) > int(this_start)

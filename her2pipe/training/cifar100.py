@@ -52,7 +52,7 @@ def files(path: str | Path) -> list[Path]:
 
 
 def read(path: str | Path, sums: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Read the images to learn from and those held out.
+    """Read the training images and those held out.
 
     Parameters
     ----------
@@ -71,14 +71,14 @@ def read(path: str | Path, sums: Sequence[str]) -> dict[str, tuple[np.ndarray, n
     Her2Error
         When files are missing, have another MD5, or hold something else.
     """
-    found = {file: _checked(file, sums) for file in files(path)}
-    if len(found) == 1:
-        found = _unpacked(*found.items())
-    sides = dict(zip(("train", "validation"), found.items(), strict=True))
+    contents = {file: _trusted_bytes(file, sums) for file in files(path)}
+    if len(contents) == 1:
+        contents = _unpacked(*contents.items())
+    sides = dict(zip(("train", "validation"), contents.items(), strict=True))
     return {side: _images(file, data) for side, (file, data) in sides.items()}
 
 
-def _checked(file: Path, sums: Sequence[str]) -> bytes:
+def _trusted_bytes(file: Path, sums: Sequence[str]) -> bytes:
     """Return the bytes of a file whose MD5 is known."""
     data = file.read_bytes()
     md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
@@ -94,10 +94,16 @@ def _checked(file: Path, sums: Sequence[str]) -> bytes:
 def _unpacked(archive: tuple[Path, bytes]) -> dict[Path, bytes]:
     """Take train and test out of a checked archive, in memory."""
     file, data = archive
+    parts: dict[Path, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            return {file / p: tar.extractfile(f"{FOLDER}/{p}").read() for p in PARTS}
-    except (tarfile.TarError, KeyError, AttributeError, EOFError, OSError) as error:
+            for part in PARTS:
+                member = tar.extractfile(f"{FOLDER}/{part}")
+                if member is None:
+                    raise KeyError(f"{part} is no file")
+                parts[file / part] = member.read()
+            return parts
+    except (tarfile.TarError, KeyError, EOFError, OSError) as error:
         raise Her2Error(f"the archive cannot be unpacked: {error}", str(file), LAYOUT) from None
 
 
@@ -113,8 +119,8 @@ class _Arrays(pickle.Unpickler):
 def _images(file: Path, data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Read the bytes of one checked file."""
     try:
-        found = _Arrays(io.BytesIO(data), encoding="latin1").load()
-        flat, labels = np.asarray(found["data"]), np.asarray(found["fine_labels"], np.int64)
+        content = _Arrays(io.BytesIO(data), encoding="latin1").load()
+        flat, labels = np.asarray(content["data"]), np.asarray(content["fine_labels"], np.int64)
         if flat.dtype != np.uint8 or labels.shape != (len(flat),):
             raise ValueError(f"{flat.dtype} images, {labels.shape} labels")
         return flat.reshape(-1, 3, SIDE_PX, SIDE_PX), labels

@@ -1,4 +1,4 @@
-"""DAB density: measured on IHC images, learnt from H&E images of the same place.
+"""DAB density: measured on IHC images, predicted from H&E images of the same place.
 
 The density of a pixel is its DAB by colour deconvolution: optical densities over the glass of that
 image, unmixed into the reference vectors of haematoxylin and DAB without negative amounts. A
@@ -16,7 +16,7 @@ from torch.nn import functional
 from her2pipe import stats
 from her2pipe.errors import Her2Error
 from her2pipe.stain.optical_density import DAB, HAEMATOXYLIN, lasso
-from her2pipe.training.loop import Outcome
+from her2pipe.training.objectives import BatchResult
 
 STATISTICS = ("mean", "std", "p50", "p90")
 PERCENTILES = (50, 90)
@@ -31,8 +31,8 @@ def light(rgb: np.ndarray) -> np.ndarray:
     would read as 0.35 OD of stain were it taken for tissue under a light of 255.
     """
     top = rgb.max(axis=2)
-    found = np.median(rgb[top >= np.percentile(top, LIGHTEST)], axis=0)
-    return np.maximum(np.maximum(found, found.max() - TINT), 1.0)
+    glass = np.median(rgb[top >= np.percentile(top, LIGHTEST)], axis=0)
+    return np.maximum(np.maximum(glass, glass.max() - TINT), 1.0)
 
 
 def dab(rgb: np.ndarray) -> np.ndarray:
@@ -66,41 +66,38 @@ class Densities:
 
     curves = (("loss", "loss (Huber, standardised)"), ("r2_mean", "R$^2$ of the mean DAB"))
 
-    def __call__(self, model, batch: tuple[torch.Tensor, ...]) -> Outcome:
+    def __call__(self, model, batch: tuple[torch.Tensor, ...]) -> BatchResult:
         """Run the network on a batch."""
-        images, wanted = batch
-        found = model(images).float()
-        each = functional.huber_loss(found, wanted, reduction="none").mean(1)
+        images, targets = batch
+        predicted = model(images).float()
+        losses = functional.huber_loss(predicted, targets, reduction="none").mean(1)
         count = torch.tensor(float(len(images)), device=images.device)
-        return Outcome(each.sum(), count, (found.detach(), wanted))
+        return BatchResult(losses.sum(), count, (predicted.detach(), targets))
 
-    def measure(self, side: str, *kept: torch.Tensor) -> dict[str, float]:
+    def measure(self, side: str, *outputs: torch.Tensor) -> dict[str, float]:
         """Return R2 of each statistic, and of the validation side Spearman's rho."""
-        found, wanted = (part.double().cpu().numpy() for part in kept)
-        out = {f"r2_{name}": _r2(*pair) for name, *pair in _columns(found, wanted)}
+        predicted, targets = (output.double().cpu().numpy() for output in outputs)
+        columns = list(zip(STATISTICS, predicted.T, targets.T, strict=True))
+        measures = {f"r2_{name}": _r2(*pair) for name, *pair in columns}
         if side == "validation":
-            out |= {f"rho_{name}": _rho(*pair) for name, *pair in _columns(found, wanted)}
-        return out
+            measures |= {f"rho_{name}": _rho(*pair) for name, *pair in columns}
+        return measures
 
 
-def _columns(found: np.ndarray, wanted: np.ndarray):
-    return zip(STATISTICS, found.T, wanted.T, strict=True)
+def _r2(predicted: np.ndarray, targets: np.ndarray) -> float:
+    spread = ((targets - targets.mean()) ** 2).sum()
+    return 1 - float(((targets - predicted) ** 2).sum() / spread) if spread > 0 else math.nan
 
 
-def _r2(found: np.ndarray, wanted: np.ndarray) -> float:
-    spread = ((wanted - wanted.mean()) ** 2).sum()
-    return 1 - float(((wanted - found) ** 2).sum() / spread) if spread > 0 else math.nan
-
-
-def _rho(found: np.ndarray, wanted: np.ndarray) -> float:
+def _rho(predicted: np.ndarray, targets: np.ndarray) -> float:
     try:
-        return stats.spearman(found, wanted).rho
+        return stats.spearman(predicted, targets).rho
     except stats.StatisticUndefined:
         return math.nan
 
 
 @torch.no_grad()
-def in_od(model: torch.nn.Module, mean: np.ndarray, std: np.ndarray) -> None:
+def scale_to_od(model: torch.nn.Module, mean: np.ndarray, std: np.ndarray) -> None:
     """Scale a network's head so that it gives OD, not standardised values.
 
     Raises

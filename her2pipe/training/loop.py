@@ -1,138 +1,73 @@
-"""The training loop: one for all that learns, and one that goes on where it was killed.
+"""The training loop: one for encoders and aggregations, which resumes where it was killed.
 
-A step brings a network, its batches and an objective; the loop brings epochs, optimiser, the end by
-plateau, and a checkpoint after each epoch. Everything random is drawn from torch's generators,
-whose state the checkpoint keeps, or from the number of the epoch: a run that was killed and
-started again ends with the weights of one that was not.
+A caller brings a network, its batches and an objective; the loop brings epochs, optimiser, the end
+by plateau, the best epochs' weights, and a checkpoint. Everything random is drawn from torch's
+generators, whose state the checkpoint keeps, or from the number of the epoch: a run that was killed
+and resumed ends with the weights of one that was not.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from her2pipe import stats
 from her2pipe.errors import Her2Error
 from her2pipe.training import schedule as schedules
-from her2pipe.training.checkpoint import Checkpoint, Rows
-from her2pipe.training.schedule import Schedule
+from her2pipe.training.checkpoint import Checkpoint, State
+from her2pipe.training.objectives import BatchResult, Objective
+from her2pipe.training.schedule import Rows, Schedule
 
+log = logging.getLogger(__name__)
 CHECK_EVERY = 100  # batches between looks at the loss: each look makes a GPU wait
+
+Batches = Callable[[str, int | None], Iterable[tuple[Any, ...]]]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to learn: Adam's step, epochs, and what makes the end."""
+    """How to train: step size, epochs, arithmetic, and what makes the end."""
 
     learning_rate: float
     epochs: int
     accumulate: int = 1  # batches whose gradients make one step
-    plateau_tolerance: float = 0.0  # an epoch is better when the loss falls by this share
-    plateau_epochs: int = 0  # end after so many epochs without a better one; 0: never
+    smallest_batch: int = 2  # items; smaller training batches are left out: statistics need two
     bfloat16: bool = False
     compile: bool = False
+    seed: int | None = None  # torch's generator is seeded with it and each epoch's number
+    save_s: float = 0.0  # least time between two checkpoints; the last epoch's is always kept
+    log_epochs: int = 1  # epochs between two lines of the log
     schedule: Schedule = field(default_factory=Schedule)
 
 
-class Outcome(NamedTuple):
-    """What an objective makes of one batch."""
+class TrainingRun(NamedTuple):
+    """What a training led to."""
 
-    loss: torch.Tensor  # (), sum over the batch
-    weight: torch.Tensor  # (), what that sum is to be divided by
-    kept: tuple[torch.Tensor, ...]  # (B, ...) each, for the objective's `measure`
-
-
-class Objective(Protocol):
-    """What is to be learnt. A batch is a tuple of tensors, images first."""
-
-    curves: tuple[tuple[str, str], ...]  # two measures to be drawn over the epochs, and labels
-
-    def __call__(self, model: Callable, batch: tuple[torch.Tensor, ...]) -> Outcome:
-        """Run the network on a batch."""
-
-    def measure(self, side: str, *kept: torch.Tensor) -> dict[str, float]:
-        """Sum an epoch up, from all that was kept of it: name to number."""
+    history: Rows  # a row per epoch
+    best: list[State]  # weights of the best epochs, best first, where the schedule keeps any
 
 
-class Classes:
-    """Cross-entropy over classes; batches are images, labels and, optionally, positives.
-
-    Parameters
-    ----------
-    names : sequence of str
-    weights : sequence of float, optional
-        One per class; equal without.
-    watched : str, optional
-        Class whose probability is tested against the positives, (B,) bool, by an AUC.
-    macro : bool
-        Whether all classes are watched instead, by the macro-AUC of their labels.
-    """
-
-    curves = (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)"))
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        weights: Sequence[float] | None = None,
-        watched: str = "",
-        macro: bool = False,
-    ):
-        self._names = list(names)
-        self._weights = torch.tensor(weights or [1.0] * len(self._names))
-        self._watched = self._names.index(watched) if watched else None
-        self._macro = macro
-
-    def __call__(self, model: Callable, batch: tuple[torch.Tensor, ...]) -> Outcome:
-        """Run the network on a batch."""
-        images, labels, *rest = batch
-        logits = model(images).float()
-        weights = self._weights = self._weights.to(labels.device)
-        each = functional.cross_entropy(logits, labels, weights, reduction="none")
-        p = logits.detach().softmax(1)
-        return Outcome(each.sum(), weights[labels].sum(), (p, labels, *rest))
-
-    def measure(self, side: str, *kept: torch.Tensor) -> dict[str, float]:
-        """Return the accuracy; and of the validation side, recall of each class, and the AUC."""
-        p, labels, *rest = (part.cpu().numpy() for part in kept)
-        right = p.argmax(1) == labels
-        found = {"accuracy": float(right.mean())}
-        if side == "validation" and (self._macro or self._watched is not None):
-            for number, name in enumerate(self._names):
-                own = right[labels == number]
-                found[f"recall_{name}"] = float(own.mean()) if len(own) else math.nan
-            try:
-                found["auc"] = (
-                    stats.macro_auc(labels, p)
-                    if self._macro
-                    else stats.auc(rest[0], p[:, self._watched]).value
-                )
-            except stats.StatisticUndefined:
-                found["auc"] = math.nan
-        return found
-
-
-def learn(
+def train_network(
     model: torch.nn.Module,
-    batches: Callable[[str, int | None], Iterable[tuple[torch.Tensor, ...]]],
+    batches: Batches,
     objective: Objective,
     plan: Plan,
     checkpoint: Checkpoint,
-) -> Rows:
-    """Train until the loss rests or the epochs are used up.
+) -> TrainingRun:
+    """Train until the loss has plateaued or the epochs are used up.
 
     Parameters
     ----------
     model : torch.nn.Module
-        On its device. What needs no gradient stays as it is, batch statistics too.
+        On its device. What needs no gradient stays as it is, batch statistics too. It ends with
+        the weights of the best epoch, where the schedule keeps that, else of the last.
     batches : callable
         `batches(side, epoch)` yields the batches of the side `train` in the order of that epoch,
         or those of `validation` (epoch is None), which may be none. Equal arguments must give
@@ -143,85 +78,98 @@ def learn(
 
     Returns
     -------
-    list of dict
-        One row per epoch: `epoch`, then `loss` and the objective's measures of either side, named
-        `train_loss` and so on. NaN where a side has no batches.
+    TrainingRun
+        Rows of the history: `epoch`, then `loss` and the objective's measures of either side,
+        named `train_loss` and so on. NaN where a side has no batches.
 
     Raises
     ------
     Her2Error
         When nothing is left to train, or a loss or weight stops being a number.
     """
-    wanted = [p for p in model.parameters() if p.requires_grad]
-    if not wanted:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
         raise Her2Error(
             "all weights are frozen: nothing is left to train",
             "option --frozen",
             "freeze fewer modules, or set the encoder's task to none",
         )
-    optimiser = schedules.optimiser(wanted, plan.learning_rate, plan.schedule)
+    schedule = plan.schedule
+    optimiser = schedules.optimiser(trained, plan.learning_rate, schedule)
     history = checkpoint.restore(model, optimiser)
     run = torch.compile(model) if plan.compile else model
-    while len(history) < plan.epochs and not rests(history, plan):
+    saved = time.monotonic()
+    ended = len(history) >= plan.epochs or schedules.has_plateaued(history, schedule)
+    while not ended:
         epoch = len(history) + 1
-        row: dict[str, float] = {"epoch": epoch, **_slow(optimiser, history, plan)}
-        for side, number, teacher in (("train", epoch, optimiser), ("validation", None, None)):
+        if plan.seed is not None:
+            torch.manual_seed(epoch_seed(plan.seed, epoch))
+        row: dict[str, float] = {"epoch": epoch, **_apply_lr_schedule(optimiser, history, plan)}
+        for side, number in (("train", epoch), ("validation", None)):
             began = time.monotonic()
-            model.train(teacher is not None)
-            _rest_frozen(model)
-            found, count = _pass(run, batches(side, number), objective, plan, teacher, side)
-            if found is None:
-                _stop(f"{side} loss is not a finite number", epoch, checkpoint)
-            row |= {f"{side}_{name}": value for name, value in found.items()}
-            rate = count / (time.monotonic() - began)
-            if count:
-                told = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
-                print(f"{side}: epoch {epoch}  {told}  ({rate:.0f} images/s)",
-                      file=sys.stderr, flush=True)  # fmt: skip
-        if not all(map(torch.isfinite, torch._foreach_norm(wanted))):
-            _stop("a weight is not a finite number", epoch, checkpoint)
+            model.train(side == "train")
+            _freeze_batchnorm(model)
+            measures, items = _run_side(
+                model, run, batches(side, number), objective, plan, optimiser, side
+            )
+            if not math.isfinite(measures["loss"]) and items:
+                _break_down(f"{side} loss is not a finite number", epoch, checkpoint)
+            row |= {f"{side}_{name}": value for name, value in measures.items()}
+            if items and epoch % plan.log_epochs == 0:
+                text = "  ".join(f"{name} {value:.4g}" for name, value in measures.items())
+                per_s = items / (time.monotonic() - began)
+                log.info("%s: epoch %d  %s  (%.0f items/s)", side, epoch, text, per_s)
+        if not all(map(torch.isfinite, torch._foreach_norm(trained))):
+            _break_down("a weight is not a finite number", epoch, checkpoint)
         history.append(row)
-        if plan.schedule.stop_epochs and epoch == schedules.best_epoch(schedules.watched(history)):
-            checkpoint.best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-        checkpoint.save(model, optimiser, history)
-    if checkpoint.best:
-        model.load_state_dict(checkpoint.best)
-    return history
+        if schedule.stop_epochs:
+            _keep_best(checkpoint, model, history, schedule)
+        ended = epoch >= plan.epochs or schedules.has_plateaued(history, schedule)
+        if ended or time.monotonic() - saved >= plan.save_s:
+            checkpoint.save(model, optimiser, history)
+            saved = time.monotonic()
+    best = list(checkpoint.best.values())
+    if best:
+        model.load_state_dict(best[0])
+    return TrainingRun(history, best)
 
 
-def _slow(optimiser, history: Rows, plan: Plan) -> dict[str, float]:
-    """Set the step size that the losses so far ask for; tell it where it may change."""
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Return the seed of an epoch's draws; epoch 0 is that of the first weights."""
+    return int(np.random.default_rng([seed, epoch]).integers(2**62))
+
+
+def _keep_best(checkpoint: Checkpoint, model, history: Rows, schedule: Schedule) -> None:
+    """Keep the weights of the best epochs so far, best first."""
+    best = schedules.best_epochs(schedules.ranks(history, schedule), schedule.best_epochs)
+    kept, epoch = checkpoint.best, len(history)
+    if epoch in best:
+        kept |= {epoch: {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}}
+    checkpoint.best = {number: kept[number] for number in best}
+
+
+def _apply_lr_schedule(optimiser, history: Rows, plan: Plan) -> dict[str, float]:
+    """Set the step size that the losses so far ask for; return it where it may change."""
     if not plan.schedule.reduce_epochs:
         return {}
-    count = schedules.reductions(schedules.watched(history), plan.schedule.reduce_epochs)
+    count = schedules.reductions(schedules.losses(history), plan.schedule.reduce_epochs)
     rate = plan.learning_rate * plan.schedule.reduce_factor**count
     for group in optimiser.param_groups:
         group["lr"] = rate
     return {"learning_rate": rate}
 
 
-def rests(history: Rows, plan: Plan) -> bool:
-    """Tell whether the losses have not fallen for as many epochs as the plan allows."""
-    if schedules.stops(schedules.watched(history), plan.schedule.stop_epochs):
-        return True
-    best, rested = math.inf, 0
-    for row in history:
-        better = row["train_loss"] < best * (1 - plan.plateau_tolerance)
-        best, rested = (row["train_loss"], 0) if better else (best, rested + 1)
-    return 0 < plan.plateau_epochs <= rested
-
-
-def _stop(what: str, epoch: int, checkpoint: Checkpoint) -> None:
+def _break_down(what: str, epoch: int, checkpoint: Checkpoint) -> None:
     checkpoint.release()
-    kept = f"; epoch {epoch - 1} is kept in {checkpoint.folder}" if epoch > 1 else ""
+    kept = f"; the last checkpoint is kept in {checkpoint.folder}" if checkpoint.exists else ""
     raise Her2Error(
         f"training broke down in epoch {epoch}: the {what}{kept}",
         "the training loop",
-        "lower the learning rate, or look for broken images",
+        "lower the learning rate, or look for broken images or features",
     )
 
 
-def _rest_frozen(model) -> None:
+def _freeze_batchnorm(model: torch.nn.Module) -> None:
     """Keep batch statistics as they are where all weights are."""
     for module in model.modules():
         weights = list(module.parameters())
@@ -229,59 +177,68 @@ def _rest_frozen(model) -> None:
             module.eval()
 
 
-def _pass(
-    run: Callable, batches: Iterable, objective: Objective, plan: Plan, optimiser, side: str
-) -> tuple[dict[str, float] | None, int]:
-    """Go once over the data; learn if there is an optimiser.
+def _run_side(
+    model: torch.nn.Module,
+    run: Callable,
+    batches: Iterable[tuple[Any, ...]],
+    objective: Objective,
+    plan: Plan,
+    optimiser: torch.optim.Optimizer,
+    side: str,
+) -> tuple[dict[str, float], int]:
+    """Run one epoch over a side; of the training side, step the optimiser.
 
     Returns
     -------
     dict of str to float
-        Mean loss and measures; None when the loss is no finite number.
+        Mean loss, NaN or infinite where it broke down, and measures.
     int
         Items seen.
     """
-    stepper = _Stepper(optimiser, plan.accumulate) if optimiser else None
+    stepper = _Stepper(optimiser, plan.accumulate) if side == "train" else None
+    device = next(model.parameters()).device.type
     total = weight = None
-    kept: list[tuple[torch.Tensor, ...]] = []
-    with torch.set_grad_enabled(optimiser is not None):
+    items = 0
+    outputs: list[tuple[torch.Tensor, ...]] = []
+    with torch.set_grad_enabled(stepper is not None):
         for number, batch in enumerate(batches, start=1):
-            if stepper and len(batch[0]) < 2:
-                continue  # batch statistics need two
-            with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=plan.bfloat16):
-                found = objective(run, batch)
+            if stepper and len(batch[0]) < plan.smallest_batch:
+                continue
+            with torch.autocast(device, torch.bfloat16, enabled=plan.bfloat16):
+                result = objective(run, batch)
             if stepper:
-                stepper.add(found)
+                stepper.add(result)
             # Sums stay on the device: reading them here would make the GPU wait for every batch.
-            parts = found.loss.detach().double(), found.weight.detach().double()
-            total, weight = parts if total is None else (total + parts[0], weight + parts[1])
-            kept.append(found.kept)
+            loss, share = result.loss.detach().double(), result.weight.detach().double()
+            total, weight = (loss, share) if total is None else (total + loss, weight + share)
+            outputs.append(result.outputs)
+            items += len(batch[0])
             if number % CHECK_EVERY == 0 and not torch.isfinite(total):
-                return None, 0
+                return {"loss": math.nan}, items
         if stepper:
             stepper.finish()
     if total is None:
         return {"loss": math.nan}, 0
     if not torch.isfinite(total):
-        return None, 0
-    columns = [torch.cat(parts) for parts in zip(*kept, strict=True)]
-    measures = objective.measure(side, *columns)
-    return {"loss": float(total / weight), **measures}, len(columns[0])
+        return {"loss": math.nan}, items
+    columns = [torch.cat(column) for column in zip(*outputs, strict=True)]
+    return {"loss": float(total / weight), **objective.measure(side, *columns)}, items
 
 
 class _Stepper:
     """Turns losses into steps of the optimiser: one per `every` batches, weighted as one batch."""
 
-    def __init__(self, optimiser, every: int):
+    def __init__(self, optimiser: torch.optim.Optimizer, every: int):
         self._optimiser, self._every = optimiser, every
-        self._count, self._weight = 0, 0.0
+        self._count = 0
+        self._weight: Any = 0.0
 
-    def add(self, found: Outcome) -> None:
+    def add(self, result: BatchResult) -> None:
         if self._every == 1:
-            (found.loss / found.weight).backward()
+            (result.loss / result.weight).backward()
         else:
-            found.loss.backward()
-            self._weight = self._weight + found.weight
+            result.loss.backward()
+            self._weight = self._weight + result.weight
         self._count += 1
         if self._count == self._every:
             self.finish()
@@ -300,8 +257,8 @@ class _Stepper:
 
 def digest_of(*parts: Any) -> str:
     """Return the SHA-256 of values, hex, first 16 characters; arrays by their bytes."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in parts:
         data = part.tobytes() if isinstance(part, np.ndarray) else str(part).encode()
-        found.update(len(data).to_bytes(8, "little") + data)
-    return found.hexdigest()[:16]
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""H&E and IHC images of the same place: found or drawn, cut into tiles, packed into a store."""
+"""H&E and IHC images of the same place: read or drawn, cut into tiles, packed into a store."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Source(Protocol):
 
 
 class Unusable(Exception):  # noqa: N818 - a fact about a file, which is recorded
-    """A pair that teaches nothing, and why."""
+    """A pair that cannot be used, and why."""
 
 
 class Folder:
@@ -88,9 +88,9 @@ class Folder:
 def _sides(folder: Path) -> tuple[Path, Path]:
     """Find the folders of H&E and IHC; of a published data set those of its training part."""
     for part in ("train", "."):
-        found = folder / "HE" / part, folder / "IHC" / part
-        if all(side.is_dir() for side in found):
-            return found
+        folders = folder / "HE" / part, folder / "IHC" / part
+        if all(each.is_dir() for each in folders):
+            return folders
     raise Her2Error(
         "the folder of pairs has no folders HE and IHC",
         str(folder),
@@ -105,8 +105,8 @@ def _decode(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for a damaged file
-        why = " ".join(str(error).replace(str(path), "the file").split())
-        raise Unusable(f"the {path.parts[-2]} image cannot be read: {why}") from None
+        reason = " ".join(str(error).replace(str(path), "the file").split())
+        raise Unusable(f"the {path.parts[-2]} image cannot be read: {reason}") from None
 
 
 class Drawn:
@@ -185,10 +185,10 @@ class Cutter:
     @classmethod
     def like(cls, store, pair_px: int, input_px: int) -> Cutter:
         """Take over the settings a patch store was tiled with."""
-        given = json.loads(store.attributes.get("settings") or "{}")
-        own = {k: v for k, v in given.items() if k in StainSettings.model_fields}
-        least = given.get("variance_min", TileSettings().variance_min)
-        return cls(pair_px, input_px, StainSettings(**own), least)
+        settings = json.loads(store.attributes.get("settings") or "{}")
+        stain = {k: v for k, v in settings.items() if k in StainSettings.model_fields}
+        variance_min = settings.get("variance_min", TileSettings().variance_min)
+        return cls(pair_px, input_px, StainSettings(**stain), variance_min)
 
     def __call__(self, source: Source, number: int) -> tuple[Profile | None, list[Tile], int, str]:
         """Read one pair: stains of its H&E, tiles with tissue, number of all tiles, and why none.
@@ -229,12 +229,12 @@ class Cutter:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """What `pack` made of the pairs."""
+    """The tiles of all pairs, packed into a store."""
 
     profiles: list[Profile]  # stains of each pair used
     items: dict[str, np.ndarray]  # side to (N, 3) int: 0, tile, profile
     dab: dict[str, np.ndarray]  # side to (N, 4) float64, OD
-    account: list[dict[str, Any]]  # every pair and file: its side, tiles, and why it is not used
+    manifest: list[dict[str, Any]]  # every pair and file: its side, tiles, exclusion_reason
 
 
 def pack(
@@ -249,14 +249,16 @@ def pack(
     Her2Error
         When a side is left without tiles.
     """
-    profiles, account = [], []
+    profiles: list[Profile] = []
+    manifest: list[dict[str, Any]] = []
     items: dict[str, list] = {"train": [], "validation": []}
     dab: dict[str, list] = {"train": [], "validation": []}
     with write_patches(path) as writer:
         cut = _ahead(source, cutter, threads)
-        for name, side, (profile, tiles, count, why) in zip(source.names, sides, cut, strict=True):
+        for name, side, pair in zip(source.names, sides, cut, strict=True):
+            profile, tiles, count, reason = pair
             row = {"pair": name, "group": group(name), "side": side, "tiles": count}
-            account.append(row | {"used": len(tiles), "unused": why})
+            manifest.append(row | {"used": len(tiles), "exclusion_reason": reason})
             if profile is None:
                 continue
             for tile in tiles:
@@ -265,12 +267,18 @@ def pack(
                 writer.add(tile.he, tile.x, tile.y, tile.variance)
             profiles.append(profile)
         px = min(cutter.pair_px, cutter.input_px)
-        about = {"slide": "pairs", "view": str(cutter.pair_px), "status": "ok", "reason": ""}
-        writer.finish(about | {"patch_size": px, "patch_size_level0": cutter.pair_px})
-    account += [{"pair": name, "unused": why} for name, why in source.alone.items()]
-    for side, found in items.items():
-        if not found:
-            reasons = [f"{row['pair']}: {row['unused']}" for row in account if row["unused"]]
+        attributes = {"slide": "pairs", "view": str(cutter.pair_px), "status": "ok", "reason": ""}
+        writer.finish(attributes | {"patch_size": px, "patch_size_level0": cutter.pair_px})
+    manifest += [
+        {"pair": name, "exclusion_reason": reason} for name, reason in source.alone.items()
+    ]
+    for side, numbers in items.items():
+        if not numbers:
+            reasons = [
+                f"{row['pair']}: {row['exclusion_reason']}"
+                for row in manifest
+                if row["exclusion_reason"]
+            ]
             raise Her2Error(
                 f"no pair of the {side} side can be used"
                 + (f", among others not {reasons[0]}" if reasons else ""),
@@ -279,9 +287,9 @@ def pack(
             )
     return Packed(
         profiles,
-        {side: np.array(found) for side, found in items.items()},
-        {side: np.array(found) for side, found in dab.items()},
-        account,
+        {side: np.array(numbers) for side, numbers in items.items()},
+        {side: np.array(values) for side, values in dab.items()},
+        manifest,
     )
 
 

@@ -1,78 +1,98 @@
-"""Which patches teach: their classes, the fractions drawn, and the account of both."""
+"""Training patches: their classes, the fractions drawn, and which slides are excluded and why."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from her2pipe.cohorts.labels import class_of, classes_of
 from her2pipe.cohorts.sheet import Row
-from her2pipe.config import CLASSES, LabelSettings, TrainSettings
+from her2pipe.config import CLASSES, TrainSettings
+from her2pipe.endpoints.base import Endpoint
 from her2pipe.errors import Her2Error
 from her2pipe.store import PatchStore
 
-STATUS = LabelSettings()  # a study of HER2 status
+SIDES = ("train", "validation")
+NO_ITEMS = np.zeros((0, 3), int)
+TABLE = ("side", "view", "kind", "available", "used", "slides", "patients")
 
 
-def unused(
-    store: PatchStore,
-    rows: Mapping[str, Row],
-    task: str = "classify",
-    labels: LabelSettings = STATUS,
-    tumour_min: float = 0.5,
-) -> str:
-    """Tell why a slide teaches nothing; empty when it does."""
-    row = rows.get(str(store.attributes["slide"]))
-    if row is None:
-        return "not in the sheet"
-    if store.excluded:
-        return f"excluded: {store.excluded}"
-    if task == "fingerprint" and len(store) < 2:
-        return "only one patch"
-    if task != "classify":  # no label and no annotation is needed
-        return ""
-    if labels.told:
-        if why := class_of(row, labels)[1]:
-            return f"no class: {why}"
-        outside = len(store) and (store.tumour < tumour_min).all()  # not where there is none
-        return f"no patch has {tumour_min:g} of its area inside the annotation" if outside else ""
-    if row.positive is None:
-        return f"no binary status: {row.exclusion_reason}"
-    return "no tumour annotation" if np.isnan(store.tumour).all() else ""
+@dataclass(frozen=True, eq=False)
+class DevelopmentSet:
+    """The development cohort, its stores opened.
+
+    Attributes
+    ----------
+    stores : list of PatchStore
+        Several of a slide, if it was tiled in several views.
+    rows : sequence of Row
+    sides : dict
+        Slide to `train` or `validation`.
+    train : TrainSettings
+    endpoint : Endpoint
+    """
+
+    stores: list[PatchStore]
+    rows: Sequence[Row]
+    sides: Mapping[str, str]
+    train: TrainSettings
+    endpoint: Endpoint
+
+    @property
+    def slides(self) -> list[str]:
+        """Slide of each store."""
+        return [str(store.attributes["slide"]) for store in self.stores]
+
+    @property
+    def row_of(self) -> dict[str, Row]:
+        """Row of the sheet by slide."""
+        return {row.slide: row for row in self.rows}
+
+    def exclusion_reasons(self) -> list[str]:
+        """Return of each store why its patches are not used; empty where they are."""
+        rows = self.row_of
+        return [self._exclusion_reason(store, rows) for store in self.stores]
+
+    def _exclusion_reason(self, store: PatchStore, rows: Mapping[str, Row]) -> str:
+        row = rows.get(str(store.attributes["slide"]))
+        if row is None:
+            return "not in the sheet"
+        if store.excluded:
+            return f"excluded: {store.excluded}"
+        if self.train.task == "fingerprint" and len(store) < 2:
+            return "only one patch"
+        if self.train.task != "classify":  # no label and no annotation is needed
+            return ""
+        return self.endpoint.exclusion_reason(row) or self.endpoint.patches_exclusion_reason(
+            store.tumour, self.train.tumour_min
+        )
+
+    def training_stores(self, side: str = "train") -> list[int]:
+        """Return the numbers of the stores of one side whose patches are used."""
+        reasons, slides = self.exclusion_reasons(), self.slides
+        return [i for i, s in enumerate(slides) if not reasons[i] and self.sides[s] == side]
+
+    def manifest(self) -> list[dict[str, str]]:
+        """List every slide of the sheet: its side, and why it is not used, if so."""
+        reasons = dict(zip(self.slides, self.exclusion_reasons(), strict=True))
+        return [
+            {
+                "slide": row.slide,
+                "side": self.sides[row.slide],
+                "exclusion_reason": reasons.get(row.slide, "no store given"),
+            }
+            for row in self.rows
+        ]
 
 
-def account(
-    rows: Sequence[Row],
-    sides: Mapping[str, str],
-    stores: Sequence[PatchStore],
-    train: TrainSettings,
-    labels: LabelSettings = STATUS,
-) -> list[dict[str, str]]:
-    """List every slide of the sheet: its side, and why it teaches nothing if so."""
-    by_slide = {row.slide: row for row in rows}
-    told = train.task, labels, train.tumour_min
-    why = {str(s.attributes["slide"]): unused(s, by_slide, *told) for s in stores}
-    return [
-        {"slide": r.slide, "side": sides[r.slide], "unused": why.get(r.slide, "no store given")}
-        for r in rows
-    ]
+def draw(data: DevelopmentSet) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Draw the training and validation patches, each of the class its endpoint gives it.
 
-
-def draw(
-    stores: Sequence[PatchStore],
-    rows: Sequence[Row],
-    sides: Mapping[str, str],
-    train: TrainSettings,
-    labels: LabelSettings = STATUS,
-) -> tuple[list[dict], dict[str, np.ndarray]]:
-    """Draw the training and validation patches.
-
-    A patch is Non-tumour below `tumour_min`, and has its slide's class from there on. In a study of
-    classes every patch has its slide's class; where the slide is annotated, those below
-    `tumour_min` are left out. Of each view and class a fraction is drawn, the same for validation.
+    Of each view and class a fraction is drawn, the same for validation.
 
     Returns
     -------
@@ -86,95 +106,80 @@ def draw(
     Her2Error
         When a class has no training patch.
     """
-    by_slide = {row.slide: row for row in rows}
-    found = _kinds(stores, by_slide, sides, train, labels)
-    names = classes_of(labels)
+    rows, slides, train = data.row_of, data.slides, data.train
+    classes = data.endpoint.patch_classes
     random = np.random.default_rng(train.train_seed)
-    table, drawn = [], {"train": [], "validation": []}
-    for (side, view, kind), blocks in sorted(found.items()):
+    table: list[dict[str, Any]] = []
+    drawn: dict[str, list[np.ndarray]] = {side: [] for side in SIDES}
+    for (side, view, number), blocks in sorted(_patches_by_class(data).items()):
         block = np.concatenate(blocks)
-        fraction = train.fractions.get(view, {}).get(names[kind], 1.0)
+        fraction = train.fractions.get(view, {}).get(classes[number], 1.0)
         used = math.floor(fraction * len(block) + 1e-9)
         chosen = block[np.sort(random.choice(len(block), used, replace=False))]
         drawn[side].append(chosen)
-        slides = {str(stores[i].attributes["slide"]) for i in np.unique(chosen[:, 0])}
+        sources = {slides[i] for i in np.unique(chosen[:, 0])}
         table.append(
             {
                 "side": side,
                 "view": view,
-                "kind": names[kind],
+                "kind": classes[number],
                 "available": len(block),
                 "used": used,
-                "slides": len(slides),
-                "patients": len({by_slide[s].patient for s in slides}),
+                "slides": len(sources),
+                "patients": len({rows[slide].patient for slide in sources}),
             }
         )
-    items = {k: np.concatenate(v) if v else np.zeros((0, 3), int) for k, v in drawn.items()}
-    classes = np.unique(items["train"][:, 2])
-    if len(classes) < len(names):
-        lacking = [name for k, name in enumerate(names) if k not in classes]
+    items = {side: np.concatenate(b) if b else NO_ITEMS for side, b in drawn.items()}
+    present = set(items["train"][:, 2].tolist())
+    if lacking := [name for number, name in enumerate(classes) if number not in present]:
         raise Her2Error(
             f"no training patch of class {', '.join(lacking)}",
             "the development cohort's stores and sheet",
-            "training needs slides of every class on the training side"
-            if labels.told
-            else "training needs annotated slides of both HER2 classes on the training side",
+            data.endpoint.training_needs,
         )
     return table, items
 
 
-def _kinds(stores, by_slide, sides, train, labels) -> dict[tuple[str, str, int], list[np.ndarray]]:
-    """Sort the patches of every slide that teaches: (side, view, class) to blocks of items."""
-    why = {
-        str(s.attributes["slide"]): unused(s, by_slide, "classify", labels, train.tumour_min)
-        for s in stores
-    }
-    found: dict[tuple[str, str, int], list[np.ndarray]] = {}
-    for number, store in enumerate(stores):
-        slide = str(store.attributes["slide"])
-        if why[slide]:
+def _patches_by_class(data: DevelopmentSet) -> dict[tuple[str, str, int], list[np.ndarray]]:
+    """Sort the patches of every slide that is used: (side, view, class) to blocks of items."""
+    rows, reasons = data.row_of, data.exclusion_reasons()
+    blocks: dict[tuple[str, str, int], list[np.ndarray]] = {}
+    for number, (store, slide) in enumerate(zip(data.stores, data.slides, strict=True)):
+        label = None if reasons[number] else data.endpoint.target(rows[slide]).label
+        if label is None:
             continue
-        kinds = _classes(store, by_slide[slide], train, labels)
-        for kind in np.unique(kinds[kinds >= 0]):
-            patches = np.flatnonzero(kinds == kind)
+        targets = data.endpoint.patch_targets(label, store.tumour, data.train.tumour_min)
+        for target in np.unique(targets[targets >= 0]):
+            patches = np.flatnonzero(targets == target)
             block = np.stack(
-                [np.full_like(patches, number), patches, np.full_like(patches, kind)], axis=1
+                [np.full_like(patches, number), patches, np.full_like(patches, target)], axis=1
             )
-            key = (sides[slide], str(store.attributes["view"]), int(kind))
-            found.setdefault(key, []).append(block)
-    return found
+            key = (data.sides[slide], str(store.attributes["view"]), int(target))
+            blocks.setdefault(key, []).append(block)
+    return blocks
 
 
-def _classes(store, row: Row, train: TrainSettings, labels: LabelSettings) -> np.ndarray:
-    """Return the number of each patch's class, (N,) int; -1 where it teaches nothing."""
-    inside = store.tumour >= train.tumour_min
-    if not labels.told:
-        return np.where(inside, int(row.positive), 2)
-    own = labels.classes.index(class_of(row, labels)[0])
-    return np.where(inside | np.isnan(store.tumour), own, -1)
+def format_table(table: Sequence[Mapping[str, Any]], classes: Sequence[str] = CLASSES) -> str:
+    """Write the drawn table as Table 1 of the paper: a line per crop size, a column per class.
 
-
-def layout(table: Sequence[Mapping], classes: Sequence[str] = CLASSES) -> str:
-    """Lay the drawn table out as Table 1 of the paper: a line per crop size, a column per class.
-
-    Cells give the patches available and, in brackets, those used; then slides and patients.
+    Entries give the patches available and, in brackets, those used; then slides and patients.
     """
     lines = []
-    for side in ("train", "validation"):
-        own = {(row["view"], row["kind"]): row for row in table if row["side"] == side}
-        views = sorted({view for view, _ in own}, key=lambda view: (len(view), view))
+    for side in SIDES:
+        by_view_and_class = {(r["view"], r["kind"]): r for r in table if r["side"] == side}
+        views = sorted({view for view, _ in by_view_and_class}, key=lambda v: (len(v), v))
         for view in views:
-            cells = []
-            for kind in classes:
-                row = own.get((view, kind))
-                cells.append(f"{row['available']:,} ({row['used']:,})" if row else "0 (0)")
-                cells.append(f"{row['slides']}/{row['patients']}" if row else "0/0")
-            lines.append([side, view, *cells])
-    heads = [text for kind in classes for text in (kind, "slides/patients")]
+            entries = []
+            for name in classes:
+                row = by_view_and_class.get((view, name))
+                entries.append(f"{row['available']:,} ({row['used']:,})" if row else "0 (0)")
+                entries.append(f"{row['slides']}/{row['patients']}" if row else "0/0")
+            lines.append([side, view, *entries])
+    heads = [text for name in classes for text in (name, "slides/patients")]
     grid = [["side", "size", *heads], *lines]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True))
         for line in grid
     )
 
@@ -189,6 +194,6 @@ def digest(stores: Sequence[PatchStore], items: np.ndarray) -> str:
 
 
 def class_weights(labels: np.ndarray, classes: int = len(CLASSES)) -> list[float]:
-    """Return weights that give every class the same say: N / (C N_c)."""
+    """Return weights that give every class the same total: N / (C N_c)."""
     count = np.bincount(labels, minlength=classes)
     return [float(len(labels) / (len(count) * max(n, 1))) for n in count]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import shlex
 from functools import cached_property
 
+from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.config import (
-    LEARNT,
     ImagesSettings,
     PretrainSettings,
     Scanner,
@@ -53,11 +53,12 @@ class Commands:
         step: str,
         of_job: tuple[Section, ...] = (),
         without: tuple[type[Section], ...] = (),
+        sections: tuple[type[Section], ...] = (),
     ) -> str:
         module = step_module(step)
         leave = getattr(module, "UNUSED_SETTINGS", ())
         words = []
-        for section in [kind for kind in module.SETTINGS if kind not in without]:
+        for section in [s for s in sections or module.SETTINGS if s not in without]:
             values = next(s for s in (*of_job, *self._sections) if isinstance(s, section))
             words.append(flags.to_flags(values, as_type=section, leave=leave))
         return " ".join(filter(None, words))
@@ -119,7 +120,9 @@ class Commands:
 
     def fit(self, wildcards: Wildcards) -> str:
         """Return the settings of a method's fit."""
-        return self.settings("fit", self.config.methods[wildcards.method].fit)
+        method = self.config.methods[wildcards.method]
+        sections = step_module("fit").settings(["--aggregate", method.aggregate])
+        return self._flags("fit", (method.fit,), sections=sections)
 
     def aggregation(self, wildcards: Wildcards) -> str:
         """Return the aggregation of a method."""
@@ -128,7 +131,7 @@ class Commands:
     def fit_device(self, wildcards: Wildcards) -> str:
         """Return the device a method is fitted on; a threshold alone needs no graphics card."""
         method = self.config.methods[wildcards.method]
-        return method.fit.device if method.aggregate in LEARNT else "cpu"
+        return getattr(method.fit, "device", "cpu")
 
     def model(self, wildcards: Wildcards) -> list[str]:
         """Return the option that names a method's fitted model, if it has one."""
@@ -148,14 +151,14 @@ class Commands:
             "trained": self.trained_stages(wildcards.method),
         }
         packs = [f"--images={path}" for path in self.inputs.scored_packs(wildcards)]
-        packs += [f"--learnt={path}" for path in self.inputs.training_packs(wildcards)]
+        packs += [f"--trained-on={path}" for path in self.inputs.training_packs(wildcards)]
         return [f"--{name}={value}" for name, value in options.items()] + packs
 
     def trained_stages(self, name: str) -> str:
         """Return the stages of a method that are trained, as Table 2 has them."""
         method = self.config.methods[name]
         stages = ["encoder"] * (self.config.encoders[method.encoder].task != "none")
-        stages += ["aggregation"] * (method.aggregate in LEARNT)
+        stages += ["aggregation"] * (AGGREGATIONS[method.aggregate].fits == "weights")
         return " and ".join(stages) or "none"
 
     def explain_layer(self, wildcards: Wildcards) -> str:

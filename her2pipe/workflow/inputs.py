@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from her2pipe.config import FITTED, WHOLE, roles
+from her2pipe.aggregation.base import AGGREGATIONS
+from her2pipe.config import WHOLE, roles
 from her2pipe.workflow.study import SYNTHETIC_IMAGES, Wildcards
 from her2pipe.workflow.targets import Targets
 
@@ -133,7 +134,7 @@ class Inputs:
     def fitted(self, wildcards: Wildcards) -> list[str]:
         """Return the fitted model of a method's aggregation, if it has one."""
         aggregation = self.settings.methods[wildcards.method].aggregate
-        has_model = aggregation in FITTED and self.study.endpoint.name != "class"
+        has_model = AGGREGATIONS[aggregation].is_fitted(self.study.endpoint)
         return [f"results/fit/{wildcards.method}"] if has_model else []
 
     def development_scores(self, wildcards: Wildcards) -> str:

@@ -59,8 +59,20 @@ def summarise(
     file: Path, folder: Path, cohorts: list[str], profile: str | None = None
 ) -> list[Job]:
     """Ask Snakemake for the state of every job's output."""
-    words = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--summary",
-             "--directory", folder, "--configfile", file, "--cores", "1"]  # fmt: skip
+    words = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        ROOT / "Snakefile",
+        "--summary",
+        "--directory",
+        folder,
+        "--configfile",
+        file,
+        "--cores",
+        "1",
+    ]
     words += ["--profile", Path(profile).resolve()] if profile else []
     run = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
     if run.returncode:

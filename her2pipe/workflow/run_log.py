@@ -171,9 +171,10 @@ def format_failures(rows: list[dict]) -> str:
         return ""
     lines = [f"her2pipe: {len(rows)} {'job' if len(rows) == 1 else 'jobs'} failed"]
     for row in rows:
-        names = ", ".join(Path(name).relative_to("results").as_posix() if
-                          name.startswith("results/") else name
-                          for name in row["output"].split())  # fmt: skip
+        names = ", ".join(
+            Path(name).relative_to("results").as_posix() if name.startswith("results/") else name
+            for name in row["output"].split()
+        )
         tries = f" (attempt {row['attempts']})" if int(row["attempts"]) > 1 else ""
         lines.append(f"  {names}: {row['reason']}{tries}")
         lines += [f"    {log}" for log in row["logs"].split()]

@@ -1,7 +1,7 @@
 """All that is taken from Snakemake beyond its documented interface, in one file.
 
 - `workflow.overwrite_configfiles`, `workflow.configfiles`: the study file in use, for messages and
-  because paths in it are relative to it; a Snakefile is not told otherwise.
+  because paths in it are relative to it; a Snakefile cannot know it otherwise.
 - `workflow.is_main_process`: jobs read the Snakefile, too; what concerns a whole run is for its
   first process alone.
 - `workflow.deployment_settings`: whether jobs run in conda environments and find this package.

@@ -1,19 +1,36 @@
-"""The learnt rules: published sizes, equations worked out by hand, and numpy as good as torch."""
+"""Aggregations: published sizes, equations worked out by hand, and what every one must do."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from her2pipe import aggregation
-from her2pipe.aggregation import Bag, Model, clam, mlp, patch_graph, slidegraph
-from her2pipe.aggregation import networks as poolers
-from her2pipe.config import FitSettings, ScoreSettings
+from her2pipe.aggregation import patch_graph, slidegraph
+from her2pipe.aggregation.base import (
+    AGGREGATIONS,
+    Aggregation,
+    Bag,
+    FitMetadata,
+    FittedModel,
+    SlideScore,
+    load,
+    save,
+    scorer,
+)
+from her2pipe.aggregation.clam import clam_network, from_released, smooth_svm
+from her2pipe.aggregation.mlp import mlp_network
+from her2pipe.aggregation.slidegraph import ranking, slidegraph_network
+from her2pipe.config import LEVELS, LabelSettings
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.models import costs
 
 STATUS = ["HER2-", "HER2+"]
+GRADES = LabelSettings(endpoint="class", column="grade")
+TWO = LabelSettings(endpoint="class", classes=["benign", "malignant"], ordered=False)
 
 
 def bag(n=30, d=12, seed=0):
@@ -28,33 +45,56 @@ def arrays(network):
 
 
 def model(members, classes=STATUS, **more):
-    about = {
-        "classes": classes,
-        "members": len(members),
-        "features": 12,
-        "threshold": 0.5,
-        "settings": {},
-    }
-    return Model(about | more, members)
+    values = {"aggregation": "mlp", "members": len(members), "features": 12, "threshold": 0.5}
+    return FittedModel(FitMetadata(**values | {"classes": list(classes)} | more), members)
+
+
+def fitted(name, members, labels=None, **more):
+    """An aggregation with these networks; their settings may be given."""
+    endpoint = endpoint_of(labels, levels=more.get("settings", {}).get("targets") == "levels")
+    return AGGREGATIONS[name](endpoint, model=model(members, endpoint.targets, **more))
 
 
 @pytest.mark.parametrize(
     ("network", "published"),
     [
-        (lambda: poolers.Clam(1024), 790_791),
-        (lambda: poolers.Clam(1024, multi=True), 791_048),
-        (lambda: poolers.Clam(768), 659_719),
-        (lambda: poolers.Clam(768, multi=True), 659_976),
-        (lambda: poolers.SlideGraph(768), 13_219),
-        (lambda: poolers.SlideGraph(4), 995),
-        (lambda: poolers.SlideGraph(1024), 17_315),
+        (lambda: clam_network()(1024), 790_791),
+        (lambda: clam_network()(1024, multi=True), 791_048),
+        (lambda: clam_network()(768), 659_719),
+        (lambda: clam_network()(768, multi=True), 659_976),
+        (lambda: slidegraph_network()(768), 13_219),
+        (lambda: slidegraph_network()(4), 995),
+        (lambda: slidegraph_network()(1024), 17_315),
     ],
 )
 def test_published_sizes(network, published):
     assert costs.count_parameters(network()).total == published
 
 
-# --- CLAM --------------------------------------------------------------------------------------
+def test_asking_an_aggregation_imports_nothing_slow():
+    code = (
+        "import sys; from her2pipe.aggregation.base import AGGREGATIONS;"
+        " print(AGGREGATIONS.names(), *{'torch', 'torch_geometric', 'scipy'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "('clam', 'mean', 'mlp', 'probabilistic', 'slidegraph')\n"
+
+
+def test_an_aggregation_of_ones_own(make):
+    """A class that registers itself is scored and shown as those of the package are."""
+
+    class Largest(Aggregation):
+        def _score(self, bag):
+            return SlideScore(float(bag.probability("HER2+").max()))
+
+    own = Largest(endpoint_of())
+    patches = make.bag([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3]])
+    assert own.score(patches).score == pytest.approx(0.7)
+    assert own.contributions(patches)[1] == "p(HER2+)"
+    assert not Largest.is_fitted(own.endpoint)
+
+
+# --- CLAM ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -75,31 +115,26 @@ def test_the_released_checkpoint_gives_what_the_equations_say(released):
     share = np.exp(a) / np.exp(a).sum()
     s = w["classifiers.weight"] @ (share @ h) + w["classifiers.bias"]
 
-    named = clam.from_released(released)
-    network = poolers.Clam(1024).eval()
+    named = from_released(released)
+    network = clam_network()(1024).eval()
     network.load_state_dict(named, strict=True)
     with torch.no_grad():
         logits, attention, _ = network(torch.from_numpy(x).float())
     assert np.allclose(logits, s, atol=1e-5)
     assert np.allclose(attention[0], a, atol=1e-5)
-    logits, attention = clam.forward({k: t.numpy() for k, t in named.items()}, x)
-    assert np.allclose(logits, s, atol=1e-5)
-    assert np.allclose(clam.softmax(attention)[0], share, atol=1e-6)
     member = {k: t.numpy() for k, t in named.items()}
-    shown, label = aggregation.contributions(
-        "clam",
-        Bag("S", np.zeros((40, 2)), 1, 1, 1, np.zeros((40, 0)), x, []),
-        ScoreSettings(),
-        model([member], features=1024),
-    )
+    clam = fitted("clam", [member], features=1024)
+    slide = Bag("S", np.zeros((40, 2)), 1, 1, 1, np.zeros((40, 0)), x, [])
+    shown, label = clam.contributions(slide)
     assert np.allclose(shown, share, atol=1e-6)
     assert label == "attention"
+    assert clam.score(slide).score == pytest.approx(np.exp(s[1]) / np.exp(s).sum(), abs=1e-6)
 
 
 def test_every_tensor_of_the_released_checkpoint_is_used(released):
-    named = clam.from_released(released)
+    named = from_released(released)
     assert len(named) == len(released) == 15
-    network = poolers.Clam(1024).eval()
+    network = clam_network()(1024).eval()
     assert set(named) == set(network.state_dict())
     x = torch.from_numpy(np.random.default_rng(3).normal(size=(40, 1024))).float()
 
@@ -122,38 +157,24 @@ def test_heads_of_a_released_multi_branch_model_are_joined():
     for c in (0, 1, 2):
         tensors[f"classifiers.{c}.weight"] = torch.full((1, 3), float(c))
         tensors[f"classifiers.{c}.bias"] = torch.full((1,), float(c))
-    named = clam.from_released(tensors)
+    named = from_released(tensors)
     assert named["bag.weight"].tolist() == [[0] * 3, [1] * 3, [2] * 3]
     assert named["bag.bias"].tolist() == [0, 1, 2]
     assert "project.weight" in named
 
 
-@pytest.mark.parametrize("multi", [False, True])
-@pytest.mark.parametrize("n", [1, 5, 30])
-def test_clam_scores_in_numpy_as_in_torch(multi, n):
-    torch.manual_seed(1)
-    network = poolers.Clam(12, 3, multi).eval()
-    made = bag(n)
-    with torch.no_grad():
-        logits, attention, _ = network(torch.from_numpy(made.features).float())
-    again = clam.forward(arrays(network), made.features)
-    assert np.allclose(again[0], logits, atol=1e-5)
-    assert np.allclose(again[1], attention, atol=1e-5)
-    assert attention.shape == (3 if multi else 1, n)
-
-
 def test_smooth_svm_by_hand():
     labels = torch.arange(2)
     # equal logits: log(e^0 + e^1); right by 1: log(e^0 + e^(1 - 1)) = log 2
-    equal = poolers.smooth_svm(torch.zeros(1, 2), torch.tensor([0]), labels)
+    equal = smooth_svm(torch.zeros(1, 2), torch.tensor([0]), labels)
     assert float(equal) == pytest.approx(math.log(1 + math.e))
-    both = poolers.smooth_svm(torch.tensor([[0.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]), labels)
+    both = smooth_svm(torch.tensor([[0.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]), labels)
     assert float(both) == pytest.approx((math.log(1 + math.e) + math.log(2)) / 2)
 
 
 def test_instances_are_the_ends_of_the_attention():
-    """Patches 0 to 9 with rising attention: 8, 9 teach 1 and 0, 1 teach 0, by the true class."""
-    network = poolers.Clam(12, 2).requires_grad_(False)
+    """Of patches 0 to 9 with rising attention, 8 and 9 are of class 1, and 0 and 1 of class 0."""
+    network = clam_network()(12, 2).requires_grad_(False)
     h = torch.arange(10.0)[:, None].expand(10, 512) / 512
     attention = torch.arange(10.0)[None]
     for layer in network.instance:
@@ -172,21 +193,42 @@ def test_instances_are_the_ends_of_the_attention():
     assert float(few) == pytest.approx(math.log(1 + math.e))
 
 
+def mean_probabilities(networks, slide):
+    """Class probabilities, averaged over the networks."""
+    with torch.no_grad():
+        logits = [network(torch.from_numpy(slide.features).float())[0] for network in networks]
+    return torch.stack([each.softmax(0) for each in logits]).mean(0).numpy()
+
+
 def test_levels_give_a_level_and_the_sum_of_the_positive_ones():
-    from her2pipe.config import LEVELS
-
     torch.manual_seed(2)
-    members = [arrays(poolers.Clam(12, 5, True)) for _ in range(2)]
-    fitted = model(members, list(LEVELS))
-    made = bag()
-    logits = [clam.forward(m, made.features)[0] for m in members]
-    p = np.mean([np.exp(x) / np.exp(x).sum() for x in logits], axis=0)
-    found = aggregation.score("clam", made, ScoreSettings(), fitted)
-    assert found.score == pytest.approx(p[3] + p[4], rel=1e-5)
-    assert found.level == LEVELS[p.argmax()]
+    networks = [clam_network()(12, 5, True).eval() for _ in range(2)]
+    settings = {"targets": "levels", "branch": "multi"}
+    clam = fitted("clam", [arrays(n) for n in networks], settings=settings)
+    p = mean_probabilities(networks, bag())
+    score = clam.score(bag())
+    assert score.score == pytest.approx(p[3] + p[4], rel=1e-5)
+    assert score.level == LEVELS[p.argmax()]
+    attention = [n(torch.from_numpy(bag().features).float())[1].softmax(1) for n in networks]
+    positive = torch.stack(attention).mean(0)[3:].mean(0)
+    assert np.allclose(clam.contributions(bag())[0], positive.detach(), atol=1e-6)
 
 
-# --- SlideGraph+ -------------------------------------------------------------------------------
+def test_classes_give_a_call_their_probabilities_and_the_calls_own_attention():
+    torch.manual_seed(2)
+    networks = [clam_network()(12, 3, True).eval() for _ in range(2)]
+    clam = fitted("clam", [arrays(n) for n in networks], GRADES, settings={"branch": "multi"})
+    p = mean_probabilities(networks, bag())
+    score = clam.score(bag())
+    assert score.call == GRADES.classes[p.argmax()]
+    assert score.score == pytest.approx(p @ [0, 0.5, 1], rel=1e-5)
+    assert np.allclose(score.class_probabilities, p, atol=1e-6)
+    attention = [n(torch.from_numpy(bag().features).float())[1].softmax(1) for n in networks]
+    called = torch.stack(attention).mean(0)[p.argmax()]
+    assert np.allclose(clam.contributions(bag())[0], called.detach(), atol=1e-6)
+
+
+# --- SlideGraph+ ---------------------------------------------------------------------------------
 
 
 def trained_like(network, seed=0):
@@ -199,24 +241,11 @@ def trained_like(network, seed=0):
     return network.eval()
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 40])
-def test_slidegraph_scores_in_numpy_as_in_torch(n):
-    network = trained_like(poolers.SlideGraph(12))
-    scale = {"mean": np.full(12, 0.5, np.float32), "std": np.full(12, 2, np.float32)}
-    prepared = patch_graph.build(bag(n), FitSettings())
-    x = torch.from_numpy((prepared.features - scale["mean"]) / scale["std"])
-    nodes = torch.zeros(len(x), dtype=torch.long)
-    with torch.no_grad():
-        slide, node = network(x, torch.from_numpy(prepared.edges), nodes, 1)
-    again = slidegraph.forward(arrays(network) | scale, prepared)
-    assert np.allclose(again, node, atol=1e-5)
-    assert float(slide) == pytest.approx(float(again.mean()), abs=1e-5)
-
-
 def test_one_edge_convolution_by_hand():
     """max over neighbours j of ReLU(BN(W [x_i, x_j - x_i] + b)), spelt out in loops."""
-    network = trained_like(poolers.SlideGraph(3), 4)
-    w = arrays(network) | {"mean": np.zeros(3, np.float32), "std": np.ones(3, np.float32)}
+    network = trained_like(slidegraph_network()(3), 4)
+    network.scale_by(np.full(3, 0.5, np.float32), np.full(3, 2, np.float32))
+    w = arrays(network)
     x = np.random.default_rng(1).normal(size=(3, 3)).astype(np.float32)
     edges = [(0, 1), (1, 0), (2, 1), (1, 2)]  # 1 lies between 0 and 2
 
@@ -230,7 +259,7 @@ def test_one_edge_convolution_by_hand():
             [w[f"heads.{number}.weight"][0] @ v + w[f"heads.{number}.bias"][0] for v in z]
         )
 
-    z = [layer("first", v) for v in x]
+    z = [layer("first", (v - 0.5) / 2) for v in x]
     total = head(0, z)
     for number, name in enumerate(("convs.0.nn", "convs.1.nn"), start=1):
         z = [
@@ -238,13 +267,15 @@ def test_one_edge_convolution_by_hand():
             for i in range(3)
         ]
         total = total + head(number, z)
-    ordered = np.array(sorted(edges, key=lambda edge: edge[1])).T
-    prepared = patch_graph.Graph(np.zeros((3, 2)), x, ordered, np.arange(3))
-    assert np.allclose(slidegraph.forward(w, prepared), total, atol=1e-5)
+    ordered = torch.tensor(sorted(edges, key=lambda edge: edge[1])).T
+    with torch.no_grad():
+        slide, node = network(torch.from_numpy(x), ordered, torch.zeros(3, dtype=torch.long), 1)
+    assert np.allclose(node, total, atol=1e-5)
+    assert float(slide) == pytest.approx(total.mean(), abs=1e-5)
 
 
 def test_a_batch_without_edges_leaves_its_statistics_alone():
-    network = poolers.SlideGraph(3).train()
+    network = slidegraph_network()(3).train()
     before = network.convs[0].nn[1].running_mean.clone()
     nodes = torch.tensor([0, 1])
     slide, _ = network(torch.randn(2, 3), torch.zeros((2, 0), dtype=torch.long), nodes, 2)
@@ -256,7 +287,7 @@ def test_ranking_loss_by_hand():
     score = torch.tensor([2.0, 0.5, 0.0, 1.0])
     positive = torch.tensor([True, True, False, False])
     # 2 - 0, 2 - 1: no loss; 0.5 - 0: 0.5; 0.5 - 1: 1.5
-    assert float(poolers.ranking(score, positive)) == pytest.approx((0.5 + 1.5) / 4)
+    assert float(ranking(score, positive)) == pytest.approx((0.5 + 1.5) / 4)
 
 
 def test_platt_by_hand():
@@ -271,84 +302,130 @@ def test_platt_never_turns_the_order_around():
     assert slope == pytest.approx(slidegraph.SLOPE_MIN)
 
 
-def test_node_scores_reach_every_patch():
-    torch.manual_seed(0)
-    made = bag(60)
-    prepared = patch_graph.build(made, FitSettings())
-    assert len(prepared.xy) < 60
-    scale = {"mean": np.zeros(12, np.float32), "std": np.ones(12, np.float32)}
-    member = arrays(trained_like(poolers.SlideGraph(12))) | scale
-    member["platt"] = np.array([2.0, 0.3], np.float32)
-    shown, label = aggregation.contributions("slidegraph", made, ScoreSettings(), model([member]))
-    nodes = slidegraph.forward(member, prepared)
+@pytest.mark.parametrize("n", [1, 2, 60])
+def test_node_scores_reach_every_patch(n):
+    network = trained_like(slidegraph_network()(12))
+    network.platt.copy_(torch.tensor([2.0, 0.3]))
+    slide = bag(n)
+    graph = patch_graph.build(slide, patch_graph.GraphSettings())
+    with torch.no_grad():
+        x, nodes = torch.from_numpy(graph.features), torch.zeros(len(graph.xy), dtype=torch.long)
+        slide_score, node = network(x, torch.from_numpy(graph.edges), nodes, 1)
+    aggregation = fitted("slidegraph", [arrays(network)])
+    shown, label = aggregation.contributions(slide)
     assert label == "node score"
-    assert np.allclose(shown, 1 / (1 + np.exp(-(2 * nodes + 0.3)))[prepared.node], atol=1e-5)
-    found = aggregation.score("slidegraph", made, ScoreSettings(), model([member]))
-    assert found.score == pytest.approx(1 / (1 + math.exp(-(2 * nodes.mean() + 0.3))), abs=1e-5)
+    assert np.allclose(shown, 1 / (1 + np.exp(-(2 * node.numpy() + 0.3)))[graph.node], atol=1e-5)
+    expected = 1 / (1 + math.exp(-(2 * float(slide_score) + 0.3)))
+    assert aggregation.score(slide).score == pytest.approx(expected, abs=1e-5)
 
 
-# --- the perceptron, and all rules --------------------------------------------------------------
+# --- the perceptron ------------------------------------------------------------------------------
+
+
+def perceptron(classes):
+    torch.manual_seed(0)
+    network = mlp_network()(12, classes, 16, 0.25).eval()
+    network.scale_by(np.full(12, 0.5, np.float32), np.full(12, 2, np.float32))
+    with torch.no_grad():
+        p = network(torch.from_numpy(bag().features).float()).softmax(1).numpy()
+    return arrays(network), p
 
 
 def test_mlp_averages_its_patches():
-    torch.manual_seed(0)
-    network = poolers.Mlp(12, 2, 16, 0.25).eval()
-    scale = {"mean": np.full(12, 0.5, np.float32), "std": np.full(12, 2, np.float32)}
-    made = bag()
-    with torch.no_grad():
-        x = (torch.from_numpy(made.features).float() - 0.5) / 2
-        p = network(x).softmax(1)[:, 1].numpy()
-    fitted = model([arrays(network) | scale])
-    assert aggregation.score("mlp", made, ScoreSettings(), fitted).score == pytest.approx(p.mean())
-    shown, label = aggregation.contributions("mlp", made, ScoreSettings(), fitted)
-    assert np.allclose(shown, p, atol=1e-6)
+    member, p = perceptron(2)
+    mlp = fitted("mlp", [member], settings={"hidden": 16})
+    assert mlp.score(bag()).score == pytest.approx(p[:, 1].mean())
+    assert mlp.score(bag()).call == ("HER2+" if p[:, 1].mean() >= 0.5 else "HER2-")
+    shown, label = mlp.contributions(bag())
+    assert np.allclose(shown, p[:, 1], atol=1e-6)
     assert label == "p(HER2+)"
-    assert mlp.predict(fitted, made.features).sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("rule", ["probabilistic", "mean"])
-def test_probabilities_are_their_own_contributions(make, rule):
-    shown, label = aggregation.contributions(
-        rule, make.bag([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3]]), ScoreSettings()
+def test_mlp_shows_the_expected_class_of_its_patches():
+    member, p = perceptron(3)
+    mlp = fitted("mlp", [member], GRADES, settings={"hidden": 16})
+    assert np.allclose(mlp.score(bag()).class_probabilities, p.mean(0), atol=1e-6)
+    shown, label = mlp.contributions(bag())
+    assert np.allclose(shown, p @ [0, 0.5, 1], atol=1e-6)
+    assert label.startswith("expected class")
+
+
+# --- what every aggregation must do --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["probabilistic", "mean"])
+def test_probabilities_are_their_own_contributions(make, name):
+    shown, label = scorer(name, LabelSettings()).contributions(
+        make.bag([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3]])
     )
     assert np.allclose(shown, [0.7, 0.2])
     assert shown.dtype == np.float32
     assert label == "p(HER2+)"
 
 
-@pytest.mark.parametrize("rule", ["probabilistic", "mean"])
-def test_an_encoder_without_her2_is_told(make, rule):
+@pytest.mark.parametrize("name", ["probabilistic", "mean"])
+def test_an_encoder_without_her2_is_refused(make, name):
     with pytest.raises(Her2Error, match="no probability of HER2"):
-        aggregation.score(rule, make.bag(np.zeros((3, 0)), classes=[]), ScoreSettings())
+        scorer(name, LabelSettings()).score(make.bag(np.zeros((3, 0)), classes=[]))
 
 
-@pytest.mark.parametrize("rule", ["mean", "clam", "slidegraph", "mlp"])
-def test_a_slide_without_patches_has_no_score(rule):
-    found = aggregation.score(rule, bag(0), ScoreSettings(), model([]))
-    assert math.isnan(found.score)
-    assert found.flag == "no_patches"
-    assert len(aggregation.contributions(rule, bag(0), ScoreSettings(), model([]))[0]) == 0
+def test_which_aggregation_suits_which_endpoint():
+    suited = {
+        name: sorted(a.name for a in AGGREGATIONS if not a.suits(endpoint_of(labels)))
+        for name, labels in (("status", None), ("grades", GRADES), ("two", TWO))
+    }
+    assert suited == {
+        "status": ["clam", "mean", "mlp", "probabilistic", "slidegraph"],
+        "grades": ["clam", "mean", "mlp"],
+        "two": ["clam", "mean", "mlp", "slidegraph"],
+    }
+    with pytest.raises(Her2Error, match="ranks slides of two classes, not of 3"):
+        scorer("slidegraph", GRADES)
+    with pytest.raises(Her2Error, match="scores HER2 status, not classes"):
+        scorer("probabilistic", TWO)
 
 
-def test_a_learnt_rule_needs_its_model_and_its_features():
-    with pytest.raises(Her2Error, match="learnt and needs a model"):
-        aggregation.score("clam", bag(), ScoreSettings())
+def test_what_is_fitted():
+    fits = {a.name: (a.is_fitted(endpoint_of()), a.is_fitted(endpoint_of(GRADES)))
+            for a in AGGREGATIONS}  # fmt: skip
+    assert fits == {
+        "clam": (True, True), "mean": (True, False), "mlp": (True, True),
+        "probabilistic": (False, False), "slidegraph": (True, True),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["mean", "clam", "slidegraph", "mlp"])
+def test_a_slide_without_patches_has_no_score(name):
+    aggregation = fitted(name, [])
+    score = aggregation.score(bag(0))
+    assert math.isnan(score.score)
+    assert score.flag == "no_patches"
+    assert len(aggregation.contributions(bag(0))[0]) == 0
+
+
+def test_a_network_needs_its_model_features_and_targets():
+    with pytest.raises(Her2Error, match="is fitted and needs a model"):
+        scorer("clam", LabelSettings())
     with pytest.raises(Her2Error, match="has 12 features per patch, the model was fitted on 7"):
-        aggregation.score("clam", bag(), ScoreSettings(), model([], features=7))
+        fitted("clam", [], features=7).score(bag())
+    with pytest.raises(Her2Error, match=r"was fitted for HER2-, HER2\+, the study has 1\+, 2\+"):
+        AGGREGATIONS["clam"](endpoint_of(GRADES), model=model([])).score(bag())
+    with pytest.raises(Her2Error, match="weights are not the network's"):
+        fitted("clam", [perceptron(2)[0]]).score(bag())
 
 
 def test_a_model_comes_back_as_it_was(tmp_path):
-    members = [arrays(poolers.Mlp(12, 2, 4, 0.1)) for _ in range(11)]
-    fitted = model(members, rule="mlp")
-    aggregation.save(fitted, tmp_path)
-    again = aggregation.load("mlp", tmp_path)
-    assert again.about == fitted.about | {"digest": again.about["digest"]}
+    members = [arrays(mlp_network()(12, 2, 4, 0.1)) for _ in range(11)]
+    written = model(members)
+    save(written, tmp_path)
+    again = load("mlp", tmp_path)
+    assert again.metadata == written.metadata.model_copy(update={"digest": again.metadata.digest})
     for one, two in zip(members, again.members, strict=True):
         assert all(np.array_equal(one[k], two[k]) for k in one)
-    with pytest.raises(Her2Error, match="fitted for the rule mlp, not clam"):
-        aggregation.load("clam", tmp_path)
+    with pytest.raises(Her2Error, match="fitted for the aggregation mlp, not clam"):
+        load("clam", tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(Her2Error, match=r"not the file that model\.json describes"):
-        aggregation.load("mlp", tmp_path)
+        load("mlp", tmp_path)
     with pytest.raises(Her2Error, match="not a fitted aggregation"):
-        aggregation.load("mlp", tmp_path / "nowhere")
+        load("mlp", tmp_path / "nowhere")

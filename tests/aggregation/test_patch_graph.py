@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from her2pipe.aggregation import Bag, patch_graph
-from her2pipe.config import FitSettings
+from her2pipe.aggregation import patch_graph
+from her2pipe.aggregation.base import Bag
+from her2pipe.aggregation.patch_graph import GraphSettings
 from her2pipe.errors import Her2Error
 
-SETTINGS = FitSettings()
+SETTINGS = GraphSettings()
 
 
 def bag(xy, features, width=25_000, height=40_000):
@@ -67,7 +68,7 @@ def test_merging_by_hand():
 
 
 def test_beyond_the_radius_nothing_is_alike():
-    near = FitSettings(similarity_distance=1e-5)
+    near = GraphSettings(similarity_distance=1e-5)
     for apart, nodes in ((2000, 1), (2001, 2)):
         assert len(patch_graph.build(bag([(0, 0), (apart, 0)], np.zeros((2, 1))), near).xy) == nodes
 
@@ -147,5 +148,5 @@ def test_equal_patches_on_a_grid_merge_to_few_and_always_the_same():
 
 
 def test_a_slide_of_unknown_size_is_told():
-    with pytest.raises(Her2Error, match="does not tell the slide's size"):
+    with pytest.raises(Her2Error, match="lacks the slide's size"):
         patch_graph.build(bag([(0, 0), (9, 9)], np.zeros((2, 1)), 0, 0), SETTINGS)

@@ -6,7 +6,6 @@ import pytest
 
 from her2pipe.cohorts import labels
 from her2pipe.cohorts import sheet as cohort
-from her2pipe.config import LabelSettings
 from her2pipe.errors import Her2Error, ManyErrors
 
 HEADER = "slide\tpath\tpatient"
@@ -210,48 +209,3 @@ def test_digest_sees_only_its_columns(tmp_path):
     new = rows(tmp_path, "S1\tq\tP1\tnegative", header=header)
     assert cohort.digest(old, "patient") == cohort.digest(new, "patient")
     assert cohort.digest(old, "positive") != cohort.digest(new, "positive")
-
-
-IHC = "slide\tpath\tpatient\tihc\tdiagnosis\n" + "".join(
-    f"S{i}\tx{i}\tP{i}\t{ihc}\t{other}\n"
-    for i, (ihc, other) in enumerate([("1", "benign"), ("IHC 2+", "NA"), ("0", ""), ("", "odd")])
-)
-
-
-@pytest.mark.parametrize(
-    ("settings", "found"),
-    [
-        (
-            {},
-            [("1+", ""), ("2+", ""), (None, "ihc is 0: not a class of this study"),
-             (None, "no ihc")],
-        ),
-        (
-            {"classes": ["low", "high"], "groups": {"low": ["0", "1+"], "high": ["2+", "3+"]}},
-            [("low", ""), ("high", ""), ("low", ""), (None, "no ihc")],
-        ),
-        (
-            {"column": "diagnosis", "classes": ["benign", "malignant"]},
-            [("benign", ""), (None, "no diagnosis"), (None, "no diagnosis"),
-             (None, "diagnosis is odd: not a class of this study")],
-        ),
-        (
-            {"column": "her2", "classes": ["negative", "positive"]},
-            [(None, "no her2")] * 4,
-        ),
-    ],
-)  # fmt: skip
-def test_classes_of_a_study(tmp_path, settings, found):
-    """A column's checked value, or its text, makes a class; whatever makes none says why."""
-    sheet = tmp_path / "sheet.tsv"
-    sheet.write_text(IHC)
-    study = LabelSettings(endpoint="class", **settings)
-    rows = cohort.load(sheet, check_files=False)
-    assert [labels.class_of(row, study) for row in rows] == found
-
-
-def test_a_class_without_slides_is_told():
-    study = LabelSettings(endpoint="class")
-    labels.check(["1+", None, "2+", "3+"], study, "A.tsv")
-    with pytest.raises(Her2Error, match="no slide is of class 2"):
-        labels.check(["1+", None, "3+"], study, "A.tsv")

@@ -3,8 +3,8 @@
 import pytest
 
 from her2pipe.cohorts import sheet as cohort
-from her2pipe.cohorts.split import assign_sides, batch_count, batch_of, by_label, check_leaks
-from her2pipe.config import LabelSettings, SplitSettings
+from her2pipe.cohorts.split import assign_sides, batch_count, batch_of, check_leaks
+from her2pipe.config import SplitSettings
 from her2pipe.errors import Her2Error
 
 HEADER = "slide\tpath\tpatient"
@@ -73,15 +73,3 @@ def test_batches_are_powers_of_two_and_independent():
     assert max(sizes) < 65
     # halves nest: going from 16 to 32 batches only splits them
     assert all(batch_of(name, 32) % 16 == batch for name, batch in before.items())
-
-
-def test_the_split_is_stratified_by_class(tmp_path):
-    """Ten patients of each of three classes: two of each validate, whatever their HER2 status."""
-    lines = ["slide\tpath\tpatient\tkind"]
-    lines += [f"S{i}\tx{i}\tP{i}\t{'abc'[i % 3]}" for i in range(30)]
-    (tmp_path / "sheet.tsv").write_text("\n".join(lines) + "\n")
-    rows = cohort.load(tmp_path / "sheet.tsv", check_files=False)
-    study = LabelSettings(endpoint="class", column="kind", classes=["a", "b", "c"])
-    sides = assign_sides(rows, settings(0.2, 7), by_label(study))
-    kept = [row.extra["kind"] for row in rows if sides[row.slide] == "validation"]
-    assert sorted(kept) == ["a", "a", "b", "b", "c", "c"]

@@ -11,6 +11,7 @@ import yaml
 
 from her2pipe import config
 from her2pipe.config import cross_references, flags, load
+from her2pipe.config.aggregation import AGGREGATIONS
 from her2pipe.config.schema import schema
 from her2pipe.errors import Her2Error, ManyErrors
 
@@ -90,22 +91,25 @@ def test_all_mistakes_are_told_with_key_and_line(tmp_path):
         ({"score": {"cutoffs": [0.2, 0.1, 0.3, 0.4]}}, "must ascend"),
         ({"heatmap": {"methods": ["X"]}}, "unknown method: X"),
         ({"synthesise": {"scanners": {"Z": {}}}}, "scanner is for no cohort: Z"),
-        ({"methods": {"M": {"encoder": "swin-t", "fit": {"folds": 3}}}}, "its rule learns nothing"),
+        (
+            {"methods": {"M": {"encoder": "swin-t", "fit": {"folds": 3}}}},
+            "probabilistic fits nothing",
+        ),
         (
             {
                 "methods": {
                     "M": {
                         "encoder": "swin-t",
                         "aggregate": "slidegraph",
-                        "fit": {"classes": "levels"},
+                        "fit": {"targets": "levels"},
                     }
                 }
             },
-            "slidegraph ranks two classes",
+            "targets is a setting of clam, mlp, not of slidegraph",
         ),
         (
             {"encoders": {"swin-t": {"task": "features"}}},
-            "method TL-PA averages probabilities of HER2+, its encoder gives none",
+            "method TL-PA averages probabilities of classes, its encoder gives none",
         ),
     ],
 )
@@ -133,6 +137,9 @@ def test_the_demo_shows_every_key():
         for key in kind.model_fields:
             if key != "algorithm":
                 assert re.search(rf"^ +#? ?{key}:", text, re.M), f"{name}.{key}"
+    for aggregation in AGGREGATIONS:
+        for key in aggregation.Settings.model_fields if aggregation.Settings else ():
+            assert key == "algorithm" or re.search(rf"^ +#? ?{key}:", text, re.M), f"fit.{key}"
 
 
 def test_a_key_that_stands_twice_is_an_error(tmp_path):
@@ -160,7 +167,31 @@ def test_an_encoder_overrides_train():
     assert study.encoders["swin-t"].max_epochs == 7
 
 
-def test_a_method_overrides_fit_and_fit_its_rules_published_values():
+def test_a_shared_fit_setting_goes_to_the_aggregations_that_have_it():
+    methods = {name: {"encoder": "swin-t", "aggregate": name} for name in AGGREGATIONS.names()}
+    study = load.check(
+        MINIMAL | {"methods": methods, "fit": {"folds": 2, "hidden": 8, "targets": "levels"}}, "x"
+    )
+    fits = {name: method.fit for name, method in study.methods.items()}
+    assert {name for name in fits if getattr(fits[name], "folds", 0) == 2} == {
+        "clam",
+        "mlp",
+        "slidegraph",
+    }
+    assert {name for name in fits if hasattr(fits[name], "hidden")} == {"mlp"}
+    assert (fits["mlp"].hidden, fits["clam"].targets) == (8, "levels")
+    for shared, told in (
+        ({"fold": 2}, "did you mean folds?"),
+        ({"hidden": 0}, "hidden is 0"),
+        ({"classes": "levels"}, "fit.classes is now called targets"),
+    ):
+        with pytest.raises(Her2Error) as caught:
+            load.check(MINIMAL | {"methods": methods, "fit": shared}, "study.yaml")
+        assert told in str(caught.value)
+        assert all(len(str(p).splitlines()) == 3 for p in getattr(caught.value, "problems", []))
+
+
+def test_a_method_overrides_fit_and_fit_its_published_values():
     methods = {
         "CLAM": {"encoder": "swin-t", "aggregate": "clam"},
         "Graph": {"encoder": "swin-t", "aggregate": "slidegraph", "fit": {"max_epochs": 7}},
@@ -168,10 +199,18 @@ def test_a_method_overrides_fit_and_fit_its_rules_published_values():
     study = load.check(MINIMAL | {"methods": methods, "fit": {"folds": 2}}, "study.yaml")
     clam, graph = (study.methods[name].fit for name in methods)
     assert (clam.folds, clam.learning_rate, clam.weight_decay, clam.max_epochs) == (
-        2, 2e-4, 1e-5, 200)  # fmt: skip
+        2,
+        2e-4,
+        1e-5,
+        200,
+    )
     assert (clam.patience, clam.min_epochs, clam.bag_weight, clam.step_slides) == (20, 50, 0.7, 1)
     assert (graph.folds, graph.learning_rate, graph.weight_decay, graph.max_epochs) == (
-        2, 1e-3, 1e-4, 7)  # fmt: skip
+        2,
+        1e-3,
+        1e-4,
+        7,
+    )
     assert (graph.patience, graph.best_epochs, graph.step_slides) == (30, 10, 8)
     assert graph.graph_area_px0 == 1e9
     small = {"tile": {"adaptive_area_px0": 3e7}, "methods": methods}
@@ -273,7 +312,7 @@ def test_the_published_study_has_all_rows_of_table_2():
     ]
     assert {study.methods[n].encoder for n in ("TL-PA", "TL-SlideGraph+", "TL-CLAM")} == {"swin-t"}
     valieris = study.methods["Valieris"].fit
-    assert (valieris.classes, valieris.branch, valieris.learning_rate) == ("levels", "multi", 2e-4)
+    assert (valieris.targets, valieris.branch, valieris.learning_rate) == ("levels", "multi", 2e-4)
 
 
 CLASSY = {
@@ -317,15 +356,15 @@ def test_a_study_of_classes_and_its_flags():
         ({"labels": {"endpoint": "class", "reflex": ["4+"]}}, "reflex names 4+"),
         (
             {"methods": {"net": {"encoder": "small"}}},
-            "method net is probabilistic, which scores HER2 status",
+            "method net: probabilistic aggregation scores HER2 status",
         ),
         (
-            {"methods": {"net": {"encoder": "small", "aggregate": "clam"}}},
-            "method net is clam, which scores HER2 status",
+            {"methods": {"net": {"encoder": "small", "aggregate": "slidegraph"}}},
+            "method net: SlideGraph+ ranks slides of two classes, not of 3",
         ),
         (
             {"methods": {"net": {"encoder": "small", "aggregate": "mean", "fit": {"folds": 2}}}},
-            "the mean of classes learns nothing",
+            "folds is a setting of clam, mlp, slidegraph, not of mean",
         ),
         (
             {"encoders": {"small": {"task": "none"}}},
@@ -372,17 +411,20 @@ def test_only_encoders_with_classes_are_explained(explain, told):
 
 def test_settings_that_match_in_vain_are_told():
     study = {
-        "labels": {"endpoint": "class"}, "methods": {"m": {}}, "cohorts": {"he": {}, "ihc": {}},
+        "labels": {"endpoint": "class"},
+        "methods": {"m": {}},
+        "cohorts": {"he": {}, "ihc": {}},
         "compare": {"matched": [[["m", "he"], ["m", "ihc"]], [["m", "hee"], ["n", "ihc"]]]},
-    }  # fmt: skip
+    }
 
     def told(**changes):
         data = study | changes
         return [m.what for m in cross_references.matched_pairs(cross_references.RawStudy(data))]
 
     assert told() == [
-        "compare.matched: hee is none of the cohorts", "compare.matched: n is none of the methods",
-    ]  # fmt: skip
+        "compare.matched: hee is none of the cohorts",
+        "compare.matched: n is none of the methods",
+    ]
     assert told(labels={}) == [
         "compare.matched compares calls of classes, and the endpoint is HER2 status"
     ]

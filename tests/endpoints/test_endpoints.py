@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from her2pipe.cohorts.sheet import Row
-from her2pipe.config import LEVELS, LabelSettings
+from her2pipe.cohorts.sheet import Row, load
+from her2pipe.cohorts.split import assign_sides
+from her2pipe.config import LEVELS, LabelSettings, SplitSettings
 from her2pipe.endpoints.base import NO_TARGET, Endpoint
 from her2pipe.endpoints.her2_status import Her2Levels, Her2Status
 from her2pipe.endpoints.lookup import endpoint_of
@@ -17,6 +18,10 @@ UNORDERED = Multiclass(
     LabelSettings(endpoint="class", classes=["a", "b", "c"], ordered=False, reflex_margin=0)
 )
 STATUS = Her2Status()
+SHEET = "slide\tpath\tpatient\tihc\tdiagnosis\n" + "".join(
+    f"S{i}\tx{i}\tP{i}\t{ihc}\t{other}\n"
+    for i, (ihc, other) in enumerate([("1", "benign"), ("IHC 2+", "NA"), ("0", ""), ("", "odd")])
+)
 EVERY = (STATUS, Her2Levels(), Response(), GRADES, UNORDERED)
 
 
@@ -33,12 +38,12 @@ def test_the_endpoint_follows_from_labels_and_role():
 
 
 def test_every_endpoint_says_everything_of_itself():
-    from her2pipe.evaluation import comparison, metrics, results
+    from her2pipe.evaluation import method_table, metrics, results
 
     metrics.load_analyses()
     for endpoint in EVERY:
         assert set(endpoint.analyses) <= set(metrics.ANALYSES)
-        assert set(endpoint.comparisons) <= set(comparison.TABLES)
+        assert set(endpoint.comparisons) <= set(method_table.TABLES)
         assert endpoint.main_part in results.Metrics.model_fields
         for name in Endpoint.__annotations__:
             assert hasattr(endpoint, name), f"{endpoint.name} has no {name}"
@@ -58,10 +63,55 @@ def test_rows_have_a_target_or_a_reason():
     assert answers.target(row(pcr=True)).label == "yes"
 
 
+@pytest.mark.parametrize(
+    ("settings", "targets"),
+    [
+        (
+            {},
+            [("1+", ""), ("2+", ""), (None, "ihc is 0: not a class of this study"),
+             (None, "no ihc")],
+        ),
+        (
+            {"classes": ["low", "high"], "groups": {"low": ["0", "1+"], "high": ["2+", "3+"]}},
+            [("low", ""), ("high", ""), ("low", ""), (None, "no ihc")],
+        ),
+        (
+            {"column": "diagnosis", "classes": ["benign", "malignant"]},
+            [("benign", ""), (None, "no diagnosis"), (None, "no diagnosis"),
+             (None, "diagnosis is odd: not a class of this study")],
+        ),
+        (
+            {"column": "her2", "classes": ["negative", "positive"]},
+            [(None, "no her2")] * 4,
+        ),
+    ],
+)  # fmt: skip
+def test_targets_of_a_sheet(tmp_path, settings, targets):
+    """A column's checked value, or its text, makes a class; whatever makes none says why."""
+    sheet = tmp_path / "sheet.tsv"
+    sheet.write_text(SHEET)
+    endpoint = endpoint_of(LabelSettings(endpoint="class", **settings))
+    rows = load(sheet, check_files=False, columns=endpoint.columns)
+    assert [endpoint.target(row) for row in rows] == targets
+
+
 def test_strata_of_a_split():
     assert [STATUS.stratum(row(positive=p)) for p in (False, True, None)] == [0, 1, NO_TARGET]
     assert Her2Levels().stratum(row(positive=True, level="2+/FISH+")) == 1
     assert [GRADES.stratum(row(ihc=g)) for g in ("1+", "3+", "0")] == [0, 2, NO_TARGET]
+
+
+def test_a_split_is_stratified_by_class(tmp_path):
+    """Ten patients of each of three classes: two of each validate, whatever their HER2 status."""
+    lines = ["slide\tpath\tpatient\tgrade"]
+    lines += [f"S{i}\tx{i}\tP{i}\t{'abc'[i % 3]}" for i in range(30)]
+    (tmp_path / "sheet.tsv").write_text("\n".join(lines) + "\n")
+    rows = load(tmp_path / "sheet.tsv", check_files=False)
+    labels = LabelSettings(endpoint="class", column="grade", classes=["a", "b", "c"])
+    split = SplitSettings(validation_fraction=0.2, split_seed=7)
+    sides = assign_sides(rows, split, endpoint_of(labels).stratum)
+    kept = [row.extra["grade"] for row in rows if sides[row.slide] == "validation"]
+    assert sorted(kept) == ["a", "a", "b", "b", "c", "c"]
 
 
 def test_outcomes():

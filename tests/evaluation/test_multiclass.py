@@ -1,7 +1,5 @@
 """Calls of classes against values worked out by hand and against scikit-learn."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -21,10 +19,10 @@ EVALUATE = EvaluateSettings(resamples=200)
 
 def slide(name, true_class, p, patient=None, endpoint=GRADES, subgroups=None):
     prediction = vars(endpoint.predict(p)) if p is not None else vars(Prediction(np.nan))
-    return Slide(
-        name, patient or name, **prediction, probabilities=p, target=true_class, positive=None,
-        true_level=None, pcr=None, rcb=None, subgroups=subgroups or {}, used=True,
-        exclusion_reason="",
+    return Slide.model_validate(
+        {"slide": name, "patient": patient or name, "target": true_class, "used": True,
+         "probabilities": None if p is None else p.tolist(), "subgroups": subgroups or {}}
+        | prediction
     )  # fmt: skip
 
 
@@ -159,7 +157,7 @@ def test_few_slides_have_a_value_and_no_interval():
     assert "low" not in found
     assert found["note"].startswith("no interval: defined in only ")
     settings = EVALUATE.model_copy(update={"subgroups": ["er"], "subgroup_min": 6})
-    grouped = [replace(each, subgroups={"er": "x"}) for each in slides]
+    grouped = [each.model_copy(update={"subgroups": {"er": "x"}}) for each in slides]
     parts = multiclass.macro_auc_by_subgroup(Cohort(GRADES, grouped, settings)).parts
     (row,) = parts["subgroups"]
     assert row.value == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from her2pipe.config import TrainSettings
+from her2pipe.config import CompareSettings, TrainSettings
 from her2pipe.evaluation import method_table
 from her2pipe.evaluation.results import Area, Evaluation, Metrics
 
@@ -43,7 +43,7 @@ def test_mean_and_population_sd_of_the_external_cohorts():
         )
         for name, auc in external.items()
     ]  # fmt: skip
-    (row,) = method_table.table2(table, 0.95)
+    (row,) = method_table.table2(method_table.Study(table, CompareSettings())).rows
     assert round(row["external_mean"], 3) == 0.763
     assert round(row["external_sd"], 3) == 0.009
     for name in ("external_mean", "external_sd"):

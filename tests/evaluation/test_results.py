@@ -41,7 +41,7 @@ def evaluated(tmp_path):
         method="TL-PA", cohort="NAT", role="treatment", slides=len(slides), evaluated=len(slides),
         exclusion_reasons={"excluded": 1}, **computed.parts,
     )  # fmt: skip
-    write.write_evaluation(tmp_path, endpoint, slides, written, computed, settings.confidence)
+    write.write_evaluation(tmp_path, endpoint, slides, written, computed)
     return tmp_path, written, slides
 
 
@@ -74,7 +74,7 @@ def test_metrics_of_classes_are_read_as_they_were_written(tmp_path):
     assert evaluation.endpoint.targets == ("1+", "2+", "3+")
     assert evaluation.metrics.main() == evaluation.metrics.auc
     slide = evaluation.slides[0]
-    assert slide.probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert sum(slide.probabilities) == pytest.approx(1, abs=1e-5)
     assert slide.target in evaluation.endpoint.targets
     excluded = next(s for s in evaluation.slides if not s.used)
     assert not excluded.is_scored
@@ -91,6 +91,5 @@ def test_a_file_of_another_version_is_refused(evaluated):
 
 def test_a_number_that_is_not_defined():
     area = results.Area(n=3, note="needs both classes")
-    assert not area.is_defined
     assert np.isnan(area.number)
     assert area.ends == {"value": None, "low": None, "high": None}

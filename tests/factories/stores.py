@@ -81,7 +81,7 @@ def make_encoding(path, probabilities, status="ok", reason="", features=None, cl
 
 def make_bag(probabilities, classes=CLASSES, features=None, side_px0=64, area_px0=1e9):
     """Make a bag of given probabilities, (N, C), its patches on a square grid."""
-    from her2pipe.aggregation import Bag
+    from her2pipe.aggregation.base import Bag
 
     p = np.asarray(probabilities)
     wide = int(np.ceil(np.sqrt(max(1, len(p)))))

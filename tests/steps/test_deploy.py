@@ -63,7 +63,7 @@ def test_a_network_without_classes_is_told(development, tmp_path, her2pipe):
     ("encoders", "told"),
     [
         (["swin"], "deploy.encoders names an unknown encoder: swin"),
-        (["frozen"], "deploy.encoders names frozen, which has no classes to tell"),
+        (["frozen"], "deploy.encoders names frozen, which has no classes to predict"),
     ],
 )
 def test_encoders_named_in_vain_are_told(encoders, told):

@@ -1,4 +1,4 @@
-"""Fitting: what learns, from which slides alone, what is written, and going on after a kill."""
+"""Fitting: on which slides alone, what is written, and resuming after a kill."""
 
 import json
 import os
@@ -10,17 +10,15 @@ import time
 import numpy as np
 import pytest
 
-from her2pipe import aggregation
-from her2pipe.aggregation import Lesson
+from her2pipe.aggregation.base import AGGREGATIONS, Bag, FittedModel, load
+from her2pipe.aggregation.fitting import area
 from her2pipe.cohorts import sheet as cohort
-from her2pipe.config import FitSettings
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.files import read_table
-from her2pipe.steps.fit import folds
 from her2pipe.store import write_encoding
-from her2pipe.training.fitting import auc
 
 QUICK = ("--folds", "2", "--max-epochs", "3", "--device", "cpu")
-RULES = ("clam", "slidegraph", "mlp")
+NETWORKS = ("clam", "slidegraph", "mlp")
 
 
 def write_slide(path, features, coords=None, digest="d", status="ok", reason="", p=None):
@@ -60,8 +58,8 @@ def small(tmp_path):
     return planted(tmp_path / "small", 16, 6)
 
 
-def fit(her2pipe, folder, out, rule, *more):
-    return her2pipe("fit", folder / "e", out, "--sheet", folder / "sheet.tsv", "--aggregate", rule,
+def fit(her2pipe, folder, out, name, *more):
+    return her2pipe("fit", folder / "e", out, "--sheet", folder / "sheet.tsv", "--aggregate", name,
                     *QUICK, *more)  # fmt: skip
 
 
@@ -69,34 +67,34 @@ def contents(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
-def held_out_auc(her2pipe, folder, out, rule):
-    code, told = her2pipe("score", folder / "e", folder / "s.tsv", "--aggregate", rule,
+def held_out_auc(her2pipe, folder, out, name):
+    code, told = her2pipe("score", folder / "e", folder / "s.tsv", "--aggregate", name,
                           "--model", out)  # fmt: skip
     assert code == 0, told
     scores = {row["slide"]: float(row["score"]) for row in read_table(folder / "s.tsv")}
     rows = [r for r in cohort.load(folder / "sheet.tsv", check_files=False) if r.split != "train"]
-    return auc(np.array([r.positive for r in rows]), np.array([scores[r.slide] for r in rows]))
+    return area(np.array([r.positive for r in rows]), np.array([scores[r.slide] for r in rows]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rule", "more"),
+    ("name", "more"),
     [("clam", ("--max-epochs", "6")), ("slidegraph", ("--max-epochs", "30"))],
 )
-def test_a_planted_signal_is_found_and_none_where_there_is_none(tmp_path, her2pipe, rule, more):
+def test_a_planted_signal_is_found_and_none_where_there_is_none(tmp_path, her2pipe, name, more):
     for shuffled in (False, True):
         folder = planted(tmp_path / str(shuffled), 40, 160, seed=4, shuffled=shuffled)
-        code, told = fit(her2pipe, folder, tmp_path / f"m{shuffled}", rule, *more)
+        code, told = fit(her2pipe, folder, tmp_path / f"m{shuffled}", name, *more)
         assert code == 0, told
-        found = held_out_auc(her2pipe, folder, tmp_path / f"m{shuffled}", rule)
+        found = held_out_auc(her2pipe, folder, tmp_path / f"m{shuffled}", name)
         assert abs(found - 0.5) <= 0.15 if shuffled else found >= 0.9
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", RULES)
-def test_other_slides_influence_nothing(tmp_path, her2pipe, small, rule):
+@pytest.mark.parametrize("name", NETWORKS)
+def test_other_slides_influence_nothing(tmp_path, her2pipe, small, name):
     """Labels and encodings of the validation side are turned and broken: not a byte changes."""
-    assert fit(her2pipe, small, tmp_path / "one", rule)[0] == 0
+    assert fit(her2pipe, small, tmp_path / "one", name)[0] == 0
     text = (small / "sheet.tsv").read_text().splitlines()
     turn = {"positive": "negative", "negative": "positive"}
     for i, line in enumerate(text):
@@ -105,50 +103,50 @@ def test_other_slides_influence_nothing(tmp_path, her2pipe, small, rule):
             text[i] = "\t".join([*cells[:4], turn[cells[4]], *cells[5:]])
             (small / "e" / f"{cells[0]}.h5").write_bytes(b"no encoding at all")
     (small / "sheet.tsv").write_text("\n".join(text) + "\n")
-    assert fit(her2pipe, small, tmp_path / "two", rule)[0] == 0
+    assert fit(her2pipe, small, tmp_path / "two", name)[0] == 0
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     # And the training side does: one label turned is another model.
     text[1] = text[1].replace("negative", "positive")
     (small / "sheet.tsv").write_text("\n".join(text) + "\n")
-    assert fit(her2pipe, small, tmp_path / "three", rule)[0] == 0
+    assert fit(her2pipe, small, tmp_path / "three", name)[0] == 0
     name = "model.safetensors"
     assert contents(tmp_path / "one")[name] != contents(tmp_path / "three")[name]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", ["clam", "slidegraph"])
-def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, her2pipe, small, rule):
+@pytest.mark.parametrize("name", ["clam", "slidegraph"])
+def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, her2pipe, small, name):
     more = ("--max-epochs", "12", "--min-epochs", "12", "--save-s", "0")
-    assert fit(her2pipe, small, tmp_path / "whole", rule, *more)[0] == 0
-    out, checkpoint = tmp_path / "killed", tmp_path / ".killed.checkpoint"
-    command = ["fit", small / "e", out, "--sheet", small / "sheet.tsv", "--aggregate", rule, *QUICK]
+    assert fit(her2pipe, small, tmp_path / "whole", name, *more)[0] == 0
+    out, checkpoint = tmp_path / "killed", tmp_path / ".killed.resume"
+    command = ["fit", small / "e", out, "--sheet", small / "sheet.tsv", "--aggregate", name, *QUICK]
     run = subprocess.Popen(
         [sys.executable, "-m", "her2pipe.cli", *map(str, [*command, *more])],
         stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    while not checkpoint.exists() and run.poll() is None:
+    while not (checkpoint / "fold1.pt").exists() and run.poll() is None:
         time.sleep(0.01)
     run.send_signal(signal.SIGKILL)
     run.wait()
     assert run.returncode == -signal.SIGKILL, "it ended before it could be killed"
     assert not out.exists()
-    code, told = fit(her2pipe, small, out, rule, *more)
+    code, told = fit(her2pipe, small, out, name, *more)
     assert code == 0
-    assert "going on in fold" in told
+    assert "resuming after epoch" in told
     assert contents(out) == contents(tmp_path / "whole")
     assert not checkpoint.exists()
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("rule", RULES)
-def test_a_gpu_learns_the_same_every_time(tmp_path, her2pipe, small, rule):
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_gpu_learns_the_same_every_time(tmp_path, her2pipe, small, name):
     import torch
 
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    for name in ("one", "two"):
-        assert fit(her2pipe, small, tmp_path / name, rule, "--device", "cuda")[0] == 0
-    one, two = (aggregation.load(rule, tmp_path / name) for name in ("one", "two"))
+    for run in ("one", "two"):
+        assert fit(her2pipe, small, tmp_path / run, name, "--device", "cuda")[0] == 0
+    one, two = (load(name, tmp_path / run) for run in ("one", "two"))
     for a, b in zip(one.members, two.members, strict=True):
         assert all(np.allclose(a[k], b[k], atol=1e-4) for k in a)
 
@@ -170,10 +168,10 @@ def test_everything_is_written(tmp_path, her2pipe, small):
     assert about["members"] == 4  # two epochs of two folds
     slides = {row["slide"]: row for row in read_table(tmp_path / "m" / "slides.tsv")}
     assert list(slides) == [f"S{i:03d}" for i in range(22)]
-    assert slides["S002"]["unused"] == "excluded: no tissue"
-    assert slides["S003"]["unused"] == "no binary status: no HER2 status"
-    assert slides["S016"]["unused"] == "kept for validation"
-    used = [row for row in slides.values() if not row["unused"]]
+    assert slides["S002"]["exclusion_reason"] == "excluded: no tissue"
+    assert slides["S003"]["exclusion_reason"] == "no binary status: no HER2 status"
+    assert slides["S016"]["exclusion_reason"] == "kept for validation"
+    used = [row for row in slides.values() if not row["exclusion_reason"]]
     assert {row["fold"] for row in used} == {"1", "2"}
     history = read_table(tmp_path / "m" / "history.tsv")
     assert [(r["fold"], r["epoch"]) for r in history] == [
@@ -188,40 +186,14 @@ def test_everything_is_written(tmp_path, her2pipe, small):
 
 def test_held_out_slides_are_scored_by_the_fold_that_did_not_see_them(tmp_path, her2pipe, small):
     assert fit(her2pipe, small, tmp_path / "m", "mlp")[0] == 0
-    fitted = aggregation.load("mlp", tmp_path / "m")
+    fitted = load("mlp", tmp_path / "m")
     from her2pipe.store import read_encoding
 
     for row in read_table(tmp_path / "m" / "slides.tsv")[:16]:
-        own = aggregation.Model(fitted.about, [fitted.members[int(row["fold"]) - 1]])
-        bag = aggregation.Bag.of(read_encoding(small / "e" / f"{row['slide']}.h5"))
-        found = aggregation.score("mlp", bag, None, own)
+        model = FittedModel(fitted.metadata, [fitted.members[int(row["fold"]) - 1]])
+        bag = Bag.of(read_encoding(small / "e" / f"{row['slide']}.h5"))
+        found = AGGREGATIONS["mlp"](endpoint_of(), model=model).score(bag)
         assert float(row["score"]) == pytest.approx(found.score, abs=1e-5)
-
-
-def lessons(kinds):
-    return [Lesson(f"S{i}", None, "0+".index(kind), kind == "+") for i, kind in enumerate(kinds)]
-
-
-def test_folds_are_of_patients_and_of_both_classes():
-    found = lessons("0+" * 15)
-    patients = {f"S{i}": f"P{i // 3}" for i in range(30)}  # three slides each
-    dealt = folds(found, patients, FitSettings(folds=5))
-    by_patient = {p: {dealt[s] for s, q in patients.items() if q == p} for p in patients.values()}
-    assert all(len(numbers) == 1 for numbers in by_patient.values())
-    assert sorted(next(iter(n)) for n in by_patient.values()) == sorted([*range(5)] * 2)
-    mixed = folds(lessons("0" * 11 + "+" * 7), {f"S{i}": f"P{i}" for i in range(18)},
-                  FitSettings(folds=3))  # fmt: skip
-    for kind in ("S0 S1 S2 S3 S4 S5 S6 S7 S8 S9 S10", "S11 S12 S13 S14 S15 S16 S17"):
-        numbers = [mixed[slide] for slide in kind.split()]
-        assert max(map(numbers.count, range(3))) - min(map(numbers.count, range(3))) <= 1
-
-
-def test_one_fold_holds_a_share_out():
-    dealt = folds(lessons("0" * 10 + "+" * 5), {f"S{i}": f"P{i}" for i in range(15)},
-                  FitSettings(folds=1))  # fmt: skip
-    assert sum(dealt[f"S{i}"] == 0 for i in range(10)) == 2
-    assert sum(dealt[f"S{i}"] == 0 for i in range(10, 15)) == 1
-    assert set(dealt.values()) == {0, -1}
 
 
 def test_one_fold_trains_one_model(tmp_path, her2pipe, small):
@@ -234,22 +206,22 @@ def test_one_fold_trains_one_model(tmp_path, her2pipe, small):
 
 def test_five_levels(tmp_path, her2pipe):
     folder = planted(tmp_path / "levels", 16, 4, levels=True)
-    code, told = fit(her2pipe, folder, tmp_path / "m", "clam", "--classes", "levels", "--branch",
+    code, told = fit(her2pipe, folder, tmp_path / "m", "clam", "--targets", "levels", "--branch",
                      "multi")  # fmt: skip
     assert code == 0, told
-    fitted = aggregation.load("clam", tmp_path / "m")
-    assert fitted.about["classes"] == ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
+    fitted = load("clam", tmp_path / "m")
+    assert fitted.metadata.classes == ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
     assert fitted.members[0]["attend.weight"].shape == (5, 256)
     slides = {row["slide"]: row for row in read_table(tmp_path / "m" / "slides.tsv")}
-    assert slides["S000"]["unused"] == "no five-level label"
+    assert slides["S000"]["exclusion_reason"] == "no five-level label"
     assert slides["S001"]["class"] == "3+"
     code, told = her2pipe("score", folder / "e", tmp_path / "s.tsv", "--aggregate", "clam",
                           "--model", tmp_path / "m")  # fmt: skip
     assert code == 0, told
-    assert {row["level"] for row in read_table(tmp_path / "s.tsv")} <= set(fitted.about["classes"])
+    assert {row["level"] for row in read_table(tmp_path / "s.tsv")} <= set(fitted.metadata.classes)
 
 
-def test_mean_learns_its_threshold(tmp_path, her2pipe):
+def test_mean_has_a_threshold_fitted(tmp_path, her2pipe):
     """Means of 0.1, 0.3, 0.4 (negative) and 0.35, 0.6 (positive): 0.6 and 0.35 tie at 1/2, 2/3."""
     (tmp_path / "e").mkdir()
     lines = ["slide\tpath\tpatient\tsplit\ther2"]
@@ -273,8 +245,8 @@ def test_mean_learns_its_threshold(tmp_path, her2pipe):
     assert {row["call"] for row in read_table(tmp_path / "s.tsv")} == {""}
 
 
-def refused(her2pipe, folder, out, rule, *more):
-    code, told = fit(her2pipe, folder, out, rule, *more)
+def refused(her2pipe, folder, out, name, *more):
+    code, told = fit(her2pipe, folder, out, name, *more)
     assert code == 1
     assert [line[:8] for line in told.splitlines()] == ["her2pipe", "  where:", "  fix:  "], told
     assert not out.exists()
@@ -292,7 +264,6 @@ def test_too_little_to_learn_from_is_told(tmp_path, her2pipe, small):
 
 def test_what_does_not_belong_together_is_told(tmp_path, her2pipe, small):
     out = tmp_path / "m"
-    assert "not levels" in refused(her2pipe, small, out, "slidegraph", "--classes", "levels")
     write_slide(small / "e" / "S004.h5", np.zeros((5, 16)), digest="another")
     assert "S000 and S004 were encoded by different models" in refused(her2pipe, small, out, "mlp")
     write_slide(small / "e" / "S004.h5", np.full((5, 16), np.nan))
@@ -309,7 +280,7 @@ def test_scoring_with_another_encoder_is_told(tmp_path, her2pipe, small):
     code, told = her2pipe("score", small / "e", tmp_path / "s.tsv", "--aggregate", "mlp",
                           "--model", tmp_path / "m")  # fmt: skip
     assert code == 1
-    assert "encoded by another model than the rule was fitted on" in told
+    assert "encoded by another model than the aggregation was fitted on" in told
     code, told = her2pipe("score", small / "e", tmp_path / "s.tsv", "--aggregate", "clam")
     assert code == 1
     assert "needs a model" in told
@@ -320,3 +291,91 @@ def test_published_values_hold_by_hand_unless_told_otherwise(tmp_path, her2pipe,
     about = json.loads((tmp_path / "m" / "model.json").read_text())["settings"]
     assert (about["step_slides"], about["patience"], about["max_epochs"]) == (8, 7, 3)
     assert "device" not in about
+
+
+def test_flags_are_those_of_the_aggregation(small, tmp_path, capsys):
+    from her2pipe.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["fit", "--aggregate", "clam", "--help"])
+    text = capsys.readouterr().out
+    assert "--bag-weight" in text
+    assert "--step-patches" not in text
+    assert "--radius-px" not in text
+    with pytest.raises(SystemExit):
+        main(["fit", str(small / "e"), str(tmp_path / "m"), "--sheet", str(small / "sheet.tsv"),
+              "--aggregate", "clam", "--hidden", "8"])  # fmt: skip
+    assert "unrecognized arguments: --hidden" in capsys.readouterr().err
+
+
+CLASSES = ("--endpoint", "class", "--column", "grade", "--classes", "low", "middle", "high")
+
+
+@pytest.fixture
+def grades(tmp_path):
+    """Slides of three grades, the patches of each shifted along an axis of its own."""
+    random = np.random.default_rng(3)
+    folder = tmp_path / "grades"
+    (folder / "e").mkdir(parents=True)
+    lines = ["slide\tpath\tpatient\tsplit\tgrade"]
+    for i in range(24):
+        features = random.normal(size=(16, 8))
+        features[:, i % 3] += 3
+        write_slide(folder / "e" / f"S{i:03d}.h5", features)
+        side = "train" if i < 18 else "validation"
+        label = "other" if i == 0 else ("low", "middle", "high")[i % 3]
+        lines.append(f"S{i:03d}\tx{i}\tP{i:03d}\t{side}\t{label}")
+    (folder / "sheet.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["clam", "mlp"])
+def test_classes_of_a_study(tmp_path, her2pipe, grades, name):
+    """Fitted, scored and evaluated: grades that features show are called right."""
+    out, scores = tmp_path / "m", tmp_path / "s.tsv"
+    more = ("--learning-rate", "3e-3", "--max-epochs", "10") if name == "mlp" else ()
+    code, text = fit(her2pipe, grades, out, name, *CLASSES, *more)
+    assert code == 0, text
+    model = json.loads((out / "model.json").read_text())
+    assert model["classes"] == ["low", "middle", "high"]
+    assert "threshold" not in model
+    rows = {row["slide"]: row for row in read_table(out / "slides.tsv")}
+    assert rows["S000"]["exclusion_reason"].startswith("no class: grade is other")
+    assert rows["S001"]["class"] == "middle"
+    assert all(row["validation_auc"] for row in read_table(out / "history.tsv"))
+    code, text = her2pipe("score", grades / "e", scores, "--aggregate", name, "--model", out,
+                          *CLASSES)  # fmt: skip
+    assert code == 0, text
+    calls = {row["slide"]: row["call"] for row in read_table(scores)}
+    held_out = [f"S{i:03d}" for i in range(18, 24)]
+    assert [calls[slide] for slide in held_out] == ["low", "middle", "high"] * 2
+    total = [sum(float(row[f"p_{c}"]) for c in model["classes"]) for row in read_table(scores)]
+    assert total == pytest.approx([1] * 24, abs=1e-5)
+    folder = tmp_path / "evaluation"
+    code, text = her2pipe("evaluate", scores, folder, "--sheet", grades / "sheet.tsv", "--cohort",
+                          "A", "--method", name, "--aggregate", name, *CLASSES)  # fmt: skip
+    assert code == 0, text
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["aggregation"] == name
+
+
+def test_what_does_not_suit_classes_is_refused(tmp_path, her2pipe, grades):
+    out = tmp_path / "m"
+    assert "of two classes, not of 3" in refused(her2pipe, grades, out, "slidegraph", *CLASSES)
+    levels = refused(her2pipe, grades, out, "clam", *CLASSES, "--targets", "levels")
+    assert "levels are of HER2 status" in levels
+    code, text = her2pipe("fit", grades / "e", out, "--sheet", grades / "sheet.tsv", "--aggregate",
+                          "mean", *CLASSES)  # fmt: skip
+    assert code == 1
+    assert "nothing to fit to classes" in text
+    text = (grades / "sheet.tsv").read_text().replace("high", "low")
+    (grades / "sheet.tsv").write_text(text)
+    assert "0 training patients are high" in refused(her2pipe, grades, out, "mlp", *CLASSES)
+
+
+def test_two_classes_are_ranked_by_a_graph(tmp_path, her2pipe, grades):
+    text = (grades / "sheet.tsv").read_text().replace("high", "middle")
+    (grades / "sheet.tsv").write_text(text)
+    code, text = fit(her2pipe, grades, tmp_path / "m", "slidegraph", *CLASSES[:-1])
+    assert code == 0, text
+    assert load("slidegraph", tmp_path / "m").metadata.classes == ["low", "middle"]

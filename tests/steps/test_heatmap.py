@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from her2pipe import aggregation
+from her2pipe.aggregation.base import Aggregation
+from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.steps import heatmap
 from her2pipe.store import PatchStore, write_encoding
 
 COORDS = [(0, 0), (64, 0), (320, 320), (576, 576)]
@@ -90,22 +92,28 @@ def test_two_runs_give_the_same_bytes(tmp_path, slides, her2pipe):
 
 
 @pytest.mark.parametrize("classes", [["HER2-", "HER2+", "Non-tumour"], []], ids=["classes", "none"])
-def test_a_learnt_rule_shows_its_own_view(tmp_path, make, monkeypatch, her2pipe, classes):
+def test_a_network_shows_its_own_view(tmp_path, make, monkeypatch, her2pipe, classes):
     """Attention in place of p(HER2+); an encoder without classes has no map of classes."""
     store = make.store(tmp_path / "S1.h5", make.stained(4, 1), COORDS)
     p = P if classes else np.zeros((4, 0))
     encoding = write(tmp_path / "encodings" / "S1.h5", p, classes)
     seen = {}
 
-    def contributions(rule, bag, settings, model):
-        seen.update(rule=rule, features=bag.features.shape, size=(bag.width_px0, bag.height_px0))
-        return np.array([0.1, 0.2, 0.3, 0.4], np.float32), "attention"
+    class Shown(Aggregation):
+        reads = "features"
 
-    monkeypatch.setattr(aggregation, "contributions", contributions)
+        def _score(self, bag):
+            raise NotImplementedError
+
+        def _contributions(self, bag):
+            seen.update(features=bag.features.shape, size=(bag.width_px0, bag.height_px0))
+            return np.array([0.1, 0.2, 0.3, 0.4], np.float32), "attention"
+
+    monkeypatch.setattr(heatmap, "scorer", lambda name, labels, folder: Shown(endpoint_of(labels)))
     words = ("--encoding", encoding, "--aggregate", "clam")
     code, told = her2pipe("heatmap", store, tmp_path / "out", *words)
     assert code == 0, told
-    assert seen == {"rule": "clam", "features": (4, 4), "size": (640, 640)}
+    assert seen == {"features": (4, 4), "size": (640, 640)}
     found = json.loads((tmp_path / "out" / "S1.geojson").read_text())
     assert found["contribution"] == "attention"
     values = [f["properties"]["measurements"]["contribution"] for f in found["features"]]
@@ -125,7 +133,7 @@ def test_mistakes_are_three_lines(tmp_path, slides, her2pipe):
     words = ("--encoding", encodings, "--aggregate", "clam")
     code, told = her2pipe("heatmap", stores[1], tmp_path / "out", *words)
     assert code == 1
-    assert "the rule clam is learnt and needs a model" in told
+    assert "the aggregation clam is fitted and needs a model" in told
     assert not (tmp_path / "out").exists()
 
 

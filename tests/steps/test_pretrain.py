@@ -233,7 +233,7 @@ def test_killed_and_started_again_it_ends_with_the_same_files(tmp_path):
         run = start(out)
         told = run.communicate()[1]
         assert run.returncode == 0, told
-        assert ("going on after epoch" in told) == (out == killed)
+        assert ("resuming after epoch" in told) == (out == killed)
     for name in ("model.safetensors", "history.tsv", "model.json"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 

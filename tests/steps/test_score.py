@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from her2pipe import aggregation
-from her2pipe.aggregation import probabilistic
-from her2pipe.config import ScoreSettings
+from her2pipe.aggregation.base import scorer
+from her2pipe.config import LabelSettings, ScoreSettings
 from her2pipe.files import read_table
 
 SETTINGS = ScoreSettings()
@@ -33,9 +32,8 @@ def patches(p, kinds):
 
 @pytest.fixture
 def score(make):
-    return lambda p, kinds: aggregation.score(
-        "probabilistic", make.bag(patches(p, kinds).reshape(-1, 3)), SETTINGS
-    )
+    aggregation = scorer("probabilistic", LabelSettings(), SETTINGS)
+    return lambda p, kinds: aggregation.score(make.bag(patches(p, kinds).reshape(-1, 3)))
 
 
 def test_the_worked_example(score):
@@ -108,11 +106,11 @@ def test_the_range_ends_at_two_thirds(score):
      (0.21, "2+/FISH+"), (0.25, "2+/FISH+"), (0.2501, "3+"), (0.67, "3+")],
 )  # fmt: skip
 def test_levels_at_the_cutoffs(value, level):
-    assert probabilistic.level(value, SETTINGS) == level
+    assert scorer("probabilistic", LabelSettings(), SETTINGS).level(value) == level
 
 
 def test_mean_is_the_mean(make):
-    found = aggregation.score("mean", make.bag(patches((0.9, 0.2, 0.1), "+-n")), SETTINGS)
+    found = scorer("mean", LabelSettings()).score(make.bag(patches((0.9, 0.2, 0.1), "+-n")))
     assert found.score == pytest.approx(0.4)
     assert found.tumour_patches == 2
     assert found.level == ""
@@ -171,5 +169,5 @@ def test_classes_need_an_encoder_of_the_study_and_the_mean(tmp_path, make, her2p
     assert "tells HER2-, HER2+, Non-tumour apart, the study 1+, 2+, 3+" in told
     code, told = her2pipe("score", tmp_path / "S1.h5", tmp_path / "s.tsv", "--endpoint", "class")
     assert code == 1
-    assert "probabilistic scores HER2 status" in told
+    assert "probabilistic aggregation scores HER2 status" in told
     assert len(told.splitlines()) == 3

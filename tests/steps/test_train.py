@@ -1,10 +1,11 @@
-"""Training: what is drawn, what is learnt, what stays fixed, what is written."""
+"""Training: what is drawn, what is trained, what stays fixed, what is written."""
 
 import json
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,28 +15,30 @@ from training_sets import SMALL
 from her2pipe.cohorts import sheet as cohort
 from her2pipe.cohorts.split import assign_sides
 from her2pipe.config import LabelSettings, SplitSettings, TrainSettings
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
 from her2pipe.models import costs, factory, inference, weights
 from her2pipe.models.description import ModelDescription
 from her2pipe.store import PatchStore
-from her2pipe.training.sampling import class_weights, draw, layout, unused
+from her2pipe.training.sampling import DevelopmentSet, class_weights, draw, format_table
 
 
-def opened(development, **changes):
+def opened(development, labels=None, **changes):
     stores, sheet = development
     rows = cohort.load(sheet, check_files=False)
-    return (
+    return DevelopmentSet(
         [PatchStore(p) for p in stores],
         rows,
         assign_sides(rows, SplitSettings(split_seed=1)),
         TrainSettings(**changes),
+        endpoint_of(labels),
     )
 
 
 def test_classes_come_from_annotation_and_slide(development):
-    stores, rows, sides, train = opened(development, train_views=["64"])
-    table, items = draw(stores, rows, sides, train)
+    data = opened(development, train_views=["64"])
+    table, items = draw(data)
     for store, patch, kind in items["train"].tolist():
         positive = store % 2 == 1
         assert kind == (int(positive) if patch < 12 else 2)
@@ -50,15 +53,15 @@ def test_classes_come_from_annotation_and_slide(development):
 def test_half_inside_is_tumour(development, tmp_path, make):
     fraction = np.array([0.5, 0.49], np.float32)
     make.store(tmp_path / "S0.h5", make.stained(2, 1), [(0, 0), (64, 0)], fraction)
-    stores, rows, sides, train = opened(development)
-    _, items = draw(stores, rows, sides, train)
+    data = opened(development)
+    _, items = draw(data)
     assert [k for s, p, k in items["train"].tolist() if s == 0] == [0, 2]
 
 
 @pytest.mark.parametrize(("fraction", "used"), [(0.70, 16), (0.49, 11), (1.0, 24), (0.25, 6)])
 def test_fractions_round_down_as_in_table_1(development, fraction, used):
-    stores, rows, sides, train = opened(development, fractions={"64": {"HER2+": fraction}})
-    table, items = draw(stores, rows, sides, train)
+    data = opened(development, fractions={"64": {"HER2+": fraction}})
+    table, items = draw(data)
     row = next(r for r in table if r["side"] == "train" and r["kind"] == "HER2+")
     assert row["used"] == used == (items["train"][:, 2] == 1).sum()
 
@@ -81,7 +84,7 @@ def test_the_drawn_table_in_the_papers_layout():
         row("train", "1024", "HER2+", 97_264, 68_084),
         row("train", "1024", "HER2-", 90_664, 63_464),
     ]
-    lines = [line.split("  ") for line in layout(table).splitlines()]
+    lines = [line.split("  ") for line in format_table(table).splitlines()]
     cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
     heads = ["side", "size", "HER2-", "slides/patients", "HER2+", "slides/patients",
              "Non-tumour", "slides/patients"]  # fmt: skip
@@ -102,28 +105,26 @@ def test_drawing_is_seeded(development):
     half = {"64": {"HER2-": 0.5, "HER2+": 0.5, "Non-tumour": 0.5}}
     drawn = []
     for seed in (1, 1, 2):
-        stores, rows, sides, train = opened(development, fractions=half, train_seed=seed)
-        drawn.append(draw(stores, rows, sides, train)[1]["train"].tolist())
+        data = opened(development, fractions=half, train_seed=seed)
+        drawn.append(draw(data)[1]["train"].tolist())
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_slides_without_annotation_or_label_teach_nothing(development, tmp_path, make):
+def test_slides_without_annotation_or_label_are_not_used(development, tmp_path, make):
     make.store(tmp_path / "S0.h5", make.stained(3, 1), [(0, 0), (64, 0), (128, 0)])
     make.store(tmp_path / "S1.h5", [], [], status="excluded", reason="no tissue")
-    stores, rows, sides, train = opened(development)
-    _, items = draw(stores, rows, sides, train)
+    data = opened(development)
+    _, items = draw(data)
     assert {s for s, *_ in items["train"].tolist()} == {2, 3}
-    by_slide = {row.slide: row for row in rows}
-    assert unused(stores[0], by_slide) == "no tumour annotation"
-    assert unused(stores[1], by_slide) == "excluded: no tissue"
-    assert unused(stores[2], by_slide) == ""
+    reasons = data.exclusion_reasons()
+    assert reasons[:3] == ["no tumour annotation", "excluded: no tissue", ""]
 
 
 def test_a_missing_class_is_told(development, tmp_path):
     stores, sheet = development
     sheet.write_text(sheet.read_text().replace("positive", "negative"))
     with pytest.raises(Her2Error, match=r"no training patch of class HER2\+"):
-        draw(*opened((stores, sheet)))
+        draw(opened((stores, sheet)))
 
 
 @pytest.mark.slow
@@ -168,7 +169,7 @@ def test_killed_and_started_again_it_ends_with_the_same_files(development, tmp_p
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run = start(whole)
-    assert "going on" not in run.communicate()[1]
+    assert "resuming" not in run.communicate()[1]
     assert run.returncode == 0
     run, kept = start(killed), tmp_path / ".killed.resume" / "checkpoint.pt"
     while not kept.exists() and run.poll() is None:
@@ -181,14 +182,14 @@ def test_killed_and_started_again_it_ends_with_the_same_files(development, tmp_p
     run = start(killed)
     told = run.communicate()[1]
     assert run.returncode == 0, told
-    assert "going on after epoch" in told
+    assert "resuming after epoch" in told
     assert not kept.parent.exists()
     for name in ("model.safetensors", "history.tsv", "training_set.tsv", "model.json"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 def test_frozen_features_are_the_starting_weights(development, tmp_path, make, her2pipe):
-    """Task none: nothing learns; colours are the training side's, labels play no part."""
+    """Task none: nothing is trained; colours are the training side's, labels play no part."""
     from safetensors.torch import save_file
 
     from her2pipe.stain.profile import median
@@ -211,10 +212,10 @@ def test_frozen_features_are_the_starting_weights(development, tmp_path, make, h
     assert about.features == 128
     assert about.parameters.trainable == 0
     assert read_table(tmp_path / "m" / "history.tsv") == []
-    unused_slides = {r["slide"]: r["unused"] for r in read_table(tmp_path / "m" / "slides.tsv")}
-    assert unused_slides == dict.fromkeys((f"S{i}" for i in range(6)), "") | {
-        "S1": "excluded: no tissue"
-    }
+    slides = read_table(tmp_path / "m" / "slides.tsv")
+    reasons = {r["slide"]: r["exclusion_reason"] for r in slides}
+    assert reasons.pop("S1") == "excluded: no tissue"
+    assert list(reasons.values()) == [""] * 5
     profiles = [dataloader.profile(PatchStore(stores[i])) for i in (0, 2, 3)]
     assert about.stain_digest == median(profiles).digest()
     start = other.state_dict()
@@ -378,25 +379,24 @@ def graded(tmp_path, make):
 
 
 def test_in_a_study_of_classes_patches_have_their_slides(graded):
-    """Where there is an annotation only the patches inside it teach."""
-    stores, rows, sides, train = opened(graded, train_views=["64"])
-    table, items = draw(stores, rows, sides, train, GRADES)
+    """Where there is an annotation only the patches inside it are used."""
+    data = opened(graded, GRADES, train_views=["64"])
+    table, items = draw(data)
     assert items["train"].tolist() == [
         [0, 0, 0], [0, 1, 0], *([1, k, 1] for k in range(4)), *([2, k, 2] for k in range(4))
     ]  # fmt: skip
     assert [k for *_, k in items["validation"].tolist()] == [1] * 4 + [2] * 4
     assert {(r["side"], r["kind"]): r["used"] for r in table}["train", "1+"] == 2
-    by_slide = {row.slide: row for row in rows}
-    why = [unused(store, by_slide, "classify", GRADES) for store in stores]
+    why = data.exclusion_reasons()
     assert why[3] == "no patch has 0.5 of its area inside the annotation"
     assert why[4] == "no class: grade is 0: not a class of this study"
     assert not any(why[i] for i in (0, 1, 2, 5, 6))
 
 
 def test_a_class_without_training_patches_is_told(graded):
-    stores, rows, sides, train = opened(graded)
+    data = opened(graded, GRADES)
     with pytest.raises(Her2Error, match=r"no training patch of class 3\+"):
-        draw(stores[:2], rows, sides, train, GRADES)
+        draw(replace(data, stores=data.stores[:2]))
 
 
 def test_an_encoder_of_a_studys_classes(graded, tmp_path, her2pipe):

@@ -35,15 +35,19 @@ OTHERS = ("er", "pr", "pcr", "rcb", "scanner")  # no labels
 SLIDE = {"tile", "encode", "score", "evaluate"}
 # Steps that rerun for a cohort that is scored, and for a development cohort, when a column changes.
 SCORED = {
-    "path": SLIDE, "mpp": SLIDE, "annotation": SLIDE, "patient": {"score", "evaluate"},
+    "path": SLIDE,
+    "mpp": SLIDE,
+    "annotation": SLIDE,
+    "patient": {"score", "evaluate"},
     **{name: {"evaluate"} for name in ("split", "her2", "ihc", *OTHERS)},
-}  # fmt: skip
+}
 TRAINED = {"train", "fit", "encode", "score", "evaluate"}
 DEVELOPMENT = {
     **{name: {"tile", *TRAINED} for name in ("path", "mpp", "annotation")},
-    **dict.fromkeys(("patient", "split", "her2"), TRAINED), "ihc": {"fit", "score", "evaluate"},
+    **dict.fromkeys(("patient", "split", "her2"), TRAINED),
+    "ihc": {"fit", "score", "evaluate"},
     **{name: {"evaluate"} for name in OTHERS},
-}  # fmt: skip
+}
 OF_STUDY = {(step, "") for step in ("compare", "ledger", "report")}
 WILDCARDS = ("cohort", "encoder", "method")
 WHOSE = {"train": "e", "fit": "m"}  # jobs that are of an encoder or a method, not of a cohort
@@ -92,17 +96,25 @@ def study(columns):
         cohorts[f"X-{name}"] = {"sheet": f"sheets/X-{name}.tsv", "role": "external"}
         encoders[f"e-{name}"] = {"develop": f"D-{name}"}
         methods[f"m-{name}"] = {
-            "encoder": f"e-{name}", "aggregate": "mlp", "cohorts": [f"D-{name}", f"X-{name}"],
-        }  # fmt: skip
+            "encoder": f"e-{name}",
+            "aggregate": "mlp",
+            "cohorts": [f"D-{name}", f"X-{name}"],
+        }
     return {
-        "cohorts": cohorts, "encoders": encoders, "methods": methods,
+        "cohorts": cohorts,
+        "encoders": encoders,
+        "methods": methods,
         "train": {
-            "device": "cpu", "train_views": ["64"], "architecture": "resnet10t",
+            "device": "cpu",
+            "train_views": ["64"],
+            "architecture": "resnet10t",
             "fractions": {"64": {"HER2-": 0.5, "HER2+": 0.7}},
         },
-        "encode": {"device": "cpu"}, "fit": {"device": "cpu"},
-        "describe": {"encoders": ["e-note"]}, "heatmap": {"methods": ["m-note"]},
-    }  # fmt: skip
+        "encode": {"device": "cpu"},
+        "fit": {"device": "cpu"},
+        "describe": {"encoders": ["e-note"]},
+        "heatmap": {"methods": ["m-note"]},
+    }
 
 
 def write(folder, columns, changed=()):

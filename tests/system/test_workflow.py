@@ -286,7 +286,7 @@ def test_a_training_that_is_killed_goes_on(study):
             time.sleep(0.01)
         job.kill()
         assert run.wait() == 0, (folder / "said.txt").read_text()
-    assert "going on after epoch" in (folder / "logs/train/small.log").read_text()
+    assert "resuming after epoch" in (folder / "logs/train/small.log").read_text()
     assert len(read_table(folder / "results/train/small/history.tsv")) == 8
     assert not kept.parent.exists()
 

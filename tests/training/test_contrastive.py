@@ -1,4 +1,4 @@
-"""Fingerprints: which patches meet, who is never a stranger, and how retrieval counts."""
+"""Fingerprints: which patches meet, which are left out, and how retrieval counts."""
 
 import math
 

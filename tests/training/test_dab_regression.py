@@ -79,7 +79,7 @@ def test_outputs_come_in_od():
     mean, std = np.array([0.1, 0.2, 0.0, 0.5]), np.array([0.05, 0.1, 0.02, 0.3])
     with torch.no_grad():
         before = model(images)
-        dab_regression.in_od(model, mean, std)
+        dab_regression.scale_to_od(model, mean, std)
         probabilities, found = inference.forward(model, images, "outputs")
     assert probabilities.shape == (2, 0)
     assert np.allclose(found.numpy(), before.numpy() * std + mean, atol=1e-6)
@@ -88,7 +88,7 @@ def test_outputs_come_in_od():
 def test_a_head_that_is_not_linear_is_told():
     model = factory.create("resnet10t", 0)
     with pytest.raises(Her2Error, match="ends in Identity"):
-        dab_regression.in_od(model, np.zeros(4), np.ones(4))
+        dab_regression.scale_to_od(model, np.zeros(4), np.ones(4))
 
 
 def test_real_images_measure_more_dab_where_there_is_more(data):

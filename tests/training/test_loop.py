@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from her2pipe.errors import Her2Error
-from her2pipe.training.loop import Checkpoint, Classes, Plan, digest_of, learn, rests
+from her2pipe.training.checkpoint import Checkpoint
+from her2pipe.training.loop import Plan, digest_of, train_network
+from her2pipe.training.objectives import Classification
+from her2pipe.training.schedule import Schedule, has_plateaued
+
+
+def learn(*args):
+    """Train, and return the history."""
+    return train_network(*args).history
 
 
 class Still(torch.nn.Module):
@@ -64,18 +72,19 @@ def checkpoint(tmp_path):
     return Checkpoint(tmp_path / "resume", "abc")
 
 
-TWO = Classes(["a", "b"])
+TWO = Classification(["a", "b"])
 
 
 def test_plateau_rule(checkpoint):
     """The loss falls for three epochs, then rests; five restful epochs end it."""
-    plan = Plan(1e-3, 50, plateau_tolerance=1e-3, plateau_epochs=5)
+    schedule = Schedule(plateau_tolerance=1e-3, plateau_epochs=5)
+    plan = Plan(1e-3, 50, schedule=schedule)
     history = learn(Still(), constant([2.0, 1.0, 0.5] + [0.5] * 40), TWO, plan, checkpoint)
     assert len(history) == 3 + 5
     assert history[0]["train_loss"] == pytest.approx(math.log1p(math.exp(2.0)))
     creeping = [{"train_loss": 2.0 - 1e-5 * i} for i in range(6)]  # by less than the tolerance
-    assert [rests(creeping[:n], plan) for n in range(7)] == [False] * 6 + [True]
-    assert not rests(creeping, Plan(1e-3, 50))
+    assert [has_plateaued(creeping[:n], schedule) for n in range(7)] == [False] * 6 + [True]
+    assert not has_plateaued(creeping, Schedule())
 
 
 @pytest.mark.parametrize("kind", ["train", "validation"])
@@ -132,14 +141,15 @@ def test_a_run_that_is_stopped_ends_with_the_same_weights(tmp_path, when):
     assert same(weights(again), weights(whole))
 
 
-def test_a_checkpoint_of_another_digest_is_not_used(tmp_path, capsys):
+def test_a_checkpoint_of_another_digest_is_not_used(tmp_path, caplog):
+    caplog.set_level("INFO")
     plan = Plan(1e-2, 2)
     learn(little(), points, TWO, plan, Checkpoint(tmp_path, "x"))
     fresh = little()
     expected = weights(fresh)
     assert Checkpoint(tmp_path, "y").restore(fresh, None) == []
     assert same(weights(fresh), expected)
-    assert "other settings or data" in capsys.readouterr().err
+    assert "other settings or data" in caplog.text
 
 
 def test_a_damaged_checkpoint_is_told_and_a_half_written_one_removed(tmp_path):
@@ -208,7 +218,7 @@ def test_accumulated_batches_step_as_one(tmp_path):
     for size, every in ((10, 1), (4, 3)):
         torch.manual_seed(5)
         model = torch.nn.Linear(4, 2)
-        objective = Classes(["a", "b"], [1.0, 3.0])
+        objective = Classification(["a", "b"], [1.0, 3.0])
         learn(model, lambda side, epoch, size=size: points(side, epoch, size, 10), objective,
               Plan(1e-2, 3, accumulate=every), Checkpoint(tmp_path / str(size), "x"))  # fmt: skip
         found.append(model.weight.detach())
@@ -220,10 +230,10 @@ def test_weighted_loss_and_measures():
     """Two items of class a at p = 3/4, one of b at p(b) = 1/4; b counts threefold."""
     logits = torch.tensor([[math.log(3.0), 0.0]] * 3)
     labels = torch.tensor([0, 0, 1])
-    found = Classes(["a", "b"], [1.0, 3.0])(lambda x: x, (logits, labels))
+    found = Classification(["a", "b"], [1.0, 3.0])(lambda x: x, (logits, labels))
     wanted = (2 * math.log(4 / 3) + 3 * math.log(4)) / 5
     assert float(found.loss / found.weight) == pytest.approx(wanted)
-    watching = Classes(["a", "b", "c"], watched="b")
+    watching = Classification(["a", "b", "c"], positive_class="b")
     p = torch.tensor([[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.2, 0.7, 0.1], [0.5, 0.35, 0.15]])
     positive = torch.tensor([False, False, True, True])
     measures = watching.measure("validation", p, torch.tensor([0, 1, 1, 0]), positive)

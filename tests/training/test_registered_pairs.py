@@ -118,7 +118,7 @@ def test_every_pair_is_accounted_for(folder, tmp_path, make):
     source = Folder(folder)
     sides = ["validation" if i == 4 else "train" for i in range(len(source.names))]
     packed = pack(source, sides, CUTTER, tmp_path / "s.h5", threads=2)
-    why = {row["pair"]: row["unused"] for row in packed.account}
+    why = {row["pair"]: row["exclusion_reason"] for row in packed.manifest}
     assert list(why) == [*source.names, "90000_x.png", "90001_x.png"]
     assert "IHC image cannot be read" in why[names[0]]
     assert "HE image cannot be read" in why[names[1]]

@@ -11,15 +11,22 @@ from her2pipe.config import TrainSettings
 from her2pipe.files import read_table
 from her2pipe.models import costs, weights
 from her2pipe.training import augment, schedule
-from her2pipe.training.loop import Checkpoint, Classes, Plan, learn, rests
-from her2pipe.training.schedule import Schedule
+from her2pipe.training.checkpoint import Checkpoint
+from her2pipe.training.loop import Plan, train_network
+from her2pipe.training.objectives import Classification
+from her2pipe.training.schedule import Schedule, has_plateaued
 
-TWO = Classes(["a", "b"])
+TWO = Classification(["a", "b"])
 LOSSES = [5.0, 4.0, 4.5, 4.0, 3.0, 3.5, 3.5, 3.5, 3.5, 3.5]  # best in 1, 2 and 5
 
 
-class Told(torch.nn.Module):
-    """A model whose validation losses are told in advance, and whose weight sums up the steps."""
+def learn(*args):
+    """Train, and return the history."""
+    return train_network(*args).history
+
+
+class Given(torch.nn.Module):
+    """A model whose validation losses are given, and whose weight sums up the steps."""
 
     def __init__(self):
         super().__init__()
@@ -30,7 +37,7 @@ class Told(torch.nn.Module):
         return x + 0.01 * pull if self.training else x
 
 
-def told(losses):
+def given(losses):
     """Batches that make the validation loss of each epoch log(1 + e^v) of its value v."""
     seen = []
 
@@ -53,9 +60,21 @@ def test_the_step_is_reduced_after_epochs_without_a_better_loss():
 
 
 def test_training_ends_after_epochs_without_a_better_loss():
-    assert [schedule.best_epoch(LOSSES[:n]) for n in range(7)] == [0, 1, 2, 2, 2, 5, 5]
-    assert [schedule.stops(LOSSES[:n], 3) for n in range(9)] == [False] * 8 + [True]
-    assert not schedule.stops(LOSSES, 0)
+    assert [schedule.best_epochs(LOSSES[:n])[0] for n in range(1, 7)] == [1, 2, 2, 2, 5, 5]
+    assert schedule.best_epochs(LOSSES, 4) == [5, 6, 7, 8]
+    rows = [{"train_loss": 10.0 - i, "validation_loss": v} for i, v in enumerate(LOSSES)]
+    stop = Schedule(stop_epochs=3)
+    assert [has_plateaued(rows[:n], stop) for n in range(9)] == [False] * 8 + [True]
+    assert not has_plateaued(rows[:8], Schedule(stop_epochs=3, min_epochs=9))
+    assert not has_plateaued(rows, Schedule())
+
+
+def test_epochs_are_ranked_by_auc_then_loss_then_age():
+    losses, aucs = [5, 4, 3, 2, 2], [0, 1, 1, 0, 1]
+    rows = [{"train_loss": 1, "validation_loss": loss, "validation_auc": auc}
+            for loss, auc in zip(losses, aucs, strict=True)]  # fmt: skip
+    assert schedule.best_epochs(schedule.ranks(rows, Schedule(by_auc=True)), 3) == [5, 3, 2]
+    assert schedule.best_epochs(schedule.ranks(rows, Schedule()), 3) == [4, 5, 3]
 
 
 def test_losses_are_those_of_validation_where_there_is_one():
@@ -63,26 +82,26 @@ def test_losses_are_those_of_validation_where_there_is_one():
         {"train_loss": 1.0, "validation_loss": 2.0},
         {"train_loss": 3.0, "validation_loss": 4.0},
     ]
-    assert schedule.watched(rows) == [2.0, 4.0]
-    assert schedule.watched([row | {"validation_loss": math.nan} for row in rows]) == [1.0, 3.0]
+    assert schedule.losses(rows) == [2.0, 4.0]
+    assert schedule.losses([row | {"validation_loss": math.nan} for row in rows]) == [1.0, 3.0]
 
 
 def test_the_best_epochs_weights_are_kept(tmp_path):
     plan = Plan(1.0, 50, schedule=Schedule(stop_epochs=3, reduce_epochs=2, reduce_factor=0.1))
-    kept, whole = Told(), Told()
-    history = learn(kept, told(LOSSES), TWO, plan, Checkpoint(tmp_path / "a", "x"))
+    kept, whole = Given(), Given()
+    history = learn(kept, given(LOSSES), TWO, plan, Checkpoint(tmp_path / "a", "x"))
     assert len(history) == 5 + 3
     rates = [row["learning_rate"] for row in history]
     assert rates == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01])
-    learn(whole, told(LOSSES), TWO, Plan(1.0, 4), Checkpoint(tmp_path / "b", "x"))
+    learn(whole, given(LOSSES), TWO, Plan(1.0, 4), Checkpoint(tmp_path / "b", "x"))
     # four steps of 1, as without a schedule, then one of 0.1: epoch 5
     assert kept.weight.item() == pytest.approx(whole.weight.item() + 0.1, abs=1e-3)
 
 
 def test_a_run_that_goes_on_keeps_the_best_weights_and_the_step(tmp_path):
     plan = Plan(1.0, 50, schedule=Schedule(stop_epochs=3, reduce_epochs=2))
-    whole, part = Told(), Told()
-    expected = learn(whole, told(LOSSES), TWO, plan, Checkpoint(tmp_path / "a", "x"))
+    whole, part = Given(), Given()
+    expected = learn(whole, given(LOSSES), TWO, plan, Checkpoint(tmp_path / "a", "x"))
 
     class Killed(BaseException):
         pass
@@ -92,11 +111,11 @@ def test_a_run_that_goes_on_keeps_the_best_weights_and_the_step(tmp_path):
             raise Killed
         yield from first(side, epoch)
 
-    first = told(LOSSES)
+    first = given(LOSSES)
     with pytest.raises(Killed):
         learn(part, killing, TWO, plan, Checkpoint(tmp_path / "b", "x"))
-    again = Told()
-    history = learn(again, told(LOSSES), TWO, plan, Checkpoint(tmp_path / "b", "x"))
+    again = Given()
+    history = learn(again, given(LOSSES), TWO, plan, Checkpoint(tmp_path / "b", "x"))
     assert history == expected
     assert torch.equal(again.weight, whole.weight)
 
@@ -104,11 +123,11 @@ def test_a_run_that_goes_on_keeps_the_best_weights_and_the_step(tmp_path):
 def test_without_a_schedule_nothing_changes(tmp_path):
     """Same weights and columns as plain Adam; the training loss alone ends it."""
     plan = Plan(1e-2, 4)
-    history = learn(Told(), told(LOSSES), TWO, plan, Checkpoint(tmp_path / "a", "x"))
+    history = learn(Given(), given(LOSSES), TWO, plan, Checkpoint(tmp_path / "a", "x"))
     assert list(history[0]) == ["epoch", "train_loss", "train_accuracy", "validation_loss",
                                 "validation_accuracy"]  # fmt: skip
     assert plan.schedule == Schedule.of(TrainSettings())
-    assert not rests(history, plan)
+    assert not has_plateaued(history, plan.schedule)
     made = schedule.optimiser([torch.nn.Parameter(torch.ones(2, 2))], 1e-3, Schedule())
     plain = torch.optim.Adam([torch.nn.Parameter(torch.ones(2, 2))], lr=1e-3, fused=True)
     assert made.state_dict() == plain.state_dict()
@@ -156,7 +175,10 @@ def test_shifts_move_whole_pixels_and_repeat_edges():
 def test_settings_reach_the_schedule():
     given = TrainSettings(optimiser="amsgrad", adam_epsilon=1.0, weight_decay_l2=1e-5,
                           reduce_epochs=6, reduce_factor=0.5, stop_epochs=12)  # fmt: skip
-    assert Schedule.of(given) == Schedule(True, 1.0, 1e-5, 0.5, 6, 12)
+    assert Schedule.of(given) == Schedule(
+        amsgrad=True, epsilon=1.0, weight_decay_l2=1e-5, reduce_epochs=6, reduce_factor=0.5,
+        stop_epochs=12,
+    )  # fmt: skip
 
 
 def test_a_cut_network_is_trained_by_its_schedule(development, tmp_path, her2pipe):

@@ -1,4 +1,4 @@
-"""Lessons without labels: encoders of DAB density and of fingerprints, trained as users train."""
+"""Tasks without labels: encoders of DAB density and of fingerprints, trained as users train."""
 
 import json
 
@@ -8,11 +8,12 @@ import torch
 
 from her2pipe.cohorts.split import assign_sides
 from her2pipe.config import SplitSettings, TrainSettings
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
 from her2pipe.models import factory, inference, weights
 from her2pipe.store import read_encoding
-from her2pipe.training import loop, tasks
+from her2pipe.training import checkpoint, tasks
 
 NET = ("--architecture", "resnet10t", "--frozen", "--device", "cpu", "--plateau-epochs", "99")
 DENSITY = ("--task", "density", "--pairs", "synthetic", "--pair-px", "128", "--input-px", "40",
@@ -35,6 +36,10 @@ def development(tmp_path, make):
     sheet = tmp_path / "sheet.tsv"
     sheet.write_text("".join(lines))
     return stores, sheet
+
+
+def development_set(stores, rows, sides, train):
+    return tasks.DevelopmentSet(stores, rows, sides, train, endpoint_of())
 
 
 def same(a, b):
@@ -78,19 +83,19 @@ def test_density_goes_on_after_a_stop_and_repeats_itself(
     stores, sheet = development
     words = ["--sheet", sheet, *DENSITY, "--synthetic-pairs", "5", "--max-epochs", "2"]
     assert her2pipe("train", *stores, tmp_path / "whole", *words)[0] == 0
-    keep = loop.Checkpoint.save
+    keep = checkpoint.Checkpoint.save
 
     def stop(self, *state):
         keep(self, *state)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.Checkpoint, "save", stop)
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         her2pipe("train", *stores, tmp_path / "two", *words)
-    monkeypatch.setattr(loop.Checkpoint, "save", keep)
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", keep)
     code, told = her2pipe("train", *stores, tmp_path / "two", *words)
     assert code == 0, told
-    assert "going on after epoch 1" in told
+    assert "resuming after epoch 1" in told
     assert same(tmp_path / "whole", tmp_path / "two")
 
 
@@ -130,7 +135,7 @@ def test_fingerprints_repeat_themselves(development, tmp_path, her2pipe):
     assert same(tmp_path / "one", tmp_path / "two")
 
 
-def test_excluded_slides_and_single_patches_teach_nothing(development, tmp_path, make):
+def test_excluded_slides_and_single_patches_are_not_used(development, tmp_path, make):
     from her2pipe.cohorts import sheet as cohort
     from her2pipe.store import PatchStore
 
@@ -141,19 +146,19 @@ def test_excluded_slides_and_single_patches_teach_nothing(development, tmp_path,
     sides = assign_sides(rows, SplitSettings(split_seed=1))
     train = TrainSettings(task="fingerprint", train_views=["64"])
     opened = [PatchStore(path) for path in stores]
-    found = tasks.same_slide(tasks.Cohort(opened, rows, sides, train))
-    why = {row["slide"]: row["unused"] for row in found.account}
+    data = tasks.slide_contrastive(development_set(opened, rows, sides, train))
+    why = {row["slide"]: row["exclusion_reason"] for row in data.manifest}
     assert why["S1"] == "excluded: no tissue"
     assert why["S3"] == "only one patch"
     assert why["S0"] == ""
-    assert set(found.items["train"][:, 0]) == {0, 4, 6, 7, 9}
-    slides, patients = found.told["train"]
+    assert set(data.items["train"][:, 0]) == {0, 4, 6, 7, 9}
+    slides, patients = data.targets["train"]
     assert len(slides) == len(patients) == 5 * 16
-    order = found.arrange("train", 1, np.random.default_rng(1))
+    order = data.arrange("train", 1, np.random.default_rng(1))
     assert (slides[order[::2]] == slides[order[1::2]]).all()
     few = TrainSettings(task="fingerprint", slide_patches=4)
-    found = tasks.same_slide(tasks.Cohort(opened, rows, sides, few))
-    assert len(found.arrange("train", 1, np.random.default_rng(1))) == 20
+    data = tasks.slide_contrastive(development_set(opened, rows, sides, few))
+    assert len(data.arrange("train", 1, np.random.default_rng(1))) == 20
 
 
 def test_fingerprints_need_two_patients(development, tmp_path, make):
@@ -165,7 +170,9 @@ def test_fingerprints_need_two_patients(development, tmp_path, make):
     opened = [PatchStore(path) for path in stores[:2]]
     train = TrainSettings(task="fingerprint")
     with pytest.raises(Her2Error, match="at least two patients"):
-        tasks.same_slide(tasks.Cohort(opened, rows, {"S0": "train", "S1": "train"}, train))
+        tasks.slide_contrastive(
+            development_set(opened, rows, {"S0": "train", "S1": "train"}, train)
+        )
 
 
 def test_targets_are_standardised_with_the_training_pairs_alone(development, tmp_path):
@@ -176,14 +183,16 @@ def test_targets_are_standardised_with_the_training_pairs_alone(development, tmp
     rows = cohort.load(sheet, check_files=False)
     train = TrainSettings(task="density", pairs="synthetic", synthetic_pairs=4, pair_px=128)
     opened = [PatchStore(path) for path in stores]
-    of = tasks.Cohort(opened, rows, assign_sides(rows, SplitSettings(split_seed=1)), train)
-    found = tasks.dab(of, SplitSettings(), tmp_path / "scratch", 1)
-    (told,) = found.told["train"]
-    assert np.allclose(told.mean(0), 0, atol=1e-5)
-    assert np.allclose(told.std(0), 1, atol=1e-4)
-    (other,) = found.told["validation"]
-    assert np.abs(other.mean(0)).max() > 0.1
-    assert found.target.digest() == tasks.nothing(of).target.digest()
+    sides = assign_sides(rows, SplitSettings(split_seed=1))
+    cohort_data = development_set(opened, rows, sides, train)
+    data = tasks.dab_regression(cohort_data, SplitSettings(), tmp_path / "scratch", 1)
+    (targets,) = data.targets["train"]
+    assert np.allclose(targets.mean(0), 0, atol=1e-5)
+    assert np.allclose(targets.std(0), 1, atol=1e-4)
+    (held_out,) = data.targets["validation"]
+    assert np.abs(held_out.mean(0)).max() > 0.1
+    frozen = tasks.frozen_features(cohort_data)
+    assert data.stain_target.digest() == frozen.stain_target.digest()
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,8 @@ def test_excluded_slides_come_from_scores_or_else_from_stores(tmp_path, make):
     make.store(tmp_path / "results/tile/64/B/B-1.h5", [], [], status="excluded", reason="blank")
     make.store(tmp_path / "results/tile/64/B/B-2.h5", make.stained(1, 1), [(0, 0)])
     (tmp_path / "results/tile/64/B/B-3.h5").touch()  # not a store
-    done = [
-        (f"results/tile/64/B/B-{i}.h5", "tile", "ok", "no update") for i in (1, 2, 3)
-    ] + [("results/score/X/A.tsv", "score", "ok", "no update")]  # fmt: skip
+    done = [(f"results/tile/64/B/B-{i}.h5", "tile", "ok", "no update") for i in (1, 2, 3)] + [
+        ("results/score/X/A.tsv", "score", "ok", "no update")
+    ]
     jobs = progress.parse(done, ["A", "B"])
     assert progress.excluded(tmp_path, jobs, ["A", "B"]) == {"A": {"A-2"}, "B": {"B-1"}}

@@ -21,8 +21,15 @@ def record(event, **more):
 
 
 def error(jobid, logs, message="", output="results/tile/64/A/A-1.h5", indent=False):
-    return record("job_error", jobid=jobid, rule_name="tile", rule_msg=message, output=[output],
-                  log=logs, indent=indent)  # fmt: skip
+    return record(
+        "job_error",
+        jobid=jobid,
+        rule_name="tile",
+        rule_msg=message,
+        output=[output],
+        log=logs,
+        indent=indent,
+    )
 
 
 def test_a_job_that_succeeds_later_has_not_failed(tmp_path):
@@ -61,28 +68,45 @@ def test_failures_are_told_with_step_slide_reason_and_logs(tmp_path):
     ("message", "log", "reason"),
     [
         ("SLURM-job '3' failed, SLURM status is: 'TIMEOUT'.", "", "over its time limit"),
-        ("SLURM status is: 'FAILED'.", "error: *** JOB 3 CANCELLED AT x DUE TO TIME LIMIT ***",
-         "over its time limit"),
-        ("SLURM status is: 'FAILED'.",
-         "error: StepId=32.0 exceeded memory limit (2 > 1), being killed\nSTEP CANCELLED AT x",
-         "out of memory"),
+        (
+            "SLURM status is: 'FAILED'.",
+            "error: *** JOB 3 CANCELLED AT x DUE TO TIME LIMIT ***",
+            "over its time limit",
+        ),
+        (
+            "SLURM status is: 'FAILED'.",
+            "error: StepId=32.0 exceeded memory limit (2 > 1), being killed\nSTEP CANCELLED AT x",
+            "out of memory",
+        ),
         ("SLURM status is: 'OUT_OF_MEMORY'.", "", "out of memory"),
-        ("SLURM status is: 'FAILED'.", "slurmstepd: error: Detected 1 oom_kill event in StepId=1",
-         "out of memory"),
+        (
+            "SLURM status is: 'FAILED'.",
+            "slurmstepd: error: Detected 1 oom_kill event in StepId=1",
+            "out of memory",
+        ),
         ("SLURM status is: 'NODE_FAIL'.", "", "its node failed"),
         ("SLURM status is: 'CANCELLED'.", "", "cancelled"),
-        ("", "Traceback (most recent call last):\n  x\nZeroDivisionError: division by zero\n",
-         "ZeroDivisionError: division by zero"),
+        (
+            "",
+            "Traceback (most recent call last):\n  x\nZeroDivisionError: division by zero\n",
+            "ZeroDivisionError: division by zero",
+        ),
         ("", "", "no reason given; see its logs"),
-        ("SLURM sbatch failed. The error message was 'sbatch: error: invalid partition specified: "
-         "gpu\nsbatch: error: Batch job submission failed: Invalid partition name specified'.\n"
-         "    sbatch call:\n        sbatch --parsable\nFor further error details see the log",
-         "her2pipe: of an earlier attempt\nepoch 12\n",
-         "SLURM refused it: Batch job submission failed: Invalid partition name specified"),
-        ("The cluster is closed.\nFor further error details see the cluster log", "",
-         "The cluster is closed."),
+        (
+            "SLURM sbatch failed. The error message was 'sbatch: error: invalid partition"
+            " specified: gpu\nsbatch: error: Batch job submission failed: Invalid partition name"
+            " specified'.\n"
+            "    sbatch call:\n        sbatch --parsable\nFor further error details see the log",
+            "her2pipe: of an earlier attempt\nepoch 12\n",
+            "SLURM refused it: Batch job submission failed: Invalid partition name specified",
+        ),
+        (
+            "The cluster is closed.\nFor further error details see the cluster log",
+            "",
+            "The cluster is closed.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_reasons(tmp_path, message, log, reason):
     (tmp_path / "7.log").write_text(log)
     handler = FailureHandler()
@@ -128,10 +152,14 @@ def test_a_group_is_one_failure(tmp_path):
     (tmp_path / "score.log").write_text("")
     (tmp_path / "evaluate.log").write_text("her2pipe: no slide has a status\n")
     jobs = [
-        {"jobid": n, "rule_name": step, "output": [f"results/{step}/X/A"],
-         "log": [str(tmp_path / f"{step}.log")]}
+        {
+            "jobid": n,
+            "rule_name": step,
+            "output": [f"results/{step}/X/A"],
+            "log": [str(tmp_path / f"{step}.log")],
+        }
         for n, step in ((5, "score"), (6, "evaluate"))
-    ]  # fmt: skip
+    ]
     handler = FailureHandler()
     handler.emit(record("group_error", job_error_info=jobs, aux_logs=[]))
     handler.emit(error(5, [], indent=True))  # Snakemake tells each member again

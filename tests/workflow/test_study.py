@@ -82,8 +82,11 @@ def test_each_method_scores_each_cohort_and_each_slide_has_one_batch(load):
 
 def test_optional_outputs_are_those_the_study_asks_for(load):
     assert load().targets.optional == [f"results/describe/small/{name}" for name in "AB"]
-    change = {"explain": {"encoders": ["small"]}, "deploy": {"encoders": ["small"]},
-              "describe": {"cohorts": ["B"]}}  # fmt: skip
+    change = {
+        "explain": {"encoders": ["small"]},
+        "deploy": {"encoders": ["small"]},
+        "describe": {"cohorts": ["B"]},
+    }
     optional = load(change).targets.optional
     assert optional[:2] == ["results/describe/small/B", "results/deploy/small"]
     assert {path.split("/")[1] for path in optional[2:]} == {"explain"}
@@ -143,8 +146,14 @@ def test_a_synthetic_slide_is_drawn_by_its_row_and_its_scanner(load):
 
 def test_evaluations_state_method_cohort_and_role(load):
     options = Commands(load()).evaluate(job(method="TL-mlp", cohort="B"))
-    assert {"--sheet=sheets/B.tsv", "--role=external", "--method=TL-mlp", "--encoder=small",
-            "--aggregate=mlp", "--trained=encoder and aggregation"} <= set(options)  # fmt: skip
+    assert {
+        "--sheet=sheets/B.tsv",
+        "--role=external",
+        "--method=TL-mlp",
+        "--encoder=small",
+        "--aggregate=mlp",
+        "--trained=encoder and aggregation",
+    } <= set(options)
 
 
 # --- fingerprints
@@ -153,8 +162,11 @@ def test_evaluations_state_method_cohort_and_role(load):
 def test_a_digest_is_that_of_the_declared_values_in_any_order(load):
     rows = list(load().study.rows["B"].values())
     assert digest(rows, ["patient"]) == digest(rows[::-1], ["patient"])
-    relabelled = load(sheets={"B": [SHEETS["B"][0], SHEETS["B"][1].replace("positive", "negative"),
-                                    *SHEETS["B"][2:]]})  # fmt: skip
+    relabelled = load(
+        sheets={
+            "B": [SHEETS["B"][0], SHEETS["B"][1].replace("positive", "negative"), *SHEETS["B"][2:]]
+        }
+    )
     other = list(relabelled.study.rows["B"].values())
     assert digest(rows, ["patient"]) == digest(other, ["patient"])
     assert digest(rows, ["positive"]) != digest(other, ["positive"])
@@ -192,8 +204,10 @@ def test_manifests_name_every_output_once_and_are_written_when_they_change(load,
     inputs = load()
     manifests = Manifests(inputs)
     manifests.write(tmp_path)
-    for path, manifest in ((manifests.compare_path, manifests.compare),
-                           (manifests.report_path, manifests.report)):  # fmt: skip
+    for path, manifest in (
+        (manifests.compare_path, manifests.compare),
+        (manifests.report_path, manifests.report),
+    ):
         assert Manifest.read(tmp_path / path) == manifest
         assert len(set(manifest.items)) == len(manifest.items)
     assert manifests.compare.paths("evaluate") == inputs.targets.evaluations

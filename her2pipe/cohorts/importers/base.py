@@ -356,4 +356,4 @@ class ImageImporter(Importer):
             yield f"note: {note}"
         published = {row.get("published_split", "") for row in rows} - {""}
         if len(published) == 1:
-            yield f"all images are of the published part {published.pop()}: no split is given"
+            yield f"all images are of the published side {published.pop()}: no split is given"

@@ -15,8 +15,8 @@ ARCHITECTURE = "timm model name, or alexnet, pruneff4, ather2"
 COMPILE = "compile the network with torch.compile: slow to start, then faster"
 
 
-class Scheduled(Section):
-    """How networks learn, beside the size of their first step."""
+class ScheduleSettings(Section):
+    """Optimiser, and what it does as the loss stops falling."""
 
     optimiser: Literal["adam", "amsgrad"] = setting("adam", "Adam, or its variant AMSGrad")
     adam_epsilon: float = setting(1e-8, "Adam's epsilon, which bounds its steps", "", gt=0)
@@ -41,7 +41,7 @@ class Scheduled(Section):
     )
 
 
-class PretrainSettings(Scheduled):
+class PretrainSettings(ScheduleSettings):
     """Pre-training a network on labelled images of other things."""
 
     algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
@@ -55,7 +55,7 @@ class PretrainSettings(Scheduled):
         "class", "a cohort's images: column of its sheet that names the class of each"
     )
     classes: list[str] = setting(
-        [], "a cohort's images: values of the column to tell apart, in order; none named: all"
+        [], "a cohort's images: values of the column that are classes, in order; none named: all"
     )
     images_md5: list[str] = setting(
         [
@@ -66,7 +66,7 @@ class PretrainSettings(Scheduled):
         "MD5 sums of archive, train and test as published; no file of another one is read",
     )
     synthetic_images: int = setting(
-        500, "images drawn to learn from, if synthetic; a fifth as many are held out", "", ge=50
+        500, "training images drawn, if synthetic; a fifth as many are held out", "", ge=50
     )
     input_px: int = setting(
         224, "side of the network's input, to which images are enlarged", "px", ge=16, le=2048
@@ -86,14 +86,14 @@ class Pretraining(PretrainSettings):
     """One pre-training: settings of its own over those of `pretrain`."""
 
 
-class TrainSettings(Scheduled):
+class TrainSettings(ScheduleSettings):
     """Training an encoder."""
 
     algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     task: Literal["classify", "density", "fingerprint", "none"] = setting(
         "classify",
-        "what is learnt: patch classes, the DAB density of IHC, to tell slides apart, or nothing"
-        " (frozen features)",
+        "what is predicted in training: classify (patch classes), density (DAB of IHC), fingerprint"
+        " (which slide a patch is of), or none (frozen features)",
     )
     architecture: str = setting("swin_tiny_patch4_window7_224", ARCHITECTURE)
     stages: int = setting(
@@ -193,7 +193,7 @@ class Encoder(TrainSettings):
         "adaptive", "view whose patches are scored; images have but one", flag=False
     )
     develop: str = setting(
-        "", "development cohort it learns from; empty: the first of the study", flag=False
+        "", "development cohort it is trained on; empty: the first of the study", flag=False
     )
     pretrain: str = setting(
         "", "name under `pretrainings` whose network training starts from; empty: none", flag=False

@@ -1,0 +1,235 @@
+"""Fitting an aggregation's network: folds by patient, and one training of each."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from her2pipe import stats
+from her2pipe.aggregation.base import Arrays, TrainingSlide
+from her2pipe.aggregation.networks import NetworkAggregation, positive_targets
+from her2pipe.config import NetworkFitSettings
+from her2pipe.endpoints.base import Endpoint
+
+if TYPE_CHECKING:
+    import torch
+
+    from her2pipe.training.checkpoint import Checkpoint
+    from her2pipe.training.objectives import BatchResult
+
+NEVER_HELD_OUT = -1
+LOG_EPOCHS = 20  # epochs between two lines of the log
+
+
+class Fold(NamedTuple):
+    """What one fold led to."""
+
+    members: list[Arrays]  # networks of the best epochs, best first
+    history: list[dict[str, float]]  # a row per epoch
+    parameters: int  # weights of a network
+
+
+def assign_folds(slides: Sequence[TrainingSlide], settings: NetworkFitSettings) -> dict[str, int]:
+    """Deal the patients into folds, each class in proportion.
+
+    A patient counts for the highest class among their slides. Within a class patients are ordered
+    by a hash of seed and name, and dealt out in turn. With one fold it holds `holdout` of each
+    class, at least one patient; all others have the number -1 and are never held out.
+
+    Returns
+    -------
+    dict
+        Slide name to the fold that holds it out.
+    """
+    highest: dict[str, int] = {}
+    for slide in slides:
+        highest[slide.patient] = max(slide.target, highest.get(slide.patient, 0))
+    place = 0
+    fold: dict[str, int] = {}
+    for target in sorted(set(highest.values())):
+        patients = [patient for patient, number in highest.items() if number == target]
+        patients.sort(key=lambda p: hashlib.sha256(f"{settings.fit_seed}/{p}".encode()).digest())
+        held_out = max(1, math.floor(settings.holdout * len(patients) + 0.5))
+        for rank, patient in enumerate(patients):
+            if settings.folds == 1:
+                fold[patient] = 0 if rank < held_out else NEVER_HELD_OUT
+            else:
+                fold[patient] = (place + rank) % settings.folds
+        place += len(patients)
+    return {slide.slide: fold[slide.patient] for slide in slides}
+
+
+def fit_aggregation(
+    aggregation: type[NetworkAggregation],
+    train: Sequence[TrainingSlide],
+    validation: Sequence[TrainingSlide],
+    endpoint: Endpoint,
+    settings: Any,
+    seed: int,
+    checkpoint: Checkpoint,
+) -> Fold:
+    """Train a network on slides, and keep those of its best epochs.
+
+    Parameters
+    ----------
+    aggregation : type of NetworkAggregation
+    train : sequence of TrainingSlide
+    validation : sequence of TrainingSlide
+        Slides whose loss or AUC chooses the epochs and stops the training.
+    endpoint : Endpoint
+    settings : Settings of the aggregation
+    seed : int
+    checkpoint : Checkpoint
+
+    Raises
+    ------
+    Her2Error
+        When the loss stops being a number.
+    """
+    import torch
+
+    from her2pipe.models import gpu
+    from her2pipe.training import loop
+    from her2pipe.training.schedule import Schedule
+
+    device = gpu.pick_device(settings.device)
+    if device.type == "cuda":  # sums in a fixed order, where there is a way to have it
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.manual_seed(loop.epoch_seed(seed, 0))
+    width = np.shape(getattr(train[0].inputs, "features", train[0].inputs))[1]
+    network = aggregation.network(width, len(endpoint.targets), settings)
+    aggregation.standardise(network, train)
+    network.to(device)
+    plan = loop.Plan(
+        learning_rate=settings.learning_rate,
+        epochs=settings.max_epochs,
+        smallest_batch=1,
+        seed=seed,
+        save_s=settings.save_s,
+        log_epochs=LOG_EPOCHS,
+        schedule=Schedule(
+            weight_decay=settings.weight_decay,
+            stop_epochs=settings.patience,
+            min_epochs=settings.min_epochs,
+            best_epochs=settings.best_epochs,
+            by_auc=aggregation.by_auc,
+        ),
+    )
+    batches = _Batches(aggregation, {"train": train, "validation": validation}, settings, seed,
+                       device)  # fmt: skip
+    objective = _SlideObjective(aggregation, settings, positive_targets(endpoint))
+    run = loop.train_network(network, batches, objective, plan, checkpoint)
+    members = []
+    for state in run.best:
+        network.load_state_dict(state)
+        aggregation.calibrate(network.eval(), validation, device)
+        members.append(_arrays(network))
+    return Fold(members, run.history, sum(p.numel() for p in network.parameters()))
+
+
+def _arrays(network: torch.nn.Module) -> Arrays:
+    """Return a network's weights by name, without counters that only training uses."""
+    state = network.state_dict().items()
+    return {k: v.detach().cpu().numpy().copy() for k, v in state if v.is_floating_point()}
+
+
+class _Batches:
+    """Slides of one step each, or all that are held out: what the network reads, and targets."""
+
+    def __init__(
+        self,
+        aggregation: type[NetworkAggregation],
+        slides: dict[str, Sequence[TrainingSlide]],
+        settings: Any,
+        seed: int,
+        device: torch.device,
+    ):
+        self._aggregation, self._slides, self._settings = aggregation, slides, settings
+        self._seed, self._device = seed, device
+
+    def __call__(self, side: str, epoch: int | None) -> Iterator[tuple[list[Any], torch.Tensor]]:
+        """Yield batches; of the training side as dealt in an epoch."""
+        slides = self._slides[side]
+        if epoch is None:
+            yield self._batch([slide.inputs for slide in slides], slides)
+            return
+        random = np.random.default_rng([self._seed, epoch])
+        targets = np.array([slide.target for slide in slides])
+        for step in self._aggregation.deal(targets, self._settings.step_slides, random):
+            chosen = [slides[number] for number in step]
+            drawn = [
+                self._aggregation.training_inputs(slide.inputs, self._settings, random)
+                for slide in chosen
+            ]
+            yield self._batch(drawn, chosen)
+
+    def _batch(
+        self, inputs: list[Any], slides: Sequence[TrainingSlide]
+    ) -> tuple[list[Any], torch.Tensor]:
+        import torch
+
+        targets = torch.tensor([slide.target for slide in slides], device=self._device)
+        return [self._aggregation.tensors(each, self._device) for each in inputs], targets
+
+
+class _SlideObjective:
+    """An aggregation's own loss; of the held-out slides, the AUC."""
+
+    curves = (("loss", "loss"), ("auc", "AUC"))
+
+    def __init__(
+        self, aggregation: type[NetworkAggregation], settings: Any, positive: Sequence[int]
+    ):
+        self._aggregation, self._settings = aggregation, settings
+        self._positive = list(positive)
+
+    def __call__(self, model: Any, batch: tuple[Any, ...]) -> BatchResult:
+        """Run the network on a step's slides, or on all that are held out."""
+        import torch
+
+        from her2pipe.training.objectives import BatchResult
+
+        slides, targets = batch
+        one = torch.ones((), device=targets.device)
+        if torch.is_grad_enabled():
+            loss = self._aggregation.training_loss(model, slides, targets, self._settings)
+            return BatchResult(loss, one, ())
+        loss, p = self._aggregation.validation(model, slides, targets, self._settings)
+        return BatchResult(loss, one, (p, targets))
+
+    def measure(self, side: str, *outputs: torch.Tensor) -> dict[str, float]:
+        """Return the AUC of the held-out slides: of positive targets, or over all."""
+        if not outputs:
+            return {}
+        p, targets = outputs
+        known = targets.cpu().numpy()
+        if self._positive:
+            score = p[:, self._positive].sum(1) if p.ndim > 1 else p
+            return {"auc": area(np.isin(known, self._positive), score.cpu().numpy())}
+        try:
+            return {"auc": stats.macro_auc(known, p.double().cpu().numpy())}
+        except stats.StatisticUndefined:  # a class that no held-out slide is of
+            return {"auc": math.nan}
+
+
+def area(positive: np.ndarray, scores: np.ndarray) -> float:
+    """Return the area under the ROC curve, however few the slides; NaN without both classes.
+
+    Parameters
+    ----------
+    positive : (V,) bool
+    scores : (V,) float
+    """
+    from scipy.stats import rankdata
+
+    m, n = int(positive.sum()), int((~positive).sum())
+    if not m or not n:
+        return math.nan
+    ranks = rankdata(np.asarray(scores, float))[positive].sum()
+    return float((ranks / m - (m + 1) / 2) / n)
