@@ -2,8 +2,8 @@
 
     python bench/graph.py [PATCHES]
 
-Ours is `aggregation.patch_graph.build`; the reference clusters the same patches by scipy's average linkage
-over the distances of all pairs, whose memory grows with the square of the patches, and so is only
+Ours is `aggregation.patch_graph.build`; the reference clusters the same patches by scipy's average
+linkage over the distances of all pairs, whose memory grows with the square of the patches, and so is only
 run for as many as fit. Each runs in a process of its own, on one core. Patches lie on a square grid
 with features of smooth fields and noise; `stride` is in scaled px: 512 for the adaptive view, less
 for a fixed view of a large slide, where each patch has more neighbours within the radius.
