@@ -194,6 +194,8 @@ class Aggregation(ABC):
         score.
     gives_probability : bool
         Whether a score is a probability of the positive target.
+    contributes_probability : bool
+        Whether contributions of patches are probabilities, or ranks of classes, of 0 to 1.
     Settings : type of FitSettings or None
         Settings of `fit`; None where there is nothing to fit.
     citations : tuple of Citation
@@ -215,6 +217,7 @@ class Aggregation(ABC):
     reads: ClassVar[Literal["probabilities", "features"]] = "probabilities"
     fits: ClassVar[Literal["", "threshold", "weights"]] = ""
     gives_probability: ClassVar[bool] = True
+    contributes_probability: ClassVar[bool] = True
     Settings: ClassVar[type[FitSettings] | None] = None
     citations: ClassVar[tuple[Citation, ...]] = ()
 

@@ -53,6 +53,7 @@ class Clam(NetworkAggregation):
     """
 
     Settings = ClamSettings
+    contributes_probability = False
     citations = (
         Citation("CLAM", "Lu et al. 2021", "Nature Biomedical Engineering 5:555",
                  "10.1038/s41551-020-00682-w"),

@@ -34,8 +34,8 @@ class PatchMap:
     probabilities : (N, C) float
     ordered : bool
         Whether the classes are ordered, and so have the colours of a scale.
-    is_share : bool
-        Whether values lie between 0 and 1 by nature, as probabilities do.
+    is_unit_scale : bool
+        Whether values are probabilities, or ranks of classes, of 0 to 1.
     """
 
     slide: str
@@ -49,7 +49,7 @@ class PatchMap:
     classes: Sequence[str] = ()
     probabilities: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     ordered: bool = False
-    is_share: bool = True
+    is_unit_scale: bool = True
 
     @property
     def class_numbers(self) -> np.ndarray:
@@ -68,7 +68,7 @@ class PatchMap:
     @property
     def limits(self) -> tuple[float, float]:
         """Values at the ends of the colour scale: 0 and 1, or percentiles of the values."""
-        if self.is_share or not len(self.values):
+        if self.is_unit_scale or not len(self.values):
             return 0.0, 1.0
         ends = np.percentile(self.values, [OUTLIERS_PERCENT, 100 - OUTLIERS_PERCENT])
         low, high = map(float, ends)

@@ -7,6 +7,7 @@ import platform
 from importlib import metadata
 
 from her2pipe import __version__
+from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.models.description import ModelDescription
 from her2pipe.registry import STAIN_METHODS, Citation
 from her2pipe.reporting.html import Block, Custom, Folded, Heading, Text
@@ -55,7 +56,7 @@ RESPONSE = (
     Citation("Residual cancer burden", "Symmans et al. 2007",
              "Journal of Clinical Oncology 25:4414", "10.1200/JCO.2007.10.6823"),
 )  # fmt: skip
-# By what a study uses: its endpoint, an aggregation, a step.
+# By what a study uses: its endpoint, a step.
 WORKS_BY_USE = {
     "her2": RESPONSE,
     "class": (
@@ -68,24 +69,6 @@ WORKS_BY_USE = {
     "explain": (
         Citation("Grad-CAM", "Selvaraju et al. 2017",
                  "IEEE International Conference on Computer Vision, 618", "10.1109/ICCV.2017.74"),
-    ),
-    "clam": (
-        Citation("CLAM", "Lu et al. 2021", "Nature Biomedical Engineering 5:555",
-                 "10.1038/s41551-020-00682-w"),
-        Citation("Weak supervision of HER2-low", "Valieris et al. 2024",
-                 "Breast Cancer Research 26:124", "10.1186/s13058-024-01863-0"),
-    ),
-    "slidegraph": (
-        Citation("SlideGraph+", "Lu et al. 2022", "Medical Image Analysis 80:102486",
-                 "10.1016/j.media.2022.102486"),
-    ),
-    "mlp": (
-        Citation("Fingerprints", "Rawat et al. 2020", "Scientific Reports 10:7275",
-                 "10.1038/s41598-020-64156-4"),
-    ),
-    "mean": (
-        Citation("Three-way classification of tumour regions", "Farahmand et al. 2022",
-                 "Modern Pathology 35:44", "10.1038/s41379-021-00911-w"),
     ),
 }  # fmt: skip
 
@@ -114,9 +97,10 @@ class Settings(Section):
 
 def cited_works(inputs: ReportInputs) -> list[Citation]:
     """Return the works to cite: the general ones, and those of what the study uses."""
-    uses = [e.metrics.aggregation for e in inputs.evaluations]
-    uses += [inputs.endpoint().name, *(["explain"] if inputs.manifest.select("explain") else [])]
+    uses = [inputs.endpoint().name, *(["explain"] if inputs.manifest.select("explain") else [])]
     works = [work for use in uses for work in WORKS_BY_USE.get(use, ())]
+    for name in dict.fromkeys(e.metrics.aggregation for e in inputs.evaluations):
+        works += AGGREGATIONS[name].citations if name else ()
     works += STAIN_METHODS[inputs.study.setting("stain", "stain_method", "vahadane")].citations
     return list(dict.fromkeys([WORKS[0], *works, *WORKS[1:]]))
 

@@ -68,7 +68,7 @@ def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
                 classes=bag.classes,
                 probabilities=bag.probabilities,
                 ordered=aggregation.endpoint.patches_ordered,
-                is_share=label.startswith(("p(", "expected ")),
+                is_unit_scale=aggregation.contributes_probability,
             )
             _draw(patches, overview, folder, heatmap)
 

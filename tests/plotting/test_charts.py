@@ -364,7 +364,7 @@ def test_overlay_of_what_is_no_probability():
     values = [-4.0, *np.linspace(-2, 6, 199), 9.0]
     coords = [(100 * i, 0) for i in range(len(values))]
     figure = small_overlay(
-        classes=(), values=values, coords=coords, label="node score", is_share=False
+        classes=(), values=values, coords=coords, label="node score", is_unit_scale=False
     )
     assert len(figure.axes[0].images) == 1
     low, high = np.percentile(values, [1, 99])

@@ -15,11 +15,11 @@ def limits(values, **changes):
 def test_colours_span_what_there_is_but_shares_zero_to_one():
     values = np.r_[np.linspace(2, 3, 1001), 50]
     assert limits(values) == (0, 1)
-    low, high = limits(values, is_share=False)
+    low, high = limits(values, is_unit_scale=False)
     assert low == pytest.approx(2.01, abs=0.001)
     assert high == pytest.approx(2.99, abs=0.002)  # the one at 50 stretches nothing
-    assert limits(np.full(5, 0.2), is_share=False) == (-0.3, 0.7)
-    assert limits([], is_share=False) == (0, 1)
+    assert limits(np.full(5, 0.2), is_unit_scale=False) == (-0.3, 0.7)
+    assert limits([], is_unit_scale=False) == (0, 1)
 
 
 def test_each_patch_has_its_most_probable_class():
