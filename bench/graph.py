@@ -3,10 +3,11 @@
     python bench/graph.py [PATCHES]
 
 Ours is `aggregation.patch_graph.build`; the reference clusters the same patches by scipy's average
-linkage over the distances of all pairs, whose memory grows with the square of the patches, and so is only
-run for as many as fit. Each runs in a process of its own, on one core. Patches lie on a square grid
-with features of smooth fields and noise; `stride` is in scaled px: 512 for the adaptive view, less
-for a fixed view of a large slide, where each patch has more neighbours within the radius.
+linkage over the distances of all pairs, whose memory grows with the square of the patches, and so
+is only run for as many as fit. Each runs in a process of its own, on one core. Patches lie on a
+square grid with features of smooth fields and noise; `stride` is in scaled px: 512 for the adaptive
+view, less for a fixed view of a large slide, where each patch has more neighbours within the
+radius.
 """
 
 import json
@@ -39,9 +40,8 @@ def slide(patches, stride):
 
 def ours(bag):
     from her2pipe.aggregation import patch_graph
-    from her2pipe.config import FitSettings
 
-    return patch_graph.build(bag, FitSettings()).node
+    return patch_graph.build(bag, patch_graph.GraphSettings()).node
 
 
 def all_pairs(bag):
