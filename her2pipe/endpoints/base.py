@@ -15,7 +15,6 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from her2pipe.cohorts.sheet import Row
-from her2pipe.errors import Her2Error
 
 NO_TARGET = -1  # number of a target that is not known
 
@@ -340,12 +339,3 @@ class Endpoint(ABC):
     @abstractmethod
     def characteristics(self) -> list[Characteristic]:
         """Return what slides are counted by in the table of cohorts."""
-
-
-def missing_class(name: str, classes: Sequence[str], path: str | Path) -> Her2Error:
-    """Return the mistake of an encoder that does not give a class."""
-    return Her2Error(
-        f"the encoder gives no probability of {name}, only of {', '.join(classes) or 'no class'}",
-        str(path),
-        "use an aggregation that reads features, or an encoder trained to classify",
-    )

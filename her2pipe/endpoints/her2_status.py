@@ -16,8 +16,8 @@ from her2pipe.endpoints.base import (
     Labelled,
     Prediction,
     Target,
-    missing_class,
 )
+from her2pipe.errors import Her2Error
 
 NEGATIVE, POSITIVE, NON_TUMOUR = CLASSES
 STATUS = {"True": "HER2-positive", "False": "HER2-negative"}
@@ -121,7 +121,12 @@ class Her2Status(Endpoint):
     def validate_classes(self, classes: Sequence[str], path: str | Path) -> None:
         """Refuse an encoder without HER2+."""
         if POSITIVE not in classes:
-            raise missing_class(POSITIVE, classes, path)
+            raise Her2Error(
+                f"the encoder gives no probability of {POSITIVE}, only of"
+                f" {', '.join(classes) or 'no class'}",
+                str(path),
+                "use an aggregation that reads features, or an encoder trained to classify",
+            )
 
     def predict(
         self,

@@ -40,12 +40,6 @@ def scores_of(slides: Sequence[Slide]) -> list[float]:
     return [slide.score for slide in slides]
 
 
-def size(cohort: Cohort) -> dict[str, int]:
-    """Count the slides of known outcome, and those whose outcome is positive."""
-    _, y = with_outcome(cohort.slides, cohort.endpoint)
-    return {"n": len(y), "positives": sum(y)}
-
-
 def area(cohort: Cohort, endpoint: Endpoint | None = None) -> Area:
     """Compute the area under the ROC curve of an endpoint, with DeLong's interval."""
     endpoint = endpoint or cohort.endpoint
@@ -118,7 +112,7 @@ def agreement(
         "balanced_accuracy": estimate(stats.balanced_accuracy, *both),
         "f1": estimate(stats.f1, *both),
         "by_level": {
-            level: results.SensitivitySpecificity(
+            level: results.PerClass(
                 sensitivity=estimate(stats.sensitivity, *both, level, settings.confidence),
                 specificity=estimate(stats.specificity, *both, level, settings.confidence),
             )
@@ -240,11 +234,11 @@ def calibration(cohort: Cohort) -> Results:
         fit = stats.platt(truth, scores_of(internal))
     except stats.StatisticUndefined as reason:
         note = f"on internal validation slides: {reason}"
-        views["recalibrated"] = results.Recalibration(note=note)
+        views["recalibrated"] = results.Reliability(note=note)
     else:
         p = 1 / (1 + np.exp(-(fit.slope * scores + fit.intercept)))
         same = {slide.slide for slide in internal} & {slide.slide for slide in slides}
-        views["recalibrated"] = results.Recalibration(
+        views["recalibrated"] = results.Reliability(
             fitted_on=len(truth),
             same_slides=bool(same),
             **fit._asdict(),
@@ -263,7 +257,7 @@ def _reliability(y: Sequence, p: np.ndarray, settings: EvaluateSettings) -> dict
 @analysis("auc_by_subgroup")
 def auc_by_subgroup(cohort: Cohort) -> Results:
     """Area in every group of slides that a column of the sheet makes."""
-    return metrics.subgroups(cohort, size, area)
+    return metrics.subgroups(cohort, area)
 
 
 @analysis("patch")

@@ -16,7 +16,7 @@ import numpy as np
 from her2pipe import stats
 from her2pipe.config import EvaluateSettings
 from her2pipe.endpoints.base import Endpoint
-from her2pipe.evaluation.results import Estimate, Slide, Subgroup
+from her2pipe.evaluation.results import Area, Estimate, Slide, Subgroup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,28 +114,18 @@ def estimate(function: Callable, *arguments: Any) -> Estimate:
     return Estimate(**defined(function, *arguments))
 
 
-def subgroups(cohort: Cohort, size: Callable, area: Callable) -> Results:
-    """Compute the main number in every group of slides that a column of the sheet makes.
-
-    Parameters
-    ----------
-    cohort : Cohort
-    size : callable
-        Of a cohort: how many slides count, as the first values of a `Subgroup`.
-    area : callable
-        Of a cohort: its main number.
-    """
+def subgroups(cohort: Cohort, area: Callable[[Cohort], Area]) -> Results:
+    """Compute an area in every group of slides that a column of the sheet makes."""
     settings, groups = cohort.settings, []
     for column in settings.subgroups:
         for value in sorted({slide.subgroups.get(column, "") for slide in cohort.slides} - {""}):
             slides = [s for s in cohort.slides if s.subgroups.get(column) == value]
-            group = Cohort(cohort.endpoint, slides, settings)
-            row: dict[str, Any] = {"column": column, "group": value, **size(group)}
-            if row["n"] < settings.subgroup_min:
-                row["note"] = f"needs at least {settings.subgroup_min} slides: there are {row['n']}"
-            else:
-                row |= area(group).model_dump(exclude_unset=True)
-            groups.append(Subgroup(**row))
+            numbers = area(Cohort(cohort.endpoint, slides, settings)).model_dump(exclude_unset=True)
+            if numbers["n"] < settings.subgroup_min:
+                few = f"needs at least {settings.subgroup_min} slides: there are {numbers['n']}"
+                numbers = {k: v for k, v in numbers.items() if k in ("n", "positives")}
+                numbers["note"] = few
+            groups.append(Subgroup(column=column, group=value, **numbers))
     results = Results({"subgroups": groups})
     if groups:
         columns = ["column", "group", "n", "positives", "value", "low", "high", "note"]

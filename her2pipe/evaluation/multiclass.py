@@ -307,17 +307,14 @@ def grades(cohort: Cohort) -> Results:
     return write.ordered_groups(cohort, "grades", "target", targets, "true class", list_tests=False)
 
 
-def size(cohort: Cohort) -> dict[str, int]:
-    """Count the slides of a known class."""
-    return {"n": len(slide_items(cohort.slides, cohort.endpoint).truth)}
-
-
 def area(cohort: Cohort) -> Area:
     """Compute the macro-AUC of slides."""
-    return macro_auc(slide_items(cohort.slides, cohort.endpoint), cohort.settings)
+    items = slide_items(cohort.slides, cohort.endpoint)
+    macro = macro_auc(items, cohort.settings).model_dump(exclude_unset=True)
+    return Area(n=len(items.truth), **macro)
 
 
 @analysis("macro_auc_by_subgroup")
 def macro_auc_by_subgroup(cohort: Cohort) -> Results:
     """Macro-AUC in every group of slides that a column of the sheet makes."""
-    return metrics.subgroups(cohort, size, area)
+    return metrics.subgroups(cohort, area)

@@ -97,9 +97,11 @@ class PairwiseP(Part):
     p: list[list[float]]
 
 
-class SensitivitySpecificity(Part):
-    """Of one level against the others."""
+class PerClass(Part):
+    """One class, or level, against the others."""
 
+    n: int | None = None
+    auc: Area | None = None
     sensitivity: Estimate
     specificity: Estimate
 
@@ -117,7 +119,7 @@ class Groups(Part):
     accuracy: Estimate | None = None
     balanced_accuracy: Estimate | None = None
     f1: Estimate | None = None
-    by_level: dict[str, SensitivitySpecificity] | None = None
+    by_level: dict[str, PerClass] | None = None
     quadratic_kappa: float | None = None
     quadratic_kappa_note: str | None = None
 
@@ -147,7 +149,10 @@ class OperatingPoint(Part):
 
 
 class Reliability(Part):
-    """Predicted probabilities against observed shares, by bin; (bins,) each."""
+    """Predicted probabilities against observed shares, by bin; (bins,) each.
+
+    After Platt's fit, also its coefficients and how many other slides it was made on.
+    """
 
     predicted: list[float] | None = None
     observed: list[float] | None = None
@@ -157,11 +162,6 @@ class Reliability(Part):
     brier: float | None = None
     ece: float | None = None
     note: str | None = None
-
-
-class Recalibration(Reliability):
-    """Reliability after Platt's fit to other slides."""
-
     fitted_on: int | None = None
     same_slides: bool | None = None
     slope: float | None = None
@@ -172,16 +172,7 @@ class Calibration(Reliability):
     """Reliability of the called class; of a binary score, before and after a recalibration."""
 
     as_it_is: Reliability | None = None
-    recalibrated: Recalibration | None = None
-
-
-class PerClass(Part):
-    """One class against the rest."""
-
-    n: int
-    auc: Area
-    sensitivity: Estimate
-    specificity: Estimate
+    recalibrated: Reliability | None = None
 
 
 class Kappa(Estimate):
