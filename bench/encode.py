@@ -30,7 +30,6 @@ def write_store(path: Path, patches: int, seed: int):
     from her2pipe import store
     from her2pipe.config import StainSettings
     from her2pipe.stain.base import estimate
-    from her2pipe.store.patches import PatchMetadata
 
     random = np.random.default_rng(seed)
     amounts = random.uniform(0.05, 1.2, (8, SIDE_PX, SIDE_PX, 2))
@@ -40,9 +39,7 @@ def write_store(path: Path, patches: int, seed: int):
     with store.write_patches(path) as writer:
         for i in range(patches):
             writer.add(codes[i % len(codes)], i * SIDE_PX, 0, 1000.0)
-        metadata = PatchMetadata(
-            slide=path.stem, view="adaptive", patch_size=SIDE_PX, patch_size_level0=SIDE_PX
-        )
+        metadata = store.PatchMetadata(slide=path.stem, view="adaptive", patch_size_level0=SIDE_PX)
         writer.finish(metadata, None, profile.as_dict())
     return profile
 

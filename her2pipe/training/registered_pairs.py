@@ -17,7 +17,7 @@ from her2pipe.config import Scanner, StainSettings, SynthesiseSettings, TileSett
 from her2pipe.errors import Her2Error
 from her2pipe.stain.base import estimate
 from her2pipe.stain.profile import Profile
-from her2pipe.store import write_patches
+from her2pipe.store import PatchMetadata, write_patches
 from her2pipe.training import dab_regression
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -185,7 +185,7 @@ class Cutter:
     @classmethod
     def like(cls, store, pair_px: int, input_px: int) -> Cutter:
         """Take over the settings a patch store was tiled with."""
-        settings = json.loads(store.attributes.get("settings") or "{}")
+        settings = json.loads(store.metadata.settings)
         stain = {k: v for k, v in settings.items() if k in StainSettings.model_fields}
         variance_min = settings.get("variance_min", TileSettings().variance_min)
         return cls(pair_px, input_px, StainSettings(**stain), variance_min)
@@ -267,8 +267,14 @@ def pack(
                 writer.add(tile.he, tile.x, tile.y, tile.variance)
             profiles.append(profile)
         px = min(cutter.pair_px, cutter.input_px)
-        attributes = {"slide": "pairs", "view": str(cutter.pair_px), "status": "ok", "reason": ""}
-        writer.finish(attributes | {"patch_size": px, "patch_size_level0": cutter.pair_px})
+        writer.finish(
+            PatchMetadata(
+                slide="pairs",
+                view=str(cutter.pair_px),
+                patch_size=px,
+                patch_size_level0=cutter.pair_px,
+            )
+        )
     manifest += [
         {"pair": name, "exclusion_reason": reason} for name, reason in source.alone.items()
     ]
