@@ -66,8 +66,8 @@ def settings(argv: Sequence[str]) -> tuple[type[Section], ...]:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--aggregate")
     name = parser.parse_known_args(list(argv))[0].aggregate
-    own = AGGREGATIONS[name].Settings if name in AGGREGATIONS else None
-    return SplitSettings, own or FitSettings, LabelSettings
+    section = AGGREGATIONS[name].Settings if name in AGGREGATIONS else None
+    return SplitSettings, section or FitSettings, LabelSettings
 
 
 def run(args: Any, split: SplitSettings, fit: FitSettings, labels: LabelSettings) -> None:
