@@ -157,6 +157,8 @@ def clam_network() -> type[torch.nn.Module]:
         dropout : float
         """
 
+        instance_labels: torch.Tensor
+
         def __init__(
             self, features: int, classes: int = 2, multi: bool = False, dropout: float = 0.25
         ):

@@ -123,7 +123,7 @@ class SlideGraph(NetworkAggregation):
             graphs = [cls.tensors(slide.inputs, device) for slide in slides]
             scores = torch.cat([_slide_scores(network, [graph]) for graph in graphs])
         positive = np.array([slide.target == 1 for slide in slides])
-        network.platt.copy_(torch.from_numpy(platt(scores.cpu().double().numpy(), positive)))  # type: ignore[operator,union-attr]
+        network.platt.copy_(torch.from_numpy(platt(scores.cpu().double().numpy(), positive)))  # type: ignore[operator]
 
     def outputs(self, network: Any, slide: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return probabilities of the two classes, and of the second at each node, (M,)."""
@@ -222,6 +222,10 @@ def slidegraph_network() -> type[torch.nn.Module]:
         probabilities.
         """
 
+        mean: torch.Tensor
+        std: torch.Tensor
+        platt: torch.Tensor
+
         def __init__(self, features: int, dropout: float = 0.5):
             super().__init__()
 
@@ -260,7 +264,7 @@ def slidegraph_network() -> type[torch.nn.Module]:
             node = slide = x.new_zeros(())
             for number, head in enumerate(self.heads):
                 if number:
-                    conv = self.convs[number - 1]
+                    conv: Any = self.convs[number - 1]
                     # Without edges there is no maximum, and no batch statistics to update.
                     width = conv.nn[0].out_features
                     z = conv(z, edges) if edges.shape[1] else z.new_zeros(len(z), width)

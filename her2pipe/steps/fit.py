@@ -18,6 +18,7 @@ from her2pipe import __version__, stats
 from her2pipe.aggregation.base import (
     AGGREGATIONS,
     Aggregation,
+    Arrays,
     Bag,
     FitMetadata,
     FittedModel,
@@ -174,13 +175,13 @@ def read(
                 "encode the development cohort again",
             )
         encoding = files[row.slide]
-        attributes = encoding.metadata
-        if attributes.status == "excluded" or not len(encoding):
-            entry.exclusion_reason = f"excluded: {attributes.reason or 'no patches'}"
+        metadata = encoding.metadata
+        if metadata.status == "excluded" or not len(encoding):
+            entry.exclusion_reason = f"excluded: {metadata.reason or 'no patches'}"
             continue
         bag = Bag.of(encoding)
         bag.validate(files.path(row.slide))
-        encoder = attributes.encoder, attributes.model_digest, bag.features.shape[1]
+        encoder = metadata.encoder, metadata.model_digest, bag.features.shape[1]
         encoders.setdefault(encoder, row.slide)
         inputs = _inputs(aggregation, endpoint, bag, fit)
         target = endpoint.targets.index(label)
@@ -276,7 +277,9 @@ def _fit_networks(
     metadata = metadata.model_copy(update={"training_set_digest": digest})
     checkpoint = Checkpoint.beside(args.folder, digest)
     checkpoint.claim()
-    scores, history, members = {}, [], []
+    scores: dict[str, float] = {}
+    history: list[dict[str, Any]] = []
+    members: list[Arrays] = []
     for number in range(fit.folds):
         train = [slide for slide in data.slides if fold[slide.slide] != number]
         held_out = [slide for slide in data.slides if fold[slide.slide] == number]

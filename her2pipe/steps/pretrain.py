@@ -89,7 +89,7 @@ def _train(
     description = _describe(model, images, pretrain)
     log.info("%s images of %d classes, %s held out; %s parameters are trained",
              f"{images.sizes['train']:,}", len(classes), f"{images.sizes['validation']:,}",
-             f"{factory.count(model)['total']:,}")  # fmt: skip
+             f"{description.parameters.total if description.parameters else 0:,}")  # fmt: skip
     if images.excluded:
         reason = next(iter(images.excluded.values()))
         log.info("%d images are excluded, the first because of: %s", len(images.excluded), reason)

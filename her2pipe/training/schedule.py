@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from her2pipe.config.training import ScheduleSettings
 from her2pipe.training.checkpoint import Rows
@@ -50,7 +49,7 @@ class Schedule:
 
 
 def optimiser(
-    weights: Sequence[nn.Parameter], learning_rate: float, schedule: Schedule
+    weights: Sequence[torch.Tensor], learning_rate: float, schedule: Schedule
 ) -> torch.optim.Optimizer:
     """Make the optimiser.
 
@@ -90,7 +89,7 @@ def losses(history: Iterable[dict[str, float]]) -> list[float]:
 
 def ranks(history: Rows, schedule: Schedule) -> list[tuple[float, ...]]:
     """Return a key per epoch, smaller for a better one."""
-    by_loss = [(loss,) for loss in losses(history)]
+    by_loss: list[tuple[float, ...]] = [(loss,) for loss in losses(history)]
     if not schedule.by_auc:
         return by_loss
     return [(-row["validation_auc"], *loss) for row, loss in zip(history, by_loss, strict=True)]

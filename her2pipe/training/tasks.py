@@ -224,7 +224,9 @@ def dab_regression(
     packed = registered_pairs.pack(source, sides, cutter, scratch / "pairs.h5", threads)
     mean, std = packed.dab["train"].mean(0), packed.dab["train"].std(0)
     std = np.where(std > 1e-6, std, 1)  # a statistic that never varies is not to be blown up
-    targets = {side: (np.float32((values - mean) / std),) for side, values in packed.dab.items()}
+    targets: dict[str, tuple[np.ndarray, ...]] = {
+        side: (((values - mean) / std).astype(np.float32),) for side, values in packed.dab.items()
+    }
     table: list[dict[str, Any]] = []
     for side in SIDES:
         rows = [row for row in packed.manifest if row.get("side") == side and row["used"]]
@@ -233,7 +235,7 @@ def dab_regression(
         table.append({"side": side, "view": f"{train.pair_px} px", "kind": "pairs"} | count)
     scale: dict[str, Any] = {"names": list(dab.STATISTICS), "unit": "OD"}
     scale |= {"mean": mean.tolist(), "std": std.tolist()}
-    stores = [PatchStore(scratch / "pairs.h5")]
+    stores: list[SlidePatches] = [PatchStore(scratch / "pairs.h5")]
     return TrainingSet(
         **colours | {"stores": stores, "profiles": packed.profiles},
         items=packed.items,
