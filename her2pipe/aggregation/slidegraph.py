@@ -123,7 +123,7 @@ class SlideGraph(NetworkAggregation):
             graphs = [cls.tensors(slide.inputs, device) for slide in slides]
             scores = torch.cat([_slide_scores(network, [graph]) for graph in graphs])
         positive = np.array([slide.target == 1 for slide in slides])
-        network.platt.copy_(torch.from_numpy(platt(scores.cpu().double().numpy(), positive)))  # type: ignore[operator,union-attr]
+        network.platt.copy_(torch.from_numpy(platt(scores.cpu().double().numpy(), positive)))
 
     def outputs(self, network: Any, slide: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return probabilities of the two classes, and of the second at each node, (M,)."""
@@ -234,9 +234,9 @@ def slidegraph_network() -> type[torch.nn.Module]:
             )
             self.heads = nn.ModuleList(nn.Linear(width, 1) for width in (16, 16, 8))
             self.dropout = dropout
-            self.register_buffer("mean", torch.zeros(features))
-            self.register_buffer("std", torch.ones(features))
-            self.register_buffer("platt", torch.tensor([1.0, 0.0]))
+            self.mean = nn.Buffer(torch.zeros(features))
+            self.std = nn.Buffer(torch.ones(features))
+            self.platt = nn.Buffer(torch.tensor([1.0, 0.0]))
 
         def scale_by(self, mean: np.ndarray, std: np.ndarray) -> None:
             """Standardise features by mean and standard deviation, (d,) each."""
@@ -260,7 +260,7 @@ def slidegraph_network() -> type[torch.nn.Module]:
             node = slide = x.new_zeros(())
             for number, head in enumerate(self.heads):
                 if number:
-                    conv = self.convs[number - 1]
+                    conv: Any = self.convs[number - 1]
                     # Without edges there is no maximum, and no batch statistics to update.
                     width = conv.nn[0].out_features
                     z = conv(z, edges) if edges.shape[1] else z.new_zeros(len(z), width)

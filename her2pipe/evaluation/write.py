@@ -125,7 +125,7 @@ def ordered_groups(
         numbers[f"dunn_{name}"] = PairwiseP(groups=list(p.index), p=p.to_numpy().tolist())
     if tests and list_tests:
         for name, stem in (("unadjusted", f"{part}_dunn"), ("holm", f"{part}_dunn_holm")):
-            rows = [
+            rows: list[dict[str, Any]] = [
                 {"group": group, **line} for group, line in tests[name].to_dict("index").items()
             ]
             results.tables[stem] = ("group", *tests[name].index), rows

@@ -276,7 +276,8 @@ def _fit_networks(
     metadata = metadata.model_copy(update={"training_set_digest": digest})
     checkpoint = Checkpoint.beside(args.folder, digest)
     checkpoint.claim()
-    scores, history, members = {}, [], []
+    scores: dict[str, float] = {}
+    history, members = [], []
     for number in range(fit.folds):
         train = [slide for slide in data.slides if fold[slide.slide] != number]
         held_out = [slide for slide in data.slides if fold[slide.slide] == number]

@@ -87,7 +87,10 @@ class PackedImage:
         return self._pack.pixels(self._rows[index], at_least_px)
 
 
-def slides_of(store: PatchStore) -> list[PatchStore | PackedImage]:
+SlideStore = PatchStore | PackedImage
+
+
+def slides_of(store: PatchStore) -> list[SlideStore]:
     """List what a store holds: itself, or the images of a pack."""
     if store.images is None:
         return [store]

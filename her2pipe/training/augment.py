@@ -63,7 +63,8 @@ def jitter(images: torch.Tensor, random: np.random.Generator, most: float) -> to
     """
     factors = random.uniform(1 - most, 1 + most, (3, len(images), 1, 1, 1)).astype(np.float32)
     saturation, contrast, brightness = _to_device(factors, images)
-    grey = sum(images[:, k : k + 1] * weight for k, weight in enumerate(LUMA))
+    red, green, blue = (images[:, k : k + 1] * weight for k, weight in enumerate(LUMA))
+    grey = red + green + blue
     middle = grey.mean((2, 3), keepdim=True)
     # saturation about grey, contrast about the mean grey, brightness about black: one map
     images = images * (saturation * contrast) + grey * ((1 - saturation) * contrast)

@@ -9,7 +9,7 @@ Other slides of the same patient are neither partners nor strangers: they are le
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -104,7 +104,7 @@ def _similarity(some: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
 
 def retrieval(
     features: torch.Tensor, slides: torch.Tensor, patients: torch.Tensor
-) -> Mapping[str, float]:
+) -> dict[str, float]:
     """Return how often the nearest other patch is of the same slide, and how often by chance.
 
     Parameters

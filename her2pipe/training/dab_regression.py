@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from her2pipe import stats
 from her2pipe.errors import Her2Error
+from her2pipe.models.base import Network
 from her2pipe.stain.optical_density import DAB, HAEMATOXYLIN, lasso
 from her2pipe.training.objectives import BatchResult
 
@@ -97,7 +98,7 @@ def _rho(predicted: np.ndarray, targets: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def scale_to_od(model: torch.nn.Module, mean: np.ndarray, std: np.ndarray) -> None:
+def scale_to_od(model: Network, mean: np.ndarray, std: np.ndarray) -> None:
     """Scale a network's head so that it gives OD, not standardised values.
 
     Raises

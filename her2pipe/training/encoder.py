@@ -9,6 +9,7 @@ import torch
 
 from her2pipe.config import TrainSettings
 from her2pipe.models import inference
+from her2pipe.models.base import Network
 from her2pipe.training import augment, dataloader
 from her2pipe.training.checkpoint import Checkpoint
 from her2pipe.training.loop import Plan, train_network
@@ -69,7 +70,7 @@ class PatchBatches:
 
 
 def train_encoder(
-    model: torch.nn.Module,
+    model: Network,
     batches: PatchBatches,
     data: TrainingSet,
     train: TrainSettings,

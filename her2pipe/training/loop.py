@@ -119,7 +119,7 @@ def train_network(
                 text = "  ".join(f"{name} {value:.4g}" for name, value in measures.items())
                 per_s = items / (time.monotonic() - began)
                 log.info("%s: epoch %d  %s  (%.0f items/s)", side, epoch, text, per_s)
-        if not all(map(torch.isfinite, torch._foreach_norm(trained))):
+        if not all(map(torch.isfinite, torch._foreach_norm(list[torch.Tensor](trained)))):
             _break_down("a weight is not a finite number", epoch, checkpoint)
         history.append(row)
         if schedule.stop_epochs:
@@ -197,7 +197,8 @@ def _run_side(
     """
     stepper = _Stepper(optimiser, plan.accumulate) if side == "train" else None
     device = next(model.parameters()).device.type
-    total = weight = None
+    total: torch.Tensor | None = None
+    weight = torch.zeros((), dtype=torch.float64)
     items = 0
     outputs: list[tuple[torch.Tensor, ...]] = []
     with torch.set_grad_enabled(stepper is not None):

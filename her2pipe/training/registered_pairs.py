@@ -17,7 +17,7 @@ from her2pipe.config import Scanner, StainSettings, SynthesiseSettings, TileSett
 from her2pipe.errors import Her2Error
 from her2pipe.stain.base import estimate
 from her2pipe.stain.profile import Profile
-from her2pipe.store import write_patches
+from her2pipe.store import PatchMetadata, write_patches
 from her2pipe.training import dab_regression
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -267,8 +267,10 @@ def pack(
                 writer.add(tile.he, tile.x, tile.y, tile.variance)
             profiles.append(profile)
         px = min(cutter.pair_px, cutter.input_px)
-        attributes = {"slide": "pairs", "view": str(cutter.pair_px), "status": "ok", "reason": ""}
-        writer.finish(attributes | {"patch_size": px, "patch_size_level0": cutter.pair_px})
+        view = str(cutter.pair_px)
+        writer.finish(
+            PatchMetadata(slide="pairs", view=view, patch_size=px, patch_size_level0=cutter.pair_px)
+        )
     manifest += [
         {"pair": name, "exclusion_reason": reason} for name, reason in source.alone.items()
     ]

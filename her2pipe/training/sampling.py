@@ -14,7 +14,7 @@ from her2pipe.cohorts.sheet import Row
 from her2pipe.config import CLASSES, TrainSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.errors import Her2Error
-from her2pipe.store import PatchStore
+from her2pipe.store import SlideStore
 
 SIDES = ("train", "validation")
 NO_ITEMS = np.zeros((0, 3), int)
@@ -36,7 +36,7 @@ class DevelopmentSet:
     endpoint : Endpoint
     """
 
-    stores: list[PatchStore]
+    stores: list[SlideStore]
     rows: Sequence[Row]
     sides: Mapping[str, str]
     train: TrainSettings
@@ -57,7 +57,7 @@ class DevelopmentSet:
         rows = self.row_of
         return [self._exclusion_reason(store, rows) for store in self.stores]
 
-    def _exclusion_reason(self, store: PatchStore, rows: Mapping[str, Row]) -> str:
+    def _exclusion_reason(self, store: SlideStore, rows: Mapping[str, Row]) -> str:
         row = rows.get(str(store.attributes["slide"]))
         if row is None:
             return "not in the sheet"
@@ -184,7 +184,7 @@ def format_table(table: Sequence[Mapping[str, Any]], classes: Sequence[str] = CL
     )
 
 
-def digest(stores: Sequence[PatchStore], items: np.ndarray) -> str:
+def digest(stores: Sequence[SlideStore], items: np.ndarray) -> str:
     """Return the SHA-256 of slide, view, patch and class of each item, first 16 characters."""
     used = sorted(
         f"{stores[s].attributes['slide']}/{stores[s].attributes['view']}/{p}/{k}"

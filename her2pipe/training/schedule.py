@@ -90,7 +90,7 @@ def losses(history: Iterable[dict[str, float]]) -> list[float]:
 
 def ranks(history: Rows, schedule: Schedule) -> list[tuple[float, ...]]:
     """Return a key per epoch, smaller for a better one."""
-    by_loss = [(loss,) for loss in losses(history)]
+    by_loss: list[tuple[float, ...]] = [(loss,) for loss in losses(history)]
     if not schedule.by_auc:
         return by_loss
     return [(-row["validation_auc"], *loss) for row, loss in zip(history, by_loss, strict=True)]

@@ -17,7 +17,7 @@ import torch
 from her2pipe.config import SplitSettings
 from her2pipe.errors import Her2Error
 from her2pipe.stain.profile import Profile, median
-from her2pipe.store import PatchStore
+from her2pipe.store import PatchStore, SlideStore
 from her2pipe.training import contrastive, dataloader, registered_pairs, sampling
 from her2pipe.training import dab_regression as dab
 from her2pipe.training.objectives import Classification, Objective
@@ -61,7 +61,7 @@ class TrainingSet:
         `order(side, random)` returns the order of a side's images; None: any.
     """
 
-    stores: list[PatchStore]
+    stores: list[SlideStore]
     profiles: list[Profile]
     stain_target: Profile
     manifest: list[dict[str, str]]
@@ -224,7 +224,9 @@ def dab_regression(
     packed = registered_pairs.pack(source, sides, cutter, scratch / "pairs.h5", threads)
     mean, std = packed.dab["train"].mean(0), packed.dab["train"].std(0)
     std = np.where(std > 1e-6, std, 1)  # a statistic that never varies is not to be blown up
-    targets = {side: (np.float32((values - mean) / std),) for side, values in packed.dab.items()}
+    targets = {
+        side: (((values - mean) / std).astype(np.float32),) for side, values in packed.dab.items()
+    }
     table: list[dict[str, Any]] = []
     for side in SIDES:
         rows = [row for row in packed.manifest if row.get("side") == side and row["used"]]
