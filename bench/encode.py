@@ -39,9 +39,8 @@ def write_store(path: Path, patches: int, seed: int):
     with store.write_patches(path) as writer:
         for i in range(patches):
             writer.add(codes[i % len(codes)], i * SIDE_PX, 0, 1000.0)
-        about = {"slide": path.stem, "view": "adaptive", "status": "ok", "reason": ""}
-        writer.finish(about | {"patch_size_level0": SIDE_PX, "dropped": 0}, None,
-                      profile.as_dict())  # fmt: skip
+        metadata = store.PatchMetadata(slide=path.stem, view="adaptive", patch_size_level0=SIDE_PX)
+        writer.finish(metadata, None, profile.as_dict())
     return profile
 
 

@@ -53,8 +53,7 @@ def write_store(path, seed):
             writer.add(codes[i % len(codes)], i * SIDE_PX, 0, 1000.0)
         sample = np.concatenate([p[::8, ::8].reshape(-1, 3) for p in pictures])
         profile = estimate(sample, StainSettings()).as_dict()
-        writer.finish({"slide": path.stem, "view": "1024", "status": "ok", "reason": ""},
-                      None, profile)  # fmt: skip
+        writer.finish(store.PatchMetadata(slide=path.stem, view="1024"), None, profile)
     return sum(map(len, codes)) / len(codes)
 
 

@@ -14,7 +14,7 @@ from her2pipe.cohorts.sheet import Row
 from her2pipe.errors import Her2Error, raise_all
 
 if TYPE_CHECKING:
-    from her2pipe.store import PackedImage, PatchStore
+    from her2pipe.store import SlidePatches
 
 PAIRS_NAMED = 5  # of copies, in an error
 
@@ -29,13 +29,13 @@ def groups(digests: Iterable[tuple[str, str]]) -> list[list[str]]:
 
 
 def refuse_across_split(
-    stores: Sequence[PatchStore | PackedImage], sides: Mapping[str, str], rows: Mapping[str, Row]
+    stores: Sequence[SlidePatches], sides: Mapping[str, str], rows: Mapping[str, Row]
 ) -> list[list[str]]:
     """Refuse an image that is on both sides of a split; return copies within one side.
 
     Parameters
     ----------
-    stores : sequence of PatchStore or PackedImage
+    stores : sequence of SlidePatches
     sides : dict
         Slide to side.
     rows : dict

@@ -131,7 +131,7 @@ def _view(
         return None
     encoding = read_encoding(encoding_path, features=False)
     with PatchStore(path) as store:
-        if store.excluded or not store.overview:
+        if store.exclusion_reason or not store.overview:
             return None
         return slide_viewer.view(store, encoding, inputs.settings.zoom_px, endpoint)
 

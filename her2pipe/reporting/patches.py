@@ -129,7 +129,7 @@ def _normalised_patches(index: OutputIndex, target: dict[str, Any]) -> list[Figu
         if path is None:
             continue
         with PatchStore(path) as store:
-            if store.excluded or not store.stain:
+            if store.exclusion_reason or not store.stain:
                 continue
             patch = store.pixels(_least_glass(store), at_least_px=224)
             source = Profile.from_dict(store.stain)

@@ -69,7 +69,7 @@ def run(args, encode: EncodeSettings) -> None:
                     classes=tuple(description.classes),
                     model_digest=description.digest,
                     stain_digest=description.stain_digest,
-                    reason=store.excluded,
+                    reason=store.exclusion_reason,
                     stain=store.stain,
                     **{name: getattr(store.metadata, name) for name in CARRIED},
                 )

@@ -65,7 +65,7 @@ def run(args, explain: ExplainSettings) -> None:
         for path in args.stores:
             with PatchStore(path) as store:
                 slide = store.metadata.slide
-                if store.excluded:
+                if store.exclusion_reason:
                     log.info("%s: excluded", slide)
                     continue
                 p = _probabilities(store, files.get(slide))

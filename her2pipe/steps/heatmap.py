@@ -45,7 +45,7 @@ def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
         for path in args.stores:
             with PatchStore(path) as store:
                 metadata, overview = store.metadata, store.overview
-                if store.excluded:
+                if store.exclusion_reason:
                     log.info("%s: excluded, no map", metadata.slide)
                     continue
             if metadata.slide not in files:

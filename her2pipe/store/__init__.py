@@ -11,7 +11,7 @@ from her2pipe.store.encodings import (
     write_encoding,
 )
 from her2pipe.store.images import ImageMetadata, Images
-from her2pipe.store.packs import PackedImage, SlideStore, slides_of
+from her2pipe.store.packs import PackedImage, SlidePatches, slides_of
 from her2pipe.store.patches import (
     PatchMetadata,
     PatchStore,
@@ -32,7 +32,7 @@ __all__ = [
     "PatchMetadata",
     "PatchStore",
     "PatchWriter",
-    "SlideStore",
+    "SlidePatches",
     "compress",
     "encoding_shape",
     "encodings",

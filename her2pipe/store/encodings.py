@@ -79,16 +79,6 @@ class Encoding:
     def __len__(self) -> int:
         return len(self.coords)
 
-    def __getitem__(self, name: str) -> Any:
-        if name != "attributes":
-            return getattr(self, name)
-        texts = {name: json.dumps(getattr(self.metadata, name)) for name in ("classes", "stain")}
-        return asdict(self.metadata) | texts
-
-    def get(self, name: str, default: Any) -> Any:
-        """Return an array by name."""
-        return getattr(self, name)
-
 
 def write_encoding(
     path: str | Path,
@@ -111,8 +101,6 @@ def write_encoding(
     images : Images, optional
         Of a pack, which image each row is.
     """
-    if isinstance(metadata, dict):
-        metadata = _of_attributes(metadata)
     with creating(path) as (file, _):
         file["coords"] = np.asarray(coords, np.int32).reshape(-1, 2)
         file["probabilities"] = np.asarray(probabilities, np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,12 +47,7 @@ class PackedImage:
             )
 
     @property
-    def attributes(self) -> dict[str, Any]:
-        """Metadata as a dict."""
-        return asdict(self.metadata)
-
-    @property
-    def excluded(self) -> str:
+    def exclusion_reason(self) -> str:
         """Reason for which the image is excluded; empty when it is not."""
         return self.metadata.reason
 
@@ -87,10 +82,10 @@ class PackedImage:
         return self._pack.pixels(self._rows[index], at_least_px)
 
 
-SlideStore = PatchStore | PackedImage
+SlidePatches = PatchStore | PackedImage  # patches of one slide, whatever file they are in
 
 
-def slides_of(store: PatchStore) -> list[SlideStore]:
+def slides_of(store: PatchStore) -> list[SlidePatches]:
     """List what a store holds: itself, or the images of a pack."""
     if store.images is None:
         return [store]

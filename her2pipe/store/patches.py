@@ -130,8 +130,6 @@ class PatchWriter:
 
         `images` makes the store a pack: it names the image that each patch is.
         """
-        if isinstance(metadata, dict):
-            metadata = fill(PatchMetadata, metadata)
         self._flush()
         n, file = len(self), self._file
         file["jpeg/offsets"] = np.concatenate([[0], np.cumsum(self._lengths)]).astype(np.int64)
@@ -177,8 +175,7 @@ class PatchStore:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._file = opened(path, PATCHES)
-        self.attributes = attributes_of(self._file.attrs)
-        self.metadata = fill(PatchMetadata, self.attributes)
+        self.metadata = fill(PatchMetadata, attributes_of(self._file.attrs))
         self.coords = self._file["coords"][:]
         self.variance = self._file["variance"][:]
         self.tumour = self._file["tumour"][:]
@@ -200,7 +197,7 @@ class PatchStore:
         self._file.close()
 
     @property
-    def excluded(self) -> str:
+    def exclusion_reason(self) -> str:
         """Reason for which the slide is excluded; empty when it is not."""
         return self.metadata.reason if self.metadata.status == "excluded" else ""
 

@@ -14,7 +14,7 @@ from her2pipe.models import inference
 from her2pipe.models.description import ModelDescription
 from her2pipe.stain.normalise import normalise_batch
 from her2pipe.stain.profile import Profile
-from her2pipe.store import SlideStore
+from her2pipe.store import SlidePatches
 
 AHEAD = 2  # batches decoded while the network computes
 SHARE = 8  # patches a thread decodes at a time
@@ -58,7 +58,7 @@ class Colours:
         return normalise_batch(batch, matrix[slides], maximum[slides], self._target)
 
 
-def profile(store: SlideStore) -> Profile:
+def profile(store: SlidePatches) -> Profile:
     """Return the stain profile kept in a store.
 
     Raises
@@ -68,7 +68,7 @@ def profile(store: SlideStore) -> Profile:
     """
     if not store.stain:
         raise Her2Error(
-            f"the store has no stain profile ({store.excluded})",
+            f"the store has no stain profile ({store.exclusion_reason})",
             str(store.path),
             "give the store of a slide that is not excluded",
         )
@@ -76,7 +76,7 @@ def profile(store: SlideStore) -> Profile:
 
 
 def batches(
-    stores: Sequence[SlideStore],
+    stores: Sequence[SlidePatches],
     items: np.ndarray,
     input_px: int,
     batch_patches: int,
@@ -87,7 +87,7 @@ def batches(
 
     Parameters
     ----------
-    stores : sequence of PatchStore
+    stores : sequence of SlidePatches
     items : (N, 2) int
         Store number and patch number of each patch wanted.
     input_px : int
@@ -138,7 +138,7 @@ def batches(
 
 
 def network_inputs(
-    store: SlideStore,
+    store: SlidePatches,
     patches: np.ndarray,
     description: ModelDescription,
     target: Profile,
@@ -150,7 +150,7 @@ def network_inputs(
 
     Parameters
     ----------
-    store : SlideStore
+    store : SlidePatches
     patches : (N,) int
         Numbers of the patches wanted.
     description : ModelDescription
@@ -172,7 +172,7 @@ def network_inputs(
         yield inference.standardise(normalise(images, slides), description.mean, description.std)
 
 
-def _pixels(store: SlideStore, patch: int, input_px: int) -> np.ndarray:
+def _pixels(store: SlidePatches, patch: int, input_px: int) -> np.ndarray:
     """Decode one patch at the network's size: (input_px, input_px, 3) uint8."""
     import cv2
 

@@ -115,12 +115,12 @@ class Packed:
             items = [
                 (number, 0, self.classes.index(label))
                 for number, store in enumerate(stores)
-                if len(store) and sides.get(slide := str(store.attributes["slide"])) == side
+                if len(store) and sides.get(slide := store.metadata.slide) == side
                 if (label := endpoint.target(by_slide[slide]).label) is not None
             ]
             self._items[side] = np.array(items, int).reshape(-1, 3)
         self.sizes = {side: len(items) for side, items in self._items.items()}
-        excluded = {str(s.attributes["slide"]): s.excluded for s in stores if s.excluded}
+        excluded = {s.metadata.slide: s.exclusion_reason for s in stores if s.exclusion_reason}
         excluded |= {
             slide: reason
             for slide, row in by_slide.items()

@@ -185,7 +185,7 @@ class Cutter:
     @classmethod
     def like(cls, store, pair_px: int, input_px: int) -> Cutter:
         """Take over the settings a patch store was tiled with."""
-        settings = json.loads(store.attributes.get("settings") or "{}")
+        settings = json.loads(store.metadata.settings)
         stain = {k: v for k, v in settings.items() if k in StainSettings.model_fields}
         variance_min = settings.get("variance_min", TileSettings().variance_min)
         return cls(pair_px, input_px, StainSettings(**stain), variance_min)
@@ -267,9 +267,13 @@ def pack(
                 writer.add(tile.he, tile.x, tile.y, tile.variance)
             profiles.append(profile)
         px = min(cutter.pair_px, cutter.input_px)
-        view = str(cutter.pair_px)
         writer.finish(
-            PatchMetadata(slide="pairs", view=view, patch_size=px, patch_size_level0=cutter.pair_px)
+            PatchMetadata(
+                slide="pairs",
+                view=str(cutter.pair_px),
+                patch_size=px,
+                patch_size_level0=cutter.pair_px,
+            )
         )
     manifest += [
         {"pair": name, "exclusion_reason": reason} for name, reason in source.alone.items()

@@ -14,7 +14,7 @@ from her2pipe.cohorts.sheet import Row
 from her2pipe.config import CLASSES, TrainSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.errors import Her2Error
-from her2pipe.store import SlideStore
+from her2pipe.store import SlidePatches
 
 SIDES = ("train", "validation")
 NO_ITEMS = np.zeros((0, 3), int)
@@ -27,7 +27,7 @@ class DevelopmentSet:
 
     Attributes
     ----------
-    stores : list of PatchStore
+    stores : sequence of SlidePatches
         Several of a slide, if it was tiled in several views.
     rows : sequence of Row
     sides : dict
@@ -36,7 +36,7 @@ class DevelopmentSet:
     endpoint : Endpoint
     """
 
-    stores: list[SlideStore]
+    stores: Sequence[SlidePatches]
     rows: Sequence[Row]
     sides: Mapping[str, str]
     train: TrainSettings
@@ -45,7 +45,7 @@ class DevelopmentSet:
     @property
     def slides(self) -> list[str]:
         """Slide of each store."""
-        return [str(store.attributes["slide"]) for store in self.stores]
+        return [store.metadata.slide for store in self.stores]
 
     @property
     def row_of(self) -> dict[str, Row]:
@@ -57,12 +57,12 @@ class DevelopmentSet:
         rows = self.row_of
         return [self._exclusion_reason(store, rows) for store in self.stores]
 
-    def _exclusion_reason(self, store: SlideStore, rows: Mapping[str, Row]) -> str:
-        row = rows.get(str(store.attributes["slide"]))
+    def _exclusion_reason(self, store: SlidePatches, rows: Mapping[str, Row]) -> str:
+        row = rows.get(store.metadata.slide)
         if row is None:
             return "not in the sheet"
-        if store.excluded:
-            return f"excluded: {store.excluded}"
+        if store.exclusion_reason:
+            return f"excluded: {store.exclusion_reason}"
         if self.train.task == "fingerprint" and len(store) < 2:
             return "only one patch"
         if self.train.task != "classify":  # no label and no annotation is needed
@@ -154,7 +154,7 @@ def _patches_by_class(data: DevelopmentSet) -> dict[tuple[str, str, int], list[n
             block = np.stack(
                 [np.full_like(patches, number), patches, np.full_like(patches, target)], axis=1
             )
-            key = (data.sides[slide], str(store.attributes["view"]), int(target))
+            key = (data.sides[slide], store.metadata.view, int(target))
             blocks.setdefault(key, []).append(block)
     return blocks
 
@@ -184,10 +184,10 @@ def format_table(table: Sequence[Mapping[str, Any]], classes: Sequence[str] = CL
     )
 
 
-def digest(stores: Sequence[SlideStore], items: np.ndarray) -> str:
+def digest(stores: Sequence[SlidePatches], items: np.ndarray) -> str:
     """Return the SHA-256 of slide, view, patch and class of each item, first 16 characters."""
     used = sorted(
-        f"{stores[s].attributes['slide']}/{stores[s].attributes['view']}/{p}/{k}"
+        f"{stores[s].metadata.slide}/{stores[s].metadata.view}/{p}/{k}"
         for s, p, k in items.tolist()
     )
     return hashlib.sha256("\n".join(used).encode()).hexdigest()[:16]

@@ -17,7 +17,7 @@ import torch
 from her2pipe.config import SplitSettings
 from her2pipe.errors import Her2Error
 from her2pipe.stain.profile import Profile, median
-from her2pipe.store import PatchStore, SlideStore
+from her2pipe.store import PatchStore, SlidePatches
 from her2pipe.training import contrastive, dataloader, registered_pairs, sampling
 from her2pipe.training import dab_regression as dab
 from her2pipe.training.objectives import Classification, Objective
@@ -30,7 +30,7 @@ class TrainingSet:
 
     Attributes
     ----------
-    stores : list of PatchStore
+    stores : sequence of SlidePatches
         Where the images are.
     profiles : list of Profile
         Stains that images may have.
@@ -61,7 +61,7 @@ class TrainingSet:
         `order(side, random)` returns the order of a side's images; None: any.
     """
 
-    stores: list[SlideStore]
+    stores: Sequence[SlidePatches]
     profiles: list[Profile]
     stain_target: Profile
     manifest: list[dict[str, str]]
@@ -173,7 +173,7 @@ def slide_contrastive(data: DevelopmentSet) -> TrainingSet:
         patient = np.array([patients.index(rows[s].patient) for s in sources], int)
         targets[side] = slide, patient
         by_slide[side] = [np.flatnonzero(slide == number) for number in np.unique(slide)]
-        views = np.array([str(data.stores[i].attributes["view"]) for i in items[side][:, 0]])
+        views = np.array([data.stores[i].metadata.view for i in items[side][:, 0]])
         for view in np.unique(views):
             here = views == view
             count = {"available": int(here.sum()), "used": int(here.sum())}

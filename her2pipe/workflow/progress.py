@@ -134,7 +134,7 @@ def _excluded(path: Path) -> list[str]:
         with PatchStore(path) as store:
             if store.images is not None:
                 return list(store.images.exclusion_reasons)
-            return [path.stem] if store.excluded else []
+            return [path.stem] if store.exclusion_reason else []
     except (Her2Error, KeyError):
         return []
 

@@ -56,7 +56,7 @@ def test_a_pack_holds_images_and_says_which_it_could_not(tmp_path, sheet, her2pi
         assert found[2].metadata.width_px0 == 64
         assert found[2].metadata.mpp == 0.5
         assert [len(s) for s in found] == [1, 1, 1, 1, 0, 0]
-        assert found[4].excluded == "the file is not an image"
+        assert found[4].exclusion_reason == "the file is not an image"
         assert found[2].pixel_digest == image_pack.digest(pictures[3])
 
 
@@ -100,7 +100,7 @@ def test_a_pack_of_nothing_is_excluded_and_goes_through(tmp_path, her2pipe, make
     sheet.write_text(f"slide\tpath\tpatient\nX\t{tmp_path / 'x.png'}\tP\n")
     assert tile(her2pipe, sheet, tmp_path / "0of1.h5")[0] == 0
     with PatchStore(tmp_path / "0of1.h5") as pack:
-        assert pack.excluded == "none of 1 images can be used"
+        assert pack.exclusion_reason == "none of 1 images can be used"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_packs_go_through_encode_and_score(tmp_path, sheet, her2pipe, make):
     assert tile(her2pipe, tmp_path / "i" / "3.png", tmp_path / "I-3.h5")[0] == 0
     assert her2pipe("encode", tmp_path / "I-3.h5", tmp_path / "one", *words)[0] == 0
     alone = Encodings([tmp_path / "one"])["3"]
-    assert np.allclose(found["I-3"]["probabilities"], alone["probabilities"], atol=1e-6)
+    assert np.allclose(found["I-3"].probabilities, alone.probabilities, atol=1e-6)
     scores = tmp_path / "scores.tsv"
     code, said = her2pipe("score", tmp_path / "e", scores, "--aggregate", "mean", "--sheet", sheet,
                           "--endpoint", "class", "--classes", *make.classes)  # fmt: skip

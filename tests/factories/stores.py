@@ -1,6 +1,5 @@
 """Synthetic stores, encodings, bags and models, made without slides; the folder of real data."""
 
-import json
 import os
 from pathlib import Path
 
@@ -18,7 +17,7 @@ def make_store(
 
     from her2pipe.config import StainSettings
     from her2pipe.stain.base import estimate
-    from her2pipe.store import write_patches
+    from her2pipe.store import PatchMetadata, write_patches
 
     with write_patches(path) as writer:
         for patch, (x, y) in zip(pixels, coords, strict=True):
@@ -27,19 +26,19 @@ def make_store(
         stain = None
         if len(pixels):
             stain = estimate(np.asarray(pixels).reshape(-1, 3), StainSettings()).as_dict()
-        attributes = {
-            "slide": slide or Path(path).stem,
-            "view": view,
-            "status": status,
-            "reason": reason,
-            "patch_size": 64,
-            "patch_size_level0": 64,
-            "width_px0": 640,
-            "height_px0": 640,
-            "mpp": mpp,
-        }
+        metadata = PatchMetadata(
+            slide=slide or Path(path).stem,
+            view=view,
+            status=status,
+            reason=reason,
+            patch_size=64,
+            patch_size_level0=64,
+            width_px0=640,
+            height_px0=640,
+            mpp=mpp,
+        )
         overview = simplejpeg.encode_jpeg(np.full((64, 64, 3), 230, np.uint8))
-        writer.finish(attributes, tumour, stain, overview)
+        writer.finish(metadata, tumour, stain, overview)
     return path
 
 
@@ -60,22 +59,22 @@ def stained(n, seed, cells=12, px=64, dark=1.0):
 
 def make_encoding(path, probabilities, status="ok", reason="", features=None, classes=CLASSES):
     """Write an encoding of given probabilities, (N, C), and features, (N, d)."""
-    from her2pipe.store import write_encoding
+    from her2pipe.store import EncodingMetadata, write_encoding
 
     p = np.asarray(probabilities, np.float32).reshape(-1, len(classes))
     n = len(p)
     coords = np.stack([np.arange(n) % 8 * 64, np.arange(n) // 8 * 64], axis=1)
-    attributes = {
-        "slide": Path(path).stem,
-        "classes": json.dumps(list(classes)),
-        "status": status,
-        "reason": reason,
-        "model_digest": "0123456789abcdef",
-        "patch_size_level0": 64,
-        "width_px0": 640,
-        "height_px0": 640,
-    }
-    write_encoding(path, coords, p, np.zeros((n, 4)) if features is None else features, attributes)
+    metadata = EncodingMetadata(
+        slide=Path(path).stem,
+        classes=tuple(classes),
+        status=status,
+        reason=reason,
+        model_digest="0123456789abcdef",
+        patch_size_level0=64,
+        width_px0=640,
+        height_px0=640,
+    )
+    write_encoding(path, coords, p, np.zeros((n, 4)) if features is None else features, metadata)
     return path
 
 

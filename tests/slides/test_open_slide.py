@@ -400,5 +400,5 @@ def test_real_slides_are_tiled_or_refused(her2pipe, data, tmp_path, name):
     )
     assert code == 0
     with PatchStore(tmp_path / "S.h5") as store:
-        assert store.excluded.startswith(WSI[name])
+        assert store.exclusion_reason.startswith(WSI[name])
         assert bool(len(store)) == (WSI[name] == "")

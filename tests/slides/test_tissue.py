@@ -126,7 +126,7 @@ def test_a_slide_without_roi_is_excluded(her2pipe, svs, tmp_path, words, told):
     assert code == 0
     assert f"excluded: {told}" in said
     with PatchStore(tmp_path / "S.h5") as store:
-        assert store.excluded.startswith(told)
+        assert store.exclusion_reason.startswith(told)
         assert len(store) == 0
         assert store.metadata.cells == 165
     fail = ["--on-bad-slide", "fail"]

@@ -158,11 +158,10 @@ def test_mistakes_are_three_lines(slides, make, her2pipe):
 
 
 def test_an_encoder_without_her2_is_refused(slides, her2pipe):
-    from her2pipe.store import write_encoding
+    from her2pipe.store import EncodingMetadata, write_encoding
 
-    about = {"slide": "S1", "classes": "[]", "status": "ok", "reason": ""}
-    path = slides / "encodings" / "S1.h5"
-    write_encoding(path, np.zeros((24, 2)), np.zeros((24, 0)), np.zeros((24, 4)), about)
+    path, metadata = slides / "encodings" / "S1.h5", EncodingMetadata(slide="S1")
+    write_encoding(path, np.zeros((24, 2)), np.zeros((24, 0)), np.zeros((24, 4)), metadata)
     code, told = describe(her2pipe, slides, "out", "--normalise", "false")
     assert code == 1
     assert "the encoder of S1 gives no p(HER2+)" in told

@@ -41,7 +41,7 @@ def test_every_patch_gets_its_own_numbers(tmp_path, make, model, her2pipe):
         found = read_encoding(tmp_path / "out" / path.name)
         with PatchStore(path) as store:
             source = dataloader.profile(store)
-            assert found["coords"].tolist() == store.coords.tolist()
+            assert found.coords.tolist() == store.coords.tolist()
             for i in range(len(store)):  # one patch at a time, by the plain functions
                 pixels = torch.from_numpy(store.pixels(i)).permute(2, 0, 1)[None]
                 stains = torch.tensor(source.matrix), torch.tensor(source.max_concentration)
@@ -49,13 +49,13 @@ def test_every_patch_gets_its_own_numbers(tmp_path, make, model, her2pipe):
                 image = inference.standardise(image, about.mean, about.std)
                 with torch.no_grad():
                     p = network(image).softmax(1).numpy()[0]
-                assert np.allclose(found["probabilities"][i], p, atol=1e-4)
-        assert np.allclose(found["probabilities"].sum(1), 1, atol=1e-5)
-        assert found["features"].shape[1] == 512
-        assert found["attributes"]["encoder"] == "resnet"
-        assert found["attributes"]["width_px0"] == found["attributes"]["height_px0"] == 640
-        assert json.loads(found["attributes"]["classes"]) == make.classes
-        assert found["attributes"]["model_digest"] == about.digest
+                assert np.allclose(found.probabilities[i], p, atol=1e-4)
+        assert np.allclose(found.probabilities.sum(1), 1, atol=1e-5)
+        assert found.features.shape[1] == 512
+        assert found.metadata.encoder == "resnet"
+        assert found.metadata.width_px0 == found.metadata.height_px0 == 640
+        assert list(found.metadata.classes) == make.classes
+        assert found.metadata.model_digest == about.digest
 
 
 def test_times_are_written_by_slide(tmp_path, make, model, her2pipe):
@@ -76,10 +76,10 @@ def test_an_excluded_slide_in_a_batch_excludes_itself_only(tmp_path, make, model
     stores.insert(1, make.store(tmp_path / "bad.h5", [], [], status="excluded", reason="blank"))
     assert her2pipe("encode", *stores, tmp_path / "out", "--model", model)[0] == 0
     bad = read_encoding(tmp_path / "out" / "bad.h5")
-    assert bad["attributes"]["status"] == "excluded"
-    assert bad["attributes"]["reason"] == "blank"
-    assert bad["probabilities"].shape == (0, 3)
-    assert len(read_encoding(tmp_path / "out" / "S1.h5")["probabilities"]) == 3
+    assert bad.metadata.status == "excluded"
+    assert bad.metadata.reason == "blank"
+    assert bad.probabilities.shape == (0, 3)
+    assert len(read_encoding(tmp_path / "out" / "S1.h5").probabilities) == 3
 
 
 def test_output_that_is_not_finite_is_an_error(tmp_path, make, model, her2pipe):
@@ -134,8 +134,8 @@ def test_bfloat16_stays_near_float32(tmp_path, make, model, her2pipe):
         assert her2pipe("encode", *stores, tmp_path / precision, "--model", model,
                         "--precision", precision)[0] == 0  # fmt: skip
     a, b = (read_encoding(tmp_path / p / "S0.h5") for p in ("float32", "bfloat16"))
-    assert np.abs(a["probabilities"] - b["probabilities"]).max() < 0.03
-    assert a["probabilities"].tolist() != b["probabilities"].tolist()
+    assert np.abs(a.probabilities - b.probabilities).max() < 0.03
+    assert a.probabilities.tolist() != b.probabilities.tolist()
 
 
 def test_batches_keep_order_with_many_threads(tmp_path, make):

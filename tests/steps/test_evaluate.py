@@ -237,12 +237,12 @@ def test_patches_of_training_slides_do_not_count(tmp_path, write, make, her2pipe
 
 
 def test_patches_without_classes_are_a_note(tmp_path, write, her2pipe):
-    from her2pipe.store import write_encoding
+    from her2pipe.store import EncodingMetadata, write_encoding
 
     sheet, scores = write([plain("S0", "positive"), plain("S1", "negative")],
                           [scores_row("S0", 0.5), scores_row("S1", 0.1)])  # fmt: skip
-    about = {"slide": "S0", "classes": "[]", "status": "ok", "reason": ""}
-    write_encoding(tmp_path / "S0.h5", np.zeros((2, 2)), np.zeros((2, 0)), np.ones((2, 512)), about)
+    arrays = np.zeros((2, 2)), np.zeros((2, 0)), np.ones((2, 512))
+    write_encoding(tmp_path / "S0.h5", *arrays, EncodingMetadata(slide="S0"))
     metrics, out = evaluated(tmp_path, her2pipe, sheet, scores, "--encoding", tmp_path / "S0.h5")
     assert metrics["patch"] == {"n": 0, "note": "the encoder has no classes HER2- and HER2+"}
     assert metrics["features"] == 512

@@ -1,7 +1,5 @@
 """Explaining slides: which patches, of which class, and where in them."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,7 @@ from her2pipe.models import factory, inference, weights
 from her2pipe.models.description import ModelDescription
 from her2pipe.plotting import gradcam
 from her2pipe.stain.profile import Profile
-from her2pipe.store import PatchStore, write_encoding
+from her2pipe.store import EncodingMetadata, PatchStore, write_encoding
 
 SMALL = ["--map-min", 4, "--tiles", 2, "--device", "cpu"]
 
@@ -31,10 +29,10 @@ def slide(tmp_path_factory):
     p[:, 0] = 0.9 - p[:, 2]
     for name, rows in (("S1", p), ("S2", p[:0])):
         xy = np.array(coords[: len(rows)]).reshape(-1, 2)
-        about = {"slide": name, "status": "ok", "classes": "[]"}
+        metadata = EncodingMetadata(slide=name)
         (folder / "encodings").mkdir(exist_ok=True)
         write_encoding(
-            folder / "encodings" / f"{name}.h5", xy, rows, np.zeros((len(rows), 2)), about
+            folder / "encodings" / f"{name}.h5", xy, rows, np.zeros((len(rows), 2)), metadata
         )
     with PatchStore(folder / "S1.h5") as store:
         target = Profile.from_dict(store.stain)
@@ -101,10 +99,10 @@ def test_mistakes_are_told(her2pipe, slide, tmp_path, words, told):
 
 
 def test_an_encoding_of_other_patches_is_refused(her2pipe, slide, tmp_path):
-    about = {"slide": "S1", "status": "ok", "classes": json.dumps(["1+", "2+", "3+"])}
+    metadata = EncodingMetadata(slide="S1", classes=("1+", "2+", "3+"))
     (tmp_path / "e").mkdir()
     write_encoding(tmp_path / "e" / "S1.h5", np.zeros((6, 2)), np.ones((6, 3)) / 3,
-                   np.zeros((6, 2)), about)  # fmt: skip
+                   np.zeros((6, 2)), metadata)  # fmt: skip
     code, told = her2pipe("explain", slide / "S1.h5", tmp_path / "out", "--encoding",
                           tmp_path / "e", "--model", slide / "model", *SMALL)  # fmt: skip
     assert code == 1

@@ -15,7 +15,7 @@ from her2pipe.aggregation.fitting import area
 from her2pipe.cohorts import sheet as cohort
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.files import read_table
-from her2pipe.store import write_encoding
+from her2pipe.store import EncodingMetadata, write_encoding
 
 QUICK = ("--folds", "2", "--max-epochs", "3", "--device", "cpu")
 NETWORKS = ("clam", "slidegraph", "mlp")
@@ -25,12 +25,12 @@ def write_slide(path, features, coords=None, digest="d", status="ok", reason="",
     n = len(features)
     if coords is None:
         coords = np.stack([np.arange(n) % 6, np.arange(n) // 6], 1) * 512
-    about = {
-        "slide": path.stem, "classes": json.dumps(["HER2-", "HER2+", "Non-tumour"] if p else []),
-        "status": status, "reason": reason, "encoder": "e", "model_digest": digest,
-        "patch_size_level0": 512, "width_px0": 31_623, "height_px0": 31_623,
-    }  # fmt: skip
-    write_encoding(path, coords, p or np.zeros((n, 0)), features, about)
+    metadata = EncodingMetadata(
+        slide=path.stem, classes=("HER2-", "HER2+", "Non-tumour") if p else (),
+        status=status, reason=reason, encoder="e", model_digest=digest,
+        patch_size_level0=512, width_px0=31_623, height_px0=31_623,
+    )  # fmt: skip
+    write_encoding(path, coords, p or np.zeros((n, 0)), features, metadata)
 
 
 def planted(folder, train, validation, seed=1, patches=24, shuffled=False, levels=False):

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from her2pipe.aggregation.base import Aggregation
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.steps import heatmap
-from her2pipe.store import PatchStore, write_encoding
+from her2pipe.store import EncodingMetadata, PatchStore, write_encoding
 
 COORDS = [(0, 0), (64, 0), (320, 320), (576, 576)]
 P = [[0.1, 0.9, 0], [0.1, 0.9, 0], [0.9, 0.1, 0], [0, 0.2, 0.8]]
@@ -20,9 +21,9 @@ ODD = ["<script>alert(1)</script>".replace("/", "|"), "a slide.v2"]
 
 def write(path, p, classes, coords=COORDS, **changes):
     """Write an encoding whose patches lie where those of the stores do."""
-    about = {"slide": path.stem, "classes": json.dumps(classes), "status": "ok", "reason": ""}
+    metadata = EncodingMetadata(slide=path.stem, classes=tuple(classes))
     p = np.asarray(p, np.float32).reshape(len(coords), -1)
-    write_encoding(path, coords, p, np.ones((len(coords), 4)), about | changes)
+    write_encoding(path, coords, p, np.ones((len(coords), 4)), replace(metadata, **changes))
     return path
 
 

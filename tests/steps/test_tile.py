@@ -311,7 +311,7 @@ def test_jpeg_patches_are_close(her2pipe, svs, tmp_path):
 def reason(path):
     with PatchStore(path) as store:
         assert len(store) == 0
-        return store.excluded
+        return store.exclusion_reason
 
 
 def make_empty(path):
@@ -583,4 +583,4 @@ def test_the_reason_tells_a_cut_file_from_no_slide(tmp_path):
     for path, reason in ((cut, "TIFF file is cut short or damaged"), (text, "not a slide")):
         assert main(["tile", str(path), str(tmp_path / "S.h5")]) == 0
         with PatchStore(tmp_path / "S.h5") as store:
-            assert reason in store.excluded
+            assert reason in store.exclusion_reason

@@ -223,9 +223,9 @@ def test_frozen_features_are_the_starting_weights(development, tmp_path, make, h
     code, told = her2pipe("encode", stores[0], tmp_path / "out", "--model", tmp_path / "m")
     assert code == 0, told
     found = read_encoding(tmp_path / "out" / "S0.h5")
-    assert found["probabilities"].shape == (24, 0)
-    assert found["features"].shape == (24, 128)
-    assert json.loads(found["attributes"]["classes"]) == []
+    assert found.probabilities.shape == (24, 0)
+    assert found.features.shape == (24, 128)
+    assert list(found.metadata.classes) == []
 
 
 def test_frozen_features_need_colours(development, tmp_path, make, her2pipe):

@@ -21,7 +21,7 @@ def test_patches_come_back(tmp_path, make):
         assert found.coords.tolist() == [list(c) for c in coords]
         assert found.coords.dtype == np.int32
         assert found.tumour.tolist() == [0, 0.25, 0.5, 0.75, 1]
-        assert found.excluded == ""
+        assert found.exclusion_reason == ""
         for i in range(5):
             difference = np.abs(found.pixels(i).astype(int) - pixels[i])
             assert difference.mean() < 4
@@ -58,7 +58,7 @@ def test_an_excluded_slide_is_an_empty_store(tmp_path, make):
     path = make.store(tmp_path / "S.h5", [], [], status="excluded", reason="no tissue")
     with store.PatchStore(path) as found:
         assert len(found) == 0
-        assert found.excluded == "no tissue"
+        assert found.exclusion_reason == "no tissue"
 
 
 def test_a_failure_leaves_nothing(tmp_path):
@@ -76,7 +76,9 @@ def test_a_failure_keeps_what_stood_there(tmp_path, make):
     path = make.encoding(tmp_path / "S.h5", [[1, 0, 0]])
     before = path.read_bytes()
     with pytest.raises(ValueError, match="reshape"):
-        store.write_encoding(path, np.zeros(3), np.zeros((1, 3)), np.zeros((1, 4)), {})
+        store.write_encoding(
+            path, np.zeros(3), np.zeros((1, 3)), np.zeros((1, 4)), store.EncodingMetadata()
+        )
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["S.h5"]
 
@@ -114,8 +116,8 @@ def test_encodings_are_listed_by_slide(tmp_path, make):
     found = store.encodings([tmp_path / "0of2", tmp_path / "1of2"])
     assert [p.stem for p in found] == ["A", "B"]
     encoding = store.read_encoding(found[0])
-    assert encoding["features"].dtype == np.float16
-    assert encoding["probabilities"].dtype == np.float32
+    assert encoding.features.dtype == np.float16
+    assert encoding.probabilities.dtype == np.float32
 
 
 def test_a_patch_read_twice_is_the_same_and_damage_is_found(tmp_path, monkeypatch):
@@ -126,7 +128,7 @@ def test_a_patch_read_twice_is_the_same_and_damage_is_found(tmp_path, monkeypatc
     with store.write_patches(tmp_path / "a.h5") as writer:
         for i, patch in enumerate(patches):
             writer.add(patch, i, 0, 1.0)
-        writer.finish({"slide": "a", "status": "ok", "reason": ""})
+        writer.finish(store.PatchMetadata(slide="a"))
     with store.PatchStore(tmp_path / "a.h5") as first:
         for _ in range(2):
             assert [first._stored(i) for i in (3, 0, 4, 2, 1)] == [

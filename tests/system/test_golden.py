@@ -98,25 +98,25 @@ def train(folder):
 def encode(folder):
     encoding = read_encoding(folder / "encodings" / "S2.h5")
     return {
-        "coords": encoding["coords"].ravel().tolist(),
-        "probabilities": rounded(encoding["probabilities"][:6], 1),
-        "width": encoding["features"].shape[1],
+        "coords": encoding.coords.ravel().tolist(),
+        "probabilities": rounded(encoding.probabilities[:6], 1),
+        "width": encoding.features.shape[1],
     }
 
 
 def fit(folder):
     """each trained aggregation on drawn features of ten slides, two epochs."""
     from her2pipe.cli import main
-    from her2pipe.store import write_encoding
+    from her2pipe.store import EncodingMetadata, write_encoding
 
     random, lines = np.random.default_rng(7), ["slide\tpath\tpatient\tsplit\ther2"]
     (folder / "bags").mkdir()
     coords = np.stack([np.arange(20) % 5, np.arange(20) // 5], 1) * 512
-    metadata = {"status": "ok", "reason": "", "width_px0": 31623, "height_px0": 31623}
     for i, kind in enumerate(["negative", "positive"] * 5):
         features = random.normal(0.5 * (i % 2), 1, (20, 8))
         path = folder / "bags" / f"S{i}.h5"
-        write_encoding(path, coords, np.zeros((20, 0)), features, metadata | {"slide": path.stem})
+        metadata = EncodingMetadata(slide=path.stem, width_px0=31623, height_px0=31623)
+        write_encoding(path, coords, np.zeros((20, 0)), features, metadata)
         lines.append(f"S{i}\tx{i}\tP{i}\ttrain\t{kind}")
     (folder / "bags.tsv").write_text("\n".join(lines) + "\n")
     summaries = {}

@@ -160,7 +160,7 @@ def stores(folder, cohort):
     """Stores of a cohort's slides that are not excluded, by slide."""
     for path in sorted((folder / "results" / "tile" / VIEW / cohort).glob("*.h5")):
         with PatchStore(path) as store:
-            if not store.excluded:
+            if not store.exclusion_reason:
                 yield path.stem, store
 
 

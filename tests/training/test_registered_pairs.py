@@ -140,7 +140,7 @@ def test_a_side_without_pairs_is_told(folder, tmp_path):
 def test_settings_are_those_the_slides_were_tiled_with(tmp_path, make):
     store = PatchStore(make.store(tmp_path / "a.h5", make.stained(2, 1), [(0, 0), (64, 0)]))
     assert Cutter.like(store, 64, 32).stain == StainSettings()
-    store.attributes["settings"] = '{"stain_pixels": 900, "variance_min": 77.0, "patch_px": 64}'
+    store.metadata.settings = '{"stain_pixels": 900, "variance_min": 77.0, "patch_px": 64}'
     cutter = Cutter.like(store, 64, 32)
     assert cutter.stain.stain_pixels == 900
     assert cutter.variance_min == 77

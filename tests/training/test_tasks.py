@@ -68,11 +68,11 @@ def test_an_encoder_learns_the_dab_of_held_out_pairs(development, tmp_path, her2
     code, told = her2pipe("encode", stores[0], tmp_path / "e", "--model", out)
     assert code == 0, told
     found = read_encoding(tmp_path / "e" / "S0.h5")
-    assert found["probabilities"].shape == (16, 0)
-    assert found["features"].shape == (16, 4)
-    assert json.loads(found["attributes"]["classes"]) == []
+    assert found.probabilities.shape == (16, 0)
+    assert found.features.shape == (16, 4)
+    assert list(found.metadata.classes) == []
     targets = about["targets"]
-    far = np.abs(found["features"] - targets["mean"]) / targets["std"]
+    far = np.abs(found.features - targets["mean"]) / targets["std"]
     assert far.max() < 12  # OD, of the size of the targets'
 
 
@@ -122,8 +122,8 @@ def test_fingerprints_find_patches_of_the_same_slide(development, tmp_path, her2
     code, told = her2pipe("encode", stores[0], tmp_path / "e", "--model", tmp_path / "taught")
     assert code == 0, told
     encoded = read_encoding(tmp_path / "e" / "S0.h5")
-    assert encoded["probabilities"].shape == (16, 0)
-    assert encoded["features"].shape == (16, 512)
+    assert encoded.probabilities.shape == (16, 0)
+    assert encoded.features.shape == (16, 512)
 
 
 @pytest.mark.slow
