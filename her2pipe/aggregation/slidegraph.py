@@ -113,9 +113,7 @@ class SlideGraph(NetworkAggregation):
         return ranking(scores, targets == 1), scores
 
     @classmethod
-    def calibrate(
-        cls, network: torch.nn.Module, slides: Sequence[TrainingSlide], device: Any
-    ) -> None:
+    def calibrate(cls, network: Any, slides: Sequence[TrainingSlide], device: Any) -> None:
         """Fit Platt's scaling to the held-out slides."""
         import torch
 
