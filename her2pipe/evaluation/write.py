@@ -126,7 +126,8 @@ def ordered_groups(
     if tests and list_tests:
         for name, stem in (("unadjusted", f"{part}_dunn"), ("holm", f"{part}_dunn_holm")):
             rows: list[dict[str, Any]] = [
-                {"group": group} | line for group, line in tests[name].to_dict("index").items()
+                {"group": group, **{str(other): value for other, value in line.items()}}
+                for group, line in tests[name].to_dict("index").items()
             ]
             results.tables[stem] = ("group", *tests[name].index), rows
         sizes = [len(values) for values in groups.values()]
