@@ -1,8 +1,8 @@
-"""Measure the CPU time of aggregating one slide by every rule, interleaved in one run.
+"""Measure the CPU time of aggregating one slide by every aggregation, interleaved in one run.
 
     python bench/aggregate.py [PATCHES]
 
-What is measured is `aggregate.score`: from a slide's probabilities and features, as read from its
+What is measured is `Aggregation.score`: from a slide's probabilities and features, as read from its
 encoding, to its score. Learnt rules have untrained weights, one network and, as published for five
 folds, their whole ensemble; SlideGraph+ builds the slide's graph each time. One core.
 """
@@ -29,23 +29,20 @@ def slide(patches):
     return Bag("S", coords, 512, 31_623, 31_623, p, features, list(CLASSES))
 
 
-def model(rule, members):
-    """Make an untrained model of a rule."""
-    from her2pipe.aggregation import Model, networks
+def model(aggregation, members):
+    """Make an untrained model of an aggregation."""
+    from her2pipe.aggregation.base import FitMetadata, FittedModel
 
-    make = {
-        "clam": lambda: networks.Clam(WIDTH),
-        "slidegraph": lambda: networks.SlideGraph(WIDTH),
-        "mlp": lambda: networks.Mlp(WIDTH, 2, 256, 0.25),
-    }[rule]
-    scale = {"mean": np.zeros(WIDTH, np.float32), "std": np.ones(WIDTH, np.float32)}
-    scale["platt"] = np.array([1, 0], np.float32)
-    found = []
+    metadata = FitMetadata(
+        aggregation=aggregation.name, classes=["HER2-", "HER2+"], features=WIDTH, threshold=0.5,
+        members=members,
+    )  # fmt: skip
+    arrays = []
     for _ in range(members):
-        weights = {k: v.numpy() for k, v in make().state_dict().items()}
-        found.append({k: v for k, v in weights.items() if v.dtype == np.float32} | scale)
-    about = {"classes": ["HER2-", "HER2+"], "features": WIDTH, "threshold": 0.5, "settings": {}}
-    return Model(about, found)
+        network = aggregation.network(WIDTH, 2, aggregation.Settings())
+        weights = {k: v.numpy() for k, v in network.state_dict().items()}
+        arrays.append({k: v for k, v in weights.items() if v.dtype == np.float32})
+    return FittedModel(metadata, arrays)
 
 
 def main(patches):
@@ -53,26 +50,28 @@ def main(patches):
         os.execve(
             sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_NUM_THREADS": "1"}
         )
-    from her2pipe import aggregation
-    from her2pipe.config import ScoreSettings
+    from her2pipe.aggregation.base import AGGREGATIONS
+    from her2pipe.endpoints.lookup import endpoint_of
 
-    bag, settings = slide(patches), ScoreSettings()
-    rules = {"TL-PA (probabilistic)": ("probabilistic", None), "mean": ("mean", None)}
-    for name, rule, members in (
+    bag, endpoint = slide(patches), endpoint_of()
+    scorers = {"TL-PA (probabilistic)": AGGREGATIONS["probabilistic"](endpoint)}
+    scorers["mean"] = AGGREGATIONS["mean"](endpoint)
+    for label, name, members in (
         ("CLAM, one network", "clam", 1),
         (f"CLAM, {FOLDS} folds", "clam", FOLDS),
         ("SlideGraph+, one network", "slidegraph", 1),
         (f"SlideGraph+, {FOLDS} folds of 10", "slidegraph", 10 * FOLDS),
         (f"MLP, {FOLDS} folds", "mlp", FOLDS),
     ):
-        rules[name] = rule, model(rule, members)
-    seconds = {name: [] for name in rules}
+        aggregation = AGGREGATIONS[name]
+        scorers[label] = aggregation(endpoint, model=model(aggregation, members))
+    seconds = {label: [] for label in scorers}
     for number in range(ROUNDS + 1):  # the first, with its imports, does not count
-        for name, (rule, fitted) in rules.items():
+        for label, scorer in scorers.items():
             start = time.process_time()
-            aggregation.score(rule, bag, settings, fitted)
+            scorer.score(bag)
             if number:
-                seconds[name].append(time.process_time() - start)
+                seconds[label].append(time.process_time() - start)
     ours = float(np.median(seconds["TL-PA (probabilistic)"]))
     print(f"one slide of {patches:,} patches, {WIDTH} features, one core, median of {ROUNDS}\n")
     print("| aggregation | CPU ms | times TL-PA |\n|---|---:|---:|")

@@ -39,9 +39,8 @@ def slide(patches, stride):
 
 def ours(bag):
     from her2pipe.aggregation import patch_graph
-    from her2pipe.config import FitSettings
 
-    return patch_graph.build(bag, FitSettings()).node
+    return patch_graph.build(bag, patch_graph.GraphSettings()).node
 
 
 def all_pairs(bag):

@@ -65,7 +65,7 @@ class Work:
 
         from her2pipe.models import factory, inference
         from her2pipe.training import dataloader as loader
-        from her2pipe.training import loop
+        from her2pipe.training.objectives import Classification
 
         self.stores, self.options, self.device = stores, options, device
         self.loader, self.torch, self.networks = loader, torch, factory
@@ -75,7 +75,7 @@ class Work:
         self.model = inference.place(model, device)
         self.run = torch.compile(self.model) if options.compile else self.model
         self.optimiser = torch.optim.Adam(self.model.parameters(), 1e-6, fused=True)
-        self.objective = loop.Classes(["a", "b", "c"])
+        self.objective = Classification(["a", "b", "c"])
         profiles = [loader.profile(s) for s in stores]
         self.colours = loader.Colours(profiles, profiles[0], device)
         shape = (options.batch, 3, options.input_px, options.input_px)

@@ -1,6 +1,7 @@
 """The house rules: which package may import which, one word per step, late imports."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -32,6 +33,14 @@ HEAVY = {
     *("scikit_posthocs", "skimage", "torch_geometric", "cv2", "shapely", "bokeh", "onnx"),
     "onnxruntime",
 }
+LONG_FOLDERS = {"steps", "config"}
+# Words of an earlier private language, for which the field has its own: target, training set, ...
+PRIVATE_WORDS = {
+    *("told", "telling", "tell", "tells", "foretell", "lesson", "lessons", "teach", "teaches"),
+    *("teacher", "teachers", "teaching", "taught", "learnt", "facts", "remarks", "contest"),
+    *("chapters", "blame", "roster"),
+}
+VAGUE_NAMES = {"about", "found", "own", "made", "given", "why_not", "unused", "account"}
 
 
 def name_of(path: Path) -> str:
@@ -210,3 +219,52 @@ def test_nothing_is_unpickled_unchecked():
     calls = {ast.unparse(node.func) for node in archive if isinstance(node, ast.Call)}
     assert not calls & {"pickle.load", "pickle.loads"}
     assert "find_class" in {n.name for n in archive if isinstance(n, ast.FunctionDef)}
+
+
+def test_folders_hold_3_to_14_modules():
+    """But steps and sections of settings, of which there is one module each."""
+    sizes = {path.parent: 0 for path in MODULES.values()}
+    for path in MODULES.values():
+        sizes[path.parent] += path.name != "__init__.py"
+    folders = {path.relative_to(PACKAGE).as_posix(): size for path, size in sizes.items()}
+    assert {f: n for f, n in folders.items() if not 3 <= n <= 14 and f not in LONG_FOLDERS} == {}
+
+
+def identifiers(module: str):
+    """Names that a module gives to functions, classes, arguments, variables and attributes."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name, node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr, node.lineno
+
+
+def test_private_words_do_not_come_back():
+    private = [
+        f"{module} line {line}: {name}"
+        for module in MODULES
+        for name, line in identifiers(module)
+        if name in VAGUE_NAMES or PRIVATE_WORDS & set(re.findall("[a-z]+", name.lower()))
+    ]
+    assert private == []
+
+
+def test_the_page_on_architecture_is_true():
+    """Its table has every package, in an order they may be imported in; its files exist."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text[text.index("| package | holds |") : text.index("`tests/test_architecture.py`")]
+    packages = [
+        name
+        for row in re.findall(r"^\| (`.*?) \|", table, re.M)
+        for name in re.findall(r"`(\w+)`", row)
+    ]
+    layers = [layer(f"her2pipe.{name}") for name in packages]
+    assert sorted(packages) == sorted({package(name) for name in MODULES} - {"her2pipe"})
+    assert layers == sorted(layers)
+    paths = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|smk|tsv|md))`", text))
+    places = (ROOT, PACKAGE, PACKAGE / "aggregation")
+    assert [p for p in sorted(paths) if not any((place / p).exists() for place in places)] == []

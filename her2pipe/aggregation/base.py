@@ -381,9 +381,9 @@ def load(name: str, folder: str | Path) -> FittedModel:
     from safetensors.numpy import load_file
 
     members: list[Arrays] = [{} for _ in range(metadata.members)]
-    for key, tensor in load_file(weights).items():
-        number, _, array = key.partition(".")
-        members[int(number)][array] = tensor
+    for key, array in load_file(weights).items():
+        number, _, name = key.partition(".")
+        members[int(number)][name] = array
     return FittedModel(metadata, members)
 
 

@@ -120,19 +120,21 @@ def from_released(tensors: Mapping[str, Any]) -> dict[str, Any]:
     tensors : dict
         Of arrays or tensors; a class head of its own for each class (MB) is joined to one.
     """
-    given = {name.replace(".module.", "."): value for name, value in tensors.items()}
-    heads = sorted(n for n in given if n.startswith("classifiers.") and n.count(".") == 2)
+    tensors_by_name = {name.replace(".module.", "."): value for name, value in tensors.items()}
+    heads = sorted(n for n in tensors_by_name if n.startswith("classifiers.") and n.count(".") == 2)
     for part in ("weight", "bias"):
-        rows = [given.pop(name) for name in heads if name.endswith(part)]
+        rows = [tensors_by_name.pop(name) for name in heads if name.endswith(part)]
         if rows:
-            given[f"classifiers.{part}"] = np.concatenate([np.asarray(row) for row in rows])
+            tensors_by_name[f"classifiers.{part}"] = np.concatenate(
+                [np.asarray(row) for row in rows]
+            )
     ours = {theirs: name for name, theirs in RELEASED.items()}
     named = {"instance_loss_fn.labels": "instance_labels"}
-    for name in given:
+    for name in tensors_by_name:
         for theirs, mine in ours.items():
             if name.startswith(theirs + "."):
                 named[name] = mine + name.removeprefix(theirs)
-    return {named.get(name, name): value for name, value in given.items()}
+    return {named.get(name, name): value for name, value in tensors_by_name.items()}
 
 
 @cache
@@ -154,6 +156,8 @@ def clam_network() -> type[torch.nn.Module]:
             A branch of attention for each class.
         dropout : float
         """
+
+        instance_labels: torch.Tensor
 
         def __init__(
             self, features: int, classes: int = 2, multi: bool = False, dropout: float = 0.25

@@ -181,7 +181,7 @@ class _Batches:
 class _SlideObjective:
     """An aggregation's own loss; of the held-out slides, the AUC."""
 
-    curves = (("loss", "loss"), ("auc", "AUC"))
+    curves: tuple[tuple[str, str], ...] = (("loss", "loss"), ("auc", "AUC"))
 
     def __init__(
         self, aggregation: type[NetworkAggregation], settings: Any, positive: Sequence[int]

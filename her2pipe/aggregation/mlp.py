@@ -108,6 +108,9 @@ def mlp_network() -> type[torch.nn.Module]:
     class MlpNetwork(nn.Module):
         """Class logits from the features of one patch, which are standardised first."""
 
+        mean: torch.Tensor
+        std: torch.Tensor
+
         def __init__(self, features: int, classes: int, hidden: int, dropout: float):
             super().__init__()
             self.hidden, self.out = nn.Linear(features, hidden), nn.Linear(hidden, classes)

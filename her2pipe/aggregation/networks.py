@@ -153,8 +153,8 @@ def with_weights(network: torch.nn.Module, member: Arrays) -> torch.nn.Module:
 
     state = {name: torch.from_numpy(values) for name, values in member.items()}
     missing, unexpected = network.load_state_dict(state, strict=False)
-    own = network.state_dict()
-    if unexpected or any(own[name].is_floating_point() for name in missing):
+    expected = network.state_dict()
+    if unexpected or any(expected[name].is_floating_point() for name in missing):
         raise Her2Error(
             f"the model's weights are not the network's: {', '.join([*missing, *unexpected][:3])}",
             "model.safetensors",

@@ -210,17 +210,17 @@ def delaunay(xy: np.ndarray, edge_px: float) -> np.ndarray:
     from scipy.spatial import Delaunay, QhullError
 
     try:
-        found = Delaunay(xy) if len(xy) > 2 else None
+        triangles = Delaunay(xy) if len(xy) > 2 else None
     except QhullError:
-        found = None
-    if found is None:
+        triangles = None
+    if triangles is None:
         middle = xy - xy.mean(0) if len(xy) else xy
         along = middle @ np.linalg.svd(middle, full_matrices=False)[2][0] if len(xy) > 1 else xy
         order = np.argsort(along, kind="stable") if len(xy) > 1 else np.zeros(0, np.int64)
         pairs = np.stack([order[:-1], order[1:]], 1).astype(np.int64)
     else:
-        corners = found.simplices.astype(np.int64)
-        same = found.coplanar[:, [0, 2]].astype(np.int64)
+        corners = triangles.simplices.astype(np.int64)
+        same = triangles.coplanar[:, [0, 2]].astype(np.int64)
         pairs = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [0, 2]], same])
     length = np.sqrt(((xy[pairs[:, 0]] - xy[pairs[:, 1]]) ** 2).sum(1))
     pairs = pairs[length < edge_px]

@@ -220,6 +220,10 @@ def slidegraph_network() -> type[torch.nn.Module]:
         probabilities.
         """
 
+        mean: torch.Tensor
+        std: torch.Tensor
+        platt: torch.Tensor
+
         def __init__(self, features: int, dropout: float = 0.5):
             super().__init__()
 

@@ -135,11 +135,11 @@ class Method(Section):
         if name is None or isinstance(value, FitSettings):  # a wrong aggregation is reported itself
             return value if isinstance(value, FitSettings) else FitSettings()
         settings = fit_settings(name)
-        given = value if value is not None else {}
-        if not isinstance(given, Mapping):
+        values = value if value is not None else {}
+        if not isinstance(values, Mapping):
             raise ValueError("give keys and values")
         if settings is None:
-            if given:
+            if values:
                 raise mistake(
                     f"the method has fit settings, but {name} fits nothing",
                     "remove them, or choose another aggregation",
@@ -149,12 +149,12 @@ class Method(Section):
         _raise(
             "fit",
             [
-                _detail(_unknown(key, known[1:], name), key, given[key])
-                for key in given
+                _detail(_unknown(key, known[1:], name), key, values[key])
+                for key in values
                 if key not in known
             ],
         )
-        return settings.model_validate(given)
+        return settings.model_validate(values)
 
     @classmethod
     def __get_pydantic_json_schema__(

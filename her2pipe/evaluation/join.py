@@ -68,7 +68,7 @@ def join(
         elif sides.get(row.slide) == "train":
             reason = TRAINING_SLIDE
         labels = {name: row.value(column) for name, column in LABELS.items() if column in columns}
-        facts = {
+        computed = {
             "patient": row.patient,
             "target": endpoint.target(row).label,
             "probabilities": probabilities_in(score, endpoint.probability_columns),
@@ -76,7 +76,7 @@ def join(
             "used": not reason,
             "exclusion_reason": reason or endpoint.exclusion_reason(row),
         }
-        slides.append(Slide.model_validate({**score, **labels, **facts}))
+        slides.append(Slide.model_validate({**score, **labels, **computed}))
     return slides
 
 

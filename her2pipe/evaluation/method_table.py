@@ -81,10 +81,10 @@ class Study:
     @property
     def by_method(self) -> dict[str, list[Evaluation]]:
         """The evaluations of each method."""
-        found: dict[str, list[Evaluation]] = {}
+        evaluations: dict[str, list[Evaluation]] = {}
         for evaluation in self.evaluations:
-            found.setdefault(evaluation.method, []).append(evaluation)
-        return found
+            evaluations.setdefault(evaluation.method, []).append(evaluation)
+        return evaluations
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ def compare(study: Study, folder: Path) -> None:
         )
     _ = study.reference  # one that is not there is a mistake, whatever is compared with it
     for name in comparisons.pop():
-        made = TABLES[name](study)
-        if made.rows or not made.optional:
-            write_table(folder / f"{name}.tsv", made.columns, made.rows)
-        for stem, draw in made.figures.items():
+        result = TABLES[name](study)
+        if result.rows or not result.optional:
+            write_table(folder / f"{name}.tsv", result.columns, result.rows)
+        for stem, draw in result.figures.items():
             style.save(draw(), folder / stem)
 
 

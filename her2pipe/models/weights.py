@@ -85,13 +85,13 @@ def load_fitting(model: Network, tensors: dict[str, torch.Tensor]) -> list[str]:
     list of str
         Tensors of the network that none fitted; without those of the head.
     """
-    own = expected = model.state_dict()
+    state = expected = model.state_dict()
     if hasattr(model, "body") and not any(key.startswith(BODY) for key in tensors):
         tensors = {BODY + key: value for key, value in tensors.items()}  # the whole network's
-        expected = {key: value for key, value in own.items() if key.startswith(BODY)}
+        expected = {key: value for key, value in state.items() if key.startswith(BODY)}
     head = {id(p) for p in model.get_classifier().parameters()}
     of_head = {key for key, p in model.named_parameters() if id(p) in head}
-    fitting = {k: v for k, v in tensors.items() if k in own and v.shape == own[k].shape}
+    fitting = {k: v for k, v in tensors.items() if k in state and v.shape == state[k].shape}
     model.load_state_dict(fitting, strict=False)
     return [k for k in expected if k not in fitting and k not in of_head]
 

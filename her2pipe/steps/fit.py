@@ -18,6 +18,7 @@ from her2pipe import __version__, stats
 from her2pipe.aggregation.base import (
     AGGREGATIONS,
     Aggregation,
+    Arrays,
     Bag,
     FitMetadata,
     FittedModel,
@@ -66,8 +67,8 @@ def settings(argv: Sequence[str]) -> tuple[type[Section], ...]:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--aggregate")
     name = parser.parse_known_args(list(argv))[0].aggregate
-    own = AGGREGATIONS[name].Settings if name in AGGREGATIONS else None
-    return SplitSettings, own or FitSettings, LabelSettings
+    section = AGGREGATIONS[name].Settings if name in AGGREGATIONS else None
+    return SplitSettings, section or FitSettings, LabelSettings
 
 
 def run(args: Any, split: SplitSettings, fit: FitSettings, labels: LabelSettings) -> None:
@@ -174,13 +175,13 @@ def read(
                 "encode the development cohort again",
             )
         encoding = files[row.slide]
-        attributes = encoding.metadata
-        if attributes.status == "excluded" or not len(encoding):
-            entry.exclusion_reason = f"excluded: {attributes.reason or 'no patches'}"
+        metadata = encoding.metadata
+        if metadata.status == "excluded" or not len(encoding):
+            entry.exclusion_reason = f"excluded: {metadata.reason or 'no patches'}"
             continue
         bag = Bag.of(encoding)
         bag.validate(files.path(row.slide))
-        encoder = attributes.encoder, attributes.model_digest, bag.features.shape[1]
+        encoder = metadata.encoder, metadata.model_digest, bag.features.shape[1]
         encoders.setdefault(encoder, row.slide)
         inputs = _inputs(aggregation, endpoint, bag, fit)
         target = endpoint.targets.index(label)
@@ -277,7 +278,8 @@ def _fit_networks(
     checkpoint = Checkpoint.beside(args.folder, digest)
     checkpoint.claim()
     scores: dict[str, float] = {}
-    history, members = [], []
+    history: list[dict[str, Any]] = []
+    members: list[Arrays] = []
     for number in range(fit.folds):
         train = [slide for slide in data.slides if fold[slide.slide] != number]
         held_out = [slide for slide in data.slides if fold[slide.slide] == number]

@@ -69,9 +69,9 @@ def write(model: ModelDescription, stages: int, source: Path, folder: str) -> No
 
     name, px = model.architecture, model.input_px
     network = weights.start(name, 0, px, str(source), stages)
-    own = weights.describe(network, name, px, stages=stages)
+    truncated = weights.describe(network, name, px, stages=stages)
     description = model.having(
-        **own.model_dump(exclude_unset=True),
+        **truncated.model_dump(exclude_unset=True),
         classes=[],
         outputs=0,
         start={"weights": source.name, "digest": model.digest},

@@ -58,7 +58,10 @@ class SameSlide:
         Cosine similarities are divided by it before the softmax.
     """
 
-    curves = (("loss", "loss (nats)"), ("retrieval", "retrieval (fraction)"))
+    curves: tuple[tuple[str, str], ...] = (
+        ("loss", "loss (nats)"),
+        ("retrieval", "retrieval (fraction)"),
+    )
 
     def __init__(self, temperature: float):
         self._temperature = temperature

@@ -65,7 +65,10 @@ class Densities:
     and targets, (B, 4) float32.
     """
 
-    curves = (("loss", "loss (Huber, standardised)"), ("r2_mean", "R$^2$ of the mean DAB"))
+    curves: tuple[tuple[str, str], ...] = (
+        ("loss", "loss (Huber, standardised)"),
+        ("r2_mean", "R$^2$ of the mean DAB"),
+    )
 
     def __call__(self, model, batch: tuple[torch.Tensor, ...]) -> BatchResult:
         """Run the network on a batch."""
@@ -106,7 +109,7 @@ def scale_to_od(model: Network, mean: np.ndarray, std: np.ndarray) -> None:
     Her2Error
         When the head is not linear.
     """
-    head = model.get_classifier()
+    head = model.get_classifier()  # type: ignore[operator]  # timm's
     if not isinstance(head, torch.nn.Linear):
         raise Her2Error(
             f"the network ends in {type(head).__name__}, not in a linear layer",

@@ -87,7 +87,7 @@ def train_network(
     Her2Error
         When nothing is left to train, or a loss or weight stops being a number.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained: list[torch.Tensor] = [p for p in model.parameters() if p.requires_grad]
     if not trained:
         raise Her2Error(
             "all weights are frozen: nothing is left to train",
@@ -198,7 +198,7 @@ def _run_side(
     stepper = _Stepper(optimiser, plan.accumulate) if side == "train" else None
     device = next(model.parameters()).device.type
     total: torch.Tensor | None = None
-    weight = torch.zeros((), dtype=torch.float64)
+    weight = torch.zeros(())
     items = 0
     outputs: list[tuple[torch.Tensor, ...]] = []
     with torch.set_grad_enabled(stepper is not None):

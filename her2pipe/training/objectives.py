@@ -48,7 +48,10 @@ class Classification:
         Whether all classes are tested instead, by the macro-AUC of their labels.
     """
 
-    curves = (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)"))
+    curves: tuple[tuple[str, str], ...] = (
+        ("loss", "loss (nats)"),
+        ("accuracy", "accuracy (fraction)"),
+    )
 
     def __init__(
         self,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from her2pipe.config.training import ScheduleSettings
 from her2pipe.training.checkpoint import Rows
@@ -50,7 +49,7 @@ class Schedule:
 
 
 def optimiser(
-    weights: Sequence[nn.Parameter], learning_rate: float, schedule: Schedule
+    weights: Sequence[torch.Tensor], learning_rate: float, schedule: Schedule
 ) -> torch.optim.Optimizer:
     """Make the optimiser.
 

@@ -235,7 +235,7 @@ def dab_regression(
         table.append({"side": side, "view": f"{train.pair_px} px", "kind": "pairs"} | count)
     scale: dict[str, Any] = {"names": list(dab.STATISTICS), "unit": "OD"}
     scale |= {"mean": mean.tolist(), "std": std.tolist()}
-    stores = [PatchStore(scratch / "pairs.h5")]
+    stores: list[SlidePatches] = [PatchStore(scratch / "pairs.h5")]
     return TrainingSet(
         **colours | {"stores": stores, "profiles": packed.profiles},
         items=packed.items,
