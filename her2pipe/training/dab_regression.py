@@ -109,7 +109,7 @@ def scale_to_od(model: Network, mean: np.ndarray, std: np.ndarray) -> None:
     Her2Error
         When the head is not linear.
     """
-    head = model.get_classifier()  # type: ignore[operator]  # timm's
+    head = model.get_classifier()  # timm's
     if not isinstance(head, torch.nn.Linear):
         raise Her2Error(
             f"the network ends in {type(head).__name__}, not in a linear layer",
