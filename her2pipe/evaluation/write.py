@@ -125,10 +125,8 @@ def ordered_groups(
         numbers[f"dunn_{name}"] = PairwiseP(groups=list(p.index), p=p.to_numpy().tolist())
     if tests and list_tests:
         for name, stem in (("unadjusted", f"{part}_dunn"), ("holm", f"{part}_dunn_holm")):
-            rows: list[dict[str, Any]] = [
-                {"group": group, **{str(other): value for other, value in line.items()}}
-                for group, line in tests[name].to_dict("index").items()
-            ]
+            lines = tests[name].to_dict("index").items()
+            rows: list[dict[str, Any]] = [{"group": group, **line} for group, line in lines]
             results.tables[stem] = ("group", *tests[name].index), rows
         sizes = [len(values) for values in groups.values()]
         results.figures[f"{part}_dunn"] = lambda: charts.p_value_matrix(
