@@ -271,8 +271,9 @@ def patch_area(cohort: Cohort) -> Results:
     name = STATUS.contrast[0]
     curves = {name: write.roc_curve(*points, roc_area, roc_area.n or 0)}
     labels = {name: f"{name}, {roc_area.patients:,} patients"}
-    options = {"confidence": cohort.settings.confidence, "items": "patches"}
-    return Results({"patch": roc_area}).add(write.roc("patch_roc", curves, labels, **options))
+    confidence = cohort.settings.confidence
+    drawn = write.roc("patch_roc", curves, labels, confidence=confidence, items="patches")
+    return Results({"patch": roc_area}).add(drawn)
 
 
 def patch_metrics(

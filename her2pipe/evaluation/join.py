@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from her2pipe.cohorts import sheet as cohorts
@@ -90,9 +91,5 @@ def _group(row: cohorts.Row, column: str) -> str:
 
 def count_exclusions(slides: Sequence[Slide]) -> dict[str, int]:
     """Count the slides that are not in the main number, by reason."""
-    counts: dict[str, int] = {}
-    for slide in slides:
-        if reason := slide.exclusion_reason:
-            reason = "excluded" if reason.startswith("excluded") else reason
-            counts[reason] = counts.get(reason, 0) + 1
-    return counts
+    reasons = [slide.exclusion_reason for slide in slides if slide.exclusion_reason]
+    return dict(Counter("excluded" if r.startswith("excluded") else r for r in reasons))

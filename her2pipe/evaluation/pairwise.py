@@ -110,7 +110,7 @@ def delong(evaluations: Sequence[Evaluation], reference: str) -> list[PairedComp
         try:
             area, other = stats.auc(y, a).value, stats.auc(y, b).value
             test = stats.delong(y, a, b)
-            numbers = {"auc": area, "other_auc": other, "difference": area - other}
+            numbers: dict[str, Any] = {"auc": area, "other_auc": other, "difference": area - other}
             rows.append(replace(row, **numbers, z=test.z, p=test.p))
         except stats.StatisticUndefined as reason:
             rows.append(replace(row, note=str(reason)))

@@ -100,8 +100,8 @@ class PairwiseP(Part):
 class PerClass(Part):
     """One class, or level, against the others."""
 
-    n: int | None = None
-    auc: Area | None = None
+    n: int = 0
+    auc: Area = Area()
     sensitivity: Estimate
     specificity: Estimate
 

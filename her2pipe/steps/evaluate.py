@@ -18,6 +18,7 @@ from her2pipe.files import replacing_folder
 
 log = logging.getLogger(__name__)
 
+NAMED = ("method", "encoder", "trained", "cohort", "role")  # options that metrics.json repeats
 SETTINGS = (SplitSettings, EvaluateSettings, LabelSettings)
 UNUSED_SETTINGS = ("reflex", "reflex_margin")
 
@@ -97,17 +98,15 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
     metrics = Metrics(
         algorithm=evaluate.algorithm,
         endpoint=labels.endpoint,
-        method=args.method,
-        encoder=args.encoder,
         aggregation=args.aggregate,
-        trained=args.trained,
         features=_width(args.encoding, args.aggregate),
-        cohort=args.cohort,
-        role=args.role,
         slides=len(slides),
         patients=len({slide.patient for slide in slides}),
         evaluated=len(used),
         exclusion_reasons=count_exclusions(slides),
+        **{
+            name: getattr(args, name) for name in ("method", "encoder", "trained", "cohort", "role")
+        },
         **({"copies": copies} if copies else {}),
         **endpoint.metadata(),
         **results.parts,
