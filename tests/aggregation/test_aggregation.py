@@ -386,12 +386,16 @@ def test_which_aggregation_suits_which_endpoint():
 
 
 def test_what_is_fitted():
-    fits = {a.name: (a.is_fitted(endpoint_of()), a.is_fitted(endpoint_of(GRADES)))
-            for a in AGGREGATIONS}  # fmt: skip
+    fits = {
+        a.name: (a.is_fitted(endpoint_of()), a.is_fitted(endpoint_of(GRADES))) for a in AGGREGATIONS
+    }
     assert fits == {
-        "clam": (True, True), "mean": (True, False), "mlp": (True, True),
-        "probabilistic": (False, False), "slidegraph": (True, True),
-    }  # fmt: skip
+        "clam": (True, True),
+        "mean": (True, False),
+        "mlp": (True, True),
+        "probabilistic": (False, False),
+        "slidegraph": (True, True),
+    }
 
 
 @pytest.mark.parametrize("name", ["mean", "clam", "slidegraph", "mlp"])

@@ -14,8 +14,10 @@ from her2pipe.endpoints.lookup import endpoint_of
 
 def slides(classes, per_patient=1):
     """Slides whose classes are given by a letter each, so many of a patient."""
-    return [TrainingSlide(f"S{i}", f"P{i // per_patient}", "0+".index(c), None)
-            for i, c in enumerate(classes)]  # fmt: skip
+    return [
+        TrainingSlide(f"S{i}", f"P{i // per_patient}", "0+".index(c), None)
+        for i, c in enumerate(classes)
+    ]
 
 
 def test_folds_are_of_patients_and_of_both_classes():

@@ -147,6 +147,6 @@ def test_equal_patches_on_a_grid_merge_to_few_and_always_the_same():
     assert all(v / size[a] / size[b] < 0.2 for (a, b), v in totals.items() if a != b)
 
 
-def test_a_slide_of_unknown_size_is_told():
+def test_a_slide_of_unknown_size_is_reported():
     with pytest.raises(Her2Error, match="lacks the slide's size"):
         patch_graph.build(bag([(0, 0), (9, 9)], np.zeros((2, 1)), 0, 0), SETTINGS)

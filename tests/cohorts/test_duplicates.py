@@ -1,4 +1,4 @@
-"""The same image twice: found by its pixels, refused across sides, told within one."""
+"""The same image twice: found by its pixels, refused across sides, reported within one."""
 
 from types import SimpleNamespace
 
@@ -24,7 +24,7 @@ def test_groups_are_of_equal_digests_that_are_known():
     assert found == [["a", "b"]]
 
 
-def test_copies_within_a_side_are_told():
+def test_copies_within_a_side_are_reported():
     sides = {"a": "train", "b": "train", "c": "validation", "d": "validation"}
     found = duplicates.refuse_across_split(stores(a="1", b="1", c="2", d="3"), sides, ROWS)
     assert found == [["a", "b"]]
@@ -45,7 +45,7 @@ def test_slides_have_no_digest_and_strangers_no_side():
     assert duplicates.refuse_across_split(stores(a="1", z="1"), {"a": "train"}, ROWS) == []
 
 
-def test_what_was_learnt_is_not_tested():
+def test_training_slides_are_not_evaluated():
     duplicates.refuse_trained_on({"a": "1", "b": ""}, {"c": "2", "d": ""}, ROWS)
     with pytest.raises(Her2Error, match=r"c and a \(a.png\) are the same image"):
         duplicates.refuse_trained_on({"a": "1"}, {"c": "1"}, ROWS)

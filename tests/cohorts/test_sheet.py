@@ -81,8 +81,14 @@ def test_rcb_as_published():
 
 def test_rcb_cells(tmp_path):
     header = HEADER + "\trcb"
-    found = rows(tmp_path, *[f"S{i}\tp{i}\tP{i}\t{v}" for i, v in enumerate(
-        ["0", "I", "RCB-II", "rcb iii", "3.0313", "", "NA"])], header=header)  # fmt: skip
+    found = rows(
+        tmp_path,
+        *[
+            f"S{i}\tp{i}\tP{i}\t{v}"
+            for i, v in enumerate(["0", "I", "RCB-II", "rcb iii", "3.0313", "", "NA"])
+        ],
+        header=header,
+    )
     assert [r.rcb for r in found] == ["0", "I", "II", "III", "II", None, None]
     with pytest.raises(Her2Error, match="rcb is '2'"):  # class II, or an index of class II?
         rows(tmp_path, "S\tp\tP\t2", header=header)
@@ -129,7 +135,7 @@ def test_mistakes_name_line_and_column(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("slide,path,patient\n", "no column slide"),
         ("slide\tpath\tpatient\n", "no rows"),
@@ -137,10 +143,10 @@ def test_mistakes_name_line_and_column(tmp_path):
         ("slide\tpath\tpatient\nS\tp\tP\textra\n", "4 cells under 3"),
     ],
 )
-def test_broken_sheets(tmp_path, text, told):
+def test_broken_sheets(tmp_path, text, message):
     path = tmp_path / "sheet.tsv"
     path.write_text(text)
-    with pytest.raises(Her2Error, match=told):
+    with pytest.raises(Her2Error, match=message):
         cohort.load(path)
 
 
@@ -170,13 +176,21 @@ def test_one_file_is_one_slide(tmp_path):
 
 def test_a_quote_never_swallows_lines(tmp_path):
     header = HEADER + "\tihc\tnote"
-    found = rows(tmp_path, 'S1\tp\tP1\t3+\t"upper', 'S2\tq\tP2\t0\tx', 'S3\t"r,1"\tP3\t1+\t"lower',
-                 header=header)  # fmt: skip
+    found = rows(
+        tmp_path,
+        'S1\tp\tP1\t3+\t"upper',
+        "S2\tq\tP2\t0\tx",
+        'S3\t"r,1"\tP3\t1+\t"lower',
+        header=header,
+    )
     assert [(r.slide, r.path, r.level) for r in found] == [
-        ("S1", "p", "3+"), ("S2", "q", "0"), ("S3", "r,1", "1+")]  # fmt: skip
+        ("S1", "p", "3+"),
+        ("S2", "q", "0"),
+        ("S3", "r,1", "1+"),
+    ]
 
 
-def test_a_misspelt_column_is_told(tmp_path):
+def test_a_misspelt_column_is_reported(tmp_path):
     with pytest.raises(Her2Error, match="did you mean annotation"):
         rows(tmp_path, "S1\tp\tP1\tx", header=HEADER + "\tAnotation")
     found = rows(tmp_path, "S1\tp\tP1\t3+", header="Slide\tPATH\tPatient\tIHC")

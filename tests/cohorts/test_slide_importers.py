@@ -24,12 +24,12 @@ def slides(tmp_path):
 
 
 def imported(her2pipe, source, folder, table=None, *more):
-    """Run the verb; returns the sheet by slide, and what was told."""
+    """Run the verb; returns the sheet by slide, and the log."""
     sheet = folder.parent / "sheet.tsv"
     words = [*more, "--table", table] if table else more
-    code, told = her2pipe("cohort", source, folder, sheet, *words)
-    assert code == 0, told
-    return {row["slide"]: row for row in read_table(sheet)}, told
+    code, stderr = her2pipe("cohort", source, folder, sheet, *words)
+    assert code == 0, stderr
+    return {row["slide"]: row for row in read_table(sheet)}, stderr
 
 
 def write(path, text, encoding="utf-8"):
@@ -40,8 +40,10 @@ def write(path, text, encoding="utf-8"):
 # --- TCGA
 
 BIOTAB = [  # barcode, status by IHC, score, FISH, ratio, ER, PR; three header lines
-    ["bcr_patient_barcode", "her2_status_by_ihc", "her2_ihc_score", "her2_fish_status",
-     "her2_cent17_ratio", "er_status_by_ihc", "pr_status_by_ihc"],
+    [
+        *("bcr_patient_barcode", "her2_status_by_ihc", "her2_ihc_score", "her2_fish_status"),
+        *("her2_cent17_ratio", "er_status_by_ihc", "pr_status_by_ihc"),
+    ],
     ["bcr_patient_barcode", "ihc", "level", "ish", "ratio", "er", "pr"],
     ["CDE_ID:2003301", "CDE_ID:1", "CDE_ID:2", "CDE_ID:3", "CDE_ID:4", "CDE_ID:5", "CDE_ID:6"],
     ["TCGA-AA-0001", "Positive", "3+", "[Not Evaluated]", "", "Positive", "Negative"],
@@ -52,7 +54,7 @@ BIOTAB = [  # barcode, status by IHC, score, FISH, ratio, ER, PR; three header l
     ["TCGA-AA-0006", "Positive", "1+", "[Not Evaluated]", "[Not Available]", "", ""],
     ["TCGA-AA-0007", "[Not Evaluated]", "[Not Available]", "[Not Evaluated]", "", "", ""],
     ["TCGA-AA-000no p8", "Positive", "3+", "Positive", "", "", ""],  # a spoilt barcode
-]  # fmt: skip
+]
 
 
 def test_tcga_biotab(tmp_path, slides, her2pipe):
@@ -68,7 +70,7 @@ def test_tcga_biotab(tmp_path, slides, her2pipe):
     lines = ["\t".join([f"u{i}", *line, "0001"]) for i, line in enumerate(BIOTAB[1:])]
     head = "\t".join(["bcr_patient_uuid", *BIOTAB[0], "patient_id"])
     table = write(tmp_path / "biotab.txt", "\n".join([head, *lines]) + "\n")
-    rows, told = imported(her2pipe, "tcga", folder, table, "--annotations", notes)
+    rows, stderr = imported(her2pipe, "tcga", folder, table, "--annotations", notes)
     assert list(rows) == [f"TCGA-AA-000{i}-01Z-00-DX1" for i in range(1, 7)]
     found = {name[8:12]: row for name, row in rows.items()}
     labels = {n: (row["her2"], row["ihc"], row["fish"]) for n, row in found.items()}
@@ -85,14 +87,14 @@ def test_tcga_biotab(tmp_path, slides, her2pipe):
     assert (found["0002"]["er"], found["0002"]["pr"]) == ("negative", "")
     assert found["0001"]["patient"] == "TCGA-AA-0001"
     assert found["0002"]["annotation"].endswith("TCGA-AA-0002-01Z-00-DX1.AB-2.xml")
-    assert "6 slides of 6 patients: 3 HER2-positive, 3 negative" in told
-    assert "levels 1+: 2, 2+/FISH+: 1, 2+/FISH-: 2, 3+: 1" in told
-    assert "1 slides whose status is not that of their IHC and FISH" in told
-    assert "1 further slides of a patient" in told
-    assert "1 slides without HER2 status" in told
-    assert "1 slides of patients not in the table" in told
-    assert "1 rows of the table without a TCGA barcode" in told
-    assert "TCGA-AA" not in told  # counts, no patients
+    assert "6 slides of 6 patients: 3 HER2-positive, 3 negative" in stderr
+    assert "levels 1+: 2, 2+/FISH+: 1, 2+/FISH-: 2, 3+: 1" in stderr
+    assert "1 slides whose status is not that of their IHC and FISH" in stderr
+    assert "1 further slides of a patient" in stderr
+    assert "1 slides without HER2 status" in stderr
+    assert "1 slides of patients not in the table" in stderr
+    assert "1 rows of the table without a TCGA barcode" in stderr
+    assert "TCGA-AA" not in stderr  # counts, no patients
     everything, _ = imported(her2pipe, "tcga", folder, table, "--keep-all")
     assert len(everything) == 7
 
@@ -109,14 +111,20 @@ def test_tcga_cbioportal_and_a_final_status(tmp_path, slides, her2pipe):
     rows, _ = imported(her2pipe, "tcga", folder, table)
     first, second = rows.values()
     assert (first["her2"], first["ihc"], first["fish"], first["er"]) == (
-        "", "2+", "positive", "positive",
-    )  # fmt: skip
+        "",
+        "2+",
+        "positive",
+        "positive",
+    )
     assert (second["her2"], second["ihc"]) == ("negative", "")
-    table = write(tmp_path / "final.csv", "case_id;HER2 Final Status;IHC-HER2;HER2 FISH status\n"
-                  "TCGA-AA-0003;Positive;Equivocal;Negative\n")  # fmt: skip
-    rows, told = imported(her2pipe, "tcga", folder, table)
+    table = write(
+        tmp_path / "final.csv",
+        "case_id;HER2 Final Status;IHC-HER2;HER2 FISH status\n"
+        "TCGA-AA-0003;Positive;Equivocal;Negative\n",
+    )
+    rows, stderr = imported(her2pipe, "tcga", folder, table)
     assert next(iter(rows.values()))["her2"] == "positive"  # the sheet's own final status wins
-    assert "1 HER2-positive" in told
+    assert "1 HER2-positive" in stderr
 
 
 def every_patient(data, slides):
@@ -144,12 +152,14 @@ def test_real_biotab(data, slides, her2pipe):
     )
     two = (score == "2+") | ((by_ihc == "Equivocal") & ~score.isin(["0", "1+", "3+"]))
     sure = fish.isin(["Positive", "Negative"])
-    told = by_ihc.isin(["Positive", "Negative"])
+    message = by_ihc.isin(["Positive", "Negative"])
     graded = score.isin(["0", "1+", "3+"])
     status = pd.Series("", index=table.index)
-    status[~told & ~two & ~graded & sure] = fish
-    status[~told & ~two & graded] = score.map({"0": "Negative", "1+": "Negative", "3+": "Positive"})
-    status[told] = by_ihc
+    status[~message & ~two & ~graded & sure] = fish
+    status[~message & ~two & graded] = score.map(
+        {"0": "Negative", "1+": "Negative", "3+": "Positive"}
+    )
+    status[message] = by_ihc
     status[two & sure] = fish
     expected = dict(zip(table["bcr_patient_barcode"], status, strict=True))
     expected = {name: value for name, value in expected.items() if value}
@@ -200,11 +210,15 @@ def test_real_cbioportal(data, slides, her2pipe):
 
 
 def test_yale_by_file_name(tmp_path, slides, her2pipe):
-    folder = slides("SVS/Her2Pos_Case_01.svs", "SVS/Her2Neg_Case_01.svs", "SVS/HER2neg_case_2.svs",
-                    "SVS/other.svs")  # fmt: skip
+    folder = slides(
+        "SVS/Her2Pos_Case_01.svs",
+        "SVS/Her2Neg_Case_01.svs",
+        "SVS/HER2neg_case_2.svs",
+        "SVS/other.svs",
+    )
     (folder / "Annotations").mkdir()
     (folder / "Annotations" / "Her2Pos_Case_01.xml").touch()
-    rows, told = imported(her2pipe, "yale", folder, None, "--annotations", folder)
+    rows, stderr = imported(her2pipe, "yale", folder, None, "--annotations", folder)
     assert {name: row["her2"] for name, row in rows.items()} == {
         "Her2Pos_Case_01": "positive",
         "Her2Neg_Case_01": "negative",
@@ -212,32 +226,43 @@ def test_yale_by_file_name(tmp_path, slides, her2pipe):
     }
     assert len({row["patient"] for row in rows.values()}) == 3  # cases 01 are two patients
     assert rows["Her2Pos_Case_01"]["annotation"].endswith("Her2Pos_Case_01.xml")
-    assert "1 HER2-positive, 2 negative" in told
-    assert "1 slides without HER2 status or response" in told
+    assert "1 HER2-positive, 2 negative" in stderr
+    assert "1 slides without HER2 status or response" in stderr
 
 
 def test_yale_treated_patients(tmp_path, slides, her2pipe):
     folder = slides("S08-31466.svs", "O09-03495.svs", "S13-1.svs")
-    table = write(tmp_path / "response.csv", "Patient,Responder,Age\n"
-                  "S08-31466,responder,50\nO09-03495,non-responder,60\n")  # fmt: skip
-    rows, told = imported(her2pipe, "yale", folder, table)
+    table = write(
+        tmp_path / "response.csv",
+        "Patient,Responder,Age\nS08-31466,responder,50\nO09-03495,non-responder,60\n",
+    )
+    rows, stderr = imported(her2pipe, "yale", folder, table)
     assert {name: (row["her2"], row["pcr"]) for name, row in rows.items()} == {
         "S08-31466": ("positive", "yes"),
         "O09-03495": ("positive", "no"),
     }
-    assert "1 slides of patients not in the table" in told
+    assert "1 slides of patients not in the table" in stderr
 
 
 # --- IMPRESS
 
 
 def test_impress(tmp_path, slides, her2pipe):
-    folder = slides("HER2/001_HE.svs", "HER2/002_HE.svs", "HER2/003_HE.svs", "HER2/004_HE.svs",
-                    "HER2/001_IHC.svs", "TNBC/101_HE.svs")  # fmt: skip
-    table = write(tmp_path / "clinical.csv", "patients,pCR,RCB class,ER,PR status,HER2,Scanner\n"
-                  "1,1,0,90%,Negative,Positive,Philips\n2,0,2,0%,+,HER2+,Philips\n"
-                  "3,,3,<1%,n/a,3+,\n101,0,1,0,0,Negative,\n")  # fmt: skip
-    rows, told = imported(her2pipe, "impress", folder, table)
+    folder = slides(
+        "HER2/001_HE.svs",
+        "HER2/002_HE.svs",
+        "HER2/003_HE.svs",
+        "HER2/004_HE.svs",
+        "HER2/001_IHC.svs",
+        "TNBC/101_HE.svs",
+    )
+    table = write(
+        tmp_path / "clinical.csv",
+        "patients,pCR,RCB class,ER,PR status,HER2,Scanner\n"
+        "1,1,0,90%,Negative,Positive,Philips\n2,0,2,0%,+,HER2+,Philips\n"
+        "3,,3,<1%,n/a,3+,\n101,0,1,0,0,Negative,\n",
+    )
+    rows, stderr = imported(her2pipe, "impress", folder, table)
     found = {
         name: [row[k] for k in ("her2", "pcr", "rcb", "er", "pr")] for name, row in rows.items()
     }
@@ -248,9 +273,9 @@ def test_impress(tmp_path, slides, her2pipe):
     }
     assert rows["001_HE"]["patient"] == "IMPRESS-1"
     assert rows["001_HE"]["scanner"] == "Philips"
-    assert "1 IHC slides" in told
-    assert "1 HER2-negative slides" in told
-    assert "1 slides of patients not in the table" in told
+    assert "1 IHC slides" in stderr
+    assert "1 HER2-negative slides" in stderr
+    assert "1 slides of patients not in the table" in stderr
     loaded = cohort.load(tmp_path / "sheet.tsv")
     assert [row.rcb for row in loaded] == ["0", "II", "III"]
 
@@ -278,26 +303,37 @@ def test_mistakes_take_three_lines(tmp_path, slides, her2pipe):
     folder = slides("Her2Pos_Case_01.svs")
     table = write(tmp_path / "t.csv", "Patient,pCR\n1,yes\n")
     sheet = tmp_path / "sheet.tsv"
-    for words, told in (
+    for words, message in (
         (["tcga", folder, sheet], "no slides of tcga in the folder (1 slide files there)"),
         (["impress", folder, sheet], "needs a clinical table"),
         (["impress", folder, sheet, "--table", tmp_path / "no.csv"], "the table does not exist"),
         (["impress", folder, sheet, "--table", table], "none of 1 slides has a label: 1 slides of"),
         (["yale", folder, sheet, "--table", write(tmp_path / "x.xlsx", "PK..")], "spreadsheet"),
-        (["yale", folder, sheet, "--table", write(tmp_path / "y.csv", "a,b\n1,2\n")],
-         "no column of the table names patients: a, b"),
-    ):  # fmt: skip
+        (
+            ["yale", folder, sheet, "--table", write(tmp_path / "y.csv", "a,b\n1,2\n")],
+            "no column of the table names patients: a, b",
+        ),
+    ):
         code, error = her2pipe("cohort", *words)
         assert code == 1
-        assert told in error
+        assert message in error
         assert len(error.splitlines()) == 3
     assert not sheet.exists()
 
 
 @pytest.mark.parametrize(
     ("text", "status"),
-    [("Positive", "positive"), ("neg.", "negative"), ("HER2+", "positive"), ("95 %", "positive"),
-     ("0%", "negative"), ("3+", ""), ("Equivocal", ""), ("", ""), ("0.4", "")],
-)  # fmt: skip
+    [
+        ("Positive", "positive"),
+        ("neg.", "negative"),
+        ("HER2+", "positive"),
+        ("95 %", "positive"),
+        ("0%", "negative"),
+        ("3+", ""),
+        ("Equivocal", ""),
+        ("", ""),
+        ("0.4", ""),
+    ],
+)
 def test_status_words(text, status):
     assert clinical_table.status(text) == status

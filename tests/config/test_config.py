@@ -1,4 +1,4 @@
-"""Settings: every mistake told at once, flags that carry every value, a schema that is current."""
+"""Settings: all mistakes at once, flags that carry every value, a schema that is current."""
 
 import argparse
 import json
@@ -50,7 +50,7 @@ def test_minimal_study_takes_the_published_values():
     assert study.score.cutoffs == (0.10, 0.15, 0.20, 0.25)
 
 
-def test_all_mistakes_are_told_with_key_and_line(tmp_path):
+def test_all_mistakes_are_reported_with_key_and_line(tmp_path):
     path = write(
         tmp_path,
         "cohorts:\n"
@@ -82,7 +82,7 @@ def test_all_mistakes_are_told_with_key_and_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"methods": {"TL-PA": {"encoder": "swin"}}}, "unknown encoder: swin"),
         ({"cohorts": {"A": {"sheet": "a", "role": "external"}}}, "0 cohorts have the role"),
@@ -113,13 +113,13 @@ def test_all_mistakes_are_told_with_key_and_line(tmp_path):
         ),
     ],
 )
-def test_references_and_values_are_checked(change, told):
+def test_references_and_values_are_checked(change, message):
     with pytest.raises(Her2Error) as caught:
         load.check(MINIMAL | change, "study.yaml")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_unknown_names_are_told_beside_other_mistakes():
+def test_unknown_names_are_reported_beside_other_mistakes():
     study = MINIMAL | {"methods": {"TL-PA": {"encoder": "swin"}}, "tile": {"patchpx": 1}}
     with pytest.raises(ManyErrors) as caught:
         load.check(study, "study.yaml")
@@ -180,14 +180,14 @@ def test_a_shared_fit_setting_goes_to_the_aggregations_that_have_it():
     }
     assert {name for name in fits if hasattr(fits[name], "hidden")} == {"mlp"}
     assert (fits["mlp"].hidden, fits["clam"].targets) == (8, "levels")
-    for shared, told in (
+    for shared, message in (
         ({"fold": 2}, "did you mean folds?"),
         ({"hidden": 0}, "hidden is 0"),
         ({"classes": "levels"}, "fit.classes is now called targets"),
     ):
         with pytest.raises(Her2Error) as caught:
             load.check(MINIMAL | {"methods": methods, "fit": shared}, "study.yaml")
-        assert told in str(caught.value)
+        assert message in str(caught.value)
         assert all(len(str(p).splitlines()) == 3 for p in getattr(caught.value, "problems", []))
 
 
@@ -339,7 +339,7 @@ def test_a_study_of_classes_and_its_flags():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"labels": {"classes": ["a", "b"]}}, "labels.classes is given, but the endpoint is her2"),
         ({"labels": {"endpoint": "class", "classes": ["a"]}}, "at least 2 items"),
@@ -382,34 +382,34 @@ def test_a_study_of_classes_and_its_flags():
         ),
     ],
 )
-def test_what_makes_no_sense_beside_classes_is_told(change, told):
+def test_what_makes_no_sense_beside_classes_is_reported(change, message):
     with pytest.raises(Her2Error) as caught:
         load.check(CLASSY | change, "study.yaml")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_fractions_of_no_class_are_told_in_a_study_of_status():
+def test_fractions_of_no_class_are_reported_in_a_study_of_status():
     change = {"train": {"fractions": {"1024": {"HER2": 0.5}}}}
     with pytest.raises(Her2Error, match="HER2 is no class of the study"):
         load.check(MINIMAL | change, "study.yaml")
 
 
 @pytest.mark.parametrize(
-    ("explain", "told"),
+    ("explain", "message"),
     [
         ({"encoders": ["swin"]}, "explain.encoders names an unknown encoder: swin"),
         ({"layers": {"swin": "layers.3"}}, "explain.layers names an unknown encoder: swin"),
         ({"encoders": ["frozen"]}, "explain.encoders names frozen, which has no classes"),
     ],
 )
-def test_only_encoders_with_classes_are_explained(explain, told):
+def test_only_encoders_with_classes_are_explained(explain, message):
     encoders = {**MINIMAL["encoders"], "frozen": {"task": "none"}}
     with pytest.raises(Her2Error) as caught:
         load.check(MINIMAL | {"encoders": encoders, "explain": explain}, "study.yaml")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_settings_that_match_in_vain_are_told():
+def test_settings_that_match_in_vain_are_reported():
     study = {
         "labels": {"endpoint": "class"},
         "methods": {"m": {}},
@@ -417,15 +417,15 @@ def test_settings_that_match_in_vain_are_told():
         "compare": {"matched": [[["m", "he"], ["m", "ihc"]], [["m", "hee"], ["n", "ihc"]]]},
     }
 
-    def told(**changes):
+    def message(**changes):
         data = study | changes
         return [m.what for m in cross_references.matched_pairs(cross_references.RawStudy(data))]
 
-    assert told() == [
+    assert message() == [
         "compare.matched: hee is none of the cohorts",
         "compare.matched: n is none of the methods",
     ]
-    assert told(labels={}) == [
+    assert message(labels={}) == [
         "compare.matched compares calls of classes, and the endpoint is HER2 status"
     ]
-    assert told(compare={}) == []
+    assert message(compare={}) == []

@@ -68,8 +68,12 @@ def test_rows_have_a_target_or_a_reason():
     [
         (
             {},
-            [("1+", ""), ("2+", ""), (None, "ihc is 0: not a class of this study"),
-             (None, "no ihc")],
+            [
+                ("1+", ""),
+                ("2+", ""),
+                (None, "ihc is 0: not a class of this study"),
+                (None, "no ihc"),
+            ],
         ),
         (
             {"classes": ["low", "high"], "groups": {"low": ["0", "1+"], "high": ["2+", "3+"]}},
@@ -77,15 +81,19 @@ def test_rows_have_a_target_or_a_reason():
         ),
         (
             {"column": "diagnosis", "classes": ["benign", "malignant"]},
-            [("benign", ""), (None, "no diagnosis"), (None, "no diagnosis"),
-             (None, "diagnosis is odd: not a class of this study")],
+            [
+                ("benign", ""),
+                (None, "no diagnosis"),
+                (None, "no diagnosis"),
+                (None, "diagnosis is odd: not a class of this study"),
+            ],
         ),
         (
             {"column": "her2", "classes": ["negative", "positive"]},
             [(None, "no her2")] * 4,
         ),
     ],
-)  # fmt: skip
+)
 def test_targets_of_a_sheet(tmp_path, settings, targets):
     """A column's checked value, or its text, makes a class; whatever makes none says why."""
     sheet = tmp_path / "sheet.tsv"

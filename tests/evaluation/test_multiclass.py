@@ -20,10 +20,16 @@ EVALUATE = EvaluateSettings(resamples=200)
 def slide(name, true_class, p, patient=None, endpoint=GRADES, subgroups=None):
     prediction = vars(endpoint.predict(p)) if p is not None else vars(Prediction(np.nan))
     return Slide.model_validate(
-        {"slide": name, "patient": patient or name, "target": true_class, "used": True,
-         "probabilities": None if p is None else p.tolist(), "subgroups": subgroups or {}}
+        {
+            "slide": name,
+            "patient": patient or name,
+            "target": true_class,
+            "used": True,
+            "probabilities": None if p is None else p.tolist(),
+            "subgroups": subgroups or {},
+        }
         | prediction
-    )  # fmt: skip
+    )
 
 
 def evaluated(slides, endpoint=GRADES):
@@ -68,8 +74,10 @@ def test_measures_are_those_of_scikit_learn():
     y = random.integers(0, 3, 80)
     p = random.dirichlet([1, 1, 1], 80) + 0.6 * np.eye(3)[y]
     p /= p.sum(1, keepdims=True)
-    slides = [slide(f"S{i}", UNORDERED.targets[k], q, f"P{i // 2}", UNORDERED)
-              for i, (k, q) in enumerate(zip(y, p, strict=True))]  # fmt: skip
+    slides = [
+        slide(f"S{i}", UNORDERED.targets[k], q, f"P{i // 2}", UNORDERED)
+        for i, (k, q) in enumerate(zip(y, p, strict=True))
+    ]
     found = evaluated(slides, UNORDERED)
     called = p.argmax(1)
     area = metrics.roc_auc_score(y, p, multi_class="ovr", average="macro")

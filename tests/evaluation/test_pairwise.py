@@ -23,7 +23,7 @@ def test_a_resample_without_a_class_has_no_area():
     assert 0 < np.isnan(drawn).sum() < 150
     found = stats.contrast(0.5, drawn - drawn)
     assert found.resamples == np.isfinite(drawn).sum()
-    assert (found.low, found.high, found.p) == (0, 0, 1)  # equal methods cannot be told apart
+    assert (found.low, found.high, found.p) == (0, 0, 1)  # equal methods do not differ
     with pytest.raises(stats.StatisticUndefined, match="defined in only 1 of 3 resamples"):
         stats.contrast(0.1, [np.nan, np.nan, 0.1])
 
@@ -52,8 +52,8 @@ def evaluation(cohort, table):
 
 def compared(tmp_path, her2pipe, folders, *more, **rows):
     manifest = compare_manifest(tmp_path / "manifest.tsv", folders, **rows)
-    code, told = her2pipe("compare", manifest, tmp_path / "out", *more)
-    assert code == 0, told
+    code, stderr = her2pipe("compare", manifest, tmp_path / "out", *more)
+    assert code == 0, stderr
     return tmp_path / "out"
 
 
@@ -75,22 +75,33 @@ def test_tables_of_a_study_of_classes(tmp_path, her2pipe):
     assert not names & {"table2.tsv", "delong.tsv", "drift.tsv", "published.tsv", "matched.tsv"}
     rows = {(r["method"], r["cohort"]): r for r in read_table(out / "methods.tsv")}
     assert list(next(iter(rows.values()))) == [
-        "method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high",
-    ]  # fmt: skip
+        "method",
+        "encoder",
+        "aggregation",
+        "cohort",
+        "n",
+        "auc",
+        "low",
+        "high",
+    ]
     table = {(r["method"], r["cohort"]): r for r in read_table(out / "classes.tsv")}
     assert len(table) == len(rows) == 6
     own = table["Poor", "B"]
     about = json.loads((tmp_path / "evaluate" / "Poor" / "B" / "metrics.json").read_text())
     slide = about["units"]["slide"]
     for column, value in {
-        "n": 27, "macro_auc": about["auc"]["value"], "macro_auc_low": about["auc"]["low"],
+        "n": 27,
+        "macro_auc": about["auc"]["value"],
+        "macro_auc_low": about["auc"]["low"],
         "auc_2+": slide["per_class"]["2+"]["auc"]["value"],
         "auc_2+_high": slide["per_class"]["2+"]["auc"]["high"],
-        "accuracy": slide["accuracy"]["value"], "f1": slide["f1"]["value"],
+        "accuracy": slide["accuracy"]["value"],
+        "f1": slide["f1"]["value"],
         "balanced_accuracy": slide["balanced_accuracy"]["value"],
-        "kappa": slide["kappa"]["value"], "errors": slide["errors"]["n"],
+        "kappa": slide["kappa"]["value"],
+        "errors": slide["errors"]["n"],
         "neighbours": slide["errors"]["neighbours"],
-    }.items():  # fmt: skip
+    }.items():
         assert float(own[column]) == pytest.approx(value, abs=1e-6), column
     assert {"forest.svg", "pairs.svg", "pairs.png"} <= names
 
@@ -108,14 +119,19 @@ def test_every_pair_on_the_slides_of_both(tmp_path, her2pipe):
     assert found["Good", "Twin", "B"]["n"] == "26"  # one slide is not in the other
     twins = found["Good", "Twin", "A"]
     assert [float(twins[k]) for k in ("difference", "low", "high", "p", "mcnemar_p")] == [
-        0, 0, 0, 1, 1,
-    ]  # fmt: skip
+        0,
+        0,
+        0,
+        1,
+        1,
+    ]
     own = found["Good", "Poor", "A"]
     kept = [r for r in classes.slides(30, 0.3, 1, 5) if r["used"] and r["true_class"]]
     worse = [r for r in classes.slides(30, 1.5, 2, 5) if r["used"] and r["true_class"]]
     truth = np.array([r["true_class"] for r in kept])
-    p, q = (np.array([[r[f"p_{n}"] for n in classes.NAMES] for r in each])
-            for each in (kept, worse))  # fmt: skip
+    p, q = (
+        np.array([[r[f"p_{n}"] for n in classes.NAMES] for r in each]) for each in (kept, worse)
+    )
     difference = stats.macro_auc(truth, p, classes.NAMES) - stats.macro_auc(truth, q, classes.NAMES)
     assert float(own["difference"]) == pytest.approx(difference, abs=2e-6)
     plain = plain_bootstrap.interval(
@@ -187,10 +203,19 @@ def test_two_stains_of_the_same_cases(tmp_path, her2pipe):
     ]
     for name, mark in (("ihc", ""), ("he", "H")):
         write_table(
-            tmp_path / f"{name}.tsv", ("slide", "path", "patient", "ihc", "case"),
-            [{"slide": f"{mark}S{i}", "path": f"{name}{i}.svs", "patient": f"P{i * 2 // 3}",
-              "ihc": "1+", "case": f"C{i}"} for i in range(30)],
-        )  # fmt: skip
+            tmp_path / f"{name}.tsv",
+            ("slide", "path", "patient", "ihc", "case"),
+            [
+                {
+                    "slide": f"{mark}S{i}",
+                    "path": f"{name}{i}.svs",
+                    "patient": f"P{i * 2 // 3}",
+                    "ihc": "1+",
+                    "case": f"C{i}",
+                }
+                for i in range(30)
+            ],
+        )
     sheets = [(name, tmp_path / f"{name}.tsv") for name in ("ihc", "he")]
     words = ("--matched", "net,ihc,net,he")
     out = compared(tmp_path, her2pipe, folders, *words, sheets=sheets)
@@ -206,16 +231,16 @@ def test_two_stains_of_the_same_cases(tmp_path, her2pipe):
     )
     assert float(row["accuracy_low"]) <= float(row["accuracy_difference"])
     assert float(row["mcnemar_p"]) == pytest.approx(stats.mcnemar(*right).p, abs=1e-6)
-    code, told = her2pipe(
+    code, stderr = her2pipe(
         "compare", tmp_path / "manifest.tsv", tmp_path / "x", "--matched", "net,ihc,net,b"
     )
     assert code == 1
-    assert "no evaluation of method net on cohort b" in told
-    code, told = her2pipe(
+    assert "no evaluation of method net on cohort b" in stderr
+    code, stderr = her2pipe(
         "compare", tmp_path / "manifest.tsv", tmp_path / "x", "--matched", "net=ihc"
     )
     assert code == 1
-    assert "METHOD,COHORT,METHOD,COHORT" in told
+    assert "METHOD,COHORT,METHOD,COHORT" in stderr
 
 
 def test_the_same_people_under_other_names():
@@ -229,9 +254,11 @@ def test_the_same_people_under_other_names():
     evaluations = [evaluation("a", rows), evaluation("b", others)]
     cases = {row["slide"]: row["slide"] for row in rows}
     (row,) = pairwise.matched(
-        evaluations, [("m", "a", "m", "b")], {"a": cases, "b": cases},
+        evaluations,
+        [("m", "a", "m", "b")],
+        {"a": cases, "b": cases},
         CompareSettings(resamples=200),
-    )  # fmt: skip
+    )
     assert (row.difference, row.low, row.high, row.p) == (0, 0, 0, 1)
     assert (row.accuracy_low, row.accuracy_high) == (0, 0)
 
@@ -239,9 +266,8 @@ def test_the_same_people_under_other_names():
 def test_no_common_case():
     empty = pairwise.Calls([], *np.zeros((3, 0), str), np.zeros((0, 3)), list(classes.NAMES))
     (row,) = pairwise.matched(
-        [evaluation(name, []) for name in "ab"],
-        [("m", "a", "m", "b")], {}, CompareSettings(),
-    )  # fmt: skip
+        [evaluation(name, []) for name in "ab"], [("m", "a", "m", "b")], {}, CompareSettings()
+    )
     assert row.note == "no case of one class is in both"
     assert len(empty.right) == 0
 
@@ -251,8 +277,11 @@ def test_networks_and_time_per_tile(tmp_path, her2pipe):
     folders = [classes.evaluation(tmp_path, "Good", encoder="swin-t")]
     model = tmp_path / "train" / "swin-t"
     model.mkdir(parents=True)
-    about = {"architecture": "swin_tiny", "input_px": 224,
-             "parameters": {"total": 27503229, "trainable": 2307}}  # fmt: skip
+    about = {
+        "architecture": "swin_tiny",
+        "input_px": 224,
+        "parameters": {"total": 27503229, "trainable": 2307},
+    }
     (model / "model.json").write_text(json.dumps(about))
     (model / "model.safetensors").write_bytes(bytes(2_500_000))
     encodings = tmp_path / "encodings"
@@ -273,9 +302,14 @@ def test_networks_and_time_per_tile(tmp_path, her2pipe):
     assert kept[0] == kept[1]
     (row,) = read_table(out / "networks.tsv")
     assert row == {
-        "method": "Good", "encoder": "swin-t", "architecture": "swin_tiny",
-        "parameters": "27503229", "trained": "2307", "input_px": "224", "model_mb": "2.500000",
-    }  # fmt: skip
+        "method": "Good",
+        "encoder": "swin-t",
+        "architecture": "swin_tiny",
+        "parameters": "27503229",
+        "trained": "2307",
+        "input_px": "224",
+        "model_mb": "2.500000",
+    }
 
 
 def test_two_kinds_of_study_do_not_mix(tmp_path, her2pipe):
@@ -283,6 +317,6 @@ def test_two_kinds_of_study_do_not_mix(tmp_path, her2pipe):
     about = json.loads((folders[1] / "metrics.json").read_text())
     (folders[1] / "metrics.json").write_text(json.dumps(about | {"endpoint": "her2"}))
     manifest = compare_manifest(tmp_path / "manifest.tsv", folders)
-    code, told = her2pipe("compare", manifest, tmp_path / "out")
+    code, stderr = her2pipe("compare", manifest, tmp_path / "out")
     assert code == 1
-    assert "some evaluations are of HER2 status, others of classes" in told
+    assert "some evaluations are of HER2 status, others of classes" in stderr

@@ -23,11 +23,17 @@ def test_cohorts_add_up():
 def test_table_1_fractions():
     """Patches used of those there are, by crop size and kind."""
     used = {
-        "1024": {"HER2-": (63_464, 90_664), "HER2+": (68_084, 97_264),
-                 "Non-tumour": (69_744, 142_336)},
-        "2048": {"HER2-": (15_441, 15_441), "HER2+": (16_149, 16_149),
-                 "Non-tumour": (15_313, 21_877)},
-    }  # fmt: skip
+        "1024": {
+            "HER2-": (63_464, 90_664),
+            "HER2+": (68_084, 97_264),
+            "Non-tumour": (69_744, 142_336),
+        },
+        "2048": {
+            "HER2-": (15_441, 15_441),
+            "HER2+": (16_149, 16_149),
+            "Non-tumour": (15_313, 21_877),
+        },
+    }
     fractions = TrainSettings().fractions
     for view, kinds in used.items():
         for kind, (some, every) in kinds.items():
@@ -39,10 +45,12 @@ def test_mean_and_population_sd_of_the_external_cohorts():
     table = [
         Evaluation(
             Metrics(method="TL-PA", cohort=name, role="external", auc=Area(value=auc, variance=0)),
-            [], [], Path(),
+            [],
+            [],
+            Path(),
         )
         for name, auc in external.items()
-    ]  # fmt: skip
+    ]
     (row,) = method_table.table2(method_table.Study(table, CompareSettings())).rows
     assert round(row["external_mean"], 3) == 0.763
     assert round(row["external_sd"], 3) == 0.009

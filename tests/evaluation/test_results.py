@@ -21,11 +21,19 @@ def status_slides(n=24):
     for i in range(n):
         level = i % 5
         rows.append(
-            {"slide": f"S{i}", "patient": f"P{i // 2}", "score": 0.1 * level + random.uniform(),
-             "level": levels[level], "positive": level > 2, "true_level": levels[level],
-             "pcr": i % 3 == 0, "rcb": "0" if i % 3 == 0 else "II", "used": True,
-             "exclusion_reason": ""}
-        )  # fmt: skip
+            {
+                "slide": f"S{i}",
+                "patient": f"P{i // 2}",
+                "score": 0.1 * level + random.uniform(),
+                "level": levels[level],
+                "positive": level > 2,
+                "true_level": levels[level],
+                "pcr": i % 3 == 0,
+                "rcb": "0" if i % 3 == 0 else "II",
+                "used": True,
+                "exclusion_reason": "",
+            }
+        )
     return rows
 
 
@@ -38,9 +46,14 @@ def evaluated(tmp_path):
     settings = EvaluateSettings(resamples=100)
     computed = metrics.compute(Cohort(endpoint, slides, settings, slides))
     written = results.Metrics(
-        method="TL-PA", cohort="NAT", role="treatment", slides=len(slides), evaluated=len(slides),
-        exclusion_reasons={"excluded": 1}, **computed.parts,
-    )  # fmt: skip
+        method="TL-PA",
+        cohort="NAT",
+        role="treatment",
+        slides=len(slides),
+        evaluated=len(slides),
+        exclusion_reasons={"excluded": 1},
+        **computed.parts,
+    )
     write.write_evaluation(tmp_path, endpoint, slides, written, computed)
     return tmp_path, written, slides
 
@@ -60,8 +73,16 @@ def test_names_in_the_file_are_those_users_know(evaluated):
     folder, *_ = evaluated
     file = json.loads((folder / "metrics.json").read_text())
     assert file["left_out"] == {"excluded": 1}
-    assert set(file) >= {"auc", "bootstrap", "levels", "pcr", "rcb", "operating_point",
-                         "calibration", "subgroups"}  # fmt: skip
+    assert set(file) >= {
+        "auc",
+        "bootstrap",
+        "levels",
+        "pcr",
+        "rcb",
+        "operating_point",
+        "calibration",
+        "subgroups",
+    }
     assert set(file["levels"]) >= {"n", "groups", "spearman", "dunn_holm", "quadratic_kappa"}
     assert "patch" not in file  # there were no encodings
     assert "note" not in file["pcr"]  # what has a value has no note

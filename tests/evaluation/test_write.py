@@ -21,18 +21,22 @@ def test_tables_and_figures(made):
     found = {path.name for path in made.iterdir()}
     figures = {"roc", "tile_roc", "confusion", "grades", "calibration"}
     assert found == {
-        "metrics.json", "slides.tsv", "per_class.tsv", "subgroups.tsv",
+        "metrics.json",
+        "slides.tsv",
+        "per_class.tsv",
+        "subgroups.tsv",
         *(f"{name}.{kind}" for name in figures for kind in ("png", "svg")),
         *(f"{name}.tsv" for name in figures - {"grades"}),
-    }  # fmt: skip
+    }
 
 
 def test_metrics_are_those_of_the_tables(made):
     metrics, slides = class_evaluations.metrics(made), read_table(made / "slides.tsv")
     assert (metrics["endpoint"], metrics["classes"]) == ("class", ["1+", "2+", "3+"])
     assert metrics["left_out"] == {
-        "excluded": 1, "no class: ihc is 0: not a class of this study": 1,
-    }  # fmt: skip
+        "excluded": 1,
+        "no class: ihc is 0: not a class of this study": 1,
+    }
     evaluated = [s for s in slides if s["used"] == "True" and not s["exclusion_reason"]]
     unit = metrics["units"]["slide"]
     assert (metrics["slides"], metrics["evaluated"], unit["n"]) == (30, 29, len(evaluated))
@@ -50,9 +54,9 @@ def test_metrics_are_those_of_the_tables(made):
     listed = [r for r in read_table(made / "per_class.tsv") if r["unit"] == "slide"]
     assert [float(r["auc"]) for r in listed] == pytest.approx(by_class, abs=1e-6)
     curve = [r for r in read_table(made / "roc.tsv") if r["class"] == "2+"]
-    area = np.trapezoid(*(
-        [float(r[f"{kind}_positive_rate"]) for r in curve] for kind in ("true", "false")
-    ))  # fmt: skip
+    area = np.trapezoid(
+        *([float(r[f"{kind}_positive_rate"]) for r in curve] for kind in ("true", "false"))
+    )
     assert area == pytest.approx(by_class[1], abs=1e-5)
 
 
@@ -97,10 +101,11 @@ def test_scores_of_another_study_are_refused(tmp_path, her2pipe):
     sheet, scores = tmp_path / "sheet.tsv", tmp_path / "C.tsv"
     sheet.write_text("slide\tpath\tpatient\tihc\nS1\tx\tP1\t1+\n")
     scores.write_text("slide\tscore\tlevel\tflag\treason\nS1\t0.5\t\t\t\n")
-    code, told = her2pipe("evaluate", scores, tmp_path / "out", "--sheet", sheet,
-                          "--endpoint", "class")  # fmt: skip
+    code, stderr = her2pipe(
+        "evaluate", scores, tmp_path / "out", "--sheet", sheet, "--endpoint", "class"
+    )
     assert code == 1
-    assert "the scores have no column p_1+" in told
+    assert "the scores have no column p_1+" in stderr
 
 
 def test_no_slide_of_a_class_is_a_note(tmp_path, her2pipe):

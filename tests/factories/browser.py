@@ -11,11 +11,12 @@ from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
-    "--no-first-run", "--no-default-browser-check", "--disable-background-networking",
-    "--disable-component-update", "--disable-default-apps", "--disable-extensions",
-    "--disable-sync", "--hide-scrollbars", "--mute-audio", "--remote-debugging-pipe",
-)  # fmt: skip
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+    *("--disable-dev-shm-usage", "--no-first-run", "--no-default-browser-check"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-default-apps"),
+    *("--disable-extensions", "--disable-sync", "--hide-scrollbars", "--mute-audio"),
+    "--remote-debugging-pipe",
+)
 LIMIT_S = 120
 
 
@@ -42,9 +43,12 @@ class Browser:
         command = [browser_path(), *FLAGS, f"--user-data-dir={folder}", "about:blank"]
         line = f'exec "$@" 3<&{to_read} 4>&{to_write}'
         self._process = subprocess.Popen(
-            ["bash", "-c", line, "bash", *command], pass_fds=(to_read, to_write),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
-        )  # fmt: skip
+            ["bash", "-c", line, "bash", *command],
+            pass_fds=(to_read, to_write),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+        )
         os.close(to_read)
         os.close(to_write)
         self._count, self._rest, self._session = 0, b"", None
@@ -116,8 +120,13 @@ class Browser:
 
     def size(self, width_px, height_px):
         """Set the size of the window."""
-        self.ask("Emulation.setDeviceMetricsOverride", width=width_px, height=height_px,
-                 deviceScaleFactor=1, mobile=width_px < 600)  # fmt: skip
+        self.ask(
+            "Emulation.setDeviceMetricsOverride",
+            width=width_px,
+            height=height_px,
+            deviceScaleFactor=1,
+            mobile=width_px < 600,
+        )
 
     def open(self, path):
         """Open a page from disk and wait until it has loaded with its images."""
@@ -128,8 +137,13 @@ class Browser:
 
     def run(self, code):
         """Evaluate JavaScript, waiting for a promise, and return its value."""
-        result = self.ask("Runtime.evaluate", expression=code, awaitPromise=True,
-                          returnByValue=True, userGesture=True)  # fmt: skip
+        result = self.ask(
+            "Runtime.evaluate",
+            expression=code,
+            awaitPromise=True,
+            returnByValue=True,
+            userGesture=True,
+        )
         if "exceptionDetails" in result:
             raise RuntimeError(result["exceptionDetails"]["exception"].get("description", code))
         return result["result"].get("value")

@@ -36,9 +36,18 @@ def probabilities(name, n, labels, skill, seed):
 
 
 def evaluation(
-    folder, method="net", cohort="B", n=30, skill=1.5, seed=1, role="external", labels=GRADES,
-    tiles=12, column="ihc", trained="encoder",
-):  # fmt: skip
+    folder,
+    method="net",
+    cohort="B",
+    n=30,
+    skill=1.5,
+    seed=1,
+    role="external",
+    labels=GRADES,
+    tiles=12,
+    column="ihc",
+    trained="encoder",
+):
     """Make sheet, encodings and scores of a cohort, and run evaluate on them.
 
     One slide is excluded, and one has a class that is not of the study.
@@ -61,8 +70,13 @@ def evaluation(
         row = {"slide": slide, "patient": patient}
         if i == n - 2:
             rows.append(row | {"patches": 0, "flag": "excluded", "reason": "no tissue: none"})
-            make_encoding(encodings / f"{slide}.h5", [], status="excluded", reason="no tissue",
-                          classes=labels.classes)  # fmt: skip
+            make_encoding(
+                encodings / f"{slide}.h5",
+                [],
+                status="excluded",
+                reason="no tissue",
+                classes=labels.classes,
+            )
             continue
         drawn = probabilities(name, tiles, labels, skill, [seed, i])
         make_encoding(encodings / f"{slide}.h5", drawn, classes=labels.classes)

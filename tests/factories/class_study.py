@@ -61,11 +61,18 @@ def evaluation(folder, method, cohort="B", role="external", rows=None, encoder="
     results.write_metrics(
         folder,
         results.Metrics(
-            endpoint="class", **ENDPOINT.metadata(), method=method, encoder=encoder or method,
-            aggregation="mean", cohort=cohort, role=role, slides=len(rows),
-            patients=len({row["patient"] for row in rows}), **computed.parts,
+            endpoint="class",
+            **ENDPOINT.metadata(),
+            method=method,
+            encoder=encoder or method,
+            aggregation="mean",
+            cohort=cohort,
+            role=role,
+            slides=len(rows),
+            patients=len({row["patient"] for row in rows}),
+            **computed.parts,
         ),
-    )  # fmt: skip
+    )
     return folder
 
 
@@ -116,19 +123,30 @@ def study(folder, skills=(("Good", 3), ("Poor", 1)), n=30):
 def _model(folder, i):
     folder.mkdir(parents=True)
     about = {
-        "architecture": ("alexnet", "swin_tiny")[i % 2], "input_px": 224, "classes": NAMES,
-        "features": 768, "parameters": {"total": 57_000_000 + i, "trainable": 2307},
+        "architecture": ("alexnet", "swin_tiny")[i % 2],
+        "input_px": 224,
+        "classes": NAMES,
+        "features": 768,
+        "parameters": {"total": 57_000_000 + i, "trainable": 2307},
         "training_set": [
-            {"side": "train", "view": "512", "kind": name, "available": 90, "used": 90,
-             "slides": 4, "patients": 3}
+            {
+                "side": "train",
+                "view": "512",
+                "kind": name,
+                "available": 90,
+                "used": 90,
+                "slides": 4,
+                "patients": 3,
+            }
             for name in NAMES
         ],
-    }  # fmt: skip
+    }
     (folder / "model.json").write_text(json.dumps(about))
     (folder / "model.safetensors").write_bytes(bytes(1_500_000))
     keys = ("epoch", "train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
-    write_table(folder / "history.tsv", keys, [dict.fromkeys(keys, 1 / k) | {"epoch": k}
-                                               for k in (1, 2, 3)])  # fmt: skip
+    write_table(
+        folder / "history.tsv", keys, [dict.fromkeys(keys, 1 / k) | {"epoch": k} for k in (1, 2, 3)]
+    )
     return folder
 
 

@@ -18,8 +18,13 @@ STUDY = {
     "pretrain": {"device": "cpu", "epochs": 1, "batch_size": 4, "input_px": 32},
     "pretrainings": {"tumours": {"architecture": "resnet10t", "images": "P"}},
     "train": {
-        "max_epochs": 1, "batch_size": 4, "frozen": [], "device": "cpu", "fractions": {},
-        "architecture": "resnet10t", "input_px": 32,
+        "max_epochs": 1,
+        "batch_size": 4,
+        "frozen": [],
+        "device": "cpu",
+        "fractions": {},
+        "architecture": "resnet10t",
+        "input_px": 32,
     },
     "encoders": {"he": {"pretrain": "tumours"}, "ihc": {"develop": "IHC"}},
     "encode": {"device": "cpu"},
@@ -28,7 +33,7 @@ STUDY = {
         "on-ihc": {"encoder": "ihc", "aggregate": "mean", "cohorts": ["IHC"]},
     },
     "evaluate": {"resamples": 100},
-}  # fmt: skip
+}
 SIZES = {"HE": 12, "IHC": 12, "X": 7, "P": 8}
 
 

@@ -60,9 +60,8 @@ def generic(path, picture, levels=(1, 2, 4), mpp=0.5, **options):
             dots = 10_000 / (mpp * times)
             level = picture if times == 1 else halve(picture, times)
             writer.write(
-                level, resolution=(dots, dots), resolutionunit=3,
-                subfiletype=int(times > 1), **tags,
-            )  # fmt: skip
+                level, resolution=(dots, dots), resolutionunit=3, subfiletype=int(times > 1), **tags
+            )
     return path
 
 

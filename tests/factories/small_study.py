@@ -24,8 +24,14 @@ STUDY = {
     "synthesise": {"width_um": 260, "height_um": 220, "scanners": {"A": {"objective": 20}}},
     "tile": {"adaptive_area_px0": 6.3e6, "patch_px": 128},
     "train": {
-        "max_epochs": 1, "batch_size": 16, "frozen": [], "device": "cpu", "fractions": {},
-        "architecture": "resnet10t", "input_px": 64, "train_views": ["adaptive"],
+        "max_epochs": 1,
+        "batch_size": 16,
+        "frozen": [],
+        "device": "cpu",
+        "fractions": {},
+        "architecture": "resnet10t",
+        "input_px": 64,
+        "train_views": ["adaptive"],
     },
     "encoders": {"small": {}},
     "encode": {"device": "cpu", "batch_slides": 3},
@@ -35,7 +41,7 @@ STUDY = {
         "TL-mlp": {"encoder": "small", "aggregate": "mlp"},
     },
     "fit": {"folds": 2, "max_epochs": 2, "device": "cpu"},
-}  # fmt: skip
+}
 DATE = r"\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?|\d{1,2} \w+ \d{4}"
 STUDY_LEVEL = {("compare", ""), ("ledger", ""), ("report", "")}
 
@@ -63,16 +69,39 @@ def write_study(folder, study, sheets):
 
 def snakemake(folder, *words, launch=("-m", "snakemake")):
     """Run Snakemake on the study of a folder; returns the finished process with its output."""
-    command = [sys.executable, *launch, "--snakefile", ROOT / "Snakefile", "--directory", folder,
-               "--configfile", folder / "study.yaml", "--cores", "2", *words]  # fmt: skip
+    command = [
+        sys.executable,
+        *launch,
+        "--snakefile",
+        ROOT / "Snakefile",
+        "--directory",
+        folder,
+        "--configfile",
+        folder / "study.yaml",
+        "--cores",
+        "2",
+        *words,
+    ]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
 @contextmanager
 def start(folder, *words):
     """Run Snakemake beside the test; none of its processes outlives the test."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
-               folder, "--configfile", folder / "study.yaml", "--cores", "2", *words]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        ROOT / "Snakefile",
+        "--directory",
+        folder,
+        "--configfile",
+        folder / "study.yaml",
+        "--cores",
+        "2",
+        *words,
+    ]
     with (folder / "said.txt").open("w") as said:
         run = subprocess.Popen(command, stdout=said, stderr=said, cwd=ROOT)
     try:

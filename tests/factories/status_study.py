@@ -14,40 +14,95 @@ from her2pipe.plotting import charts, style
 NASTY = "<script>alert(1)</script>"
 SHY = "<script>alert(1)<!--"  # as nasty, and yet a name that a file can have
 LEVELS = ("0", "1+", "2+/FISH-", "2+/FISH+", "3+")
-COLUMNS = ("slide", "patient", "score", "level", "positive", "true_level", "pcr", "rcb", "used",
-           "exclusion_reason")  # fmt: skip
+COLUMNS = (
+    *("slide", "patient", "score", "level", "positive", "true_level", "pcr", "rcb", "used"),
+    "exclusion_reason",
+)
 SLIDES = [
-    {"slide": f"S{i}", "patient": f"P{i // 2}", "score": i / 10, "level": LEVELS[i],
-     "positive": i > 2, "true_level": LEVELS[i], "used": True, "exclusion_reason": ""}
+    {
+        "slide": f"S{i}",
+        "patient": f"P{i // 2}",
+        "score": i / 10,
+        "level": LEVELS[i],
+        "positive": i > 2,
+        "true_level": LEVELS[i],
+        "used": True,
+        "exclusion_reason": "",
+    }
     for i in range(5)
 ] + [
-    {"slide": SHY, "patient": "P9", "score": 0.45, "level": "3+", "positive": True,
-     "true_level": "3+", "used": True, "exclusion_reason": ""},
-    {"slide": "S7", "patient": "P7", "used": True, "score": 0.2, "level": "1+",
-     "exclusion_reason": "no binary status: IHC 2+ without ISH"},
-    {"slide": NASTY, "patient": "P8", "used": False,
-     "exclusion_reason": "excluded: no tissue: none"},
-]  # fmt: skip
+    {
+        "slide": SHY,
+        "patient": "P9",
+        "score": 0.45,
+        "level": "3+",
+        "positive": True,
+        "true_level": "3+",
+        "used": True,
+        "exclusion_reason": "",
+    },
+    {
+        "slide": "S7",
+        "patient": "P7",
+        "used": True,
+        "score": 0.2,
+        "level": "1+",
+        "exclusion_reason": "no binary status: IHC 2+ without ISH",
+    },
+    {
+        "slide": NASTY,
+        "patient": "P8",
+        "used": False,
+        "exclusion_reason": "excluded: no tissue: none",
+    },
+]
 METRICS = {
-    "method": "TL-PA", "encoder": "swin-t", "aggregation": "probabilistic", "cohort": "C",
-    "role": "external", "slides": 8, "evaluated": 7,
-    "auc": {"n": 6, "positives": 3, "endpoint": "HER2-positive v HER2-negative",
-            "value": 0.9, "low": 0.7, "high": 1.0},
-    "levels": {"n": 6, "groups": {"0": 1, "1+": 1, "2+/FISH-": 1, "2+/FISH+": 1, "3+": 2},
-               "spearman": {"rho": 0.5, "p": 0.01, "low": 0.1, "high": 0.8}},
-    "operating_point": {"n": 6, "rule": "level 2+/FISH+ or higher",
-                        "sensitivity": {"value": 1.0, "low": 0.44, "high": 1.0, "n": 3}},
-}  # fmt: skip
+    "method": "TL-PA",
+    "encoder": "swin-t",
+    "aggregation": "probabilistic",
+    "cohort": "C",
+    "role": "external",
+    "slides": 8,
+    "evaluated": 7,
+    "auc": {
+        "n": 6,
+        "positives": 3,
+        "endpoint": "HER2-positive v HER2-negative",
+        "value": 0.9,
+        "low": 0.7,
+        "high": 1.0,
+    },
+    "levels": {
+        "n": 6,
+        "groups": {"0": 1, "1+": 1, "2+/FISH-": 1, "2+/FISH+": 1, "3+": 2},
+        "spearman": {"rho": 0.5, "p": 0.01, "low": 0.1, "high": 0.8},
+    },
+    "operating_point": {
+        "n": 6,
+        "rule": "level 2+/FISH+ or higher",
+        "sensitivity": {"value": 1.0, "low": 0.44, "high": 1.0, "n": 3},
+    },
+}
 MODEL = {
-    "architecture": "swin_t", "input_px": 56, "features": 768,
-    "parameters": {"total": 27503229, "trainable": 1000}, "train_views": ["1024"],
+    "architecture": "swin_t",
+    "input_px": 56,
+    "features": 768,
+    "parameters": {"total": 27503229, "trainable": 1000},
+    "train_views": ["1024"],
     "training_set": [
-        {"side": "train", "view": "1024", "kind": kind, "available": n, "used": used, "slides": 4,
-         "patients": 3}
+        {
+            "side": "train",
+            "view": "1024",
+            "kind": kind,
+            "available": n,
+            "used": used,
+            "slides": 4,
+            "patients": 3,
+        }
         for kind, n, used in (("HER2-", 90664, 63464), ("HER2+", 97264, 68084))
     ],
     "versions": {"torch": "2.0"},
-}  # fmt: skip
+}
 
 
 def study(folder):
@@ -63,17 +118,28 @@ def study(folder):
     compare = folder / "compare"
     compare.mkdir()
     about = {"method": "TL-PA", "encoder": "swin-t", "aggregation": "probabilistic"}
-    table2 = {"internal_auc": 0.75, "external_mean": 0.8, "external_sd": 0.02, "external_low": 0.7,
-              "external_high": 0.9, "external_cohorts": 1, "published_external_mean": 0.76,
-              "published_external_sd": 0.01}  # fmt: skip
+    table2 = {
+        "internal_auc": 0.75,
+        "external_mean": 0.8,
+        "external_sd": 0.02,
+        "external_low": 0.7,
+        "external_high": 0.9,
+        "external_cohorts": 1,
+        "published_external_mean": 0.76,
+        "published_external_sd": 0.01,
+    }
     write_table(compare / "table2.tsv", (*about, *table2), [about | table2])
     methods = {"cohort": "C", "n": 6, "auc": 0.9, "low": 0.7, "high": 1.0}
-    others = [about | methods | {"method": name, "auc": auc} for name, auc in
-              (("B2", 0.5), ("B10", 0.05), ("none", None))]  # fmt: skip
+    others = [
+        about | methods | {"method": name, "auc": auc}
+        for name, auc in (("B2", 0.5), ("B10", 0.05), ("none", None))
+    ]
     write_table(compare / "methods.tsv", (*about, *methods), [about | methods, *others])
-    write_table(compare / "new.tsv", ("method", "p_value", "odd_low", "odd_high", "odd"),
-                [{"method": "TL-PA", "p_value": 0.0004, "odd": 0.5, "odd_low": 0.25,
-                  "odd_high": 0.75}])  # fmt: skip
+    write_table(
+        compare / "new.tsv",
+        ("method", "p_value", "odd_low", "odd_high", "odd"),
+        [{"method": "TL-PA", "p_value": 0.0004, "odd": 0.5, "odd_low": 0.25, "odd_high": 0.75}],
+    )
     write_table(compare / "timing.tsv", ("method", "seconds"), [{"method": "a", "seconds": 1.5}])
     style.save(charts.forest([{"method": "TL-PA", **methods}]), compare / "forest")
     ledger = folder / "ledger.tsv"
@@ -134,8 +200,11 @@ def _slides(folder):
 
 
 def _benchmarks(folder):
-    for path, seconds in (("tile/adaptive/C/S1.tsv", 2), ("tile/adaptive/C/S2.tsv", 4),
-                          ("compare.tsv", 3)):  # fmt: skip
+    for path, seconds in (
+        ("tile/adaptive/C/S1.tsv", 2),
+        ("tile/adaptive/C/S2.tsv", 4),
+        ("compare.tsv", 3),
+    ):
         file = folder / "benchmarks" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"s\th:m:s\tmax_rss\n{seconds}.0\t0:00:0{seconds}\t100.5\n")

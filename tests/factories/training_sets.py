@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 HEADER = "slide\tpath\tpatient\tsplit\ther2\n"
-SMALL = ("--architecture", "resnet10t", "--input-px", "64", "--frozen", "--train-views", "64",
-         "--batch-size", "16", "--learning-rate", "1e-3", "--device", "cpu")  # fmt: skip
+SMALL = (
+    *("--architecture", "resnet10t", "--input-px", "64", "--frozen", "--train-views", "64"),
+    *("--batch-size", "16", "--learning-rate", "1e-3", "--device", "cpu"),
+)
 
 
 @pytest.fixture

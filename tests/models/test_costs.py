@@ -9,8 +9,11 @@ from her2pipe.models import costs
 def test_multiply_adds_by_hand():
     model = torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False),  # 5 x 5 x 8 of 27 each
-        torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(200, 4),
-    )  # fmt: skip
+        torch.nn.BatchNorm2d(8),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(200, 4),
+    )
     assert costs.multiply_adds(model, 10) == 5 * 5 * 8 * 27 + 200 * 4
 
 

@@ -47,10 +47,12 @@ def test_an_encoder(name, px, pooled, stage, staged, total, tmp_path):
     before = {k: v.clone() for k, v in model.state_dict().items()}
     labels = torch.tensor([0, 1])
     loop.learn(
-        model, lambda side, epoch: [(images, labels)] if side == "train" else [],
-        loop.Classes(["a", "b", "c"]), loop.Plan(1e-3, 1),
+        model,
+        lambda side, epoch: [(images, labels)] if side == "train" else [],
+        loop.Classes(["a", "b", "c"]),
+        loop.Plan(1e-3, 1),
         loop.Checkpoint(tmp_path / "resume", "x"),
-    )  # fmt: skip
+    )
     after = model.state_dict()
     changed = {k for k in before if not torch.equal(before[k], after[k])}
     assert {k.rsplit(".", 1)[-1] for k in changed} == {"weight", "bias"}
@@ -66,20 +68,25 @@ def test_a_whole_network_takes_steps(name, tmp_path):
     images, labels = pictures(4, px), torch.tensor([0, 1, 2, 0])
     before = {k: v.clone() for k, v in model.named_parameters()}
     loop.learn(
-        model, lambda side, epoch: [(images, labels)] if side == "train" else [],
-        loop.Classes(["a", "b", "c"]), loop.Plan(1e-3, 2),
+        model,
+        lambda side, epoch: [(images, labels)] if side == "train" else [],
+        loop.Classes(["a", "b", "c"]),
+        loop.Plan(1e-3, 2),
         loop.Checkpoint(tmp_path / "resume", "x"),
-    )  # fmt: skip
+    )
     # two steps: timm starts the last norm of each block at 0, which holds the first one up
     still = [k for k, v in model.named_parameters() if torch.equal(v, before[k])]
     assert len(still) < 0.05 * len(before)
 
 
 GRADING = [  # the six networks of IHC grading: parameters with 3 classes
-    ("alexnet", 57_016_131), ("vgg16", 134_272_835), ("resnet34", 21_286_211),
-    ("densenet121", 6_956_931), ("inception_v3", 21_791_715),
+    ("alexnet", 57_016_131),
+    ("vgg16", 134_272_835),
+    ("resnet34", 21_286_211),
+    ("densenet121", 6_956_931),
+    ("inception_v3", 21_791_715),
     ("swin_tiny_patch4_window7_224", 27_521_661),
-]  # fmt: skip
+]
 
 
 def test_the_published_study_grades_by_these_six():
@@ -114,7 +121,7 @@ def test_a_stage_is_the_average_of_its_map():
     assert torch.allclose(maps, seen[0].mean((2, 3)))
 
 
-def test_a_stage_that_is_not_there_or_has_no_map_is_told():
+def test_a_stage_that_is_not_there_or_has_no_map_is_reported():
     model = factory.create("resnet10t", 3).eval()
     with pytest.raises(Her2Error, match="no module layer9"):
         inference.feature_width(model, 32, "layer9")

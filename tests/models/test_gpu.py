@@ -19,8 +19,9 @@ def start(tmp_path, monkeypatch):
     def start(count):
         """Start a job: (its card, the job)."""
         words = [sys.executable, "-c", CODE.format(count=count)]
-        job = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+        job = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         started.append(job)
         return int(job.stdout.readline()), job
 
@@ -30,7 +31,7 @@ def start(tmp_path, monkeypatch):
             job.communicate("\n")
 
 
-def test_jobs_take_different_cards(start):
+def test_jobs_take_different_gpus(start):
     (first, job), (second, _) = start(2), start(2)
     assert {first, second} == {0, 1}
     third, sharing = start(2)
@@ -41,7 +42,7 @@ def test_jobs_take_different_cards(start):
     assert start(2)[0] == first
 
 
-def test_cards_go_by_the_name_cuda_gives_them(start, monkeypatch):
+def test_gpus_go_by_the_name_cuda_gives_them(start, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert start(2)[0] == 0
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,2")
@@ -51,12 +52,12 @@ def test_cards_go_by_the_name_cuda_gives_them(start, monkeypatch):
     assert start(2)[0] == 0
 
 
-def test_one_card_is_not_locked(start, tmp_path):
+def test_one_gpu_is_not_locked(start, tmp_path):
     assert start(1)[0] == start(1)[0] == 0
     assert list(tmp_path.glob("*.lock")) == []
 
 
-def test_a_process_keeps_its_card(tmp_path, monkeypatch):
+def test_a_process_keeps_its_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(gpu, "_HELD", {})
     assert gpu.free_card(2) == gpu.free_card(2)

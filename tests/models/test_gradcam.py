@@ -49,7 +49,7 @@ def noise(n, px, seed):
     return torch.randn(n, 3, px, px, generator=torch.Generator().manual_seed(seed))
 
 
-def taught(model, px):
+def trained(model, px):
     """Give a network a last layer that tells pictures with a disc from those without (ridge)."""
     with_disc = torch.arange(24) % 2
     places = torch.randint(
@@ -80,7 +80,7 @@ def test_the_map_peaks_where_the_answer_is(kind, px, layer):
     else:
         sizes = {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)}
         model = factory.create("swin_tiny_patch4_window7_224", 2, px, **sizes)
-    model = taught(model.eval(), px)
+    model = trained(model.eval(), px)
     assert gradcam.pick_layer(model, px, 6) == layer
     near, far = px // 4, px - px // 4
     rows, columns = torch.tensor([[near, near, far, far], [near, far, near, far]])
@@ -128,11 +128,16 @@ def test_the_deepest_map_that_is_large_enough(name, px, layer):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "px", "layer"), [("alexnet", 224, "features.12"), ("vgg16", 224, "features.30"),
-                              ("resnet34", 224, "layer4"), ("inception_v3", 299, "Mixed_7c"),
-                              ("densenet121", 224, "features.norm5"),
-                              ("swin_tiny_patch4_window7_224", 224, "layers.3")],
-)  # fmt: skip
+    ("name", "px", "layer"),
+    [
+        ("alexnet", 224, "features.12"),
+        ("vgg16", 224, "features.30"),
+        ("resnet34", 224, "layer4"),
+        ("inception_v3", 299, "Mixed_7c"),
+        ("densenet121", 224, "features.norm5"),
+        ("swin_tiny_patch4_window7_224", 224, "layers.3"),
+    ],
+)
 def test_at_full_size_it_is_the_last_stage(name, px, layer):
     model = factory.create(name, 3, px).eval()
     assert gradcam.pick_layer(model, px, 6) == layer

@@ -53,7 +53,9 @@ def test_pruneff4_layer_by_layer():
         assert torch.allclose(features, hidden)
         assert torch.allclose(logits, model.classifier(hidden))
     assert inference.normalisation(model) == {
-        "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # fmt: skip
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    }
 
 
 def test_pruneff4_computes_what_the_whole_network_does_up_to_its_cut():
@@ -149,7 +151,7 @@ def test_a_cut_is_checked():
         weights.start("ather2", 3, 512, "imagenet")
 
 
-def test_a_network_that_cannot_be_cut_is_told():
+def test_a_network_that_cannot_be_cut_is_reported():
     class Skipping(torch.nn.Module):
         """Its end adds what its first part gave to what its second gave."""
 
@@ -175,8 +177,10 @@ def test_weights_of_the_whole_network_are_taken_from_its_file(tmp_path):
     save_file(full.state_dict(), tmp_path / "full.safetensors")
     model = weights.start("resnet10t", 3, 64, str(tmp_path / "full.safetensors"), stages=3)
     assert torch.equal(model.body.layer2[0].conv1.weight, full.layer2[0].conv1.weight)
-    save_file({k: v for k, v in full.state_dict().items() if "layer2" not in k},
-              tmp_path / "less.safetensors")  # fmt: skip
+    save_file(
+        {k: v for k, v in full.state_dict().items() if "layer2" not in k},
+        tmp_path / "less.safetensors",
+    )
     with pytest.raises(Her2Error, match=r"tensors of resnet10t are not in the file.*body\.layer2"):
         weights.start("resnet10t", 3, 64, str(tmp_path / "less.safetensors"), stages=3)
 

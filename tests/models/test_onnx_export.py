@@ -6,8 +6,12 @@ import torch
 
 from her2pipe.models import factory, inference, onnx_export
 
-NETWORKS = [("pruneff4", 112, 0), ("ather2", 128, 0), ("resnet10t", 64, 0),
-            ("swin_tiny_patch4_window7_224", 56, 2)]  # fmt: skip
+NETWORKS = [
+    ("pruneff4", 112, 0),
+    ("ather2", 128, 0),
+    ("resnet10t", 64, 0),
+    ("swin_tiny_patch4_window7_224", 56, 2),
+]
 REAL = [("pruneff4", 224), ("ather2", 512), ("mobilenetv3_small_100", 224)]
 
 

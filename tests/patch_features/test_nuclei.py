@@ -57,11 +57,20 @@ def drawn(monkeypatch, seed, severity, **scanner):
 
 SCANNERS = [
     {"objective": 20},
-    {"objective": 20, "shape": "core", "strength": 0.85, "hematoxylin": (0.60, 0.72, 0.35),
-     "eosin": (0.12, 0.90, 0.42)},
-    {"objective": 40, "strength": 0.95, "hematoxylin": (0.57, 0.75, 0.33),
-     "eosin": (0.16, 0.88, 0.45)},
-]  # fmt: skip
+    {
+        "objective": 20,
+        "shape": "core",
+        "strength": 0.85,
+        "hematoxylin": (0.60, 0.72, 0.35),
+        "eosin": (0.12, 0.90, 0.42),
+    },
+    {
+        "objective": 40,
+        "strength": 0.95,
+        "hematoxylin": (0.57, 0.75, 0.33),
+        "eosin": (0.16, 0.88, 0.45),
+    },
+]
 
 
 @pytest.mark.parametrize("scanner", SCANNERS, ids=["20x", "20x pale", "40x"])
@@ -107,8 +116,10 @@ def test_a_nucleus_on_an_edge_counts_in_one_of_two_patches():
     discs = [(32, 10, 7), (10, 32, 7), (32, 32, 7), (50, 50, 7)]
     whole = tissue((64, 64), discs)
     assert nuclei.segment(whole, PROFILE, 0.5, SETTINGS).measure()["cells_num"] == 4
-    for cut in (lambda part: (whole[:part], whole[part:]),
-                lambda part: (whole[:, :part], whole[:, part:])):  # fmt: skip
+    for cut in (
+        lambda part: (whole[:part], whole[part:]),
+        lambda part: (whole[:, :part], whole[:, part:]),
+    ):
         parts = [nuclei.segment(p, PROFILE, 0.5, SETTINGS).measure() for p in cut(32)]
         assert sum(part["cells_num"] for part in parts) == 4
     upper = nuclei.segment(whole[:32], PROFILE, 0.5, SETTINGS).measure()

@@ -41,8 +41,11 @@ def test_a_constant_patch_has_no_texture(colour):
         assert found["glcm_contrast"] == 0
         assert found["glcm_homogeneity"] == pytest.approx(1)
         assert found["glcm_energy"] == pytest.approx(1)
-        assert all(found[f"dft_{k}_{m}"] == pytest.approx(0, abs=1e-3)
-                   for k in range(3) for m in ("mean", "var"))  # fmt: skip
+        assert all(
+            found[f"dft_{k}_{m}"] == pytest.approx(0, abs=1e-3)
+            for k in range(3)
+            for m in ("mean", "var")
+        )
 
 
 @pytest.mark.parametrize(("cycles", "band"), [(4, 0), (10, 0), (11, 1), (20, 1), (22, 2), (30, 2)])

@@ -17,9 +17,7 @@ def ledger(n):
 
 
 def slide(name, exclusion_reason="", positive="", pcr=""):
-    return {
-        "slide": name, "exclusion_reason": exclusion_reason, "positive": positive, "pcr": pcr,
-    }  # fmt: skip
+    return {"slide": name, "exclusion_reason": exclusion_reason, "positive": positive, "pcr": pcr}
 
 
 def test_flow_adds_up():
@@ -39,8 +37,12 @@ def test_flow_adds_up():
     assert list(flow.evaluated.items()) == [("HER2-positive", 1), ("HER2-negative", 1)]
     counts = flow.counts()
     assert [counts[k] for k in ("slides", "excluded", "training", "unknown", "evaluated")] == [
-        5, 1, 1, 1, 2,
-    ]  # fmt: skip
+        5,
+        1,
+        1,
+        1,
+        2,
+    ]
     response = endpoint_of(role="treatment")
     flow = flowchart.flow_counts(Flow("A", role="treatment"), rows, slides, response)
     assert list(flow.evaluated.items()) == [("non-pCR", 1), ("pCR", 0)]

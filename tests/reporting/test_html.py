@@ -12,9 +12,16 @@ from her2pipe.reporting.html import Column
 
 @pytest.mark.parametrize(
     ("value", "digits", "text"),
-    [(3815, 0, "3,815"), ("0.75", 2, "0.75"), (-0.0001, 2, "0.00"), ("", 2, "–"), (None, 1, "–"),
-     (float("nan"), 1, "–"), ("all equal", 1, "–")],
-)  # fmt: skip
+    [
+        (3815, 0, "3,815"),
+        ("0.75", 2, "0.75"),
+        (-0.0001, 2, "0.00"),
+        ("", 2, "–"),
+        (None, 1, "–"),
+        (float("nan"), 1, "–"),
+        ("all equal", 1, "–"),
+    ],
+)
 def test_numbers(value, digits, text):
     assert page.format_number(value, digits) == text
 
@@ -41,15 +48,28 @@ def test_cells_sort_by_their_value():
         Column("auc", "AUC", 2, ("low", "high")),
         Column("mean", "Mean", 2, ("sd",), "note"),
     ]
-    rows = [{"who": "a", "n": "3815", "p": "0.0000001", "auc": "0.5", "low": "0.25", "high": "0.75",
-             "mean": 0.5, "sd": 0.125, "note": ", n = 3"},
-            {"who": "b", "n": "too few", "auc": ""}]  # fmt: skip
+    rows = [
+        {
+            "who": "a",
+            "n": "3815",
+            "p": "0.0000001",
+            "auc": "0.5",
+            "low": "0.25",
+            "high": "0.75",
+            "mean": 0.5,
+            "sd": 0.125,
+            "note": ", n = 3",
+        },
+        {"who": "b", "n": "too few", "auc": ""},
+    ]
     table = page.table("T", columns, rows)
     assert [(cell.text, cell.sort) for cell in table.rows[0]] == [
-        ("a", "a"), ("3,815", "3815.0"), ("<\u00a00.001", "1e-07"),
+        ("a", "a"),
+        ("3,815", "3815.0"),
+        ("<\u00a00.001", "1e-07"),
         ("0.50 (0.25\u00a0to\u00a00.75)", "0.5"),
         ("0.50\u00a0±\u00a00.12, n = 3", "0.5"),
-    ]  # fmt: skip
+    ]
     assert [cell.text for cell in table.rows[1]] == ["b", "too few", "–", "–", "–"]
     assert table.rows[1][1].sort == ""  # a note is no number: it stays last
 
@@ -60,9 +80,21 @@ def test_columns_nobody_fills_are_left_out():
 
 
 def test_unknown_columns_get_headings_and_kinds():
-    rows = [{"method": "m", "p_holm": "0.0001", "n": "3", "auc": "0.5", "low": "0.4", "high": "0.6",
-             "x_low": "1", "x_high": "3", "x": "2", "reference_auc": "0.25",
-             "dunn_I_II": "0.2"}]  # fmt: skip
+    rows = [
+        {
+            "method": "m",
+            "p_holm": "0.0001",
+            "n": "3",
+            "auc": "0.5",
+            "low": "0.4",
+            "high": "0.6",
+            "x_low": "1",
+            "x_high": "3",
+            "x": "2",
+            "reference_auc": "0.25",
+            "dunn_I_II": "0.2",
+        }
+    ]
     columns = page.infer_columns(rows, [Column("auc", "Area", 3)])
     assert [(c.key, c.title, c.kind, c.bounds) for c in columns] == [
         ("auc", "Area", 3, ("low", "high")),

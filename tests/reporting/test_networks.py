@@ -42,11 +42,23 @@ def test_throughput_sums_up_jobs(tmp_path):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"s\th:m:s\tmax_rss\n{seconds}.0\t0:00:0{seconds}\t100.5\n")
     assert throughput.stages(tmp_path, ("tile", "compare"), {"tile adaptive": 60}) == [
-        {"stage": "tile adaptive", "jobs": 2, "hours": 6 / 3600, "median_s": 3.0,
-         "patches_s": 10.0, "memory_mb": 100.5},
-        {"stage": "compare", "jobs": 1, "hours": 3 / 3600, "median_s": 3.0, "patches_s": None,
-         "memory_mb": 100.5},
-    ]  # fmt: skip
+        {
+            "stage": "tile adaptive",
+            "jobs": 2,
+            "hours": 6 / 3600,
+            "median_s": 3.0,
+            "patches_s": 10.0,
+            "memory_mb": 100.5,
+        },
+        {
+            "stage": "compare",
+            "jobs": 1,
+            "hours": 3 / 3600,
+            "median_s": 3.0,
+            "patches_s": None,
+            "memory_mb": 100.5,
+        },
+    ]
 
 
 def test_citations_follow_what_is_used():

@@ -11,8 +11,11 @@ from her2pipe.store.encodings import EncodingMetadata
 
 def test_cohorts_of_the_stain_figure_keep_their_order(tmp_path, monkeypatch):
     """The study's, as in every other figure, whatever slides are called."""
-    profile = {"matrix": [[0.65, 0.7, 0.29], [0.07, 0.99, 0.11]], "max_concentration": [1, 1],
-               "method": "vahadane"}  # fmt: skip
+    profile = {
+        "matrix": [[0.65, 0.7, 0.29], [0.07, 0.99, 0.11]],
+        "max_concentration": [1, 1],
+        "method": "vahadane",
+    }
     ledger = []
     for cohort, slide in (("A", "T-1"), ("B", "S-1"), ("B", "S-2")):
         ledger.append({"cohort": cohort, "slide": slide, "status": "scored"})

@@ -34,10 +34,12 @@ def test_notes_stand_in_place_of_numbers():
         pcr={"n": 2, "note": "needs 3 slides", "rank_sum_note": "needs both"},
         patch={"note": "no patches"},
         levels={
-            "n": 2, "groups": {}, "spearman": {"note": "needs values that differ"},
+            "n": 2,
+            "groups": {},
+            "spearman": {"note": "needs values that differ"},
             "dunn_note": "needs 2 groups",
         },
-    ).metrics  # fmt: skip
+    ).metrics
     contrast = endpoint_of(role="treatment").contrast
     rows = {row["measure"]: row["note"] for row in results.main_rows(metrics, contrast)}
     assert rows == {
@@ -67,8 +69,11 @@ def test_notes_stand_in_place_of_numbers_of_classes(tmp_path):
 def test_every_number_is_somewhere():
     rows = list(results.flatten({"a": {"b": 0.5, "c": [1, 2]}, "d": [{"e": None}], "f": "x"}))
     assert [tuple(row.values()) for row in rows] == [
-        ("a.b", "0.5"), ("a.c", "1, 2"), ("d.1.e", ""), ("f", "x"),
-    ]  # fmt: skip
+        ("a.b", "0.5"),
+        ("a.c", "1, 2"),
+        ("d.1.e", ""),
+        ("f", "x"),
+    ]
 
 
 def test_every_statistic_and_table_of_an_endpoint_exists():

@@ -115,8 +115,18 @@ def test_a_staged_slide_gives_the_same_store(tmp_path, near, her2pipe):
     """Also when it is excluded: the reason is the same."""
     made = tmp_path / "S.svs"
     words = ["--width-um", "150", "--height-um", "120"]
-    assert her2pipe("synthesise", made, "--geojson", tmp_path / "a.geojson", "--xml",
-                    tmp_path / "a.xml", *words)[0] == 0  # fmt: skip
+    assert (
+        her2pipe(
+            "synthesise",
+            made,
+            "--geojson",
+            tmp_path / "a.geojson",
+            "--xml",
+            tmp_path / "a.xml",
+            *words,
+        )[0]
+        == 0
+    )
     bad = tmp_path / "bad.svs"
     bad.write_bytes(made.read_bytes()[:3000])
     for path in (made, bad):

@@ -283,8 +283,9 @@ def test_padded_tiles_are_no_damage(tmp_path):
 
 
 def test_memory_errors_pass(tmp_path, monkeypatch):
-    path = slides.svs(tmp_path / "a.svs", PICTURE, levels=(1,), compression="deflate",
-                      compressionargs=None)  # fmt: skip
+    path = slides.svs(
+        tmp_path / "a.svs", PICTURE, levels=(1,), compression="deflate", compressionargs=None
+    )
 
     def full(*_):
         raise MemoryError

@@ -47,9 +47,13 @@ def test_averaging_where_the_decoder_cannot_reduce(tmp_path):
 @pytest.mark.parametrize("compression", ["aperio_jp2000_rgb", "aperio_jp2000_ycbc"])
 def test_jpeg_2000(tmp_path, compression):
     path = slides.svs(
-        tmp_path / "a.svs", PICTURE, levels=(1,), tile=256,
-        compression=compression, compressionargs={"level": 0},
-    )  # fmt: skip
+        tmp_path / "a.svs",
+        PICTURE,
+        levels=(1,),
+        tile=256,
+        compression=compression,
+        compressionargs={"level": 0},
+    )
     with opened(path) as slide:
         made = slide.region(0, 0, 512, 512, (512, 512))
     if compression.endswith("rgb"):
@@ -68,9 +72,13 @@ def test_coarse_wavelets(tmp_path, reversible, scale):
     """Irreversible ones are read alone, and lie where they should; reversible ones are biased."""
     arguments = {"level": 0 if reversible else 42, "reversible": reversible}
     path = slides.svs(
-        tmp_path / "a.svs", PICTURE, levels=(1,), tile=256,
-        compression="aperio_jp2000_rgb", compressionargs=arguments,
-    )  # fmt: skip
+        tmp_path / "a.svs",
+        PICTURE,
+        levels=(1,),
+        tile=256,
+        compression="aperio_jp2000_rgb",
+        compressionargs=arguments,
+    )
     with opened(path) as slide:
         assert slide._choose(724 / 128) == (0, 4, scale)
     check_against_openslide(path, 724, 128)

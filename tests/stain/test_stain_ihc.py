@@ -12,12 +12,31 @@ from her2pipe.training import dataloader
 
 CENTRES = {
     "A": Scanner(stain="ihc", objective=20),
-    "B": Scanner(stain="ihc", objective=20, strength=0.9, counterstain=(0.80, 0.55, 0.22),
-                 dab=(0.38, 0.55, 0.70)),
-}  # fmt: skip
+    "B": Scanner(
+        stain="ihc",
+        objective=20,
+        strength=0.9,
+        counterstain=(0.80, 0.55, 0.22),
+        dab=(0.38, 0.55, 0.70),
+    ),
+}
 GRADES = {"1+": 1.0, "2+": 2.4, "3+": 3.9}
-TILE = ["--view", "48um", "--patch-px", 96, "--within", "annotation", "--variance-min", 0,
-        "--white-max", 0.6, "--stain-luminosity-max", 0.9, "--stain-pixels-min", 100]  # fmt: skip
+TILE = [
+    "--view",
+    "48um",
+    "--patch-px",
+    96,
+    "--within",
+    "annotation",
+    "--variance-min",
+    0,
+    "--white-max",
+    0.6,
+    "--stain-luminosity-max",
+    0.9,
+    "--stain-pixels-min",
+    100,
+]
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +46,37 @@ def slides(tmp_path_factory):
 
     folder, found = tmp_path_factory.mktemp("ihc"), {}
     for centre, scanner in CENTRES.items():
-        look = ["--stain", "ihc", "--objective", 20, "--strength", scanner.strength,
-                "--counterstain", *scanner.counterstain, "--dab", *scanner.dab]  # fmt: skip
+        look = [
+            "--stain",
+            "ihc",
+            "--objective",
+            20,
+            "--strength",
+            scanner.strength,
+            "--counterstain",
+            *scanner.counterstain,
+            "--dab",
+            *scanner.dab,
+        ]
         for number, (grade, severity) in enumerate(GRADES.items()):
             stem = folder / f"{centre}{number}"
             roi = stem.with_suffix(".xml" if centre == "A" else ".geojson")
             kind = "--xml" if centre == "A" else "--geojson"
-            words = ["synthesise", stem.with_suffix(".svs"), "--seed", 31 + number, "--severity",
-                     severity, "--width-um", 360, "--height-um", 300, kind, roi, *look]  # fmt: skip
+            words = [
+                "synthesise",
+                stem.with_suffix(".svs"),
+                "--seed",
+                31 + number,
+                "--severity",
+                severity,
+                "--width-um",
+                360,
+                "--height-um",
+                300,
+                kind,
+                roi,
+                *look,
+            ]
             assert main([str(word) for word in words]) == 0
             for method in ("macenko-dab", "macenko"):
                 store = folder / f"{centre}{number}-{method}.h5"

@@ -43,8 +43,8 @@ def evaluation(folder, cohort, role, auc, method="TL-PA", pcr=None, slides=(), *
 
 def compared(tmp_path, her2pipe, folders, *more, **rows):
     manifest = compare_manifest(tmp_path / "manifest.tsv", folders, **rows)
-    code, told = her2pipe("compare", manifest, tmp_path / "out", *more)
-    assert code == 0, told
+    code, stderr = her2pipe("compare", manifest, tmp_path / "out", *more)
+    assert code == 0, stderr
     return tmp_path / "out"
 
 
@@ -151,11 +151,11 @@ def test_another_reference_and_one_that_is_not_there(tmp_path, her2pipe):
     assert [(row["method"], row["reference"]) for row in rows] == [("x", "y"), ("TL-PA", "y")]
     rows = read_table(compared(tmp_path, her2pipe, folders) / "delong.tsv")
     assert {row["reference"] for row in rows} == {"TL-PA"}
-    code, told = her2pipe(
+    code, stderr = her2pipe(
         "compare", tmp_path / "manifest.tsv", tmp_path / "out", "--reference", "z"
     )
     assert code == 1
-    assert "no evaluation of the reference method z" in told
+    assert "no evaluation of the reference method z" in stderr
 
 
 def test_tests_that_cannot_be_made_say_why(tmp_path, her2pipe):
@@ -167,7 +167,7 @@ def test_tests_that_cannot_be_made_say_why(tmp_path, her2pipe):
 
 
 def test_drift_by_status(tmp_path, her2pipe):
-    """Scores of B are those of A plus 0.5: told for all slides and for those of either status."""
+    """Scores of B are those of A plus 0.5: for all slides and for either status."""
     folders = [
         evaluation(tmp_path, "A", "development", 0.7, slides=scored(1)),
         evaluation(tmp_path, "B", "external", 0.7, slides=scored(1, shift=0.5)),
@@ -204,10 +204,10 @@ def test_timing_has_a_file_of_its_own(tmp_path, her2pipe):
 
 def test_not_an_evaluation(tmp_path, her2pipe):
     manifest = compare_manifest(tmp_path / "manifest.tsv", [tmp_path])
-    code, told = her2pipe("compare", manifest, tmp_path / "out")
+    code, stderr = her2pipe("compare", manifest, tmp_path / "out")
     assert code == 1
-    assert "not an evaluation" in told
-    code, told = her2pipe("compare", compare_manifest(manifest, []), tmp_path / "out")
+    assert "not an evaluation" in stderr
+    code, stderr = her2pipe("compare", compare_manifest(manifest, []), tmp_path / "out")
     assert code == 1
-    assert "the manifest lists no evaluation" in told
+    assert "the manifest lists no evaluation" in stderr
     assert not (tmp_path / "out").exists()

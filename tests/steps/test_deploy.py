@@ -1,4 +1,4 @@
-"""Networks for use elsewhere: the files are the network, and what is told of it is so."""
+"""Networks for use elsewhere: the files compute what the network does, and are described truly."""
 
 import json
 
@@ -17,14 +17,32 @@ from her2pipe.models import costs, weights
 def test_a_trained_network_is_written_and_measured(development, tmp_path, her2pipe):
     stores, sheet = development
     model, out = tmp_path / "small", tmp_path / "out"
-    code, told = her2pipe("train", *stores, model, "--sheet", sheet, *SMALL, "--max-epochs", "3")
-    assert code == 0, told
-    code, told = her2pipe("deploy", *stores, out, "--model", model, "--sheet", sheet, "--peers",
-                          "mobilenetv3_small_050", "--latency-runs", "5",
-                          "--calibration-patches", "32", "--check-patches", "40")  # fmt: skip
-    assert code == 0, told
+    code, stderr = her2pipe("train", *stores, model, "--sheet", sheet, *SMALL, "--max-epochs", "3")
+    assert code == 0, stderr
+    code, stderr = her2pipe(
+        "deploy",
+        *stores,
+        out,
+        "--model",
+        model,
+        "--sheet",
+        sheet,
+        "--peers",
+        "mobilenetv3_small_050",
+        "--latency-runs",
+        "5",
+        "--calibration-patches",
+        "32",
+        "--check-patches",
+        "40",
+    )
+    assert code == 0, stderr
     assert {p.name for p in out.iterdir()} == {
-        "model.onnx", "model.int8.onnx", "deploy.tsv", "deploy.json"}  # fmt: skip
+        "model.onnx",
+        "model.int8.onnx",
+        "deploy.tsv",
+        "deploy.json",
+    }
     rows = read_table(out / "deploy.tsv")
     assert [(r["network"], r["form"], r["trained"]) for r in rows] == [
         (name, form, yes)
@@ -49,31 +67,43 @@ def test_a_trained_network_is_written_and_measured(development, tmp_path, her2pi
     assert about["input"]["shape"] == ["patches", 3, 64, 64]
 
 
-def test_a_network_without_classes_is_told(development, tmp_path, her2pipe):
+def test_a_network_without_classes_is_reported(development, tmp_path, her2pipe):
     stores, sheet = development
-    her2pipe("train", *stores, tmp_path / "m", "--sheet", sheet, "--task", "none", "--architecture",
-             "resnet10t", "--input-px", "64")  # fmt: skip
-    code, told = her2pipe("deploy", *stores, tmp_path / "out", "--model", tmp_path / "m",
-                          "--sheet", sheet)  # fmt: skip
+    her2pipe(
+        "train",
+        *stores,
+        tmp_path / "m",
+        "--sheet",
+        sheet,
+        "--task",
+        "none",
+        "--architecture",
+        "resnet10t",
+        "--input-px",
+        "64",
+    )
+    code, stderr = her2pipe(
+        "deploy", *stores, tmp_path / "out", "--model", tmp_path / "m", "--sheet", sheet
+    )
     assert code == 1
-    assert "the network has no classes" in told
+    assert "the network has no classes" in stderr
 
 
 @pytest.mark.parametrize(
-    ("encoders", "told"),
+    ("encoders", "message"),
     [
         (["swin"], "deploy.encoders names an unknown encoder: swin"),
         (["frozen"], "deploy.encoders names frozen, which has no classes to predict"),
     ],
 )
-def test_encoders_named_in_vain_are_told(encoders, told):
+def test_encoders_named_in_vain_are_reported(encoders, message):
     study = {
         "cohorts": {"A": {"sheet": "A.tsv", "role": "development"}},
         "encoders": {"net": {}, "frozen": {"task": "none"}},
         "methods": {"M": {"encoder": "net"}},
         "deploy": {"encoders": encoders},
     }
-    with pytest.raises(Her2Error, match=told):
+    with pytest.raises(Her2Error, match=message):
         load.check(study, "study.yaml")
     assert load.check(study | {"deploy": {"encoders": ["net"]}}, "x").deploy.encoders == ["net"]
 

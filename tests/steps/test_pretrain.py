@@ -21,8 +21,10 @@ from her2pipe.models import costs, factory, weights
 from her2pipe.synthetic import shapes
 from her2pipe.training import cifar100
 
-SMALL = ("--architecture", "resnet10t", "--input-px", "32", "--batch-size", "25",
-         "--learning-rate", "1e-3", "--device", "cpu")  # fmt: skip
+SMALL = (
+    *("--architecture", "resnet10t", "--input-px", "32", "--batch-size", "25", "--learning-rate"),
+    *("1e-3", "--device", "cpu"),
+)
 
 
 def python2(images, labels):
@@ -35,19 +37,39 @@ def python2(images, labels):
         return b"J" + int(value).to_bytes(4, "little", signed=True)
 
     raw = images.tobytes()
-    dtype = (b"cnumpy\ndtype\n(" + short(b"u1") + b"K\x00K\x01tR(K\x03" + short(b"|")
-             + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb")  # fmt: skip
+    dtype = (
+        b"cnumpy\ndtype\n("
+        + short(b"u1")
+        + b"K\x00K\x01tR(K\x03"
+        + short(b"|")
+        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    )
     array = (
-        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t" + short(b"b") + b"tR"
-        + b"(K\x01(" + number(len(images)) + number(3072) + b"t" + dtype
-        + b"\x89T" + len(raw).to_bytes(4, "little") + raw + b"tb"
-    )  # fmt: skip
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t"
+        + short(b"b")
+        + b"tR"
+        + b"(K\x01("
+        + number(len(images))
+        + number(3072)
+        + b"t"
+        + dtype
+        + b"\x89T"
+        + len(raw).to_bytes(4, "little")
+        + raw
+        + b"tb"
+    )
     listed = b"](" + b"".join(number(y) for y in labels) + b"e"
     names = b"](" + b"".join(short(b"a\xe9.png") for _ in labels) + b"e"
     return (
-        b"\x80\x02}(" + short(b"filenames") + names + short(b"data") + array
-        + short(b"fine_labels") + listed + b"u."
-    )  # fmt: skip
+        b"\x80\x02}("
+        + short(b"filenames")
+        + names
+        + short(b"data")
+        + array
+        + short(b"fine_labels")
+        + listed
+        + b"u."
+    )
 
 
 def python3(images, labels):
@@ -122,10 +144,12 @@ def test_a_pickle_that_would_run_something_does_not(tmp_path, sides):
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_is_no_cifar_is_told(tmp_path, sides, her2pipe):
-    code, told = her2pipe("pretrain", tmp_path / "m", "--images", tmp_path / "none")
+def test_an_archive_that_is_not_cifar_is_reported(tmp_path, sides, her2pipe):
+    code, stderr = her2pipe("pretrain", tmp_path / "m", "--images", tmp_path / "none")
     assert code == 1
-    assert told.splitlines()[-1].startswith("  fix:   give cifar-100-python.tar.gz, or the folder")
+    assert stderr.splitlines()[-1].startswith(
+        "  fix:   give cifar-100-python.tar.gz, or the folder"
+    )
     sums = write_folder(tmp_path / "c", sides, lambda images, labels: pickle.dumps([1, 2]))
     with pytest.raises(Her2Error, match="no CIFAR-100 file"):
         cifar100.read(tmp_path / "c", sums)
@@ -158,10 +182,19 @@ def test_drawn_shapes_are_the_same_each_time_and_of_all_kinds():
 @pytest.mark.slow
 def test_step_learns_shapes_and_an_encoder_starts_from_it(tmp_path, her2pipe):
     out = tmp_path / "shapes"
-    code, told = her2pipe("pretrain", out, "--images", "synthetic", "--synthetic-images", "300",
-                         "--epochs", "5", *SMALL)  # fmt: skip
-    assert code == 0, told
-    assert "stand-in" in told
+    code, stderr = her2pipe(
+        "pretrain",
+        out,
+        "--images",
+        "synthetic",
+        "--synthetic-images",
+        "300",
+        "--epochs",
+        "5",
+        *SMALL,
+    )
+    assert code == 0, stderr
+    assert "stand-in" in stderr
     history = read_table(out / "history.tsv")
     assert len(history) == 5
     assert float(history[-1]["validation_accuracy"]) > 0.3  # chance is 0.1
@@ -169,7 +202,12 @@ def test_step_learns_shapes_and_an_encoder_starts_from_it(tmp_path, her2pipe):
     assert about["images"]["source"] == "synthetic"
     assert (about["images"]["train"], about["images"]["validation"]) == (300, 60)
     assert {p.name for p in out.iterdir()} == {
-        "model.safetensors", "model.json", "history.tsv", "history.png", "history.svg"}  # fmt: skip
+        "model.safetensors",
+        "model.json",
+        "history.tsv",
+        "history.png",
+        "history.svg",
+    }
     assert not (tmp_path / ".shapes.resume").exists()
     model = weights.start("resnet10t", 3, 64, str(out)).state_dict()
     learnt = weights.load(out)[0].state_dict()
@@ -192,7 +230,7 @@ def test_a_window_table_of_another_input_size_is_fitted(tmp_path):
 
 
 @pytest.mark.slow
-def test_real_photographs_are_learnt(tmp_path, data, her2pipe):
+def test_real_photographs_can_be_trained_on(tmp_path, data, her2pipe):
     """Twelve classes of CIFAR-100, every fourth image held out; chance is 0.08."""
     images, labels = [], []
     for path in sorted((data / "cifar100").glob("*.npz")):
@@ -207,9 +245,18 @@ def test_real_photographs_are_learnt(tmp_path, data, her2pipe):
     for k in range(12):
         held[np.flatnonzero(labels == k)[::4]] = True
     sums = write_folder(tmp_path / "c", [(images[s], labels[s]) for s in (~held, held)])
-    code, told = her2pipe("pretrain", tmp_path / "m", "--images", tmp_path / "c", "--images-md5",
-                          *sums, "--epochs", "6", *SMALL)  # fmt: skip
-    assert code == 0, told
+    code, stderr = her2pipe(
+        "pretrain",
+        tmp_path / "m",
+        "--images",
+        tmp_path / "c",
+        "--images-md5",
+        *sums,
+        "--epochs",
+        "6",
+        *SMALL,
+    )
+    assert code == 0, stderr
     accuracy = float(read_table(tmp_path / "m" / "history.tsv")[-1]["validation_accuracy"])
     assert accuracy > 0.25
 
@@ -231,9 +278,9 @@ def test_killed_and_started_again_it_ends_with_the_same_files(tmp_path):
     assert run.returncode == -signal.SIGKILL
     for out in (killed, whole):
         run = start(out)
-        told = run.communicate()[1]
-        assert run.returncode == 0, told
-        assert ("resuming after epoch" in told) == (out == killed)
+        message = run.communicate()[1]
+        assert run.returncode == 0, message
+        assert ("resuming after epoch" in message) == (out == killed)
     for name in ("model.safetensors", "history.tsv", "model.json"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
@@ -247,30 +294,41 @@ STUDY = {
 def test_a_pre_training_takes_the_shared_settings():
     study = load.check(
         STUDY
-        | {"pretrain": {"epochs": 3}, "pretrainings": {"p": {"batch_size": 7}, "q": None},
-           "encoders": {"swin-t": {"pretrain": "p"}}},
+        | {
+            "pretrain": {"epochs": 3},
+            "pretrainings": {"p": {"batch_size": 7}, "q": None},
+            "encoders": {"swin-t": {"pretrain": "p"}},
+        },
         "study.yaml",
-    )  # fmt: skip
+    )
     assert (study.pretrainings["p"].epochs, study.pretrainings["p"].batch_size) == (3, 7)
     assert study.pretrainings["q"].batch_size == 128
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"encoders": {"swin-t": {"pretrain": "x"}}}, "unknown pre-training: x"),
-        ({"encoders": {"swin-t": {"pretrain": "p", "weights": "imagenet"}}},
-         "both weights and pretrain"),
-        ({"train": {"weights": "imagenet"}, "encoders": {"swin-t": {"pretrain": "p"}}},
-         "both weights and pretrain"),
-        ({"encoders": {"swin-t": {"pretrain": "p", "architecture": "resnet50"}}},
-         "is resnet50, but its pre-training p is swin_tiny_patch4_window7_224"),
-        ({"pretrain": {"architecture": "resnet50"}, "encoders": {"swin-t": {"pretrain": "p"}}},
-         "but its pre-training p is resnet50"),
+        (
+            {"encoders": {"swin-t": {"pretrain": "p", "weights": "imagenet"}}},
+            "both weights and pretrain",
+        ),
+        (
+            {"train": {"weights": "imagenet"}, "encoders": {"swin-t": {"pretrain": "p"}}},
+            "both weights and pretrain",
+        ),
+        (
+            {"encoders": {"swin-t": {"pretrain": "p", "architecture": "resnet50"}}},
+            "is resnet50, but its pre-training p is swin_tiny_patch4_window7_224",
+        ),
+        (
+            {"pretrain": {"architecture": "resnet50"}, "encoders": {"swin-t": {"pretrain": "p"}}},
+            "but its pre-training p is resnet50",
+        ),
         ({"encoders": {"swin-t": {"task": "none"}}}, "its encoder gives none"),
     ],
-)  # fmt: skip
-def test_what_does_not_fit_together_is_told(change, told):
+)
+def test_what_does_not_fit_together_is_reported(change, message):
     with pytest.raises(Her2Error) as caught:
         load.check(STUDY | {"pretrainings": {"p": {}}} | change, "study.yaml")
-    assert told in str(caught.value)
+    assert message in str(caught.value)

@@ -15,8 +15,17 @@ def printed(capsys, *words):
 
 def test_parameters_before_and_after(capsys):
     """EfficientNetV2-B0 of the paper: the fourth stage ends at 14 x 14 x 96."""
-    whole, cut = printed(capsys, "tf_efficientnetv2_b0", "--stages", 4, "--input-px", 224,
-                         "--frozen", "conv_stem", "blocks.0")  # fmt: skip
+    whole, cut = printed(
+        capsys,
+        "tf_efficientnetv2_b0",
+        "--stages",
+        4,
+        "--input-px",
+        224,
+        "--frozen",
+        "conv_stem",
+        "blocks.0",
+    )
     assert (whole["stages"], whole["output"], whole["less"]) == ("all", "7x7x1280", "0.0 %")
     assert int(whole["all"]) == 5_858_704 + 4 * 1281
     assert int(whole["with_statistics"]) == 5_919_312 + 4 * 1281
@@ -32,7 +41,12 @@ def test_without_a_number_every_cut_is_listed(capsys):
     assert [row["stage"] for row in rows] == ["", "act1", "layer1", "layer2", "layer3", "layer4"]
     assert [row["stages"] for row in rows] == ["all", "1", "2", "3", "4", "5"]
     assert [row["output"] for row in rows[1:]] == [
-        "32x32x64", "16x16x64", "8x8x128", "4x4x256", "2x2x512"]  # fmt: skip
+        "32x32x64",
+        "16x16x64",
+        "8x8x128",
+        "4x4x256",
+        "2x2x512",
+    ]
     sizes = [int(row["all"]) for row in rows]
     assert sizes[1:] == sorted(sizes[1:])
     assert sizes[-1] == sizes[0]  # the last stage is all of it
@@ -61,7 +75,7 @@ def test_the_first_stages_of_a_trained_model_are_written(capsys, tmp_path, make)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["resnet10t", "--stages", "2", "--to", "x"], "first stages of a trained model"),
         (["resnet10t", "--stages", "9"], "has 5 stages, not 9"),
@@ -69,7 +83,7 @@ def test_the_first_stages_of_a_trained_model_are_written(capsys, tmp_path, make)
         (["resnet9000"], "unknown architecture resnet9000"),
     ],
 )
-def test_mistakes_are_told(words, told, her2pipe):
+def test_mistakes_are_reported(words, message, her2pipe):
     code, text = her2pipe("prune", *words)
     assert code == 1
-    assert told in text
+    assert message in text

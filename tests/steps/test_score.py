@@ -102,9 +102,19 @@ def test_the_range_ends_at_two_thirds(score):
 
 @pytest.mark.parametrize(
     ("value", "level"),
-    [(0, "0"), (0.10, "0"), (0.1001, "1+"), (0.15, "1+"), (0.16, "2+/FISH-"), (0.20, "2+/FISH-"),
-     (0.21, "2+/FISH+"), (0.25, "2+/FISH+"), (0.2501, "3+"), (0.67, "3+")],
-)  # fmt: skip
+    [
+        (0, "0"),
+        (0.10, "0"),
+        (0.1001, "1+"),
+        (0.15, "1+"),
+        (0.16, "2+/FISH-"),
+        (0.20, "2+/FISH-"),
+        (0.21, "2+/FISH+"),
+        (0.25, "2+/FISH+"),
+        (0.2501, "3+"),
+        (0.67, "3+"),
+    ],
+)
 def test_levels_at_the_cutoffs(value, level):
     assert scorer("probabilistic", LabelSettings(), SETTINGS).level(value) == level
 
@@ -128,15 +138,18 @@ def test_step(tmp_path, make, her2pipe):
     assert (first["slide"], first["patient"], first["score"]) == ("S1", "P1", "0.570000")
     assert (first["level"], first["patches"], first["stained_area"]) == ("3+", "4", "0.750000")
     assert (second["score"], second["flag"], second["reason"]) == (
-        "", "excluded", "no tissue: none")  # fmt: skip
+        "",
+        "excluded",
+        "no tissue: none",
+    )
 
 
 def test_probabilities_that_are_not_numbers_stop_the_step(tmp_path, make, her2pipe):
     make.encoding(tmp_path / "S1.h5", [[math.nan, 0.5, 0.5]])
-    code, told = her2pipe("score", tmp_path / "S1.h5", tmp_path / "scores.tsv")
+    code, stderr = her2pipe("score", tmp_path / "S1.h5", tmp_path / "scores.tsv")
     assert code == 1
-    assert "not numbers" in told
-    assert len(told.splitlines()) == 3
+    assert "not numbers" in stderr
+    assert len(stderr.splitlines()) == 3
     assert not (tmp_path / "scores.tsv").exists()
 
 
@@ -149,8 +162,13 @@ def test_scores_of_classes(tmp_path, make, her2pipe):
     (tmp_path / "batch").mkdir()
     make.encoding(tmp_path / "batch" / "S1.h5", [[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]], classes=grades)
     make.encoding(tmp_path / "batch" / "S2.h5", [[0.1, 0.0, 0.9]], classes=grades)
-    make.encoding(tmp_path / "batch" / "S3.h5", [], status="excluded", reason="no tissue: none",
-                  classes=grades)  # fmt: skip
+    make.encoding(
+        tmp_path / "batch" / "S3.h5",
+        [],
+        status="excluded",
+        reason="no tissue: none",
+        classes=grades,
+    )
     out = tmp_path / "scores.tsv"
     assert her2pipe("score", tmp_path / "batch", out, *GRADED)[0] == 0
     first, second, third = read_table(out)
@@ -164,10 +182,10 @@ def test_scores_of_classes(tmp_path, make, her2pipe):
 
 def test_classes_need_an_encoder_of_the_study_and_the_mean(tmp_path, make, her2pipe):
     make.encoding(tmp_path / "S1.h5", [[0.6, 0.3, 0.1]])
-    code, told = her2pipe("score", tmp_path / "S1.h5", tmp_path / "scores.tsv", *GRADED)
+    code, stderr = her2pipe("score", tmp_path / "S1.h5", tmp_path / "scores.tsv", *GRADED)
     assert code == 1
-    assert "tells HER2-, HER2+, Non-tumour apart, the study 1+, 2+, 3+" in told
-    code, told = her2pipe("score", tmp_path / "S1.h5", tmp_path / "s.tsv", "--endpoint", "class")
+    assert "tells HER2-, HER2+, Non-tumour apart, the study 1+, 2+, 3+" in stderr
+    code, stderr = her2pipe("score", tmp_path / "S1.h5", tmp_path / "s.tsv", "--endpoint", "class")
     assert code == 1
-    assert "probabilistic aggregation scores HER2 status" in told
-    assert len(told.splitlines()) == 3
+    assert "probabilistic aggregation scores HER2 status" in stderr
+    assert len(stderr.splitlines()) == 3

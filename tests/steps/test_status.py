@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_mistake_in_the_study_is_three_lines(tmp_path, her2pipe):
     (tmp_path / "study.yaml").write_text("cohorts: {}\n")
-    code, told = her2pipe("status", "--configfile", tmp_path / "study.yaml")
+    code, stderr = her2pipe("status", "--configfile", tmp_path / "study.yaml")
     assert code == 1
-    assert told.startswith("her2pipe: ")
-    assert "study.yaml" in told
+    assert stderr.startswith("her2pipe: ")
+    assert "study.yaml" in stderr
 
 
 def test_without_the_workflow_it_says_so(tmp_path, monkeypatch):
@@ -39,10 +39,16 @@ def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys):
     assert growth.planned(tmp_path) == {}
     growth.simulate(tmp_path, sizes | {"E": 5}, encoders=2)
     assert growth.planned(tmp_path) == {
-        ("tile", "E"): 5, ("encode", "E"): 2, ("score", "E"): 4, ("evaluate", "E"): 4,
-        ("describe", "E"): 1, ("heatmap", "E"): 1, ("compare", ""): 1, ("ledger", ""): 1,
+        ("tile", "E"): 5,
+        ("encode", "E"): 2,
+        ("score", "E"): 4,
+        ("evaluate", "E"): 4,
+        ("describe", "E"): 1,
+        ("heatmap", "E"): 1,
+        ("compare", ""): 1,
+        ("ledger", ""): 1,
         ("report", ""): 1,
-    }  # fmt: skip
+    }
     words = ["--configfile", tmp_path / "study.yaml", "--directory", tmp_path]
     capsys.readouterr()
     from her2pipe.cli import main

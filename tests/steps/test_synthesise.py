@@ -251,7 +251,7 @@ def bad_images(folder):
         (["--objective", "30"], "objective"),
     ],
 )
-def test_mistakes_are_told_and_leave_nothing(tmp_path, monkeypatch, words, what):
+def test_mistakes_are_reported_and_leave_nothing(tmp_path, monkeypatch, words, what):
     bad_images(tmp_path)
     monkeypatch.chdir(tmp_path)
     before = set(tmp_path.iterdir())

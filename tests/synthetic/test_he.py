@@ -88,7 +88,7 @@ def test_neighbouring_levels_overlap():
 
 
 @pytest.mark.parametrize("shape", ["section", "core", "strips"])
-def test_variance_tells_tissue_from_glass(shape):
+def test_variance_separates_tissue_from_glass(shape):
     drawing = draw(7, 1, SynthesiseSettings(), Scanner(objective=20, shape=shape))
     grey = cv2.cvtColor(drawing.image, cv2.COLOR_RGB2GRAY)
     side = 160  # 80 um

@@ -77,13 +77,34 @@ def test_the_demo_differs_from_the_study_where_it_says_so():
 
 @pytest.mark.slow
 def test_what_would_run(tmp_path):
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
-               tmp_path, "--configfile", ROOT / "studies" / "ihc-demo.yaml", "-n", "--quiet",
-               "rules"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        ROOT / "Snakefile",
+        "--directory",
+        tmp_path,
+        "--configfile",
+        ROOT / "studies" / "ihc-demo.yaml",
+        "-n",
+        "--quiet",
+        "rules",
+    ]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     rows = [line.split() for line in (run.stdout + run.stderr).splitlines()]
     jobs = {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdecimal()}
-    wanted = {"synthesise": 72, "tile": 72, "train": 6, "encode": 12, "score": 12, "evaluate": 12,
-              "explain": 4, "compare": 1, "ledger": 1, "report": 1}  # fmt: skip
+    wanted = {
+        "synthesise": 72,
+        "tile": 72,
+        "train": 6,
+        "encode": 12,
+        "score": 12,
+        "evaluate": 12,
+        "explain": 4,
+        "compare": 1,
+        "ledger": 1,
+        "report": 1,
+    }
     assert {key: jobs.get(key) for key in wanted} == wanted

@@ -61,8 +61,16 @@ def results(tmp_path_factory):
         sheet = run(folder, "her2pipe.cli", "cohort", "arrays", cohort, f"{cohort}.tsv")
         assert sheet.returncode == 0, sheet.stderr
     (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    study = run(folder, "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2",
-                "--configfile", "study.yaml")  # fmt: skip
+    study = run(
+        folder,
+        "snakemake",
+        "--snakefile",
+        ROOT / "Snakefile",
+        "--cores",
+        "2",
+        "--configfile",
+        "study.yaml",
+    )
     assert study.returncode == 0, study.stdout + study.stderr
     return folder / "results"
 

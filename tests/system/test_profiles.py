@@ -57,8 +57,10 @@ def test_every_setting_behind_a_hash_stands_where_it_must():
     profile = yaml.safe_load(used)
     assert count == 12
     assert set(profile) - set(SLURM) == {
-        "software-deployment-method", "conda-prefix", "group-components"
-    }  # fmt: skip
+        "software-deployment-method",
+        "conda-prefix",
+        "group-components",
+    }
     assert profile["default-resources"] == {"slurm_partition": "cpu", "slurm_account": "my-account"}
     assert profile["set-resources"]["tile"] == {"stage": "$TMPDIR"}
     for step in ("pretrain", "train"):

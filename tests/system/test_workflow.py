@@ -31,15 +31,17 @@ pytestmark = pytest.mark.xdist_group("workflow")
 
 
 def test_lint():
-    run = subprocess.run([sys.executable, "-m", "snakemake", "--lint"], capture_output=True,
-                         text=True, cwd=ROOT)  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--lint"], capture_output=True, text=True, cwd=ROOT
+    )
     assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_the_demo_plans_every_job_once():
     words = ["--cores", "2", "--dry-run", "--forceall", "--quiet", "rules"]
-    run = subprocess.run([sys.executable, "-m", "snakemake", *words], capture_output=True,
-                         text=True, cwd=ROOT)  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, "-m", "snakemake", *words], capture_output=True, text=True, cwd=ROOT
+    )
     assert run.returncode == 0, run.stderr
     counted = dict(re.findall(r"^(\w+) +(\d+)$", run.stdout + run.stderr, re.M))
     study = load.load(ROOT / "config.yaml")
@@ -240,10 +242,17 @@ def test_a_new_row_runs_its_slide_its_batch_and_its_cohort(study):
     write_study(folder, STUDY, sheets)
     assert batch_count(5, 3) == batch_count(6, 3) == 2
     assert planned(folder) == Counter(
-        {("synthesise", "B"): 1, ("tile", "B"): 1, ("encode", "B"): 1, ("score", "B"): 3,
-         ("evaluate", "B"): 3, ("describe", "B"): 1, ("heatmap", "B"): 1}
+        {
+            ("synthesise", "B"): 1,
+            ("tile", "B"): 1,
+            ("encode", "B"): 1,
+            ("score", "B"): 3,
+            ("evaluate", "B"): 3,
+            ("describe", "B"): 1,
+            ("heatmap", "B"): 1,
+        }
         | dict.fromkeys(STUDY_LEVEL, 1)
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.slow
@@ -310,6 +319,12 @@ def test_snakemakes_own_report(finished):
         names = {Path(name).name for name in packed.namelist()}
         page = next(packed.read(n).decode() for n in packed.namelist() if n.endswith("report.html"))
     assert {"index.html", "table2.tsv", "methods.tsv", "ledger.tsv", "B-1.png"} <= names
-    for text in ("Study page", "Methods compared", "Cohorts and slides", "Heat maps",
-                 "Every slide of every sheet", "one page that opens from disk"):  # fmt: skip
+    for text in (
+        "Study page",
+        "Methods compared",
+        "Cohorts and slides",
+        "Heat maps",
+        "Every slide of every sheet",
+        "one page that opens from disk",
+    ):
         assert text in page

@@ -19,8 +19,12 @@ CLASSY = STUDY | {
     "evaluate": {"resamples": 100},
 }
 REST = {("compare", ""): 1, ("report", ""): 1}  # the study's own, and not made by this test
-DONE = ["results/score/net/B.tsv", "results/evaluate/net/A", "results/evaluate/net/B",
-        "results/ledger/ledger.tsv"]  # fmt: skip
+DONE = [
+    "results/score/net/B.tsv",
+    "results/evaluate/net/A",
+    "results/evaluate/net/B",
+    "results/ledger/ledger.tsv",
+]
 
 
 def graded(name, grades, fault=()):
@@ -29,8 +33,16 @@ def graded(name, grades, fault=()):
     for i, grade in enumerate(grades, start=1):
         base = f"results/synthesise/{name}/{name}-{i}"
         severity = str(2 * GRADES.index(grade)) if grade in GRADES else "1"
-        cells = [f"{name}-{i}", f"{base}.svs", f"{name}-P{i}", f"{base}.geojson", grade, str(i),
-                 severity, dict(fault).get(i, "")]  # fmt: skip
+        cells = [
+            f"{name}-{i}",
+            f"{base}.svs",
+            f"{name}-P{i}",
+            f"{base}.geojson",
+            grade,
+            str(i),
+            severity,
+            dict(fault).get(i, ""),
+        ]
         lines.append("\t".join(cells))
     return lines
 
@@ -102,8 +114,9 @@ def test_end_to_end(done):
     metrics = json.loads((done / "results/evaluate/net/B/metrics.json").read_text())
     assert metrics["endpoint"] == "class"
     assert metrics["left_out"] == {
-        "excluded": 1, "no class: grade is 0: not a class of this study": 1,
-    }  # fmt: skip
+        "excluded": 1,
+        "no class: grade is 0: not a class of this study": 1,
+    }
     assert metrics["units"]["slide"]["n"] == 3
     assert metrics["units"]["tile"]["n"] > 3
     internal = json.loads((done / "results/evaluate/net/A/metrics.json").read_text())

@@ -14,8 +14,12 @@ from stores import stained
 from her2pipe.files import read_table
 
 pytestmark = pytest.mark.xdist_group("images")
-DONE = ["results/evaluate/on-he/HE", "results/evaluate/on-he/X", "results/evaluate/on-ihc/IHC",
-        "results/ledger/ledger.tsv"]  # fmt: skip
+DONE = [
+    "results/evaluate/on-he/HE",
+    "results/evaluate/on-he/X",
+    "results/evaluate/on-ihc/IHC",
+    "results/ledger/ledger.tsv",
+]
 
 
 @pytest.fixture
@@ -102,8 +106,12 @@ def test_a_new_image_touches_one_pack(again):
 
 @pytest.mark.slow
 def test_a_corrected_label_makes_no_pack_anew(again):
-    sheets = SHEETS | {"HE": [line.replace("\t3+\t", "\t2+\t") if line.startswith("HE-2\t")
-                              else line for line in SHEETS["HE"]]}  # fmt: skip
+    sheets = SHEETS | {
+        "HE": [
+            line.replace("\t3+\t", "\t2+\t") if line.startswith("HE-2\t") else line
+            for line in SHEETS["HE"]
+        ]
+    }
     write_study(again, STUDY, sheets)
     jobs = steps(planned(again))
     assert not {"tile", "pretrain"} & set(jobs)
@@ -135,17 +143,25 @@ def test_a_planted_copy_is_refused(again, copy, of, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"encoders": STUDY["encoders"] | {"ihc": {"develop": "X"}}},
-         "encoder ihc learns from X, which is no cohort for development"),
-        ({"methods": STUDY["methods"] | {"on-ihc": {"encoder": "ihc", "aggregate": "mean"}}},
-         "patient case-0 is in the development cohort, too"),
+        (
+            {"encoders": STUDY["encoders"] | {"ihc": {"develop": "X"}}},
+            "encoder ihc learns from X, which is no cohort for development",
+        ),
+        (
+            {"methods": STUDY["methods"] | {"on-ihc": {"encoder": "ihc", "aggregate": "mean"}}},
+            "patient case-0 is in the development cohort, too",
+        ),
         ({"methods": {"on-he": STUDY["methods"]["on-he"]}}, "cohort IHC is scored by no method"),
-        ({"pretrainings": {"tumours": {"architecture": "resnet10t", "images": "X"}}},
-         "pre-training tumours names cohort X, whose role is another"),
-        ({"cohorts": STUDY["cohorts"] | {"X": {"sheet": "sheets/X.tsv", "role": "external"}}},
-         "images keep their colours, slides are normalised"),
+        (
+            {"pretrainings": {"tumours": {"architecture": "resnet10t", "images": "X"}}},
+            "pre-training tumours names cohort X, whose role is another",
+        ),
+        (
+            {"cohorts": STUDY["cohorts"] | {"X": {"sheet": "sheets/X.tsv", "role": "external"}}},
+            "images keep their colours, slides are normalised",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_refused_before_anything_runs(plain, change, message):
     write_study(plain, STUDY | change, SHEETS)
     run = snakemake(plain, "--dry-run")

@@ -66,7 +66,7 @@ def test_loss_by_hand_and_kin_are_no_strangers(temperature):
     assert float(out.loss / out.weight) == pytest.approx(wanted, rel=1e-6)
 
 
-def test_a_batch_of_one_patient_teaches_nothing():
+def test_a_batch_of_one_patient_is_no_training_batch():
     features = torch.randn(4, 5, requires_grad=True)
     batch = torch.zeros(4, 3, 4, 4), torch.tensor([0, 0, 1, 1]), torch.zeros(4, dtype=torch.long)
     out = SameSlide(0.5)(lambda images: features, batch)

@@ -85,7 +85,7 @@ def test_outputs_come_in_od():
     assert np.allclose(found.numpy(), before.numpy() * std + mean, atol=1e-6)
 
 
-def test_a_head_that_is_not_linear_is_told():
+def test_a_head_that_is_not_linear_is_reported():
     model = factory.create("resnet10t", 0)
     with pytest.raises(Her2Error, match="ends in Identity"):
         dab_regression.scale_to_od(model, np.zeros(4), np.ones(4))

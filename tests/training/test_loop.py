@@ -111,7 +111,7 @@ def test_a_weight_that_is_no_number_stops(checkpoint):
     assert not checkpoint.folder.exists()
 
 
-def test_nothing_left_to_train_is_told(checkpoint):
+def test_nothing_left_to_train_is_reported(checkpoint):
     with pytest.raises(Her2Error, match="all weights are frozen"):
         learn(little().requires_grad_(False), points, TWO, Plan(1e-2, 2), checkpoint)
 
@@ -152,7 +152,7 @@ def test_a_checkpoint_of_another_digest_is_not_used(tmp_path, caplog):
     assert "other settings or data" in caplog.text
 
 
-def test_a_damaged_checkpoint_is_told_and_a_half_written_one_removed(tmp_path):
+def test_a_damaged_checkpoint_is_reported_and_a_half_written_one_removed(tmp_path):
     checkpoint = Checkpoint(tmp_path, "x")
     learn(little(), points, TWO, Plan(1e-2, 1), checkpoint)
     file = tmp_path / "checkpoint.pt"
@@ -219,8 +219,13 @@ def test_accumulated_batches_step_as_one(tmp_path):
         torch.manual_seed(5)
         model = torch.nn.Linear(4, 2)
         objective = Classification(["a", "b"], [1.0, 3.0])
-        learn(model, lambda side, epoch, size=size: points(side, epoch, size, 10), objective,
-              Plan(1e-2, 3, accumulate=every), Checkpoint(tmp_path / str(size), "x"))  # fmt: skip
+        learn(
+            model,
+            lambda side, epoch, size=size: points(side, epoch, size, 10),
+            objective,
+            Plan(1e-2, 3, accumulate=every),
+            Checkpoint(tmp_path / str(size), "x"),
+        )
         found.append(model.weight.detach())
     assert torch.allclose(*found, atol=1e-6)
     assert not torch.equal(found[0], torch.nn.Linear(4, 2).weight)
@@ -275,8 +280,13 @@ def test_a_compiled_network_learns_the_same(tmp_path):
     for compiled in (False, True):
         torch.manual_seed(5)
         model = torch.nn.Linear(4, 2)
-        learn(model, points, TWO, Plan(1e-2, 2, compile=compiled),
-              Checkpoint(tmp_path / str(compiled), "x"))  # fmt: skip
+        learn(
+            model,
+            points,
+            TWO,
+            Plan(1e-2, 2, compile=compiled),
+            Checkpoint(tmp_path / str(compiled), "x"),
+        )
         found.append(model.weight.detach())
     assert torch.allclose(*found, atol=1e-5)
 
@@ -285,8 +295,13 @@ def test_bfloat16_learns_about_the_same(tmp_path):
     found = []
     for reduced in (False, True):
         torch.manual_seed(5)
-        history = learn(torch.nn.Linear(4, 2), points, TWO, Plan(1e-2, 3, bfloat16=reduced),
-                        Checkpoint(tmp_path / str(reduced), "x"))  # fmt: skip
+        history = learn(
+            torch.nn.Linear(4, 2),
+            points,
+            TWO,
+            Plan(1e-2, 3, bfloat16=reduced),
+            Checkpoint(tmp_path / str(reduced), "x"),
+        )
         found.append(history[-1]["train_loss"])
     assert found[0] == pytest.approx(found[1], rel=0.02)
     assert found[0] != found[1]
@@ -307,6 +322,6 @@ def test_on_cuda_it_learns_and_goes_on(tmp_path):
     assert history[-1]["train_loss"] < history[0]["train_loss"]
 
 
-def test_digest_tells_parts_apart():
+def test_digest_separates_its_parts():
     assert digest_of("ab", "c") != digest_of("a", "bc")
     assert len(digest_of("ab")) == 16

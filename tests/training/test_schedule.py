@@ -71,8 +71,10 @@ def test_training_ends_after_epochs_without_a_better_loss():
 
 def test_epochs_are_ranked_by_auc_then_loss_then_age():
     losses, aucs = [5, 4, 3, 2, 2], [0, 1, 1, 0, 1]
-    rows = [{"train_loss": 1, "validation_loss": loss, "validation_auc": auc}
-            for loss, auc in zip(losses, aucs, strict=True)]  # fmt: skip
+    rows = [
+        {"train_loss": 1, "validation_loss": loss, "validation_auc": auc}
+        for loss, auc in zip(losses, aucs, strict=True)
+    ]
     assert schedule.best_epochs(schedule.ranks(rows, Schedule(by_auc=True)), 3) == [5, 3, 2]
     assert schedule.best_epochs(schedule.ranks(rows, Schedule()), 3) == [4, 5, 3]
 
@@ -124,8 +126,13 @@ def test_without_a_schedule_nothing_changes(tmp_path):
     """Same weights and columns as plain Adam; the training loss alone ends it."""
     plan = Plan(1e-2, 4)
     history = learn(Given(), given(LOSSES), TWO, plan, Checkpoint(tmp_path / "a", "x"))
-    assert list(history[0]) == ["epoch", "train_loss", "train_accuracy", "validation_loss",
-                                "validation_accuracy"]  # fmt: skip
+    assert list(history[0]) == [
+        "epoch",
+        "train_loss",
+        "train_accuracy",
+        "validation_loss",
+        "validation_accuracy",
+    ]
     assert plan.schedule == Schedule.of(TrainSettings())
     assert not has_plateaued(history, plan.schedule)
     made = schedule.optimiser([torch.nn.Parameter(torch.ones(2, 2))], 1e-3, Schedule())
@@ -173,19 +180,31 @@ def test_shifts_move_whole_pixels_and_repeat_edges():
 
 
 def test_settings_reach_the_schedule():
-    given = TrainSettings(optimiser="amsgrad", adam_epsilon=1.0, weight_decay_l2=1e-5,
-                          reduce_epochs=6, reduce_factor=0.5, stop_epochs=12)  # fmt: skip
-    assert Schedule.of(given) == Schedule(
-        amsgrad=True, epsilon=1.0, weight_decay_l2=1e-5, reduce_epochs=6, reduce_factor=0.5,
+    given = TrainSettings(
+        optimiser="amsgrad",
+        adam_epsilon=1.0,
+        weight_decay_l2=1e-5,
+        reduce_epochs=6,
+        reduce_factor=0.5,
         stop_epochs=12,
-    )  # fmt: skip
+    )
+    assert Schedule.of(given) == Schedule(
+        amsgrad=True,
+        epsilon=1.0,
+        weight_decay_l2=1e-5,
+        reduce_epochs=6,
+        reduce_factor=0.5,
+        stop_epochs=12,
+    )
 
 
 def test_a_cut_network_is_trained_by_its_schedule(development, tmp_path, her2pipe):
     stores, sheet = development
-    words = ["--stages", "3", "--optimiser", "amsgrad", "--adam-epsilon", "0.1", "--shifts", "0.05",
-             "--weight-decay-l2", "1e-5", "--reduce-epochs", "1", "--reduce-factor", "0.5",
-             "--stop-epochs", "2", "--plateau-epochs", "0", "--max-epochs", "4"]  # fmt: skip
+    words = [
+        *("--stages", "3", "--optimiser", "amsgrad", "--adam-epsilon", "0.1", "--shifts", "0.05"),
+        *("--weight-decay-l2", "1e-5", "--reduce-epochs", "1", "--reduce-factor", "0.5"),
+        *("--stop-epochs", "2", "--plateau-epochs", "0", "--max-epochs", "4"),
+    ]
     code, text = her2pipe("train", *stores, tmp_path / "m", "--sheet", sheet, *SMALL, *words)
     assert code == 0, text
     rows = read_table(tmp_path / "m" / "history.tsv")

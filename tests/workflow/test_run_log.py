@@ -1,4 +1,4 @@
-"""What is told of runs: who is at work, and which jobs failed and why."""
+"""Records of runs: which process is at work, and which jobs failed and why."""
 
 import json
 import logging
@@ -44,7 +44,7 @@ def test_a_job_that_succeeds_later_has_not_failed(tmp_path):
     assert run_log.finish(handler.failures, tmp_path) == ""
 
 
-def test_failures_are_told_with_step_slide_reason_and_logs(tmp_path):
+def test_failures_are_reported_with_step_slide_reason_and_logs(tmp_path):
     (tmp_path / "logs/slurm").mkdir(parents=True)
     log = tmp_path / "logs/A-1.log"
     log.write_text("her2pipe: the slide does not exist\n  where: x\n  fix:   y\n")
@@ -114,7 +114,7 @@ def test_reasons(tmp_path, message, log, reason):
     assert handler.failures.jobs[1].reason == reason
 
 
-def test_output_that_does_not_appear_is_told(tmp_path):
+def test_output_that_does_not_appear_is_reported(tmp_path):
     late = record("error", exception="MissingOutputException")
     late.msg = (
         'MissingOutputException in rule tile in file "/x/tile.smk", line 2:\n'
@@ -127,8 +127,8 @@ def test_output_that_does_not_appear_is_told(tmp_path):
     handler = FailureHandler()
     handler.emit(late)
     handler.emit(late)
-    told = run_log.finish(handler.failures, tmp_path).splitlines()
-    assert told == [
+    message = run_log.finish(handler.failures, tmp_path).splitlines()
+    assert message == [
         "her2pipe: 1 job failed",
         "  tile/64/A/A-1.h5, benchmarks/tile/64/A/A-1.tsv: its output did not appear on the file"
         " system in time (attempt 2)",
@@ -137,7 +137,7 @@ def test_output_that_does_not_appear_is_told(tmp_path):
     assert run_log.finish(handler.failures, tmp_path) == ""
 
 
-def test_a_killed_process_is_told_from_its_command(tmp_path):
+def test_a_killed_process_is_reported_from_its_command(tmp_path):
     handler = FailureHandler()
     said = record(None)
     said.msg = "Command 'her2pipe tile > logs/A-1.log' died with <Signals.SIGKILL: 9>."
@@ -164,8 +164,8 @@ def test_a_group_is_one_failure(tmp_path):
     handler.emit(record("group_error", job_error_info=jobs, aux_logs=[]))
     handler.emit(error(5, [], indent=True))  # Snakemake tells each member again
     handler.emit(error(6, [], indent=True))
-    told = run_log.finish(handler.failures, tmp_path).splitlines()
-    assert told == [
+    message = run_log.finish(handler.failures, tmp_path).splitlines()
+    assert message == [
         "her2pipe: 1 job failed",
         "  score/X/A, evaluate/X/A: no slide has a status",
         "    evaluate.log",
@@ -193,21 +193,21 @@ def test_who_is_at_work(locked):
         assert note["process"] == os.getpid()
         note["process"] = process.pid
         (locked / run_log.NOTE).write_text(json.dumps(note))
-        told = run_log.lock_owner(locked)
-        assert f"another run is at work in this folder (process {process.pid} of " in told.what
-        assert told.fix.startswith("wait until it has ended")
-        assert "--unlock" not in told.fix
+        message = run_log.lock_owner(locked)
+        assert f"another run is at work in this folder (process {process.pid} of " in message.what
+        assert message.fix.startswith("wait until it has ended")
+        assert "--unlock" not in message.fix
         process.stdin.close()
         process.wait()
-    told = run_log.lock_owner(locked)
-    assert "an earlier run in this folder was killed" in told.what
-    assert "--unlock" in told.fix
+    message = run_log.lock_owner(locked)
+    assert "an earlier run in this folder was killed" in message.what
+    assert "--unlock" in message.fix
     (locked / run_log.NOTE).write_text(json.dumps(note | {"host": "elsewhere"}))
-    told = run_log.lock_owner(locked)
-    assert "another run is at work" in told.what
-    assert "on elsewhere" in told.what
-    assert "wait until" in told.fix
-    assert "--unlock" in told.fix
+    message = run_log.lock_owner(locked)
+    assert "another run is at work" in message.what
+    assert "on elsewhere" in message.what
+    assert "wait until" in message.fix
+    assert "--unlock" in message.fix
 
 
 def test_a_lock_without_a_note(locked):

@@ -25,9 +25,16 @@ from workflow_rules import rules  # noqa: E402
 
 ENVS = sorted((ROOT / "envs").glob("*.yaml"))
 # What is imported, by the name of its package where that differs.
-PACKAGES = {"PIL": "pillow", "cv2": "opencv", "openslide": "openslide-python", "sklearn":
-            "scikit-learn", "skimage": "scikit-image", "torch": "pytorch", "torch_geometric":
-            "pytorch_geometric", "yaml": "pyyaml"}  # fmt: skip
+PACKAGES = {
+    "PIL": "pillow",
+    "cv2": "opencv",
+    "openslide": "openslide-python",
+    "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
+    "torch": "pytorch",
+    "torch_geometric": "pytorch_geometric",
+    "yaml": "pyyaml",
+}
 
 
 def pins():
@@ -82,12 +89,26 @@ def run(folder, *words, **environment):
     (bin_ / "conda").chmod(0o755)
     kept = {k: v for k, v in os.environ.items() if k != "HER2PIPE_CHANNEL"}
     variables = kept | {
-        "PATH": f"{bin_}:/usr/bin:/bin", "HER2PIPE_CONDA": str(folder.parent / "conda"),
+        "PATH": f"{bin_}:/usr/bin:/bin",
+        "HER2PIPE_CONDA": str(folder.parent / "conda"),
         **environment,
-    }  # fmt: skip
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
-               folder, "--configfile", folder / "study.yaml", "--cores", "2",
-               *words, "--software-deployment-method", "conda"]  # fmt: skip
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        ROOT / "Snakefile",
+        "--directory",
+        folder,
+        "--configfile",
+        folder / "study.yaml",
+        "--cores",
+        "2",
+        *words,
+        "--software-deployment-method",
+        "conda",
+    ]
     return subprocess.run(
         list(map(str, command)), capture_output=True, text=True, cwd=ROOT, env=variables
     )
@@ -148,7 +169,10 @@ def test_every_rule_runs_in_its_own_environment(started):
         python = places[env_of(step).read_text()]
         code = f"import her2pipe.steps.{step}; print(her2pipe.__file__)"
         said = subprocess.run(
-            [python / "bin/python", "-c", code], capture_output=True, text=True, cwd=started,
+            [python / "bin/python", "-c", code],
+            capture_output=True,
+            text=True,
+            cwd=started,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
+        )
         assert said.stdout.strip() == str(ROOT / "her2pipe/__init__.py"), said.stderr

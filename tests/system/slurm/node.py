@@ -210,11 +210,20 @@ def start() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     configure()
     folder = FOLDER
-    said = run("munged", f"--key-file={folder}/munge/key", f"--socket={folder}/run/munge.sock",
-               f"--pid-file={folder}/run/munged.pid", f"--seed-file={folder}/munge/seed",
-               f"--log-file={folder}/log/munged.log", "--force")  # fmt: skip
-    wait_for(f"munge ({said.stderr.strip()})", 10,
-             lambda: works("munge", "-S", folder / "run/munge.sock", "-n"))  # fmt: skip
+    said = run(
+        "munged",
+        f"--key-file={folder}/munge/key",
+        f"--socket={folder}/run/munge.sock",
+        f"--pid-file={folder}/run/munged.pid",
+        f"--seed-file={folder}/munge/seed",
+        f"--log-file={folder}/log/munged.log",
+        "--force",
+    )
+    wait_for(
+        f"munge ({said.stderr.strip()})",
+        10,
+        lambda: works("munge", "-S", folder / "run/munge.sock", "-n"),
+    )
     start_database()
     LINK.parent.mkdir(exist_ok=True)
     LINK.unlink(missing_ok=True)
@@ -238,17 +247,33 @@ def start_database() -> None:
     """Start the database that keeps the job records."""
     folder, data, sock = FOLDER, FOLDER / "mysql", FOLDER / "run/mysql.sock"
     if not (data / "mysql").is_dir():
-        run("mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={data}",
-            "--auth-root-authentication-method=socket", "--skip-test-db")  # fmt: skip
+        run(
+            "mariadb-install-db",
+            "--no-defaults",
+            "--user=root",
+            f"--datadir={data}",
+            "--auth-root-authentication-method=socket",
+            "--skip-test-db",
+        )
     port = (folder / "mariadb.port").read_text()
     with (folder / "log/mariadbd.log").open("w") as log:
         subprocess.Popen(
-            [program("mariadbd"), "--no-defaults", "--user=root", f"--datadir={data}",
-             f"--socket={sock}", f"--pid-file={folder}/run/mariadbd.pid", f"--port={port}",
-             "--bind-address=127.0.0.1", "--innodb-buffer-pool-size=64M",
-             "--innodb-lock-wait-timeout=900"],
-            stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            [
+                program("mariadbd"),
+                "--no-defaults",
+                "--user=root",
+                f"--datadir={data}",
+                f"--socket={sock}",
+                f"--pid-file={folder}/run/mariadbd.pid",
+                f"--port={port}",
+                "--bind-address=127.0.0.1",
+                "--innodb-buffer-pool-size=64M",
+                "--innodb-lock-wait-timeout=900",
+            ],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     client = ["--no-defaults", "-S", sock]
     wait_for("mariadbd", 60, lambda: works("mariadb-admin", *client, "ping"))
     run("mariadb", *client, "-e", DATABASE)

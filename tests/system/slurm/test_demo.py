@@ -51,8 +51,10 @@ def test_the_cluster_gives_what_one_machine_gives(demo):
     """Byte for byte, but for dates and times: networks, scores, statistics, and the page."""
     planned = subprocess.run(
         [sys.executable, "-m", "snakemake", "-n", "--set-threads", "train=1", "pretrain=1"],
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     if "Nothing to be done" not in planned.stdout + planned.stderr:
         pytest.skip("no finished demo here to compare with: make demo")
     compare(ROOT, demo[0])

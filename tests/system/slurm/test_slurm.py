@@ -26,9 +26,9 @@ AUTO = {"device": "auto"}  # requests a GPU, and runs without
 FAULTS = {"tile-B-1": "memory", "tile-B-3": "time", "tile-B-4": "wait", "train-small": "wait"}
 CARDS = STUDY | {name: STUDY[name] | AUTO for name in ("train", "encode", "fit")}
 WORDS = [
-    "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "15", "--jobs", "4",
-    "--set-threads", "train=2", "encode=2",
-]  # fmt: skip
+    *("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "15", "--jobs", "4"),
+    *("--set-threads", "train=2", "encode=2"),
+]
 SITE = {"runtime": "1 if attempt == 1 else 10", "stage": "$NEAR"}  # of tile, on this cluster
 
 
@@ -48,14 +48,29 @@ def begin(folder, *words):
     profile["set-resources"]["tile"] = SITE  # on the command line it would replace all of them
     (folder / "profile").mkdir(exist_ok=True)
     (folder / "profile/config.yaml").write_text(yaml.safe_dump(profile))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory",
-               folder, "--configfile", folder / "study.yaml", "--profile", folder / "profile",
-               *WORDS, *words]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        ROOT / "Snakefile",
+        "--directory",
+        folder,
+        "--configfile",
+        folder / "study.yaml",
+        "--profile",
+        folder / "profile",
+        *WORDS,
+        *words,
+    ]
     with (folder / "said.txt").open("w") as said:
         return subprocess.Popen(
-            list(map(str, command)), stdout=said, stderr=said, cwd=ROOT,
+            list(map(str, command)),
+            stdout=said,
+            stderr=said,
+            cwd=ROOT,
             env=os.environ | {"PYTHONPATH": path, "NEAR": str(folder / "near disk")},
-        )  # fmt: skip
+        )
 
 
 def leave(run, folder):
