@@ -36,7 +36,7 @@ HEAVY = {
 LONG_FOLDERS = {"steps", "config"}
 # Words of an earlier private language, for which the field has its own: target, training set, ...
 PRIVATE_WORDS = {
-    *("message", "telling", "tell", "tells", "foretell", "lesson", "lessons", "teach", "teaches"),
+    *("told", "telling", "tell", "tells", "foretell", "lesson", "lessons", "teach", "teaches"),
     *("teacher", "teachers", "teaching", "taught", "learnt", "facts", "remarks", "contest"),
     *("chapters", "blame", "roster"),
 }

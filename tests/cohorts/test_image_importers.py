@@ -223,5 +223,5 @@ def test_real_images_are_trained_on_and_predicted(data, tmp_path, her2pipe):
     assert {r["slide"] for r in rows} == set(found)
     own = [r for r in rows if sides[r["slide"]] == "train"]
     truth = [found[r["slide"]]["class"] == "malignant" for r in own]
-    # It has seen these: what is packed is what is learnt, and rows are of the right images.
+    # It has seen these: the packs are what it was trained on, and rows are of the right images.
     assert stats.auc(truth, [float(r["p_malignant"]) for r in own]).value > 0.9

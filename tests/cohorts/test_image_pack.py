@@ -173,8 +173,19 @@ def test_packs_go_through_encode_and_score(tmp_path, sheet, her2pipe, make):
     alone = Encodings([tmp_path / "one"])["3"]
     assert np.allclose(found["I-3"].probabilities, alone.probabilities, atol=1e-6)
     scores = tmp_path / "scores.tsv"
-    code, said = her2pipe("score", tmp_path / "e", scores, "--aggregate", "mean", "--sheet", sheet,
-                          "--endpoint", "class", "--classes", *make.classes)  # fmt: skip
+    code, said = her2pipe(
+        "score",
+        tmp_path / "e",
+        scores,
+        "--aggregate",
+        "mean",
+        "--sheet",
+        sheet,
+        "--endpoint",
+        "class",
+        "--classes",
+        *make.classes,
+    )
     assert code == 0, said
     rows = read_table(scores)
     assert [(r["slide"], r["patient"]) for r in rows] == [(f"I-{i}", f"P{i}") for i in range(6)]

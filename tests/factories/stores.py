@@ -87,8 +87,16 @@ def make_bag(probabilities, classes=CLASSES, features=None, side_px0=64, area_px
     coords = np.stack([np.arange(len(p)) % wide, np.arange(len(p)) // wide], axis=1) * side_px0
     features = np.zeros((len(p), 0)) if features is None else features
     side = round(area_px0**0.5)
-    return Bag("S", coords.astype(np.int32), side_px0, side, side, p,
-               np.asarray(features, np.float16), list(classes))  # fmt: skip
+    return Bag(
+        "S",
+        coords.astype(np.int32),
+        side_px0,
+        side,
+        side,
+        p,
+        np.asarray(features, np.float16),
+        list(classes),
+    )
 
 
 def make_model(folder, target):

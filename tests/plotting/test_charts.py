@@ -165,8 +165,8 @@ def test_roc_draws_the_curve_and_states_auc_and_n(scores):
     np.testing.assert_array_equal(a.get_xdata(), fpr)
     np.testing.assert_array_equal(a.get_ydata(), tpr)
     assert list(b.get_ydata()) == [0, 0.75, 1]
-    found = stats.auc(y, score)
-    assert f"A: {found.value:.2f} ({found.low:.2f} to {found.high:.2f}), n = 40" in words(figure)
+    area = stats.auc(y, score)
+    assert f"A: {area.value:.2f} ({area.low:.2f} to {area.high:.2f}), n = 40" in words(figure)
     assert "B: 0.62 (0.50 to 0.75), n = 1,234" in words(figure)
     assert figure.axes[0].get_xlabel() == "1 - specificity"
     assert a.get_color() != b.get_color()

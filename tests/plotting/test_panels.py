@@ -10,19 +10,19 @@ from her2pipe.plotting import charts, panels, style
 
 
 def curves(cohorts, seed=0):
-    random, found = np.random.default_rng(seed), {}
+    random, by_cohort = np.random.default_rng(seed), {}
     for name in cohorts:
         y = np.arange(40) % 2
         score = random.normal(size=40) + y
-        found[name] = roc_curve(y, score)
-    return found
+        by_cohort[name] = roc_curve(y, score)
+    return by_cohort
 
 
 def reliable(seed=0, n=60):
     p = np.random.default_rng(seed).uniform(size=n)
     y = np.random.default_rng(seed + 1).uniform(size=n) < p
-    found = stats.calibration(y, p)._asdict()
-    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items()}
+    calibration = stats.calibration(y, p)._asdict()
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in calibration.items()}
 
 
 def every_figure(name="A"):
@@ -81,9 +81,9 @@ def test_a_cohort_looks_the_same_in_every_panel():
     methods = {"TL-PA": curves("ABC"), "TL-CLAM": curves("CA", 5)}
     figure = panels.roc_panels(methods)
     looks = {}
-    for axes, (method, own) in zip(figure.axes, methods.items(), strict=True):
+    for axes, (method, by_cohort) in zip(figure.axes, methods.items(), strict=True):
         assert axes.get_title("left") == method
-        for line, (cohort, curve) in zip(axes.lines[1:], own.items(), strict=True):
+        for line, (cohort, curve) in zip(axes.lines[1:], by_cohort.items(), strict=True):
             np.testing.assert_array_equal(line.get_ydata(), curve.tpr)
             looks.setdefault(cohort, set()).add((to_hex(line.get_color()), line.get_linestyle()))
     assert all(len(each) == 1 for each in looks.values())
@@ -93,13 +93,14 @@ def test_a_cohort_looks_the_same_in_every_panel():
 
 
 def test_reliability_draws_observed_over_predicted():
-    found = reliable()
-    figure = charts.reliability({"as_it_is": found})
+    calibration = reliable()
+    figure = charts.reliability({"as_it_is": calibration})
     line = figure.axes[0].containers[0].lines[0]
-    np.testing.assert_allclose(line.get_xdata(), found["predicted"])
-    np.testing.assert_allclose(line.get_ydata(), found["observed"])
-    assert f"score as it is: Brier {found['brier']:.3f}, ECE {found['ece']:.3f}, n = 60" in words(
-        figure
+    np.testing.assert_allclose(line.get_xdata(), calibration["predicted"])
+    np.testing.assert_allclose(line.get_ydata(), calibration["observed"])
+    assert (
+        f"score as it is: Brier {calibration['brier']:.3f}, ECE {calibration['ece']:.3f}, n = 60"
+        in words(figure)
     )
 
 

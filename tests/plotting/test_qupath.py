@@ -61,25 +61,25 @@ def test_geojson_validates_and_lies_where_the_patches_are(classes):
     from jsonschema import validate
     from shapely.geometry import box, shape
 
-    found = json.loads(qupath.geojson(map_of(classes=classes)))
-    validate(found, feature_schema(classes))
-    assert len(found["features"]) == 3
-    for (x, y), feature in zip(COORDS.tolist(), found["features"], strict=True):
+    geojson = json.loads(qupath.geojson(map_of(classes=classes)))
+    validate(geojson, feature_schema(classes))
+    assert len(geojson["features"]) == 3
+    for (x, y), feature in zip(COORDS.tolist(), geojson["features"], strict=True):
         polygon = shape(feature["geometry"])
         assert polygon.is_valid
         assert polygon.exterior.is_closed
         assert polygon.exterior.is_ccw  # RFC 7946, section 3.1.6
         assert polygon.equals(box(x, y, x + 64, y + 64))
         uuid.UUID(feature["id"])
-    assert len({feature["id"] for feature in found["features"]}) == 3
+    assert len({feature["id"] for feature in geojson["features"]}) == 3
 
 
 def test_geojson_colours_and_measurements():
-    found = json.loads(qupath.geojson(map_of()))["features"]
-    kinds = [feature["properties"]["classification"] for feature in found]
+    geojson = json.loads(qupath.geojson(map_of()))["features"]
+    kinds = [feature["properties"]["classification"] for feature in geojson]
     assert [kind["name"] for kind in kinds] == ["HER2+", "HER2-", "Non-tumour"]
     assert [kind["color"] for kind in kinds] == [[213, 94, 0], [0, 114, 178], [240, 228, 66]]
-    assert [feature["properties"]["measurements"] for feature in found] == [
+    assert [feature["properties"]["measurements"] for feature in geojson] == [
         {"p(HER2-)": 0.1, "p(HER2+)": 0.9, "p(Non-tumour)": 0.0, "contribution": 0.9},
         {"p(HER2-)": 0.5, "p(HER2+)": 0.25, "p(Non-tumour)": 0.25, "contribution": -1e-7},
         {"p(HER2-)": 0.0, "p(HER2+)": 0.2, "p(Non-tumour)": 0.8, "contribution": 2.5e-4},
@@ -91,14 +91,14 @@ def test_a_slides_name_is_only_text(slide, tmp_path):
     assert json.loads(qupath.geojson(map_of(slide)))["slide"] == slide
     qupath.write_annotations(map_of(slide), tmp_path / "map.db")
     with closing(sqlite3.connect(tmp_path / "map.db")) as connection:
-        about = dict(connection.execute("SELECT key, value FROM metadata"))
-    assert json.loads(about["slide"]) == slide
+        metadata = dict(connection.execute("SELECT key, value FROM metadata"))
+    assert json.loads(metadata["slide"]) == slide
 
 
 def test_a_slide_without_patches():
-    found = map_of(coords=np.zeros((0, 2), np.int32), probabilities=np.zeros((0, 3)),
+    geojson = map_of(coords=np.zeros((0, 2), np.int32), probabilities=np.zeros((0, 3)),
                    values=np.zeros(0))  # fmt: skip
-    assert json.loads(qupath.geojson(found))["features"] == []
+    assert json.loads(qupath.geojson(geojson))["features"] == []
 
 
 def test_the_same_map_gives_the_same_bytes(tmp_path):

@@ -43,8 +43,8 @@ def test_it_has_the_sections_of_classes(page_of, text):
     assert "p(HER2+)" not in text
     assert "HER2-positive" not in text
     for kind in ("Figure", "Table"):
-        found = [int(m[1]) for c in page_of.captions if (m := re.match(rf"{kind} (\d+)\.", c))]
-        assert found == list(range(1, len(found) + 1))
+        numbers = [int(m[1]) for c in page_of.captions if (m := re.match(rf"{kind} (\d+)\.", c))]
+        assert numbers == list(range(1, len(numbers) + 1))
 
 
 def test_the_summary_is_of_the_best_on_internal_slides(study, page_of):
@@ -54,10 +54,10 @@ def test_the_summary_is_of_the_best_on_internal_slides(study, page_of):
     }
     assert float(areas["Good", "A"]["macro_auc"]) > float(areas["Poor", "A"]["macro_auc"])
     for row in rows:
-        found, own = dict(zip(head, row, strict=True)), areas["Good", row[0]]
-        numbers = [float(own[f"macro_auc{end}"]) for end in ("", "_low", "_high")]
-        assert found["Macro-AUC"] == "{:.3f} ({:.3f} to {:.3f})".format(*numbers)
-        assert found["n, slides"] == own["n"]
+        cells, area = dict(zip(head, row, strict=True)), areas["Good", row[0]]
+        numbers = [float(area[f"macro_auc{end}"]) for end in ("", "_low", "_high")]
+        assert cells["Macro-AUC"] == "{:.3f} ({:.3f} to {:.3f})".format(*numbers)
+        assert cells["n, slides"] == area["n"]
     text = " ".join("".join(page_of.text).split())
     assert "Of 2 methods, Good has the highest macro-AUC on the internal validation slides" in text
     assert "Each of the 2 encoders was trained on 270 patches" in text
@@ -79,10 +79,10 @@ def test_networks_pairs_and_areas_have_tables(study, page_of):
 def test_every_slide_is_accounted_for(page_of):
     head, *rows = page_of.table("Label not known")
     for row in rows:
-        found = dict(zip(head, row, strict=True))
-        counts = [int(found[k]) for k in ("Excluded", "Training", "Label not known", "Evaluated")]
-        assert sum(counts) == int(found["Slides"])
-        assert found["Label not known"] == "1"
+        cells = dict(zip(head, row, strict=True))
+        counts = [int(cells[k]) for k in ("Excluded", "Training", "Label not known", "Evaluated")]
+        assert sum(counts) == int(cells["Slides"])
+        assert cells["Label not known"] == "1"
     text = " ".join(" ".join(page_of.text).split())
     assert "ihc is 0: not a class of this study: 1" in text
     assert "Evaluated for true class: 28 1+:" in text
@@ -123,12 +123,12 @@ def test_captions_state_test_interval_and_n(page_of):
 
 
 def test_grad_cam_of_slides_chosen_as_the_heat_maps(study, text, page_of):
-    found = [c for c in page_of.captions if "Grad-CAM, Selvaraju et al. 2017" in c]
+    pictures = [c for c in page_of.captions if "Grad-CAM, Selvaraju et al. 2017" in c]
     maps = [c for c in page_of.captions if "Left, the slide" in c]
-    names = [[re.search(r"slide ([^,]+),", c)[1] for c in each] for each in (found, maps)]
-    assert len(found) == 4
+    names = [[re.search(r"slide ([^,]+),", c)[1] for c in each] for each in (pictures, maps)]
+    assert len(pictures) == 4
     assert names[0] == names[1]
-    assert "Called" in found[0]
+    assert "Called" in pictures[0]
     whole = [c for c in page_of.captions if "The same evidence over the slide" in c]
     assert len(whole) == 1  # that of the others was not drawn
     assert 'href="#gradcam"' in text

@@ -78,17 +78,20 @@ def array(entry):
 
 
 def test_the_scene_is_in_micrometres(store):
-    found = {(name, kind): about for name, kind, about in models(json.loads(scene(store, mpp=0.5)))}
-    x = found["x", "Range1d"]
+    objects = {
+        (name, kind): attributes
+        for name, kind, attributes in models(json.loads(scene(store, mpp=0.5)))
+    }
+    x = objects["x", "Range1d"]
     assert (x["start"], x["end"]) == pytest.approx((-0.02 * 320, 1.02 * 320))
-    y = found["y", "Range1d"]
+    y = objects["y", "Range1d"]
     assert y["start"] > y["end"]  # downwards, as in an image
-    data = dict(found["patches", "ColumnDataSource"]["data"]["entries"])
+    data = dict(objects["patches", "ColumnDataSource"]["data"]["entries"])
     assert array(data["x"]).tolist() == [48, 176]  # (64 + 32) / 2, (320 + 32) / 2
     assert array(data["y"]).tolist() == [80, 16]
     assert array(data["p"]).tolist() == [0.25, 0.75]
     assert array(data["class"]).tolist() == [0, 1]
-    assert (None, "ScaleBar") in found
+    assert (None, "ScaleBar") in objects
     without = list(models(json.loads(scene(store, mpp=None))))
     assert "ScaleBar" not in {kind for _, kind, _ in without}
     assert {k: v for n, k, v in without if n == "x"}["Range1d"]["end"] == pytest.approx(1.02 * 640)
@@ -134,7 +137,7 @@ def test_slides_are_chosen_evenly_by_score():
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """The page of a made-up study in a browser."""
+    """The page of a synthetic study in a browser."""
     if not browser.browser_path():
         pytest.skip("no Chromium")
     folder = tmp_path_factory.mktemp("shown")
@@ -277,15 +280,15 @@ def test_hovering_tells_a_patch(opened):
     place = "box.querySelectorAll('.plot')[1].getBoundingClientRect()"
     x, y, width = opened.run(f"(r => [r.x, r.y, r.width])({place})")
     step = width / 4  # patches of 64 px: the second of the first row
-    told = "JSON.stringify(deep(document.body))"
+    shown_text = "JSON.stringify(deep(document.body))"
     opened.run(
         "deep = e => [...(e.shadowRoot ? deep(e.shadowRoot) : []),"
         " ...[...e.childNodes].flatMap(c => c.nodeType === 3 ? [c.data] : deep(c))]"
     )
     opened.move(x + 1.2 * step, y + 0.5 * step)
     opened.move(x + 1.5 * step, y + 0.5 * step)
-    opened.until(f"{told}.includes('0.24')")  # p rises from 0.10 in steps of 0.14
-    assert "HER2-" in opened.run(told)
+    opened.until(f"{shown_text}.includes('0.24')")  # p rises from 0.10 in steps of 0.14
+    assert "HER2-" in opened.run(shown_text)
 
 
 @pytest.mark.slow

@@ -147,8 +147,8 @@ def test_openslide_on_a_sick_machine(svs, monkeypatch, code):
     """It tells of the machine in words only."""
     import openslide
 
-    told = openslide.OpenSlideError(f"Couldn't open {svs}: {os.strerror(code)}")
-    monkeypatch.setattr(openslide, "OpenSlide", raising(told))
+    message = openslide.OpenSlideError(f"Couldn't open {svs}: {os.strerror(code)}")
+    monkeypatch.setattr(openslide, "OpenSlide", raising(message))
     with pytest.raises((OSError, Her2Error)) as caught:
         open_slide(svs, SlidesSettings(reader="openslide"))
     assert not isinstance(caught.value, BadSlideError)
@@ -285,18 +285,31 @@ def test_what_tiatoolbox_opens(tmp_path):
     planes = np.ascontiguousarray(PICTURE.transpose(2, 0, 1))
     size = {"PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm"}
     size |= {"PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "µm"}
-    tifffile.imwrite(planar, planes, tile=(128, 128), photometric="rgb", planarconfig="separate",
-                     metadata={"axes": "CYX", **size}, ome=True)  # fmt: skip
+    tifffile.imwrite(
+        planar,
+        planes,
+        tile=(128, 128),
+        photometric="rgb",
+        planarconfig="separate",
+        metadata={"axes": "CYX", **size},
+        ome=True,
+    )
     group = zarr.open_group(ngff, mode="w", zarr_format=2)
     group.create_array("0", data=PICTURE, chunks=(256, 256, 3))
-    axes = [{"name": "y", "type": "space", "unit": "micrometer"},
-            {"name": "x", "type": "space", "unit": "micrometer"},
-            {"name": "c", "type": "channel"}]  # fmt: skip
+    axes = [
+        {"name": "y", "type": "space", "unit": "micrometer"},
+        {"name": "x", "type": "space", "unit": "micrometer"},
+        {"name": "c", "type": "channel"},
+    ]
     scale = [{"type": "scale", "scale": [0.5, 0.5, 1.0]}]
     group.attrs["multiscales"] = [
-        {"version": "0.4", "axes": axes, "name": "a",
-         "datasets": [{"path": "0", "coordinateTransformations": scale}]}
-    ]  # fmt: skip
+        {
+            "version": "0.4",
+            "axes": axes,
+            "name": "a",
+            "datasets": [{"path": "0", "coordinateTransformations": scale}],
+        }
+    ]
     group.attrs["omero"] = {"name": "a", "id": 1, "version": "0.4", "channels": [], "rdefs": {}}
     group.attrs["_ARRAY_DIMENSIONS"] = ["Y", "X", "C"]
     found = {}

@@ -45,7 +45,7 @@ def counts(metadata):
 def test_only_cells_inside_the_annotation_are_cut(her2pipe, svs, tmp_path, kind):
     """By hand: 5 columns (the last just half inside), 3 rows (a fourth has 0.2), less the hole."""
     words = [*WITHIN, "--annotation", annotated(tmp_path, kind)]
-    code, told = her2pipe("tile", svs, tmp_path / "S.h5", *words)
+    code, stderr = her2pipe("tile", svs, tmp_path / "S.h5", *words)
     assert code == 0
     wanted = [[x, y] for y in (400, 500, 600) for x in (400, 500, 600, 700, 800)]
     wanted.remove([500, 500])
@@ -53,7 +53,7 @@ def test_only_cells_inside_the_annotation_are_cut(her2pipe, svs, tmp_path, kind)
     assert coords == wanted
     assert tumour.tolist() == pytest.approx([0.5 if x == 800 else 1 for x, _ in wanted])
     assert counts(metadata) == [165 - 14, 0, 0, 0]
-    assert told.strip() == "tile: S: 14 of 165 patches kept, 151 outside"
+    assert stderr.strip() == "tile: S: 14 of 165 patches kept, 151 outside"
     words += ["--within-min", "0.51"]
     assert her2pipe("tile", svs, tmp_path / "T.h5", *words)[0] == 0
     assert places(tmp_path / "T.h5")[0] == [[x, y] for x, y in wanted if x < 800]
@@ -112,7 +112,7 @@ def nothing(folder):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (nothing, "no annotation of the tumour"),
         (empty, "no tumour: none of 165 patches lies to 50% inside the annotation"),
@@ -121,12 +121,12 @@ def nothing(folder):
         (on_glass, "no tissue: none of 15 patches inside the annotation reaches"),
     ],
 )
-def test_a_slide_without_roi_is_excluded(her2pipe, svs, tmp_path, words, told):
+def test_a_slide_without_roi_is_excluded(her2pipe, svs, tmp_path, words, message):
     code, said = her2pipe("tile", svs, tmp_path / "S.h5", *WITHIN, *words(tmp_path))
     assert code == 0
-    assert f"excluded: {told}" in said
+    assert f"excluded: {message}" in said
     with PatchStore(tmp_path / "S.h5") as store:
-        assert store.exclusion_reason.startswith(told)
+        assert store.exclusion_reason.startswith(message)
         assert len(store) == 0
         assert store.metadata.cells == 165
     fail = ["--on-bad-slide", "fail"]
@@ -135,10 +135,11 @@ def test_a_slide_without_roi_is_excluded(her2pipe, svs, tmp_path, words, told):
 
 def test_a_damaged_annotation_is_an_error(her2pipe, svs, tmp_path):
     (tmp_path / "a.xml").write_text("<Annotations><Annotation>")
-    code, told = her2pipe("tile", svs, tmp_path / "S.h5", *WITHIN, "--annotation",
-                          tmp_path / "a.xml")  # fmt: skip
+    code, stderr = her2pipe(
+        "tile", svs, tmp_path / "S.h5", *WITHIN, "--annotation", tmp_path / "a.xml"
+    )
     assert code == 1
-    assert "the annotation cannot be read" in told
+    assert "the annotation cannot be read" in stderr
 
 
 # --- white ---------------------------------------------------------------------------------------
@@ -161,13 +162,13 @@ def test_white_patches_are_left_out(her2pipe, svs, tmp_path):
         share = [white_share(store.pixels(i), 230) for i in range(len(store))]
         wanted = [xy for xy, w in zip(store.coords.tolist(), share, strict=True) if w <= 0.25]
         assert 5 < len(wanted) < len(store) - 5
-    code, told = her2pipe("tile", svs, tmp_path / "T.h5", *png, "--white-max", "0.25")
+    code, stderr = her2pipe("tile", svs, tmp_path / "T.h5", *png, "--white-max", "0.25")
     assert code == 0
     coords, _, metadata = places(tmp_path / "T.h5")
     assert coords == wanted
     assert metadata.white == len(share) - len(wanted)
     assert sum(counts(metadata)) + len(coords) == metadata.cells
-    assert told.strip().endswith(f"{metadata.white} white")
+    assert stderr.strip().endswith(f"{metadata.white} white")
     words = ["--white-max", "0", "--white-level", "100"]
     assert her2pipe("tile", svs, tmp_path / "U.h5", *SMALL, *words)[0] == 0
     assert places(tmp_path / "U.h5")[2].reason.startswith("no tissue: of 165 patches")
@@ -199,8 +200,10 @@ def test_real_cores_lose_glass_and_keep_tissue(her2pipe, data, tmp_path):
     )
     kept = {tuple(xy) for xy in places(tmp_path / "T.h5")[0]}
     with PatchStore(tmp_path / "S.h5") as store:
-        dark = {tuple(xy): (255 - store.pixels(i).min(2)).mean()
-                for i, xy in enumerate(store.coords.tolist())}  # fmt: skip
+        dark = {
+            tuple(xy): (255 - store.pixels(i).min(2)).mean()
+            for i, xy in enumerate(store.coords.tolist())
+        }
     lost = [v for xy, v in dark.items() if xy not in kept]
     assert 0.2 < len(lost) / len(dark) < 0.6
     assert np.median(lost) < 30 < np.median([dark[xy] for xy in kept])

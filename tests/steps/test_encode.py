@@ -32,9 +32,18 @@ def slides(tmp_path, make, counts=(5, 3)):
 
 def test_every_patch_gets_its_own_numbers(tmp_path, make, model, her2pipe):
     stores = slides(tmp_path, make)
-    code, told = her2pipe("encode", *stores, tmp_path / "out", "--model", model,
-                          "--batch-patches", "2", "--device", "cpu")  # fmt: skip
-    assert code == 0, told
+    code, stderr = her2pipe(
+        "encode",
+        *stores,
+        tmp_path / "out",
+        "--model",
+        model,
+        "--batch-patches",
+        "2",
+        "--device",
+        "cpu",
+    )
+    assert code == 0, stderr
     network, about = weights.load(model)
     target = Profile.from_dict(about.stain)
     for path in stores:
@@ -64,7 +73,10 @@ def test_times_are_written_by_slide(tmp_path, make, model, her2pipe):
     assert her2pipe("encode", *stores, tmp_path / "out", "--model", model)[0] == 0
     rows = read_table(tmp_path / "out" / "timings.tsv")
     assert [(row["slide"], row["patches"]) for row in rows] == [
-        ("S0", "5"), ("S1", "3"), ("bad", "0")]  # fmt: skip
+        ("S0", "5"),
+        ("S1", "3"),
+        ("bad", "0"),
+    ]
     for row in rows:
         seconds, rate = float(row["seconds"]), float(row["patches_per_s"])
         assert seconds >= 0
@@ -87,9 +99,9 @@ def test_output_that_is_not_finite_is_an_error(tmp_path, make, model, her2pipe):
     with torch.no_grad():
         network.get_classifier().bias[0] = float("nan")
     weights.save(network, about, model)
-    code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
+    code, stderr = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
     assert code == 1
-    assert "not finite for 5 of 5 patches of S0" in told
+    assert "not finite for 5 of 5 patches of S0" in stderr
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".out*"))
 
@@ -99,40 +111,47 @@ def test_another_stain_method_is_refused(tmp_path, make, model, her2pipe):
     about["stain"]["method"] = "macenko"
     about["stain_digest"] = Profile.from_dict(about["stain"]).digest()
     (model / "model.json").write_text(json.dumps(about))
-    code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
+    code, stderr = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
     assert code == 1
-    assert "tiled for stain method vahadane, the encoder expects macenko" in told
+    assert "tiled for stain method vahadane, the encoder expects macenko" in stderr
 
 
 def test_another_target_is_refused(tmp_path, make, model, her2pipe):
     about = json.loads((model / "model.json").read_text())
     about["stain"]["max_concentration"][0] *= 1.1
     (model / "model.json").write_text(json.dumps(about))
-    code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
+    code, stderr = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
     assert code == 1
-    assert "stain target is not the one" in told
+    assert "stain target is not the one" in stderr
 
 
 def test_a_folder_that_is_no_model(tmp_path, make, her2pipe):
-    code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", tmp_path)
+    code, stderr = her2pipe(
+        "encode", *slides(tmp_path, make), tmp_path / "out", "--model", tmp_path
+    )
     assert code == 1
-    assert "not a trained model" in told
+    assert "not a trained model" in stderr
 
 
 def test_cuda_is_not_taken_for_granted(tmp_path, make, model, her2pipe):
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    code, told = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model,
-                          "--device", "cuda")  # fmt: skip
+    code, stderr = her2pipe(
+        "encode", *slides(tmp_path, make), tmp_path / "out", "--model", model, "--device", "cuda"
+    )
     assert code == 1
-    assert "no CUDA device" in told
+    assert "no CUDA device" in stderr
 
 
 def test_bfloat16_stays_near_float32(tmp_path, make, model, her2pipe):
     stores = slides(tmp_path, make)
     for precision in ("float32", "bfloat16"):
-        assert her2pipe("encode", *stores, tmp_path / precision, "--model", model,
-                        "--precision", precision)[0] == 0  # fmt: skip
+        assert (
+            her2pipe(
+                "encode", *stores, tmp_path / precision, "--model", model, "--precision", precision
+            )[0]
+            == 0
+        )
     a, b = (read_encoding(tmp_path / p / "S0.h5") for p in ("float32", "bfloat16"))
     assert np.abs(a.probabilities - b.probabilities).max() < 0.03
     assert a.probabilities.tolist() != b.probabilities.tolist()

@@ -1,4 +1,4 @@
-"""Evaluation: who counts, what is computed, what is told when it cannot be."""
+"""Evaluation: who counts, what is computed, and the reason when it cannot be."""
 
 import json
 
@@ -28,9 +28,21 @@ def write(tmp_path):
 
 
 def evaluated(tmp_path, her2pipe, sheet, scores, *more, role="external"):
-    code, told = her2pipe("evaluate", scores, tmp_path / "out", "--sheet", sheet, "--role", role,
-                          "--method", "TL-PA", "--cohort", "C", *more)  # fmt: skip
-    assert code == 0, told
+    code, stderr = her2pipe(
+        "evaluate",
+        scores,
+        tmp_path / "out",
+        "--sheet",
+        sheet,
+        "--role",
+        role,
+        "--method",
+        "TL-PA",
+        "--cohort",
+        "C",
+        *more,
+    )
+    assert code == 0, stderr
     return json.loads((tmp_path / "out" / "metrics.json").read_text()), tmp_path / "out"
 
 
@@ -55,10 +67,12 @@ def test_calls_at_the_threshold_are_counted(tmp_path, write, her2pipe):
     """Three of four positives called so, and one of two negatives not."""
     her2, called = "ppppnn", "+++-+-"
     sheet, scores = write(
-        [f"S{i}\tx{i}\tP{i}\t\t{'positive' if k == 'p' else 'negative'}\t\t\t\t"
-         for i, k in enumerate(her2)],
+        [
+            f"S{i}\tx{i}\tP{i}\t\t{'positive' if k == 'p' else 'negative'}\t\t\t\t"
+            for i, k in enumerate(her2)
+        ],
         [scores_row(f"S{i}", i / 10, "") for i in range(6)],
-    )  # fmt: skip
+    )
     lines = scores.read_text().splitlines()
     lines = [
         f"{a}\t{b}" for a, b in zip(lines, ["call", *(f"HER2{c}" for c in called)], strict=True)
@@ -166,9 +180,9 @@ def test_a_slide_without_a_score_is_an_error(tmp_path, write, her2pipe):
         ["S0\tx0\tP0\t\tpositive\t\t\t\t", "S1\tx1\tP1\t\tnegative\t\t\t\t"],
         [scores_row("S0", 0.5)],
     )
-    code, told = her2pipe("evaluate", scores, tmp_path / "out", "--sheet", sheet)
+    code, stderr = her2pipe("evaluate", scores, tmp_path / "out", "--sheet", sheet)
     assert code == 1
-    assert "slide S1 of the sheet has no score" in told
+    assert "slide S1 of the sheet has no score" in stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -223,15 +237,18 @@ def test_every_patch_against_its_slides_status(tmp_path, patched, her2pipe):
 
 
 def test_patches_of_training_slides_do_not_count(tmp_path, write, make, her2pipe):
-    lines = [plain(f"S{i}", ("negative", "positive")[i % 2], "train" if i < 4 else "validation")
-             for i in range(8)]  # fmt: skip
+    lines = [
+        plain(f"S{i}", ("negative", "positive")[i % 2], "train" if i < 4 else "validation")
+        for i in range(8)
+    ]
     sheet, scores = write(lines, [scores_row(f"S{i}", 0.1 * i) for i in range(8)])
     for i in range(8):
         right = 0.8 if i >= 4 else 0.1  # good on validation slides, wrong on training slides
         p = [right, 0.9 - right, 0.1] if i % 2 == 0 else [0.9 - right, right, 0.1]
         make.encoding(tmp_path / "encodings" / f"S{i}.h5", [p] * 2)
-    metrics, _ = evaluated(tmp_path, her2pipe, sheet, scores, "--encoding", tmp_path / "encodings",
-                           role="development")  # fmt: skip
+    metrics, _ = evaluated(
+        tmp_path, her2pipe, sheet, scores, "--encoding", tmp_path / "encodings", role="development"
+    )
     assert (metrics["patch"]["value"], metrics["patch"]["n"]) == (1, 8)
     assert metrics["features"] == 4  # other rules of aggregation read the features
 
@@ -239,8 +256,10 @@ def test_patches_of_training_slides_do_not_count(tmp_path, write, make, her2pipe
 def test_patches_without_classes_are_a_note(tmp_path, write, her2pipe):
     from her2pipe.store import EncodingMetadata, write_encoding
 
-    sheet, scores = write([plain("S0", "positive"), plain("S1", "negative")],
-                          [scores_row("S0", 0.5), scores_row("S1", 0.1)])  # fmt: skip
+    sheet, scores = write(
+        [plain("S0", "positive"), plain("S1", "negative")],
+        [scores_row("S0", 0.5), scores_row("S1", 0.1)],
+    )
     arrays = np.zeros((2, 2)), np.zeros((2, 0)), np.ones((2, 512))
     write_encoding(tmp_path / "S0.h5", *arrays, EncodingMetadata(slide="S0"))
     metrics, out = evaluated(tmp_path, her2pipe, sheet, scores, "--encoding", tmp_path / "S0.h5")
@@ -273,15 +292,25 @@ def study(write):
 
 def external_metrics(tmp_path, her2pipe, study, aggregate):
     (a_sheet, a_scores), (sheet, scores), _ = study
-    return evaluated(tmp_path, her2pipe, sheet, scores, "--aggregate", aggregate, "--development",
-                     a_scores, "--development-sheet", a_sheet)  # fmt: skip
+    return evaluated(
+        tmp_path,
+        her2pipe,
+        sheet,
+        scores,
+        "--aggregate",
+        aggregate,
+        "--development",
+        a_scores,
+        "--development-sheet",
+        a_sheet,
+    )
 
 
 def test_cut_off_of_a_mean_is_youdens_on_the_training_slides(tmp_path, study, her2pipe):
     metrics, _ = external_metrics(tmp_path, her2pipe, study, "mean")
     found = metrics["operating_point"]
-    taught = [row for row in read_table(tmp_path / "A.tsv") if int(row["slide"][1:]) < 12]
-    lowest = min(float(row["score"]) for row in taught if int(row["slide"][1:]) % 2)
+    trained = [row for row in read_table(tmp_path / "A.tsv") if int(row["slide"][1:]) < 12]
+    lowest = min(float(row["score"]) for row in trained if int(row["slide"][1:]) % 2)
     assert found["cutoff"] == lowest  # training classes are apart: the lowest positive score
     assert found["rule"] == "Youden's index on 12 training slides"
     call = [score >= lowest for score in study[2]]
@@ -289,9 +318,11 @@ def test_cut_off_of_a_mean_is_youdens_on_the_training_slides(tmp_path, study, he
     hits = sum(c and t for c, t in zip(call, truth, strict=True))
     rejected = sum(not c and not t for c, t in zip(call, truth, strict=True))
     assert found["counts"] == {
-        "true_positive": hits, "false_positive": 5 - rejected,
-        "true_negative": rejected, "false_negative": 5 - hits,
-    }  # fmt: skip
+        "true_positive": hits,
+        "false_positive": 5 - rejected,
+        "true_negative": rejected,
+        "false_negative": 5 - hits,
+    }
     assert found["sensitivity"]["value"] == hits / 5
     assert found["specificity"]["value"] == rejected / 5
     assert found["sensitivity"]["n"] == 5
@@ -313,7 +344,7 @@ def test_labels_of_the_cohort_itself_choose_nothing(tmp_path, study, her2pipe):
     ]
 
 
-def test_cut_off_of_a_learnt_rule_and_of_levels(tmp_path, study, write, her2pipe):
+def test_cut_off_of_a_trained_aggregation_and_of_levels(tmp_path, study, write, her2pipe):
     metrics, _ = external_metrics(tmp_path, her2pipe, study, "clam")
     assert metrics["operating_point"]["cutoff"] == 0.5
     assert metrics["operating_point"]["counts"]["true_positive"] == 4
@@ -338,7 +369,7 @@ def test_no_cut_off_without_training_slides(tmp_path, study, her2pipe):
     assert "internal validation slides" in metrics["calibration"]["recalibrated"]["note"]
 
 
-def test_calibration_is_told_and_not_applied(tmp_path, study, her2pipe):
+def test_calibration_is_reported_and_not_applied(tmp_path, study, her2pipe):
     from her2pipe import stats
 
     metrics, out = external_metrics(tmp_path, her2pipe, study, "mean")
@@ -370,12 +401,19 @@ def test_subgroups_by_receptor_and_by_any_column(tmp_path, write, her2pipe):
     sheet, table = write(lines, scores, more="\ter\tscanner")
     metrics, out = evaluated(tmp_path, her2pipe, sheet, table, "--subgroup-min", "11")
     found = {(row["column"], row["group"]): row for row in metrics["subgroups"]}
-    assert list(found) == [("er", "negative"), ("er", "positive"), ("scanner", "AT2"),
-                           ("scanner", "P250")]  # fmt: skip
+    assert list(found) == [
+        ("er", "negative"),
+        ("er", "positive"),
+        ("scanner", "AT2"),
+        ("scanner", "P250"),
+    ]
     assert found["er", "negative"] == {
-        "column": "er", "group": "negative", "n": 10, "positives": 5,
+        "column": "er",
+        "group": "negative",
+        "n": 10,
+        "positives": 5,
         "note": "needs at least 11 slides: there are 10",
-    }  # fmt: skip
+    }
     assert (found["er", "positive"]["n"], found["scanner", "P250"]["n"]) == (30, 14)
     assert 0 <= found["scanner", "P250"]["value"] <= 1
     assert len(read_table(out / "subgroups.tsv")) == 4

@@ -38,11 +38,11 @@ def slide(tmp_path_factory):
         target = Profile.from_dict(store.stain)
     torch.manual_seed(1)
     network = factory.create("resnet10t", 3)
-    about = {"architecture": "resnet10t", "classes": ["1+", "2+", "3+"], "input_px": 64}
-    about |= {**inference.normalisation(network), "features": 512, "stain": target.as_dict(),
+    description = {"architecture": "resnet10t", "classes": ["1+", "2+", "3+"], "input_px": 64}
+    description |= {**inference.normalisation(network), "features": 512, "stain": target.as_dict(),
               "stain_digest": target.digest()}  # fmt: skip
     (folder / "model").mkdir()
-    weights.save(network, ModelDescription(**about), folder / "model")
+    weights.save(network, ModelDescription(**description), folder / "model")
     return folder
 
 
@@ -52,11 +52,11 @@ def explain(her2pipe, slide, out, *words):
 
 
 def test_the_most_telling_patches_of_the_likeliest_class(her2pipe, slide, tmp_path):
-    code, told = explain(her2pipe, slide, tmp_path / "out")
+    code, log = explain(her2pipe, slide, tmp_path / "out")
     assert code == 0
-    assert "evidence of layer3" in told
-    assert "explain: S1: 6 patches, evidence for 3+" in told
-    assert "explain: S2: excluded" in told
+    assert "evidence of layer3" in log
+    assert "explain: S1: 6 patches, evidence for 3+" in log
+    assert "explain: S2: excluded" in log
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "S1.jpg",
         "S1.png",
@@ -72,9 +72,9 @@ def test_the_most_telling_patches_of_the_likeliest_class(her2pipe, slide, tmp_pa
 
 def test_another_class_and_patches_alone(her2pipe, slide, tmp_path):
     words = ["--target", "1+", "--whole", "false", "--layer", "layer2"]
-    code, told = explain(her2pipe, slide, tmp_path / "out", *words)
+    code, log = explain(her2pipe, slide, tmp_path / "out", *words)
     assert code == 0
-    assert "evidence of layer2" in told
+    assert "evidence of layer2" in log
     assert not (tmp_path / "out" / "S1.png").exists()
     rows = read_table(tmp_path / "out" / "patches.tsv")
     assert [(r["x"], r["y"]) for r in rows] == [("64", "64"), ("0", "64")]
@@ -85,16 +85,16 @@ def test_another_class_and_patches_alone(her2pipe, slide, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--target", "4+"], "the model has no class 4+"),
         (["--layer", "layer9"], "no module layer9"),
     ],
 )
-def test_mistakes_are_told(her2pipe, slide, tmp_path, words, told):
-    code, said = explain(her2pipe, slide, tmp_path / "out", *words)
+def test_mistakes_are_reported(her2pipe, slide, tmp_path, words, message):
+    code, log = explain(her2pipe, slide, tmp_path / "out", *words)
     assert code == 1
-    assert told in said
+    assert message in log
     assert not (tmp_path / "out").exists()
 
 
@@ -103,10 +103,10 @@ def test_an_encoding_of_other_patches_is_refused(her2pipe, slide, tmp_path):
     (tmp_path / "e").mkdir()
     write_encoding(tmp_path / "e" / "S1.h5", np.zeros((6, 2)), np.ones((6, 3)) / 3,
                    np.zeros((6, 2)), metadata)  # fmt: skip
-    code, told = her2pipe("explain", slide / "S1.h5", tmp_path / "out", "--encoding",
+    code, log = her2pipe("explain", slide / "S1.h5", tmp_path / "out", "--encoding",
                           tmp_path / "e", "--model", slide / "model", *SMALL)  # fmt: skip
     assert code == 1
-    assert "of other patches" in told
+    assert "of other patches" in log
 
 
 # --- pictures ------------------------------------------------------------------------------------
@@ -132,9 +132,9 @@ def test_the_scale_is_a_percentile_and_never_zero():
 def test_evidence_is_drawn_over_its_own_corner():
     """Bright where the map is 1, grey elsewhere; the patch above stays as it is."""
     image = np.full((64, 64, 3), (200, 120, 60), np.uint8)
-    found = np.zeros((4, 4))
-    found[0, 0] = 1
-    figure = gradcam.patches([image], [found], ["p(3+) = 0.90"], "S1", "evidence for 3+", 0.9)
+    evidence = np.zeros((4, 4))
+    evidence[0, 0] = 1
+    figure = gradcam.patches([image], [evidence], ["p(3+) = 0.90"], "S1", "evidence for 3+", 0.9)
     figure.canvas.draw()
     drawn = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
     axes = [a for a in figure.axes if a.images]

@@ -26,10 +26,16 @@ def write_slide(path, features, coords=None, digest="d", status="ok", reason="",
     if coords is None:
         coords = np.stack([np.arange(n) % 6, np.arange(n) // 6], 1) * 512
     metadata = EncodingMetadata(
-        slide=path.stem, classes=("HER2-", "HER2+", "Non-tumour") if p else (),
-        status=status, reason=reason, encoder="e", model_digest=digest,
-        patch_size_level0=512, width_px0=31_623, height_px0=31_623,
-    )  # fmt: skip
+        slide=path.stem,
+        classes=("HER2-", "HER2+", "Non-tumour") if p else (),
+        status=status,
+        reason=reason,
+        encoder="e",
+        model_digest=digest,
+        patch_size_level0=512,
+        width_px0=31_623,
+        height_px0=31_623,
+    )
     write_encoding(path, coords, p or np.zeros((n, 0)), features, metadata)
 
 
@@ -59,8 +65,17 @@ def small(tmp_path):
 
 
 def fit(her2pipe, folder, out, name, *more):
-    return her2pipe("fit", folder / "e", out, "--sheet", folder / "sheet.tsv", "--aggregate", name,
-                    *QUICK, *more)  # fmt: skip
+    return her2pipe(
+        "fit",
+        folder / "e",
+        out,
+        "--sheet",
+        folder / "sheet.tsv",
+        "--aggregate",
+        name,
+        *QUICK,
+        *more,
+    )
 
 
 def contents(folder):
@@ -68,9 +83,10 @@ def contents(folder):
 
 
 def held_out_auc(her2pipe, folder, out, name):
-    code, told = her2pipe("score", folder / "e", folder / "s.tsv", "--aggregate", name,
-                          "--model", out)  # fmt: skip
-    assert code == 0, told
+    code, stderr = her2pipe(
+        "score", folder / "e", folder / "s.tsv", "--aggregate", name, "--model", out
+    )
+    assert code == 0, stderr
     scores = {row["slide"]: float(row["score"]) for row in read_table(folder / "s.tsv")}
     rows = [r for r in cohort.load(folder / "sheet.tsv", check_files=False) if r.split != "train"]
     return area(np.array([r.positive for r in rows]), np.array([scores[r.slide] for r in rows]))
@@ -84,8 +100,8 @@ def held_out_auc(her2pipe, folder, out, name):
 def test_a_planted_signal_is_found_and_none_where_there_is_none(tmp_path, her2pipe, name, more):
     for shuffled in (False, True):
         folder = planted(tmp_path / str(shuffled), 40, 160, seed=4, shuffled=shuffled)
-        code, told = fit(her2pipe, folder, tmp_path / f"m{shuffled}", name, *more)
-        assert code == 0, told
+        code, stderr = fit(her2pipe, folder, tmp_path / f"m{shuffled}", name, *more)
+        assert code == 0, stderr
         found = held_out_auc(her2pipe, folder, tmp_path / f"m{shuffled}", name)
         assert abs(found - 0.5) <= 0.15 if shuffled else found >= 0.9
 
@@ -122,17 +138,18 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, her2pipe, small, name)
     command = ["fit", small / "e", out, "--sheet", small / "sheet.tsv", "--aggregate", name, *QUICK]
     run = subprocess.Popen(
         [sys.executable, "-m", "her2pipe.cli", *map(str, [*command, *more])],
-        stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     while not (checkpoint / "fold1.pt").exists() and run.poll() is None:
         time.sleep(0.01)
     run.send_signal(signal.SIGKILL)
     run.wait()
     assert run.returncode == -signal.SIGKILL, "it ended before it could be killed"
     assert not out.exists()
-    code, told = fit(her2pipe, small, out, name, *more)
+    code, stderr = fit(her2pipe, small, out, name, *more)
     assert code == 0
-    assert "resuming after epoch" in told
+    assert "resuming after epoch" in stderr
     assert contents(out) == contents(tmp_path / "whole")
     assert not checkpoint.exists()
 
@@ -156,11 +173,16 @@ def test_everything_is_written(tmp_path, her2pipe, small):
     sheet = (small / "sheet.tsv").read_text()
     sheet = sheet.replace("S003\tx3\tP003\ttrain\tpositive", "S003\tx3\tP003\ttrain\t")
     (small / "sheet.tsv").write_text(sheet)
-    code, told = fit(her2pipe, small, tmp_path / "m", "mlp", "--best-epochs", "2")
-    assert code == 0, told
+    code, stderr = fit(her2pipe, small, tmp_path / "m", "mlp", "--best-epochs", "2")
+    assert code == 0, stderr
     assert {p.name for p in (tmp_path / "m").iterdir()} == {
-        "model.safetensors", "model.json", "history.tsv", "history.png", "history.svg",
-        "slides.tsv"}  # fmt: skip
+        "model.safetensors",
+        "model.json",
+        "history.tsv",
+        "history.png",
+        "history.svg",
+        "slides.tsv",
+    }
     about = json.loads((tmp_path / "m" / "model.json").read_text())
     assert about["classes"] == ["HER2-", "HER2+"]
     assert about["parameters"] == 16 * 256 + 256 + 2 * 256 + 2
@@ -206,18 +228,20 @@ def test_one_fold_trains_one_model(tmp_path, her2pipe, small):
 
 def test_five_levels(tmp_path, her2pipe):
     folder = planted(tmp_path / "levels", 16, 4, levels=True)
-    code, told = fit(her2pipe, folder, tmp_path / "m", "clam", "--targets", "levels", "--branch",
-                     "multi")  # fmt: skip
-    assert code == 0, told
+    code, stderr = fit(
+        her2pipe, folder, tmp_path / "m", "clam", "--targets", "levels", "--branch", "multi"
+    )
+    assert code == 0, stderr
     fitted = load("clam", tmp_path / "m")
     assert fitted.metadata.classes == ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
     assert fitted.members[0]["attend.weight"].shape == (5, 256)
     slides = {row["slide"]: row for row in read_table(tmp_path / "m" / "slides.tsv")}
     assert slides["S000"]["exclusion_reason"] == "no five-level label"
     assert slides["S001"]["class"] == "3+"
-    code, told = her2pipe("score", folder / "e", tmp_path / "s.tsv", "--aggregate", "clam",
-                          "--model", tmp_path / "m")  # fmt: skip
-    assert code == 0, told
+    code, stderr = her2pipe(
+        "score", folder / "e", tmp_path / "s.tsv", "--aggregate", "clam", "--model", tmp_path / "m"
+    )
+    assert code == 0, stderr
     assert {row["level"] for row in read_table(tmp_path / "s.tsv")} <= set(fitted.metadata.classes)
 
 
@@ -232,13 +256,27 @@ def test_mean_has_a_threshold_fitted(tmp_path, her2pipe):
         side = "train" if i < 5 else "validation"
         lines.append(f"S{i}\tx{i}\tP{i}\t{side}\t{['negative', 'positive'][positive]}")
     (tmp_path / "sheet.tsv").write_text("\n".join(lines) + "\n")
-    code, told = her2pipe("fit", tmp_path / "e", tmp_path / "m", "--sheet", tmp_path / "sheet.tsv",
-                          "--aggregate", "mean")  # fmt: skip
-    assert code == 0, told
+    code, stderr = her2pipe(
+        "fit",
+        tmp_path / "e",
+        tmp_path / "m",
+        "--sheet",
+        tmp_path / "sheet.tsv",
+        "--aggregate",
+        "mean",
+    )
+    assert code == 0, stderr
     about = json.loads((tmp_path / "m" / "model.json").read_text())
     assert about["threshold"] == pytest.approx(0.35)  # 1 + 2/3 - 1, above 1/2 + 1 - 1
-    her2pipe("score", tmp_path / "e", tmp_path / "s.tsv", "--aggregate", "mean", "--model",
-             tmp_path / "m")  # fmt: skip
+    her2pipe(
+        "score",
+        tmp_path / "e",
+        tmp_path / "s.tsv",
+        "--aggregate",
+        "mean",
+        "--model",
+        tmp_path / "m",
+    )
     calls = [row["call"] for row in read_table(tmp_path / "s.tsv")]
     assert calls == ["HER2-", "HER2-", "HER2+", "HER2+", "HER2+", "HER2+"]
     her2pipe("score", tmp_path / "e", tmp_path / "s.tsv", "--aggregate", "mean")
@@ -246,23 +284,25 @@ def test_mean_has_a_threshold_fitted(tmp_path, her2pipe):
 
 
 def refused(her2pipe, folder, out, name, *more):
-    code, told = fit(her2pipe, folder, out, name, *more)
+    code, stderr = fit(her2pipe, folder, out, name, *more)
     assert code == 1
-    assert [line[:8] for line in told.splitlines()] == ["her2pipe", "  where:", "  fix:  "], told
+    assert [line[:8] for line in stderr.splitlines()] == ["her2pipe", "  where:", "  fix:  "], (
+        stderr
+    )
     assert not out.exists()
-    return told
+    return stderr
 
 
-def test_too_little_to_learn_from_is_told(tmp_path, her2pipe, small):
+def test_too_small_a_training_set_is_reported(tmp_path, her2pipe, small):
     out, sheet = tmp_path / "m", small / "sheet.tsv"
-    told = refused(her2pipe, small, out, "mlp", "--folds", "9")
-    assert "8 training patients are HER2-; 9 are needed for 9 folds" in told
+    message = refused(her2pipe, small, out, "mlp", "--folds", "9")
+    assert "8 training patients are HER2-; 9 are needed for 9 folds" in message
     text = sheet.read_text()
     sheet.write_text(text.replace("positive", "negative"))
     assert "0 training patients are HER2+" in refused(her2pipe, small, out, "clam")
 
 
-def test_what_does_not_belong_together_is_told(tmp_path, her2pipe, small):
+def test_what_does_not_belong_together_is_reported(tmp_path, her2pipe, small):
     out = tmp_path / "m"
     write_slide(small / "e" / "S004.h5", np.zeros((5, 16)), digest="another")
     assert "S000 and S004 were encoded by different models" in refused(her2pipe, small, out, "mlp")
@@ -274,19 +314,20 @@ def test_what_does_not_belong_together_is_told(tmp_path, her2pipe, small):
     assert "S004 of the sheet has no encoding" in refused(her2pipe, small, out, "mlp")
 
 
-def test_scoring_with_another_encoder_is_told(tmp_path, her2pipe, small):
+def test_scoring_with_another_encoder_is_reported(tmp_path, her2pipe, small):
     assert fit(her2pipe, small, tmp_path / "m", "mlp")[0] == 0
     write_slide(small / "e" / "S020.h5", np.zeros((5, 16)), digest="another")
-    code, told = her2pipe("score", small / "e", tmp_path / "s.tsv", "--aggregate", "mlp",
-                          "--model", tmp_path / "m")  # fmt: skip
+    code, stderr = her2pipe(
+        "score", small / "e", tmp_path / "s.tsv", "--aggregate", "mlp", "--model", tmp_path / "m"
+    )
     assert code == 1
-    assert "encoded by another model than the aggregation was fitted on" in told
-    code, told = her2pipe("score", small / "e", tmp_path / "s.tsv", "--aggregate", "clam")
+    assert "encoded by another model than the aggregation was fitted on" in stderr
+    code, stderr = her2pipe("score", small / "e", tmp_path / "s.tsv", "--aggregate", "clam")
     assert code == 1
-    assert "needs a model" in told
+    assert "needs a model" in stderr
 
 
-def test_published_values_hold_by_hand_unless_told_otherwise(tmp_path, her2pipe, small):
+def test_published_values_hold_by_hand_by_default(tmp_path, her2pipe, small):
     assert fit(her2pipe, small, tmp_path / "m", "mlp", "--patience", "7")[0] == 0
     about = json.loads((tmp_path / "m" / "model.json").read_text())["settings"]
     assert (about["step_slides"], about["patience"], about["max_epochs"]) == (8, 7, 3)
@@ -303,8 +344,19 @@ def test_flags_are_those_of_the_aggregation(small, tmp_path, capsys):
     assert "--step-patches" not in text
     assert "--radius-px" not in text
     with pytest.raises(SystemExit):
-        main(["fit", str(small / "e"), str(tmp_path / "m"), "--sheet", str(small / "sheet.tsv"),
-              "--aggregate", "clam", "--hidden", "8"])  # fmt: skip
+        main(
+            [
+                "fit",
+                str(small / "e"),
+                str(tmp_path / "m"),
+                "--sheet",
+                str(small / "sheet.tsv"),
+                "--aggregate",
+                "clam",
+                "--hidden",
+                "8",
+            ]
+        )
     assert "unrecognized arguments: --hidden" in capsys.readouterr().err
 
 
@@ -343,8 +395,9 @@ def test_classes_of_a_study(tmp_path, her2pipe, grades, name):
     assert rows["S000"]["exclusion_reason"].startswith("no class: grade is other")
     assert rows["S001"]["class"] == "middle"
     assert all(row["validation_auc"] for row in read_table(out / "history.tsv"))
-    code, text = her2pipe("score", grades / "e", scores, "--aggregate", name, "--model", out,
-                          *CLASSES)  # fmt: skip
+    code, text = her2pipe(
+        "score", grades / "e", scores, "--aggregate", name, "--model", out, *CLASSES
+    )
     assert code == 0, text
     calls = {row["slide"]: row["call"] for row in read_table(scores)}
     held_out = [f"S{i:03d}" for i in range(18, 24)]
@@ -352,8 +405,20 @@ def test_classes_of_a_study(tmp_path, her2pipe, grades, name):
     total = [sum(float(row[f"p_{c}"]) for c in model["classes"]) for row in read_table(scores)]
     assert total == pytest.approx([1] * 24, abs=1e-5)
     folder = tmp_path / "evaluation"
-    code, text = her2pipe("evaluate", scores, folder, "--sheet", grades / "sheet.tsv", "--cohort",
-                          "A", "--method", name, "--aggregate", name, *CLASSES)  # fmt: skip
+    code, text = her2pipe(
+        "evaluate",
+        scores,
+        folder,
+        "--sheet",
+        grades / "sheet.tsv",
+        "--cohort",
+        "A",
+        "--method",
+        name,
+        "--aggregate",
+        name,
+        *CLASSES,
+    )
     assert code == 0, text
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["aggregation"] == name
@@ -364,8 +429,9 @@ def test_what_does_not_suit_classes_is_refused(tmp_path, her2pipe, grades):
     assert "of two classes, not of 3" in refused(her2pipe, grades, out, "slidegraph", *CLASSES)
     levels = refused(her2pipe, grades, out, "clam", *CLASSES, "--targets", "levels")
     assert "levels are of HER2 status" in levels
-    code, text = her2pipe("fit", grades / "e", out, "--sheet", grades / "sheet.tsv", "--aggregate",
-                          "mean", *CLASSES)  # fmt: skip
+    code, text = her2pipe(
+        "fit", grades / "e", out, "--sheet", grades / "sheet.tsv", "--aggregate", "mean", *CLASSES
+    )
     assert code == 1
     assert "nothing to fit to classes" in text
     text = (grades / "sheet.tsv").read_text().replace("high", "low")

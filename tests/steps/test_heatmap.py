@@ -47,9 +47,9 @@ def names(folder):
 
 def test_files(tmp_path, slides, her2pipe):
     stores, encodings = slides
-    code, told = her2pipe("heatmap", *stores, tmp_path / "out", "--encoding", encodings)
-    assert code == 0, told
-    assert "S2: excluded" in told
+    code, log = her2pipe("heatmap", *stores, tmp_path / "out", "--encoding", encodings)
+    assert code == 0, log
+    assert "S2: excluded" in log
     kinds = ("png", "geojson", "db")
     assert names(tmp_path / "out") == {f"{s}.{kind}" for s in ("S1", *ODD) for kind in kinds}
     picture = cv2.imread(str(tmp_path / "out" / "S1.png"))
@@ -70,10 +70,10 @@ def test_both_viewers_get_the_patches_of_the_store(tmp_path, slides, her2pipe):
     for path in stores[:-1]:
         with PatchStore(path) as store:
             corners, side = store.coords.tolist(), store.metadata.patch_size_level0
-        found = json.loads((tmp_path / "out" / f"{path.stem}.geojson").read_text())
-        assert found["slide"] == path.stem
-        assert found["contribution"] == "p(HER2+)"
-        for (x, y), p, feature in zip(corners, P, found["features"], strict=True):
+        geojson = json.loads((tmp_path / "out" / f"{path.stem}.geojson").read_text())
+        assert geojson["slide"] == path.stem
+        assert geojson["contribution"] == "p(HER2+)"
+        for (x, y), p, feature in zip(corners, P, geojson["features"], strict=True):
             (ring,) = feature["geometry"]["coordinates"]
             assert ring == [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
             numbers = feature["properties"]["measurements"]
@@ -112,14 +112,14 @@ def test_a_network_shows_its_own_view(tmp_path, make, monkeypatch, her2pipe, cla
 
     monkeypatch.setattr(heatmap, "scorer", lambda name, labels, folder: Shown(endpoint_of(labels)))
     words = ("--encoding", encoding, "--aggregate", "clam")
-    code, told = her2pipe("heatmap", store, tmp_path / "out", *words)
-    assert code == 0, told
+    code, log = her2pipe("heatmap", store, tmp_path / "out", *words)
+    assert code == 0, log
     assert seen == {"features": (4, 4), "size": (640, 640)}
-    found = json.loads((tmp_path / "out" / "S1.geojson").read_text())
-    assert found["contribution"] == "attention"
-    values = [f["properties"]["measurements"]["contribution"] for f in found["features"]]
+    geojson = json.loads((tmp_path / "out" / "S1.geojson").read_text())
+    assert geojson["contribution"] == "attention"
+    values = [f["properties"]["measurements"]["contribution"] for f in geojson["features"]]
     assert values == pytest.approx([0.1, 0.2, 0.3, 0.4])
-    assert all(("classification" in f["properties"]) == bool(classes) for f in found["features"])
+    assert all(("classification" in f["properties"]) == bool(classes) for f in geojson["features"])
     picture = cv2.imread(str(tmp_path / "out" / "S1.png"))
     three, two = 180 / 25.4 * 200, 120 / 25.4 * 200
     assert picture.shape[1] == pytest.approx(three if classes else two, abs=2)
@@ -128,13 +128,13 @@ def test_a_network_shows_its_own_view(tmp_path, make, monkeypatch, her2pipe, cla
 def test_mistakes_are_three_lines(tmp_path, slides, her2pipe):
     stores, encodings = slides
     (encodings / "S1.h5").unlink()
-    code, told = her2pipe("heatmap", *stores, tmp_path / "out", "--encoding", encodings)
+    code, log = her2pipe("heatmap", *stores, tmp_path / "out", "--encoding", encodings)
     assert code == 1
-    assert "slide S1 has no encoding" in told
+    assert "slide S1 has no encoding" in log
     words = ("--encoding", encodings, "--aggregate", "clam")
-    code, told = her2pipe("heatmap", stores[1], tmp_path / "out", *words)
+    code, log = her2pipe("heatmap", stores[1], tmp_path / "out", *words)
     assert code == 1
-    assert "the aggregation clam is fitted and needs a model" in told
+    assert "the aggregation clam is fitted and needs a model" in log
     assert not (tmp_path / "out").exists()
 
 
@@ -145,20 +145,20 @@ def test_a_study_of_classes_shows_expected_classes(tmp_path, make, her2pipe, ord
     encoding = write(tmp_path / "encodings" / "S1.h5", p, ["1+", "2+", "3+"])
     words = ("--encoding", encoding, "--aggregate", "mean", "--endpoint", "class")
     words += ("--ordered", json.dumps(ordered))
-    code, told = her2pipe("heatmap", store, tmp_path / "out", *words)
-    assert code == 0, told
-    found = json.loads((tmp_path / "out" / "S1.geojson").read_text())
-    values = [f["properties"]["measurements"]["contribution"] for f in found["features"]]
-    kinds = [f["properties"]["classification"] for f in found["features"]]
+    code, log = her2pipe("heatmap", store, tmp_path / "out", *words)
+    assert code == 0, log
+    geojson = json.loads((tmp_path / "out" / "S1.geojson").read_text())
+    values = [f["properties"]["measurements"]["contribution"] for f in geojson["features"]]
+    kinds = [f["properties"]["classification"] for f in geojson["features"]]
     assert [kind["name"] for kind in kinds] == ["1+", "2+", "3+", "3+"]
     if ordered:
-        assert found["contribution"] == "expected class (0: 1+, 1: 3+)"
+        assert geojson["contribution"] == "expected class (0: 1+, 1: 3+)"
         assert values == pytest.approx([0, 0.5, 0.95, 0.9])
         assert kinds[0]["color"] == [68, 1, 84]  # the ends of the scale of the map beside
         assert kinds[2]["color"] == [253, 231, 37]
     else:
-        assert found["contribution"] == "p(3+)"
+        assert geojson["contribution"] == "p(3+)"
         assert values == pytest.approx([0, 0, 0.9, 0.9])
-    code, told = her2pipe("heatmap", store, tmp_path / "none", *words, "--classes", "a", "b")
+    code, log = her2pipe("heatmap", store, tmp_path / "none", *words, "--classes", "a", "b")
     assert code == 1
-    assert "the study a, b" in told
+    assert "the study a, b" in log

@@ -1,4 +1,4 @@
-"""Pre-training: what is read and what never is, what is learnt, what encoders take over."""
+"""Pre-training: what is read and what never is, the weights, what encoders take over."""
 
 import hashlib
 import io
@@ -210,9 +210,9 @@ def test_step_learns_shapes_and_an_encoder_starts_from_it(tmp_path, her2pipe):
     }
     assert not (tmp_path / ".shapes.resume").exists()
     model = weights.start("resnet10t", 3, 64, str(out)).state_dict()
-    learnt = weights.load(out)[0].state_dict()
-    for name in learnt:
-        taken = model[name].shape == learnt[name].shape and torch.equal(model[name], learnt[name])
+    trained = weights.load(out)[0].state_dict()
+    for name in trained:
+        taken = model[name].shape == trained[name].shape and torch.equal(model[name], trained[name])
         assert taken == (not name.startswith("fc.")), name
 
 

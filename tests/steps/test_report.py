@@ -56,8 +56,8 @@ def test_what_sheets_hold_is_text(text, page):
     assert f"no tissue: {status_study.NASTY}" in page.table("Reason")[1]
     assert status_study.SHY in "".join(page.text)
     assert page.headings[0] == [1, "A & B"]
-    for about in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S):
-        json.loads(about)
+    for data in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S):
+        json.loads(data)
 
 
 def test_twice_the_same_but_for_times(study, text):
@@ -75,8 +75,8 @@ def test_twice_the_same_but_for_times(study, text):
 
 def test_every_slide_is_accounted_for(page):
     head, row = page.table("Label not known")
-    found = dict(zip(head, row, strict=True))
-    assert found | {"Source": "", "Role": ""} == {
+    cells = dict(zip(head, row, strict=True))
+    assert cells | {"Source": "", "Role": ""} == {
         "Cohort": "C", "Source": "", "Role": "", "Patients": "6", "Slides": "8", "Excluded": "1",
         "Training": "0", "Label not known": "1", "Evaluated": "6",
     }  # fmt: skip
@@ -93,15 +93,15 @@ def test_cohorts_are_described(page):
     assert rows["GT450"] == "1 (33 %)"
     assert rows["3+"] == "1 (50 %)"  # of the two slides whose level is known
     assert rows["patches scored per slide, median (range)"] == "6"
-    assert rows["not in the header"] == "6"  # made-up stores tell no magnification
+    assert rows["not in the header"] == "6"  # synthetic stores hold no magnification
 
 
 def test_tables_show_every_column_compare_writes(page):
     head, row = page.table("External AUC, mean ± SD")
-    found = dict(zip(head, row, strict=True))
-    assert found["External AUC, mean ± SD"] == "0.800 ± 0.020 (0.700 to 0.900), 1 cohort"
-    assert found["Published external"] == "0.76 ± 0.01"
-    assert found["Internal AUC"] == "0.750"
+    cells = dict(zip(head, row, strict=True))
+    assert cells["External AUC, mean ± SD"] == "0.800 ± 0.020 (0.700 to 0.900), 1 cohort"
+    assert cells["Published external"] == "0.76 ± 0.01"
+    assert cells["Internal AUC"] == "0.750"
     new = page.table("P value")
     assert new == [["Method", "P value", "Odd"], ["TL-PA", "< 0.001", "0.500 (0.250 to 0.750)"]]
 
@@ -122,9 +122,9 @@ def test_main_numbers_name_interval_test_and_n(page):
 def test_figures_are_numbered_captioned_and_described(page):
     assert all(len(image.get("alt", "")) > 10 for image in page.images)
     for kind in ("Figure", "Table"):
-        found = [int(m[1]) for c in page.captions if (m := re.match(rf"{kind} (\d+)\.", c))]
-        assert found == list(range(1, len(found) + 1))
-        assert len(found) > 3
+        numbers = [int(m[1]) for c in page.captions if (m := re.match(rf"{kind} (\d+)\.", c))]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) > 3
     roc = next(c for c in page.captions if "ROC curve of the HER2 score" in c)
     assert "AUC 0.900 (0.700 to 1.000), 95 % DeLong interval; n = 6 slides, 3 HER2-positive" in roc
     levels = next(c for c in page.captions if "HER2 score by HER2 level" in c)
@@ -177,8 +177,8 @@ def test_deployed_networks_have_a_section(study, text, tmp_path):
         ("net", "yes", "torch", 1.39, 7.31),
         ("peer", "no", "int8", 2, 9),
     ):
-        own = ["validation", 40, 0.875, 1, 0] if yes == "yes" else [""] * 5
-        rows.append([name, yes, form, 64, 346302, 346430, 949.0, mb, ms, *own])
+        quality = ["validation", 40, 0.875, 1, 0] if yes == "yes" else [""] * 5
+        rows.append([name, yes, form, 64, 346302, 346430, 949.0, mb, ms, *quality])
     lines = ("\t".join(map(str, row)) for row in rows)
     (folder / "deploy.tsv").write_text("\n".join(lines) + "\n")
     metadata = {"encoder": "net", "counted": {"latency_ms": "one patch, one thread"}}

@@ -68,11 +68,11 @@ def test_cells_that_overrun_are_not_used():
 
 
 def test_a_store(her2pipe, svs, tmp_path):
-    code, told = her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)
+    code, stderr = her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)
     assert code == 0
     with PatchStore(tmp_path / "S.h5") as store:
         metadata = store.metadata
-        assert told.strip() == f"tile: S: {len(store)} of 165 patches kept"
+        assert stderr.strip() == f"tile: S: {len(store)} of 165 patches kept"
         assert metadata.status == "ok"
         assert metadata.reader == "tiff"
         assert (metadata.cells, metadata.dropped) == (165, 0)
@@ -155,10 +155,10 @@ def test_threads_change_nothing(her2pipe, svs, tmp_path, monkeypatch):
 @pytest.mark.parametrize("mpp", ["0", "-0.25", "nan", "inf"])
 def test_a_resolution_is_positive(her2pipe, svs, tmp_path, mpp):
     words = ["--view", "100um", "--mpp-policy", "sheet", f"--mpp={mpp}"]
-    code, told = her2pipe("tile", svs, tmp_path / "S.h5", *words)
+    code, stderr = her2pipe("tile", svs, tmp_path / "S.h5", *words)
     assert code == 1
-    assert "give a positive number" in told
-    assert told.count("\n") == 3
+    assert "give a positive number" in stderr
+    assert stderr.count("\n") == 3
     assert not (tmp_path / "S.h5").exists()
 
 
@@ -347,9 +347,9 @@ def make_tiny(path):
 )
 def test_a_bad_slide_is_excluded(her2pipe, tmp_path, make, words):
     make(tmp_path / "a.svs")
-    code, told = her2pipe("tile", tmp_path / "a.svs", tmp_path / "S.h5", *SMALL)
+    code, stderr = her2pipe("tile", tmp_path / "a.svs", tmp_path / "S.h5", *SMALL)
     assert code == 0
-    assert words in told
+    assert words in stderr
     assert reason(tmp_path / "S.h5").startswith(words)
     with PatchStore(tmp_path / "S.h5") as store:
         metadata = store.metadata
@@ -370,11 +370,11 @@ def test_a_bad_slide_is_excluded(her2pipe, tmp_path, make, words):
             assert file[name].shape == (0,)
         assert file["jpeg/offsets"][:].tolist() == [0]
         assert file["coords"].shape == (0, 2)
-    code, told = her2pipe(
+    code, stderr = her2pipe(
         "tile", tmp_path / "a.svs", tmp_path / "F.h5", *SMALL, "--on-bad-slide", "fail"
     )
     assert code == 1
-    assert told.count("\n") == 3
+    assert stderr.count("\n") == 3
     assert not (tmp_path / "F.h5").exists()
 
 
@@ -388,11 +388,11 @@ def damaged(path, count):
 
 def test_corrupt_tiles_cost_patches(her2pipe, tmp_path):
     path = damaged(tmp_path / "a.svs", 1)
-    code, told = her2pipe("tile", path, tmp_path / "S.h5", *SMALL)
+    code, stderr = her2pipe("tile", path, tmp_path / "S.h5", *SMALL)
     assert code == 0
     with PatchStore(tmp_path / "S.h5") as store:
         assert store.metadata.dropped == 4
-        assert told.strip() == f"tile: S: {len(store)} of 165 patches kept, 4 dropped"
+        assert stderr.strip() == f"tile: S: {len(store)} of 165 patches kept, 4 dropped"
         kept = {tuple(c) for c in store.coords.tolist()}
     assert not kept & {(200, 200), (300, 200), (200, 300), (300, 300)}
 
@@ -413,10 +413,10 @@ def test_too_many_corrupt_tiles(her2pipe, tmp_path, reader):
 
 def test_a_missing_annotation(her2pipe, svs, tmp_path):
     words = ["--annotation", tmp_path / "none.xml"]
-    code, told = her2pipe("tile", svs, tmp_path / "out" / "S.h5", *SMALL, *words)
+    code, stderr = her2pipe("tile", svs, tmp_path / "out" / "S.h5", *SMALL, *words)
     assert code == 1
-    assert told.count("\n") == 3
-    assert "the annotation does not exist" in told
+    assert stderr.count("\n") == 3
+    assert "the annotation does not exist" in stderr
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
@@ -491,9 +491,9 @@ def test_a_decoder_out_of_memory(her2pipe, svs, tmp_path, monkeypatch):
     import simplejpeg
 
     monkeypatch.setattr(simplejpeg, "decode_jpeg", fails(ValueError("Insufficient memory (4)")))
-    code, told = her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)
-    assert (code, told.count("\n")) == (1, 3)
-    assert "out of memory" in told
+    code, stderr = her2pipe("tile", svs, tmp_path / "S.h5", *SMALL)
+    assert (code, stderr.count("\n")) == (1, 3)
+    assert "out of memory" in stderr
     monkeypatch.undo()
     monkeypatch.setattr(cv2, "resize", fails(cv2.error("Insufficient memory")))
     with pytest.raises(cv2.error):
@@ -509,23 +509,23 @@ def test_a_full_disk(her2pipe, svs, tmp_path):
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-            code, told = her2pipe("tile", svs, tmp_path / "out" / "S.h5", *SMALL)
+            code, stderr = her2pipe("tile", svs, tmp_path / "out" / "S.h5", *SMALL)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert code == 1
-        assert "cannot write: File too large" in told
-        assert str(tmp_path / "out" / "S.h5") in told
-        assert told.count("\n") == 3
+        assert "cannot write: File too large" in stderr
+        assert str(tmp_path / "out" / "S.h5") in stderr
+        assert stderr.count("\n") == 3
         assert not [p for p in tmp_path.rglob("*") if p.is_file()]
     assert her2pipe("tile", svs, tmp_path / "out" / "S.h5", *SMALL)[0] == 0
 
 
 def test_a_folder_that_cannot_be_made(her2pipe, svs, tmp_path):
     (tmp_path / "out").touch()
-    code, told = her2pipe("tile", svs, tmp_path / "out" / "S.h5", *SMALL)
+    code, stderr = her2pipe("tile", svs, tmp_path / "out" / "S.h5", *SMALL)
     assert code == 1
-    assert "cannot write: " in told
-    assert told.count("\n") == 3
+    assert "cannot write: " in stderr
+    assert stderr.count("\n") == 3
 
 
 # --- real slides ---------------------------------------------------------------------------------
@@ -572,7 +572,7 @@ def test_patches_of_a_real_section(her2pipe, data, tmp_path, view):
     assert max(slides.shift(a, b) for a, b in pairs) < 0.25
 
 
-def test_the_reason_tells_a_cut_file_from_no_slide(tmp_path):
+def test_the_reason_distinguishes_a_cut_file_from_no_slide(tmp_path):
     from her2pipe.cli import main
 
     whole, cut, text = (tmp_path / f"{n}.svs" for n in ("whole", "cut", "text"))

@@ -69,15 +69,26 @@ def test_fractions_round_down_as_in_table_1(development, fraction, used):
 def test_table_1_of_the_paper():
     import math
 
-    for available, fraction, used in ((90_664, 0.70, 63_464), (97_264, 0.70, 68_084),
-                                      (142_336, 0.49, 69_744), (21_877, 0.70, 15_313)):  # fmt: skip
+    for available, fraction, used in (
+        (90_664, 0.70, 63_464),
+        (97_264, 0.70, 68_084),
+        (142_336, 0.49, 69_744),
+        (21_877, 0.70, 15_313),
+    ):
         assert math.floor(fraction * available + 1e-9) == used
 
 
 def test_the_drawn_table_in_the_papers_layout():
     def row(side, view, kind, available, used):
-        return {"side": side, "view": view, "kind": kind, "available": available, "used": used,
-                "slides": 5, "patients": 4}  # fmt: skip
+        return {
+            "side": side,
+            "view": view,
+            "kind": kind,
+            "available": available,
+            "used": used,
+            "slides": 5,
+            "patients": 4,
+        }
 
     table = [
         row("train", "2048", "HER2-", 15_441, 15_441),
@@ -86,8 +97,10 @@ def test_the_drawn_table_in_the_papers_layout():
     ]
     lines = [line.split("  ") for line in format_table(table).splitlines()]
     cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
-    heads = ["side", "size", "HER2-", "slides/patients", "HER2+", "slides/patients",
-             "Non-tumour", "slides/patients"]  # fmt: skip
+    heads = [
+        *("side", "size", "HER2-", "slides/patients", "HER2+", "slides/patients", "Non-tumour"),
+        "slides/patients",
+    ]
     assert cells == [
         heads,
         ["train", "1024", "90,664 (63,464)", "5/4", "97,264 (68,084)", "5/4", "0 (0)", "0/0"],
@@ -120,7 +133,7 @@ def test_slides_without_annotation_or_label_are_not_used(development, tmp_path, 
     assert reasons[:3] == ["no tumour annotation", "excluded: no tissue", ""]
 
 
-def test_a_missing_class_is_told(development, tmp_path):
+def test_a_missing_class_is_reported(development, tmp_path):
     stores, sheet = development
     sheet.write_text(sheet.read_text().replace("positive", "negative"))
     with pytest.raises(Her2Error, match=r"no training patch of class HER2\+"):
@@ -131,18 +144,19 @@ def test_a_missing_class_is_told(development, tmp_path):
 def test_step_learns_and_writes_everything(development, tmp_path, her2pipe):
     stores, sheet = development
     out = tmp_path / "model"
-    code, told = her2pipe("train", *stores, out, "--sheet", sheet, *SMALL, "--max-epochs", "8")
-    assert code == 0, told
+    code, stderr = her2pipe("train", *stores, out, "--sheet", sheet, *SMALL, "--max-epochs", "8")
+    assert code == 0, stderr
     history = read_table(out / "history.tsv")
     assert len(history) == 8
     assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
     assert float(history[-1]["validation_accuracy"]) > 0.6  # chance is 0.33
     assert list(history[0]) == [
-        "epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy",
-        "validation_recall_HER2-", "validation_recall_HER2+", "validation_recall_Non-tumour",
-        "validation_auc"]  # fmt: skip
-    assert "patches available (used)" in told
-    assert "48 (48)" in told  # Non-tumour, of four training slides
+        *("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
+        *("validation_recall_HER2-", "validation_recall_HER2+", "validation_recall_Non-tumour"),
+        "validation_auc",
+    ]
+    assert "patches available (used)" in stderr
+    assert "48 (48)" in stderr  # Non-tumour, of four training slides
     about = json.loads((out / "model.json").read_text())
     assert about["classes"] == ["HER2-", "HER2+", "Non-tumour"]
     assert about["parameters"]["total"] == about["parameters"]["trainable"]
@@ -150,8 +164,14 @@ def test_step_learns_and_writes_everything(development, tmp_path, her2pipe):
     assert about["training_set_digest"]
     assert {"torch", "timm", "her2pipe"} <= set(about["versions"])
     assert {p.name for p in out.iterdir()} == {
-        "model.safetensors", "model.json", "history.tsv", "training_set.tsv", "slides.tsv",
-        "history.png", "history.svg"}  # fmt: skip
+        "model.safetensors",
+        "model.json",
+        "history.tsv",
+        "training_set.tsv",
+        "slides.tsv",
+        "history.png",
+        "history.svg",
+    }
     model, again = weights.load(out)
     assert again == ModelDescription(**about)
     assert not model.training
@@ -160,8 +180,17 @@ def test_step_learns_and_writes_everything(development, tmp_path, her2pipe):
 @pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_files(development, tmp_path):
     stores, sheet = development
-    words = ["--sheet", sheet, *SMALL, "--max-epochs", "6", "--accumulate", "2",
-             "--class-weights", "balanced"]  # fmt: skip
+    words = [
+        "--sheet",
+        sheet,
+        *SMALL,
+        "--max-epochs",
+        "6",
+        "--accumulate",
+        "2",
+        "--class-weights",
+        "balanced",
+    ]
 
     def start(out):
         command = [sys.executable, "-m", "her2pipe.cli", "train", *stores, out, *words]
@@ -180,9 +209,9 @@ def test_killed_and_started_again_it_ends_with_the_same_files(development, tmp_p
     assert run.returncode == -signal.SIGKILL
     assert not killed.exists()
     run = start(killed)
-    told = run.communicate()[1]
-    assert run.returncode == 0, told
-    assert "resuming after epoch" in told
+    message = run.communicate()[1]
+    assert run.returncode == 0, message
+    assert "resuming after epoch" in message
     assert not kept.parent.exists()
     for name in ("model.safetensors", "history.tsv", "training_set.tsv", "model.json"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
@@ -202,11 +231,25 @@ def test_frozen_features_are_the_starting_weights(development, tmp_path, make, h
     torch.manual_seed(3)
     other = factory.create("resnet10t", 7)
     save_file(other.state_dict(), tmp_path / "start.safetensors")
-    words = ["train", *stores, tmp_path / "m", "--sheet", sheet, "--task", "none", "--features",
-             "layer2", "--architecture", "resnet10t", "--input-px", "64", "--weights",
-             tmp_path / "start.safetensors"]  # fmt: skip
-    code, told = her2pipe(*words)
-    assert code == 0, told
+    words = [
+        "train",
+        *stores,
+        tmp_path / "m",
+        "--sheet",
+        sheet,
+        "--task",
+        "none",
+        "--features",
+        "layer2",
+        "--architecture",
+        "resnet10t",
+        "--input-px",
+        "64",
+        "--weights",
+        tmp_path / "start.safetensors",
+    ]
+    code, stderr = her2pipe(*words)
+    assert code == 0, stderr
     model, about = weights.load(tmp_path / "m")
     assert (about.classes, about.training_set, about.stage) == ([], [], "layer2")
     assert about.features == 128
@@ -220,8 +263,8 @@ def test_frozen_features_are_the_starting_weights(development, tmp_path, make, h
     assert about.stain_digest == median(profiles).digest()
     start = other.state_dict()
     assert all(torch.equal(v, start[k]) for k, v in model.state_dict().items())
-    code, told = her2pipe("encode", stores[0], tmp_path / "out", "--model", tmp_path / "m")
-    assert code == 0, told
+    code, stderr = her2pipe("encode", stores[0], tmp_path / "out", "--model", tmp_path / "m")
+    assert code == 0, stderr
     found = read_encoding(tmp_path / "out" / "S0.h5")
     assert found.probabilities.shape == (24, 0)
     assert found.features.shape == (24, 128)
@@ -232,18 +275,33 @@ def test_frozen_features_need_colours(development, tmp_path, make, her2pipe):
     stores, sheet = development
     for path in stores[:4]:
         make.store(path, [], [], status="excluded", reason="no tissue")
-    code, told = her2pipe("train", *stores, tmp_path / "m", "--sheet", sheet, "--task", "none",
-                          "--architecture", "resnet10t", "--input-px", "64")  # fmt: skip
+    code, stderr = her2pipe(
+        "train",
+        *stores,
+        tmp_path / "m",
+        "--sheet",
+        sheet,
+        "--task",
+        "none",
+        "--architecture",
+        "resnet10t",
+        "--input-px",
+        "64",
+    )
     assert code == 1
-    assert "no slide of the training side has colours" in told
+    assert "no slide of the training side has colours" in stderr
 
 
 @pytest.mark.slow
 def test_two_runs_give_the_same_weights(development, tmp_path, her2pipe):
     stores, sheet = development
     for name in ("one", "two"):
-        assert her2pipe("train", *stores, tmp_path / name, "--sheet", sheet, *SMALL,
-                        "--max-epochs", "2")[0] == 0  # fmt: skip
+        assert (
+            her2pipe(
+                "train", *stores, tmp_path / name, "--sheet", sheet, *SMALL, "--max-epochs", "2"
+            )[0]
+            == 0
+        )
     one, two = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("one", "two"))
     assert one == two
 
@@ -265,14 +323,14 @@ def test_frozen_modules_stay_bit_identical(development, tmp_path, her2pipe):
     assert about["parameters"]["trainable"] < about["parameters"]["total"]
 
 
-def test_an_unknown_module_to_freeze_is_told(development, tmp_path, her2pipe):
+def test_an_unknown_module_to_freeze_is_reported(development, tmp_path, her2pipe):
     stores, sheet = development
     words = ["train", *stores, tmp_path / "m", "--sheet", sheet, *SMALL]
     words[words.index("--frozen")] = "--frozen=layers.9"
-    code, told = her2pipe(*words)
+    code, stderr = her2pipe(*words)
     assert code == 1
-    assert "no module layers.9" in told
-    assert "option --frozen" in told
+    assert "no module layers.9" in stderr
+    assert "option --frozen" in stderr
     assert not (tmp_path / "m").exists()
 
 
@@ -285,7 +343,7 @@ def test_swin_t_has_the_published_size():
     assert torch.allclose(model(torch.zeros(1, 3, 224, 224)), logits, atol=1e-6)
 
 
-def test_more_stores_than_files_allowed_are_told():
+def test_more_stores_than_files_allowed_are_reported():
     import resource
 
     from her2pipe.steps.train import _allow_open_files
@@ -302,12 +360,12 @@ def test_more_stores_than_files_allowed_are_told():
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_an_unknown_architecture_is_told():
+def test_an_unknown_architecture_is_reported():
     with pytest.raises(Her2Error, match="unknown architecture swin_tinny"):
         factory.create("swin_tinny_patch4_window7_224")
 
 
-def test_weights_out_of_reach_are_told(monkeypatch):
+def test_weights_out_of_reach_are_reported(monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -323,10 +381,22 @@ def test_weights_from_a_file(development, tmp_path, her2pipe):
     torch.manual_seed(3)
     other = factory.create("resnet10t", 7)  # another head: it does not fit and is left out
     save_file(other.state_dict(), tmp_path / "start.safetensors")
-    words = ["train", *stores, tmp_path / "m", "--sheet", sheet, *SMALL, "--max-epochs", "1",
-             "--learning-rate", "1e-9", "--weights", tmp_path / "start.safetensors"]  # fmt: skip
-    code, told = her2pipe(*words)
-    assert code == 0, told
+    words = [
+        "train",
+        *stores,
+        tmp_path / "m",
+        "--sheet",
+        sheet,
+        *SMALL,
+        "--max-epochs",
+        "1",
+        "--learning-rate",
+        "1e-9",
+        "--weights",
+        tmp_path / "start.safetensors",
+    ]
+    code, stderr = her2pipe(*words)
+    assert code == 0, stderr
     trained = weights.load(tmp_path / "m")[0].state_dict()
     start = other.state_dict()
     assert torch.allclose(
@@ -335,18 +405,29 @@ def test_weights_from_a_file(development, tmp_path, her2pipe):
     assert trained["fc.weight"].shape[0] == 3
 
 
-def test_weights_of_another_network_are_told(development, tmp_path, her2pipe):
+def test_weights_of_another_network_are_reported(development, tmp_path, her2pipe):
     from safetensors.torch import save_file
 
     stores, sheet = development
     save_file(factory.create("resnet18", 3).state_dict(), tmp_path / "start.safetensors")
     (tmp_path / "text.safetensors").write_text("no weights")
-    for name, wanted in (("start", "not in the file, or have another shape"),
-                         ("text", "no safetensors file"), ("none", "do not exist")):  # fmt: skip
-        code, told = her2pipe("train", *stores, tmp_path / "m", "--sheet", sheet, *SMALL,
-                              "--weights", tmp_path / f"{name}.safetensors")  # fmt: skip
+    for name, wanted in (
+        ("start", "not in the file, or have another shape"),
+        ("text", "no safetensors file"),
+        ("none", "do not exist"),
+    ):
+        code, stderr = her2pipe(
+            "train",
+            *stores,
+            tmp_path / "m",
+            "--sheet",
+            sheet,
+            *SMALL,
+            "--weights",
+            tmp_path / f"{name}.safetensors",
+        )
         assert code == 1
-        assert wanted in told
+        assert wanted in stderr
 
 
 def test_changed_weights_are_refused(development, tmp_path, her2pipe):
@@ -383,8 +464,11 @@ def test_in_a_study_of_classes_patches_have_their_slides(graded):
     data = opened(graded, GRADES, train_views=["64"])
     table, items = draw(data)
     assert items["train"].tolist() == [
-        [0, 0, 0], [0, 1, 0], *([1, k, 1] for k in range(4)), *([2, k, 2] for k in range(4))
-    ]  # fmt: skip
+        [0, 0, 0],
+        [0, 1, 0],
+        *([1, k, 1] for k in range(4)),
+        *([2, k, 2] for k in range(4)),
+    ]
     assert [k for *_, k in items["validation"].tolist()] == [1] * 4 + [2] * 4
     assert {(r["side"], r["kind"]): r["used"] for r in table}["train", "1+"] == 2
     why = data.exclusion_reasons()
@@ -393,7 +477,7 @@ def test_in_a_study_of_classes_patches_have_their_slides(graded):
     assert not any(why[i] for i in (0, 1, 2, 5, 6))
 
 
-def test_a_class_without_training_patches_is_told(graded):
+def test_a_class_without_training_patches_is_reported(graded):
     data = opened(graded, GRADES)
     with pytest.raises(Her2Error, match=r"no training patch of class 3\+"):
         draw(replace(data, stores=data.stores[:2]))
@@ -401,9 +485,20 @@ def test_a_class_without_training_patches_is_told(graded):
 
 def test_an_encoder_of_a_studys_classes(graded, tmp_path, her2pipe):
     stores, sheet = graded
-    told = ("--endpoint", "class", "--column", "grade")
-    code, error = her2pipe("train", *stores, tmp_path / "model", "--sheet", sheet, *SMALL, *told,
-                           "--max-epochs", "1", "--fractions", '{"64":{"2+":0.5}}')  # fmt: skip
+    message = ("--endpoint", "class", "--column", "grade")
+    code, error = her2pipe(
+        "train",
+        *stores,
+        tmp_path / "model",
+        "--sheet",
+        sheet,
+        *SMALL,
+        *message,
+        "--max-epochs",
+        "1",
+        "--fractions",
+        '{"64":{"2+":0.5}}',
+    )
     assert code == 0, error
     model = json.loads((tmp_path / "model" / "model.json").read_text())
     assert model["classes"] == ["1+", "2+", "3+"]
@@ -412,7 +507,16 @@ def test_an_encoder_of_a_studys_classes(graded, tmp_path, her2pipe):
     assert used["train", "2+"] == 2
     [epoch] = read_table(tmp_path / "model" / "history.tsv")
     assert {"validation_recall_2+", "validation_recall_1+", "validation_auc"} <= set(epoch)
-    code, error = her2pipe("train", *stores, tmp_path / "other", "--sheet", sheet, *SMALL, *told,
-                           "--fractions", '{"64":{"HER2+":0.5}}')  # fmt: skip
+    code, error = her2pipe(
+        "train",
+        *stores,
+        tmp_path / "other",
+        "--sheet",
+        sheet,
+        *SMALL,
+        *message,
+        "--fractions",
+        '{"64":{"HER2+":0.5}}',
+    )
     assert code == 1
     assert "HER2+, which is no class of the study" in error

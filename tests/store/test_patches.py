@@ -92,7 +92,7 @@ def test_broken_files_are_named(tmp_path, content):
     assert caught.value.where == str(path)
 
 
-def test_the_wrong_kind_is_told(tmp_path, make):
+def test_the_wrong_kind_is_reported(tmp_path, make):
     path = make.encoding(tmp_path / "S.h5", [[1, 0, 0]])
     with pytest.raises(Her2Error, match="expected her2pipe/patches v1, found her2pipe/encoding v1"):
         store.PatchStore(path)

@@ -35,19 +35,69 @@ def chain(tmp_path_factory):
     lines, stores = ["slide\tpath\tpatient\tsplit\ther2"], []
     for i, (kind, severity) in enumerate([("negative", 0), ("positive", 4)] * 2, start=1):
         slide = f"S{i}"
-        run("synthesise", folder / f"{slide}.svs", "--seed", i, "--severity", severity,
-            "--geojson", folder / f"{slide}.geojson", *small)  # fmt: skip
+        run(
+            "synthesise",
+            folder / f"{slide}.svs",
+            "--seed",
+            i,
+            "--severity",
+            severity,
+            "--geojson",
+            folder / f"{slide}.geojson",
+            *small,
+        )
         stores.append(folder / f"{slide}.h5")
-        run("tile", folder / f"{slide}.svs", stores[-1], "--view", "64", "--patch-px", "128",
-            "--annotation", folder / f"{slide}.geojson")  # fmt: skip
+        run(
+            "tile",
+            folder / f"{slide}.svs",
+            stores[-1],
+            "--view",
+            "64",
+            "--patch-px",
+            "128",
+            "--annotation",
+            folder / f"{slide}.geojson",
+        )
         lines.append(f"{slide}\tx{i}\tP{i}\t{'train' if i < 3 else 'validation'}\t{kind}")
     (folder / "sheet.tsv").write_text("\n".join(lines) + "\n")
-    run("pretrain", folder / "shapes", "--images", "synthetic", "--synthetic-images", "50",
-        "--architecture", "resnet10t", "--input-px", "32", "--batch-size", "25", "--epochs", "2",
-        "--device", "cpu")  # fmt: skip
-    run("train", *stores, folder / "model", "--sheet", folder / "sheet.tsv", "--architecture",
-        "resnet10t", "--input-px", "64", "--frozen", "--train-views", "64", "--batch-size", "16",
-        "--max-epochs", "1", "--device", "cpu")  # fmt: skip
+    run(
+        "pretrain",
+        folder / "shapes",
+        "--images",
+        "synthetic",
+        "--synthetic-images",
+        "50",
+        "--architecture",
+        "resnet10t",
+        "--input-px",
+        "32",
+        "--batch-size",
+        "25",
+        "--epochs",
+        "2",
+        "--device",
+        "cpu",
+    )
+    run(
+        "train",
+        *stores,
+        folder / "model",
+        "--sheet",
+        folder / "sheet.tsv",
+        "--architecture",
+        "resnet10t",
+        "--input-px",
+        "64",
+        "--frozen",
+        "--train-views",
+        "64",
+        "--batch-size",
+        "16",
+        "--max-epochs",
+        "1",
+        "--device",
+        "cpu",
+    )
     run("encode", *stores, folder / "encodings", "--model", folder / "model", "--device", "cpu")
     run("score", folder / "encodings", folder / "scores.tsv")
     return folder

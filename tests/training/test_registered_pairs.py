@@ -59,7 +59,7 @@ def test_of_the_published_layout_the_training_part(tmp_path, make):
     assert Folder(tmp_path).names == ["00001_train_0.png"]
 
 
-def test_no_pairs_are_told(tmp_path, make):
+def test_no_pairs_are_reported(tmp_path, make):
     with pytest.raises(Her2Error, match="no folders HE and IHC"):
         Folder(tmp_path)
     picture = make.stained(1, 1, px=64)[0]
@@ -130,10 +130,10 @@ def test_every_pair_is_accounted_for(folder, tmp_path, make):
     assert len(packed.items["train"]) == 8
 
 
-def test_a_side_without_pairs_is_told(folder, tmp_path):
-    with pytest.raises(Her2Error, match="no pair of the validation side") as told:
+def test_a_side_without_pairs_is_reported(folder, tmp_path):
+    with pytest.raises(Her2Error, match="no pair of the validation side") as message:
         pack(Folder(folder), ["train"] * 6, CUTTER, tmp_path / "s.h5")
-    assert "option --pairs" in str(told.value)
+    assert "option --pairs" in str(message.value)
     assert not (tmp_path / "s.h5").exists() or PatchStore(tmp_path / "s.h5")
 
 

@@ -16,10 +16,34 @@ from her2pipe.store import read_encoding
 from her2pipe.training import checkpoint, tasks
 
 NET = ("--architecture", "resnet10t", "--frozen", "--device", "cpu", "--plateau-epochs", "99")
-DENSITY = ("--task", "density", "--pairs", "synthetic", "--pair-px", "128", "--input-px", "40",
-           "--batch-size", "8", "--learning-rate", "1e-4", *NET)  # fmt: skip
-FINGERPRINT = ("--task", "fingerprint", "--train-views", "64", "--input-px", "48",
-               "--batch-size", "24", "--learning-rate", "5e-4", *NET)  # fmt: skip
+DENSITY = (
+    "--task",
+    "density",
+    "--pairs",
+    "synthetic",
+    "--pair-px",
+    "128",
+    "--input-px",
+    "40",
+    "--batch-size",
+    "8",
+    "--learning-rate",
+    "1e-4",
+    *NET,
+)
+FINGERPRINT = (
+    "--task",
+    "fingerprint",
+    "--train-views",
+    "64",
+    "--input-px",
+    "48",
+    "--batch-size",
+    "24",
+    "--learning-rate",
+    "5e-4",
+    *NET,
+)
 
 
 @pytest.fixture
@@ -51,10 +75,20 @@ def same(a, b):
 def test_an_encoder_learns_the_dab_of_held_out_pairs(development, tmp_path, her2pipe):
     stores, sheet = development
     out = tmp_path / "dab"
-    code, told = her2pipe("train", *stores, out, "--sheet", sheet, *DENSITY,
-                          "--synthetic-pairs", "15", "--max-epochs", "4")  # fmt: skip
-    assert code == 0, told
-    assert "kind pairs" in told
+    code, stderr = her2pipe(
+        "train",
+        *stores,
+        out,
+        "--sheet",
+        sheet,
+        *DENSITY,
+        "--synthetic-pairs",
+        "15",
+        "--max-epochs",
+        "4",
+    )
+    assert code == 0, stderr
+    assert "kind pairs" in stderr
     last = read_table(out / "history.tsv")[-1]
     assert float(last["validation_r2_mean"]) > 0.5
     assert float(last["validation_rho_p50"]) > 0.5
@@ -65,8 +99,8 @@ def test_an_encoder_learns_the_dab_of_held_out_pairs(development, tmp_path, her2
     assert (about["task"], about["classes"], about["features"]) == ("density", [], 4)
     assert about["targets"]["names"] == ["mean", "std", "p50", "p90"]
     assert not list(tmp_path.glob(".*.resume"))
-    code, told = her2pipe("encode", stores[0], tmp_path / "e", "--model", out)
-    assert code == 0, told
+    code, stderr = her2pipe("encode", stores[0], tmp_path / "e", "--model", out)
+    assert code == 0, stderr
     found = read_encoding(tmp_path / "e" / "S0.h5")
     assert found.probabilities.shape == (16, 0)
     assert found.features.shape == (16, 4)
@@ -93,9 +127,9 @@ def test_density_goes_on_after_a_stop_and_repeats_itself(
     with pytest.raises(KeyboardInterrupt):
         her2pipe("train", *stores, tmp_path / "two", *words)
     monkeypatch.setattr(checkpoint.Checkpoint, "save", keep)
-    code, told = her2pipe("train", *stores, tmp_path / "two", *words)
-    assert code == 0, told
-    assert "resuming after epoch 1" in told
+    code, stderr = her2pipe("train", *stores, tmp_path / "two", *words)
+    assert code == 0, stderr
+    assert "resuming after epoch 1" in stderr
     assert same(tmp_path / "whole", tmp_path / "two")
 
 
@@ -106,9 +140,17 @@ def test_fingerprints_find_patches_of_the_same_slide(development, tmp_path, her2
     for name, rate in (("still", "1e-9"), ("taught", "5e-4")):
         words = list(FINGERPRINT)
         words[words.index("5e-4")] = rate
-        code, told = her2pipe("train", *stores, tmp_path / name, "--sheet", sheet, *words,
-                              "--max-epochs", "1" if name == "still" else "12")  # fmt: skip
-        assert code == 0, told
+        code, stderr = her2pipe(
+            "train",
+            *stores,
+            tmp_path / name,
+            "--sheet",
+            sheet,
+            *words,
+            "--max-epochs",
+            "1" if name == "still" else "12",
+        )
+        assert code == 0, stderr
         found[name] = read_table(tmp_path / name / "history.tsv")[-1]
     chance = float(found["taught"]["validation_chance"])
     assert 0.3 < chance < 0.35  # 15 of 47 patches are of the same slide
@@ -119,8 +161,8 @@ def test_fingerprints_find_patches_of_the_same_slide(development, tmp_path, her2
     rows = {row["side"]: row for row in about["training_set"]}
     assert rows["train"]["used"] == 7 * 16
     assert rows["train"]["patients"] == 6
-    code, told = her2pipe("encode", stores[0], tmp_path / "e", "--model", tmp_path / "taught")
-    assert code == 0, told
+    code, stderr = her2pipe("encode", stores[0], tmp_path / "e", "--model", tmp_path / "taught")
+    assert code == 0, stderr
     encoded = read_encoding(tmp_path / "e" / "S0.h5")
     assert encoded.probabilities.shape == (16, 0)
     assert encoded.features.shape == (16, 512)
@@ -130,8 +172,21 @@ def test_fingerprints_find_patches_of_the_same_slide(development, tmp_path, her2
 def test_fingerprints_repeat_themselves(development, tmp_path, her2pipe):
     stores, sheet = development
     for name in ("one", "two"):
-        assert her2pipe("train", *stores, tmp_path / name, "--sheet", sheet, *FINGERPRINT,
-                        "--max-epochs", "1", "--slide-patches", "6")[0] == 0  # fmt: skip
+        assert (
+            her2pipe(
+                "train",
+                *stores,
+                tmp_path / name,
+                "--sheet",
+                sheet,
+                *FINGERPRINT,
+                "--max-epochs",
+                "1",
+                "--slide-patches",
+                "6",
+            )[0]
+            == 0
+        )
     assert same(tmp_path / "one", tmp_path / "two")
 
 
@@ -204,12 +259,12 @@ def test_targets_are_standardised_with_the_training_pairs_alone(development, tmp
         (("--task", "density", "--pairs", "nowhere"), "no folders HE and IHC"),
     ],
 )
-def test_mistakes_are_told(development, tmp_path, her2pipe, words, what):
+def test_mistakes_are_reported(development, tmp_path, her2pipe, words, what):
     stores, sheet = development
-    code, told = her2pipe("train", *stores, tmp_path / "m", "--sheet", sheet, *words, *NET)
+    code, stderr = her2pipe("train", *stores, tmp_path / "m", "--sheet", sheet, *words, *NET)
     assert code == 1
-    assert what in told
-    assert "Traceback" not in told
+    assert what in stderr
+    assert "Traceback" not in stderr
     assert not (tmp_path / "m").exists()
 
 
@@ -236,7 +291,8 @@ def test_tasks_without_labels_run_on_cuda(development, tmp_path, her2pipe):
     for words in ((*DENSITY, "--synthetic-pairs", "5"), FINGERPRINT):
         words = [word if word != "cpu" else "cuda" for word in words]
         out = tmp_path / words[1]
-        code, told = her2pipe("train", *stores, out, "--sheet", sheet, *words,
-                              "--max-epochs", "1")  # fmt: skip
-        assert code == 0, told
+        code, stderr = her2pipe(
+            "train", *stores, out, "--sheet", sheet, *words, "--max-epochs", "1"
+        )
+        assert code == 0, stderr
         assert her2pipe("encode", stores[0], tmp_path / "e", "--model", out)[0] == 0
