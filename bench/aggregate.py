@@ -1,10 +1,10 @@
-"""Measure the CPU time of aggregating one slide by every aggregation, interleaved in one run.
+"""Measure the CPU time of scoring one slide by every aggregation, interleaved in one run.
 
     python bench/aggregate.py [PATCHES]
 
 What is measured is `Aggregation.score`: from a slide's probabilities and features, as read from its
-encoding, to its score. Learnt rules have untrained weights, one network and, as published for five
-folds, their whole ensemble; SlideGraph+ builds the slide's graph each time. One core.
+encoding, to its score. Fitted aggregations have untrained weights, one network and, as published
+for five folds, their whole ensemble; SlideGraph+ builds the slide's graph each time. One core.
 """
 
 import os
@@ -15,9 +15,18 @@ import numpy as np
 
 PATCHES, ROUNDS, WIDTH = 4_000, 5, 768
 FOLDS = 5
+UNFITTED = {"TL-PA (probabilistic)": "probabilistic", "mean": "mean"}
+FITTED = (
+    ("CLAM, one network", "clam", 1),
+    (f"CLAM, {FOLDS} folds", "clam", FOLDS),
+    ("SlideGraph+, one network", "slidegraph", 1),
+    (f"SlideGraph+, {FOLDS} folds of 10", "slidegraph", 10 * FOLDS),
+    (f"MLP, {FOLDS} folds", "mlp", FOLDS),
+)
 
 
 def slide(patches):
+    """Return a slide of random probabilities and features."""
     from her2pipe.aggregation.base import Bag
     from her2pipe.config import CLASSES
 
@@ -29,20 +38,21 @@ def slide(patches):
     return Bag("S", coords, 512, 31_623, 31_623, p, features, list(CLASSES))
 
 
-def model(aggregation, members):
-    """Make an untrained model of an aggregation."""
-    from her2pipe.aggregation.base import FitMetadata, FittedModel
+def untrained(name, members):
+    """Return a fitted aggregation with random weights."""
+    from her2pipe.aggregation.base import AGGREGATIONS, FitMetadata, FittedModel
+    from her2pipe.endpoints.lookup import endpoint_of
 
-    metadata = FitMetadata(
-        aggregation=aggregation.name, classes=["HER2-", "HER2+"], features=WIDTH, threshold=0.5,
-        members=members,
-    )  # fmt: skip
-    arrays = []
+    aggregation, endpoint = AGGREGATIONS[name], endpoint_of()
+    targets = list(endpoint.targets)
+    weights = []
     for _ in range(members):
-        network = aggregation.network(WIDTH, 2, aggregation.Settings())
-        weights = {k: v.numpy() for k, v in network.state_dict().items()}
-        arrays.append({k: v for k, v in weights.items() if v.dtype == np.float32})
-    return FittedModel(metadata, arrays)
+        network = aggregation.network(WIDTH, len(targets), aggregation.Settings())
+        weights.append({key: value.numpy() for key, value in network.state_dict().items()})
+    metadata = FitMetadata(
+        aggregation=name, classes=targets, features=WIDTH, members=members, threshold=0.5
+    )
+    return aggregation(endpoint, model=FittedModel(metadata, weights))
 
 
 def main(patches):
@@ -53,18 +63,9 @@ def main(patches):
     from her2pipe.aggregation.base import AGGREGATIONS
     from her2pipe.endpoints.lookup import endpoint_of
 
-    bag, endpoint = slide(patches), endpoint_of()
-    scorers = {"TL-PA (probabilistic)": AGGREGATIONS["probabilistic"](endpoint)}
-    scorers["mean"] = AGGREGATIONS["mean"](endpoint)
-    for label, name, members in (
-        ("CLAM, one network", "clam", 1),
-        (f"CLAM, {FOLDS} folds", "clam", FOLDS),
-        ("SlideGraph+, one network", "slidegraph", 1),
-        (f"SlideGraph+, {FOLDS} folds of 10", "slidegraph", 10 * FOLDS),
-        (f"MLP, {FOLDS} folds", "mlp", FOLDS),
-    ):
-        aggregation = AGGREGATIONS[name]
-        scorers[label] = aggregation(endpoint, model=model(aggregation, members))
+    bag = slide(patches)
+    scorers = {label: AGGREGATIONS[name](endpoint_of()) for label, name in UNFITTED.items()}
+    scorers |= {label: untrained(name, members) for label, name, members in FITTED}
     seconds = {label: [] for label in scorers}
     for number in range(ROUNDS + 1):  # the first, with its imports, does not count
         for label, scorer in scorers.items():
@@ -75,9 +76,9 @@ def main(patches):
     ours = float(np.median(seconds["TL-PA (probabilistic)"]))
     print(f"one slide of {patches:,} patches, {WIDTH} features, one core, median of {ROUNDS}\n")
     print("| aggregation | CPU ms | times TL-PA |\n|---|---:|---:|")
-    for name, values in seconds.items():
-        middle = float(np.median(values))
-        print(f"| {name} | {middle * 1e3:.2f} | {middle / ours:,.1f} |")
+    for label, values in seconds.items():
+        median = float(np.median(values))
+        print(f"| {label} | {median * 1e3:.2f} | {median / ours:,.1f} |")
     print(f"\nTL-PA under one second: {ours < 1}")
 
 

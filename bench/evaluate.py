@@ -25,7 +25,7 @@ from her2pipe.config import LEVELS, EvaluateSettings, ScoreSettings
 from her2pipe.files import write_table, write_text
 from her2pipe.manifest import Item, Manifest
 
-METHODS = {  # name: encoder, aggregation, stages that learn, how well it tells the classes apart
+METHODS = {  # name: encoder, aggregation, trained stages, distance of the classes in SD
     "TL-PA": ("swin-t", "probabilistic", "encoder", 0.95),
     "TL-SlideGraph+": ("swin-t", "slidegraph", "encoder and aggregation", 0.6),
     "TL-CLAM": ("swin-t", "clam", "encoder and aggregation", 0.55),
@@ -140,10 +140,10 @@ def patches(n: int = 2_000_000) -> tuple[float, float]:
     began = time.process_time()
     for _ in probabilities():
         pass
-    made = time.process_time() - began
+    simulation = time.process_time() - began
     began = time.process_time()
     result, _ = binary.patch_metrics(slides, probabilities(), EvaluateSettings())
-    seconds = time.process_time() - began - made
+    seconds = time.process_time() - began - simulation
     assert result.n == n
     tracemalloc.start()
     binary.patch_metrics(slides, probabilities(), EvaluateSettings())
@@ -194,8 +194,8 @@ def peers(folder: Path) -> list[tuple[str, float, str, float]]:
             roc_auc_score(y[rows], score[rows])
 
     def savefig():
-        for kind in ("png", "svg"):
-            figure.savefig(folder / f"peer.{kind}")
+        for suffix in ("png", "svg"):
+            figure.savefig(folder / f"peer.{suffix}")
 
     return [
         ("bootstrap of an AUC, 2,000 resamples",

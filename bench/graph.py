@@ -2,11 +2,12 @@
 
     python bench/graph.py [PATCHES]
 
-Ours is `her2pipe.graph.build`; the reference clusters the same patches by scipy's average linkage
-over the distances of all pairs, whose memory grows with the square of the patches, and so is only
-run for as many as fit. Each runs in a process of its own, on one core. Patches lie on a square grid
-with features of smooth fields and noise; `stride` is in scaled px: 512 for the adaptive view, less
-for a fixed view of a large slide, where each patch has more neighbours within the radius.
+Ours is `aggregation.patch_graph.build`; the reference clusters the same patches by scipy's average
+linkage over the distances of all pairs, whose memory grows with the square of the patches, and so
+is only run for as many as fit. Each runs in a process of its own, on one core. Patches lie on a
+square grid with features of smooth fields and noise; `stride` is in scaled px: 512 for the adaptive
+view, less for a fixed view of a large slide, where each patch has more neighbours within the
+radius.
 """
 
 import json
@@ -28,12 +29,12 @@ def slide(patches, stride):
 
     random = np.random.default_rng(2025)
     wide = int(np.ceil(np.sqrt(patches)))
-    cells = np.stack([np.arange(patches) % wide, np.arange(patches) // wide], axis=1)
+    grid = np.stack([np.arange(patches) % wide, np.arange(patches) // wide], axis=1)
     waves = random.normal(0, 0.02, (2, WIDTH))
-    features = np.sin(cells @ waves + random.uniform(0, 6, WIDTH)) * 3
+    features = np.sin(grid @ waves + random.uniform(0, 6, WIDTH)) * 3
     features += random.normal(0, 0.5, features.shape)
     side = round(1e9**0.5)  # a slide of 1e9 px^2: coordinates are taken as they are
-    return Bag("S", cells * stride, stride, side, side, np.zeros((patches, 0)),
+    return Bag("S", grid * stride, stride, side, side, np.zeros((patches, 0)),
                features.astype(np.float16), [])  # fmt: skip
 
 
@@ -47,9 +48,9 @@ def all_pairs(bag):
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import pdist
 
-    apart = pdist(bag.coords.astype(float))
+    spacing = pdist(bag.coords.astype(float))
     features = pdist(bag.features.astype(float))
-    distance = 1 - np.where(apart <= 2000, np.exp(-1e-3 * features - 3e-3 * apart), 0)
+    distance = 1 - np.where(spacing <= 2000, np.exp(-1e-3 * features - 3e-3 * spacing), 0)
     return fcluster(linkage(distance, "average"), 0.8, "distance")
 
 
@@ -77,14 +78,14 @@ def run(*words):
 def main(patches):
     print(f"| {WIDTH} features, one core | patches | stride | CPU s | MB | nodes |")
     print("|---|---:|---:|---:|---:|---:|")
-    found = {}
+    results = {}
     for name, n, stride in [
         *(("ours", patches, stride) for stride in STRIDES),
         *((name, SMALL, 512) for name in ("ours", "all pairs")),
     ]:
-        seconds, peak, nodes = found[name] = run(name, n, stride)
+        seconds, peak, nodes = results[name] = run(name, n, stride)
         print(f"| {name} | {n:,} | {stride} | {seconds:.1f} | {peak:.0f} | {nodes:,} |", flush=True)
-    (ours_s, ours_mb, ours_nodes), (pairs_s, pairs_mb, pairs_nodes) = found.values()
+    (ours_s, ours_mb, ours_nodes), (pairs_s, pairs_mb, pairs_nodes) = results.values()
     print(
         f"\nall pairs over ours at {SMALL:,} patches: {pairs_s / ours_s:.1f} times the time,"
         f" {pairs_mb / ours_mb:.1f} times the memory; as many nodes: {pairs_nodes == ours_nodes}"

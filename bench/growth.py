@@ -2,10 +2,10 @@
 
     python bench/growth.py [--slides 600 10000]
 
-Cohorts are sheets of slides that are empty files; results are empty, too, but recorded as made by
-their jobs, as after a real run. Eight methods, of four encoders. Timed are a dry run with nothing
-to do, and one after a cohort of 50 slides has come. Seconds are processor time, so that they hold
-on a busy machine; memory is the most held at once.
+Cohorts are sheets of slides that are empty files; results are empty, too, but recorded as if their
+jobs had written them, as after a real run. Eight methods, of four encoders. Timed are a dry run
+with nothing to do, and one after a cohort of 50 slides has come. Seconds are processor time, so
+that they hold on a busy machine; memory is the most held at once.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def simulate(folder: Path, sizes: dict[str, int], encoders: int = 4) -> None:
         },
         "encoders": {f"encoder{i}": {} for i in range(encoders)},
         "methods": {
-            f"{rule}{i}": {"encoder": f"encoder{i}", "aggregate": rule}
+            f"{aggregation}{i}": {"encoder": f"encoder{i}", "aggregate": aggregation}
             for i in range(encoders)
-            for rule in ("probabilistic", "mean")
+            for aggregation in ("probabilistic", "mean")
         },
         "train": {"device": "cpu"},
         "encode": {"device": "cpu"},
@@ -81,7 +81,7 @@ def snakemake(folder: Path, *words: str, launch: list[str] | None = None):
 
 
 def finish(folder: Path) -> int:
-    """Make every result an empty file that Snakemake holds for made; returns their number."""
+    """Write every result as an empty file that Snakemake takes for done; return their number."""
     text, *_ = snakemake(folder, "--summary", "--cores", "1")
     outputs = [line.split("\t")[0] for line in text.splitlines() if line.startswith("results/")]
     for output in outputs:

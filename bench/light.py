@@ -64,16 +64,16 @@ def main():
     print("|---:|---|" + "---:|" * 12)
     with tempfile.TemporaryDirectory() as folder:
         for px, names in GROUPS.items():
-            made = {name: forms(name, px, options.classes, Path(folder)) for name in names}
-            calls = {(n, f): call for n, (_, runs) in made.items() for f, call in runs.items()}
+            networks = {name: forms(name, px, options.classes, Path(folder)) for name in names}
+            calls = {(n, f): call for n, (_, runs) in networks.items() for f, call in runs.items()}
             times = costs.latencies_ms(calls, options.runs)
-            for name, (size, _) in made.items():
-                own = [times[name, form] for form in FORMS]
+            for name, (size, _) in networks.items():
+                medians = [times[name, form] for form in FORMS]
                 ratios = [times[name, form] / times[PEERS[0], form] for form in FORMS]
-                cells = [px, name, f"{size['parameters']:,}", f"{size['counted']:,}"]
-                cells += [f"{size['macs'] / 1e6:,.0f}", *(f"{size['mb'][f]:.2f}" for f in FORMS)]
-                cells += [f"{t:.1f}" for t in own] + [f"{r:.2f}" for r in ratios]
-                print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+                columns = [px, name, f"{size['parameters']:,}", f"{size['counted']:,}"]
+                columns += [f"{size['macs'] / 1e6:,.0f}", *(f"{size['mb'][f]:.2f}" for f in FORMS)]
+                columns += [f"{t:.1f}" for t in medians] + [f"{r:.2f}" for r in ratios]
+                print("| " + " | ".join(map(str, columns)) + " |", flush=True)
 
 
 if __name__ == "__main__":

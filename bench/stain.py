@@ -31,10 +31,10 @@ def patches_of(path):
     """Cut patches with tissue from the middle of an image."""
     image = np.ascontiguousarray(cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
     rows, columns = (range(0, n - SIDE_PX + 1, SIDE_PX) for n in image.shape[:2])
-    found = [image[y : y + SIDE_PX, x : x + SIDE_PX].copy() for y in rows for x in columns]
-    found = [p for p in found if cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).var() > 500]
-    middle = len(found) // 2
-    return found[max(0, middle - PATCHES // 2) :][:PATCHES]
+    patches = [image[y : y + SIDE_PX, x : x + SIDE_PX].copy() for y in rows for x in columns]
+    patches = [p for p in patches if cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).var() > 500]
+    middle = len(patches) // 2
+    return patches[max(0, middle - PATCHES // 2) :][:PATCHES]
 
 
 def drawn():
@@ -51,16 +51,16 @@ def drawn():
 
 def peers(target):
     """Build every tool that is there: name -> (function of a patch, most patches)."""
-    found = {}
+    tools = {}
     try:
         from tiatoolbox.tools.stainnorm import MacenkoNormalizer, VahadaneNormalizer
 
-        for kind in (VahadaneNormalizer, MacenkoNormalizer):
-            tool = kind()
+        for normalizer in (VahadaneNormalizer, MacenkoNormalizer):
+            tool = normalizer()
             tool.fit(target.copy())
             # Its transform writes into its input: give it a copy.
-            name = f"tiatoolbox {kind.__name__.removesuffix('Normalizer')}"
-            found[name] = (lambda x, tool=tool: tool.transform(x.copy()), PATCHES)
+            name = f"tiatoolbox {normalizer.__name__.removesuffix('Normalizer')}"
+            tools[name] = (lambda x, tool=tool: tool.transform(x.copy()), PATCHES)
     except ImportError:
         pass
     try:
@@ -68,7 +68,7 @@ def peers(target):
 
         macenko = NumpyMacenkoNormalizer()
         macenko.fit(target)
-        found["torchstain Macenko"] = (lambda x: macenko.normalize(x, stains=False), PATCHES)
+        tools["torchstain Macenko"] = (lambda x: macenko.normalize(x, stains=False), PATCHES)
     except ImportError:
         pass
     try:
@@ -82,10 +82,10 @@ def peers(target):
 
         vahadane = NormalizerBuilder.build("vahadane", concentration_solver="qr", rng=0)
         vahadane.fit(tensor(target))
-        found["torch-staintools Vahadane"] = (lambda x: vahadane(tensor(x)), 1)
+        tools["torch-staintools Vahadane"] = (lambda x: vahadane(tensor(x)), 1)
     except (ImportError, AttributeError):
         pass
-    return found
+    return tools
 
 
 def timed(function, *arguments):
@@ -140,7 +140,7 @@ def main(paths):
         print(
             f"| {name} | {middle * 1e3:.2f} | {np.mean(values) * 1e3:.2f} | {middle / ours:.0f} |"
         )
-    print("\n| slide profile | s (slowest) | pixels given |\n|---|---:|---:|")
+    print("\n| slide profile | s (slowest) | pixels used |\n|---|---:|---:|")
     for method in ("vahadane", "macenko"):
         spent, pixels = max((s, n) for m, n, s in profiles if m == method)
         print(f"| {method} | {spent:.2f} | {pixels:,} |")

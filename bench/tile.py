@@ -3,8 +3,8 @@
     python bench/tile.py [--rounds 3] [--blocks 4] [--sample 4]
 
 her2pipe does its whole job: open, decode, background test, JPEG, HDF5, stain estimate,
-overview. Two peers do the middle part, cell by cell: an OpenSlide + Pillow loop, and tiatoolbox's
-sliding-window extractor; on the generated slide they do every `--sample`-th cell, as their cells
+overview. Two peers do the middle part, patch by patch: an OpenSlide + Pillow loop, and tiatoolbox's
+sliding-window extractor; on the generated slide they do every `--sample`-th tile, as their tiles
 share nothing. The floor is nothing but decoding tiles once, at the largest reduction the JPEG
 decoder offers: all of them, or those that kept patches touch. Every figure comes from a process of
 its own, rounds are interleaved, and the median round counts. The generated slide repeats 8192 x
@@ -105,7 +105,7 @@ def _directory(file, link: int, width: int, height: int, places: np.ndarray, chr
     return file.seek(0, os.SEEK_END) - 8
 
 
-# --- contenders: each returns (seconds, cells, kept) --------------------------------------------
+# --- contenders: each returns (seconds, tiles, kept) --------------------------------------------
 
 
 def her2pipe(slide: str, side: int, store: str, _sample: int):
@@ -133,20 +133,20 @@ def her2pipe(slide: str, side: int, store: str, _sample: int):
     start = time.perf_counter(), time.process_time()
     tile.run(args, SlidesSettings(), StainSettings(), TileSettings(), None)
     taken = time.perf_counter() - start[0], time.process_time() - start[1]
-    with PatchStore(store) as made:
-        return taken, int(made.metadata.cells), len(made)
+    with PatchStore(store) as written:
+        return taken, int(written.metadata.cells), len(written)
 
 
 def _finish(patches, store: str):
     """Do with Pillow patches what her2pipe does: background test, JPEG, HDF5."""
     import h5py
 
-    cells = kept = 0
+    tiles = kept = 0
     start = time.perf_counter(), time.process_time()
     with h5py.File(store, "w") as file:
         data = file.create_dataset("jpeg", (0,), "u1", maxshape=(None,), chunks=(1 << 20,))
         for patch in patches:
-            cells += 1
+            tiles += 1
             if np.asarray(patch.convert("L")).var() < VARIANCE_MIN:
                 continue
             kept += 1
@@ -155,7 +155,7 @@ def _finish(patches, store: str):
             place = data.shape[0]
             data.resize(place + held.tell(), axis=0)
             data[place:] = np.frombuffer(held.getvalue(), np.uint8)
-    return (time.perf_counter() - start[0], time.process_time() - start[1]), cells, kept
+    return (time.perf_counter() - start[0], time.process_time() - start[1]), tiles, kept
 
 
 def openslide(slide: str, side: int, store: str, sample: int):
@@ -201,8 +201,8 @@ def floor(slide: str, side: int, store: str, _sample: int, only_kept: bool = Fal
 
     from her2pipe.store import PatchStore
 
-    with PatchStore(store) as made:  # of the her2pipe run of the same round
-        coords, cells = made.coords, int(made.metadata.cells)
+    with PatchStore(store) as written:  # of the her2pipe run of the same round
+        coords, tiles = written.coords, int(written.metadata.cells)
     page = tifffile.TiffFile(slide).pages[0]
     columns = -(-page.imagewidth // page.tilewidth)
     tiles = set()
@@ -220,7 +220,7 @@ def floor(slide: str, side: int, store: str, _sample: int, only_kept: bool = Fal
         simplejpeg.decode_jpeg(
             os.pread(file, size, offset), min_height=least, min_width=least, buffer=held
         )
-    return (time.perf_counter() - start[0], time.process_time() - start[1]), cells, len(coords)
+    return (time.perf_counter() - start[0], time.process_time() - start[1]), tiles, len(coords)
 
 
 def floor_kept(slide: str, side: int, store: str, sample: int):
@@ -243,11 +243,11 @@ def _one(name: str, slide: str, side: str, store: str, sample: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
     cv2.setNumThreads(1)
-    (wall_s, cpu_s), cells, kept = globals()[name](slide, int(side), store, sample)
+    (wall_s, cpu_s), tiles, kept = globals()[name](slide, int(side), store, sample)
     # Not getrusage: there, a process starts from the peak of the one that started it.
     status = Path("/proc/self/status").read_text().split("VmHWM:")
     peak = int(status[1].split()[0]) / 1024 if len(status) > 1 else float("nan")
-    print(json.dumps({"wall": wall_s, "cpu": cpu_s, "cells": cells, "kept": kept, "mb": peak}))
+    print(json.dumps({"wall": wall_s, "cpu": cpu_s, "tiles": tiles, "kept": kept, "mb": peak}))
 
 
 def _rows(slide: Path, side: int, mpx: float, rounds: int, folder: Path, sample: int) -> None:
@@ -256,17 +256,17 @@ def _rows(slide: Path, side: int, mpx: float, rounds: int, folder: Path, sample:
         for name in PEERS:
             runs[name].append(_measure(name, slide, side, folder, sample))
     median = {
-        name: {key: statistics.median(run[key] for run in made) for key in made[0]}
-        for name, made in runs.items()
+        name: {key: statistics.median(run[key] for run in of_name) for key in of_name[0]}
+        for name, of_name in runs.items()
     }
-    ours = median["her2pipe"]["cpu"] / median["her2pipe"]["cells"]
+    ours = median["her2pipe"]["cpu"] / median["her2pipe"]["tiles"]
     for name, label in PEERS.items():
         m = median[name]
-        each = m["cpu"] / m["cells"]
-        wall = m["wall"] / m["cells"] / (median["her2pipe"]["wall"] / median["her2pipe"]["cells"])
+        each = m["cpu"] / m["tiles"]
+        wall = m["wall"] / m["tiles"] / (median["her2pipe"]["wall"] / median["her2pipe"]["tiles"])
         print(
             f"| {slide.stem} | {side} ({side / OUT_PX:.2f}) | {label} | {1 / each:.1f}"
-            f" | {mpx / median['her2pipe']['cells'] / each:.0f} | {m['mb']:.0f}"
+            f" | {mpx / median['her2pipe']['tiles'] / each:.0f} | {m['mb']:.0f}"
             f" | {each / ours:.2f} ({wall:.2f}) |",
             flush=True,
         )
@@ -278,7 +278,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--blocks", type=int, default=4, help="repeats of the section per side")
-    parser.add_argument("--sample", type=int, default=4, help="the slow peers do every n-th cell")
+    parser.add_argument("--sample", type=int, default=4, help="the slow peers do every n-th tile")
     parser.add_argument("--sides", type=int, nargs="*", default=[530, 1024, 1448])
     parser.add_argument("--chroma", default="420", choices=("444", "422", "420"))
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
@@ -287,16 +287,16 @@ def main() -> None:
         _one(*args.one, args.sample)
         return
     image = section(DATA / "her2st" / "C2_HE.jpg")
-    print("| slide | side, px0 (factor) | | cells/s | MPx0/s | peak MB | CPU time (wall) / ours |")
+    print("| slide | side, px0 (factor) | | tiles/s | MPx0/s | peak MB | CPU time (wall) / ours |")
     print("|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        real, made = folder / "C2.svs", folder / "generated.svs"
+        real, generated = folder / "C2.svs", folder / "generated.svs"
         write_slide(real, image, 1, 1, args.chroma)
-        write_slide(made, image[:BLOCK_PX, :BLOCK_PX], args.blocks, args.blocks, args.chroma)
-        area = {real: image.shape[0] * image.shape[1], made: (args.blocks * BLOCK_PX) ** 2}
-        for slide in (made, real):
-            sample = args.sample if slide == made else 1
+        write_slide(generated, image[:BLOCK_PX, :BLOCK_PX], args.blocks, args.blocks, args.chroma)
+        area = {real: image.shape[0] * image.shape[1], generated: (args.blocks * BLOCK_PX) ** 2}
+        for slide in (generated, real):
+            sample = args.sample if slide == generated else 1
             for side in args.sides:
                 _rows(slide, side, area[slide] / 1e6, args.rounds, folder, sample)
 

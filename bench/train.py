@@ -106,13 +106,13 @@ class Work:
             yield self.networks.arrange(augment.turn(images, self.random) if learning else images)
 
     def step(self, images, learning):
-        """Run the network on a batch; learn from it, or only look."""
+        """Run the network on a batch; train on it, or only look."""
         on = self.device.type == "cuda"
         with self.torch.autocast(self.device.type, self.torch.bfloat16, enabled=on):
             if not learning:
                 return self.networks.forward(self.model, images)
-            found = self.objective(self.run, (images, self.labels[: len(images)]))
-        (found.loss / found.weight).backward()
+            batch_loss = self.objective(self.run, (images, self.labels[: len(images)]))
+        (batch_loss.loss / batch_loss.weight).backward()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
 
@@ -127,7 +127,7 @@ class Work:
         return count / (time.perf_counter() - began), count / (time.process_time() - spent)
 
     def measure(self, learning):
-        """Run one round: what `timed` tells of loader, network, and both, (3, 2)."""
+        """Run one round: what `timed` returns for loader, network, and both, (3, 2)."""
         self.model.train(learning)
         with self.torch.set_grad_enabled(learning):
             resident = [self.resident] * self.options.batches

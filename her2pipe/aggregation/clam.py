@@ -169,7 +169,7 @@ def clam_network() -> type[torch.nn.Module]:
             self.attend = nn.Linear(256, classes if multi else 1)
             self.bag = nn.Linear(512, classes)
             self.instance = nn.ModuleList(nn.Linear(512, 2) for _ in range(classes))
-            self.register_buffer("instance_labels", torch.arange(2))
+            self.instance_labels = nn.Buffer(torch.arange(2))
             for layer in self.modules():
                 if isinstance(layer, nn.Linear):
                     nn.init.xavier_normal_(layer.weight)

@@ -115,8 +115,8 @@ def mlp_network() -> type[torch.nn.Module]:
             super().__init__()
             self.hidden, self.out = nn.Linear(features, hidden), nn.Linear(hidden, classes)
             self.dropout = dropout
-            self.register_buffer("mean", torch.zeros(features))
-            self.register_buffer("std", torch.ones(features))
+            self.mean = nn.Buffer(torch.zeros(features))
+            self.std = nn.Buffer(torch.ones(features))
 
         def scale_by(self, mean: np.ndarray, std: np.ndarray) -> None:
             """Standardise features by mean and standard deviation, (d,) each."""

@@ -237,7 +237,7 @@ def class_curves(stem: str, items: Items, unit: Unit, confidence: float) -> Resu
     curves, labels = {}, {}
     for name, column in zip(items.classes, items.p.T, strict=True):
         one_class = unit.per_class[name]
-        if one_class.auc.value is None:
+        if one_class.auc is None or one_class.auc.value is None:
             continue
         fpr, tpr, _ = stats.roc(items.truth == name, column, items.name)
         kept = stats.thinned(fpr, tpr)

@@ -125,12 +125,9 @@ def ordered_groups(
         numbers[f"dunn_{name}"] = PairwiseP(groups=list(p.index), p=p.to_numpy().tolist())
     if tests and list_tests:
         for name, stem in (("unadjusted", f"{part}_dunn"), ("holm", f"{part}_dunn_holm")):
-            names, values = tests[name].index, tests[name].to_numpy()
-            rows = [
-                {"group": group, **dict(zip(names, line, strict=True))}
-                for group, line in zip(names, values, strict=True)
-            ]
-            results.tables[stem] = ("group", *names), rows
+            lines: Any = tests[name].to_dict("index")
+            rows: list[dict[str, Any]] = [{"group": k, **line} for k, line in lines.items()]
+            results.tables[stem] = ("group", *tests[name].index), rows
         sizes = [len(values) for values in groups.values()]
         results.figures[f"{part}_dunn"] = lambda: charts.p_value_matrix(
             tests["unadjusted"], "", label, n=sizes, adjusted=tests["holm"]

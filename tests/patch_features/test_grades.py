@@ -48,15 +48,15 @@ def test_a_sample_depends_on_seed_and_names_alone():
 def planted(seed=0, n=30):
     """Three features over five grades: one that rises, one of noise, one that is constant."""
     random = np.random.default_rng(seed)
-    own = np.arange(5).repeat(n)
+    grade_of = np.arange(5).repeat(n)
     noise = random.normal(size=(2, 5 * n))
-    values = {"noise": noise[0], "rises": own + noise[1], "constant": np.ones(5 * n)}
-    return values, own
+    values = {"noise": noise[0], "rises": grade_of + noise[1], "constant": np.ones(5 * n)}
+    return values, grade_of
 
 
 def test_ranking_finds_what_differs():
-    values, own = planted()
-    rows = grades.rank_features(values, own, dict.fromkeys(values, "px"), SETTINGS)
+    values, grade_of = planted()
+    rows = grades.rank_features(values, grade_of, dict.fromkeys(values, "px"), SETTINGS)
     assert [row["feature"] for row in rows] == ["rises", "noise", "constant"]
     assert [row.get("rank") for row in rows] == [1, 2, None]
     assert [row.get("significant") for row in rows] == [True, False, None]
@@ -65,11 +65,11 @@ def test_ranking_finds_what_differs():
 
 
 def test_a_row_holds_the_tests_between_grades():
-    values, own = planted(3)
+    values, grade_of = planted(3)
     values["ties"] = np.round(values["rises"])
-    rows = grades.rank_features(values, own, dict.fromkeys(values, ""), SETTINGS)
+    rows = grades.rank_features(values, grade_of, dict.fromkeys(values, ""), SETTINGS)
     row = next(row for row in rows if row["feature"] == "ties")
-    groups = {g: values["ties"][own == i] for i, g in enumerate(GRADES)}
+    groups = {g: values["ties"][grade_of == i] for i, g in enumerate(GRADES)}
     assert (row["H"], float(row["P"])) == pytest.approx(stats.kruskal(groups), rel=1e-5)
     for adjust, name in ((None, "dunn"), ("holm", "holm")):
         table = stats.dunn(groups, adjust)
@@ -81,21 +81,21 @@ def test_a_row_holds_the_tests_between_grades():
 
 
 def test_small_grades_are_not_tested():
-    values, own = planted()
-    few = (own > 0) | (np.arange(len(own)) < 4)  # grade I keeps four patches
+    values, grade_of = planted()
+    few = (grade_of > 0) | (np.arange(len(grade_of)) < 4)  # grade I keeps four patches
     values = {name: column[few] for name, column in values.items()}
-    row = grades.rank_features(values, own[few], dict.fromkeys(values, ""), SETTINGS)[0]
+    row = grades.rank_features(values, grade_of[few], dict.fromkeys(values, ""), SETTINGS)[0]
     assert "dunn_I_II" not in row
     assert "dunn_II_III" in row
     assert row["n"] == 120
 
 
 def test_undefined_values_leave_their_feature_only():
-    values, own = planted()
-    values["rises"][own == 2] = np.nan
-    row = grades.rank_features(values, own, dict.fromkeys(values, ""), SETTINGS)[0]
+    values, grade_of = planted()
+    values["rises"][grade_of == 2] = np.nan
+    row = grades.rank_features(values, grade_of, dict.fromkeys(values, ""), SETTINGS)[0]
     assert row["n"] == 120
     assert "dunn_II_III" not in row
-    nothing = {"none": np.full(len(own), np.nan)}
-    (row,) = grades.rank_features(nothing, own, {"none": ""}, SETTINGS)
+    nothing = {"none": np.full(len(grade_of), np.nan)}
+    (row,) = grades.rank_features(nothing, grade_of, {"none": ""}, SETTINGS)
     assert row["note"] == "needs at least 2 groups: there are 0"

@@ -46,7 +46,7 @@ def test_clustered_share():
     alone = stats.clustered_share(right, np.arange(10))
     assert alone.value == 0.7
     assert alone.high - alone.low == pytest.approx(0.5, abs=0.03)  # Wilson: 0.3968 to 0.8922
-    # ten copies of every patch of a patient tell nothing new
+    # ten copies of every patch of a patient add nothing
     copies = stats.clustered_share(np.repeat(right, 10), np.repeat(np.arange(10), 10))
     assert copies[:3] == pytest.approx(alone[:3])
     assert copies.n == 100

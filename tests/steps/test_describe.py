@@ -40,8 +40,8 @@ def describe(run, folder, out, *words):
 
 
 def test_files_and_numbers(slides, her2pipe):
-    code, told = describe(her2pipe, slides, "out", "--model", slides / "model", "--patches", 5)
-    assert code == 0, told
+    code, message = describe(her2pipe, slides, "out", "--model", slides / "model", "--patches", 5)
+    assert code == 0, message
     out = slides / "out"
     names = {"features.tsv", "ranked.tsv", "about.json", "boxes.png", "boxes.svg", "examples.png",
              "nuclei.png"}  # fmt: skip
@@ -122,12 +122,12 @@ def test_too_few_patches_are_told(slides, make, her2pipe):
         p[:3] = 0.36
         encoding = np.stack([(1 - p) / 2, p, (1 - p) / 2], axis=1)
         make.encoding(slides / "encodings" / f"{name}.h5", encoding)
-    code, told = describe(her2pipe, slides, "out", "--normalise", "false")
-    assert code == 0, told
+    code, message = describe(her2pipe, slides, "out", "--normalise", "false")
+    assert code == 0, message
     about = json.loads((slides / "out" / "about.json").read_text())
-    told = " ".join(about["notes"])
-    assert "grade II has no patch, fewer than 5: not tested" in told
-    assert "no feature could be tested" in told
+    message = " ".join(about["notes"])
+    assert "grade II has no patch, fewer than 5: not tested" in message
+    assert "no feature could be tested" in message
     assert about["grades"]["I"]["described"] == 6
     assert not (slides / "out" / "boxes.png").exists()
     assert (slides / "out" / "examples.png").exists()
@@ -144,17 +144,17 @@ def test_a_cohort_without_any_graded_patch_still_has_its_files(slides, make, her
 
 
 def test_mistakes_are_three_lines(slides, make, her2pipe):
-    code, told = describe(her2pipe, slides, "out")
+    code, message = describe(her2pipe, slides, "out")
     assert code == 1
-    assert "no encoder is given" in told
+    assert "no encoder is given" in message
     make.store(slides / "stores" / "S1.h5", make.stained(1, 1), [(0, 0)])
-    code, told = describe(her2pipe, slides, "out", "--normalise", "false")
+    code, message = describe(her2pipe, slides, "out", "--normalise", "false")
     assert code == 1
-    assert "the store of S1 holds other patches than its encoding" in told
+    assert "the store of S1 holds other patches than its encoding" in message
     (slides / "stores" / "S1.h5").unlink()
-    code, told = describe(her2pipe, slides, "out", "--normalise", "false")
-    assert "slide S1 has an encoding, but no patch store is given" in told
-    assert len(told.strip().splitlines()) == 3
+    code, message = describe(her2pipe, slides, "out", "--normalise", "false")
+    assert "slide S1 has an encoding, but no patch store is given" in message
+    assert len(message.strip().splitlines()) == 3
 
 
 def test_an_encoder_without_her2_is_refused(slides, her2pipe):
@@ -162,9 +162,9 @@ def test_an_encoder_without_her2_is_refused(slides, her2pipe):
 
     path, metadata = slides / "encodings" / "S1.h5", EncodingMetadata(slide="S1")
     write_encoding(path, np.zeros((24, 2)), np.zeros((24, 0)), np.zeros((24, 4)), metadata)
-    code, told = describe(her2pipe, slides, "out", "--normalise", "false")
+    code, message = describe(her2pipe, slides, "out", "--normalise", "false")
     assert code == 1
-    assert "the encoder of S1 gives no p(HER2+)" in told
+    assert "the encoder of S1 gives no p(HER2+)" in message
 
 
 STUDY = {
@@ -175,7 +175,7 @@ STUDY = {
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"encoders": ["swin"]}, "describe.encoders names an unknown encoder: swin"),
         ({"cohorts": ["Z"]}, "describe.cohorts names an unknown cohort: Z"),
@@ -185,7 +185,7 @@ STUDY = {
         ({"nuclei_area_um2": [50, 20]}, "smaller and a larger area"),
     ],
 )
-def test_settings_are_checked(change, told):
+def test_settings_are_checked(change, message):
     with pytest.raises(Her2Error) as caught:
         load.check(STUDY | {"describe": change}, "study.yaml")
-    assert told in str(caught.value)
+    assert message in str(caught.value)

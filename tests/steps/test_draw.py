@@ -24,22 +24,22 @@ def test_rows_become_files_and_labels_do_not_matter(tmp_path, her2pipe):
         "c\tresults/draw/X/c.png\tP2\t5\t1\tHE\t\tbroken",
     ]
     words = ("--image-px", "64", "--section-um", "150")
-    code, told = her2pipe("draw", write(tmp_path, *rows), tmp_path / "one", *words)
-    assert code == 0, told
+    code, text = her2pipe("draw", write(tmp_path, *rows), tmp_path / "one", *words)
+    assert code == 0, text
     assert {p.name for p in (tmp_path / "one").iterdir()} == {"a.png", "b.png", "c.png"}
     found = cv2.imread(str(tmp_path / "one" / "b.png"))[..., ::-1]
     assert np.array_equal(found, draw_fields(3, 4.0, {"IHC"}, 2, SMALL)["IHC"][1])
     assert her2pipe("draw", write(tmp_path, rows[0]), tmp_path / "two", *words)[0] == 0
     one, two = (tmp_path / name / "a.png" for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()  # no other row moves it
-    code, told = her2pipe("tile", tmp_path / "one" / "c.png", tmp_path / "c.h5", "--view", "whole",
+    code, text = her2pipe("tile", tmp_path / "one" / "c.png", tmp_path / "c.h5", "--view", "whole",
                           "--on-bad-slide", "fail")  # fmt: skip
     assert code == 1
-    assert "cannot be read" in told
+    assert "cannot be read" in text
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "text"),
     [
         ("a\tx.png\tP\t3\t5\tHE\t0\t", "a cannot be drawn"),
         ("a\tx.png\tP\t3\t1\tPAS\t0\t", "a cannot be drawn"),
@@ -47,8 +47,8 @@ def test_rows_become_files_and_labels_do_not_matter(tmp_path, her2pipe):
         ("a\tx.png\tP\t3\t1\tHE\t99\t", "and place 99 is wanted"),
     ],
 )
-def test_what_cannot_be_drawn(tmp_path, her2pipe, row, told):
+def test_what_cannot_be_drawn(tmp_path, her2pipe, row, text):
     words = ("--image-px", "64", "--section-um", "150")
-    code, said = her2pipe("draw", write(tmp_path, row), tmp_path / "out", *words)
+    code, stderr = her2pipe("draw", write(tmp_path, row), tmp_path / "out", *words)
     assert code == 1
-    assert told in said
+    assert text in stderr
