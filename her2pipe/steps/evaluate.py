@@ -104,9 +104,7 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
         patients=len({slide.patient for slide in slides}),
         evaluated=len(used),
         exclusion_reasons=count_exclusions(slides),
-        **{
-            name: getattr(args, name) for name in ("method", "encoder", "trained", "cohort", "role")
-        },
+        **{name: getattr(args, name) for name in NAMED},
         **({"copies": copies} if copies else {}),
         **endpoint.metadata(),
         **results.parts,
