@@ -22,11 +22,13 @@ class Mean(Aggregation):
 
     fits = "threshold"
     Settings = FitSettings
-    citations = Citation(
-        "Three-way classification of tumour regions",
-        "Farahmand et al. 2022",
-        "Modern Pathology 35:44",
-        "10.1038/s41379-021-00911-w",
+    citations = (
+        Citation(
+            "Three-way classification of tumour regions",
+            "Farahmand et al. 2022",
+            "Modern Pathology 35:44",
+            "10.1038/s41379-021-00911-w",
+        ),
     )
 
     def _score(self, bag: Bag) -> SlideScore:

@@ -37,11 +37,13 @@ class Mlp(NetworkAggregation):
     """
 
     Settings = MlpSettings
-    citations = Citation(
-        "Fingerprints",
-        "Rawat et al. 2020",
-        "Scientific Reports 10:7275",
-        "10.1038/s41598-020-64156-4",
+    citations = (
+        Citation(
+            "Fingerprints",
+            "Rawat et al. 2020",
+            "Scientific Reports 10:7275",
+            "10.1038/s41598-020-64156-4",
+        ),
     )
 
     @classmethod

@@ -22,8 +22,10 @@ class Probabilistic(Aggregation):
     """
 
     gives_probability = False
-    citations = Citation(
-        "TL-PA", "Li et al. 2025", "Breast Cancer Research 27:62", "10.1186/s13058-025-02008-7"
+    citations = (
+        Citation(
+            "TL-PA", "Li et al. 2025", "Breast Cancer Research 27:62", "10.1186/s13058-025-02008-7"
+        ),
     )
 
     @classmethod

@@ -25,11 +25,13 @@ class Vahadane(StainMethod):
     Vahadane et al. 2016, doi 10.1109/TMI.2016.2529665, Eq. 4 to 6.
     """
 
-    citations = Citation(
-        "Stain normalisation",
-        "Vahadane et al. 2016",
-        "IEEE Transactions on Medical Imaging 35:1962",
-        "10.1109/TMI.2016.2529665",
+    citations = (
+        Citation(
+            "Stain normalisation",
+            "Vahadane et al. 2016",
+            "IEEE Transactions on Medical Imaging 35:1962",
+            "10.1109/TMI.2016.2529665",
+        ),
     )
     settings = ("stain_sparsity", "stain_tolerance", "stain_iterations")
 

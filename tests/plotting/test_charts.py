@@ -222,8 +222,13 @@ def test_boxes_draw_every_value_in_the_given_order(groups):
 
 def test_p_text():
     assert [style.format_p(p) for p in (0, 0.00099, 0.001, 0.0123, 0.456, 1)] == [
-        "P < 0.001", "P < 0.001", "P = 0.001", "P = 0.012", "P = 0.46", "P = 1.00",
-    ]  # fmt: skip
+        "P < 0.001",
+        "P < 0.001",
+        "P = 0.001",
+        "P = 0.012",
+        "P = 0.46",
+        "P = 1.00",
+    ]
 
 
 def test_dunn_writes_each_p_in_its_cell(groups):

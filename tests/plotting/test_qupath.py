@@ -18,10 +18,17 @@ P = np.array([[0.1, 0.9, 0.0], [0.5, 0.25, 0.25], [0, 0.2, 0.8]], np.float32)
 
 
 def map_of(slide="S 1", classes=CLASSES, **changes):
-    values = {"slide": slide, "width_px0": 640, "height_px0": 640, "coords": COORDS,
-              "side_px0": 64, "classes": classes, "probabilities": P[:, : len(classes)],
-              "values": np.array([0.9, -1e-7, 2.5e-4], np.float32),
-              "label": "attention"}  # fmt: skip
+    values = {
+        "slide": slide,
+        "width_px0": 640,
+        "height_px0": 640,
+        "coords": COORDS,
+        "side_px0": 64,
+        "classes": classes,
+        "probabilities": P[:, : len(classes)],
+        "values": np.array([0.9, -1e-7, 2.5e-4], np.float32),
+        "label": "attention",
+    }
     return PatchMap(**(values | changes))
 
 
@@ -30,13 +37,22 @@ def feature_schema(classes):
     pair = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
     ring = {"type": "array", "items": pair, "minItems": 5, "maxItems": 5}
     byte = {"type": "integer", "minimum": 0, "maximum": 255}
-    kind = {"type": "object", "additionalProperties": False, "required": ["name", "color"],
-            "properties": {"name": {"enum": classes},
-                           "color": {"type": "array", "items": byte, "minItems": 3,
-                                     "maxItems": 3}}}  # fmt: skip
+    kind = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name", "color"],
+        "properties": {
+            "name": {"enum": classes},
+            "color": {"type": "array", "items": byte, "minItems": 3, "maxItems": 3},
+        },
+    }
     names = [*(f"p({name})" for name in classes), "contribution"]
-    numbers = {"type": "object", "additionalProperties": False, "required": names,
-               "properties": {name: {"type": "number"} for name in names}}  # fmt: skip
+    numbers = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": names,
+        "properties": {name: {"type": "number"} for name in names},
+    }
     properties = {"objectType": {"const": "tile"}, "measurements": numbers}
     if classes:
         properties["classification"] = kind
@@ -44,16 +60,27 @@ def feature_schema(classes):
     polygon = {"type": {"const": "Polygon"}, "coordinates": rings}
 
     def whole(parts):
-        return {"type": "object", "additionalProperties": False, "required": list(parts),
-                "properties": parts}  # fmt: skip
+        return {
+            "type": "object",
+            "additionalProperties": False,
+            "required": list(parts),
+            "properties": parts,
+        }
 
-    feature = {"type": {"const": "Feature"}, "id": {"type": "string", "format": "uuid"},
-               "geometry": whole(polygon), "properties": whole(properties)}  # fmt: skip
+    feature = {
+        "type": {"const": "Feature"},
+        "id": {"type": "string", "format": "uuid"},
+        "geometry": whole(polygon),
+        "properties": whole(properties),
+    }
     return whole(
-        {"type": {"const": "FeatureCollection"}, "slide": {"type": "string"},
-         "contribution": {"type": "string"},
-         "features": {"type": "array", "items": whole(feature)}}
-    )  # fmt: skip
+        {
+            "type": {"const": "FeatureCollection"},
+            "slide": {"type": "string"},
+            "contribution": {"type": "string"},
+            "features": {"type": "array", "items": whole(feature)},
+        }
+    )
 
 
 @pytest.mark.parametrize("classes", [CLASSES, []], ids=["classes", "none"])

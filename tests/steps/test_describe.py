@@ -22,8 +22,9 @@ def slides(tmp_path, make):
     p = np.array(P * 3)
     coords = np.stack([np.arange(24) % 8 * 64, np.arange(24) // 8 * 64], axis=1)
     for seed, name in enumerate(["S1", "<script> $x$"]):
-        pixels = np.concatenate([make.stained(1, 100 * seed + i, cells=2 + int(14 * v))
-                                 for i, v in enumerate(p)])  # fmt: skip
+        pixels = np.concatenate(
+            [make.stained(1, 100 * seed + i, cells=2 + int(14 * v)) for i, v in enumerate(p)]
+        )
         make.store(tmp_path / "stores" / f"{name}.h5", pixels, coords, mpp=0.5)
         make.encoding(folder / f"{name}.h5", np.stack([(1 - p) / 2, p, (1 - p) / 2], axis=1))
     make.store(tmp_path / "stores" / "out.h5", [], [], status="excluded", reason="no tissue")
@@ -35,16 +36,35 @@ def slides(tmp_path, make):
 
 
 def describe(run, folder, out, *words):
-    return run("describe", folder / "encodings", folder / out, "--stores", folder / "stores",
-               "--cohort", "B", "--boxes", 2, "--examples", 1, *words)  # fmt: skip
+    return run(
+        "describe",
+        folder / "encodings",
+        folder / out,
+        "--stores",
+        folder / "stores",
+        "--cohort",
+        "B",
+        "--boxes",
+        2,
+        "--examples",
+        1,
+        *words,
+    )
 
 
 def test_files_and_numbers(slides, her2pipe):
     code, message = describe(her2pipe, slides, "out", "--model", slides / "model", "--patches", 5)
     assert code == 0, message
     out = slides / "out"
-    names = {"features.tsv", "ranked.tsv", "about.json", "boxes.png", "boxes.svg", "examples.png",
-             "nuclei.png"}  # fmt: skip
+    names = {
+        "features.tsv",
+        "ranked.tsv",
+        "about.json",
+        "boxes.png",
+        "boxes.svg",
+        "examples.png",
+        "nuclei.png",
+    }
     assert {path.name for path in out.iterdir()} == names
     rows = read_table(out / "features.tsv")
     assert list(rows[0]) == ["slide", "patch", "x", "y", "p", "grade", *features.NAMES]
@@ -55,8 +75,13 @@ def test_files_and_numbers(slides, her2pipe):
         assert float(row["p"]) == pytest.approx(P[patch % 8], abs=1e-6)
         assert (int(row["x"]), int(row["y"])) == (patch % 8 * 64, patch // 8 * 64)
     about = json.loads((out / "about.json").read_text())
-    assert about["grades"]["I"] == {"from": 0.33, "to": 0.4, "patches": 12, "described": 5,
-                                    "slides": 2}  # fmt: skip
+    assert about["grades"]["I"] == {
+        "from": 0.33,
+        "to": 0.4,
+        "patches": 12,
+        "described": 5,
+        "slides": 2,
+    }
     assert about["grades"]["V"]["patches"] == 12
     assert about["ungraded"] == 6
     assert about["area_unit"] == "um^2"
@@ -70,8 +95,9 @@ def test_more_nuclei_are_found_and_ranked_first(slides, her2pipe):
     assert describe(her2pipe, slides, "out", "--model", slides / "model")[0] == 0
     rows = read_table(slides / "out" / "features.tsv")
     assert len(rows) == 42
-    count = {g: np.mean([float(r["cells_num"]) for r in rows if r["grade"] == g])
-             for g in ("I", "V")}  # fmt: skip
+    count = {
+        g: np.mean([float(r["cells_num"]) for r in rows if r["grade"] == g]) for g in ("I", "V")
+    }
     assert count["V"] > 1.3 * count["I"]
     ranked = {row["feature"]: row for row in read_table(slides / "out" / "ranked.tsv")}
     assert ranked["cells_num"]["significant"] == "True"
@@ -116,7 +142,7 @@ def test_without_resolution_areas_are_in_pixels(slides, make, her2pipe):
     assert units["Lab-L_mean"] == "Lab units"
 
 
-def test_too_few_patches_are_told(slides, make, her2pipe):
+def test_too_few_patches_are_reported(slides, make, her2pipe):
     for name in ("S1", "<script> $x$"):
         p = np.full(24, 0.1)
         p[:3] = 0.36

@@ -32,8 +32,15 @@ def test_rows_become_files_and_labels_do_not_matter(tmp_path, her2pipe):
     assert her2pipe("draw", write(tmp_path, rows[0]), tmp_path / "two", *words)[0] == 0
     one, two = (tmp_path / name / "a.png" for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()  # no other row moves it
-    code, text = her2pipe("tile", tmp_path / "one" / "c.png", tmp_path / "c.h5", "--view", "whole",
-                          "--on-bad-slide", "fail")  # fmt: skip
+    code, text = her2pipe(
+        "tile",
+        tmp_path / "one" / "c.png",
+        tmp_path / "c.h5",
+        "--view",
+        "whole",
+        "--on-bad-slide",
+        "fail",
+    )
     assert code == 1
     assert "cannot be read" in text
 

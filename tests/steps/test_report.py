@@ -77,9 +77,16 @@ def test_every_slide_is_accounted_for(page):
     head, row = page.table("Label not known")
     cells = dict(zip(head, row, strict=True))
     assert cells | {"Source": "", "Role": ""} == {
-        "Cohort": "C", "Source": "", "Role": "", "Patients": "6", "Slides": "8", "Excluded": "1",
-        "Training": "0", "Label not known": "1", "Evaluated": "6",
-    }  # fmt: skip
+        "Cohort": "C",
+        "Source": "",
+        "Role": "",
+        "Patients": "6",
+        "Slides": "8",
+        "Excluded": "1",
+        "Training": "0",
+        "Label not known": "1",
+        "Evaluated": "6",
+    }
     text = " ".join(" ".join(page.text).split())
     assert "Excluded: 1 no tissue: 1 Scored: 7 Label not known: 1 IHC 2+ without ISH: 1" in text
     assert "HER2-positive: 3 HER2-negative: 3" in text
@@ -161,9 +168,9 @@ def test_what_is_not_there_is_left_out(tmp_path, study, her2pipe):
     assert code == 0, log
     page = Reader((tmp_path / "few.html").read_text())
     assert [text for level, text in page.headings if level == 2] == [
-        "Summary", "Cohorts and slides", "Methods compared", "Results by cohort", "Throughput",
+        *("Summary", "Cohorts and slides", "Methods compared", "Results by cohort", "Throughput"),
         "Settings, versions, citations",
-    ]  # fmt: skip
+    ]
 
 
 def test_deployed_networks_have_a_section(study, text, tmp_path):
