@@ -68,9 +68,15 @@ class Bag:
         """Build a bag from what `store.read_encoding` returns."""
         metadata = encoding.metadata
         return cls(
-            metadata.slide, encoding.coords, metadata.patch_size_level0, metadata.width_px0,
-            metadata.height_px0, encoding.probabilities, encoding.features, list(metadata.classes),
-        )  # fmt: skip
+            metadata.slide,
+            encoding.coords,
+            metadata.patch_size_level0,
+            metadata.width_px0,
+            metadata.height_px0,
+            encoding.probabilities,
+            encoding.features,
+            list(metadata.classes),
+        )
 
     def __len__(self) -> int:
         return len(self.coords)
