@@ -90,9 +90,13 @@ class Work:
         count = options.batch * options.batches
         passes = [self.random.permutation(items) for _ in range(-(-count // len(items)))]
         return self.loader.batches(
-            self.stores, np.concatenate(passes)[:count], options.input_px, options.batch,
-            self.device, options.threads,
-        )  # fmt: skip
+            self.stores,
+            np.concatenate(passes)[:count],
+            options.input_px,
+            options.batch,
+            self.device,
+            options.threads,
+        )
 
     def prepared(self, learning):
         """Decode patches and do to them what a step does before the network."""
@@ -164,8 +168,10 @@ def main():
         stores = [PatchStore(path) for path in paths]
         work = Work(stores, options, device)
         name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-        print(f"{options.architecture}, {options.input_px} px, batches of {options.batch}, {name},"
-              f" {options.threads} threads; JPEG of {size / 1024:.0f} KB\n")  # fmt: skip
+        print(
+            f"{options.architecture}, {options.input_px} px, batches of {options.batch}, {name},"
+            f" {options.threads} threads; JPEG of {size / 1024:.0f} KB\n"
+        )
         print("| images/s | loader alone | network alone | both | ratio | share | processor |")
         print("|---|---:|---:|---:|---:|---:|---:|")
         for learning, label in ((True, "train"), (False, "encode")):
@@ -176,8 +182,11 @@ def main():
             ratio = np.median(wall[:, :2].min(1) / wall[:, 2])
             share = 100 * np.median(wall[:, 2] / wall[:, 1])
             busy = np.median(cpu[:, 2] / cpu[:, :2].sum(1))
-            print(f"| {label} | {loader:.1f} | {network:.1f} | {both:.1f} | {ratio:.2f} |"
-                  f" {share:.0f} % | {busy:.2f} |", flush=True)  # fmt: skip
+            print(
+                f"| {label} | {loader:.1f} | {network:.1f} | {both:.1f} | {ratio:.2f} |"
+                f" {share:.0f} % | {busy:.2f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
