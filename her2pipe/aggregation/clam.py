@@ -55,11 +55,19 @@ class Clam(NetworkAggregation):
     Settings = ClamSettings
     contributes_probability = False
     citations = (
-        Citation("CLAM", "Lu et al. 2021", "Nature Biomedical Engineering 5:555",
-                 "10.1038/s41551-020-00682-w"),
-        Citation("Weak supervision of HER2-low", "Valieris et al. 2024",
-                 "Breast Cancer Research 26:124", "10.1186/s13058-024-01863-0"),
-    )  # fmt: skip
+        Citation(
+            "CLAM",
+            "Lu et al. 2021",
+            "Nature Biomedical Engineering 5:555",
+            "10.1038/s41551-020-00682-w",
+        ),
+        Citation(
+            "Weak supervision of HER2-low",
+            "Valieris et al. 2024",
+            "Breast Cancer Research 26:124",
+            "10.1186/s13058-024-01863-0",
+        ),
+    )
 
     @classmethod
     def network(cls, features: int, targets: int, settings: ClamSettings) -> torch.nn.Module:

@@ -37,10 +37,12 @@ class Mlp(NetworkAggregation):
     """
 
     Settings = MlpSettings
-    citations = (
-        Citation("Fingerprints", "Rawat et al. 2020", "Scientific Reports 10:7275",
-                 "10.1038/s41598-020-64156-4"),
-    )  # fmt: skip
+    citations = Citation(
+        "Fingerprints",
+        "Rawat et al. 2020",
+        "Scientific Reports 10:7275",
+        "10.1038/s41598-020-64156-4",
+    )
 
     @classmethod
     def network(cls, features: int, targets: int, settings: MlpSettings) -> torch.nn.Module:

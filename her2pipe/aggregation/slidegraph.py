@@ -53,10 +53,12 @@ class SlideGraph(NetworkAggregation):
     Settings = SlideGraphSettings
     by_auc = True
     contributes_probability = False
-    citations = (
-        Citation("SlideGraph+", "Lu et al. 2022", "Medical Image Analysis 80:102486",
-                 "10.1016/j.media.2022.102486"),
-    )  # fmt: skip
+    citations = Citation(
+        "SlideGraph+",
+        "Lu et al. 2022",
+        "Medical Image Analysis 80:102486",
+        "10.1016/j.media.2022.102486",
+    )
 
     @classmethod
     def suits(cls, endpoint: Endpoint) -> str:

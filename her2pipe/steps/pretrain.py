@@ -87,9 +87,13 @@ def _train(
     classes = images.classes
     model = factory.create(pretrain.architecture, len(classes), pretrain.input_px)
     description = _describe(model, images, pretrain)
-    log.info("%s images of %d classes, %s held out; %s parameters are trained",
-             f"{images.sizes['train']:,}", len(classes), f"{images.sizes['validation']:,}",
-             f"{costs.count_parameters(model).total:,}")  # fmt: skip
+    log.info(
+        "%s images of %d classes, %s held out; %s parameters are trained",
+        f"{images.sizes['train']:,}",
+        len(classes),
+        f"{images.sizes['validation']:,}",
+        f"{costs.count_parameters(model).total:,}",
+    )
     if images.excluded:
         reason = next(iter(images.excluded.values()))
         log.info("%d images are excluded, the first because of: %s", len(images.excluded), reason)

@@ -116,7 +116,8 @@ def scale_to_od(model: Network, mean: np.ndarray, std: np.ndarray) -> None:
             "option --architecture",
             "choose an architecture with a linear head, such as resnet18",
         )
-    scale, shift = (torch.tensor(v, dtype=torch.float64, device=head.weight.device)
-                    for v in (std, mean))  # fmt: skip
+    scale, shift = (
+        torch.tensor(v, dtype=torch.float64, device=head.weight.device) for v in (std, mean)
+    )
     head.weight.copy_(head.weight * scale[:, None])
     head.bias.copy_(head.bias * scale + shift)
