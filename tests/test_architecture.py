@@ -33,6 +33,7 @@ HEAVY = {
     *("scikit_posthocs", "skimage", "torch_geometric", "cv2", "shapely", "bokeh", "onnx"),
     "onnxruntime",
 }
+TOP = (ast.Assign, ast.AnnAssign)
 LONG_FOLDERS = {"steps", "config"}
 # Words of an earlier private language, for which the field has its own: target, training set, ...
 PRIVATE_WORDS = {
@@ -268,3 +269,14 @@ def test_the_page_on_architecture_is_true():
     paths = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|smk|tsv|md))`", text))
     places = (ROOT, PACKAGE, PACKAGE / "aggregation")
     assert [p for p in sorted(paths) if not any((place / p).exists() for place in places)] == []
+
+
+def test_only_tables_of_constants_are_laid_out_by_hand():
+    """Matrices and tables at the top of a module; all else is the formatter's."""
+    by_hand = []
+    for module, path in MODULES.items():
+        ends = {node.end_lineno for node in tree(module).body if isinstance(node, TOP)}
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            if line.endswith("# fmt: skip") and number not in ends:
+                by_hand.append(f"{module} line {number}")
+    assert by_hand == []

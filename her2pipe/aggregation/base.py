@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from her2pipe.config import LabelSettings, ScoreSettings
+from her2pipe.config import LEVELS, LabelSettings, ScoreSettings
 from her2pipe.config.aggregation import AGGREGATIONS as AGGREGATIONS
 from her2pipe.config.aggregation import FitSettings
 from her2pipe.endpoints.base import Endpoint
@@ -68,9 +68,15 @@ class Bag:
         """Build a bag from what `store.read_encoding` returns."""
         metadata = encoding.metadata
         return cls(
-            metadata.slide, encoding.coords, metadata.patch_size_level0, metadata.width_px0,
-            metadata.height_px0, encoding.probabilities, encoding.features, list(metadata.classes),
-        )  # fmt: skip
+            metadata.slide,
+            encoding.coords,
+            metadata.patch_size_level0,
+            metadata.width_px0,
+            metadata.height_px0,
+            encoding.probabilities,
+            encoding.features,
+            list(metadata.classes),
+        )
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -252,13 +258,14 @@ class Aggregation(ABC):
     def endpoint_for(cls, labels: LabelSettings, fit: FitSettings | None = None) -> Endpoint:
         """Return the endpoint of a study, as the settings of `fit` want it."""
         levels = getattr(fit, "targets", "binary") == "levels"
-        if levels and labels.endpoint != "her2":
+        endpoint = endpoint_of(labels, levels=levels)
+        if levels and endpoint.targets != LEVELS:
             raise Her2Error(
                 "levels are of HER2 status; the study has classes of its own",
                 "option --targets",
                 "leave targets out",
             )
-        return endpoint_of(labels, levels=levels)
+        return endpoint
 
     @classmethod
     def fitted_settings(cls, model: FittedModel) -> FitSettings:

@@ -55,11 +55,19 @@ class Clam(NetworkAggregation):
     Settings = ClamSettings
     contributes_probability = False
     citations = (
-        Citation("CLAM", "Lu et al. 2021", "Nature Biomedical Engineering 5:555",
-                 "10.1038/s41551-020-00682-w"),
-        Citation("Weak supervision of HER2-low", "Valieris et al. 2024",
-                 "Breast Cancer Research 26:124", "10.1186/s13058-024-01863-0"),
-    )  # fmt: skip
+        Citation(
+            "CLAM",
+            "Lu et al. 2021",
+            "Nature Biomedical Engineering 5:555",
+            "10.1038/s41551-020-00682-w",
+        ),
+        Citation(
+            "Weak supervision of HER2-low",
+            "Valieris et al. 2024",
+            "Breast Cancer Research 26:124",
+            "10.1186/s13058-024-01863-0",
+        ),
+    )
 
     @classmethod
     def network(cls, features: int, targets: int, settings: ClamSettings) -> torch.nn.Module:
@@ -169,7 +177,7 @@ def clam_network() -> type[torch.nn.Module]:
             self.attend = nn.Linear(256, classes if multi else 1)
             self.bag = nn.Linear(512, classes)
             self.instance = nn.ModuleList(nn.Linear(512, 2) for _ in range(classes))
-            self.register_buffer("instance_labels", torch.arange(2))
+            self.instance_labels = nn.Buffer(torch.arange(2))
             for layer in self.modules():
                 if isinstance(layer, nn.Linear):
                     nn.init.xavier_normal_(layer.weight)

@@ -121,8 +121,9 @@ def fit_aggregation(
             by_auc=aggregation.by_auc,
         ),
     )
-    batches = _Batches(aggregation, {"train": train, "validation": validation}, settings, seed,
-                       device)  # fmt: skip
+    batches = _Batches(
+        aggregation, {"train": train, "validation": validation}, settings, seed, device
+    )
     objective = _SlideObjective(aggregation, settings, positive_targets(endpoint))
     run = loop.train_network(network, batches, objective, plan, checkpoint)
     members = []

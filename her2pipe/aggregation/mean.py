@@ -22,10 +22,12 @@ class Mean(Aggregation):
 
     fits = "threshold"
     Settings = FitSettings
-    citations = (
-        Citation("Three-way classification of tumour regions", "Farahmand et al. 2022",
-                 "Modern Pathology 35:44", "10.1038/s41379-021-00911-w"),
-    )  # fmt: skip
+    citations = Citation(
+        "Three-way classification of tumour regions",
+        "Farahmand et al. 2022",
+        "Modern Pathology 35:44",
+        "10.1038/s41379-021-00911-w",
+    )
 
     def _score(self, bag: Bag) -> SlideScore:
         """Score a slide by the mean of its patches' probabilities."""

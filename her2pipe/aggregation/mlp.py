@@ -37,10 +37,12 @@ class Mlp(NetworkAggregation):
     """
 
     Settings = MlpSettings
-    citations = (
-        Citation("Fingerprints", "Rawat et al. 2020", "Scientific Reports 10:7275",
-                 "10.1038/s41598-020-64156-4"),
-    )  # fmt: skip
+    citations = Citation(
+        "Fingerprints",
+        "Rawat et al. 2020",
+        "Scientific Reports 10:7275",
+        "10.1038/s41598-020-64156-4",
+    )
 
     @classmethod
     def network(cls, features: int, targets: int, settings: MlpSettings) -> torch.nn.Module:
@@ -115,8 +117,8 @@ def mlp_network() -> type[torch.nn.Module]:
             super().__init__()
             self.hidden, self.out = nn.Linear(features, hidden), nn.Linear(hidden, classes)
             self.dropout = dropout
-            self.register_buffer("mean", torch.zeros(features))
-            self.register_buffer("std", torch.ones(features))
+            self.mean = nn.Buffer(torch.zeros(features))
+            self.std = nn.Buffer(torch.ones(features))
 
         def scale_by(self, mean: np.ndarray, std: np.ndarray) -> None:
             """Standardise features by mean and standard deviation, (d,) each."""

@@ -32,9 +32,11 @@ class GraphSettings(Section):
     )
     edge_px: float = setting(4000.0, "edges are shorter than this", "scaled px", gt=0)
     graph_area_px0: float = setting(
-        1e9, "slides are scaled to this area; in a study the default is tile.adaptive_area_px0",
-        "level-0 px^2", gt=0,
-    )  # fmt: skip
+        1e9,
+        "slides are scaled to this area; in a study the default is tile.adaptive_area_px0",
+        "level-0 px^2",
+        gt=0,
+    )
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,9 @@ class Probabilistic(Aggregation):
     """
 
     gives_probability = False
-    citations = (
-        Citation("TL-PA", "Li et al. 2025", "Breast Cancer Research 27:62",
-                 "10.1186/s13058-025-02008-7"),
-    )  # fmt: skip
+    citations = Citation(
+        "TL-PA", "Li et al. 2025", "Breast Cancer Research 27:62", "10.1186/s13058-025-02008-7"
+    )
 
     @classmethod
     def suits(cls, endpoint: Endpoint) -> str:
@@ -42,9 +41,13 @@ class Probabilistic(Aggregation):
         tumour = int(np.isin(bag.probabilities.argmax(1), tumour_classes).sum())
         if tumour == 0:
             return SlideScore(
-                0.0, self.level(0.0), flag="no_tumour", tumour_patches=0, stained_area=0.0,
+                0.0,
+                self.level(0.0),
+                flag="no_tumour",
+                tumour_patches=0,
+                stained_area=0.0,
                 mean_excess=0.0,
-            )  # fmt: skip
+            )
         excess = np.sort(p[p > settings.chance] - settings.chance)[::-1]
         area = len(excess) / tumour
         # 0.3 A can fall just under a half in floating point; 1e-9 keeps 0.3 x 5 at 2.
@@ -53,9 +56,12 @@ class Probabilistic(Aggregation):
         low = area <= settings.area_max and mean <= settings.mean_max
         value = 0.0 if low else mean
         return SlideScore(
-            value, self.level(value), tumour_patches=tumour, stained_area=float(area),
+            value,
+            self.level(value),
+            tumour_patches=tumour,
+            stained_area=float(area),
             mean_excess=mean,
-        )  # fmt: skip
+        )
 
     def level(self, value: float) -> str:
         """Return the level of a score: the first whose cut-off is not below it."""

@@ -53,10 +53,12 @@ class SlideGraph(NetworkAggregation):
     Settings = SlideGraphSettings
     by_auc = True
     contributes_probability = False
-    citations = (
-        Citation("SlideGraph+", "Lu et al. 2022", "Medical Image Analysis 80:102486",
-                 "10.1016/j.media.2022.102486"),
-    )  # fmt: skip
+    citations = Citation(
+        "SlideGraph+",
+        "Lu et al. 2022",
+        "Medical Image Analysis 80:102486",
+        "10.1016/j.media.2022.102486",
+    )
 
     @classmethod
     def suits(cls, endpoint: Endpoint) -> str:
@@ -113,9 +115,7 @@ class SlideGraph(NetworkAggregation):
         return ranking(scores, targets == 1), scores
 
     @classmethod
-    def calibrate(
-        cls, network: torch.nn.Module, slides: Sequence[TrainingSlide], device: Any
-    ) -> None:
+    def calibrate(cls, network: Any, slides: Sequence[TrainingSlide], device: Any) -> None:
         """Fit Platt's scaling to the held-out slides."""
         import torch
 
@@ -123,7 +123,7 @@ class SlideGraph(NetworkAggregation):
             graphs = [cls.tensors(slide.inputs, device) for slide in slides]
             scores = torch.cat([_slide_scores(network, [graph]) for graph in graphs])
         positive = np.array([slide.target == 1 for slide in slides])
-        network.platt.copy_(torch.from_numpy(platt(scores.cpu().double().numpy(), positive)))  # type: ignore[operator]
+        network.platt.copy_(torch.from_numpy(platt(scores.cpu().double().numpy(), positive)))
 
     def outputs(self, network: Any, slide: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return probabilities of the two classes, and of the second at each node, (M,)."""
@@ -238,9 +238,9 @@ def slidegraph_network() -> type[torch.nn.Module]:
             )
             self.heads = nn.ModuleList(nn.Linear(width, 1) for width in (16, 16, 8))
             self.dropout = dropout
-            self.register_buffer("mean", torch.zeros(features))
-            self.register_buffer("std", torch.ones(features))
-            self.register_buffer("platt", torch.tensor([1.0, 0.0]))
+            self.mean = nn.Buffer(torch.zeros(features))
+            self.std = nn.Buffer(torch.ones(features))
+            self.platt = nn.Buffer(torch.tensor([1.0, 0.0]))
 
         def scale_by(self, mean: np.ndarray, std: np.ndarray) -> None:
             """Standardise features by mean and standard deviation, (d,) each."""

@@ -45,11 +45,14 @@ class Her2Status(Endpoint):
     summary = "HER2 status"
     contrast = group_labels = ("HER2-positive", "HER2-negative")
     analyses: tuple[str, ...] = (
-        "auc", "bootstrap", "patch", "levels", "operating_point", "calibration", "auc_by_subgroup",
-    )  # fmt: skip
+        *("auc", "bootstrap", "patch", "levels", "operating_point", "calibration"),
+        "auc_by_subgroup",
+    )
     comparisons = ("methods", "table2", "delong", "drift", "published", "timing")
-    slide_columns = ("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr",
-                     "rcb", "used", "exclusion_reason")  # fmt: skip
+    slide_columns = (
+        *("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr", "rcb"),
+        *("used", "exclusion_reason"),
+    )
     score_columns = ()
     needs_development = True
     caption_lead = "HER2 scores from whole-slide images of breast cancer"
@@ -157,8 +160,11 @@ class Her2Status(Endpoint):
     def slide_caption(self, slide: Mapping[str, str]) -> str:
         """Return the HER2 score with its level, and the labels of the sheet."""
         level = f", level {slide['level']}" if slide.get("level") else ""
-        labels = [STATUS.get(slide.get("positive", "")), slide.get("true_level"),
-                  RESPONSE.get(slide.get("pcr", ""))]  # fmt: skip
+        labels = [
+            STATUS.get(slide.get("positive", "")),
+            slide.get("true_level"),
+            RESPONSE.get(slide.get("pcr", "")),
+        ]
         sheet = ", ".join(filter(None, labels)) or "no label"
         return f"HER2 score {float(slide['score']):.2f}{level}; sheet: {sheet}."
 

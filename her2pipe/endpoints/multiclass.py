@@ -92,9 +92,16 @@ class Multiclass(Endpoint):
         self.probability_columns = tuple(f"p_{name}" for name in labels.classes)
         self.score_columns = (*self.probability_columns, "margin")
         self.slide_columns = (
-            "slide", "patient", "true_class", "call", "score", *self.score_columns, "flag", "used",
+            "slide",
+            "patient",
+            "true_class",
+            "call",
+            "score",
+            *self.score_columns,
+            "flag",
+            "used",
             "exclusion_reason",
-        )  # fmt: skip
+        )
         grades = ("grades",) if labels.ordered else ()
         self.analyses = ("units", "reflex", "call_calibration", *grades, "macro_auc_by_subgroup")
         self.summary = f"classes {', '.join(labels.classes)}"

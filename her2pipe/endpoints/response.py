@@ -19,8 +19,10 @@ class Response(Her2Status):
     target_label = "response"
     summary = "no pathological complete response"
     contrast = group_labels = ("non-pCR", "pCR")
-    analyses = ("auc", "bootstrap", "patch", "levels", "pcr", "rcb", "operating_point",
-                "calibration", "auc_by_subgroup")  # fmt: skip
+    analyses = (
+        *("auc", "bootstrap", "patch", "levels", "pcr", "rcb", "operating_point", "calibration"),
+        "auc_by_subgroup",
+    )
 
     def outcome(self, slide: Labelled) -> bool | None:
         """Return whether there was no complete response."""

@@ -77,9 +77,14 @@ def resampled_area(cohort: Cohort) -> Results:
     known, y = with_outcome(cohort.slides, cohort.endpoint)
     patients = [slide.patient for slide in known]
     interval = defined(
-        stats.bootstrap_auc, y, scores_of(known), patients, settings.confidence,
-        settings.resamples, settings.resample_seed,
-    )  # fmt: skip
+        stats.bootstrap_auc,
+        y,
+        scores_of(known),
+        patients,
+        settings.confidence,
+        settings.resamples,
+        settings.resample_seed,
+    )
     sizes = {"n": len(y), "patients": len(set(patients)), "seed": settings.resample_seed}
     return Results({"bootstrap": Area(**sizes, **interval)})
 

@@ -307,9 +307,14 @@ def drift(study: Study) -> Table:
                 continue
             for name, status in STATUS_GROUPS.items():
                 reference, scores = (_scores(e, status) for e in (base, evaluation))
-                row = {"method": method, "reference": base.cohort, "slides": name,
-                       "cohort": evaluation.cohort, "reference_n": len(reference),
-                       "n": len(scores)}  # fmt: skip
+                row = {
+                    "method": method,
+                    "reference": base.cohort,
+                    "slides": name,
+                    "cohort": evaluation.cohort,
+                    "reference_n": len(reference),
+                    "n": len(scores),
+                }
                 try:
                     row |= stats.drift(reference, scores)._asdict()
                 except stats.StatisticUndefined as reason:

@@ -29,8 +29,10 @@ from her2pipe.evaluation.metrics import (
 from her2pipe.evaluation.results import Area, Estimate, Slide, Unit
 from her2pipe.plotting import style
 
-PER_CLASS = ("unit", "class", "n", "auc", "auc_low", "auc_high", "sensitivity", "sensitivity_low",
-             "sensitivity_high", "specificity", "specificity_low", "specificity_high")  # fmt: skip
+PER_CLASS = (
+    *("unit", "class", "n", "auc", "auc_low", "auc_high", "sensitivity", "sensitivity_low"),
+    *("sensitivity_high", "specificity", "specificity_low", "specificity_high"),
+)
 MOST_LISTED = 50  # slides for reflex FISH that the metrics name
 
 
@@ -237,7 +239,7 @@ def class_curves(stem: str, items: Items, unit: Unit, confidence: float) -> Resu
     curves, labels = {}, {}
     for name, column in zip(items.classes, items.p.T, strict=True):
         one_class = unit.per_class[name]
-        if one_class.auc.value is None:
+        if one_class.auc is None or one_class.auc.value is None:
             continue
         fpr, tpr, _ = stats.roc(items.truth == name, column, items.name)
         kept = stats.thinned(fpr, tpr)

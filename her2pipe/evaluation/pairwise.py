@@ -144,9 +144,13 @@ class Calls:
         place = {name: i for i, name in enumerate(self.names)}
         rows = np.array([place[name] for name in names], int)
         return Calls(
-            list(names), self.patients[rows], self.truth[rows], self.called[rows],
-            self.probabilities[rows], self.classes,
-        )  # fmt: skip
+            list(names),
+            self.patients[rows],
+            self.truth[rows],
+            self.called[rows],
+            self.probabilities[rows],
+            self.classes,
+        )
 
 
 def calls(evaluation: Evaluation) -> Calls:
@@ -182,9 +186,13 @@ def by_case(slides: Calls, cases: Mapping[str, str]) -> Calls:
         for of, p in zip(kept.values(), mean, strict=True)
     ]
     return Calls(
-        list(kept), slides.patients[first], slides.truth[first], np.array(called, str), mean,
+        list(kept),
+        slides.patients[first],
+        slides.truth[first],
+        np.array(called, str),
+        mean,
         slides.classes,
-    )  # fmt: skip
+    )
 
 
 def pairs(evaluations: Sequence[Evaluation], settings: CompareSettings) -> list[PairedComparison]:

@@ -125,8 +125,8 @@ def ordered_groups(
         numbers[f"dunn_{name}"] = PairwiseP(groups=list(p.index), p=p.to_numpy().tolist())
     if tests and list_tests:
         for name, stem in (("unadjusted", f"{part}_dunn"), ("holm", f"{part}_dunn_holm")):
-            lines = tests[name].to_dict("index").items()
-            rows: list[dict[str, Any]] = [{"group": group, **line} for group, line in lines]
+            lines: Any = tests[name].to_dict("index")
+            rows: list[dict[str, Any]] = [{"group": k, **line} for k, line in lines.items()]
             results.tables[stem] = ("group", *tests[name].index), rows
         sizes = [len(values) for values in groups.values()]
         results.figures[f"{part}_dunn"] = lambda: charts.p_value_matrix(

@@ -101,14 +101,23 @@ class Ather2(Network):
         super().__init__()
         self.stem = nn.Sequential(*_convolution(3, 16, 3), nn.MaxPool2d(2))
         self.left = nn.Sequential(
-            *_convolution(16, 64, 3, 3), nn.MaxPool2d(3, 2), nn.Dropout(0.1), Attention(64),
-            *_convolution(64, 128, 3, 3), nn.MaxPool2d(3, 2), nn.Dropout(0.1),
-        )  # fmt: skip
+            *_convolution(16, 64, 3, 3),
+            nn.MaxPool2d(3, 2),
+            nn.Dropout(0.1),
+            Attention(64),
+            *_convolution(64, 128, 3, 3),
+            nn.MaxPool2d(3, 2),
+            nn.Dropout(0.1),
+        )
         self.right = nn.Sequential(
-            *_convolution(16, 32, 3), nn.MaxPool2d(3, 1),
-            *_convolution(32, 64, 3, 2), nn.MaxPool2d(3, 2), nn.BatchNorm2d(64),
-            *_convolution(64, 128, 5, 2), nn.MaxPool2d(3, 3),
-        )  # fmt: skip
+            *_convolution(16, 32, 3),
+            nn.MaxPool2d(3, 1),
+            *_convolution(32, 64, 3, 2),
+            nn.MaxPool2d(3, 2),
+            nn.BatchNorm2d(64),
+            *_convolution(64, 128, 5, 2),
+            nn.MaxPool2d(3, 3),
+        )
         self.dense = nn.Sequential(nn.Linear(256, 128), nn.LeakyReLU(SLOPE))
         self.pretrained_cfg = {**HALF, "input_size": (3, 512, 512)}
         self.num_features = 128

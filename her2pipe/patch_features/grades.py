@@ -15,9 +15,18 @@ from her2pipe.config import GRADES, DescribeSettings
 
 PAIRS = tuple(combinations(GRADES, 2))
 COLUMNS = (
-    "rank", "feature", "unit", "n", "H", "P", "P_holm", "significant",
-    *(f"dunn_{a}_{b}" for a, b in PAIRS), *(f"holm_{a}_{b}" for a, b in PAIRS), "note",
-)  # fmt: skip
+    "rank",
+    "feature",
+    "unit",
+    "n",
+    "H",
+    "P",
+    "P_holm",
+    "significant",
+    *(f"dunn_{a}_{b}" for a, b in PAIRS),
+    *(f"holm_{a}_{b}" for a, b in PAIRS),
+    "note",
+)
 
 
 @dataclass(frozen=True)

@@ -411,10 +411,16 @@ def score_shift(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str 
     axes.set_xticks(range(len(names)), names)
     axes.set(xlabel="cohort, slides", ylabel="score", title=title, xlim=(-0.6, len(names) - 0.4))
     handles = [
-        Line2D([], [], linestyle="", markersize=3.5, color=(BLUE, VERMILLION)[k % 2],
-               marker="os"[k % 2])
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            markersize=3.5,
+            color=(BLUE, VERMILLION)[k % 2],
+            marker="os"[k % 2],
+        )
         for k in range(len(groups))
-    ]  # fmt: skip
+    ]
     heading = "bars: median and quartiles"
     draw_legend(figure, handles, groups, loc="outside lower center", ncols=2, title=heading)
     return finish(figure)

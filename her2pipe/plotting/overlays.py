@@ -129,8 +129,12 @@ def _colour_bar(axes: Axes, patches: PatchMap, opacity: float) -> None:
     ends = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
     bar = axes.figure.colorbar(
         ScalarMappable(Normalize(*limits), "viridis"),
-        cax=inset, orientation="horizontal", alpha=opacity, label=patches.label, extend=ends,
-    )  # fmt: skip
+        cax=inset,
+        orientation="horizontal",
+        alpha=opacity,
+        label=patches.label,
+        extend=ends,
+    )
     bar.ax.ticklabel_format(axis="x", scilimits=(-3, 4))
 
 

@@ -50,9 +50,12 @@ def _tiles(patches: PatchMap) -> Iterator[_Tile]:
     names = [f"p({name})" for name in patches.classes]
     side = int(patches.side_px0)
     for corner, p, number, value in zip(
-        np.asarray(patches.coords).tolist(), np.asarray(patches.probabilities).tolist(),
-        patches.class_numbers.tolist(), np.asarray(patches.values).tolist(), strict=True,
-    ):  # fmt: skip
+        np.asarray(patches.coords).tolist(),
+        np.asarray(patches.probabilities).tolist(),
+        patches.class_numbers.tolist(),
+        np.asarray(patches.values).tolist(),
+        strict=True,
+    ):
         x, y = map(int, corner)
         measurements = {name: round(each, 5) for name, each in zip(names, p, strict=True)}
         measurements["contribution"] = float(f"{value:.6g}")
@@ -97,8 +100,13 @@ def write_annotations(patches: PatchMap, path: str | Path) -> None:
 
     A patch's `type` is its class, or "patch"; its `color` that of the class, 0 to 1.
     """
-    metadata = {"version": "1.0.1", "compression": None, "compression_level": 9,
-                "slide": patches.slide, "contribution": patches.label}  # fmt: skip
+    metadata = {
+        "version": "1.0.1",
+        "compression": None,
+        "compression_level": 9,
+        "slide": patches.slide,
+        "contribution": patches.label,
+    }
     colours, rows, boxes = _rgb(patches), [], []
     for i, tile in enumerate(_tiles(patches), start=1):
         properties: dict[str, Any] = {"type": "patch"}

@@ -341,11 +341,18 @@ def _main_numbers(inputs: ReportInputs, method: str) -> Table:
     """Lay out the main numbers of a method on each cohort."""
     endpoint = inputs.endpoint()
     columns = (
-        COHORT, Column("role", "Role"), Column("contrast", "Endpoint"), N,
-        Column("patients", "Patients", "count"), Column("positives", "Positive", "count"),
+        COHORT,
+        Column("role", "Role"),
+        Column("contrast", "Endpoint"),
+        N,
+        Column("patients", "Patients", "count"),
+        Column("positives", "Positive", "count"),
         Column("value", endpoint.main_measure[:1].upper() + endpoint.main_measure[1:], 3, ENDS),
-        ACCURACY, KAPPA, Column("neighbours", "Errors to a neighbour"), NOTE,
-    )  # fmt: skip
+        ACCURACY,
+        KAPPA,
+        Column("neighbours", "Errors to a neighbour"),
+        NOTE,
+    )
     caption = (
         f"{method}: {endpoint.main_measure} of slides with {inputs.percent} "
         f"{endpoint.caption_interval}"

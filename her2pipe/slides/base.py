@@ -21,9 +21,19 @@ PRINT_MPP = 10.0  # a coarser resolution tag of a plain TIFF speaks of paper, no
 UNREADABLE = 128  # grey level of corrupt areas of an overview
 OVERVIEW_BAND_PX = 16 << 20  # pixels read at once for an overview
 SYSTEM_ERRORS = (  # errors of files that no content of theirs causes
-    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
-    errno.ENOSPC, errno.EPERM, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT,
-)  # fmt: skip
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+)
 
 
 class UnsupportedError(BadSlideError):

@@ -21,11 +21,12 @@ class Macenko(StainMethod):
     Macenko et al. 2009, doi 10.1109/ISBI.2009.5193250, section 2.
     """
 
-    citations = (
-        Citation("Stain normalisation", "Macenko et al. 2009",
-                 "IEEE International Symposium on Biomedical Imaging, 1107",
-                 "10.1109/ISBI.2009.5193250"),
-    )  # fmt: skip
+    citations = Citation(
+        "Stain normalisation",
+        "Macenko et al. 2009",
+        "IEEE International Symposium on Biomedical Imaging, 1107",
+        "10.1109/ISBI.2009.5193250",
+    )
     settings: ClassVar[tuple[str, ...]] = ("macenko_beta", "macenko_alpha")
 
     def vectors(self, od: np.ndarray, settings: StainSettings) -> np.ndarray:

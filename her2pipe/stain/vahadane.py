@@ -25,10 +25,12 @@ class Vahadane(StainMethod):
     Vahadane et al. 2016, doi 10.1109/TMI.2016.2529665, Eq. 4 to 6.
     """
 
-    citations = (
-        Citation("Stain normalisation", "Vahadane et al. 2016",
-                 "IEEE Transactions on Medical Imaging 35:1962", "10.1109/TMI.2016.2529665"),
-    )  # fmt: skip
+    citations = Citation(
+        "Stain normalisation",
+        "Vahadane et al. 2016",
+        "IEEE Transactions on Medical Imaging 35:1962",
+        "10.1109/TMI.2016.2529665",
+    )
     settings = ("stain_sparsity", "stain_tolerance", "stain_iterations")
 
     def vectors(self, od: np.ndarray, settings: StainSettings) -> np.ndarray:

@@ -23,15 +23,19 @@ SHEET_COLUMNS = sheet_columns
 def arguments(parser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
-        "manifest", help="table (.tsv) of what is compared: evaluations, and beside them networks,"
+        "manifest",
+        help="table (.tsv) of what is compared: evaluations, and beside them networks,"
         " encodings with their timings, benchmarks of score, and sheets that name slides' cases",
-    )  # fmt: skip
+    )
     parser.add_argument("folder", help="folder to write: tables, forest plot, ROC panels")
     parser.add_argument(
-        "--matched", nargs="*", default=[], metavar="METHOD,COHORT,METHOD,COHORT",
+        "--matched",
+        nargs="*",
+        default=[],
+        metavar="METHOD,COHORT,METHOD,COHORT",
         help="study of classes: two methods, each on a cohort, compared on the cases that both"
         " cohorts hold",
-    )  # fmt: skip
+    )
 
 
 def run(args, compare: CompareSettings) -> None:
@@ -41,9 +45,10 @@ def run(args, compare: CompareSettings) -> None:
     matched = [word.split(",") for word in args.matched]
     if wrong := next((word for word in matched if len(word) != 4), None):
         raise Her2Error(
-            f"{','.join(wrong)!r} is not METHOD,COHORT,METHOD,COHORT", "option --matched",
+            f"{','.join(wrong)!r} is not METHOD,COHORT,METHOD,COHORT",
+            "option --matched",
             "as named",
-        )  # fmt: skip
+        )
     manifest = Manifest.read(args.manifest)
     study = method_table.Study(
         [results.read(folder) for folder in manifest.paths("evaluate")],

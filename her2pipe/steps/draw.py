@@ -49,9 +49,10 @@ class ImageToDraw:
 def arguments(parser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
-        "sheet", help="sheet with columns path, seed, severity (0 to 4), stain (HE, IHC), and"
+        "sheet",
+        help="sheet with columns path, seed, severity (0 to 4), stain (HE, IHC), and"
         " optionally place (which cut of the section, from 0) and fault (broken)",
-    )  # fmt: skip
+    )
     parser.add_argument("folder", help="folder to write: an image (.png) per row")
 
 

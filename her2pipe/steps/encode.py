@@ -82,8 +82,12 @@ def run(args, encode: EncodeSettings) -> None:
             )
             log.info(
                 "%s: %d patches, %.1f patches/s, slide %d of %d",
-                slide, patches, rate, done, len(args.stores),
-            )  # fmt: skip
+                slide,
+                patches,
+                rate,
+                done,
+                len(args.stores),
+            )
         write_table(folder / "timings.tsv", TIMINGS, timings)
 
 

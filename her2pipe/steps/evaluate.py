@@ -48,13 +48,15 @@ def arguments(parser) -> None:
     parser.add_argument("--trained", default="", help="its trained stages, for the method table")
     parser.add_argument("--cohort", default="", help="name of the cohort")
     parser.add_argument(
-        "--encoding", nargs="+", default=[], help="encodings of the cohort, or folders of them,"
-        " for the ROC of patches",
-    )  # fmt: skip
+        "--encoding",
+        nargs="+",
+        default=[],
+        help="encodings of the cohort, or folders of them, for the ROC of patches",
+    )
     parser.add_argument(
-        "--development", help="the method's scores of the development cohort, for its cut-off and"
-        " the calibration",
-    )  # fmt: skip
+        "--development",
+        help="the method's scores of the development cohort, for its cut-off and the calibration",
+    )
     parser.add_argument("--development-sheet", help="sheet of the development cohort")
     for name, text in (
         ("images", "pack of the cohort's images, to look for copies"),
@@ -104,9 +106,7 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
         patients=len({slide.patient for slide in slides}),
         evaluated=len(used),
         exclusion_reasons=count_exclusions(slides),
-        **{
-            name: getattr(args, name) for name in ("method", "encoder", "trained", "cohort", "role")
-        },
+        **{name: getattr(args, name) for name in NAMED},
         **({"copies": copies} if copies else {}),
         **endpoint.metadata(),
         **results.parts,

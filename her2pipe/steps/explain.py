@@ -159,10 +159,16 @@ def explain_slide(
         style.save(figure, folder / slide, formats=("png",))
     log.info("%s: %d patches, evidence for %s", slide, len(mapped), name)
     return [
-        {"slide": slide, "class": name, "x": int(store.coords[i, 0]), "y": int(store.coords[i, 1]),
-         "probability": f"{p[i, number]:.6f}", "evidence": f"{maps[place[i]].mean():.6g}"}
+        {
+            "slide": slide,
+            "class": name,
+            "x": int(store.coords[i, 0]),
+            "y": int(store.coords[i, 1]),
+            "probability": f"{p[i, number]:.6f}",
+            "evidence": f"{maps[place[i]].mean():.6g}",
+        }
         for i in drawn.tolist()
-    ]  # fmt: skip
+    ]
 
 
 def _evidence_map(store: PatchStore, shares: np.ndarray, label: str) -> PatchMap:

@@ -288,8 +288,13 @@ def _fit_networks(
             aggregation, train, held_out, endpoint, fit, seed, checkpoint.fold(number + 1)
         )
         best = max((r["validation_auc"] for r in result.history), key=_or_least, default=math.nan)
-        log.info("fold %d of %d: %d epochs, best held-out AUC %.3f",
-                 number + 1, fit.folds, len(result.history), best)  # fmt: skip
+        log.info(
+            "fold %d of %d: %d epochs, best held-out AUC %.3f",
+            number + 1,
+            fit.folds,
+            len(result.history),
+            best,
+        )
         members += result.members
         history += [{"fold": number + 1, **row} for row in result.history]
         counts = {"members": len(result.members), "parameters": result.parameters}

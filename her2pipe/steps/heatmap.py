@@ -29,9 +29,11 @@ def arguments(parser) -> None:
         "--encoding", nargs="+", required=True, help="encodings (.h5) of the slides, or folders"
     )
     parser.add_argument(
-        "--aggregate", default="probabilistic", choices=AGGREGATIONS.names(),
+        "--aggregate",
+        default="probabilistic",
+        choices=AGGREGATIONS.names(),
         help="aggregation whose view of the patches is drawn",
-    )  # fmt: skip
+    )
     parser.add_argument("--model", help="folder written by her2pipe fit; networks need one")
 
 

@@ -76,7 +76,7 @@ def _train(
     """Train on the images, and write the model."""
     import torch
 
-    from her2pipe.models import factory, inference, weights
+    from her2pipe.models import costs, factory, inference, weights
     from her2pipe.plotting import charts, style
     from her2pipe.training.checkpoint import Checkpoint
     from her2pipe.training.loop import Plan, digest_of, train_network
@@ -87,9 +87,13 @@ def _train(
     classes = images.classes
     model = factory.create(pretrain.architecture, len(classes), pretrain.input_px)
     description = _describe(model, images, pretrain)
-    log.info("%s images of %d classes, %s held out; %s parameters are trained",
-             f"{images.sizes['train']:,}", len(classes), f"{images.sizes['validation']:,}",
-             f"{description.parameters.total if description.parameters else 0:,}")  # fmt: skip
+    log.info(
+        "%s images of %d classes, %s held out; %s parameters are trained",
+        f"{images.sizes['train']:,}",
+        len(classes),
+        f"{images.sizes['validation']:,}",
+        f"{costs.count_parameters(model).total:,}",
+    )
     if images.excluded:
         reason = next(iter(images.excluded.values()))
         log.info("%d images are excluded, the first because of: %s", len(images.excluded), reason)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 SETTINGS = (ScoreSettings, LabelSettings)
 SHEET_COLUMNS = ("patient",)
 COLUMNS = (
-    "slide", "patient", "score", "level", "call", "patches", "tumour_patches", "stained_area",
-    "mean_excess", "flag", "reason",
-)  # fmt: skip
+    *("slide", "patient", "score", "level", "call", "patches", "tumour_patches", "stained_area"),
+    *("mean_excess", "flag", "reason"),
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -166,8 +166,12 @@ def _log_training_set(data: TrainingSet, size: ParameterCount | None, train: Tra
     from her2pipe.training import sampling
 
     if size:
-        log.info("%s: %s of %s parameters are trained",
-                 train.architecture, f"{size.trainable:,}", f"{size.total:,}")  # fmt: skip
+        log.info(
+            "%s: %s of %s parameters are trained",
+            train.architecture,
+            f"{size.trainable:,}",
+            f"{size.total:,}",
+        )
     if data.classes:
         table = sampling.format_table(data.table, data.classes)
         log.info("patches available (used)\n%s", table)

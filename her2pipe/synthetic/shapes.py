@@ -12,9 +12,9 @@ import numpy as np
 
 SIDE_PX = 32
 PATTERNS = (
-    "level stripes", "upright stripes", "slanted stripes", "checks", "few large discs",
-    "many small discs", "rings", "crosses", "slope", "clouds",
-)  # fmt: skip
+    *("level stripes", "upright stripes", "slanted stripes", "checks", "few large discs"),
+    *("many small discs", "rings", "crosses", "slope", "clouds"),
+)
 
 
 def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from her2pipe import stats
 from her2pipe.errors import Her2Error
+from her2pipe.models.base import Network
 from her2pipe.stain.optical_density import DAB, HAEMATOXYLIN, lasso
 from her2pipe.training.objectives import BatchResult
 
@@ -100,7 +101,7 @@ def _rho(predicted: np.ndarray, targets: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def scale_to_od(model: torch.nn.Module, mean: np.ndarray, std: np.ndarray) -> None:
+def scale_to_od(model: Network, mean: np.ndarray, std: np.ndarray) -> None:
     """Scale a network's head so that it gives OD, not standardised values.
 
     Raises
@@ -108,14 +109,15 @@ def scale_to_od(model: torch.nn.Module, mean: np.ndarray, std: np.ndarray) -> No
     Her2Error
         When the head is not linear.
     """
-    head = model.get_classifier()  # type: ignore[operator]  # timm's
+    head = model.get_classifier()  # timm's
     if not isinstance(head, torch.nn.Linear):
         raise Her2Error(
             f"the network ends in {type(head).__name__}, not in a linear layer",
             "option --architecture",
             "choose an architecture with a linear head, such as resnet18",
         )
-    scale, shift = (torch.tensor(v, dtype=torch.float64, device=head.weight.device)
-                    for v in (std, mean))  # fmt: skip
+    scale, shift = (
+        torch.tensor(v, dtype=torch.float64, device=head.weight.device) for v in (std, mean)
+    )
     head.weight.copy_(head.weight * scale[:, None])
     head.bias.copy_(head.bias * scale + shift)

@@ -119,7 +119,7 @@ def train_network(
                 text = "  ".join(f"{name} {value:.4g}" for name, value in measures.items())
                 per_s = items / (time.monotonic() - began)
                 log.info("%s: epoch %d  %s  (%.0f items/s)", side, epoch, text, per_s)
-        if not all(map(torch.isfinite, torch._foreach_norm(trained))):
+        if not all(map(torch.isfinite, torch._foreach_norm(list[torch.Tensor](trained)))):
             _break_down("a weight is not a finite number", epoch, checkpoint)
         history.append(row)
         if schedule.stop_epochs:

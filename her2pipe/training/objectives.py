@@ -23,7 +23,9 @@ class BatchResult(NamedTuple):
 class Objective(Protocol):
     """What is trained for. A batch is a tuple whose first part has a length, in items."""
 
-    curves: tuple[tuple[str, str], ...]  # two measures to be drawn over the epochs, and labels
+    @property
+    def curves(self) -> Sequence[tuple[str, str]]:
+        """Return two measures to be drawn over the epochs, and their labels."""
 
     def __call__(self, model: Callable, batch: tuple[Any, ...]) -> BatchResult:
         """Run the network on a batch."""

@@ -59,8 +59,10 @@ class InMemory:
         if pretrain.images == SYNTHETIC:
             from her2pipe.synthetic import shapes
 
-            log.info("the images are drawn shapes, a stand-in for demonstrations;"
-                     " give CIFAR-100 for real use")  # fmt: skip
+            log.info(
+                "the images are drawn shapes, a stand-in for demonstrations;"
+                " give CIFAR-100 for real use"
+            )
             count, seed = pretrain.synthetic_images, pretrain.pretrain_seed
             drawn = shapes.draw(count, seed), shapes.draw(count // 5, seed + 1)
             images = dict(zip(("train", "validation"), drawn, strict=True))

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from her2pipe.config import SplitSettings
 from her2pipe.errors import Her2Error
+from her2pipe.models.base import Network
 from her2pipe.stain.profile import Profile, median
 from her2pipe.store import PatchStore, SlidePatches
 from her2pipe.training import contrastive, dataloader, registered_pairs, sampling
@@ -84,7 +84,7 @@ class TrainingSet:
         count = len(self.items[side])
         return np.arange(count) if epoch is None else random.permutation(count)
 
-    def finish(self, model: torch.nn.Module) -> None:
+    def finish(self, model: Network) -> None:
         """Prepare the trained network for use."""
         if scale := self.metadata.get("targets"):
             dab.scale_to_od(model, np.array(scale["mean"]), np.array(scale["std"]))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from her2pipe.config import LabelSettings
 from her2pipe.files import write_text
 from her2pipe.manifest import Item, Manifest
 from her2pipe.workflow.inputs import Inputs
@@ -68,7 +69,7 @@ class Manifests:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def _unused(self) -> set[str] | None:
-        return {"labels"} if self.study.settings.labels.endpoint == "her2" else None
+        return {"labels"} if self.study.settings.labels == LabelSettings() else None
 
     # --- rows ------------------------------------------------------------------------------------
 

@@ -22,8 +22,14 @@ Cells = dict[str, str]  # a row of a sheet or table, by column
 
 SLIDES = (".svs", ".ndpi", ".tif", ".tiff", ".mrxs", ".scn", ".bif")
 ANNOTATIONS = (".xml", ".geojson", ".json")
-SIDES = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
-         "validation": "validation", "test": "validation"}  # fmt: skip
+SIDES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "validation",
+}
 STATUS = {"positive": True, "negative": False}
 
 
@@ -213,8 +219,10 @@ class SlideImporter(Importer):
 
     def columns(self, rows: Sequence[Cells]) -> Sequence[str]:
         """Return the same columns for all sets of slides."""
-        return ("slide", "path", "patient", "annotation", "her2", "ihc", "fish_ratio", "fish", "er",
-                "pr", "pcr", "rcb", "scanner")  # fmt: skip
+        return (
+            *("slide", "path", "patient", "annotation", "her2", "ihc", "fish_ratio", "fish", "er"),
+            *("pr", "pcr", "rcb", "scanner"),
+        )
 
     def summary(self, rows: Sequence[Cells], loaded: Sequence[Row]) -> Iterator[str]:
         """Yield counts of patients, status, levels, and of status that differ from the assays."""
