@@ -10,7 +10,7 @@ import torch
 from her2pipe.errors import Her2Error
 from her2pipe.training.checkpoint import Checkpoint
 from her2pipe.training.loop import Plan, digest_of, train_network
-from her2pipe.training.objectives import Classification
+from her2pipe.training.objectives import BatchResult, Classification
 from her2pipe.training.schedule import Schedule, has_plateaued
 
 
@@ -325,3 +325,62 @@ def test_on_cuda_it_learns_and_goes_on(tmp_path):
 def test_digest_separates_its_parts():
     assert digest_of("ab", "c") != digest_of("a", "bc")
     assert len(digest_of("ab")) == 16
+
+
+def test_several_best_epochs_are_kept_best_first(tmp_path):
+    """Held-out losses by epoch: 4, 2, 3, 1, 5; of these 4 and 2 are best, and the model ends so."""
+    values = [4.0, 2.0, 3.0, 1.0, 5.0]
+
+    def batches(side, epoch):
+        if side == "train":
+            seen.append(epoch)
+            return points(side, epoch)
+        value = values[seen[-1] - 1]
+        return [(torch.tensor([[0.0] * 4] * 2), torch.tensor([value, value]))]
+
+    class Given(Classification):
+        def __call__(self, model, batch):
+            if torch.is_grad_enabled():
+                return super().__call__(model, batch)
+            return BatchResult(batch[1].sum(), torch.tensor(2.0), ())
+
+        def measure(self, side, *outputs):
+            return {}
+
+    seen = []
+    plan = Plan(1e-2, 5, schedule=Schedule(stop_epochs=9, best_epochs=2))
+    model = little()
+    run = train_network(model, batches, Given(["a", "b"]), plan, Checkpoint(tmp_path, "x"))
+    assert [row["validation_loss"] for row in run.history] == values
+    states = {}
+    for epochs in (2, 4):  # a run of so many epochs ends with the weights of that epoch
+        seen.clear()
+        other = little()
+        learn(
+            other, batches, Given(["a", "b"]), Plan(1e-2, epochs), Checkpoint(tmp_path / "o", "x")
+        )
+        states[epochs] = weights(other)
+        Checkpoint(tmp_path / "o").claim()
+        (tmp_path / "o" / "checkpoint.pt").unlink()
+    assert same(run.best[0], states[4])
+    assert same(run.best[1], states[2])
+    assert same(weights(model), states[4])
+
+
+def test_a_checkpoint_is_written_now_and_then_and_at_the_end(tmp_path, monkeypatch):
+    saved = []
+    save = Checkpoint.save
+    monkeypatch.setattr(Checkpoint, "save", lambda *args: (saved.append(len(args[3])), save(*args)))
+    learn(little(), points, TWO, Plan(1e-2, 4, save_s=3600), Checkpoint(tmp_path / "a", "x"))
+    learn(little(), points, TWO, Plan(1e-2, 3), Checkpoint(tmp_path / "b", "x"))
+    assert saved == [4, 1, 2, 3]
+
+
+def test_epochs_with_a_seed_draw_the_same_whatever_was_drawn_before(tmp_path):
+    found = []
+    for name in ("a", "b"):
+        model = little()
+        torch.manual_seed(len(found))
+        learn(model, points, TWO, Plan(1e-2, 2, seed=7), Checkpoint(tmp_path / name, "x"))
+        found.append(weights(model))
+    assert same(*found)

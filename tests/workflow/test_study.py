@@ -144,6 +144,21 @@ def test_a_synthetic_slide_is_drawn_by_its_row_and_its_scanner(load):
     assert words[words.index("--objective") + 1] == "20"
 
 
+def test_a_study_of_classes_fits_what_it_can(load):
+    methods = {
+        name: {"encoder": "small", "aggregate": name} for name in ("mean", "clam", "slidegraph")
+    }
+    labels = {"endpoint": "class", "column": "her2", "classes": ["negative", "positive"]}
+    change = {"methods": methods, "labels": labels, "heatmap": {"methods": ["clam"]}}
+    inputs = load(change | {"train": {}, "compare": {}, "report": {}, "describe": {}})
+    fitted = {name: inputs.fitted(job(method=name)) for name in methods}
+    assert fitted == {"mean": []} | {n: [f"results/fit/{n}"] for n in ("clam", "slidegraph")}
+    words = shlex.split(Commands(inputs).fit(job(method="clam")))
+    assert words[words.index("--endpoint") + 1] == "class"
+    assert "--classes" in words
+    assert "--radius-px" not in words
+
+
 def test_evaluations_state_method_cohort_and_role(load):
     options = Commands(load()).evaluate(job(method="TL-mlp", cohort="B"))
     assert {
