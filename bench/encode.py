@@ -105,8 +105,9 @@ def main() -> None:
     for size, jobs, wall, cpu in rows:
         print(f"| {size} | {jobs} | {wall:.1f} | {cpu:.1f} |")
     (_, many, wall_many, cpu_many), (_, few, wall_few, cpu_few) = rows
-    start, start_cpu = ((a - b) / (many - few) for a, b in
-                        ((wall_many, wall_few), (cpu_many, cpu_few)))  # fmt: skip
+    start, start_cpu = (
+        (a - b) / (many - few) for a, b in ((wall_many, wall_few), (cpu_many, cpu_few))
+    )
     print(
         f"\nStarting one job: {start:.1f} s ({start_cpu:.1f} s of processor); one batch is"
         f" {wall_many / wall_few:.1f} times as fast ({cpu_many / cpu_few:.1f} in processor time)"

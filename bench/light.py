@@ -59,8 +59,10 @@ def main():
     from her2pipe.models import costs
 
     torch.set_num_threads(1)
-    print("| px | network | parameters | with statistics | MMACs | MB torch | MB ONNX | MB int8 |"
-          " ms torch | ms ONNX | ms int8 | ratio torch | ratio ONNX | ratio int8 |")  # fmt: skip
+    print(
+        "| px | network | parameters | with statistics | MMACs | MB torch | MB ONNX | MB int8 |"
+        " ms torch | ms ONNX | ms int8 | ratio torch | ratio ONNX | ratio int8 |"
+    )
     print("|---:|---|" + "---:|" * 12)
     with tempfile.TemporaryDirectory() as folder:
         for px, names in GROUPS.items():

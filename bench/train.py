@@ -68,7 +68,7 @@ class Work:
         from her2pipe.training.objectives import Classification
 
         self.stores, self.options, self.device = stores, options, device
-        self.loader, self.torch, self.networks = loader, torch, factory
+        self.loader, self.torch, self.inference = loader, torch, inference
         torch.manual_seed(1)
         model = factory.create(options.architecture, 3, options.input_px)
         self.norm = inference.normalisation(model)
@@ -90,27 +90,31 @@ class Work:
         count = options.batch * options.batches
         passes = [self.random.permutation(items) for _ in range(-(-count // len(items)))]
         return self.loader.batches(
-            self.stores, np.concatenate(passes)[:count], options.input_px, options.batch,
-            self.device, options.threads,
-        )  # fmt: skip
+            self.stores,
+            np.concatenate(passes)[:count],
+            options.input_px,
+            options.batch,
+            self.device,
+            options.threads,
+        )
 
-    def prepared(self, learning):
+    def prepared(self, training):
         """Decode patches and do to them what a step does before the network."""
         from her2pipe.training import augment
 
         for images, slides in self.batches():
             images = self.colours(images, slides)
-            if learning:
+            if training:
                 images = augment.jitter(images, self.random, 0.05)
-            images = self.networks.standardise(images, **self.norm)
-            yield self.networks.arrange(augment.turn(images, self.random) if learning else images)
+            images = self.inference.standardise(images, **self.norm)
+            yield self.inference.arrange(augment.turn(images, self.random) if training else images)
 
-    def step(self, images, learning):
+    def step(self, images, training):
         """Run the network on a batch; train on it, or only look."""
         on = self.device.type == "cuda"
         with self.torch.autocast(self.device.type, self.torch.bfloat16, enabled=on):
-            if not learning:
-                return self.networks.forward(self.model, images)
+            if not training:
+                return self.inference.forward(self.model, images)
             batch_loss = self.objective(self.run, (images, self.labels[: len(images)]))
         (batch_loss.loss / batch_loss.weight).backward()
         self.optimiser.step()
@@ -126,15 +130,15 @@ class Work:
         count = self.options.batch * self.options.batches
         return count / (time.perf_counter() - began), count / (time.process_time() - spent)
 
-    def measure(self, learning):
+    def measure(self, training):
         """Run one round: what `timed` returns for loader, network, and both, (3, 2)."""
-        self.model.train(learning)
-        with self.torch.set_grad_enabled(learning):
+        self.model.train(training)
+        with self.torch.set_grad_enabled(training):
             resident = [self.resident] * self.options.batches
             return (
                 self.timed((images for images, _ in self.batches()), lambda images: None),
-                self.timed(resident, lambda images: self.step(images, learning)),
-                self.timed(self.prepared(learning), lambda images: self.step(images, learning)),
+                self.timed(resident, lambda images: self.step(images, training)),
+                self.timed(self.prepared(training), lambda images: self.step(images, training)),
             )
 
 
@@ -164,20 +168,25 @@ def main():
         stores = [PatchStore(path) for path in paths]
         work = Work(stores, options, device)
         name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-        print(f"{options.architecture}, {options.input_px} px, batches of {options.batch}, {name},"
-              f" {options.threads} threads; JPEG of {size / 1024:.0f} KB\n")  # fmt: skip
+        print(
+            f"{options.architecture}, {options.input_px} px, batches of {options.batch}, {name},"
+            f" {options.threads} threads; JPEG of {size / 1024:.0f} KB\n"
+        )
         print("| images/s | loader alone | network alone | both | ratio | share | processor |")
         print("|---|---:|---:|---:|---:|---:|---:|")
-        for learning, label in ((True, "train"), (False, "encode")):
-            work.measure(learning)  # warm: caches, clocks, compilation
-            rounds = np.array([work.measure(learning) for _ in range(options.rounds)])
+        for training, label in ((True, "train"), (False, "encode")):
+            work.measure(training)  # warm: caches, clocks, compilation
+            rounds = np.array([work.measure(training) for _ in range(options.rounds)])
             loader, network, both = np.median(rounds[:, :, 0], axis=0)
             wall, cpu = rounds[:, :, 0], 1 / rounds[:, :, 1]
             ratio = np.median(wall[:, :2].min(1) / wall[:, 2])
             share = 100 * np.median(wall[:, 2] / wall[:, 1])
             busy = np.median(cpu[:, 2] / cpu[:, :2].sum(1))
-            print(f"| {label} | {loader:.1f} | {network:.1f} | {both:.1f} | {ratio:.2f} |"
-                  f" {share:.0f} % | {busy:.2f} |", flush=True)  # fmt: skip
+            print(
+                f"| {label} | {loader:.1f} | {network:.1f} | {both:.1f} | {ratio:.2f} |"
+                f" {share:.0f} % | {busy:.2f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

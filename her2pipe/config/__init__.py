@@ -27,7 +27,6 @@ from her2pipe.config.base import (
     Name,
     Section,
 )
-from her2pipe.config.deploying import DeploySettings
 from her2pipe.config.endpoints import LabelSettings
 from her2pipe.config.evaluation import CompareSettings, EvaluateSettings
 from her2pipe.config.reporting import (
@@ -51,6 +50,7 @@ from her2pipe.config.slides import (
     TileSettings,
 )
 from her2pipe.config.training import (
+    DeploySettings,
     Encoder,
     EncodeSettings,
     Pretraining,

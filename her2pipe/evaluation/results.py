@@ -1,8 +1,8 @@
 """What `evaluate` leaves behind: `metrics.json` as one model, and its slides.
 
-`read` and `write` are the only places that know the file; the comparison and the page get typed
-values from here. A part that a cohort or an endpoint does not have is absent, and a number that is
-not defined has a `note`, in plain words, in its place.
+`read` and `write_metrics` are the only places that know the file; the comparison and the page get
+typed values from here. A part that a cohort or an endpoint does not have is absent, and a number
+that is not defined has a `note`, in plain words, in its place.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is known of a trained network: `model.json`, as it is written and read everywhere.
+"""Descriptions of trained networks: `model.json`, as it is written and read everywhere.
 
 Nothing here needs torch, so that a page or a table can be made of models where torch is missing.
 """
@@ -93,9 +93,9 @@ class ModelDescription(_Record):
             ) from None
 
     def write(self, folder: str | Path) -> None:
-        """Write what is known into a model's folder."""
-        known = self.model_dump(mode="json", exclude_unset=True)
-        write_text(Path(folder) / FILE, json.dumps(known, indent=1) + "\n")
+        """Write the fields that were given into a model's folder."""
+        fields = self.model_dump(mode="json", exclude_unset=True)
+        write_text(Path(folder) / FILE, json.dumps(fields, indent=1) + "\n")
 
     def having(self, **changes: Any) -> ModelDescription:
         """Return the description with some fields changed, or with None, left out."""
@@ -133,8 +133,8 @@ class ModelDescription(_Record):
 
     def section(self, kind: type[S]) -> S:
         """Return one section of the settings the network was trained with."""
-        known = {name: self.settings[name] for name in kind.model_fields if name in self.settings}
-        return kind(**known)
+        values = {name: self.settings[name] for name in kind.model_fields if name in self.settings}
+        return kind(**values)
 
 
 class DeploymentDescription(_Record):
@@ -159,5 +159,5 @@ class DeploymentDescription(_Record):
 
     def write(self, folder: str | Path) -> None:
         """Write the description into a folder."""
-        known = json.dumps(self.model_dump(mode="json"), indent=1)
-        write_text(Path(folder) / "deploy.json", known + "\n")
+        text = json.dumps(self.model_dump(mode="json"), indent=1)
+        write_text(Path(folder) / "deploy.json", text + "\n")

@@ -38,8 +38,8 @@ def free_card(count: int) -> int:
         return 0
     if _HELD:
         return next(iter(_HELD))
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    names = seen if len(seen) >= count else [str(n) for n in range(count)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = visible if len(visible) >= count else [str(n) for n in range(count)]
     for number, name in enumerate(names[:count]):
         path = Path(tempfile.gettempdir()) / f"her2pipe-card-{name.strip()}.lock"
         with contextlib.suppress(PermissionError):  # another user's can be locked all the same

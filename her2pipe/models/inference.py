@@ -142,9 +142,9 @@ def find_module(model: nn.Module, name: str, option: str) -> nn.Module:
     Her2Error
         When the network has no module of that name.
     """
-    for known in (name, BODY + name):  # parts of a cut network have their names of before, too
+    for full_name in (name, BODY + name):  # parts of a cut network have their names of before, too
         with contextlib.suppress(AttributeError):
-            return model.get_submodule(known)
+            return model.get_submodule(full_name)
     names = [n for n, _ in model.named_modules() if n and n.count(".") <= 1]
     raise Her2Error(
         f"the network has no module {name}",

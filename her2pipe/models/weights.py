@@ -118,7 +118,7 @@ def describe(
     stages : int
         First stages kept; 0: all.
     **fields
-        More that is known: other fields of the description.
+        Other fields of the description.
     """
     import timm
 

@@ -410,17 +410,10 @@ def score_shift(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str 
         names.append(f"{cohort}\n{' + '.join(counts)}")
     axes.set_xticks(range(len(names)), names)
     axes.set(xlabel="cohort, slides", ylabel="score", title=title, xlim=(-0.6, len(names) - 0.4))
-    handles = [
-        Line2D(
-            [],
-            [],
-            linestyle="",
-            markersize=3.5,
-            color=(BLUE, VERMILLION)[k % 2],
-            marker="os"[k % 2],
-        )
-        for k in range(len(groups))
+    looks: list[Look] = [
+        {"color": (BLUE, VERMILLION)[k % 2], "marker": "os"[k % 2]} for k in range(len(groups))
     ]
+    handles = [Line2D([], [], linestyle="", markersize=3.5, **look) for look in looks]
     heading = "bars: median and quartiles"
     draw_legend(figure, handles, groups, loc="outside lower center", ncols=2, title=heading)
     return finish(figure)

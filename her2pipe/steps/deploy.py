@@ -6,6 +6,7 @@ trained on; untrained networks of the same input and outputs stand beside, for s
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import shutil
@@ -28,18 +29,19 @@ from her2pipe.models.description import DeploymentDescription, ModelDescription
 if TYPE_CHECKING:
     import torch
 
+    from her2pipe.endpoints.base import Endpoint
     from her2pipe.models.deployment import DeployedNetwork, Fidelity
 
 log = logging.getLogger(__name__)
 SETTINGS = (DeploySettings,)
 TABLE = (
-    "network", "trained", "form", "input_px", "parameters", "with_statistics", "mmacs", "file_mb",
-    "latency_ms", "side", "patches", "accuracy", "agreement", "difference",
-)  # fmt: skip
+    *("network", "trained", "form", "input_px", "parameters", "with_statistics", "mmacs"),
+    *("file_mb", "latency_ms", "side", "patches", "accuracy", "agreement", "difference"),
+)
 BATCH = 16  # patches at a time, where nothing is timed
 
 
-def sheet_columns(endpoint, settings: DeploySettings) -> tuple[str, ...]:
+def sheet_columns(endpoint: Endpoint, settings: DeploySettings) -> tuple[str, ...]:
     """Return the columns that are read, as training reads them."""
     return ("patient", "split", *endpoint.columns)
 
@@ -47,7 +49,7 @@ def sheet_columns(endpoint, settings: DeploySettings) -> tuple[str, ...]:
 SHEET_COLUMNS = sheet_columns
 
 
-def arguments(parser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
         "stores", nargs="+", help="patch stores of the development cohort, or folders of them"
@@ -58,7 +60,7 @@ def arguments(parser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads, but for what is timed")
 
 
-def run(args, deploy: DeploySettings) -> None:
+def run(args: argparse.Namespace, deploy: DeploySettings) -> None:
     """Write the files, compare them with the network, and measure.
 
     Latencies are of this machine; all else is the same at every run.

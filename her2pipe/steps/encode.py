@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import time
 from dataclasses import dataclass
@@ -26,12 +27,10 @@ log = logging.getLogger(__name__)
 SETTINGS = (EncodeSettings,)
 TIMINGS = ("slide", "patches", "seconds", "patches_per_s")
 # Attributes a store hands on.
-CARRIED = (
-    "slide", "status", "view", "patch_size_level0", "width_px0", "height_px0", "dropped"
-)  # fmt: skip
+CARRIED = ("slide", "status", "view", "patch_size_level0", "width_px0", "height_px0", "dropped")
 
 
-def arguments(parser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("stores", nargs="+", help="patch stores to encode")
     parser.add_argument("folder", help="folder to write: one encoding (.h5) per store or pack")
@@ -39,7 +38,7 @@ def arguments(parser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
 
 
-def run(args, encode: EncodeSettings) -> None:
+def run(args: argparse.Namespace, encode: EncodeSettings) -> None:
     """Encode each store; the folder appears when all are done."""
     import torch
 

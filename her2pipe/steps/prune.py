@@ -7,6 +7,7 @@ in its settings; of starting weights it then takes the part it has.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from her2pipe.errors import Her2Error
@@ -17,7 +18,7 @@ SETTINGS = ()
 TABLE = ("stages", "stage", "output", "all", "trainable", "with_statistics", "less")
 
 
-def arguments(parser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("network", help="timm model name, or the folder of a trained model")
     parser.add_argument("--stages", type=int, help="stages to keep, from 1 [default: each number]")
@@ -27,7 +28,7 @@ def arguments(parser) -> None:
     parser.add_argument("--to", help="folder to write: the first stages, with the model's weights")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     """Print the table; write the network that is left, if a folder is named."""
     from her2pipe.models import costs, factory, truncated
 

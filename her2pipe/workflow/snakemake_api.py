@@ -32,6 +32,15 @@ LATE = re.compile(r"MissingOutputException in rule (\w+).*\n\s*Job (\d+) complet
 MISSING = re.compile(r"(\S.*) \(missing ")  # a line for each output that is
 
 
+class StudyError(exceptions.WorkflowError):
+    """A mistake in a study: Snakemake prints its three lines, and no stack of our own code."""
+
+    @property
+    def __traceback__(self) -> None:
+        """Hide where it was raised: the user's mistake stands in the study, not in a program."""
+        return None
+
+
 def study_file(workflow: Workflow) -> str:
     """Return the study file in use."""
     files = workflow.overwrite_configfiles or workflow.configfiles
@@ -43,13 +52,13 @@ def load_study(config: Mapping[str, Any], workflow: Workflow) -> Study:
 
     Raises
     ------
-    WorkflowError
-        With the three lines of each mistake, as Snakemake prints it without a traceback.
+    StudyError
+        With the three lines of each mistake.
     """
     try:
         return Study.load(config, study_file(workflow), check_files=workflow.is_main_process)
     except Her2Error as mistake:
-        raise exceptions.WorkflowError(str(mistake)) from None
+        raise StudyError(str(mistake)) from None
 
 
 class FailureHandler(logging.Handler):

@@ -6,7 +6,7 @@ import torch
 from her2pipe.errors import Her2Error
 from her2pipe.models import costs, factory, inference
 from her2pipe.models.description import ParameterCount
-from her2pipe.training import loop
+from her2pipe.training import checkpoint, loop, objectives
 
 ENCODERS = [  # name, input, pooled features, a stage and its features, parameters with 3 classes
     ("resnet50", 64, 2048, "layer3", 1024, 23_514_179),
@@ -46,12 +46,12 @@ def test_an_encoder(name, px, pooled, stage, staged, total, tmp_path):
         p.requires_grad_(id(p) in head)  # Adam's state of a whole VGG takes gigabytes
     before = {k: v.clone() for k, v in model.state_dict().items()}
     labels = torch.tensor([0, 1])
-    loop.learn(
+    loop.train_network(
         model,
         lambda side, epoch: [(images, labels)] if side == "train" else [],
-        loop.Classes(["a", "b", "c"]),
+        objectives.Classification(["a", "b", "c"]),
         loop.Plan(1e-3, 1),
-        loop.Checkpoint(tmp_path / "resume", "x"),
+        checkpoint.Checkpoint(tmp_path / "resume", "x"),
     )
     after = model.state_dict()
     changed = {k for k in before if not torch.equal(before[k], after[k])}
@@ -67,12 +67,12 @@ def test_a_whole_network_takes_steps(name, tmp_path):
     model = factory.create(name, 3, px)
     images, labels = pictures(4, px), torch.tensor([0, 1, 2, 0])
     before = {k: v.clone() for k, v in model.named_parameters()}
-    loop.learn(
+    loop.train_network(
         model,
         lambda side, epoch: [(images, labels)] if side == "train" else [],
-        loop.Classes(["a", "b", "c"]),
+        objectives.Classification(["a", "b", "c"]),
         loop.Plan(1e-3, 2),
-        loop.Checkpoint(tmp_path / "resume", "x"),
+        checkpoint.Checkpoint(tmp_path / "resume", "x"),
     )
     # two steps: timm starts the last norm of each block at 0, which holds the first one up
     still = [k for k, v in model.named_parameters() if torch.equal(v, before[k])]

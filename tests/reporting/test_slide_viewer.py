@@ -275,7 +275,7 @@ def test_layers_and_opacity(opened):
 
 
 @pytest.mark.slow
-def test_hovering_tells_a_patch(opened):
+def test_hovering_shows_a_patch(opened):
     opened.run("box.view.x.setv({start: 0, end: 256}); box.view.y.setv({start: 256, end: 0})")
     place = "box.querySelectorAll('.plot')[1].getBoundingClientRect()"
     x, y, width = opened.run(f"(r => [r.x, r.y, r.width])({place})")

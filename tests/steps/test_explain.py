@@ -51,7 +51,7 @@ def explain(her2pipe, slide, out, *words):
                     slide / "encodings", "--model", slide / "model", *SMALL, *words)  # fmt: skip
 
 
-def test_the_most_telling_patches_of_the_likeliest_class(her2pipe, slide, tmp_path):
+def test_the_most_probable_patches_of_the_predicted_class(her2pipe, slide, tmp_path):
     code, log = explain(her2pipe, slide, tmp_path / "out")
     assert code == 0
     assert "evidence of layer3" in log

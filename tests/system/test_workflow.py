@@ -88,6 +88,7 @@ def test_a_mistake_in_the_study_is_three_lines(tmp_path, change, message):
     text = run.stdout + run.stderr
     assert message in text
     assert "Traceback" not in text
+    assert 'File "' not in text  # no stack of our own code
     lines = text[text.index("her2pipe: ") :].splitlines()[:3]
     assert [line[:8] for line in lines] == ["her2pipe", "  where:", "  fix:  "]
 
