@@ -39,16 +39,30 @@ def slide(tmp_path_factory):
     torch.manual_seed(1)
     network = factory.create("resnet10t", 3)
     description = {"architecture": "resnet10t", "classes": ["1+", "2+", "3+"], "input_px": 64}
-    description |= {**inference.normalisation(network), "features": 512, "stain": target.as_dict(),
-              "stain_digest": target.digest()}  # fmt: skip
+    description |= {
+        **inference.normalisation(network),
+        "features": 512,
+        "stain": target.as_dict(),
+        "stain_digest": target.digest(),
+    }
     (folder / "model").mkdir()
     weights.save(network, ModelDescription(**description), folder / "model")
     return folder
 
 
 def explain(her2pipe, slide, out, *words):
-    return her2pipe("explain", slide / "S1.h5", slide / "S2.h5", out, "--encoding",
-                    slide / "encodings", "--model", slide / "model", *SMALL, *words)  # fmt: skip
+    return her2pipe(
+        "explain",
+        slide / "S1.h5",
+        slide / "S2.h5",
+        out,
+        "--encoding",
+        slide / "encodings",
+        "--model",
+        slide / "model",
+        *SMALL,
+        *words,
+    )
 
 
 def test_the_most_probable_patches_of_the_predicted_class(her2pipe, slide, tmp_path):
@@ -64,7 +78,9 @@ def test_the_most_probable_patches_of_the_predicted_class(her2pipe, slide, tmp_p
     ]
     rows = read_table(tmp_path / "out" / "patches.tsv")
     assert [(r["class"], r["x"], r["y"], r["probability"]) for r in rows] == [
-        ("3+", "0", "128", "0.800000"), ("3+", "128", "64", "0.600000")]  # fmt: skip
+        ("3+", "0", "128", "0.800000"),
+        ("3+", "128", "64", "0.600000"),
+    ]
     assert all(float(r["evidence"]) >= 0 for r in rows)
     with Image.open(tmp_path / "out" / "S1.jpg") as picture:
         assert picture.width == 1417  # 180 mm at 200 dots per inch
@@ -101,10 +117,19 @@ def test_mistakes_are_reported(her2pipe, slide, tmp_path, words, message):
 def test_an_encoding_of_other_patches_is_refused(her2pipe, slide, tmp_path):
     metadata = EncodingMetadata(slide="S1", classes=("1+", "2+", "3+"))
     (tmp_path / "e").mkdir()
-    write_encoding(tmp_path / "e" / "S1.h5", np.zeros((6, 2)), np.ones((6, 3)) / 3,
-                   np.zeros((6, 2)), metadata)  # fmt: skip
-    code, log = her2pipe("explain", slide / "S1.h5", tmp_path / "out", "--encoding",
-                          tmp_path / "e", "--model", slide / "model", *SMALL)  # fmt: skip
+    write_encoding(
+        tmp_path / "e" / "S1.h5", np.zeros((6, 2)), np.ones((6, 3)) / 3, np.zeros((6, 2)), metadata
+    )
+    code, log = her2pipe(
+        "explain",
+        slide / "S1.h5",
+        tmp_path / "out",
+        "--encoding",
+        tmp_path / "e",
+        "--model",
+        slide / "model",
+        *SMALL,
+    )
     assert code == 1
     assert "of other patches" in log
 
