@@ -137,7 +137,7 @@ def test_density_goes_on_after_a_stop_and_repeats_itself(
 def test_fingerprints_find_patches_of_the_same_slide(development, tmp_path, her2pipe):
     stores, sheet = development
     found = {}
-    for name, rate in (("still", "1e-9"), ("taught", "5e-4")):
+    for name, rate in (("still", "1e-9"), ("trained", "5e-4")):
         words = list(FINGERPRINT)
         words[words.index("5e-4")] = rate
         code, stderr = her2pipe(
@@ -152,16 +152,16 @@ def test_fingerprints_find_patches_of_the_same_slide(development, tmp_path, her2
         )
         assert code == 0, stderr
         found[name] = read_table(tmp_path / name / "history.tsv")[-1]
-    chance = float(found["taught"]["validation_chance"])
+    chance = float(found["trained"]["validation_chance"])
     assert 0.3 < chance < 0.35  # 15 of 47 patches are of the same slide
-    assert float(found["taught"]["validation_retrieval"]) > 2 * chance
-    assert float(found["taught"]["train_loss"]) < float(found["still"]["train_loss"])
-    about = json.loads((tmp_path / "taught" / "model.json").read_text())
+    assert float(found["trained"]["validation_retrieval"]) > 2 * chance
+    assert float(found["trained"]["train_loss"]) < float(found["still"]["train_loss"])
+    about = json.loads((tmp_path / "trained" / "model.json").read_text())
     assert (about["classes"], about["outputs"], about["features"]) == ([], 0, 512)
     rows = {row["side"]: row for row in about["training_set"]}
     assert rows["train"]["used"] == 7 * 16
     assert rows["train"]["patients"] == 6
-    code, stderr = her2pipe("encode", stores[0], tmp_path / "e", "--model", tmp_path / "taught")
+    code, stderr = her2pipe("encode", stores[0], tmp_path / "e", "--model", tmp_path / "trained")
     assert code == 0, stderr
     encoded = read_encoding(tmp_path / "e" / "S0.h5")
     assert encoded.probabilities.shape == (16, 0)
