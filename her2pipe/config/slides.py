@@ -207,7 +207,7 @@ class DrawSettings(Section):
 class TileSettings(Section):
     """Cutting a slide into patches."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     patch_px: int = setting(512, "side of a stored patch", "px", ge=16, le=4096)
     adaptive_side_px0: float = setting(
         512.0, "Eq. 1: crop side of a slide of adaptive_area_px0", "level-0 px", gt=0

@@ -52,9 +52,10 @@ def annotated_tiles(
         if tile.within == "slide":
             raise
         raise BadSlideError(error.what, error.where, error.fix) from None
-    least = tile.within_min if tile.within == "annotation" else 0.0
-    shares = zip(corners, inside.tolist(), strict=True)
-    return {corner: share for corner, share in shares if share >= least}
+    tiles = dict(zip(corners, inside.tolist(), strict=True))
+    if tile.within == "slide":  # all of them, though a sum of areas may fall a rounding below 0
+        return tiles
+    return {corner: share for corner, share in tiles.items() if share >= tile.within_min}
 
 
 def tumour_fraction(
@@ -125,7 +126,8 @@ def _area_fraction(geometry, coords: np.ndarray, side_px0: int) -> np.ndarray:
     tree = shapely.STRtree(polygons)
     for i in border:
         near = polygons[tree.query(boxes[i])]
-        inside = shapely.clip_by_rect(near, *boxes[i].bounds)
+        # Not clip_by_rect: of a hole that touches the patch's side it keeps the hole for the rest.
+        inside = shapely.intersection(near, boxes[i])
         fraction[i] = min(1.0, shapely.area(inside).sum() / side_px0**2)
     return fraction
 

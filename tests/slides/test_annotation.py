@@ -34,6 +34,13 @@ def fractions(tmp_path, features, collection=True):
     return tumour_fraction(path, COORDS, 100, (200, 200), NAMES).tolist()
 
 
+def test_a_hole_that_touches_a_side_of_a_patch(tmp_path):
+    """Patch (0, 0) is inside but for a triangle of 4,000 px2 on its lower side: 0.6 is left."""
+    outline = [[0, 0], [200, 0], [200, 200], [0, 200], [0, 0]]
+    hole = [[20, 100], [100, 100], [60, 0.0], [20, 100]]
+    assert fractions(tmp_path, [feature([outline, hole])])[0] == pytest.approx(0.6)
+
+
 def test_polygon(tmp_path):
     assert fractions(tmp_path, [feature([SQUARE])]) == pytest.approx([1, 0.5, 0.5, 0.25])
 

@@ -1,10 +1,10 @@
 """Outputs that change on purpose raise their step's `algorithm`; all others must not change.
 
 Each step of the chain is run on fixed input and summarised to a few rounded numbers, kept in
-`tests/golden/`. A step whose summary differs while its `algorithm` is the one on file has changed
-by accident, or forgot that users' studies must rerun it. After a change on purpose: raise
-`algorithm` in `config.py`, then write the file anew with `HER2PIPE_GOLDEN=write pytest
-tests/test_golden.py`.
+`tests/system/golden/`. A step whose summary differs while its `algorithm` is the one on file has
+changed by accident, or forgot that users' studies must rerun it. After a change on purpose: raise
+`algorithm` in its settings, then write the file anew with `HER2PIPE_GOLDEN=write pytest
+tests/system/test_golden.py`.
 """
 
 import json
@@ -215,4 +215,4 @@ def test_golden(summary, chain):
     if now["algorithm"] == kept["algorithm"]:
         assert now["output"] == kept["output"], f"raise algorithm of {step}, or undo the change"
     else:
-        pytest.fail(f"algorithm of {step} was raised: write tests/golden anew")
+        pytest.fail(f"algorithm of {step} was raised: write tests/system/golden anew")
