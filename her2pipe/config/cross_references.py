@@ -278,7 +278,7 @@ def development_cohorts(study: RawStudy) -> Iterator[Mistake]:
         return
     development = [name for name, role in roles.items() if role == "development"]
     if not development:
-        what, fix = "0 cohorts have the role development", "give one: encoders learn from it"
+        what, fix = "0 cohorts have the role development", "give one: encoders are trained on it"
         yield Mistake(("cohorts",), what, fix)
         return
     for name, encoder in study.named("encoders").items():

@@ -43,7 +43,7 @@ def check(data: Any, path: str) -> Config:
     """Check a study's settings; `path` is the file they came from, for the messages."""
     lines, repeated = _key_lines(path)
     problems = [
-        Her2Error(f"key {'.'.join(key)} stands twice", f"{path} line {line}", "keep one of the two")
+        Her2Error(f"duplicate key {'.'.join(key)}", f"{path} line {line}", "keep one of the two")
         for key, line in repeated
     ]
 

@@ -76,10 +76,10 @@ class SameSlide:
         partner = index ^ 1
         paired = partner < len(images)
         partner = torch.where(paired, partner, index)
-        left_out = patients[:, None] == patients[None]
-        left_out[index, partner] = ~paired
-        similarity = similarity.masked_fill(left_out, -math.inf)
-        counted = paired & ((~left_out).sum(1) > 1)  # there are others than the partner
+        ignored = patients[:, None] == patients[None]
+        ignored[index, partner] = ~paired
+        similarity = similarity.masked_fill(ignored, -math.inf)
+        counted = paired & ((~ignored).sum(1) > 1)  # there are others than the partner
         # Rows that do not count become harmless ones: to pick the others would make a GPU wait.
         logits = similarity.masked_fill(~counted[:, None], 0)
         losses = functional.cross_entropy(logits, partner, reduction="none")

@@ -144,7 +144,7 @@ def test_the_demo_shows_every_key():
 
 def test_a_key_that_stands_twice_is_an_error(tmp_path):
     text = yaml.safe_dump(MINIMAL) + "tile: {patch_px: 256}\ntile: {patch_px: 512}\n"
-    with pytest.raises(Her2Error, match="tile stands twice"):
+    with pytest.raises(Her2Error, match="duplicate key tile"):
         load.load(write(tmp_path, text))
 
 
