@@ -30,7 +30,7 @@ LAYERS = [
 ]
 HEAVY = {
     *("torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy"),
-    *("scikit_posthocs", "skimage", "torch_geometric", "cv2", "shapely", "bokeh", "onnx"),
+    *("scikit_posthocs", "skimage", "cv2", "shapely", "bokeh", "onnx"),
     "onnxruntime",
 }
 TOP = (ast.Assign, ast.AnnAssign)

@@ -5,10 +5,9 @@ Each network's slide scores become probabilities by Platt's scaling on the slide
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -79,12 +78,12 @@ class SlideGraph(NetworkAggregation):
         return patch_graph.build(bag, settings)
 
     @classmethod
-    def tensors(cls, inputs: patch_graph.Graph, device: Any) -> Any:
-        """Return the graph as torch_geometric holds it."""
+    def tensors(cls, inputs: patch_graph.Graph, device: Any) -> GraphTensors:
+        """Return the graph on a device."""
         import torch
 
-        x, edges = torch.from_numpy(inputs.features), torch.from_numpy(inputs.edges)
-        return torch_geometric().data.Data(x=x, edge_index=edges).to(device)
+        parts = (torch.from_numpy(part).to(device) for part in (inputs.features, inputs.edges))
+        return GraphTensors(*parts)
 
     @classmethod
     def standardise(cls, network: torch.nn.Module, slides: Sequence[TrainingSlide]) -> None:
@@ -132,7 +131,7 @@ class SlideGraph(NetworkAggregation):
         import torch
 
         nodes = torch.zeros(len(slide.x), dtype=torch.long)
-        score, node = network(slide.x, slide.edge_index, nodes, 1)
+        score, node = network(slide.x, slide.edges, nodes, 1)
         slope, offset = network.platt
         p = (slope * score[0] + offset).sigmoid()
         return torch.stack([1 - p, p]), (slope * node + offset).sigmoid()
@@ -143,10 +142,31 @@ class SlideGraph(NetworkAggregation):
         return self.averaged(graph)[1][graph.node], "node score"
 
 
-def _slide_scores(network: Any, graphs: list[Any]) -> torch.Tensor:
-    """Score several graphs at once, (G,)."""
-    batch = torch_geometric().data.Batch.from_data_list(graphs)
-    return network(batch.x, batch.edge_index, batch.batch, batch.num_graphs)[0]
+class GraphTensors(NamedTuple):
+    """A graph as its network reads it.
+
+    Attributes
+    ----------
+    x : (M, d) float32
+        Features of the nodes.
+    edges : (2, E) int64
+        Nodes an edge leads from and to.
+    """
+
+    x: torch.Tensor
+    edges: torch.Tensor
+
+
+def _slide_scores(network: Any, graphs: list[GraphTensors]) -> torch.Tensor:
+    """Score several graphs at once, (G,): they are one graph of parts that do not meet."""
+    import torch
+
+    sizes = torch.tensor([len(graph.x) for graph in graphs])
+    first = [0, *sizes.cumsum(0).tolist()]
+    x = torch.cat([graph.x for graph in graphs])
+    edges = torch.cat([graph.edges + n for graph, n in zip(graphs, first, strict=False)], dim=1)
+    nodes = torch.repeat_interleave(torch.arange(len(graphs)), sizes).to(x.device)
+    return network(x, edges, nodes, len(graphs))[0]
 
 
 def platt(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
@@ -198,24 +218,45 @@ def ranking(score: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
     return (1 - ahead).relu().mean()
 
 
-def torch_geometric() -> Any:
-    """Return torch_geometric, which is slow to import and uses a part of torch that will go."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)
-        import torch_geometric
-        import torch_geometric.data
-        import torch_geometric.nn
-    return torch_geometric
-
-
 @cache
 def slidegraph_network() -> type[torch.nn.Module]:
-    """Return the class of the network, made late: torch_geometric is slow to import."""
+    """Return the class of the network, made late: torch is slow to import.
+
+    Its two operations on graphs are torch's own: the library of graph networks takes three seconds
+    to import, several times what it takes to score a cohort.
+    """
     import torch
     from torch import nn
     from torch.nn import functional
 
-    graph_nn = torch_geometric().nn
+    class EdgeConv(nn.Module):
+        """The highest of each node's messages `nn([x_i, x_j - x_i])` from its neighbours j.
+
+        References
+        ----------
+        Wang et al. 2019, doi 10.1145/3326362, Eq. 7.
+        """
+
+        def __init__(self, layer: nn.Sequential):
+            super().__init__()
+            self.nn = layer
+            for part in layer:  # drawn once more, as ever: the same seeds give the same networks
+                if hasattr(part, "reset_parameters"):
+                    part.reset_parameters()
+
+        def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+            """Compute (M, out) of nodes (M, d) and edges (2, E); 0 for a node without any."""
+            neighbour, centre = (x.index_select(0, ends) for ends in edges)
+            message = self.nn(torch.cat([centre, neighbour - centre], dim=-1))  # (E, out)
+            index = edges[1][:, None].expand_as(message)
+            highest = message.new_zeros(len(x), message.shape[1])
+            return highest.scatter_reduce_(0, index, message, "amax", include_self=False)
+
+    def mean_pool(value: torch.Tensor, graph: torch.Tensor, graphs: int) -> torch.Tensor:
+        """Return the mean (G,) over the nodes (M,) of each graph."""
+        total = value.new_zeros(graphs).scatter_add_(0, graph, value)
+        count = value.new_zeros(graphs).scatter_add_(0, graph, torch.ones_like(value))
+        return total / count.clamp(min=1)
 
     class SlideGraphNetwork(nn.Module):
         """Edge convolutions, and a score of every node from each layer.
@@ -235,9 +276,7 @@ def slidegraph_network() -> type[torch.nn.Module]:
                 return nn.Sequential(nn.Linear(width, out), nn.BatchNorm1d(out), nn.ReLU())
 
             self.first = layer(features, 16)
-            self.convs = nn.ModuleList(
-                graph_nn.EdgeConv(layer(2 * 16, out), aggr="max") for out in (16, 8)
-            )
+            self.convs = nn.ModuleList(EdgeConv(layer(2 * 16, out)) for out in (16, 8))
             self.heads = nn.ModuleList(nn.Linear(width, 1) for width in (16, 16, 8))
             self.dropout = dropout
             self.mean = nn.Buffer(torch.zeros(features))
@@ -270,10 +309,10 @@ def slidegraph_network() -> type[torch.nn.Module]:
                     # Without edges there is no maximum, and no batch statistics to update.
                     width = conv.nn[0].out_features
                     z = conv(z, edges) if edges.shape[1] else z.new_zeros(len(z), width)
-                score = head(z)  # (M, 1)
-                pooled = graph_nn.global_mean_pool(score, graph, graphs)  # (G, 1)
-                slide = slide + functional.dropout(pooled[:, 0], self.dropout, self.training)
-                node = node + score[:, 0]
+                score = head(z)[:, 0]  # (M,)
+                pooled = mean_pool(score, graph, graphs)  # (G,)
+                slide = slide + functional.dropout(pooled, self.dropout, self.training)
+                node = node + score
             return slide, node
 
     return SlideGraphNetwork

@@ -29,7 +29,6 @@ PIP = {
     "opencv": ["opencv-python"],
     "openslide-python": ["openslide-python", "openslide-bin"],
     "pytorch": ["torch"],
-    "pytorch_geometric": ["torch-geometric"],
 }
 
 

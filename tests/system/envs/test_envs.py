@@ -32,7 +32,6 @@ PACKAGES = {
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",
     "torch": "pytorch",
-    "torch_geometric": "pytorch_geometric",
     "yaml": "pyyaml",
 }
 
