@@ -241,7 +241,7 @@ def slidegraph_network() -> type[torch.nn.Module]:
             super().__init__()
             self.nn = layer
             for part in layer:  # drawn once more, as ever: the same seeds give the same networks
-                if hasattr(part, "reset_parameters"):
+                if isinstance(part, nn.Linear | nn.BatchNorm1d):
                     part.reset_parameters()
 
         def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
