@@ -79,7 +79,7 @@ def test_end_to_end(done):
     first = json.loads((done / "results/pretrain/tumours/model.json").read_text())
     assert first["classes"] == ["benign", "malignant"]
     assert first["images"]["train"] == 6
-    assert first["images"]["left_out"] == {"P-7": "the file is not an image"}
+    assert first["images"]["exclusion_reasons"] == {"P-7": "the file is not an image"}
     sides = read_table(done / "results/train/he/slides.tsv")
     assert Counter(r["side"] for r in sides) == {"train": 8, "validation": 4}
     metrics = json.loads((done / "results/evaluate/on-he/X/metrics.json").read_text())

@@ -131,11 +131,11 @@ def test_a_workflow_in_environments_of_a_channel(started):
         assert all(wanted.get(name, v) == v for name, v in packages.items())
         wanted |= packages
     channel.write(started / "channel", wanted, sys.executable)
-    target = "results/score/TL-mean/B.tsv"
+    scores, target = "results/score/TL-mean/B.tsv", "results/evaluate/TL-mean/B"
     place = {"HER2PIPE_CHANNEL": str(started / "channel")}
     done = run(started, target, **place)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [row["slide"] for row in read_table(started / target)] == ["B-1", "B-2"]
+    assert [row["slide"] for row in read_table(started / scores)] == ["B-1", "B-2"]
     environments = sorted((started / ".snakemake/conda").glob("*_/conda-meta"))
     assert len(environments) == 3  # slides, torch, stats
     for meta in environments:
