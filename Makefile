@@ -71,10 +71,10 @@ cluster: $(READY)
 	@echo "      See   $(CLUSTER)/logs/slurm                  SLURM's messages for failed jobs"
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 coverage: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term
 
 lint: $(READY)
 	$(BIN)/ruff check .
