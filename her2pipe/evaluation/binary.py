@@ -21,6 +21,9 @@ from her2pipe.evaluation.metrics import (
     analysis,
     defined,
     estimate,
+    grouped_scores,
+    patients_of,
+    with_interval,
 )
 from her2pipe.evaluation.results import Area, Estimate, Slide
 from her2pipe.plotting import charts, style
@@ -41,14 +44,16 @@ def scores_of(slides: Sequence[Slide]) -> list[float]:
 
 
 def area(cohort: Cohort, endpoint: Endpoint | None = None) -> Area:
-    """Compute the area under the ROC curve of an endpoint, with DeLong's interval."""
+    """Compute the area under the ROC curve of an endpoint; its variance is that of patients."""
     endpoint = endpoint or cohort.endpoint
     known, y = with_outcome(cohort.slides, endpoint)
+    patients, confidence = patients_of(known), cohort.settings.confidence
     return Area(
         n=len(y),
         positives=sum(y),
+        patients=len(set(patients)),
         endpoint=" v ".join(endpoint.contrast),
-        **defined(stats.auc, y, scores_of(known), cohort.settings.confidence),
+        **defined(stats.clustered_auc, y, scores_of(known), patients, confidence, "slides"),
     )
 
 
@@ -75,7 +80,7 @@ def resampled_area(cohort: Cohort) -> Results:
     """Interval of the endpoint's area from resampled patients."""
     settings = cohort.settings
     known, y = with_outcome(cohort.slides, cohort.endpoint)
-    patients = [slide.patient for slide in known]
+    patients = patients_of(known)
     interval = defined(
         stats.bootstrap_auc,
         y,
@@ -110,24 +115,29 @@ def agreement(
     known = [slide for slide in slides if slide.true_level and slide.level]
     truth = np.array([slide.true_level for slide in known])
     predicted = np.array([slide.level for slide in known])
-    both = truth, predicted
+    both, patients = (truth, predicted), patients_of(known)
+    how = settings.confidence, patients
+    resampled = settings.confidence, settings.resamples, settings.resample_seed
     numbers: dict[str, Any] = {
         "called": len(known),
-        "accuracy": estimate(stats.accuracy, *both, settings.confidence),
+        "accuracy": estimate(stats.accuracy, *both, *how),
         "balanced_accuracy": estimate(stats.balanced_accuracy, *both),
         "f1": estimate(stats.f1, *both),
         "by_level": {
             level: results.PerClass(
-                sensitivity=estimate(stats.sensitivity, *both, level, settings.confidence),
-                specificity=estimate(stats.specificity, *both, level, settings.confidence),
+                sensitivity=estimate(stats.sensitivity, *both, level, *how),
+                specificity=estimate(stats.specificity, *both, level, *how),
             )
             for level in LEVELS
         },
+        "kappa": results.Kappa(
+            **with_interval(
+                defined(stats.quadratic_kappa, *both, LEVELS),
+                defined(stats.bootstrap_kappa, *both, patients, LEVELS, "quadratic", *resampled),
+            ),
+            weights="quadratic",
+        ),
     }
-    try:
-        numbers["quadratic_kappa"] = stats.quadratic_kappa(truth, predicted, LEVELS)
-    except stats.StatisticUndefined as reason:
-        numbers["quadratic_kappa_note"] = str(reason)
     return numbers, stats.confusion(truth, predicted, LEVELS)
 
 
@@ -137,18 +147,19 @@ def response(cohort: Cohort) -> Results:
     endpoint = Response()
     roc_area = area(cohort, endpoint)
     computed = roc_results(cohort, endpoint, roc_area, "pcr_roc")
-    scores = {
-        name: [slide.score for slide in cohort.slides if slide.pcr is answer]
-        for name, answer in (("pCR", True), ("non-pCR", False))
-    }
+    names = {True: "pCR", False: "non-pCR", None: None}
+    scores = grouped_scores(cohort.slides, lambda slide: names[slide.pcr], ("pCR", "non-pCR"))
+    tested = {name: scores.tested.get(name, []) for name in ("non-pCR", "pCR")}
     numbers = roc_area.model_dump(exclude_unset=True)
     try:
-        numbers["rank_sum_p"] = p = stats.mann_whitney(scores["non-pCR"], scores["pCR"]).p
+        numbers["rank_sum_p"] = p = stats.mann_whitney(*tested.values()).p
+        numbers["tested"] = scores.items
+        of_what = "" if scores.items == "slides" else f" of {scores.items}"
         computed.figures["pcr"] = lambda: charts.boxes(
-            scores,
+            scores.slides,
             endpoint.score_label,
             endpoint.target_label,
-            f"Rank-sum test: {style.format_p(p)}",
+            f"Rank-sum test{of_what}: {style.format_p(p)}",
         )
     except stats.StatisticUndefined as reason:
         numbers["rank_sum_note"] = str(reason)
@@ -184,7 +195,7 @@ def operating_point(cohort: Cohort) -> Results:
             return Results({"operating_point": results.OperatingPoint(n=len(y), note=rule)})
         called = [slide.score >= cutoff for slide in slides]
     truth, call = np.array(y, bool), np.array(called, bool)
-    confidence = cohort.settings.confidence
+    how = cohort.settings.confidence, patients_of(slides)
     point = results.OperatingPoint(
         n=len(y),
         rule=rule,
@@ -195,9 +206,9 @@ def operating_point(cohort: Cohort) -> Results:
             true_negative=int((~truth & ~call).sum()),
             false_negative=int((truth & ~call).sum()),
         ),
-        sensitivity=estimate(stats.sensitivity, truth, call, True, confidence),
-        specificity=estimate(stats.specificity, truth, call, True, confidence),
-        accuracy=estimate(stats.accuracy, truth, call, confidence),
+        sensitivity=estimate(stats.sensitivity, truth, call, True, *how),
+        specificity=estimate(stats.specificity, truth, call, True, *how),
+        accuracy=estimate(stats.accuracy, truth, call, *how),
         balanced_accuracy=estimate(stats.balanced_accuracy, truth, call),
         f1=estimate(stats.f1, truth, call, True),
     )
@@ -230,10 +241,12 @@ def calibration(cohort: Cohort) -> Results:
     neither changes a score, a level or an area.
     """
     slides, y = with_outcome(cohort.slides, STATUS)
-    scores = np.array(scores_of(slides), float)
+    scores, patients = np.array(scores_of(slides), float), patients_of(slides)
     views: dict[str, Any] = {}
     if cohort.gives_probability:
-        views["as_it_is"] = results.Reliability(**_reliability(y, scores, cohort.settings))
+        views["as_it_is"] = results.Reliability(
+            **_reliability(y, scores, patients, cohort.settings)
+        )
     internal, truth = with_outcome([s for s in cohort.development if s.used], STATUS)
     try:
         fit = stats.platt(truth, scores_of(internal))
@@ -247,16 +260,19 @@ def calibration(cohort: Cohort) -> Results:
             fitted_on=len(truth),
             same_slides=bool(same),
             **fit._asdict(),
-            **_reliability(y, p, cohort.settings),
+            **_reliability(y, p, patients, cohort.settings),
         )
     numbers = results.Calibration(n=len(y), **views)
     return write.calibration(numbers, views, cohort.settings.confidence)
 
 
-def _reliability(y: Sequence, p: np.ndarray, settings: EvaluateSettings) -> dict[str, Any]:
+def _reliability(
+    y: Sequence, p: np.ndarray, patients: Sequence[str], settings: EvaluateSettings
+) -> dict[str, Any]:
     if len(p) and not (min(p) >= 0 and max(p) <= 1):
         return {"note": "the scores leave 0 to 1: they are no probabilities"}
-    return defined(stats.calibration, y, p, settings.calibration_bins, settings.confidence)
+    how = settings.calibration_bins, settings.confidence, patients
+    return defined(stats.calibration, y, p, *how)
 
 
 @analysis("auc_by_subgroup")

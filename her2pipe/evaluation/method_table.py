@@ -220,18 +220,42 @@ def table2(study: Study) -> Table:
 
 
 def _external(areas: Sequence[Area], confidence: float) -> dict[str, Any]:
-    """Return mean, SD and interval over the external cohorts."""
+    """Return mean, SD and interval over the external cohorts as columns."""
     if not areas:
         return {"external_cohorts": 0}
+    mean = external_mean(areas, confidence)
+    return {"external_cohorts": len(areas)} | {f"external_{key}": v for key, v in mean.items()}
+
+
+def external_mean(areas: Sequence[Area], confidence: float) -> dict[str, Any]:
+    """Return mean, population SD and interval of the areas of cohorts, which are taken as they are.
+
+    The distances of the ends from each area are joined as independent errors are, which is Wald's
+    interval of the mean from the cohorts' variances, by patient where patients repeat; of a cohort
+    without variance, whose interval is exact, the distances are those of its ends.
+
+    References
+    ----------
+    Zou & Donner 2008, doi 10.1002/sim.3095 (recovery of variances from intervals).
+    """
     mean = statistics.fmean(area.number for area in areas)
-    error = sum(area.variance or 0.0 for area in areas) ** 0.5 / len(areas)
-    half = statistics.NormalDist().inv_cdf(0.5 + confidence / 2) * error
+    z = statistics.NormalDist().inv_cdf(0.5 + confidence / 2)
+    sums = dict.fromkeys(("low", "high", "logit_low", "logit_high"), 0.0)
+    for area in areas:
+        wald = z * (area.variance or 0.0) ** 0.5
+        for key in sums:
+            end = getattr(area, key)
+            exact = wald == 0 or key.startswith("logit")
+            sums[key] += (abs(end - area.number) if exact and end is not None else wald) ** 2
+    reach = {key: total**0.5 / len(areas) for key, total in sums.items()}
     return {
-        "external_cohorts": len(areas),
-        "external_mean": mean,
-        "external_sd": statistics.pstdev(area.number for area in areas),
-        "external_low": max(0.0, mean - half),
-        "external_high": min(1.0, mean + half),
+        "mean": mean,
+        "sd": statistics.pstdev(area.number for area in areas),
+        **{
+            key: max(0.0, mean - width) if key.endswith("low") else min(1.0, mean + width)
+            for key, width in reach.items()
+        },
+        "interval": "; ".join(dict.fromkeys(area.interval or "none" for area in areas)),
     }
 
 

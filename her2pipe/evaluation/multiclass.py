@@ -1,8 +1,8 @@
 """Metrics of classes of a study's own: calls of tiles, slides and patients.
 
 Items of one patient are alike, so intervals come from the patients: Obuchowski's for areas
-(DeLong's where a patient has one item), Rao and Scott's for shares (Wilson's then), percentiles of
-resampled patients for macro-AUC and kappa.
+(DeLong's where each patient has one item), Rao and Scott's for shares (Wilson's then), percentiles
+of resampled patients for macro-AUC and kappa.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from her2pipe.evaluation.metrics import (
     analysis,
     defined,
     estimate,
+    with_interval,
 )
 from her2pipe.evaluation.results import Area, Estimate, Slide, Unit
 from her2pipe.plotting import style
@@ -133,7 +134,7 @@ def compute_unit(items: Items, ordered: bool, settings: EvaluateSettings) -> Uni
         "balanced_accuracy": estimate(stats.balanced_accuracy, truth, called),
         "f1": estimate(stats.f1, truth, called),
         "kappa": results.Kappa(
-            **_with_interval(
+            **with_interval(
                 defined(stats.kappa, truth, called, classes, weights),
                 defined(
                     stats.bootstrap_kappa, truth, called, items.patients, classes, weights, *how
@@ -157,18 +158,11 @@ def macro_auc(items: Items, settings: EvaluateSettings) -> Area:
     how = settings.confidence, settings.resamples, settings.resample_seed
     known = items.truth, items.p
     return Area(
-        **_with_interval(
+        **with_interval(
             defined(stats.macro_auc, *known, items.classes),
             defined(stats.bootstrap_macro_auc, *known, items.patients, items.classes, *how),
         )
     )
-
-
-def _with_interval(alone: dict[str, Any], resampled: dict[str, Any]) -> dict[str, Any]:
-    """Choose what resamples gave; or a value alone, with why it has no interval."""
-    if "note" in resampled and "value" in alone:
-        return alone | {"note": f"no interval: {resampled['note']}"}
-    return resampled
 
 
 def _of_class(
@@ -177,12 +171,8 @@ def _of_class(
     """Evaluate one class against the rest."""
     truth, call = items.truth == name, called == name
     score = items.p[:, list(items.classes).index(name)]
-    if _one_each(items.patients):
-        area = defined(stats.auc, truth, score, settings.confidence, items.name)
-    else:
-        area = defined(
-            stats.clustered_auc, truth, score, items.patients, settings.confidence, items.name
-        )
+    how = items.patients, settings.confidence, items.name
+    area = defined(stats.clustered_auc, truth, score, *how)
     return results.PerClass(
         n=int(truth.sum()),
         auc=Area(**area),
@@ -193,13 +183,7 @@ def _of_class(
 
 def share(right: np.ndarray, patients: np.ndarray, settings: EvaluateSettings) -> Estimate:
     """Return the share of items that are right, (n,) bool, with an interval by patients."""
-    if _one_each(patients):
-        return estimate(stats.wilson, int(right.sum()), len(right), settings.confidence)
     return estimate(stats.clustered_share, right, patients, settings.confidence)
-
-
-def _one_each(patients: np.ndarray) -> bool:
-    return len(np.unique(patients)) == len(patients)
 
 
 @analysis("units")
@@ -220,7 +204,12 @@ def units(cohort: Cohort) -> Results:
         macro = unit.macro_auc.model_dump(exclude_unset=True)
     computed = Results(
         {
-            "auc": Area(n=unit.n, endpoint=f"macro-AUC of {', '.join(endpoint.targets)}", **macro),
+            "auc": Area(
+                n=unit.n,
+                patients=unit.patients,
+                endpoint=f"macro-AUC of {', '.join(endpoint.targets)}",
+                **macro,
+            ),
             "units": by_unit,
         }
     )
@@ -293,11 +282,8 @@ def call_calibration(cohort: Cohort) -> Results:
     if not len(items.truth):
         return Results()
     top = np.clip(items.p.max(1, initial=0), 0, 1)
-    numbers = results.Calibration(
-        **defined(
-            stats.calibration, items.right, top, settings.calibration_bins, settings.confidence
-        )
-    )
+    how = settings.calibration_bins, settings.confidence, items.patients
+    numbers = results.Calibration(**defined(stats.calibration, items.right, top, *how))
     axes = {"xlabel": "probability of the called class", "ylabel": "share of slides called right"}
     return write.calibration(numbers, {"likeliest class": numbers}, settings.confidence, **axes)
 
@@ -313,7 +299,7 @@ def area(cohort: Cohort) -> Area:
     """Compute the macro-AUC of slides."""
     items = slide_items(cohort.slides, cohort.endpoint)
     macro = macro_auc(items, cohort.settings).model_dump(exclude_unset=True)
-    return Area(n=len(items.truth), **macro)
+    return Area(n=len(items.truth), patients=len(set(items.patients)), **macro)
 
 
 @analysis("macro_auc_by_subgroup")

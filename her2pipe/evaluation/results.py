@@ -35,7 +35,11 @@ class Part(BaseModel):
 
 
 class Estimate(Part):
-    """A number with its interval, or a note that says why there is none."""
+    """A number with its interval, or a note that says why there is none.
+
+    `interval` names the interval's method; `interval_note` says why it is not the usual one, or why
+    a number that is defined has none.
+    """
 
     value: float | None = None
     low: float | None = None
@@ -43,6 +47,8 @@ class Estimate(Part):
     variance: float | None = None
     n: int | None = None
     note: str | None = None
+    interval: str | None = None
+    interval_note: str | None = None
 
     @property
     def number(self) -> float:
@@ -56,8 +62,13 @@ class Estimate(Part):
 
 
 class Area(Estimate):
-    """Area under an ROC curve, or the mean of several."""
+    """Area under an ROC curve, or the mean of several.
 
+    `low` and `high` are Wald's; the logit interval holds better in small cohorts.
+    """
+
+    logit_low: float | None = None
+    logit_high: float | None = None
     positives: int | None = None
     patients: int | None = None
     endpoint: str | None = None
@@ -66,10 +77,11 @@ class Area(Estimate):
 
 
 class Response(Area):
-    """Area of non-pCR, and the rank-sum test of the scores."""
+    """Area of non-pCR, and the rank-sum test of the scores: of slides, or patients' means."""
 
     rank_sum_p: float | None = None
     rank_sum_note: str | None = None
+    tested: str | None = None
 
 
 class PatchArea(Area):
@@ -81,13 +93,23 @@ class PatchArea(Area):
 
 
 class Correlation(Part):
-    """Spearman's rank correlation."""
+    """Spearman's rank correlation, and of how many independent slides P and interval are."""
 
     rho: float | None = None
     p: float | None = None
     low: float | None = None
     high: float | None = None
+    interval: str | None = None
+    effective_n: float | None = None
+    interval_note: str | None = None
     note: str | None = None
+
+
+class Kappa(Estimate):
+    """Cohen's kappa, its interval from resampled patients."""
+
+    weights: str | None = None
+    resamples: int | None = None
 
 
 class PairwiseP(Part):
@@ -107,10 +129,16 @@ class PerClass(Part):
 
 
 class Groups(Part):
-    """Scores over ordered groups, and levels read from the scores where there are any."""
+    """Scores over ordered groups, and levels read from the scores where there are any.
+
+    Dunn's tests are of what `tested` names, slides or patients' means, as many as `tested_groups`.
+    """
 
     n: int
+    patients: int | None = None
     groups: dict[str, int]
+    tested: str = "slides"
+    tested_groups: dict[str, int] = {}
     spearman: Correlation
     dunn_unadjusted: PairwiseP | None = None
     dunn_holm: PairwiseP | None = None
@@ -120,8 +148,7 @@ class Groups(Part):
     balanced_accuracy: Estimate | None = None
     f1: Estimate | None = None
     by_level: dict[str, PerClass] | None = None
-    quadratic_kappa: float | None = None
-    quadratic_kappa_note: str | None = None
+    kappa: Kappa | None = None
 
 
 class Counts(Part):
@@ -161,6 +188,7 @@ class Reliability(Part):
     n: list[int] | int | None = None
     brier: float | None = None
     ece: float | None = None
+    interval: str | None = None
     note: str | None = None
     fitted_on: int | None = None
     same_slides: bool | None = None
@@ -173,13 +201,6 @@ class Calibration(Reliability):
 
     as_it_is: Reliability | None = None
     recalibrated: Reliability | None = None
-
-
-class Kappa(Estimate):
-    """Cohen's kappa, its interval from resampled patients."""
-
-    weights: str | None = None
-    resamples: int | None = None
 
 
 class Errors(Part):

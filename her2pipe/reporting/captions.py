@@ -195,11 +195,7 @@ def agreement(part: Groups, metrics: Metrics, percent: str) -> Sentences:
     sentences = _share(part.accuracy, "Accuracy", percent)
     sentences += _share(part.balanced_accuracy, "Balanced accuracy", percent)
     sentences += _share(part.f1, "Macro F1", percent)
-    if part.quadratic_kappa is not None:
-        sentences.append(f"Quadratic-weighted κ {format_number(part.quadratic_kappa, 2)}.")
-    elif part.quadratic_kappa_note:
-        sentences.append(f"No κ: {part.quadratic_kappa_note}.")
-    return sentences
+    return [*sentences, *_share(part.kappa, "Quadratic-weighted κ", percent)]
 
 
 @STATISTICS.register("calibration")

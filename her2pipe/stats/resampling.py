@@ -15,35 +15,51 @@ from numpy.typing import ArrayLike
 
 from her2pipe.stats.agreement import Weights, kappa
 from her2pipe.stats.base import (
+    EXACT,
     StatisticUndefined,
     binary_columns,
+    exact_bound,
     finite_vector,
     paired_columns,
     require_count,
     require_labels,
 )
-from her2pipe.stats.roc import auc, macro_auc
+from her2pipe.stats.roc import auc, clustered_auc, macro_auc
 
 NUMBERS_MAX = 4_000_000  # numbers of one array held in memory at a time
 
 
+RESAMPLED = "resampled patients"
+
+
 class Bootstrap(NamedTuple):
-    """A value as observed, its percentile interval, and the resamples that define it."""
+    """A value as observed, its percentile interval, and the resamples that define it.
+
+    Where all resamples give the same, the interval is an exact one, or None, and `interval_note`
+    says why.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     resamples: int
+    interval: str = RESAMPLED
+    interval_note: str | None = None
 
 
 class Contrast(NamedTuple):
-    """A difference as observed, its percentile interval, P, and the resamples that define it."""
+    """A difference as observed, its percentile interval, P, and the resamples that define it.
+
+    There is no interval where all resamples are equal; `interval_note` says so.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
     resamples: int
+    interval: str = RESAMPLED
+    interval_note: str | None = None
 
 
 def bootstrap_auc(
@@ -63,7 +79,19 @@ def bootstrap_auc(
     """
     y, score = binary_columns(y, score, least=2)
     draws = _auc_draws(y, score, patients, resamples, seed)
-    return Bootstrap(auc(y, score).value, *_percentiles(draws, confidence))
+    value, ends = auc(y, score).value, _percentiles(draws, confidence)
+    if ends[0] < ends[1]:
+        return Bootstrap(value, *ends)
+    exact = clustered_auc(y, score, patients, confidence, "slides")
+    if exact.interval != EXACT:
+        return _alike(value, ends[2])
+    return Bootstrap(value, exact.low, exact.high, ends[2], EXACT, exact.interval_note)
+
+
+def _alike(value: float, resamples: int) -> Bootstrap:
+    """Return a value without interval, for every resample gives it."""
+    note = "no interval: every resample of patients gives the same"
+    return Bootstrap(value, None, None, resamples, "none", note)
 
 
 def bootstrap_macro_auc(
@@ -75,10 +103,27 @@ def bootstrap_macro_auc(
     resamples: int = 2000,
     seed: int = 2025,
 ) -> Bootstrap:
-    """Resample patients for `macro_auc`; parameters as `macro_draws`."""
+    """Resample patients for `macro_auc`; parameters as `macro_draws`.
+
+    Where all resamples are alike, ends are the means of the classes' exact ends, which hold
+    together by Bonferroni's inequality.
+    """
     value = macro_auc(y, probabilities, labels)
     draws = macro_draws(y, probabilities, patients, labels, resamples, seed)
-    return Bootstrap(value, *_percentiles(draws, confidence))
+    ends = _percentiles(draws, confidence)
+    if ends[0] < ends[1]:
+        return Bootstrap(value, *ends)
+    truth, columns = np.asarray(y), np.asarray(probabilities, float).T
+    each = 1 - (1 - confidence) / len(columns)
+    areas = [
+        clustered_auc(truth == label, column, patients, each, "slides")
+        for label, column in zip(labels, columns, strict=True)
+    ]
+    if any(area.interval != EXACT for area in areas):
+        return _alike(value, ends[2])
+    low, high = (float(np.mean([getattr(a, end) for a in areas])) for end in ("low", "high"))
+    note = "every resample of patients gives the same: the interval joins exact ones of the classes"
+    return Bootstrap(value, low, high, ends[2], EXACT, note)
 
 
 def bootstrap_kappa(
@@ -107,6 +152,12 @@ def bootstrap_kappa(
     weights : {"none", "quadratic"}
     confidence : float
     resamples, seed : int
+
+    Notes
+    -----
+    Where all calls are right, the lower end lets disagree as many patients as Clopper and Pearson's
+    interval of n of n allows, with disagreements as chance would have them: it is
+    1 - share / (1 - expected agreement), whatever the weights.
     """
     value = kappa(truth, predicted, labels, weights)
     truth, predicted = paired_columns(truth, predicted)
@@ -123,7 +174,16 @@ def bootstrap_kappa(
             for times in _times_drawn(count, resamples, seed)
         ]
     )
-    return Bootstrap(value, *_percentiles(draws, confidence))
+    ends = _percentiles(draws, confidence)
+    if ends[0] < ends[1]:
+        return Bootstrap(value, *ends)
+    if not (truth == predicted).all():
+        return _alike(value, ends[2])
+    shares = np.unique(truth, return_counts=True)[1] / len(truth)
+    wrong = 1 - exact_bound(count, confidence)
+    low = max(-1.0, 1 - wrong / (1 - float(shares @ shares)))
+    note = f"all calls are right: the interval is exact, of {count} patients"
+    return Bootstrap(value, low, 1.0, ends[2], EXACT, note)
 
 
 def _kappas(counts: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -184,7 +244,7 @@ def contrast(value: float, differences: ArrayLike, confidence: float = 0.95) -> 
     """Return a difference with its percentile interval and two-sided P from resamples.
 
     P is twice the smaller share of resamples on either side of no difference, of which the observed
-    sample is one: never 0, and 1 where all are equal. It agrees with the interval.
+    sample is one: never 0, and 1 where all are 0. It agrees with the interval.
 
     Parameters
     ----------
@@ -195,12 +255,22 @@ def contrast(value: float, differences: ArrayLike, confidence: float = 0.95) -> 
     confidence : float
         Level of the interval, 0 to 1.
 
+    Raises
+    ------
+    StatisticUndefined
+        Defined in fewer than half of the resamples, or a difference that is the same in all.
+
     References
     ----------
     Davison & Hinkley 1997, doi 10.1017/CBO9780511802843, sections 4.2 and 5.3.
     """
     differences = np.asarray(differences, float)
     low, high, defined = _percentiles(differences, confidence)
+    if low == high:
+        if abs(value) > 1e-12:
+            raise StatisticUndefined(f"differs by {value:.3f} in every resample: nothing to test")
+        note = "no interval: no difference in any resample"
+        return Contrast(float(value), None, None, 1.0, defined, "none", note)
     beyond = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     p = min(1.0, 2 * (1 + beyond) / (1 + defined))
     return Contrast(float(value), low, high, p, defined)
