@@ -14,12 +14,15 @@ from her2pipe import stats
 from her2pipe.config import CompareSettings
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation import pairwise
-from her2pipe.evaluation.results import Area, Estimate, Evaluation
+from her2pipe.evaluation.results import Area, Estimate, Evaluation, Slide
 from her2pipe.files import read_json, read_table, write_table
 from her2pipe.plotting import charts, panels, style
 
 WHO = ("method", "encoder", "aggregation", "cohort", "role")
-METHODS = ("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high")
+METHODS = (
+    *("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high"),
+    *("patients", "logit_low", "logit_high", "interval", "note"),
+)
 NETWORKS = ("method", "encoder", "architecture", "parameters", "trained", "input_px", "model_mb")
 TILES = ("encoder", "slides", "tiles", "ms_per_tile")
 TIMING = ("method", "aggregation", "cohort", "slides", "seconds", "seconds_per_slide")
@@ -141,7 +144,9 @@ def methods(study: Study) -> Table:
     for evaluation in study.evaluations:
         area = evaluation.metrics.main()
         numbers = {"n": area.n, "auc": area.value, "low": area.low, "high": area.high}
-        rows.append(_who(evaluation) | numbers)
+        numbers |= {key: getattr(area, key) for key in ("patients", "logit_low", "logit_high")}
+        note = area.note or area.interval_note
+        rows.append(_who(evaluation) | numbers | {"interval": area.interval, "note": note})
     known = [row for row in rows if row["auc"] is not None]
     confidence, measure = study.settings.confidence, study.evaluations[0].endpoint.main_measure
     figures = {"forest": lambda: charts.forest(known, _endpoints(study), confidence, measure)}
@@ -169,13 +174,15 @@ def classes(study: Study) -> Table:
     columns = [*WHO, "n", "patients", *(f"macro_auc{end}" for end in ends)]
     columns += [f"auc_{name}{end}" for name in names for end in ends]
     columns += [f"accuracy{end}" for end in ends] + ["balanced_accuracy", "f1"]
-    columns += [*(f"kappa{end}" for end in ends), "kappa_weights", "errors", "neighbours", "note"]
+    columns += [*(f"kappa{end}" for end in ends), "kappa_weights", "errors", "neighbours"]
+    columns += ["macro_auc_interval", "auc_interval", "accuracy_interval", "kappa_interval", "note"]
     return Table(columns, [_classes(e) for e in study.evaluations])
 
 
 def _classes(evaluation: Evaluation) -> dict[str, Any]:
     metrics = evaluation.metrics
-    row = _who(evaluation) | _interval("macro_auc", metrics.auc) | {"note": metrics.auc.note}
+    row = _who(evaluation) | _interval("macro_auc", metrics.auc)
+    row |= {"macro_auc_interval": metrics.auc.interval, "note": metrics.auc.note}
     if (unit := metrics.units.get("slide")) is None:
         return row
     row |= {"n": unit.n, "patients": unit.patients}
@@ -183,6 +190,20 @@ def _classes(evaluation: Evaluation) -> dict[str, Any]:
         row |= _interval(f"auc_{name}", one_class.auc)
     for key in ("accuracy", "balanced_accuracy", "f1", "kappa"):
         row |= _interval(key, getattr(unit, key))
+    of_classes = dict.fromkeys(each.auc.interval for each in unit.per_class.values())
+    row["auc_interval"] = "; ".join(filter(None, of_classes))
+    notes = [metrics.auc.note]
+    for name, number in (
+        ("macro-AUC", metrics.auc),
+        *((f"AUC of {name}", each.auc) for name, each in unit.per_class.items()),
+        ("accuracy", unit.accuracy),
+        ("κ", unit.kappa),
+    ):
+        if number is not None and number.interval_note:
+            notes.append(f"{name}: {number.interval_note}")
+    for key in ("accuracy", "kappa"):
+        row[f"{key}_interval"] = getattr(getattr(unit, key), "interval", None)
+    row["note"] = "; ".join(filter(None, notes))
     row["kappa_weights"] = unit.kappa and unit.kappa.weights
     if unit.errors is not None:
         row |= {"errors": unit.errors.n, "neighbours": unit.errors.neighbours}
@@ -196,7 +217,7 @@ def _interval(name: str, number: Estimate | None) -> dict[str, Any]:
 
 
 def external_mean(areas: Sequence[Area], confidence: float) -> dict[str, Any]:
-    """Return mean, population SD and interval over the external cohorts, which are taken as they are.
+    """Return mean, population SD and interval over the external cohorts, taken as they are.
 
     The distances of the ends from each area are joined as independent errors are, which is Wald's
     interval of the mean from the cohorts' variances, by patient where patients repeat; of a cohort
@@ -241,9 +262,10 @@ def delong(study: Study) -> Table:
     """Compare each method with the reference, and draw the ROC curves of all."""
     from her2pipe.evaluation.write import roc_curve
 
+    confidence = study.settings.confidence
     rows = [
         vars(row) | {"reference": row.other, "reference_auc": row.other_auc}
-        for row in pairwise.delong(study.evaluations, study.reference)
+        for row in pairwise.delong(study.evaluations, study.reference, confidence)
     ]
     curves: dict[str, dict[str, charts.RocCurve]] = {}
     for evaluation in study.evaluations:
@@ -253,7 +275,7 @@ def delong(study: Study) -> Table:
             fpr, tpr, _ = stats.roc(y, score)
             curve = roc_curve(fpr, tpr, area, len(y))
             curves.setdefault(evaluation.method, {})[evaluation.cohort] = curve
-    figures = {"roc_panels": lambda: panels.roc_panels(curves, study.settings.confidence)}
+    figures = {"roc_panels": lambda: panels.roc_panels(curves, confidence)}
     return Table(pairwise.DELONG, rows, figures if curves else {})
 
 
@@ -321,16 +343,26 @@ def _drift_row(method: str, base: Evaluation, evaluation: Evaluation, group: str
         "reference_n": len(reference),
         "n": len(scores),
     }
+    patients = (_patients(e, STATUS_GROUPS[group]) for e in (base, evaluation))
     try:
-        return row | stats.drift(reference, scores)._asdict()
+        return row | stats.drift(reference, scores, *patients)._asdict()
     except stats.StatisticUndefined as reason:
         return row | {"note": str(reason)}
 
 
 def _scores(evaluation: Evaluation, status: bool | None) -> list[float]:
     """Return the scores of the slides used, of all or of one HER2 status."""
+    return [slide.score for slide in _used(evaluation, status)]
+
+
+def _patients(evaluation: Evaluation, status: bool | None) -> list[str]:
+    """Return the patients of the slides used, of all or of one HER2 status."""
+    return [slide.patient for slide in _used(evaluation, status)]
+
+
+def _used(evaluation: Evaluation, status: bool | None) -> list[Slide]:
     used = [slide for slide in evaluation.slides if slide.used and slide.is_scored]
-    return [slide.score for slide in used if status in (None, slide.positive)]
+    return [slide for slide in used if status in (None, slide.positive)]
 
 
 # --- networks and time ---------------------------------------------------------------------------

@@ -137,14 +137,20 @@ def platt(y: ArrayLike, score: ArrayLike) -> Platt:
     return Platt(slope, float(regression.intercept_[0] - slope * centre))
 
 
-def drift(reference: ArrayLike, other: ArrayLike) -> Drift:
+def drift(
+    reference: ArrayLike,
+    other: ArrayLike,
+    reference_patients: ArrayLike | None = None,
+    other_patients: ArrayLike | None = None,
+) -> Drift:
     """Measure how the scores of another cohort, (n,), have moved from those of the reference, (m,).
 
     Returns the median of `other` minus that of `reference`; the Kolmogorov-Smirnov distance (0 to
     1) and its two-sided P; and the recalibration `intercept + slope * score`, which would give
     `other` the mean and spread of `reference` (slope 1 if all scores of a cohort are equal). It is
     for reporting: nothing here applies it. A different share of positives moves scores too; give
-    the slides of one class to see what staining and scanner do.
+    the slides of one class to see what staining and scanner do. Where patients are named, distance
+    and P are of their mean scores: several slides of one patient are no independent ones.
 
     Raises
     ------
@@ -153,8 +159,18 @@ def drift(reference: ArrayLike, other: ArrayLike) -> Drift:
     """
     reference, other = finite_vector(reference), finite_vector(other)
     require_count(min(len(reference), len(other)), "slides in each cohort")
-    ks, p = kolmogorov_smirnov(reference, other)
+    ks, p = kolmogorov_smirnov(
+        _patient_means(reference, reference_patients), _patient_means(other, other_patients)
+    )
     spread, other_spread = reference.std(ddof=1), other.std(ddof=1)
     slope = float(spread / other_spread) if min(spread, other_spread) > 1e-12 else 1.0
     shift = float(np.median(other) - np.median(reference))
     return Drift(shift, ks, p, slope, float(reference.mean() - slope * other.mean()))
+
+
+def _patient_means(scores: np.ndarray, patients: ArrayLike | None) -> np.ndarray:
+    """Return each patient's mean score; the scores as they are where no patients are named."""
+    if patients is None:
+        return scores
+    _, patient = np.unique(np.asarray(patients), return_inverse=True)
+    return np.bincount(patient, scores) / np.bincount(patient)

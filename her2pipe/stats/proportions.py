@@ -185,12 +185,14 @@ def _sign_flips(steps: np.ndarray, total: int) -> tuple[float, float]:
 
     if (steps == 1).all():
         k = len(steps)
-        least = (k - total) // 2  # steps that go the other way
-        beyond = 2 * float(binom.cdf(least - 1, k, 0.5))
-        equal = float(binom.pmf(least, k, 0.5)) * (2 if total else 1)
-        return beyond, min(equal, 1 - beyond)
+        fewer = (k - total) // 2  # steps that go the other way
+        at_most, below = (2 * float(binom.cdf(j, k, 0.5)) for j in (fewer, fewer - 1))
+        return below, min(at_most, 1.0) - below
     chance = np.ones(1)  # of the sums -reach to reach
     for step in steps:
-        chance = (np.pad(chance, (0, 2 * step)) + np.pad(chance, (2 * step, 0))) / 2
+        wider = np.zeros(len(chance) + 2 * step)
+        wider[: len(chance)] += chance / 2
+        wider[2 * step :] += chance / 2
+        chance = wider
     distance = np.abs(np.arange(len(chance)) - len(chance) // 2)
     return float(chance[distance > total].sum()), float(chance[distance == total].sum())

@@ -159,10 +159,10 @@ def _perfect(
 ) -> Correlation:
     """Return a correlation of 1 or -1, whose interval would have no width, and whose P would be 0.
 
-    P is the share of the orders of the patients that are perfect. Two pairs of values of two patients
-    are concordant with a chance of (1 + tau) / 2, and n // 2 such comparisons are independent: all
-    being so bounds Kendall's tau after Clopper and Pearson, and tau bounds rho (Durbin & Stuart
-    1951, J. R. Stat. Soc. B 13:303).
+    P is the share of the orders of the patients that are perfect. The values of two patients are
+    concordant with a chance of (1 + tau) / 2, and n // 2 such comparisons are independent: that all
+    are so bounds Kendall's tau after Clopper and Pearson, and tau bounds rho (Durbin & Stuart 1951,
+    J. R. Stat. Soc. B 13:303).
     """
     _, times = np.unique(x, return_counts=True)
     tied = times * persons / len(x)  # patients with equal values may change places

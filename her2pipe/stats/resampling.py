@@ -24,7 +24,7 @@ from her2pipe.stats.base import (
     require_count,
     require_labels,
 )
-from her2pipe.stats.roc import auc, clustered_auc, macro_auc
+from her2pipe.stats.roc import AUC, auc, clustered_auc, macro_auc
 
 NUMBERS_MAX = 4_000_000  # numbers of one array held in memory at a time
 
@@ -78,20 +78,31 @@ def bootstrap_auc(
         As `auc`; fewer than 3 patients; defined in fewer than half of the resamples.
     """
     y, score = binary_columns(y, score, least=2)
-    draws = _auc_draws(y, score, patients, resamples, seed)
-    value, ends = auc(y, score).value, _percentiles(draws, confidence)
-    if ends[0] < ends[1]:
-        return Bootstrap(value, *ends)
-    exact = clustered_auc(y, score, patients, confidence, "slides")
-    if exact.interval != EXACT:
-        return _alike(value, ends[2])
-    return Bootstrap(value, exact.low, exact.high, ends[2], EXACT, exact.interval_note)
+    draws, value = _auc_draws(y, score, patients, resamples, seed), auc(y, score).value
+    if exact := _exact_areas([(y, score)], patients, confidence):
+        low, high, note = exact[0].low, exact[0].high, exact[0].interval_note
+        return Bootstrap(value, low, high, int(np.isfinite(draws).sum()), EXACT, note)
+    return _bootstrap(value, _percentiles(draws, confidence))
 
 
-def _alike(value: float, resamples: int) -> Bootstrap:
-    """Return a value without interval, for every resample gives it."""
+def _bootstrap(value: float, ends: tuple[float, float, int]) -> Bootstrap:
+    """Return a value with its interval, or without where every resample gives the same."""
+    low, high, resamples = ends
+    if low < high:
+        return Bootstrap(value, low, high, resamples)
     note = "no interval: every resample of patients gives the same"
     return Bootstrap(value, None, None, resamples, "none", note)
+
+
+def _exact_areas(
+    columns: Sequence[tuple[np.ndarray, np.ndarray]], patients: ArrayLike, confidence: float
+) -> list[AUC]:
+    """Return the areas of (y, score) whose resamples are all alike; none if one's are not."""
+    try:
+        areas = [clustered_auc(y, score, patients, confidence, "slides") for y, score in columns]
+    except StatisticUndefined:  # too few patients of a class
+        return []
+    return areas if all(area.interval == EXACT for area in areas) else []
 
 
 def bootstrap_macro_auc(
@@ -105,25 +116,18 @@ def bootstrap_macro_auc(
 ) -> Bootstrap:
     """Resample patients for `macro_auc`; parameters as `macro_draws`.
 
-    Where all resamples are alike, ends are the means of the classes' exact ends, which hold
+    Where all resamples are alike, ends are means of the classes' exact ends, which hold
     together by Bonferroni's inequality.
     """
     value = macro_auc(y, probabilities, labels)
     draws = macro_draws(y, probabilities, patients, labels, resamples, seed)
-    ends = _percentiles(draws, confidence)
-    if ends[0] < ends[1]:
-        return Bootstrap(value, *ends)
-    truth, columns = np.asarray(y), np.asarray(probabilities, float).T
-    each = 1 - (1 - confidence) / len(columns)
-    areas = [
-        clustered_auc(truth == label, column, patients, each, "slides")
-        for label, column in zip(labels, columns, strict=True)
-    ]
-    if any(area.interval != EXACT for area in areas):
-        return _alike(value, ends[2])
-    low, high = (float(np.mean([getattr(a, end) for a in areas])) for end in ("low", "high"))
-    note = "every resample of patients gives the same: the interval joins exact ones of the classes"
-    return Bootstrap(value, low, high, ends[2], EXACT, note)
+    scores = np.asarray(probabilities, float).T
+    columns = [(np.asarray(y) == label, p) for label, p in zip(labels, scores, strict=True)]
+    if areas := _exact_areas(columns, patients, 1 - (1 - confidence) / len(columns)):
+        low, high = (float(np.mean([getattr(a, end) for a in areas])) for end in ("low", "high"))
+        note = "no class's scores overlap with the rest's, or all are equal: the interval is exact"
+        return Bootstrap(value, low, high, int(np.isfinite(draws).sum()), EXACT, note)
+    return _bootstrap(value, _percentiles(draws, confidence))
 
 
 def bootstrap_kappa(
@@ -175,10 +179,8 @@ def bootstrap_kappa(
         ]
     )
     ends = _percentiles(draws, confidence)
-    if ends[0] < ends[1]:
-        return Bootstrap(value, *ends)
-    if not (truth == predicted).all():
-        return _alike(value, ends[2])
+    if ends[0] < ends[1] or not (truth == predicted).all():
+        return _bootstrap(value, ends)
     shares = np.unique(truth, return_counts=True)[1] / len(truth)
     wrong = 1 - exact_bound(count, confidence)
     low = max(-1.0, 1 - wrong / (1 - float(shares @ shares)))

@@ -42,7 +42,8 @@ def test_metrics_are_those_of_the_tables(made):
     assert (metrics["slides"], metrics["evaluated"], unit["n"]) == (30, 29, len(evaluated))
     right = np.mean([s["true_class"] == s["call"] for s in evaluated])
     assert unit["accuracy"]["value"] == pytest.approx(right)
-    assert metrics["auc"] == unit["macro_auc"] | {"n": 28, "endpoint": "macro-AUC of 1+, 2+, 3+"}
+    sizes = {"n": 28, "patients": unit["patients"], "endpoint": "macro-AUC of 1+, 2+, 3+"}
+    assert metrics["auc"] == unit["macro_auc"] | sizes
     by_class = [unit["per_class"][c]["auc"]["value"] for c in metrics["classes"]]
     assert metrics["auc"]["value"] == pytest.approx(np.mean(by_class))
     assert metrics["units"]["tile"]["n"] == 12 * 28

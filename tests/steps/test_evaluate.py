@@ -145,7 +145,10 @@ def test_levels_in_their_order(tmp_path, write, her2pipe):
     )
     metrics, out = evaluated(tmp_path, her2pipe, sheet, scores)
     assert metrics["levels"]["spearman"]["rho"] > 0.95
-    assert metrics["levels"]["quadratic_kappa"] == pytest.approx(1)
+    kappa = metrics["levels"]["kappa"]  # levels of equal size are alike by chance in a fifth
+    assert kappa["value"] == pytest.approx(1)
+    assert kappa["low"] == pytest.approx(1 - (1 - 0.025 ** (1 / 20)) / 0.8)
+    assert kappa["interval_note"] == "all calls are right: the interval is exact, of 20 patients"
     dunn = read_table(out / "levels_dunn.tsv")
     assert [row["group"] for row in dunn] == ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
     assert float(dunn[0]["3+"]) < float(dunn[0]["1+"])
@@ -412,6 +415,7 @@ def test_subgroups_by_receptor_and_by_any_column(tmp_path, write, her2pipe):
         "group": "negative",
         "n": 10,
         "positives": 5,
+        "patients": 10,
         "note": "needs at least 11 slides: there are 10",
     }
     assert (found["er", "positive"]["n"], found["scanner", "P250"]["n"]) == (30, 14)
@@ -420,7 +424,7 @@ def test_subgroups_by_receptor_and_by_any_column(tmp_path, write, her2pipe):
 
 
 def test_bootstrap_draws_patients(tmp_path, write, her2pipe):
-    """Five copies of every slide of a patient leave the interval as it was, unlike DeLong's."""
+    """Five copies of every slide of a patient leave both intervals as they were."""
     random = np.random.default_rng(5)
     score = [round(random.uniform() + 0.3 * (i % 2), 3) for i in range(30)]
     found = []
@@ -434,7 +438,10 @@ def test_bootstrap_draws_patients(tmp_path, write, her2pipe):
     one, five = (metrics["bootstrap"] for metrics in found)
     assert (one["patients"], five["patients"], five["n"]) == (30, 30, 150)
     assert (one["low"], one["high"]) == pytest.approx((five["low"], five["high"]))
-    assert found[1]["auc"]["low"] > found[0]["auc"]["low"] + 0.05
+    for end in ("low", "high", "logit_low", "logit_high"):
+        assert found[1]["auc"][end] == pytest.approx(found[0]["auc"][end])
+    names = [metrics["auc"]["interval"] for metrics in found]
+    assert names == ["DeLong", "Obuchowski, by patient"]
     assert one["low"] == pytest.approx(found[0]["auc"]["low"], abs=0.04)
 
 
