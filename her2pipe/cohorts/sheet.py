@@ -19,7 +19,7 @@ from her2pipe.errors import Her2Error, raise_all
 
 REQUIRED = ("slide", "path", "patient")
 LABELS = ("her2", "ihc", "fish_ratio", "fish_copies", "fish", "er", "pr", "pcr", "rcb")
-OPTIONAL = ("mpp", "annotation", "split", *LABELS)
+OPTIONAL = ("mpp", "scene", "annotation", "split", *LABELS)
 STATUS = {"positive": True, "pos": True, "negative": False, "neg": False}
 YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
@@ -41,6 +41,7 @@ class Row:
     patient: str
     line: int
     mpp: float | None = None
+    scene: str = ""
     annotation: str = ""
     split: str = ""
     positive: bool | None = None
@@ -277,6 +278,7 @@ def _row(
         patient=get("patient"),
         line=line,
         mpp=number("mpp"),
+        scene=get("scene"),
         annotation=_under(root, get("annotation")),
         split=split,
         positive=positive,
