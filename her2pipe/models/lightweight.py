@@ -17,7 +17,8 @@ from her2pipe.registry import ENCODERS
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # bring levels to -1 to 1
 PRUNED = "tf_efficientnetv2_b0.in1k"  # what PrunEff4 is cut from; its weights are Keras's, too
 SLOPE = 0.001  # of ATHER2's LeakyReLU below zero
-KERAS_NORM = {"eps": 1e-3, "momentum": 0.01}  # Keras's defaults; its momentum of 0.99 keeps the old
+# Batch norms as by Keras's defaults; its momentum of 0.99 is the share of the old, torch's of the new
+EPSILON, MOMENTUM = 1e-3, 0.01
 
 
 class PrunEff4(Network):
@@ -44,7 +45,7 @@ class PrunEff4(Network):
         self.body = full
         truncate(full, "blocks.3", 64)
         self.conv = nn.Conv2d(96, 192, 7)
-        self.norm = nn.BatchNorm1d(192, **KERAS_NORM)
+        self.norm = nn.BatchNorm1d(192, EPSILON, MOMENTUM)
         self.dense = nn.Linear(192, 1024)
         self.num_features = 1024
         self.feature_info = [{"module": f"{BODY}blocks.{k}"} for k in range(4)]
@@ -120,7 +121,7 @@ class Ather2(Network):
             nn.MaxPool2d(3, 1),
             *_convolution(32, 64, 3, 2),
             nn.MaxPool2d(3, 2),
-            nn.BatchNorm2d(64, **KERAS_NORM),
+            nn.BatchNorm2d(64, EPSILON, MOMENTUM),
             *_convolution(64, 128, 5, 2),
             nn.MaxPool2d(3, 3),
         )

@@ -1,4 +1,4 @@
-"""Versions of her2pipe's own networks: raised when a network of the same weights computes otherwise.
+"""Versions of her2pipe's own networks, raised when one computes otherwise from equal weights.
 
 A version beyond the first stands in the params of the jobs that train such a network, so that they,
 and no others, run again; `model.json` keeps it, and a model of another version is refused. torch is
