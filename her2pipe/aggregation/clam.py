@@ -56,6 +56,7 @@ class Clam(NetworkAggregation):
     Lu et al. 2021, doi 10.1038/s41551-020-00682-w.
     """
 
+    family = "Attention-based"
     Settings = ClamSettings
     contributes_probability = False
     citations = (
