@@ -17,7 +17,7 @@ from her2pipe.registry import ENCODERS
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # bring levels to -1 to 1
 PRUNED = "tf_efficientnetv2_b0.in1k"  # what PrunEff4 is cut from; its weights are Keras's, too
 SLOPE = 0.001  # of ATHER2's LeakyReLU below zero
-# Batch norms as by Keras's defaults; its momentum of 0.99 is the share of the old, torch's of the new
+# Of batch norms, as by default in Keras, whose momentum of 0.99 is the share that is kept
 EPSILON, MOMENTUM = 1e-3, 0.01
 
 
