@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from her2pipe.cohorts.labels import UNKNOWN, label, read_rcb
+from her2pipe.cohorts.labels import UNKNOWN, label, label_conflict, read_rcb
+from her2pipe.cohorts.labels import receptor as receptor_of
 from her2pipe.config import PLAIN_NAME
 from her2pipe.errors import Her2Error, raise_all
 
@@ -34,6 +35,7 @@ class Row:
 
     `positive` is the binary HER2 status, `level` one of the five levels; either is None when the
     sheet does not decide it, and `exclusion_reason` then says why there is no binary status.
+    `label_conflict` says which assay a final status contradicts; the status counts all the same.
     """
 
     slide: str
@@ -47,6 +49,7 @@ class Row:
     positive: bool | None = None
     level: str | None = None
     exclusion_reason: str = ""
+    label_conflict: str = ""
     er: bool | None = None
     pr: bool | None = None
     pcr: bool | None = None
@@ -237,6 +240,17 @@ def _row(
             return None
         return meanings[text]
 
+    def receptor(column: str) -> bool | None:
+        text = get(column).lower()
+        if text in STATUS or text in UNKNOWN:
+            return choice(column, STATUS)
+        try:
+            return receptor_of(text)
+        except ValueError:
+            fix = "use positive, negative, or the share of stained nuclei in per cent"
+            wrong(column, f"{column} is {get(column)!r}", fix)
+            return None
+
     def number(column: str) -> float | None:
         if get(column).lower() in UNKNOWN:
             return None
@@ -284,8 +298,9 @@ def _row(
         positive=positive,
         level=level,
         exclusion_reason=reason,
-        er=choice("er", STATUS),
-        pr=choice("pr", STATUS),
+        label_conflict=label_conflict(her2, ihc, fish, ratio, copies),
+        er=receptor("er"),
+        pr=receptor("pr"),
         pcr=choice("pcr", YES_NO),
         rcb=read_rcb(get("rcb"), wrong),
         her2=her2,

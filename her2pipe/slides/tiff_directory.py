@@ -77,17 +77,20 @@ def images(tiff: Any) -> list[TiffImage]:
     ome = _ome_images(tiff.ome_metadata) if tiff.is_ome else []
     listed: list[TiffImage] = []
     for index, page in enumerate(_pages(tiff.pages)):
-        about = next((values for first, count, values in ome if first <= index < first + count), {})
-        name = about.get("Name", "")
-        if about and about.get("first") != str(index):
+        matching = (values for first, n, values in ome if first <= index < first + n)
+        of_image: dict[str, str] = next(matching, {})
+        name = of_image.get("Name", "")
+        if of_image and of_image.get("first") != str(index):
             continue  # another plane of an image: a channel, a depth, a time
         is_beside = _is_beside(page, tiff, name)
-        listed.append(TiffImage(page, index + 1, name, is_beside, _is_reduced(page), None, about))
+        listed.append(
+            TiffImage(page, index + 1, name, is_beside, _is_reduced(page), None, of_image)
+        )
         for inner in _pages(page.pages or []):
             if len(listed) > PAGES_MAX:
                 break
             beside = is_beside or _is_beside(inner, tiff, "")
-            listed.append(TiffImage(inner, index + 1, name, beside, True, page, about))
+            listed.append(TiffImage(inner, index + 1, name, beside, True, page, of_image))
     return [image for image in listed if _has_size(image.page)]
 
 
