@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from her2pipe.cohorts import spellings
-from her2pipe.cohorts.labels import label, read_rcb
+from her2pipe.cohorts.labels import label, label_conflict, read_rcb
+from her2pipe.cohorts.labels import receptor as receptor_of
 from her2pipe.cohorts.sheet_file import read_cells
 from her2pipe.config import NAME_MOST, PLAIN_NAME
 from her2pipe.errors import LINE_BREAKS, Her2Error, raise_all
@@ -37,6 +38,7 @@ class Row:
 
     `positive` is the binary HER2 status, `level` one of the five levels; either is None when the
     sheet does not decide it, and `exclusion_reason` then says why there is no binary status.
+    `label_conflict` says which assay a final status contradicts; the status counts all the same.
     """
 
     slide: str
@@ -49,6 +51,7 @@ class Row:
     positive: bool | None = None
     level: str | None = None
     exclusion_reason: str = ""
+    label_conflict: str = ""
     er: bool | None = None
     pr: bool | None = None
     pcr: bool | None = None
@@ -246,6 +249,18 @@ def _row(
     def status(column: str) -> bool | None:
         return choice(column, spellings.read_status, "positive, negative")
 
+    def receptor(column: str) -> bool | None:
+        text = get(column)
+        status = spellings.read_status(text)
+        if status is not None or (text != "-" and spellings.is_unknown(text)):
+            return status
+        try:
+            return receptor_of(text.lower())
+        except ValueError:
+            fix = "use positive, negative, or the share of stained nuclei in per cent"
+            wrong(column, f"{column} is {get(column)!r}", fix)
+            return None
+
     def number(column: str) -> float | None:
         if spellings.is_unknown(get(column)):
             return None
@@ -307,8 +322,9 @@ def _row(
         positive=positive,
         level=level,
         exclusion_reason=reason,
-        er=status("er"),
-        pr=status("pr"),
+        label_conflict=label_conflict(her2, ihc, fish, ratio, copies),
+        er=receptor("er"),
+        pr=receptor("pr"),
         pcr=choice("pcr", spellings.read_yes_no, "yes, no"),
         rcb=read_rcb(get("rcb"), wrong),
         her2=her2,

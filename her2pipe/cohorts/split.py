@@ -70,7 +70,7 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def _file(path: str) -> object:
+def _file(path: str) -> tuple[int, int] | str:
     """Return what tells a file from others, whatever names it has; one not there yet has one."""
     return file_identity(path) or os.path.realpath(path)
 
@@ -104,7 +104,7 @@ def check_leaks(
     problems = []
     for training_cohort, tested in tested_by.items():
         role, training_rows = cohorts[training_cohort]
-        known = {
+        known: dict[str, Collection[object]] = {
             "patient": {row.patient for row in training_rows},
             "path": {_file(row.path) for row in training_rows},
         }

@@ -30,7 +30,7 @@ RENAMED = {"classes": "targets"}  # keys of `fit` that once had another name
 class FitSettings(Section):
     """Fitting an aggregation."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
 
 
 class NetworkFitSettings(FitSettings):

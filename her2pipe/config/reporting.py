@@ -137,7 +137,7 @@ class ExplainSettings(Section):
 class LedgerSettings(Section):
     """The account of every slide."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
 
 
 class ReportSettings(Section):

@@ -220,6 +220,6 @@ def encodings(paths: Sequence[str | Path]) -> list[Path]:
         When two of them are named alike: what is made of one would stand for the other.
     """
     files = [f for p in paths for f in (sorted(Path(p).glob("*.h5")) if Path(p).is_dir() else [p])]
-    files = sorted(map(Path, files), key=lambda path: path.stem)
-    refuse_namesakes((path.stem, path) for path in files)
-    return files
+    ordered = sorted(map(Path, files), key=lambda path: path.stem)
+    refuse_namesakes((path.stem, path) for path in ordered)
+    return ordered

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from her2pipe.cohorts import spellings
+from her2pipe.cohorts import labels, spellings
 from her2pipe.cohorts.labels import RCB_CLASSES
 from her2pipe.errors import Her2Error
 
@@ -141,7 +141,7 @@ def patient(text: str) -> str:
 
 
 def status(text: str) -> str:
-    """Read positive or negative: a word, a sign, a code, or a percentage of stained cells."""
+    """Read positive or negative: a word, a sign, or a code."""
     word = text.lower().removeprefix("her2").strip(" %")
     if word.startswith("pos") or word in ("+", "yes", "amplified"):
         return "positive"
@@ -151,6 +151,17 @@ def status(text: str) -> str:
         return "positive" if float(word) >= 1 else ""
     except ValueError:
         return ""
+
+
+def receptor(text: str) -> str:
+    """Read ER or PR: a word, a sign, or the share of stained nuclei, positive from 1 %."""
+    if word := status(text):
+        return word
+    try:
+        positive = labels.receptor(text)
+    except ValueError:
+        return ""
+    return {True: "positive", False: "negative", None: ""}[positive]
 
 
 def assays(row: Cells) -> Cells:
