@@ -49,6 +49,7 @@ class ModelDescription(_Record):
     # how it is built and fed
     task: str = "classify"
     architecture: str = ""
+    version: int = 1  # of the network's code, as `models.versions` has it
     stages: int = 0  # first stages kept; 0: all
     input_px: int = 0
     mean: list[float] = []  # of the input, RGB in 0 to 1

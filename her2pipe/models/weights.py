@@ -16,6 +16,7 @@ from her2pipe.models import costs, inference
 from her2pipe.models.base import BODY, Network
 from her2pipe.models.description import ModelDescription
 from her2pipe.models.factory import create
+from her2pipe.models.versions import version_of
 
 WEIGHTS = "model.safetensors"
 # timm's function of a network's module that gives weights new names, and resizes their tables.
@@ -125,6 +126,7 @@ def describe(
     versions = {"her2pipe": __version__, "torch": torch.__version__, "timm": timm.__version__}
     return ModelDescription(
         architecture=architecture,
+        **({"version": version} if (version := version_of(architecture)) > 1 else {}),
         **({"stages": stages} if stages else {}),
         input_px=input_px,
         **inference.normalisation(model),
@@ -176,6 +178,13 @@ def read_verified(folder: str | Path) -> tuple[Path, ModelDescription]:
     """
     description = ModelDescription.read(folder)
     file = Path(folder) / WEIGHTS
+    if description.version != (version := version_of(description.architecture)):
+        raise Her2Error(
+            f"the model is version {description.version} of {description.architecture}, and this"
+            f" program builds version {version}, which computes otherwise",
+            str(folder),
+            "train it again",
+        )
     if not file.is_file():
         raise Her2Error("the model has no weights", str(file), "train it again")
     if file_digest(file) != description.digest:

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from her2pipe.errors import Her2Error
-from her2pipe.models import factory, weights
+from her2pipe.models import factory, versions, weights
 from her2pipe.models.description import ModelDescription
 
 
@@ -70,6 +70,18 @@ def test_what_does_not_fit_is_named(network, tmp_path):
     save_file(tensors, tmp_path / "less.safetensors")
     with pytest.raises(Her2Error, match="1 tensors of resnet10t are not in the file"):
         weights.start("resnet10t", 2, 32, str(tmp_path / "less.safetensors"))
+
+
+def test_a_model_of_another_version_of_its_network_is_refused(tmp_path):
+    network = factory.create("ather2", 2, 128)
+    description = weights.describe(network, "ather2", 128, classes=["a", "b"])
+    assert (description.version, versions.version_of("resnet10t")) == (2, 1)
+    weights.save(network, description.having(version=None), tmp_path)  # as the first wrote it
+    for read in (weights.load, lambda folder: weights.start("ather2", 2, 128, str(folder))):
+        with pytest.raises(
+            Her2Error, match="version 1 of ather2, and this program builds version 2"
+        ):
+            read(tmp_path)
 
 
 @pytest.mark.parametrize(
