@@ -30,6 +30,11 @@ class FirstStages(Network):
     input_px : int, optional
         Side of the input of a network that is tied to one size.
 
+    Attributes
+    ----------
+    left_away : dict
+        Tensors that the whole network has and this one has not: their shapes, by name.
+
     Raises
     ------
     Her2Error
@@ -49,7 +54,9 @@ class FirstStages(Network):
         self.output_fmt: str = getattr(full, "output_fmt", "NCHW")
         self.num_prefix_tokens: int = getattr(full, "num_prefix_tokens", 0)
         self.body = full
+        whole = tensor_shapes(full)
         shape = truncate(full, names[stages - 1], input_px or native_input_px(full))
+        self.left_away = {k: v for k, v in whole.items() if k not in tensor_shapes(full)}
         self.num_features = shape[-1] if self.output_fmt != "NCHW" or len(shape) == 3 else shape[1]
         self.feature_info = [{"module": BODY + name} for name in names[:stages]]
         self.classifier = nn.Linear(self.num_features, classes) if classes else nn.Identity()
@@ -65,6 +72,11 @@ class FirstStages(Network):
         else:
             pooled = maps.mean((2, 3) if self.output_fmt == "NCHW" else (1, 2))
         return pooled if pre_logits else self.classifier(pooled)
+
+
+def tensor_shapes(model: nn.Module) -> dict[str, torch.Size]:
+    """Return the shape of each tensor of a network, by name."""
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
 def native_input_px(model: Network) -> int:
