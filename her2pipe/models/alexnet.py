@@ -37,8 +37,8 @@ class AlexNet(models.AlexNet, Network):
         self.num_features = 4096
         if pretrained:
             weights = models.AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
-            own = self.state_dict()
-            head = {name: own[name] for name in ("classifier.6.weight", "classifier.6.bias")}
+            names = ("classifier.6.weight", "classifier.6.bias")
+            head = {k: v for k, v in self.state_dict().items() if k in names}
             self.load_state_dict({**weights, **head})
         if not classes:
             self.classifier[6] = nn.Identity()

@@ -82,13 +82,13 @@ def _fill(model: Network, name: str, path: Path) -> None:
         )
 
 
-def _renamed(model: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _renamed(model: Network, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename tensors of a published file as timm does; nothing where it has no names for them.
 
     timm interpolates tables of positions to the size of the input, and would interpolate kernels of
     another network, too: those stay as they are, and do not fit.
     """
-    core = model.body if hasattr(model, "left_away") else model
+    core = model.body if isinstance(model, truncated.CutNetwork) else model
     rename = getattr(sys.modules[type(core).__module__], RENAMES_WEIGHTS, None)
     if rename is None:
         return {}
@@ -159,11 +159,13 @@ def load_tensors(model: Network, tensors: Mapping[str, torch.Tensor]) -> Mismatc
     shapes = truncated.tensor_shapes(model)
     expected = dict(shapes)
     heads, left_away = _heads(model), {}
-    if hasattr(model, "left_away") and not any(name.startswith(BODY) for name in tensors):
+    if isinstance(model, truncated.CutNetwork) and not any(
+        name.startswith(BODY) for name in tensors
+    ):
         # the whole network's: what stands behind its first part starts anew
         tensors = {BODY + name: tensor for name, tensor in tensors.items()}
         expected = {name: shape for name, shape in shapes.items() if name.startswith(BODY)}
-        heads += tuple(BODY + head for head in _heads(model.get_submodule(BODY[:-1])))
+        heads += tuple(BODY + head for head in _heads(model.body))
         left_away = {BODY + name: shape for name, shape in model.left_away.items()}
     body = {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
     known = expected | left_away
@@ -191,7 +193,7 @@ def _size(shape: torch.Size) -> str:
     return "x".join(map(str, shape)) or "1"
 
 
-def _heads(model: Any) -> tuple[str, ...]:
+def _heads(model: Network) -> tuple[str, ...]:
     """Return how the names of tensors begin that are of a network's last layers."""
     head = model.get_classifier()
     names = [name for name, module in model.named_modules() if module is head]
