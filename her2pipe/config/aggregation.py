@@ -69,7 +69,7 @@ class TargetSettings(NetworkFitSettings):
 
 def fit_settings(name: Any) -> type[FitSettings] | None:
     """Return the settings class of an aggregation; None where nothing is fitted, or no such is."""
-    return AGGREGATIONS[name].Settings if name in AGGREGATIONS else None
+    return AGGREGATIONS[name].Settings if isinstance(name, str) and name in AGGREGATIONS else None
 
 
 def _all_fit_settings() -> Iterator[tuple[str, type[FitSettings]]]:

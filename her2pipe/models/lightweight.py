@@ -11,7 +11,7 @@ from torch import nn
 
 from her2pipe.errors import Her2Error
 from her2pipe.models.base import BODY, Network, timm_network
-from her2pipe.models.truncated import truncate
+from her2pipe.models.truncated import CutNetwork
 from her2pipe.registry import ENCODERS
 
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # bring levels to -1 to 1
@@ -21,7 +21,7 @@ SLOPE = 0.001  # of ATHER2's LeakyReLU below zero
 EPSILON, MOMENTUM = 1e-3, 0.01
 
 
-class PrunEff4(Network):
+class PrunEff4(CutNetwork):
     """EfficientNetV2-B0 up to its fourth stage, and a small head.
 
     1,536,672 parameters for 4 classes, counted as Keras does, with the running mean and variance
@@ -42,8 +42,7 @@ class PrunEff4(Network):
     def __init__(self, full: Network, classes: int):
         super().__init__()
         self.pretrained_cfg = {**full.pretrained_cfg, "input_size": (3, 224, 224)}
-        self.body = full
-        truncate(full, "blocks.3", 64)
+        self.take_first_part(full, "blocks.3", 64)
         self.conv = nn.Conv2d(96, 192, 7)
         self.norm = nn.BatchNorm1d(192, EPSILON, MOMENTUM)
         self.dense = nn.Linear(192, 1024)

@@ -62,7 +62,7 @@ def test_pruneff4_computes_what_the_whole_network_does_up_to_its_cut():
     torch.manual_seed(0)
     full = factory.create("tf_efficientnetv2_b0", 0).eval()
     model = factory.create("pruneff4", 4).eval()
-    assert weights.load_fitting(model, full.state_dict()) == []
+    assert not weights.load_tensors(model, full.state_dict())
     seen = []
     full.blocks[3].register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.no_grad():
@@ -143,7 +143,7 @@ def test_a_cut_network_gives_what_its_last_stage_gave(name, stages, stage, width
     px = 64 if name == "resnet10t" else 224
     full = factory.create(name, 3, px).eval()
     model = factory.create(name, 3, px, stages).eval()
-    assert weights.load_fitting(model, full.state_dict()) == []  # it has no other weights
+    assert not weights.load_tensors(model, full.state_dict())  # it has no other weights
     with torch.no_grad():
         _, wanted = inference.forward(full, pictures(2, px), stage)
         logits, pooled = inference.forward(model, pictures(2, px))
@@ -201,8 +201,14 @@ def test_weights_of_the_whole_network_are_taken_from_its_file(tmp_path):
         {k: v for k, v in full.state_dict().items() if "layer2" not in k},
         tmp_path / "less.safetensors",
     )
-    with pytest.raises(Her2Error, match=r"tensors of resnet10t are not in the file.*body\.layer2"):
+    with pytest.raises(Her2Error, match=r"not the weights of resnet10t: .* missing.*body\.layer2"):
         weights.start("resnet10t", 3, 64, str(tmp_path / "less.safetensors"), stages=3)
+    # what is cut away may lack, and nothing else may be there
+    first = {k: v for k, v in full.state_dict().items() if "layer3" not in k}
+    assert not weights.load_tensors(model, first)
+    assert weights.load_tensors(model, first | {"layer3.0.conv1.weight": torch.zeros(1)}).reshaped
+    mismatch = weights.load_tensors(model, first | {"layer2.0.scale": torch.zeros(1)})
+    assert mismatch == weights.Mismatch(surplus=("body.layer2.0.scale",))
 
 
 @pytest.mark.parametrize(("name", "stages"), [("pruneff4", 0), ("ather2", 0), ("resnet10t", 2)])
