@@ -94,10 +94,15 @@ def _share(estimate: Estimate | None, what: str, percent: str, items: str = "sli
         return [f"{what}: {estimate.note}."] if estimate.note else []
     text = f"{what} {format_interval(estimate.value, estimate.low, estimate.high, 2)}"
     if estimate.low is not None:
-        text += f", {percent} interval ({estimate.interval})"
+        text += _interval_name(estimate, percent)
     if estimate.n:
         text += f"; n = {estimate.n:,} {items}"
     return [f"{text}.", *_interval_note(estimate)]
+
+
+def _interval_name(estimate: Estimate | Correlation, percent: str) -> str:
+    """Name an interval: `, 95 % interval (DeLong)`."""
+    return f", {percent} interval" + (f" ({estimate.interval})" if estimate.interval else "")
 
 
 def _interval_note(estimate: Estimate | Correlation) -> Sentences:
@@ -125,7 +130,7 @@ def _correlation(spearman: Correlation, percent: str) -> Sentences:
         return []
     rho = format_interval(spearman.rho, spearman.low, spearman.high, 2)
     if spearman.low is not None:
-        rho += f", {percent} interval ({spearman.interval})"
+        rho += _interval_name(spearman, percent)
     return [f"Spearman's ρ {rho}; P {p_phrase(spearman.p)}.", *_interval_note(spearman)]
 
 
@@ -157,7 +162,7 @@ def area(part: Response, metrics: Metrics, percent: str) -> Sentences:
         size += f", of {part.patients:,} patients"
     text = f"AUC {format_interval(part.value, part.low, part.high)}"
     if part.low is not None:
-        text += f", {percent} interval ({part.interval})"
+        text += _interval_name(part, percent)
     if part.logit_low is not None and part.logit_low != part.low:
         ends = f"{format_number(part.logit_low)} to {format_number(part.logit_high)}"
         text += f", by its logit {ends}"
@@ -174,7 +179,7 @@ def patch_area(part: PatchArea, metrics: Metrics, percent: str) -> Sentences:
     value = format_interval(part.value, part.low, part.high)
     n, slides, patients = (format_number(v, 0) for v in (part.n, part.slides, part.patients))
     sentence = (
-        f"Patch AUC {value}, {percent} interval ({part.interval}); n = {n} patches of "
+        f"Patch AUC {value}{_interval_name(part, percent)}; n = {n} patches of "
         f"{slides} slides of {patients} patients."
     )
     return [
@@ -268,8 +273,8 @@ def macro_area(part: Unit, metrics: Metrics, percent: str) -> Sentences:
         note = macro.note or macro.interval_note
         return [f"Macro-AUC {format_number(macro.value)}, {note}; {size}."]
     return [
-        f"Macro-AUC {format_interval(macro.value, macro.low, macro.high)}, {percent} interval "
-        f"({macro.interval}); {size}.",
+        f"Macro-AUC {format_interval(macro.value, macro.low, macro.high)}"
+        f"{_interval_name(macro, percent)}; {size}.",
         *_interval_note(macro),
         f"Intervals of the legend: {AREAS}.",
     ]

@@ -138,6 +138,7 @@ FIGURES = {
 NETWORKS = (
     METHOD,
     Column("architecture", "Network"),
+    Column("weights", "Starting weights"),
     Column("parameters", "Parameters", "count"),
     Column("trained", "Of them trained", "count"),
     Column("input_px", "Input, px", "count"),

@@ -212,6 +212,12 @@ def test_an_external_label_changes_its_own_evaluation_only(load):
     assert before.cohort("score")(job(cohort="B")) == after.cohort("score")(job(cohort="B"))
 
 
+def test_a_new_version_of_a_network_is_the_concern_of_those_that_use_it(load):
+    light = Fingerprints(load({"encoders": {"small": {"architecture": "ather2"}}}))
+    assert light.network("train")(job(encoder="small")) == ["ather2 version 2"]
+    assert Fingerprints(load()).network("train")(job(encoder="small")) == []
+
+
 # --- manifests and resources
 
 
