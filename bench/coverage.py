@@ -144,9 +144,9 @@ def resampled(random, patients: int, slides: int, true: dict, count) -> None:
     try:
         draws = [stats.macro_draws(truth, each, patient, range(3), *how[1:]) for each in p]
         areas = [stats.macro_auc(truth, each) for each in p]
-        low, high = np.nanquantile(draws[0], (0.025, 0.975))
-        count("interval", "macro-AUC", low <= true["macro"] <= high)
-        found = stats.contrast(areas[0] - areas[1], draws[0] - draws[1])
+        macro = stats.bootstrap_macro_auc(truth, p[0], patient, range(3), *how)
+        count("interval", "macro-AUC", macro.low <= true["macro"] <= macro.high)
+        found = stats.contrast(areas[0] - areas[1], draws[0] - draws[1], 0.95, patients)
         count("interval", "difference of macro-AUCs", found.low <= 0 <= found.high)
         count("test", "difference of macro-AUCs", found.p < 0.05)
     except stats.StatisticUndefined:

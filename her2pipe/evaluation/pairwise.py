@@ -246,7 +246,9 @@ def paired_comparison(
         how = settings.resamples, settings.resample_seed
         (area, drawn), (other, other_drawn) = (_macro_aucs(s, *how) for s in (first, second))
         numbers |= {"auc": area, "other_auc": other, "difference": area - other}
-        contrast = stats.contrast(area - other, drawn - other_drawn, settings.confidence)
+        contrast = stats.contrast(
+            area - other, drawn - other_drawn, settings.confidence, numbers["patients"]
+        )
         numbers |= {key: getattr(contrast, key) for key in ("low", "high", "p", "interval")}
         numbers["note"] = contrast.interval_note or ""
     except stats.StatisticUndefined as reason:
@@ -337,7 +339,9 @@ def _matched(
         return row
     difference = float(first.right.mean()) - float(second.right.mean())
     try:
-        contrast = stats.contrast(difference, drawn[0] - drawn[1], settings.confidence)
+        contrast = stats.contrast(
+            difference, drawn[0] - drawn[1], settings.confidence, row.patients
+        )
     except stats.StatisticUndefined:  # every case of one method is right, none of the other
         return replace(row, accuracy_difference=difference)
     return replace(

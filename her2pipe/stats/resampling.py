@@ -82,7 +82,7 @@ def bootstrap_auc(
     if exact := _exact_areas([(y, score)], patients, confidence):
         low, high, note = exact[0].low, exact[0].high, exact[0].interval_note
         return Bootstrap(value, low, high, int(np.isfinite(draws).sum()), EXACT, note)
-    return _bootstrap(value, _percentiles(draws, confidence))
+    return _bootstrap(value, _percentiles(draws, confidence, _count(patients)))
 
 
 def _bootstrap(value: float, ends: tuple[float, float, int]) -> Bootstrap:
@@ -127,7 +127,7 @@ def bootstrap_macro_auc(
         low, high = (float(np.mean([getattr(a, end) for a in areas])) for end in ("low", "high"))
         note = "no class's scores overlap with the rest's, or all are equal: the interval is exact"
         return Bootstrap(value, low, high, int(np.isfinite(draws).sum()), EXACT, note)
-    return _bootstrap(value, _percentiles(draws, confidence))
+    return _bootstrap(value, _percentiles(draws, confidence, _count(patients)))
 
 
 def bootstrap_kappa(
@@ -178,7 +178,7 @@ def bootstrap_kappa(
             for times in _times_drawn(count, resamples, seed)
         ]
     )
-    ends = _percentiles(draws, confidence)
+    ends = _percentiles(draws, confidence, count)
     if ends[0] < ends[1] or not (truth == predicted).all():
         return _bootstrap(value, ends)
     shares = np.unique(truth, return_counts=True)[1] / len(truth)
@@ -242,7 +242,12 @@ def share_draws(
     return np.concatenate([times @ hits / (times @ items) for times in drawn])
 
 
-def contrast(value: float, differences: ArrayLike, confidence: float = 0.95) -> Contrast:
+def contrast(
+    value: float,
+    differences: ArrayLike,
+    confidence: float = 0.95,
+    patients: int | None = None,
+) -> Contrast:
     """Return a difference with its percentile interval and two-sided P from resamples.
 
     P is twice the smaller share of resamples on either side of no difference, of which the observed
@@ -256,6 +261,8 @@ def contrast(value: float, differences: ArrayLike, confidence: float = 0.95) -> 
         Of each resample; NaN where it is not defined.
     confidence : float
         Level of the interval, 0 to 1.
+    patients : int, optional
+        How many were resampled: expands interval and P, as is due to few patients.
 
     Raises
     ------
@@ -267,7 +274,7 @@ def contrast(value: float, differences: ArrayLike, confidence: float = 0.95) -> 
     Davison & Hinkley 1997, doi 10.1017/CBO9780511802843, sections 4.2 and 5.3.
     """
     differences = np.asarray(differences, float)
-    low, high, defined = _percentiles(differences, confidence)
+    low, high, defined = _percentiles(differences, confidence, patients)
     if low == high:
         if abs(value) > 1e-12:
             raise StatisticUndefined(f"differs by {value:.3f} in every resample: nothing to test")
@@ -275,7 +282,17 @@ def contrast(value: float, differences: ArrayLike, confidence: float = 0.95) -> 
         return Contrast(float(value), None, None, 1.0, defined, "none", note)
     beyond = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     p = min(1.0, 2 * (1 + beyond) / (1 + defined))
+    if patients is not None:  # as the percentiles
+        from scipy.stats import norm
+        from scipy.stats import t as student
+
+        expansion = (patients / (patients - 1)) ** 0.5
+        p = float(2 * student.sf(norm.isf(p / 2) / expansion, patients - 1))
     return Contrast(float(value), low, high, p, defined)
+
+
+def _count(patients: ArrayLike) -> int:
+    return len(np.unique(np.asarray(patients)))
 
 
 def _patient_numbers(patients: ArrayLike) -> tuple[np.ndarray, int]:
@@ -294,12 +311,26 @@ def _times_drawn(patients: int, resamples: int, seed: int) -> Iterator[np.ndarra
         yield np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
 
 
-def _percentiles(draws: np.ndarray, confidence: float) -> tuple[float, float, int]:
-    """Return the interval that resamples span and how many define it; refuse too few of them."""
+def _percentiles(
+    draws: np.ndarray, confidence: float, patients: int | None = None
+) -> tuple[float, float, int]:
+    """Return the interval that resamples span and how many define it; refuse too few of them.
+
+    Of n patients the percentiles are expanded: those that are sqrt(n / (n - 1)) times as many
+    standard errors out as Student's t with n - 1 degrees of freedom is (Hesterberg 2015, doi
+    10.1080/00031305.2015.1089789, section 4.3).
+    """
     defined = draws[np.isfinite(draws)]
     if 2 * len(defined) < len(draws):
         raise StatisticUndefined(f"defined in only {len(defined)} of {len(draws)} resamples")
-    low, high = np.quantile(defined, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    tail = 0.5 - confidence / 2
+    if patients is not None:
+        from scipy.stats import norm
+        from scipy.stats import t as student
+
+        expansion = (patients / (patients - 1)) ** 0.5
+        tail = float(norm.cdf(expansion * student.ppf(tail, patients - 1)))
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high), len(defined)
 
 

@@ -35,7 +35,7 @@ def test_macro_auc_is_that_of_plain_resampling():
     found = stats.bootstrap_macro_auc(y, p, patients, LABELS, resamples=300)
     assert found[:4] == pytest.approx(expected)
     draws = stats.macro_draws(y, p, patients, LABELS, 300)
-    assert found.low == pytest.approx(np.nanquantile(draws, 0.025))
+    assert np.nanmin(draws) <= found.low < np.nanquantile(draws, 0.025)
 
 
 @pytest.mark.parametrize("weights", ["none", "quadratic"])
