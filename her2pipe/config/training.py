@@ -12,6 +12,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 PRECISION = "arithmetic; auto is bfloat16 autocast on CUDA and float32 on a CPU"
 ACCUMULATE = "batches whose gradients make one step, as one large batch would"
 ARCHITECTURE = "timm model name, or alexnet, pruneff4, ather2"
+# Tasks that train an encoder on the slides of its development cohort, so that these are in-sample.
+TRAINED_ON_SLIDES = ("classify", "fingerprint")
 COMPILE = "compile the network with torch.compile: slow to start, then faster"
 
 
@@ -203,7 +205,7 @@ class Encoder(TrainSettings):
 class EncodeSettings(Section):
     """Running an encoder over patch stores."""
 
-    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
+    algorithm: int = setting(3, ALGORITHM, ge=3, le=3)
     batch_slides: int = setting(
         32, "slides per job, about; the number of jobs is a power of two", "slides", False, ge=1
     )

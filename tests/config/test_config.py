@@ -175,6 +175,7 @@ def test_a_shared_fit_setting_goes_to_the_aggregations_that_have_it():
     fits = {name: method.fit for name, method in study.methods.items()}
     assert {name for name in fits if getattr(fits[name], "folds", 0) == 2} == {
         "clam",
+        "mean",
         "mlp",
         "slidegraph",
     }
@@ -363,8 +364,8 @@ def test_a_study_of_classes_and_its_flags():
             "method net: SlideGraph+ ranks slides of two classes, not of 3",
         ),
         (
-            {"methods": {"net": {"encoder": "small", "aggregate": "mean", "fit": {"folds": 2}}}},
-            "folds is a setting of clam, mlp, slidegraph, not of mean",
+            {"methods": {"net": {"encoder": "small", "aggregate": "mean", "fit": {"patience": 2}}}},
+            "patience is a setting of clam, mlp, slidegraph, not of mean",
         ),
         (
             {"encoders": {"small": {"task": "none"}}},
