@@ -120,6 +120,12 @@ class Method(Section):
     cohorts: list[Name] = setting(
         [], "cohorts it scores; none named: all but those for pre-training", flag=False
     )
+    stand_in: str = setting(
+        "",
+        "where it is not the published method of its name: what of it stands in for what; shown"
+        " beside its results",
+        flag=False,
+    )
     fit: SerializeAsAny[FitSettings] = setting(
         {},
         "settings of its aggregation, over those of `fit`",

@@ -171,6 +171,14 @@ def test_evaluations_state_method_cohort_and_role(load):
     } <= set(options)
 
 
+def test_stand_ins_are_handed_to_the_comparison(load):
+    assert Commands(load()).compare() == []
+    methods = {"TL-PA": {"encoder": "small", "stand_in": "one in place of another"}}
+    assert Commands(load({"methods": methods})).compare() == [
+        "--stand-in=TL-PA=one in place of another"
+    ]
+
+
 # --- fingerprints
 
 
