@@ -23,7 +23,7 @@ from her2pipe.errors import LINE_BREAKS, Her2Error, raise_all
 
 REQUIRED = ("slide", "path", "patient")
 LABELS = ("her2", "ihc", "fish_ratio", "fish_copies", "fish", "er", "pr", "pcr", "rcb")
-OPTIONAL = ("mpp", "annotation", "split", *LABELS)
+OPTIONAL = ("mpp", "scene", "annotation", "split", *LABELS)
 PATHS = ("path", "annotation")
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
@@ -46,6 +46,7 @@ class Row:
     patient: str
     line: int
     mpp: float | None = None
+    scene: str = ""
     annotation: str = ""
     split: str = ""
     positive: bool | None = None
@@ -317,6 +318,7 @@ def _row(
         patient=get("patient"),
         line=line,
         mpp=number("mpp"),
+        scene=get("scene"),
         annotation=_under(root, get("annotation")),
         split=split,
         positive=positive,

@@ -79,8 +79,9 @@ class Commands:
         if self.study.is_images(name):
             words = ["--batch", wildcards.slide, "--root", self.study.roots[name]]
             return shlex.join(words)
-        mpp = self.study.rows[name][wildcards.slide].mpp
-        return f"--mpp {mpp}" if mpp else ""
+        row = self.study.rows[name][wildcards.slide]
+        words = ["--mpp", str(row.mpp)] if row.mpp else []
+        return shlex.join(words + ([f"--scene={row.scene}"] if row.scene else []))
 
     def annotation(self, wildcards: Wildcards) -> list[str]:
         """Return the option that names a slide's annotation, if it has one."""
