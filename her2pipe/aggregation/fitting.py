@@ -120,7 +120,7 @@ def fit_aggregation(
             stop_epochs=0 if epochs else settings.patience,
             min_epochs=settings.min_epochs,
             best_epochs=settings.best_epochs,
-            by_auc=aggregation.by_auc and not epochs,
+            monitor="auc" if aggregation.by_auc and not epochs else "loss",
         ),
     )
     batches = _Batches(

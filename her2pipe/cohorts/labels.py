@@ -6,10 +6,11 @@ import math
 import re
 from collections.abc import Callable
 
+from her2pipe.cohorts.spellings import is_unknown
+
 RCB_CLASSES = ("0", "I", "II", "III")
 RECEPTOR_POSITIVE = 1  # per cent of stained nuclei from which on ER and PR are positive
 SHARE = re.compile(r"([<>≤≥]=?)? ?(\d+(?:\.\d+)?)(?: ?(?:-|–|to) ?(\d+(?:\.\d+)?))? ?%?")
-UNKNOWN = {"", "na", "n/a", "nan", "unknown", "equivocal", "indeterminate", "not done"}
 
 
 def label(
@@ -189,7 +190,7 @@ def read_rcb(text: str, wrong: Callable[[str, str, str], None]) -> str | None:
     `wrong` is called with column, mistake and remedy where the text is neither.
     """
     name = text.upper().removeprefix("RCB").strip(" -")
-    if text.lower() in UNKNOWN:
+    if is_unknown(text):
         return None
     if name in RCB_CLASSES:
         return name

@@ -15,12 +15,14 @@ from her2pipe.config import CompareSettings
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation import pairwise
 from her2pipe.evaluation.results import Area, Estimate, Evaluation
-from her2pipe.files import read_json, read_table, write_table
+from her2pipe.files import read_table, write_table
+from her2pipe.models.description import ModelDescription
 from her2pipe.plotting import charts, panels, style
 
 WHO = ("method", "encoder", "aggregation", "cohort", "role")
 METHODS = ("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high")
-NETWORKS = ("method", "encoder", "architecture", "parameters", "trained", "input_px", "model_mb")
+NETWORKS = ("method", "encoder", "architecture", "weights", "parameters", "trained", "input_px",
+            "model_mb", "stand_in")  # fmt: skip
 TILES = ("encoder", "slides", "tiles", "ms_per_tile")
 TIMING = ("method", "aggregation", "cohort", "slides", "seconds", "seconds_per_slide")
 DRIFT = ("method", "reference", "cohort", "slides", "reference_n", "n", "median_shift", "ks", "p",
@@ -43,6 +45,8 @@ class Study:
     benchmarks : dict
         Method and cohort to the benchmark file of its `score` job, which need not exist.
     matched : list of (method, cohort, other method, other cohort)
+    stand_ins : dict
+        Method that is not the published one of its name to what stands in for what.
     cases : dict
         Cohort to its slides, and those to their case.
     """
@@ -53,6 +57,7 @@ class Study:
     encodings: list[tuple[str, str]] = field(default_factory=list)
     benchmarks: dict[tuple[str, str], str] = field(default_factory=dict)
     matched: list[list[str]] = field(default_factory=list)
+    stand_ins: dict[str, str] = field(default_factory=dict)
     cases: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
@@ -326,16 +331,17 @@ def networks(study: Study) -> Table:
             if encoder not in study.encoders:
                 continue
             folder = Path(study.encoders[encoder])
-            model = read_json(folder / "model.json", "a trained network")
-            count, weights = model.get("parameters") or {}, folder / "model.safetensors"
+            model, weights = ModelDescription.read(folder), folder / "model.safetensors"
             rows.append(
                 {
                     "method": method,
                     "encoder": encoder,
-                    "architecture": model.get("architecture"),
-                    "parameters": count.get("total"),
-                    "trained": count.get("trainable"),
-                    "input_px": model.get("input_px"),
+                    "architecture": model.architecture,
+                    "weights": model.starting_weights,
+                    "parameters": model.parameters and model.parameters.total,
+                    "trained": model.parameters and model.parameters.trainable,
+                    "input_px": model.input_px,
+                    "stand_in": study.stand_ins.get(method),
                     "model_mb": weights.stat().st_size / 1e6 if weights.exists() else None,
                 }
             )

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from her2pipe.cohorts import labels
-from her2pipe.cohorts.labels import RCB_CLASSES, UNKNOWN
+from her2pipe.cohorts import labels, spellings
+from her2pipe.cohorts.labels import RCB_CLASSES
 from her2pipe.errors import Her2Error
 
 Cells = dict[str, str]
@@ -32,7 +32,7 @@ COLUMNS = {
     "rcb": ("rcbclass", "rcbcategory", "rcb", "rcbindex", "rcbscore"),
     "scanner": ("scanner", "scannermodel"),
 }  # fmt: skip
-NOTHING_KNOWN = UNKNOWN - {"equivocal"} | {
+NOTHING_KNOWN = spellings.UNKNOWN - {"equivocal"} | {
     "not available", "not evaluated", "null", "none", "not applicable", "pending", "discrepancy",
     "not performed",
 }  # fmt: skip
