@@ -368,9 +368,9 @@ def _require_validation(slides: Sequence[TrainingSlide], endpoint: Endpoint) -> 
     """Refuse an internal validation side without a slide, or without one of either status."""
     counts = _patients_by_group(slides, endpoint)
     if not slides or (endpoint.positive and not all(counts.values())):
-        found = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        counts_text = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise Her2Error(
-            f"the internal validation side cannot judge the fit (patients {found})",
+            f"the internal validation side cannot judge the fit (patients {counts_text})",
             "the development cohort's sheet and exclusions",
             "raise split.validation_fraction, add slides of every class, or set fit.cross_fit:"
             " encoder",
