@@ -37,10 +37,20 @@ class NetworkFitSettings(FitSettings):
     """Fitting a network that aggregates; an aggregation has defaults of its own."""
 
     folds: int = setting(
-        5, "inner folds by patient, each with a model of its own; 1: one hold-out", "", ge=1, le=20
+        5,
+        "inner folds by patient, each with a model of its own; 1: one hold-out",
+        "",
+        ge=1,
+        le=20,
+        choice=True,
     )
     holdout: float = setting(
-        0.2, "folds 1: share of the training patients held out to stop by", "fraction", gt=0, lt=1
+        0.2,
+        "folds 1: share of the training patients held out to stop by",
+        "fraction",
+        gt=0,
+        lt=1,
+        choice=True,
     )
     learning_rate: float = setting(2e-4, "Adam's step size", "", gt=0, lt=1)
     weight_decay: float = setting(1e-5, "Adam's weight decay", "", ge=0, lt=1)
