@@ -25,7 +25,7 @@ METHODS = (
     *("patients", "logit_low", "logit_high", "interval", "note"),
 )
 NETWORKS = ("method", "encoder", "architecture", "weights", "parameters", "trained", "input_px",
-            "model_mb")  # fmt: skip
+            "model_mb", "stand_in")  # fmt: skip
 TILES = ("encoder", "slides", "tiles", "ms_per_tile")
 TIMING = ("method", "aggregation", "cohort", "slides", "seconds", "seconds_per_slide")
 DRIFT = ("method", "reference", "cohort", "slides", "reference_n", "n", "median_shift", "ks", "p",
@@ -48,6 +48,8 @@ class Study:
     benchmarks : dict
         Method and cohort to the benchmark file of its `score` job, which need not exist.
     matched : list of (method, cohort, other method, other cohort)
+    stand_ins : dict
+        Method that is not the published one of its name to what stands in for what.
     cases : dict
         Cohort to its slides, and those to their case.
     """
@@ -58,6 +60,7 @@ class Study:
     encodings: list[tuple[str, str]] = field(default_factory=list)
     benchmarks: dict[tuple[str, str], str] = field(default_factory=dict)
     matched: list[list[str]] = field(default_factory=list)
+    stand_ins: dict[str, str] = field(default_factory=dict)
     cases: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
@@ -110,6 +113,12 @@ def table(function: Callable[[Study], Table]) -> Callable[[Study], Table]:
     return function
 
 
+def load_tables() -> None:
+    """Import the modules that add their tables to `TABLES`."""
+    for module in MODULES:
+        importlib.import_module(module)
+
+
 def compare(study: Study, folder: Path) -> None:
     """Write the tables and figures that the study's endpoint has into a folder.
 
@@ -126,8 +135,7 @@ def compare(study: Study, folder: Path) -> None:
             "give those of one study",
         )
     _ = study.reference  # one that is not there is a mistake, whatever is compared with it
-    for module in MODULES:
-        importlib.import_module(module)
+    load_tables()
     for name in comparisons.pop():
         result = TABLES[name](study)
         if result.rows or not result.optional:
@@ -389,6 +397,7 @@ def networks(study: Study) -> Table:
                     "parameters": model.parameters and model.parameters.total,
                     "trained": model.parameters and model.parameters.trainable,
                     "input_px": model.input_px,
+                    "stand_in": study.stand_ins.get(method),
                     "model_mb": weights.stat().st_size / 1e6 if weights.exists() else None,
                 }
             )

@@ -27,6 +27,7 @@ TABLE2 = (
     *("external_high", "external_logit_low", "external_logit_high", "external_interval"),
     *("external_cohorts", "published_internal_auc", "published_internal_sd"),
     *("published_external_mean", "published_external_sd", "published_note"),
+    "stand_in",
 )
 PUBLISHED = ("method", "cohort", "auc", "sd", "note")
 
@@ -69,6 +70,7 @@ def table2(study: Study) -> Table:
             | {"internal_interval": internal.interval}
             | external_mean([e.metrics.auc for e in external], study.settings.confidence)
             | _published(method)
+            | {"stand_in": study.stand_ins.get(method, "")}
         )
     return Table(TABLE2, rows)
 
