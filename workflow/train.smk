@@ -20,6 +20,7 @@ rule train:
         stores=inputs.training_folders,
         sheet=inputs.development_sheet,
         labels=fingerprints.development("train"),
+        network=fingerprints.network("train"),
         settings=commands.train,
     shell:
         "her2pipe train {params.stores:q} {output:q} --sheet {params.sheet:q} --threads {threads}"

@@ -193,6 +193,8 @@ class Aggregation(ABC):
     ----------
     name : str
         As registered; set by the registry's decorator of the class.
+    family : str
+        What kind it is, as Table 2 of Li et al. 2025 names kinds: `Attention-based`.
     reads : str
         What of a patch it reads: class probabilities, or features.
     fits : str
@@ -220,6 +222,7 @@ class Aggregation(ABC):
     """
 
     name: ClassVar[str] = ""
+    family: ClassVar[str] = "Rule-based"
     reads: ClassVar[Literal["probabilities", "features"]] = "probabilities"
     fits: ClassVar[Literal["", "threshold", "weights"]] = ""
     gives_probability: ClassVar[bool] = True

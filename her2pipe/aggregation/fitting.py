@@ -118,7 +118,7 @@ def fit_aggregation(
             stop_epochs=settings.patience,
             min_epochs=settings.min_epochs,
             best_epochs=settings.best_epochs,
-            by_auc=aggregation.by_auc,
+            monitor="auc" if aggregation.by_auc else "loss",
         ),
     )
     batches = _Batches(

@@ -36,6 +36,7 @@ class Mlp(NetworkAggregation):
     Rawat et al. 2020, doi 10.1038/s41598-020-64156-4.
     """
 
+    family = "MLP-based"
     Settings = MlpSettings
     citations = (
         Citation(

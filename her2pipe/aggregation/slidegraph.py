@@ -49,6 +49,7 @@ class SlideGraph(NetworkAggregation):
     Lu et al. 2022, doi 10.1016/j.media.2022.102486.
     """
 
+    family = "Graph-based"
     Settings = SlideGraphSettings
     by_auc = True
     contributes_probability = False

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from her2pipe.cohorts.sheet import Row
+from her2pipe.cohorts.sheet import Row, file_identity
 from her2pipe.config import SplitSettings
 from her2pipe.errors import Her2Error, raise_all
 
@@ -70,6 +70,11 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
+def _file(path: str) -> tuple[int, int] | str:
+    """Return what tells a file from others, whatever names it has; one not there yet has one."""
+    return file_identity(path) or os.path.realpath(path)
+
+
 def check_leaks(
     cohorts: Mapping[str, tuple[str, Iterable[Row]]],
     sheets: Mapping[str, str],
@@ -99,9 +104,9 @@ def check_leaks(
     problems = []
     for training_cohort, tested in tested_by.items():
         role, training_rows = cohorts[training_cohort]
-        known = {
+        known: dict[str, Collection[object]] = {
             "patient": {row.patient for row in training_rows},
-            "path": {os.path.realpath(row.path) for row in training_rows},
+            "path": {_file(row.path) for row in training_rows},
         }
         problems += [
             Her2Error(
@@ -113,7 +118,7 @@ def check_leaks(
             for name in cohorts
             if name in tested
             for row in cohorts[name][1]
-            for column, value in (("patient", row.patient), ("path", os.path.realpath(row.path)))
+            for column, value in (("patient", row.patient), ("path", _file(row.path)))
             if value in known[column]
         ]
     raise_all(problems)

@@ -30,7 +30,7 @@ RENAMED = {"classes": "targets"}  # keys of `fit` that once had another name
 class FitSettings(Section):
     """Fitting an aggregation."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
 
 
 class NetworkFitSettings(FitSettings):
@@ -69,7 +69,7 @@ class TargetSettings(NetworkFitSettings):
 
 def fit_settings(name: Any) -> type[FitSettings] | None:
     """Return the settings class of an aggregation; None where nothing is fitted, or no such is."""
-    return AGGREGATIONS[name].Settings if name in AGGREGATIONS else None
+    return AGGREGATIONS[name].Settings if isinstance(name, str) and name in AGGREGATIONS else None
 
 
 def _all_fit_settings() -> Iterator[tuple[str, type[FitSettings]]]:
@@ -119,6 +119,12 @@ class Method(Section):
     )
     cohorts: list[Name] = setting(
         [], "cohorts it scores; none named: all but those for pre-training", flag=False
+    )
+    stand_in: str = setting(
+        "",
+        "where it is not the published method of its name: what of it stands in for what; shown"
+        " beside its results",
+        flag=False,
     )
     fit: SerializeAsAny[FitSettings] = setting(
         {},

@@ -13,12 +13,13 @@ from her2pipe.registry import Registry
 LEVELS = ("0", "1+", "2+/FISH-", "2+/FISH+", "3+")
 CLASSES = ("HER2-", "HER2+", "Non-tumour")
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+NAME_MOST = 200  # characters: files are named by it, with endings of their own
 WHOLE = "whole"  # the one view of an image that is no slide
 VIEW = r"^(adaptive|whole|[1-9][0-9]*|[1-9][0-9]*(\.[0-9]+)?um)$"
 
 ALGORITHM = "version of this step's output; set by the program"
 
-Name = Annotated[str, Field(pattern=PLAIN_NAME)]
+Name = Annotated[str, Field(pattern=PLAIN_NAME, max_length=NAME_MOST)]
 View = Annotated[str, Field(pattern=VIEW)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 

@@ -27,7 +27,7 @@ class HeatmapSettings(Section):
 class DescribeSettings(Section):
     """Features of patches by grade of p(HER2+)."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     encoders: list[Name] = setting(
         [], "encoders whose patches are described; none named: the first method's", flag=False
     )
@@ -88,8 +88,8 @@ class DescribeSettings(Section):
     )
     alpha: float = setting(
         0.05,
-        "a feature differs between grades when its Kruskal-Wallis P, Holm-adjusted over the"
-        " 39 features, is below this",
+        "a feature is selected when Dunn's P of any two grades, unadjusted as published, is below"
+        " this; what remains after Holm is counted beside it",
         "",
         gt=0,
         lt=1,
@@ -137,7 +137,7 @@ class ExplainSettings(Section):
 class LedgerSettings(Section):
     """The account of every slide."""
 
-    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
 
 
 class ReportSettings(Section):

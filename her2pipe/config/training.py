@@ -16,7 +16,7 @@ COMPILE = "compile the network with torch.compile: slow to start, then faster"
 
 
 class ScheduleSettings(Section):
-    """Optimiser, and what it does as the loss stops falling."""
+    """Optimiser, and what it does as validation stops improving."""
 
     optimiser: Literal["adam", "amsgrad"] = setting("adam", "Adam, or its variant AMSGrad")
     adam_epsilon: float = setting(1e-8, "Adam's epsilon, which bounds its steps", "", gt=0)
@@ -25,17 +25,25 @@ class ScheduleSettings(Section):
         "this times the sum of squared weights, without biases and norms, is added to the loss",
         ge=0,
     )
+    weight_decay_l2_modules: list[str] = setting(
+        [], "modules whose weights that sum is of; none named: all of the network"
+    )
+    monitor: Literal["loss", "accuracy"] = setting(
+        "loss",
+        "what of the validation side says which epoch is better: loss, or accuracy (of classes)",
+    )
     reduce_epochs: int = setting(
         0,
-        "after so many epochs without a better validation loss the step is reduced; 0: never",
+        "after so many epochs without a better one (see monitor) the step is reduced; 0: never",
         "epochs",
         ge=0,
     )
     reduce_factor: float = setting(0.1, "what it is multiplied by then", "", gt=0, lt=1)
+    learning_rate_min: float = setting(0.0, "the step is never reduced below this", "", ge=0, lt=1)
     stop_epochs: int = setting(
         0,
-        "after so many epochs without a better validation loss training ends, and the best epoch's"
-        " weights are kept; 0: never",
+        "after so many epochs without a better one training ends, and the best epoch's weights"
+        " are kept; 0: never",
         "epochs",
         ge=0,
     )
@@ -181,6 +189,8 @@ class TrainSettings(ScheduleSettings):
             raise ValueError("task density needs pairs: a folder, or synthetic")
         if self.task in ("density", "fingerprint") and self.features != "pooled":
             raise ValueError(f"task {self.task} has features of its own: leave `features` out")
+        if self.task != "classify" and self.monitor == "accuracy":
+            raise ValueError(f"task {self.task} has no accuracy: set monitor to loss")
         if self.task == "fingerprint" and self.batch_size % 2:
             raise ValueError("task fingerprint works on pairs: batch_size must be even")
         return self

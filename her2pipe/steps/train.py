@@ -221,7 +221,7 @@ def _describe(
         task=train.task,
         classes=data.classes,
         outputs=data.outputs,
-        start=_start(train.weights),
+        start=_start(train.weights, model),
         train_views=train.train_views,
         stain=data.stain_target.as_dict(),
         stain_digest=data.stain_target.digest(),
@@ -232,10 +232,14 @@ def _describe(
     )
 
 
-def _start(weights: str) -> dict[str, Any]:
+def _start(weights: str, model: Any) -> dict[str, Any]:
     """Return where the starting weights are from."""
+    from her2pipe.models.weights import published_name
+
     path = Path(weights)
     start: dict[str, Any] = {"weights": path.name}
+    if weights == "imagenet":
+        return start | {"name": published_name(model)}
     if path.is_dir():
         keys = {"digest", "images", "training_set_digest"}
         description = ModelDescription.read(path)

@@ -12,6 +12,7 @@ import numpy as np
 
 from her2pipe.store.disk import attributes_of, creating, fill, opened, write_attributes
 from her2pipe.store.images import Images, images_of, write_images
+from her2pipe.store.namesakes import refuse_namesakes
 
 ENCODING = "her2pipe/encoding"
 
@@ -161,11 +162,14 @@ class Encodings:
     def _places(self) -> dict[str, tuple[Path, int]]:
         """Slide to its file, and its place there; packs are opened for that."""
         if not self._places_found:
+            named: list[tuple[str, Path]] = []
             for stem, path in self._files.items():
                 with opened(path, ENCODING) as file:
                     images = images_of(file)
                 names = [stem] if images is None else [*images.names, *images.exclusion_reasons]
+                named += [(name, path) for name in names]
                 self._places_found |= {name: (path, index) for index, name in enumerate(names)}
+            refuse_namesakes(named)
         return self._places_found
 
     def __contains__(self, slide: str) -> bool:
@@ -206,6 +210,16 @@ def _by_image(encoding: Encoding, images: Images) -> list[Encoding]:
 
 
 def encodings(paths: Sequence[str | Path]) -> list[Path]:
-    """List encoding files: files as given, folders by what they hold, ordered by slide."""
+    """List encoding files: files as given, folders by what they hold, ordered by slide.
+
+    Patch stores of several slides are listed likewise.
+
+    Raises
+    ------
+    Her2Error
+        When two of them are named alike: what is made of one would stand for the other.
+    """
     files = [f for p in paths for f in (sorted(Path(p).glob("*.h5")) if Path(p).is_dir() else [p])]
-    return sorted(map(Path, files), key=lambda path: path.stem)
+    ordered = sorted(map(Path, files), key=lambda path: path.stem)
+    refuse_namesakes((path.stem, path) for path in ordered)
+    return ordered

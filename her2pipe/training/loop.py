@@ -95,7 +95,7 @@ def train_network(
             "freeze fewer modules, or set the encoder's task to none",
         )
     schedule = plan.schedule
-    optimiser = schedules.optimiser(trained, plan.learning_rate, schedule)
+    optimiser = schedules.optimiser(model, plan.learning_rate, schedule)
     history = checkpoint.restore(model, optimiser)
     run = torch.compile(model) if plan.compile else model
     saved = time.monotonic()
@@ -149,11 +149,13 @@ def _keep_best(checkpoint: Checkpoint, model, history: Rows, schedule: Schedule)
 
 
 def _apply_lr_schedule(optimiser, history: Rows, plan: Plan) -> dict[str, float]:
-    """Set the step size that the losses so far ask for; return it where it may change."""
-    if not plan.schedule.reduce_epochs:
+    """Set the step size that the epochs so far ask for; return it where it may change."""
+    schedule = plan.schedule
+    if not schedule.reduce_epochs:
         return {}
-    count = schedules.reductions(schedules.losses(history), plan.schedule.reduce_epochs)
-    rate = plan.learning_rate * plan.schedule.reduce_factor**count
+    count = schedules.reductions(schedules.ranks(history, schedule), schedule.reduce_epochs)
+    least = min(schedule.learning_rate_min, plan.learning_rate)
+    rate = max(plan.learning_rate * schedule.reduce_factor**count, least)
     for group in optimiser.param_groups:
         group["lr"] = rate
     return {"learning_rate": rate}

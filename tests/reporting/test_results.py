@@ -103,3 +103,11 @@ def test_the_best_is_not_chosen_on_the_slides_whose_numbers_are_reported(areas, 
 def test_of_her2_status_the_first_method_is_summarised():
     evaluations = [evaluation(method=m, auc={"value": v}) for m, v in (("a", 0.5), ("b", 0.9))]
     assert comparison.summarised_method(inputs_of(*evaluations))[0] == "a"
+
+
+def test_stand_ins_are_marked_and_explained(tmp_path):
+    rows = ["method\tstand_in\tpublished_note", "m\t\t", "Valieris\tone in place of another\tof M6"]
+    (tmp_path / "table2.tsv").write_text("\n".join(rows) + "\n")
+    (table,) = comparison._tables(tmp_path, "95 %")
+    assert "ᵃ Stand-in, not the published method: one in place of another. ᵇ Of M6." in str(table)
+    assert "Valieris ᵃ" in str(table)

@@ -171,6 +171,14 @@ def test_evaluations_state_method_cohort_and_role(load):
     } <= set(options)
 
 
+def test_stand_ins_are_handed_to_the_comparison(load):
+    assert Commands(load()).compare() == []
+    methods = {"TL-PA": {"encoder": "small", "stand_in": "one in place of another"}}
+    assert Commands(load({"methods": methods})).compare() == [
+        "--stand-in=TL-PA=one in place of another"
+    ]
+
+
 # --- fingerprints
 
 
@@ -210,6 +218,12 @@ def test_an_external_label_changes_its_own_evaluation_only(load):
         job(encoder="small")
     )
     assert before.cohort("score")(job(cohort="B")) == after.cohort("score")(job(cohort="B"))
+
+
+def test_a_new_version_of_a_network_is_the_concern_of_those_that_use_it(load):
+    light = Fingerprints(load({"encoders": {"small": {"architecture": "ather2"}}}))
+    assert light.network("train")(job(encoder="small")) == ["ather2 version 2"]
+    assert Fingerprints(load()).network("train")(job(encoder="small")) == []
 
 
 # --- manifests and resources
