@@ -20,14 +20,8 @@ from process_server import shared
 ROOT = Path(__file__).parents[2]
 # On this machine: two jobs at a time, each on one thread; more would wait for each other.
 LOCALLY = (
-    "--cores",
-    "2",
-    "--set-threads",
-    "pretrain=1",
-    "train=1",
-    "encode=1",
-    "fit=1",
-    "explain=1",
+    *("--set-threads", "pretrain=1", "train=1", "encode=1", "fit=1", "explain=1", "deploy=1"),
+    *("--cores", "2"),
 )
 STUDY = {
     "study": {"title": "Small study"},
