@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -49,9 +50,9 @@ class ProcessServer:
 
     def __init__(self, import_path=""):
         self._folder = tempfile.TemporaryDirectory(prefix="her2pipe-")
-        self._address = f"{self._folder.name}/socket"
+        self.address = f"{self._folder.name}/socket"
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self._address)
+            listener.bind(self.address)
             listener.listen(64)
             self._process = subprocess.Popen(
                 [sys.executable, __file__, str(listener.fileno())],
@@ -80,14 +81,14 @@ class ProcessServer:
         folder : Path
             Working directory.
         """
-        environment = _environment(HERE / "forked") | {"HER2PIPE_PROCESS_SERVER": self._address}
+        environment = _environment(HERE / "forked") | {"HER2PIPE_PROCESS_SERVER": self.address}
         with (
             open(os.devnull) as nothing,
             tempfile.TemporaryFile("w+") as output,
             tempfile.TemporaryFile("w+") as errors,
         ):
             streams = [file.fileno() for file in (nothing, output, errors)]
-            ended = process_client.run(self._address, code, words, streams, environment, folder)
+            ended = process_client.run(self.address, code, words, streams, environment, folder)
             for file in (output, errors):
                 file.seek(0)
             return subprocess.CompletedProcess(words, ended, output.read(), errors.read())
@@ -108,15 +109,17 @@ def _environment(import_path):
 
 
 def _serve(listener):
-    """Fork for each request until standard input is closed."""
+    """Fork for each request; when standard input is closed, end all forks and return."""
     _load([f"snakemake.{name}" for name in SNAKEMAKE])
-    prepared = False
+    prepared, clients = False, {}  # connection of each fork that runs
     selector = selectors.DefaultSelector()
-    selector.register(sys.stdin, selectors.EVENT_READ, None)
-    selector.register(listener, selectors.EVENT_READ, None)
+    selector.register(sys.stdin, selectors.EVENT_READ)
+    selector.register(listener, selectors.EVENT_READ)
     while True:
         for key, _ in selector.select():
             if key.fileobj is sys.stdin:
+                for child in clients:
+                    os.kill(child, signal.SIGKILL)
                 return
             if key.fileobj is listener:
                 connection, _ = listener.accept()
@@ -124,29 +127,28 @@ def _serve(listener):
                 if not prepared and request["code"] == process_client.COMMAND:
                     _load([*LIBRARIES, *_modules()])
                     prepared = True
-                child = os.fork()
-                if child == 0:
+                if not (child := os.fork()):
                     selector.close()
                     listener.close()
                     connection.close()
                     _work(request, streams)
                 for stream in streams:
                     os.close(stream)
-                end = os.pidfd_open(child)
-                selector.register(end, selectors.EVENT_READ, (child, connection))
+                clients[child] = connection
+                selector.register(os.pidfd_open(child), selectors.EVENT_READ, child)
                 selector.register(connection, selectors.EVENT_READ, child)
-            elif isinstance(key.data, tuple):
-                child, connection = key.data
-                code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            elif isinstance(key.fileobj, int):  # a fork has ended
                 selector.unregister(key.fileobj)
                 os.close(key.fileobj)
-                if connection in selector.get_map():
+                code = os.waitstatus_to_exitcode(os.waitpid(key.data, 0)[1])
+                connection = clients.pop(key.data)
+                with suppress(KeyError):
                     selector.unregister(connection)
+                with suppress(BrokenPipeError), connection:
                     connection.sendall(code.to_bytes(4, "big", signed=True))
-                connection.close()
-            else:  # who asked has been killed
-                os.kill(key.data, signal.SIGKILL)
+            elif key.data in clients:  # who asked has been killed
                 selector.unregister(key.fileobj)
+                os.kill(key.data, signal.SIGKILL)
 
 
 def _load(names):
