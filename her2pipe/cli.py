@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
 import sys
@@ -39,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
             raise  # not the system's: a library's own error, and so a bug to be seen
         where = error.filename or "the machine"
         fix = "make room, or correct the permissions, and run again"
+        if error.errno == errno.ENAMETOOLONG:
+            fix = "choose a shorter name: file systems bear about 250 characters"
         print(Her2Error(error.strerror or str(error), str(where), fix), file=sys.stderr)
         return 1
     except MemoryError:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+LINE_BREAKS = re.compile("[\t\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+")  # whoever takes them so
+LONGEST = 2000  # characters of a line
+
 
 class Her2Error(Exception):
     """A mistake the user can mend.
@@ -21,7 +26,14 @@ class Her2Error(Exception):
         self.what, self.where, self.fix = what, where, fix
 
     def __str__(self) -> str:
-        return f"her2pipe: {self.what}\n  where: {self.where}\n  fix:   {self.fix}"
+        what, where, fix = map(one_line, (self.what, self.where, self.fix))
+        return f"her2pipe: {what}\n  where: {where}\n  fix:   {fix}"
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line of bounded length, whatever a file put into it."""
+    text = LINE_BREAKS.sub(" ", text)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
 
 
 class BadSlideError(Her2Error):

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from her2pipe.errors import Her2Error
+from her2pipe.errors import LINE_BREAKS, Her2Error
+
+NAME_BYTES = 255  # of a file's name, on the file systems in use
+FORMULA = re.compile("'*[=+@-].")  # a spreadsheet runs what begins so
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?")
 
 
 @contextmanager
@@ -62,11 +67,14 @@ def _partial_path(path: Path) -> Path:
     of this machine that still runs (Snakemake was killed, its job was not) keeps its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}~*.part"):
-        if not _is_running(leftover.name.removesuffix(".part").split("~", 1)[1]):
+    name, ending = path.name, f"~{this_process()}.part"
+    if len(os.fsencode(f".{name}{ending}")) > NAME_BYTES:  # the name itself may fit all the same
+        name = f"{name[:64]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    for leftover in path.parent.glob(f".{glob.escape(name)}~*.part"):
+        if not _is_running("~".join(leftover.name.removesuffix(".part").split("~")[-2:])):
             shutil.rmtree(leftover, ignore_errors=True)
             leftover.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}~{this_process()}.part")
+    return path.with_name(f".{name}{ending}")
 
 
 def this_process() -> str:
@@ -100,7 +108,11 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[dict]) 
 
 
 def table_text(columns: Sequence[str], rows: Iterable[dict]) -> str:
-    """Return a TSV; floats get six decimals, what is missing or NaN stays empty."""
+    """Return a TSV; floats get six decimals, what is missing or NaN stays empty.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front, which spreadsheets
+    do not show; `read_table` takes it off. What ends a line becomes a space.
+    """
     lines = ["\t".join(columns)]
     lines += ["\t".join(_cell(row.get(column)) for column in columns) for row in rows]
     return "\n".join(lines) + "\n"
@@ -115,13 +127,23 @@ def read_table(path: str | Path) -> list[dict[str, str]]:
         When the file is missing or empty.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise Her2Error(f"the table cannot be read: {error}", str(path), "check the path") from None
-    if not lines:
+    if lines == [""]:
         raise Her2Error("the table is empty", str(path), "delete it and run again")
     names = lines[0].split("\t")
-    return [dict(zip(names, line.split("\t"), strict=True)) for line in lines[1:]]
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        cells = [unescaped(cell) for cell in line.split("\t")]
+        if len(cells) != len(names):
+            raise Her2Error(
+                f"the row has {len(cells)} cells under {len(names)} column names",
+                f"{path} line {number}",
+                "delete the table and run again",
+            )
+        rows.append(dict(zip(names, cells, strict=True)))
+    return rows
 
 
 def read_json(path: str | Path, what: str) -> dict[str, Any]:
@@ -142,4 +164,11 @@ def _cell(value: object) -> str:
     if value is None or value != value:
         return ""
     text = f"{value:.6f}" if isinstance(value, float) else str(value)
-    return " ".join(text.split()) if "\t" in text or "\n" in text else text
+    if LINE_BREAKS.search(text):
+        text = " ".join(LINE_BREAKS.sub(" ", text).split())
+    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
+
+
+def unescaped(cell: str) -> str:
+    """Return a cell without the apostrophe that keeps a spreadsheet from running it."""
+    return cell[1:] if cell[:1] == "'" and FORMULA.match(cell) else cell

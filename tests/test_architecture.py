@@ -31,7 +31,7 @@ LAYERS = [
 HEAVY = {
     *("torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy"),
     *("scikit_posthocs", "skimage", "cv2", "shapely", "bokeh", "onnx"),
-    "onnxruntime",
+    *("onnxruntime", "openpyxl"),
 }
 TOP = (ast.Assign, ast.AnnAssign)
 LONG_FOLDERS = {"steps"}

@@ -18,6 +18,7 @@ rule pretrain:
     params:
         stores=commands.pretraining_stores,
         labels=fingerprints.pretrain,
+        network=fingerprints.network("pretrain"),
         settings=commands.pretrain,
     shell:
         "her2pipe pretrain {output:q} --threads {threads} {params.stores:q} {params.settings}"

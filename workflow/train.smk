@@ -1,4 +1,4 @@
-# Fit an encoder to the development cohort.
+# Train an encoder on the development cohort, or on all of it but the slides of an inner fold.
 rule train:
     input:
         stores=inputs.training_stores,
@@ -13,13 +13,14 @@ rule train:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        gpu=lambda wildcards: gpus(study.settings.encoders[wildcards.encoder].device),
+        gpu=lambda wildcards: gpus(study.settings.encoders[inputs.encoder(wildcards)].device),
         mem_mb=growing(8000),
         runtime=growing(1440),
     params:
         stores=inputs.training_folders,
         sheet=inputs.development_sheet,
         labels=fingerprints.development("train"),
+        network=fingerprints.network("train"),
         settings=commands.train,
     shell:
         "her2pipe train {params.stores:q} {output:q} --sheet {params.sheet:q} --threads {threads}"

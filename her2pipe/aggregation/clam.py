@@ -35,9 +35,15 @@ class ClamSettings(TargetSettings):
         "single", "one attention for all classes (SB), or one for each (MB)"
     )
     instances: int = setting(
-        8, "patches of highest and of lowest attention trained on as instances", "patches", ge=1
+        8,
+        "patches of highest and of lowest attention trained on as instances; half of a slide's"
+        " patches where it has fewer than both together",
+        "patches",
+        ge=1,
     )
-    subtyping: bool = setting(True, "train on instances of the classes a slide is not of, too")
+    subtyping: bool = setting(
+        True, "train on instances of the classes a slide is not of, too", choice=True
+    )
     bag_weight: float = setting(
         0.7, "weight of the slide's loss; the rest is the instances'", "", gt=0, le=1
     )
@@ -52,6 +58,7 @@ class Clam(NetworkAggregation):
     Lu et al. 2021, doi 10.1038/s41551-020-00682-w.
     """
 
+    family = "Attention-based"
     Settings = ClamSettings
     contributes_probability = False
     citations = (
@@ -207,6 +214,10 @@ def clam_network() -> type[torch.nn.Module]:
         ) -> torch.Tensor:
             """Classify patches of highest attention as of the class, those of lowest as not.
 
+            No patch is both: of a slide of fewer than 2k patches it is the upper and the lower half
+            by attention, without the middle one of an odd number, and a slide of one patch has no
+            instances of its class. (The authors' code takes some patches of such a slide as both.)
+
             Parameters
             ----------
             attention : (1 or C, N) float32
@@ -214,20 +225,24 @@ def clam_network() -> type[torch.nn.Module]:
             target : int
                 The slide's class.
             k : int
-                Patches at either end.
+                Patches at either end, at most.
             subtyping : bool
                 Take the highest of the other classes as not of them, and average over the classes.
             """
-            k = min(k, h.shape[0])
+            patches = h.shape[0]
             total = h.new_zeros(())
             for number, classifier in enumerate(self.instance):
-                order = attention[number if self.multi else 0]
-                top = order.topk(k).indices
+                # One order for both ends: equal attention must not put a patch at either.
+                order = attention[number if self.multi else 0].argsort(descending=True, stable=True)
                 if number == target:
-                    chosen = torch.cat([top, order.topk(k, largest=False).indices])
-                    labels = self.instance_labels[[1] * k + [0] * k]
+                    ends = min(k, patches // 2)
+                    if not ends:
+                        continue
+                    chosen = torch.cat([order[:ends], order[-ends:].flip(0)])
+                    labels = self.instance_labels[[1] * ends + [0] * ends]
                 elif subtyping:
-                    chosen, labels = top, self.instance_labels[[0] * k]
+                    chosen = order[:k]
+                    labels = self.instance_labels[[0] * len(chosen)]
                 else:
                     continue
                 total = total + smooth_svm(classifier(h[chosen]), labels, self.instance_labels)

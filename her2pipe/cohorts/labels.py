@@ -1,4 +1,4 @@
-"""HER2 status by the ASCO/CAP rules, and residual cancer burden."""
+"""HER2 status by the ASCO/CAP rules, hormone receptors, and residual cancer burden."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import math
 import re
 from collections.abc import Callable
 
+from her2pipe.cohorts.spellings import is_unknown
+
 RCB_CLASSES = ("0", "I", "II", "III")
-UNKNOWN = {"", "na", "n/a", "nan", "unknown", "equivocal", "indeterminate", "not done"}
+RECEPTOR_POSITIVE = 1  # per cent of stained nuclei from which on ER and PR are positive
+SHARE = re.compile(r"([<>≤≥]=?)? ?(\d+(?:\.\d+)?)(?: ?(?:-|–|to) ?(\d+(?:\.\d+)?))? ?%?")
 
 
 def label(
@@ -79,6 +82,73 @@ def _ish(ihc: str, ratio: float | None, copies: float | None) -> tuple[bool | No
     return ihc == "3+", ""  # groups 2 and 4
 
 
+def label_conflict(
+    her2: bool | None,
+    ihc: str,
+    fish: bool | None,
+    ratio: float | None = None,
+    copies: float | None = None,
+) -> str:
+    """Say which assay a sheet's final status contradicts; empty where it does none.
+
+    The status wins all the same: a pathologist may know more than these columns hold. Parameters
+    are those of `label`.
+
+    >>> label_conflict(False, "3+", None)
+    'final status negative, but IHC 3+'
+    """
+    if her2 is None:
+        return ""
+    assays = []
+    if ihc in ("0", "1+", "3+") and her2 != (ihc == "3+"):
+        assays.append(f"IHC {ihc}")
+    if fish is not None:
+        ish, result = fish, f"FISH {'positive' if fish else 'negative'}"
+    else:
+        ish, _ = _ish(ihc, ratio, copies)
+        result = f"ISH ratio {ratio:g} with {copies:g} copies" if ish is not None else ""
+    if ish is not None and ish != her2:
+        assays.append(result)
+    status = "positive" if her2 else "negative"
+    return f"final status {status}, but {' and '.join(assays)}" if assays else ""
+
+
+def receptor(text: str) -> bool | None:
+    """Read the status of ER or PR from the share of stained nuclei in per cent.
+
+    Positive from 1 %, "low positive" up to 10 % included. A share may be a number, with or without
+    `%`, a range, or a limit such as `<1`; None where it lies on both sides of 1 %.
+
+    Raises
+    ------
+    ValueError
+        When the text is no share.
+
+    References
+    ----------
+    Allison et al. 2020, doi 10.1200/JCO.19.02309.
+
+    >>> [receptor(text) for text in ("80 %", "1", "0.5", "<1%", "1-10", "<10")]
+    [True, True, False, False, True, None]
+    """
+    read = SHARE.fullmatch(text.strip())
+    if not read:
+        raise ValueError(f"{text!r} is no share in per cent")
+    limit, low = read[1] or "", float(read[2])
+    high = float(read[3]) if read[3] else low
+    if not low <= high <= 100 or (limit and read[3]):
+        raise ValueError(f"{text!r} is no share in per cent")
+    if limit.startswith((">", "≥")):
+        return True if low >= RECEPTOR_POSITIVE else None
+    if limit:
+        strictly = limit == "<"
+        below = low <= RECEPTOR_POSITIVE if strictly else low < RECEPTOR_POSITIVE
+        return False if below else None
+    if low >= RECEPTOR_POSITIVE:
+        return True
+    return False if high < RECEPTOR_POSITIVE else None
+
+
 def rcb_index(
     diameter1_mm: float,
     diameter2_mm: float,
@@ -120,7 +190,7 @@ def read_rcb(text: str, wrong: Callable[[str, str, str], None]) -> str | None:
     `wrong` is called with column, mistake and remedy where the text is neither.
     """
     name = text.upper().removeprefix("RCB").strip(" -")
-    if text.lower() in UNKNOWN:
+    if is_unknown(text):
         return None
     if name in RCB_CLASSES:
         return name

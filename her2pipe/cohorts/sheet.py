@@ -6,22 +6,26 @@ import difflib
 import hashlib
 import json
 import math
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from her2pipe.cohorts.labels import UNKNOWN, label, read_rcb
-from her2pipe.config import PLAIN_NAME
-from her2pipe.errors import Her2Error, raise_all
+from her2pipe.cohorts import spellings
+from her2pipe.cohorts.labels import label, label_conflict, read_rcb
+from her2pipe.cohorts.labels import receptor as receptor_of
+from her2pipe.cohorts.sheet_file import read_cells
+from her2pipe.config import NAME_MOST, PLAIN_NAME
+from her2pipe.errors import LINE_BREAKS, Her2Error, raise_all
 
 REQUIRED = ("slide", "path", "patient")
 LABELS = ("her2", "ihc", "fish_ratio", "fish_copies", "fish", "er", "pr", "pcr", "rcb")
-OPTIONAL = ("mpp", "annotation", "split", *LABELS)
-STATUS = {"positive": True, "pos": True, "negative": False, "neg": False}
-YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+OPTIONAL = ("mpp", "scene", "annotation", "split", *LABELS)
+PATHS = ("path", "annotation")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 
 class UndeclaredColumnError(LookupError):
@@ -34,6 +38,7 @@ class Row:
 
     `positive` is the binary HER2 status, `level` one of the five levels; either is None when the
     sheet does not decide it, and `exclusion_reason` then says why there is no binary status.
+    `label_conflict` says which assay a final status contradicts; the status counts all the same.
     """
 
     slide: str
@@ -41,11 +46,13 @@ class Row:
     patient: str
     line: int
     mpp: float | None = None
+    scene: str = ""
     annotation: str = ""
     split: str = ""
     positive: bool | None = None
     level: str | None = None
     exclusion_reason: str = ""
+    label_conflict: str = ""
     er: bool | None = None
     pr: bool | None = None
     pcr: bool | None = None
@@ -108,8 +115,8 @@ def load(
     Parameters
     ----------
     sheet : path
-        TSV with the columns `slide, path, patient` and any of the optional ones; columns of other
-        names are kept in `Row.extra`.
+        TSV or spreadsheet (.xlsx) with the columns `slide, path, patient` and any of the optional
+        ones; columns of other names are kept in `Row.extra`.
     root : path
         Folder that relative slide and annotation paths start from.
     pending : tuple of str
@@ -130,6 +137,7 @@ def load(
     rows: list[Row] = []
     lines: dict[str, int] = {}
     slides: dict[str, str] = {}
+    files: dict[tuple[int, int], Row] = {}
     for line, values in _read(sheet, problems):
 
         def wrong(column: str, what: str, fix: str, line: int = line) -> None:
@@ -146,35 +154,49 @@ def load(
         slides[row.path] = row.slide
         for column, name in (("path", "slide"), ("annotation", "annotation")):
             path = row.value(column)
-            if check_files and path and not path.startswith(pending) and not Path(path).exists():
+            if not check_files or not path or path.startswith(pending):
+                continue
+            identity = file_identity(path)
+            if identity is None:
                 fix = "correct the path; relative paths start from the cohort's root, or the"
-                what = f"the {name} of {row.slide} does not exist: {path}"
+                what = f"the {name} of {row.slide} does not exist: {_short(path)}"
                 wrong(column, what, f"{fix} working directory")
+            elif column == "path":
+                first = files.setdefault(identity, row)
+                if first is not row and first.path != row.path:
+                    what = (
+                        f"slide {row.slide} is the same file as {first.slide} (line {first.line})"
+                    )
+                    what += f", under another name: {_short(row.path)}"
+                    wrong("path", what, "remove one of the two rows")
         rows.append(row)
     problems += _split_mistakes(rows, sheet)
     raise_all(problems)
     return rows if columns is None else [row.only(columns) for row in rows]
 
 
+def file_identity(path: str) -> tuple[int, int] | None:
+    """Return what a file is known by under all of its names; None where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # not there, or no path could be so
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _short(text: str, most: int = 200) -> str:
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
+
 def _read(sheet: Path, problems: list[Her2Error]) -> list[tuple[int, dict[str, str]]]:
     """Return (line number, values) of every row that is not empty."""
-    try:
-        lines = sheet.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise Her2Error(
-            "the sheet does not exist", str(sheet), "check `sheet` in the study file"
-        ) from None
-    except UnicodeDecodeError:
-        raise Her2Error(
-            "the sheet is not UTF-8 text", str(sheet), "save it as tab-separated UTF-8 text"
-        ) from None
-    header = [_cell(name) for name in lines[0].split("\t")] if lines else []
+    lines = read_cells(sheet)
+    header = lines[0][1] if lines else []
     spelling = {name.lower(): name for name in REQUIRED + OPTIONAL}
     names = [spelling.get(name.lower(), name) for name in header]
     _check_header(names, sheet)
     table = []
-    for line, text in enumerate(lines[1:], start=2):
-        cells = [_cell(cell) for cell in text.split("\t")]
+    for line, cells in lines[1:]:
         if any(cells[len(names) :]):
             problems.append(
                 Her2Error(
@@ -188,14 +210,6 @@ def _read(sheet: Path, problems: list[Her2Error]) -> list[tuple[int, dict[str, s
     if not table and not problems:
         raise Her2Error("the sheet has no rows", str(sheet), "add one line per slide")
     return table
-
-
-def _cell(text: str) -> str:
-    """Strip a cell, and the quotes spreadsheets put around it; a quote never spans cells."""
-    text = text.strip()
-    if len(text) > 1 and text[0] == text[-1] == '"':
-        text = text[1:-1].replace('""', '"').strip()
-    return text
 
 
 def _check_header(names: list[str], sheet: Path) -> None:
@@ -226,18 +240,30 @@ def _row(
     def get(column: str) -> str:
         return values.get(column, "")
 
-    def choice(column: str, meanings: Mapping[str, bool]) -> bool | None:
-        text = get(column).lower()
-        if text in UNKNOWN and text not in meanings:
+    def choice(column: str, read: Callable[[str], bool | None], words: str) -> bool | None:
+        meaning = read(get(column))
+        is_sign = get(column) == "-" and read is spellings.read_status  # negative, or nothing?
+        if meaning is None and (is_sign or not spellings.is_unknown(get(column))):
+            wrong(column, f"{column} is {get(column)!r}", f"use one of: {words}, or leave empty")
+        return meaning
+
+    def status(column: str) -> bool | None:
+        return choice(column, spellings.read_status, "positive, negative")
+
+    def receptor(column: str) -> bool | None:
+        text = get(column)
+        status = spellings.read_status(text)
+        if status is not None or (text != "-" and spellings.is_unknown(text)):
+            return status
+        try:
+            return receptor_of(text.lower())
+        except ValueError:
+            fix = "use positive, negative, or the share of stained nuclei in per cent"
+            wrong(column, f"{column} is {get(column)!r}", fix)
             return None
-        if text not in meanings:
-            allowed = ", ".join(dict.fromkeys(word for word in meanings if len(word) > 1))
-            wrong(column, f"{column} is {get(column)!r}", f"use one of: {allowed}, or leave empty")
-            return None
-        return meanings[text]
 
     def number(column: str) -> float | None:
-        if get(column).lower() in UNKNOWN:
+        if spellings.is_unknown(get(column)):
             return None
         try:
             value = float(get(column))
@@ -248,43 +274,60 @@ def _row(
             return None
         return value
 
-    for column in REQUIRED:
-        if not get(column):
-            wrong(column, f"{column} is empty", "fill it in")
+    values = {name: _without_breaks(name, cell, wrong) for name, cell in values.items()}
+    for column in (*REQUIRED, "annotation", "split"):
+        cell = get(column)
+        if spellings.is_empty(cell) and column in REQUIRED:
+            says = f": {cell!r} names nothing" if cell else ""
+            wrong(column, f"{column} is empty{says}", "fill it in")
+        if spellings.is_empty(cell):
+            values[column] = ""
+    for column in ("slide", "patient"):
+        if spellings.is_rounded(get(column)):
+            what = f"{column} {get(column)} is a number that a spreadsheet rounded"
+            wrong(column, what, "give the column the format Text, and enter the names anew")
+    for column in PATHS:
+        if brace := re.search("[{}]", get(column)):
+            what = f"the path has a {brace[0]} at character {brace.start() + 1}: "
+            what += _short(get(column))
+            wrong(column, what, "rename the file or folder: braces have a meaning for Snakemake")
     if get("slide") and not re.match(PLAIN_NAME, get("slide")):
         wrong(
             "slide",
-            f"slide name {get('slide')!r} is not a plain file name",
+            f"slide name {_short(get('slide'))!r} is not a plain file name",
             "use letters, digits and . _ + - only, beginning with a letter or digit",
         )
+    if len(get("slide")) > NAME_MOST:
+        what = f"slide name {get('slide')[:40]}... is too long: {len(get('slide'))} characters"
+        wrong("slide", what, f"use at most {NAME_MOST}: files are named by it")
     split = get("split").lower()
     if split not in ("", "train", "validation"):
         wrong("split", f"split is {get('split')!r}", "use train or validation")
-    ihc = get("ihc").upper().removeprefix("IHC").strip()
-    ihc = {"1": "1+", "2": "2+", "3": "3+", "0+": "0"}.get(ihc, ihc)
-    if ihc.lower() in UNKNOWN:
-        ihc = ""
-    elif ihc not in ("0", "1+", "2+", "3+"):
+    ihc = spellings.read_ihc(get("ihc")) or ""
+    if not ihc and not spellings.is_unknown(get("ihc")):
         wrong("ihc", f"ihc is {get('ihc')!r}, an unknown level", "use 0, 1+, 2+ or 3+")
-        ihc = ""
     ratio, copies = number("fish_ratio"), number("fish_copies")
-    fish = choice("fish", STATUS)
-    her2 = choice("her2", STATUS)
+    fish, her2 = status("fish"), status("her2")
     positive, level, reason = label(her2, ihc, fish, ratio, copies)
+    undecided = [name for name in ("her2", "ihc", "fish") if spellings.is_undecided(get(name))]
+    if reason and undecided:
+        reason += f" ({', '.join(f'{name} is {get(name).lower()}' for name in undecided)})"
     return Row(
         slide=get("slide"),
         path=_under(root, get("path")),
         patient=get("patient"),
         line=line,
         mpp=number("mpp"),
+        scene=get("scene"),
         annotation=_under(root, get("annotation")),
         split=split,
         positive=positive,
         level=level,
         exclusion_reason=reason,
-        er=choice("er", STATUS),
-        pr=choice("pr", STATUS),
-        pcr=choice("pcr", YES_NO),
+        label_conflict=label_conflict(her2, ihc, fish, ratio, copies),
+        er=receptor("er"),
+        pr=receptor("pr"),
+        pcr=choice("pcr", spellings.read_yes_no, "yes, no"),
         rcb=read_rcb(get("rcb"), wrong),
         her2=her2,
         ihc=ihc,
@@ -293,8 +336,21 @@ def _row(
     )
 
 
+def _without_breaks(column: str, cell: str, wrong: Callable[[str, str, str], None]) -> str:
+    """Return a cell without characters that end lines; of a name or path they are mistakes."""
+    strange = CONTROL.search(cell)
+    if strange is None:
+        return cell
+    if column in ("slide", "patient", *PATHS):
+        code = f"U+{ord(strange[0]):04X}"
+        what = f"{column} has an unprintable character, {code}, at place {strange.start() + 1}"
+        wrong(column, what, "type the cell anew")
+    return " ".join(CONTROL.sub(" ", LINE_BREAKS.sub(" ", cell)).split())
+
+
 def _under(root: Path, path: str) -> str:
-    return str(root / path) if path else ""
+    """Return a path as seen from the working directory; `~` is the user's own folder."""
+    return str(root / os.path.expanduser(path)) if path else ""
 
 
 def _split_mistakes(rows: list[Row], sheet: Path) -> list[Her2Error]:

@@ -21,6 +21,7 @@ from her2pipe.config.aggregation import (
 from her2pipe.config.base import (
     CLASSES,
     LEVELS,
+    NAME_MOST,
     PLAIN_NAME,
     VIEW,
     WHOLE,
@@ -63,6 +64,7 @@ __all__ = [
     "CLASSES",
     "GRADES",
     "LEVELS",
+    "NAME_MOST",
     "PLAIN_NAME",
     "STEPS",
     "VIEW",

@@ -30,7 +30,7 @@ class EvaluateSettings(Section):
 class CompareSettings(Section):
     """The method table."""
 
-    algorithm: int = setting(3, ALGORITHM, ge=3, le=3)
+    algorithm: int = setting(4, ALGORITHM, ge=4, le=4)
     confidence: float = setting(0.95, "level of the confidence intervals", "", gt=0.5, lt=1)
     reference: str = setting(
         "", "method the others are tested against; empty: TL-PA if there is one, else the first"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,16 @@ import yaml
 from pydantic import ValidationError
 
 from her2pipe.config import Config
-from her2pipe.config.cross_references import find_mistakes
-from her2pipe.config.mistakes import explain
+from her2pipe.config.cross_references import RawStudy, find_mistakes
+from her2pipe.config.mistakes import Mistake, explain
 from her2pipe.errors import Her2Error, raise_all
+
+MOST_BYTES = 5_000_000  # of a study file
+MOST_VALUES = 100_000  # of a study file, aliases counted wherever they stand
+MOST_DEPTH = 50  # of values inside values
+REMEDY = "a study file is YAML text (UTF-8), like config.yaml"
+
+Key = tuple[str, ...]
 
 
 def load(path: str | Path) -> Config:
@@ -23,25 +31,103 @@ def load(path: str | Path) -> Config:
     Her2Error
         With every mistake of the file, each with its key and line.
     """
-    path = Path(path)
+    return check(read(path), str(path))
+
+
+def read(path: str | Path) -> Any:
+    """Read the values of a study file; aliases that stand for very much are refused.
+
+    Raises
+    ------
+    Her2Error
+        When it is not there, no text, no YAML, or too large.
+    """
+    node = _compose(path)
+    if node is None:
+        return None
+    _measure(node, str(path))
     try:
-        data = yaml.safe_load(path.read_text())
+        return yaml.constructor.SafeConstructor().construct_document(node)
+    except yaml.YAMLError as error:  # of a value that YAML takes for a date, say
+        raise _not_yaml(error, path) from None
+    except (ValueError, OverflowError, TypeError) as error:
+        what = f"a value of the study file cannot be read: {error}"
+        raise Her2Error(what, str(path), "put it in quotes") from None
+
+
+def _compose(path: str | Path) -> yaml.Node | None:
+    """Read the text of a study file as nodes of YAML, which know their lines."""
+    where = str(path) if len(str(path)) < 300 else f"{str(path)[:300]}..."
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise Her2Error(f"the study file is {what}", where, "give the file itself")
+        if status.st_size > MOST_BYTES:
+            size = f"{status.st_size / 1e6:.0f} MB"
+            raise Her2Error(f"the study file is too large: {size}", where, REMEDY)
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise Her2Error("the study file does not exist", str(path), "check the path") from None
+        raise Her2Error("the study file does not exist", where, "check the path") from None
+    except UnicodeDecodeError as error:
+        what = f"the study file is not UTF-8 text (byte {error.start + 1})"
+        raise Her2Error(what, where, "save it as UTF-8") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        what = f"the study file cannot be read: {reason}"
+        raise Her2Error(what, where, "check path and permissions") from None
+    try:
+        return yaml.compose(text, yaml.SafeLoader)
+    except RecursionError:
+        raise Her2Error("the study file is nested too deep", where, REMEDY) from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise Her2Error(
-            f"the study file is not YAML: {getattr(error, 'problem', error)}",
-            f"{path}{line}",
-            "mind indentation, colons and quotes",
-        ) from None
-    return check(data, str(path))
+        raise _not_yaml(error, where) from None
+
+
+def _not_yaml(error: yaml.YAMLError, path: str | Path) -> Her2Error:
+    mark = getattr(error, "problem_mark", None)
+    line = f" line {mark.line + 1}" if mark else ""
+    problem = " ".join(str(getattr(error, "problem", None) or error).split())
+    return Her2Error(
+        f"the study file is not YAML: {problem}",
+        f"{path}{line}",
+        "mind indentation, colons and quotes",
+    )
+
+
+def _measure(root: yaml.Node, path: str) -> None:
+    """Refuse what would take for ever: aliases of aliases, and values that hold themselves."""
+    sizes: dict[int, int] = {}
+    inside: set[int] = set()
+
+    def size(node: yaml.Node, depth: int) -> int:
+        if id(node) in sizes:
+            return sizes[id(node)]
+        where = f"{path} line {node.start_mark.line + 1}"
+        if id(node) in inside:
+            raise Her2Error("a value of the study file holds itself", where, "remove the alias (*)")
+        if depth > MOST_DEPTH:
+            raise Her2Error("the study file is nested too deep", where, REMEDY)
+        inside.add(id(node))
+        parts = [node.value] if isinstance(node, yaml.SequenceNode) else node.value
+        children = [] if isinstance(node, yaml.ScalarNode) else [c for part in parts for c in part]
+        total = 1 + sum(size(child, depth + 1) for child in children)
+        inside.remove(id(node))
+        if total > MOST_VALUES:
+            what = f"the study file stands for more than {MOST_VALUES:,} values, by its aliases"
+            raise Her2Error(what, where, "write out what aliases (*) stand for")
+        sizes[id(node)] = total
+        return total
+
+    size(root, 0)
 
 
 def check(data: Any, path: str) -> Config:
     """Check a study's settings; `path` is the file they came from, for the messages."""
+    _refuse_endless(data, path)
     lines, repeated = _key_lines(path)
+    mistakes: list[Mistake] = []
+    data = _with_text_keys(data, (), mistakes)
     problems = [
         Her2Error(f"duplicate key {'.'.join(key)}", f"{path} line {line}", "keep one of the two")
         for key, line in repeated
@@ -51,23 +137,80 @@ def check(data: Any, path: str) -> Config:
         line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)
         return f"{path}{f' line {line}' if line else ''}, key {'.'.join(key) or '(all)'}"
 
-    mistakes, config = [], None
+    config = None
     try:
         config = Config.model_validate(data if data is not None else {})
     except ValidationError as error:
-        mistakes = explain(error, Config)
-    mistakes += find_mistakes(data)
+        mistakes += _where_written(explain(error, Config), RawStudy(data))
+    mistakes += find_mistakes(data, has_others=bool(mistakes))
     raise_all(problems + [Her2Error(what, where(key), fix) for key, what, fix in mistakes])
     assert config is not None
     return config
 
 
-def _key_lines(path: str) -> tuple[dict[tuple, int], list[tuple[tuple, int]]]:
-    """Return the line of every key of a YAML file, and the keys that stand twice."""
-    lines: dict[tuple, int] = {}
-    repeated: list[tuple[tuple, int]] = []
+def _with_text_keys(value: Any, key: Key, mistakes: list[Mistake]) -> Any:
+    """Return values whose keys are all text; a key that YAML takes for something else is a mistake.
 
-    def walk(node, key):
+    Classes may be numbers: their names stand between the values of a sheet, as which they are read.
+    """
+    if isinstance(value, list):
+        return [_with_text_keys(item, key, mistakes) for item in value]
+    if not isinstance(value, dict):
+        return value
+    named = {}
+    for name, inner in value.items():
+        text = name
+        if not isinstance(name, str):
+            text = json.dumps(name) if name is None or isinstance(name, bool) else str(name)
+            if isinstance(name, bool) or key != ("labels", "groups"):
+                what = f"the name {text} is no text to YAML"
+                mistakes.append(Mistake((*key, text), what, f'put it in quotes: "{text}"'))
+        named[text] = _with_text_keys(inner, (*key, text), mistakes)
+    return named
+
+
+def _where_written(mistakes: list[Mistake], study: RawStudy) -> list[Mistake]:
+    """Leave mistakes of shared settings only where they are written, not at all that share them."""
+    shared = {"encoders": ("train", 2), "pretrainings": ("pretrain", 2), "methods": ("fit", 3)}
+    keys = {mistake.key for mistake in mistakes}
+
+    def is_repeated(key: Key) -> bool:
+        section, depth = shared.get(key[0] if key else "", ("", 0))
+        if not section or len(key) <= depth or (section, *key[depth:]) not in keys:
+            return False
+        return key[depth] not in study.section(*key[:depth])
+
+    return [mistake for mistake in mistakes if not is_repeated(mistake.key)]
+
+
+def _refuse_endless(data: Any, path: str) -> None:
+    """Refuse values that hold themselves, or very many, wherever they come from."""
+    sizes: dict[int, int] = {}
+    inside: set[int] = set()
+
+    def size(value: Any, depth: int) -> int:
+        if not isinstance(value, (dict, list)):
+            return 1
+        if id(value) in inside or depth > MOST_DEPTH:
+            what = "a value of the study file holds itself, or is nested too deep"
+            raise Her2Error(what, path, REMEDY)
+        if id(value) not in sizes:
+            inside.add(id(value))
+            children = value.values() if isinstance(value, dict) else value
+            sizes[id(value)] = 1 + sum(size(child, depth + 1) for child in children)
+            inside.remove(id(value))
+        return sizes[id(value)]
+
+    if size(data, 0) > MOST_VALUES:
+        raise Her2Error(f"the study has more than {MOST_VALUES:,} values", path, REMEDY)
+
+
+def _key_lines(path: str) -> tuple[dict[Key, int], list[tuple[Key, int]]]:
+    """Return the line of every key of a YAML file, and the keys that stand twice."""
+    lines: dict[Key, int] = {}
+    repeated: list[tuple[Key, int]] = []
+
+    def walk(node: yaml.Node | None, key: Key) -> None:
         if isinstance(node, yaml.MappingNode):
             for name, value in node.value:
                 inner = (*key, str(name.value))
@@ -76,6 +219,11 @@ def _key_lines(path: str) -> tuple[dict[tuple, int], list[tuple[tuple, int]]]:
                 lines[inner] = name.start_mark.line + 1
                 walk(value, inner)
 
-    with contextlib.suppress(OSError, yaml.YAMLError):  # settings from elsewhere have no lines
-        walk(yaml.compose(Path(path).read_text()), ())
+    try:
+        root = _compose(path)
+        if root is not None:
+            _measure(root, path)
+    except Her2Error:  # settings from elsewhere have no lines
+        return lines, repeated
+    walk(root, ())
     return lines, repeated

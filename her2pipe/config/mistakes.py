@@ -10,6 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from her2pipe.config.base import VIEW
 
+MEANT = {"training": "train", "pretraining": "pretrain", "tiling": "tile", "encoding": "encode"}
+MEANT |= {"scoring": "score", "evaluation": "evaluate", "comparison": "compare", "fitting": "fit"}
+MEANT |= {"reporting": "report", "splits": "split", "deployment": "deploy"}
+
 
 class Mistake(NamedTuple):
     """One mistake of a study file or of a command's flags."""
@@ -29,7 +33,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Mistake]:
             what, fix = item["ctx"]["what"], item["ctx"]["fix"]
         elif item["type"] == "extra_forbidden":
             siblings = _siblings(model, item["loc"][:-1])
-            near = difflib.get_close_matches(name, siblings, 1)
+            near = [word for word in [MEANT.get(name, "")] if word in siblings]
+            near = near or difflib.get_close_matches(name, siblings, 1)
             fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}"
             what = f"unknown key {name}"
         elif item["type"] == "missing":
@@ -44,7 +49,10 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Mistake]:
         else:
             message = item["msg"].removeprefix("Value error, ")
             value = item["input"] if not isinstance(item["input"], (dict, list)) else "given"
-            what, fix = f"{name} is {value!r}", message[0].lower() + message[1:]
+            shown = repr(value) if len(repr(value)) < 100 else f"{repr(value)[:100]}..."
+            what, fix = f"{name} is {shown}", message[0].lower() + message[1:]
+            if item["type"] == "string_type" and isinstance(value, (bool, int, float)):
+                fix = f'it is no text to YAML: put it in quotes, "{str(value).lower()}"'
         mistakes[key] = Mistake(key, what, fix)
     return list(mistakes.values())
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from her2pipe.cohorts.labels import UNKNOWN
+from her2pipe.cohorts import spellings
 from her2pipe.cohorts.sheet import Row
 from her2pipe.config import LabelSettings
 from her2pipe.endpoints.base import (
@@ -133,7 +133,7 @@ class Multiclass(Endpoint):
         for name in self.targets:
             if text in self.labels.values(name):
                 return Target(name)
-        if text.lower() in UNKNOWN:
+        if spellings.is_unknown(text):
             return Target(None, f"no {self.labels.column}")
         return Target(None, f"{self.labels.column} is {text}: not a class of this study")
 

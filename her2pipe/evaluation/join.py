@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from her2pipe.cohorts import sheet as cohorts
-from her2pipe.cohorts.labels import UNKNOWN
+from her2pipe.cohorts import spellings
 from her2pipe.cohorts.split import assign_sides
 from her2pipe.config import SplitSettings
 from her2pipe.endpoints.base import Endpoint
@@ -66,8 +67,9 @@ def join(
         reason = ""
         if score["flag"] == "excluded":
             reason = f"excluded: {score['reason']}"
-        elif sides.get(row.slide) == "train":
-            reason = TRAINING_SLIDE
+        else:
+            _validate_score(score, scores)
+            reason = TRAINING_SLIDE if sides.get(row.slide) == "train" else ""
         labels = {name: row.value(column) for name, column in LABELS.items() if column in columns}
         computed = {
             "patient": row.patient,
@@ -81,12 +83,26 @@ def join(
     return slides
 
 
+def _validate_score(score: Mapping[str, str], path: str) -> None:
+    """Refuse a score that is no number, of a slide that is not excluded."""
+    try:
+        is_number = math.isfinite(float(score["score"]))
+    except ValueError:
+        is_number = False
+    if not is_number:
+        raise Her2Error(
+            f"slide {score['slide']} is not excluded, and its score is {score['score']!r}",
+            f"{path}, column score",
+            "score the cohort again",
+        )
+
+
 def _group(row: cohorts.Row, column: str) -> str:
     """Return the subgroup a slide is in: of receptors, positive or negative; empty if unknown."""
     cell = row.value(column)
     if isinstance(cell, bool):
         return "positive" if cell else "negative"
-    return "" if cell is None or str(cell).lower() in UNKNOWN else str(cell)
+    return "" if cell is None or spellings.is_unknown(str(cell)) else str(cell)
 
 
 def count_exclusions(slides: Sequence[Slide]) -> dict[str, int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,23 +15,18 @@ from her2pipe.config import CompareSettings
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation import pairwise
 from her2pipe.evaluation.results import Area, Estimate, Evaluation
-from her2pipe.files import read_json, read_table, write_table
+from her2pipe.files import read_table, write_table
+from her2pipe.models.description import ModelDescription
 from her2pipe.plotting import charts, panels, style
 
 WHO = ("method", "encoder", "aggregation", "cohort", "role")
 METHODS = ("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high")
-NETWORKS = ("method", "encoder", "architecture", "parameters", "trained", "input_px", "model_mb")
+NETWORKS = ("method", "encoder", "architecture", "weights", "parameters", "trained", "input_px",
+            "model_mb", "stand_in")  # fmt: skip
 TILES = ("encoder", "slides", "tiles", "ms_per_tile")
 TIMING = ("method", "aggregation", "cohort", "slides", "seconds", "seconds_per_slide")
 DRIFT = ("method", "reference", "cohort", "slides", "reference_n", "n", "median_shift", "ks", "p",
          "slope", "intercept", "note")  # fmt: skip
-# Li et al. 2025, doi 10.1186/s13058-025-02008-7, Table 2 and text. Only TL-PA's are known here.
-PUBLISHED = {"TL-PA": {"internal_auc": 0.75, "external_mean": 0.76, "external_sd": 0.01}}
-PUBLISHED_AUC = {"TL-PA": {"A": 0.75, "B": 0.75, "C": 0.77, "D": 0.77, "NAT": 0.77}}
-TABLE2 = ("method", "encoder", "trained", "features", "aggregation", "internal_n", "internal_auc",
-          "internal_low", "internal_high", "external_mean", "external_sd", "external_low",
-          "external_high", "external_cohorts",
-          *(f"published_{name}" for name in PUBLISHED["TL-PA"]))  # fmt: skip
 STATUS_GROUPS = {"all": None, "HER2-negative": False, "HER2-positive": True}
 
 
@@ -48,6 +45,8 @@ class Study:
     benchmarks : dict
         Method and cohort to the benchmark file of its `score` job, which need not exist.
     matched : list of (method, cohort, other method, other cohort)
+    stand_ins : dict
+        Method that is not the published one of its name to what stands in for what.
     cases : dict
         Cohort to its slides, and those to their case.
     """
@@ -58,6 +57,7 @@ class Study:
     encodings: list[tuple[str, str]] = field(default_factory=list)
     benchmarks: dict[tuple[str, str], str] = field(default_factory=dict)
     matched: list[list[str]] = field(default_factory=list)
+    stand_ins: dict[str, str] = field(default_factory=dict)
     cases: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
@@ -101,12 +101,19 @@ class Table:
 
 
 TABLES: dict[str, Callable[[Study], Table]] = {}
+MODULES = ("her2pipe.evaluation.table2",)  # that register tables, beside this one
 
 
 def table(function: Callable[[Study], Table]) -> Callable[[Study], Table]:
     """Make a function the maker of the table of its name."""
     TABLES[function.__name__] = function
     return function
+
+
+def load_tables() -> None:
+    """Import the modules that add their tables to `TABLES`."""
+    for module in MODULES:
+        importlib.import_module(module)
 
 
 def compare(study: Study, folder: Path) -> None:
@@ -125,6 +132,7 @@ def compare(study: Study, folder: Path) -> None:
             "give those of one study",
         )
     _ = study.reference  # one that is not there is a mistake, whatever is compared with it
+    load_tables()
     for name in comparisons.pop():
         result = TABLES[name](study)
         if result.rows or not result.optional:
@@ -197,30 +205,11 @@ def _interval(name: str, number: Estimate | None) -> dict[str, Any]:
     return {name: number.value, f"{name}_low": number.low, f"{name}_high": number.high}
 
 
-@table
-def table2(study: Study) -> Table:
-    """Summarise each method: internal AUC, mean and population SD over the external cohorts.
+def external_mean(areas: Sequence[Area], confidence: float) -> dict[str, Any]:
+    """Return mean, population SD and interval over the external cohorts, columns of Table 2.
 
     The interval of the mean takes the cohorts as they are, with DeLong's variance of each.
     """
-    rows = []
-    for method, evaluations in study.by_method.items():
-        known = [e for e in evaluations if e.metrics.auc.value is not None]
-        external = [e.metrics.auc for e in known if e.role == "external"]
-        internal = next((e.metrics.auc for e in known if e.role == "development"), Area())
-        columns = {"method", "encoder", "trained", "features", "aggregation"}
-        rows.append(
-            evaluations[0].metrics.model_dump(include=columns)
-            | {"internal_n": internal.n, "internal_auc": internal.value}
-            | {"internal_low": internal.low, "internal_high": internal.high}
-            | _external(external, study.settings.confidence)
-            | {f"published_{key}": v for key, v in PUBLISHED.get(method, {}).items()}
-        )
-    return Table(TABLE2, rows)
-
-
-def _external(areas: Sequence[Area], confidence: float) -> dict[str, Any]:
-    """Return mean, SD and interval over the external cohorts."""
     if not areas:
         return {"external_cohorts": 0}
     mean = statistics.fmean(area.number for area in areas)
@@ -233,17 +222,6 @@ def _external(areas: Sequence[Area], confidence: float) -> dict[str, Any]:
         "external_low": max(0.0, mean - half),
         "external_high": min(1.0, mean + half),
     }
-
-
-@table
-def published(study: Study) -> Table:
-    """List the AUCs the paper gives for its own cohorts, for the study's methods."""
-    rows = [
-        {"method": method, "cohort": cohort, "auc": value}
-        for method in study.by_method
-        for cohort, value in PUBLISHED_AUC.get(method, {}).items()
-    ]
-    return Table(("method", "cohort", "auc"), rows)
 
 
 # --- methods against each other ------------------------------------------------------------------
@@ -294,32 +272,19 @@ def matched(study: Study) -> Table:
 
 @table
 def drift(study: Study) -> Table:
-    """Measure how scores move from the development cohort's to each other cohort's.
+    """Measure how scores move from one cohort to another.
 
-    All slides and those of either status, for a different share of positives moves scores, too.
-    The recalibration, slope and intercept, is reported and never applied.
+    From the development cohort to each other one, and between every two external cohorts (the
+    paper's is D against C). All slides and those of either status, for a different share of
+    positives moves scores, too. The recalibration, slope and intercept, is reported and never
+    applied.
     """
-    rows = []
-    for method, evaluations in study.by_method.items():
-        base = next((e for e in evaluations if e.role == "development"), None)
-        for evaluation in evaluations:
-            if base is None or evaluation is base:
-                continue
-            for name, status in STATUS_GROUPS.items():
-                reference, scores = (_scores(e, status) for e in (base, evaluation))
-                row = {
-                    "method": method,
-                    "reference": base.cohort,
-                    "slides": name,
-                    "cohort": evaluation.cohort,
-                    "reference_n": len(reference),
-                    "n": len(scores),
-                }
-                try:
-                    row |= stats.drift(reference, scores)._asdict()
-                except stats.StatisticUndefined as reason:
-                    row["note"] = str(reason)
-                rows.append(row)
+    rows = [
+        _drift_row(method, base, evaluation, group)
+        for method, evaluations in study.by_method.items()
+        for base, evaluation in _drift_pairs(evaluations)
+        for group in STATUS_GROUPS
+    ]
     shown = {
         e.cohort: {n: _scores(e, status) for n, status in STATUS_GROUPS.items() if n != "all"}
         for e in study.by_method[study.reference]
@@ -327,6 +292,30 @@ def drift(study: Study) -> Table:
     figures = {"drift": lambda: charts.score_shift(shown, f"Scores of {study.reference}")}
     known = any(scores for groups in shown.values() for scores in groups.values())
     return Table(DRIFT, rows, figures if known else {})
+
+
+def _drift_pairs(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, Evaluation]]:
+    """Yield the reference and the cohort that is compared with it."""
+    for base in [e for e in evaluations if e.role == "development"][:1]:
+        yield from ((base, e) for e in evaluations if e is not base)
+    yield from itertools.combinations([e for e in evaluations if e.role == "external"], 2)
+
+
+def _drift_row(method: str, base: Evaluation, evaluation: Evaluation, group: str) -> dict[str, Any]:
+    """Compare the scores of a group of slides, one of `STATUS_GROUPS`, of two cohorts."""
+    reference, scores = (_scores(e, STATUS_GROUPS[group]) for e in (base, evaluation))
+    row: dict[str, Any] = {
+        "method": method,
+        "reference": base.cohort,
+        "slides": group,
+        "cohort": evaluation.cohort,
+        "reference_n": len(reference),
+        "n": len(scores),
+    }
+    try:
+        return row | stats.drift(reference, scores)._asdict()
+    except stats.StatisticUndefined as reason:
+        return row | {"note": str(reason)}
 
 
 def _scores(evaluation: Evaluation, status: bool | None) -> list[float]:
@@ -347,16 +336,17 @@ def networks(study: Study) -> Table:
             if encoder not in study.encoders:
                 continue
             folder = Path(study.encoders[encoder])
-            model = read_json(folder / "model.json", "a trained network")
-            count, weights = model.get("parameters") or {}, folder / "model.safetensors"
+            model, weights = ModelDescription.read(folder), folder / "model.safetensors"
             rows.append(
                 {
                     "method": method,
                     "encoder": encoder,
-                    "architecture": model.get("architecture"),
-                    "parameters": count.get("total"),
-                    "trained": count.get("trainable"),
-                    "input_px": model.get("input_px"),
+                    "architecture": model.architecture,
+                    "weights": model.starting_weights,
+                    "parameters": model.parameters and model.parameters.total,
+                    "trained": model.parameters and model.parameters.trainable,
+                    "input_px": model.input_px,
+                    "stand_in": study.stand_ins.get(method),
                     "model_mb": weights.stat().st_size / 1e6 if weights.exists() else None,
                 }
             )

@@ -25,16 +25,21 @@ class AlexNet(models.AlexNet, Network):
 
     def __init__(self, classes: int, pretrained: bool = False):
         super().__init__(num_classes=max(classes, 1))
-        self.pretrained_cfg = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+        self.pretrained_cfg = {
+            "architecture": "alexnet",
+            "tag": "imagenet1k_v1",  # torchvision's name of its weights
+            "mean": (0.485, 0.456, 0.406),
+            "std": (0.229, 0.224, 0.225),
+        }
         self.feature_info = [
             {"module": name} for name in ("features.5", "features.11", "features.12")
         ]
         self.num_features = 4096
         if pretrained:
             weights = models.AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
-            head = {"classifier.6.weight", "classifier.6.bias"}
-            body = {name: value for name, value in weights.items() if name not in head}
-            self.load_state_dict(body, strict=False)
+            names = ("classifier.6.weight", "classifier.6.bias")
+            head = {k: v for k, v in self.state_dict().items() if k in names}
+            self.load_state_dict({**weights, **head})
         if not classes:
             self.classifier[6] = nn.Identity()
 

@@ -49,6 +49,7 @@ class ModelDescription(_Record):
     # how it is built and fed
     task: str = "classify"
     architecture: str = ""
+    version: int = 1  # of the network's code, as `models.versions` has it
     stages: int = 0  # first stages kept; 0: all
     input_px: int = 0
     mean: list[float] = []  # of the input, RGB in 0 to 1
@@ -62,13 +63,14 @@ class ModelDescription(_Record):
     outputs: int | None = None  # of the head; None: one per class
     targets: TargetScale | None = None  # of a regression
     # what it was trained on
-    start: dict[str, Any] = {}  # weights, digest, images: where training started
+    start: dict[str, Any] = {}  # weights, their name or digest, images: where training started
     images: dict[str, Any] = {}  # of a pre-training: source, digest, sizes, exclusion_reasons
     train_views: list[str] = []
     stain: dict[str, Any] = {}  # profile that patches are brought to
     stain_digest: str = ""
     training_set: list[dict[str, Any]] = []  # patches by side, view and class
     training_set_digest: str = ""
+    fold: str = ""  # inner fold whose slides it was trained without, as 2of5
     class_weights: list[float] | None = None
     copies: list[Any] | None = None  # images that come more than once on one side
     settings: dict[str, Any] = {}
@@ -106,6 +108,12 @@ class ModelDescription(_Record):
     def head_outputs(self) -> int:
         """Outputs of the network's head."""
         return len(self.classes) if self.outputs is None else self.outputs
+
+    @property
+    def starting_weights(self) -> str:
+        """Where training started, in words: with the exact name of published weights."""
+        weights, name = self.start.get("weights") or "", self.start.get("name")
+        return f"{weights} ({name})" if name else str(weights)
 
     def stain_target(self, folder: str | Path) -> Profile:
         """Return the stain profile that patches are brought to.

@@ -20,7 +20,8 @@ def create(
     Parameters
     ----------
     name : str
-        Any timm model, e.g. `swin_tiny_patch4_window7_224`; or one that timm lacks: `alexnet`,
+        Any timm model, e.g. `swin_tiny_patch4_window7_224`, with the tag of one of its trainings
+        if wanted, `resnet50.tv_in1k`; or one that timm lacks: `alexnet`,
         `pruneff4`, `ather2`, and those of plugins.
     classes : int
         Outputs of the head; 0 for none.
@@ -48,6 +49,7 @@ def create(
             )
         build: Callable[..., Network] = ENCODERS[name]
     elif timm.is_model(name):
+        _check_tag(name)
         config = timm.get_pretrained_cfg(name)
         if input_px and config and config.fixed_input_size and config.input_size[-1] != input_px:
             options["img_size"] = input_px
@@ -72,3 +74,17 @@ def create(
             "option --weights",
             "connect to the model hub, or give a .safetensors file of these weights",
         ) from None
+
+
+def _check_tag(name: str) -> None:
+    """Refuse a tag, as in `resnet50.tv_in1k`, that the architecture does not have."""
+    import timm
+
+    architecture, _, tag = name.partition(".")
+    names = timm.list_pretrained(f"{architecture}.*")
+    if tag and name not in names:
+        raise Her2Error(
+            f"{architecture} has no weights called {tag}",
+            "option --architecture",
+            f"use one of: {', '.join(names)}" if names else f"name it {architecture}",
+        )

@@ -5,19 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.layers import Conv2dSame
 from timm.models import register_model
 from torch import nn
 
 from her2pipe.errors import Her2Error
 from her2pipe.models.base import BODY, Network, timm_network
-from her2pipe.models.truncated import truncate
+from her2pipe.models.truncated import CutNetwork
 from her2pipe.registry import ENCODERS
 
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # bring levels to -1 to 1
+PRUNED = "tf_efficientnetv2_b0.in1k"  # what PrunEff4 is cut from; its weights are Keras's, too
 SLOPE = 0.001  # of ATHER2's LeakyReLU below zero
+# Of batch norms, as by default in Keras, whose momentum of 0.99 is the share that is kept
+EPSILON, MOMENTUM = 1e-3, 0.01
 
 
-class PrunEff4(Network):
+class PrunEff4(CutNetwork):
     """EfficientNetV2-B0 up to its fourth stage, and a small head.
 
     1,536,672 parameters for 4 classes, counted as Keras does, with the running mean and variance
@@ -38,10 +42,9 @@ class PrunEff4(Network):
     def __init__(self, full: Network, classes: int):
         super().__init__()
         self.pretrained_cfg = {**full.pretrained_cfg, "input_size": (3, 224, 224)}
-        self.body = full
-        truncate(full, "blocks.3", 64)
+        self.take_first_part(full, "blocks.3", 64)
         self.conv = nn.Conv2d(96, 192, 7)
-        self.norm = nn.BatchNorm1d(192)
+        self.norm = nn.BatchNorm1d(192, EPSILON, MOMENTUM)
         self.dense = nn.Linear(192, 1024)
         self.num_features = 1024
         self.feature_info = [{"module": f"{BODY}blocks.{k}"} for k in range(4)]
@@ -82,15 +85,18 @@ class Attention(nn.Module):
 
 
 def _convolution(inner: int, outer: int, side: int, stride: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(inner, outer, side, stride), nn.LeakyReLU(SLOPE)]
+    """Return a convolution padded as TensorFlow's "same" is, at strides one more at the end."""
+    return [Conv2dSame(inner, outer, side, stride), nn.LeakyReLU(SLOPE)]
 
 
 class Ather2(Network):
     """ATHER2: two branches over one stem, one of them with attention.
 
     346,430 parameters for 4 classes, counted as Keras does, with the running mean and variance of
-    the batch norm; 346,302 without. Input 512 px in -1 to 1. Convolutions and pooling are not
-    padded. The published L2 penalty of 1e-5 on weights is the optimiser's part.
+    the batch norm; 346,302 without. Input 512 px in -1 to 1. Convolutions are padded as
+    TensorFlow's "same" is, pooling is not. The published L2 penalty of 1e-5 is the optimiser's
+    part: on the convolutions of the branches, modules `left.0`, `left.5`, `right.0`, `right.3` and
+    `right.7`, alone.
 
     References
     ----------
@@ -114,7 +120,7 @@ class Ather2(Network):
             nn.MaxPool2d(3, 1),
             *_convolution(32, 64, 3, 2),
             nn.MaxPool2d(3, 2),
-            nn.BatchNorm2d(64),
+            nn.BatchNorm2d(64, EPSILON, MOMENTUM),
             *_convolution(64, 128, 5, 2),
             nn.MaxPool2d(3, 3),
         )
@@ -139,7 +145,7 @@ class Ather2(Network):
 @register_model
 def pruneff4(pretrained: bool = False, num_classes: int = 1000, **options: Any) -> Network:
     """Build PrunEff4; `pretrained` asks for ImageNet weights of EfficientNetV2-B0's part."""
-    full = timm_network("tf_efficientnetv2_b0", pretrained=pretrained, num_classes=0, **options)
+    full = timm_network(PRUNED, pretrained=pretrained, num_classes=0, **options)
     return PrunEff4(full, num_classes)
 
 

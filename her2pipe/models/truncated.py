@@ -16,7 +16,31 @@ from her2pipe.errors import Her2Error
 from her2pipe.models.base import BODY, Network, timm_network
 
 
-class FirstStages(Network):
+class CutNetwork(Network):
+    """A network that begins with another's first part.
+
+    Attributes
+    ----------
+    body : Network
+        The first part.
+    left_away : dict
+        Tensors that the whole network has and the first part has not: their shapes, by name.
+    """
+
+    body: Network
+    left_away: dict[str, torch.Size]
+
+    def take_first_part(self, full: Network, stage: str, input_px: int) -> tuple[int, ...]:
+        """Cut a network, in place, after a stage, and keep what is left; as `truncate` does."""
+        whole = tensor_shapes(full)
+        shape = truncate(full, stage, input_px)
+        self.body = full
+        kept = tensor_shapes(full)
+        self.left_away = {k: v for k, v in whole.items() if k not in kept}
+        return shape
+
+
+class FirstStages(CutNetwork):
     """The first stages of any timm network, average pooling, and one linear layer.
 
     Parameters
@@ -48,8 +72,8 @@ class FirstStages(Network):
         self.pretrained_cfg = full.pretrained_cfg
         self.output_fmt: str = getattr(full, "output_fmt", "NCHW")
         self.num_prefix_tokens: int = getattr(full, "num_prefix_tokens", 0)
-        self.body = full
-        shape = truncate(full, names[stages - 1], input_px or native_input_px(full))
+        input_px = input_px or native_input_px(full)
+        shape = self.take_first_part(full, names[stages - 1], input_px)
         self.num_features = shape[-1] if self.output_fmt != "NCHW" or len(shape) == 3 else shape[1]
         self.feature_info = [{"module": BODY + name} for name in names[:stages]]
         self.classifier = nn.Linear(self.num_features, classes) if classes else nn.Identity()
@@ -65,6 +89,11 @@ class FirstStages(Network):
         else:
             pooled = maps.mean((2, 3) if self.output_fmt == "NCHW" else (1, 2))
         return pooled if pre_logits else self.classifier(pooled)
+
+
+def tensor_shapes(model: nn.Module) -> dict[str, torch.Size]:
+    """Return the shape of each tensor of a network, by name."""
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
 def native_input_px(model: Network) -> int:

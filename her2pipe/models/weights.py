@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,17 @@ import torch
 from her2pipe import __version__
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest
-from her2pipe.models import costs, inference
+from her2pipe.models import costs, inference, truncated
 from her2pipe.models.base import BODY, Network
 from her2pipe.models.description import ModelDescription
 from her2pipe.models.factory import create
+from her2pipe.models.versions import version_of
 
 WEIGHTS = "model.safetensors"
 # timm's function of a network's module that gives weights new names, and resizes their tables.
 RENAMES_WEIGHTS = "checkpoint_filter_fn"
+COUNTER = "num_batches_tracked"
+AUXILIARY_HEADS = ("AuxLogits",)  # of training alone, which published files may hold
 
 
 def start(name: str, classes: int, input_px: int, weights: str, stages: int = 0) -> Network:
@@ -30,9 +35,10 @@ def start(name: str, classes: int, input_px: int, weights: str, stages: int = 0)
     name, classes, input_px, stages
         As `factory.create` takes them.
     weights : str
-        `none`; `imagenet`; a safetensors file; or a folder written by `save`. Of the last two
-        everything must fit but the head. A network that is the first part of another takes that
-        part of the other's weights.
+        `none`; `imagenet`; a safetensors file; or a folder written by `save`. Of the last two every
+        tensor must be one of the network's, and every one of the network's must be there, but for
+        the head, which is taken over where it fits. A network that is the first part of another
+        takes that part of the other's.
 
     Raises
     ------
@@ -46,54 +52,154 @@ def start(name: str, classes: int, input_px: int, weights: str, stages: int = 0)
     return model
 
 
-def _fill(model: Network, name: str, path: Path) -> None:
-    """Give a network the weights of a file or folder, all but the head's if that differs."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def published_name(model: Network) -> str:
+    """Return the exact name of the weights that a network of `imagenet` starts from.
 
+    timm's name of an architecture with its tag: `resnet50.tv_in1k` and `resnet50.a1_in1k` are two
+    trainings, with different features.
+    """
+    names = (model.pretrained_cfg.get(key) for key in ("architecture", "tag"))
+    return ".".join(filter(None, names))
+
+
+def _fill(model: Network, name: str, path: Path) -> None:
+    """Give a network the weights of a file or folder."""
     if path.is_dir():
         path = read_verified(path)[0]
     if not path.is_file():
         raise Her2Error(
             "the starting weights do not exist", str(path), "correct `weights` of the encoder"
         )
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
+    tensors = _read(path)
+    mismatch = load_tensors(model, tensors)
+    if mismatch and (renamed := _renamed(model, tensors)):
+        mismatch = min(mismatch, load_tensors(model, renamed), key=len)
+    if mismatch:
         raise Her2Error(
-            f"the weights are no safetensors file: {error}", str(path), "give another file"
-        ) from None
-    missing = load_fitting(model, tensors)
-    if missing and (rename := getattr(sys.modules[type(model).__module__], RENAMES_WEIGHTS, None)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # timm's, of its own way to interpolate
-            missing = load_fitting(model, rename(tensors, model))
-    if missing:
-        raise Her2Error(
-            f"{len(missing)} tensors of {name} are not in the file, or have another shape there:"
-            f" {', '.join(missing[:3])}",
+            f"these are not the weights of {name}: {mismatch}",
             str(path),
             "give weights of the same architecture and input size",
         )
 
 
-def load_fitting(model: Network, tensors: dict[str, torch.Tensor]) -> list[str]:
-    """Load the tensors that fit by name and shape.
+def _renamed(model: Network, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rename tensors of a published file as timm does; nothing where it has no names for them.
+
+    timm interpolates tables of positions to the size of the input, and would interpolate kernels of
+    another network, too: those stay as they are, and do not fit.
+    """
+    core = model.body if isinstance(model, truncated.CutNetwork) else model
+    rename = getattr(sys.modules[type(core).__module__], RENAMES_WEIGHTS, None)
+    if rename is None:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # timm's, of its own way to interpolate
+        renamed = rename(dict(tensors), core)
+    resized = {
+        name: tensors[name]
+        for name, tensor in renamed.items()
+        if name in tensors and tensor.numel() != tensors[name].numel() and "pos" not in name
+    }
+    return {**renamed, **resized}
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    """Read the tensors of a file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise Her2Error(
+            f"the weights are no safetensors file: {error}", str(path), "give another file"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """How tensors differ from those of a network; without any difference it is false."""
+
+    missing: tuple[str, ...] = ()  # the network has them, the file has not
+    surplus: tuple[str, ...] = ()  # the file has them, the network has not
+    reshaped: tuple[str, ...] = ()  # name and both shapes
+
+    def __len__(self) -> int:
+        return len(self.missing) + len(self.surplus) + len(self.reshaped)
+
+    def __str__(self) -> str:
+        parts = {
+            "missing": self.missing,
+            "not of this network": self.surplus,
+            "of another shape": self.reshaped,
+        }
+        return "; ".join(
+            f"{len(names)} tensor{'s are' if names[1:] else ' is'} {what}"
+            f" ({', '.join(names[:3])}{', ...' if names[3:] else ''})"
+            for what, names in parts.items()
+            if names
+        )
+
+
+def load_tensors(model: Network, tensors: Mapping[str, torch.Tensor]) -> Mismatch:
+    """Load tensors if they are the network's, the head's or not; else change nothing.
+
+    Parameters
+    ----------
+    model : Network
+    tensors : mapping of str to torch.Tensor
+        By their names in a file. Those of a head are loaded if they fit and passed over if not, as
+        are those of a whole network that a cut one has left away.
 
     Returns
     -------
-    list of str
-        Tensors of the network that none fitted; without those of the head.
+    Mismatch
+        What is missing, surplus or of another shape; false once the tensors are loaded.
     """
-    state = expected = model.state_dict()
-    if hasattr(model, "body") and not any(key.startswith(BODY) for key in tensors):
-        tensors = {BODY + key: value for key, value in tensors.items()}  # the whole network's
-        expected = {key: value for key, value in state.items() if key.startswith(BODY)}
-    head = {id(p) for p in model.get_classifier().parameters()}
-    of_head = {key for key, p in model.named_parameters() if id(p) in head}
-    fitting = {k: v for k, v in tensors.items() if k in state and v.shape == state[k].shape}
-    model.load_state_dict(fitting, strict=False)
-    return [k for k in expected if k not in fitting and k not in of_head]
+    shapes = truncated.tensor_shapes(model)
+    expected = dict(shapes)
+    heads, left_away = _heads(model), {}
+    if isinstance(model, truncated.CutNetwork) and not any(
+        name.startswith(BODY) for name in tensors
+    ):
+        # the whole network's: what stands behind its first part starts anew
+        tensors = {BODY + name: tensor for name, tensor in tensors.items()}
+        expected = {name: shape for name, shape in shapes.items() if name.startswith(BODY)}
+        heads += tuple(BODY + head for head in _heads(model.body))
+        left_away = {BODY + name: shape for name, shape in model.left_away.items()}
+    body = {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
+    known = expected | left_away
+    mismatch = Mismatch(
+        # the number of batches seen is of no use here, and old files lack it
+        missing=tuple(
+            name
+            for name in expected
+            if name not in tensors and not name.startswith(heads) and not name.endswith(COUNTER)
+        ),
+        surplus=tuple(name for name in body if name not in known),
+        reshaped=tuple(
+            f"{name} is {_size(tensor.shape)}, not {_size(known[name])}"
+            for name, tensor in body.items()
+            if name in known and tensor.shape != known[name]
+        ),
+    )
+    if not mismatch:
+        fitting = {k: v for k, v in tensors.items() if k in shapes and v.shape == shapes[k]}
+        model.load_state_dict(fitting, strict=False)
+    return mismatch
+
+
+def _size(shape: torch.Size) -> str:
+    return "x".join(map(str, shape)) or "1"
+
+
+def _heads(model: Network) -> tuple[str, ...]:
+    """Return how the names of tensors begin that are of a network's last layers."""
+    head = model.get_classifier()
+    names = [name for name, module in model.named_modules() if module is head]
+    of_timm = model.pretrained_cfg.get("classifier") or ()  # its name even where there is none
+    names += [of_timm] if isinstance(of_timm, str) else list(of_timm)
+    return tuple(f"{name}." for name in [*names, *AUXILIARY_HEADS])
 
 
 def describe(
@@ -125,6 +231,7 @@ def describe(
     versions = {"her2pipe": __version__, "torch": torch.__version__, "timm": timm.__version__}
     return ModelDescription(
         architecture=architecture,
+        **({"version": version} if (version := version_of(architecture)) > 1 else {}),
         **({"stages": stages} if stages else {}),
         input_px=input_px,
         **inference.normalisation(model),
@@ -153,8 +260,6 @@ def load(folder: str | Path) -> tuple[Network, ModelDescription]:
     Her2Error
         When files are missing, or weights and description do not belong together.
     """
-    from safetensors.torch import load_file
-
     file, description = read_verified(folder)
     model = create(
         description.architecture,
@@ -162,8 +267,20 @@ def load(folder: str | Path) -> tuple[Network, ModelDescription]:
         description.input_px,
         description.stages,
     )
-    model.load_state_dict(load_file(file))
+    try:
+        model.load_state_dict(_read(file))
+    except RuntimeError as error:  # torch's list of tensors
+        raise Her2Error(
+            f"the model is not the {description.architecture} that is built here:"
+            f" {' '.join(str(error).split())[:300]}",
+            str(folder),
+            f"install the versions it was trained with ({_versions(description)}), or train again",
+        ) from None
     return model.eval(), description
+
+
+def _versions(description: ModelDescription) -> str:
+    return ", ".join(f"{name} {version}" for name, version in description.versions.items())
 
 
 def read_verified(folder: str | Path) -> tuple[Path, ModelDescription]:
@@ -176,6 +293,13 @@ def read_verified(folder: str | Path) -> tuple[Path, ModelDescription]:
     """
     description = ModelDescription.read(folder)
     file = Path(folder) / WEIGHTS
+    if description.version != (version := version_of(description.architecture)):
+        raise Her2Error(
+            f"the model is version {description.version} of {description.architecture}, and this"
+            f" program builds version {version}, which computes otherwise",
+            str(folder),
+            "train it again",
+        )
     if not file.is_file():
         raise Her2Error("the model has no weights", str(file), "train it again")
     if file_digest(file) != description.digest:

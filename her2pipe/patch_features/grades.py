@@ -6,27 +6,49 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from her2pipe import stats
 from her2pipe.config import GRADES, DescribeSettings
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 PAIRS = tuple(combinations(GRADES, 2))
 COLUMNS = (
-    "rank",
-    "feature",
-    "unit",
-    "n",
-    "H",
-    "P",
-    "P_holm",
-    "significant",
+    *("rank", "feature", "unit", "n", "H", "P", "P_holm", "pairs", "pairs_holm", "selected"),
     *(f"dunn_{a}_{b}" for a, b in PAIRS),
     *(f"holm_{a}_{b}" for a, b in PAIRS),
     "note",
 )
+# Of ranked.tsv, beside these: the same test on the means of slides.
+OF_SLIDE_MEANS = ("slide_means_n", "slide_means_pairs", "slide_means_pairs_holm")
+MAPPED = ("Lab-A_dft_1_mean", "Lab-A_dft_1_var", "cells_num")  # features of Fig. S2 D to F
+
+
+@dataclass(frozen=True)
+class DunnTest:
+    """Dunn's test of a feature between grades.
+
+    Attributes
+    ----------
+    n : dict
+        Number of values of each grade that is tested.
+    p, holm : (k, k) DataFrame
+        P of every two grades, unadjusted and after Holm.
+    """
+
+    n: dict[str, int]
+    p: DataFrame
+    holm: DataFrame
+
+    def matrix(self) -> tuple[list[str], np.ndarray]:
+        """Return grades with their n, and P, (k, k): below the diagonal unadjusted, above Holm."""
+        values = np.where(np.tri(len(self.n), k=-1) > 0, self.p, self.holm)
+        np.fill_diagonal(values, np.nan)
+        return [f"{grade} (n = {n:,})" for grade, n in self.n.items()], values
 
 
 @dataclass(frozen=True)
@@ -98,12 +120,16 @@ def rank_features(
 ) -> list[dict[str, Any]]:
     """Test every feature between the grades and rank them by P, rows of `ranked.tsv`.
 
+    A feature is selected, as in the paper, when Dunn's P of any two grades is below `alpha`;
+    `pairs` counts these, `pairs_holm` those that are so after Holm. The rank is by the
+    Kruskal-Wallis test of all grades.
+
     Parameters
     ----------
     values : dict
         Each feature's values, (N,) float; NaN where it is not defined.
     grades : (N,) int
-        Grades of the same patches.
+        Grades of the same patches, or means of patches.
     units : dict
         Unit of each feature.
     settings : DescribeSettings
@@ -120,10 +146,7 @@ def rank_features(
         row["n"] = sum(map(len, groups.values()))
         try:
             row["H"], row["P"] = stats.kruskal(groups)
-            for adjust, label in ((None, "dunn"), ("holm", "holm")):
-                p = stats.dunn(groups, adjust).to_numpy()
-                for (i, a), (j, b) in combinations(enumerate(groups), 2):
-                    row[f"{label}_{a}_{b}"] = f"{p[i, j]:.6g}"
+            row |= _dunn_cells(dunn(groups), settings.alpha)
         except stats.StatisticUndefined as reason:
             row["note"] = str(reason)
         rows.append(row)
@@ -132,8 +155,72 @@ def rank_features(
     adjusted = stats.holm([row["P"] for row in tested]) if tested else ()
     for rank, (row, p_holm) in enumerate(zip(tested, adjusted, strict=True), start=1):
         row |= {"rank": rank, "P": f"{row['P']:.6g}", "P_holm": f"{p_holm:.6g}"}
-        row["significant"] = bool(p_holm < settings.alpha)
     return rows
+
+
+def dunn(groups: Mapping[str, np.ndarray]) -> DunnTest:
+    """Test every two grades, as `by_grade` groups them.
+
+    Raises
+    ------
+    StatisticUndefined
+        Fewer than two grades or three values, or values that are all equal.
+    """
+    sizes = {grade: len(values) for grade, values in groups.items()}
+    return DunnTest(sizes, stats.dunn(groups), stats.dunn(groups, "holm"))
+
+
+def _dunn_cells(test: DunnTest, alpha: float) -> dict[str, Any]:
+    """Return the P of every two grades, and how many are below `alpha`."""
+    cells: dict[str, Any] = {}
+    below = {"dunn": 0, "holm": 0}
+    for a, b in combinations(test.n, 2):
+        for label, table in (("dunn", test.p), ("holm", test.holm)):
+            p = float(table.loc[a, b])
+            cells[f"{label}_{a}_{b}"] = f"{p:.6g}"
+            below[label] += p < alpha
+    selected = below["dunn"] > 0
+    return cells | {"pairs": below["dunn"], "pairs_holm": below["holm"], "selected": selected}
+
+
+def slide_means(
+    values: Mapping[str, np.ndarray], grades: np.ndarray, slides: Sequence[str]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Average each feature over the patches of a grade in a slide.
+
+    Patches of one slide are alike; of each grade a slide then counts once.
+
+    Parameters
+    ----------
+    values : dict
+        Each feature's values, (N,) float; NaN where it is not defined.
+    grades : (N,) int
+    slides : sequence of str
+        Slide of each patch.
+
+    Returns
+    -------
+    values : dict
+        Means, (M,) float; NaN where no patch of a mean has a value.
+    grades : (M,) int
+    """
+    slide = np.unique(np.asarray(slides, str), return_inverse=True)[1]
+    cells, cell = np.unique(slide * len(GRADES) + grades, return_inverse=True)
+    means = {}
+    for name, column in values.items():
+        known = np.isfinite(column)
+        totals = np.bincount(cell[known], column[known], len(cells))
+        counts = np.bincount(cell[known], minlength=len(cells))
+        means[name] = np.divide(totals, counts, out=np.full(len(cells), np.nan), where=counts > 0)
+    return means, cells % len(GRADES)
+
+
+def add_slide_means(rows: Sequence[dict[str, Any]], means: Sequence[Mapping[str, Any]]) -> None:
+    """Put beside each feature how the test on slide means came out (rows of `rank_features`)."""
+    by_feature = {row["feature"]: row for row in means}
+    for row in rows:
+        mean = by_feature[row["feature"]]
+        row |= {f"slide_means_{key}": mean.get(key) for key in ("n", "pairs", "pairs_holm")}
 
 
 def by_grade(column: np.ndarray, grades: np.ndarray, least: int = 1) -> dict[str, np.ndarray]:

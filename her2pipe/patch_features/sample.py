@@ -51,6 +51,10 @@ class Sample:
         """Return the values of features, (N,) float each."""
         return {name: np.array([row[name] for row in self.rows], float) for name in names}
 
+    def slides(self) -> list[str]:
+        """Return the slide of each row."""
+        return [row["slide"] for row in self.rows]
+
     def grades(self) -> np.ndarray:
         """Return the grade of each row, (N,) int."""
         return np.array([GRADES.index(row["grade"]) for row in self.rows], int)

@@ -13,7 +13,10 @@ from her2pipe.patch_features.grades import GradedSlide
 from her2pipe.patch_features.sample import Sample
 from her2pipe.stain.profile import Profile
 
-INDEPENDENCE = "patches of one slide count as independent, as published: P is smaller for it"
+INDEPENDENCE = (
+    "patches of one slide count as independent, as published: P is smaller for it; the same test on"
+    " slide means is beside it"
+)
 SLIDES_NAMED = 3  # slides without resolution that a note names
 
 
@@ -48,7 +51,10 @@ class Summary(BaseModel):
     grades: dict[str, GradeCounts]
     described: int  # patches
     features: int
-    significant: int  # features that differ between grades
+    selected: int  # features with Dunn's P below alpha between two grades
+    selected_holm: int  # those that have it after Holm
+    slide_means_selected: int  # features selected by the same test on slide means
+    slide_means_selected_holm: int
     patch_px: list[int]
     patch_mpp: tuple[float, float] | None  # least and most, um per px
     area_unit: Literal["um^2", "px^2"]
@@ -88,7 +94,10 @@ def summarise(
         grades=counts,
         described=len(sample.rows),
         features=len(ranked),
-        significant=sum(bool(row.get("significant")) for row in ranked),
+        selected=_above_zero(ranked, "pairs"),
+        selected_holm=_above_zero(ranked, "pairs_holm"),
+        slide_means_selected=_above_zero(ranked, "slide_means_pairs"),
+        slide_means_selected_holm=_above_zero(ranked, "slide_means_pairs_holm"),
         patch_px=sorted(sample.sizes_px),
         patch_mpp=(known[0], known[-1]) if known else None,
         area_unit=sample.area_unit,
@@ -101,6 +110,10 @@ def summarise(
         ],
         settings=settings.model_dump(mode="json"),
     )
+
+
+def _above_zero(rows: Sequence[Mapping[str, Any]], key: str) -> int:
+    return sum(bool(row.get(key)) for row in rows)
 
 
 def count_grades(
@@ -133,8 +146,8 @@ def notes_on_tests(
             notes.append(f"grade {grade} has {few}, fewer than {settings.patches_min}: not tested")
     if not any("P" in row for row in ranked):
         notes.append("no feature could be tested: fewer than two grades have enough patches")
-    elif not any(row.get("significant") for row in ranked):
-        notes.append("no feature differs between the grades")
+    elif not any(row.get("selected") for row in ranked):
+        notes.append("no feature differs between any two grades")
     return notes
 
 

@@ -29,7 +29,7 @@ from her2pipe.plotting.style import (
 
 @dataclass(frozen=True)
 class PValues:
-    """P of every pair of methods: their names, and (k, k) float, NaN where there is none."""
+    """P of every pair of methods or groups: names, and (k, k) float, NaN where there is none."""
 
     names: list[str]
     values: np.ndarray
@@ -77,8 +77,13 @@ def roc_panels(methods: Mapping[str, Mapping[str, RocCurve]], confidence: float 
 
 
 @styled
-def p_value_panels(matrices: Mapping[str, PValues], note: str = "") -> Figure:
-    """Draw the P of every pair of methods, a panel per matrix, which its key is the title of."""
+def p_value_panels(
+    matrices: Mapping[str, PValues], note: str = "", label: str = "P, two-sided, after Holm"
+) -> Figure:
+    """Draw the P of every pair of methods or groups, a panel per matrix under its key as title.
+
+    `label` says which P they are, beside the colours.
+    """
     most = max(len(matrix.names) for matrix in matrices.values())
     longest = max(len(str(name)) for matrix in matrices.values() for name in matrix.names)
     field, names_mm = 9.5, min(1.3 * longest, 30)
@@ -107,7 +112,7 @@ def p_value_panels(matrices: Mapping[str, PValues], note: str = "") -> Figure:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set(title=title, aspect="equal", xlim=(0, k), ylim=(k, 0), facecolor=PALE)
-    bar = figure.colorbar(mesh, ax=grid, label="P, two-sided, after Holm", shrink=0.7, aspect=18)
+    bar = figure.colorbar(mesh, ax=grid, label=label, shrink=0.7, aspect=18)
     set_p_ticks(bar)
     figure.suptitle(note, size=6)
     return finish(figure)

@@ -39,17 +39,21 @@ ON_BOTH = (
 # files are shown after these, whatever columns they have.
 TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
     "table2": [(
-        "Methods (laid out as Table 2 of Li et al. 2025). Internal: validation slides of the "
-        "development cohort. External: mean and population standard deviation over the external "
-        "cohorts. Intervals are {percent} DeLong intervals. Features: numbers per patch that the "
-        "aggregation reads. Published figures come from the papers' own cohorts and stand here "
-        "for orientation only.",
-        (METHOD, ENCODER, Column("trained", "Trained stages"),
-         Column("features", "Features", "count"), AGGREGATION,
+        "Methods, laid out as Table 2 of Li et al. 2025. ✓: this stage is trained. Feature "
+        "dimension: numbers per patch that the aggregation reads; N/A where it reads class "
+        "probabilities. Internal: validation slides of the development cohort. External: mean and "
+        "population standard deviation over the external cohorts. Intervals are {percent} DeLong "
+        "intervals. Published figures are of the papers' own cohorts and stand here for "
+        "orientation only.",
+        (METHOD, Column("feature_extraction", "Training stage: feature extraction"),
+         Column("instance_aggregation", "Training stage: instance aggregation"),
+         Column("feature_dimension", "Feature dimension", "written"),
+         Column("aggregation_method", "Aggregation method"),
          Column("internal_auc", "Internal AUC", 3, ("internal_low", "internal_high"),
                 "internal_note"),
          Column("external_mean", "External AUC, mean ± SD", 3, ("external_sd",), "external_note"),
-         Column("published_internal_auc", "Published internal", 2),
+         Column("published_internal_auc", "Published internal", 2, ("published_internal_sd",),
+                "published_mark"),
          Column("published_external_mean", "Published external", 2, ("published_external_sd",))),
     )],
     "classes": [
@@ -78,12 +82,13 @@ TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
     "published": [(
         "AUCs that the papers give for their own cohorts. They are not this study's, and stand "
         "here for orientation only.",
-        (METHOD, Column("cohort", "The paper's cohort"), Column("auc", "AUC", 2)),
+        (METHOD, Column("cohort", "The paper's cohort"), Column("auc", "AUC", 2, ("sd",)), NOTE),
     )],
     "drift": [(
-        "Shift of the scores from the development cohort to the others: shift of the median, "
-        "two-sided Kolmogorov-Smirnov test, and the slope and intercept that would bring the "
-        "scores back. They are reported only and applied to no score.",
+        "Shift of the scores from the development cohort to the others, and between external "
+        "cohorts: shift of the median, two-sided Kolmogorov-Smirnov test, and the slope and "
+        "intercept that would bring the scores back. They are reported only and applied to no "
+        "score.",
         (METHOD, COHORT, AGAINST, Column("slides", "Slides"),
          Column("reference_n", "n of the other", "count"), N,
          Column("median_shift", "Shift of the median", 3), Column("ks", "KS distance", 2), P,
@@ -105,7 +110,13 @@ TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
          *MCNEMAR),
     )],
 }  # fmt: skip
-ONLY_NAMED = ("classes", "pairs", "matched")  # files of which only the named columns are shown
+ONLY_NAMED = (
+    "table2",
+    "published",
+    "classes",
+    "pairs",
+    "matched",
+)  # files of which only the named columns are shown
 ELSEWHERE = ("networks", "timing", "tile_timing")
 FIGURES = {
     "forest": "{measure} of each method on each cohort with {percent} {interval}, and n slides.",
@@ -120,6 +131,7 @@ FIGURES = {
 NETWORKS = (
     METHOD,
     Column("architecture", "Network"),
+    Column("weights", "Starting weights"),
     Column("parameters", "Parameters", "count"),
     Column("trained", "Of them trained", "count"),
     Column("input_px", "Input, px", "count"),
@@ -127,6 +139,7 @@ NETWORKS = (
     Column("ms_per_tile", "Time per tile, ms", 1),
     Column("tiles", "Tiles", "count"),
 )
+MARKS = "ᵃᵇᶜᵈᵉᶠᵍʰ"  # of footnotes
 WIDE_PT = 350  # a figure of so many points takes the page's width
 
 
@@ -138,11 +151,11 @@ class Methods(Section):
     place = 30
 
     def blocks(self, inputs: ReportInputs) -> list[Block]:
-        """Return what compare wrote: the networks, the first table, the figures, other tables."""
+        """Return what compare wrote: the first table, the networks, the figures, other tables."""
         folder = Path(next(iter(inputs.manifest.paths("compare"))))
         tables = _tables(folder, inputs.percent)
         networks = _networks(folder)
-        return [*networks, *tables[:1], *_figures(folder, inputs), *map(html.fold_long, tables[1:])]
+        return [*tables[:1], *networks, *_figures(folder, inputs), *map(html.fold_long, tables[1:])]
 
 
 def _tables(folder: Path, percent: str) -> list[Table]:
@@ -153,13 +166,31 @@ def _tables(folder: Path, percent: str) -> list[Table]:
             continue  # of a study of classes, the table of classes holds that of methods
         if not (rows := [_readable(row) for row in html.optional_table(folder / f"{stem}.tsv")]):
             continue
+        footnotes = _mark_footnotes(rows)
         for caption, columns in TABLES.get(stem, [(_title(stem), ())]):
             if stem not in ONLY_NAMED:
                 columns = tuple(html.infer_columns(rows, columns))
             elif columns[-1].key == "macro_auc":
                 columns = (*columns, *_class_areas(rows[0]), NOTE)
-            tables.append(html.table(caption.format(percent=percent), columns, rows))
+            text = " ".join([caption.format(percent=percent), *footnotes])
+            tables.append(html.table(text, columns, rows))
     return tables
+
+
+def _mark_footnotes(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Mark methods that stand in for others and published figures with a note; return the notes."""
+    for row in rows:
+        if row.get("stand_in"):
+            row["stand_in"] = f"stand-in, not the published method: {row['stand_in']}"
+    notes = dict.fromkeys(
+        row[key] for key in ("stand_in", "published_note") for row in rows if row.get(key)
+    )
+    marks = dict(zip(notes, MARKS, strict=False))
+    for row in rows:
+        row["published_mark"] = marks.get(row.get("published_note", ""), "")
+        if row.get("stand_in"):
+            row["method"] += f" {marks.get(row['stand_in'], '')}"
+    return [f"{mark} {note[:1].upper()}{note[1:]}." for note, mark in marks.items()]
 
 
 def _readable(row: dict[str, str]) -> dict[str, Any]:
@@ -200,6 +231,7 @@ def _networks(folder: Path) -> list[Block]:
         "Networks. Time per tile: median over the slides of this run, reading the tile and its "
         "colours included, start-up not."
     )
+    caption = " ".join([caption, *_mark_footnotes(rows)])
     return [RunDependent([html.table(caption, NETWORKS, rows)])] if rows else []
 
 

@@ -92,6 +92,7 @@ class Cohorts(Section):
                 [flow.counts() for flow in flows],
             )
         )
+        blocks += shared_patients(inputs.ledger)
         return [*blocks, exclusion_table(inputs.ledger)]
 
 
@@ -167,7 +168,32 @@ def exclusion_table(ledger: Sequence[Mapping[str, str]]) -> Block:
     rows = [row for row in ledger if row["reason"] or row["status"] == "excluded"]
     if not rows:
         return Text("No slide was excluded, and none has a note.")
-    return html.table("Slides excluded, and slides scored with a note.", columns, rows)
+    return html.fold_long(
+        html.table("Slides excluded, and slides scored with a note.", columns, rows)
+    )
+
+
+def shared_patients(ledger: Sequence[Mapping[str, str]]) -> list[Block]:
+    """State how many patients are in several cohorts, and what that means; nothing if none is."""
+    cohorts: dict[str, dict[str, None]] = {}
+    for row in ledger:
+        cohorts.setdefault(row["patient"], {})[row["cohort"]] = None
+    shared = Counter(tuple(names) for names in cohorts.values() if len(names) > 1)
+    if not shared:
+        return []
+    pairs = "; ".join(
+        f"cohorts {' and '.join(names)}: {html.count_of(n, 'patient')}"
+        for names, n in shared.items()
+    )
+    return [
+        Text(
+            f"Patients in several cohorts: {pairs}.",
+            [
+                "Numbers of these cohorts are not independent of each other. If two centres "
+                "number their patients alike, a prefix in the sheets tells them apart."
+            ],
+        )
+    ]
 
 
 # --- the table of cohorts ------------------------------------------------------------------------

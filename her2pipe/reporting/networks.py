@@ -89,8 +89,8 @@ def describe_network(model: ModelDescription) -> list[str]:
         views = ", ".join(map(_view, model.train_views))
         level = " (level 0)" if "px" in views else ""
         texts.append("whole images" if views == WHOLE else f"training views {views}{level}")
-    start = model.start or model.settings
-    texts += [f"start: {start['weights']}"] if start.get("weights") else []
+    start = model.starting_weights or model.settings.get("weights")
+    texts += [f"start: {start}"] if start else []
     for key, value in model.images.items():
         if isinstance(value, dict):  # excluded images, each with its reason
             value = len(value)

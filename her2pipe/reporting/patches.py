@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,18 @@ def _described(item: Item, nuclei: bool) -> list[Block]:
         for grade, patches in metadata.get("grades", {}).items()
     )
     size = f"Grades of p(HER2+) and n described: {sizes}." if sizes else ""
-    test = ""
-    if {"significant", "features"} <= set(metadata):
-        test = (
-            f"{metadata['significant']} of {metadata['features']} features differ between grades "
-            "(Kruskal-Wallis test, P after Holm)."
-        )
+    test = _selection(metadata)
     blocks: list[Block] = [Heading(f"Cohort {item.cohort}")]
     if image := html.svg_or_png(folder / "boxes"):
-        text = "Patch features by grade, most different first."
+        text = "Selected patch features by grade, most different first."
         caption = " ".join(filter(None, (text, who, test, size)))
+        blocks.append(Figure(image, f"{text} {who}", caption, wide=True))
+    if image := html.svg_or_png(folder / "dunn_maps"):
+        text = "Dunn's test of three features between grades, of patches and of slide means."
+        caption = (
+            f"{text} {who} P below the diagonal unadjusted, above it after Holm; two-sided, "
+            "corrected for ties."
+        )
         blocks.append(Figure(image, f"{text} {who}", caption, wide=True))
     titles = {"examples": "Example patches of each grade."}
     if nuclei:
@@ -67,11 +70,30 @@ def _described(item: Item, nuclei: bool) -> list[Block]:
             blocks.append(Figure(image, f"{text} {who}", f"{text} {who} {size}", wide=True))
     if notes := [note[:1].upper() + note[1:] for note in metadata.get("notes", [])]:
         blocks.append(Text(f"{'. '.join(notes)}."))
-    if rows := html.optional_table(folder / "ranked.tsv"):
-        caption = f"Patch features by how much they differ between grades, with Dunn's tests. {who}"
-        table = html.table(caption, html.infer_columns(rows), rows)
-        blocks.append(Folded("Every feature, ranked", [table], "raw"))
+    for stem, items in (("ranked", "patches"), ("slide_means", "slide means")):
+        if rows := html.optional_table(folder / f"{stem}.tsv"):
+            caption = (
+                "Patch features by how much they differ between grades (Kruskal-Wallis test, P "
+                "after Holm over the features), with Dunn's tests of every two grades, on "
+                f"{items}. {who}"
+            )
+            table = html.table(caption, html.infer_columns(rows), rows)
+            blocks.append(Folded(f"Every feature, ranked on {items}", [table], "raw"))
     return blocks
+
+
+def _selection(metadata: Mapping[str, Any]) -> str:
+    """State how many features are selected by Dunn's test, on patches and on slide means."""
+    if "selected" not in metadata:
+        return ""
+    alpha = metadata["settings"]["alpha"]
+    return (
+        f"{metadata['selected']} of {metadata['features']} features are selected: Dunn's P of two "
+        f"grades below {alpha:g}, unadjusted as published ({metadata['selected_holm']} after Holm "
+        "over the pairs). Patches of one slide are not independent; on slide means "
+        f"{metadata['slide_means_selected']} are selected "
+        f"({metadata['slide_means_selected_holm']} after Holm)."
+    )
 
 
 @SECTIONS.register("stains")

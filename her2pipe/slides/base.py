@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,13 @@ from her2pipe.registry import READERS as READERS
 PRINT_MPP = 10.0  # a coarser resolution tag of a plain TIFF speaks of paper, not of a scanner
 UNREADABLE = 128  # grey level of corrupt areas of an overview
 OVERVIEW_BAND_PX = 16 << 20  # pixels read at once for an overview
+UM_PER = {  # by the symbol of a unit, or its name without metre
+    **dict.fromkeys(("um", "µm", "μm", "âµm", "micron", "microns", "microm"), 1.0),
+    **dict.fromkeys(("nm", "nanom"), 1e-3),
+    **dict.fromkeys(("mm", "millim"), 1e3),
+    **dict.fromkeys(("cm", "centim"), 1e4),
+    **dict.fromkeys(("m",), 1e6),
+}
 SYSTEM_ERRORS = (  # errors of files that no content of theirs causes
     errno.EACCES,
     errno.EDQUOT,
@@ -45,6 +53,16 @@ class UnsupportedError(BadSlideError):
             str(path),
             "set slides.reader: auto",
         )
+        self.reason = f"the {reader} reader does not take it, {reason}"
+
+
+class RefusedError(BadSlideError):
+    """A file that no reader shall take, though one might."""
+
+    @classmethod
+    def because(cls, path: str | Path, reason: str) -> RefusedError:
+        """Return the error for a reason."""
+        return cls(f"unreadable: {reason}", str(path), "replace the file, or leave it excluded")
 
 
 class Slide(ABC):
@@ -70,10 +88,18 @@ class Slide(ABC):
         Colour profile, for the record: pixels are never converted. Empty without one.
     reader : str
         Name that the reader is registered by; filled in by `open_slide`.
+    remark : str
+        Why a reader that suits better did not take the file; filled in by `open_slide`.
+    level_downsamples : list of float
+        Of the levels that regions are read from, as far as the reader knows them.
+    takes_scene : bool
+        Whether the reader takes a third argument: number or name of one of a file's images.
     """
 
     title = ""
     reader = ""
+    remark = ""
+    takes_scene = False
 
     def __init__(self, path: str | Path, settings: SlidesSettings):
         self.path, self.settings = Path(path), settings
@@ -82,6 +108,7 @@ class Slide(ABC):
         self.mpp_source = "unknown"
         self.objective: float | None = None
         self.icc = b""
+        self.level_downsamples = [1.0]
 
     @classmethod
     def suits(cls, path: Path, signature: str) -> int:
@@ -299,11 +326,31 @@ def downsample(full_px: int, level_px: int) -> float:
 
 
 def to_float(text: Any) -> float | None:
-    """Read a number from a header; None when it is none."""
+    """Read a number from a header, with point or decimal comma; None when it is none."""
+    if isinstance(text, str) and text.count(",") == 1 and "." not in text:
+        text = text.replace(",", ".")
     try:
         return float(text)
     except (TypeError, ValueError):
         return None
+
+
+def to_mpp(text: Any, unit: str = "um") -> float | None:
+    """Read a resolution from a header, um/px; None when it is none.
+
+    Parameters
+    ----------
+    text : str
+        A number, with point or decimal comma, and its unit if it is not `unit`: `0,25 um/px`.
+    unit : str
+        Unit of a number without one: SI's symbol or name.
+    """
+    match = re.fullmatch(r"\s*([-+0-9.,eE]+)\s*(.*?)\s*(?:/.*|per .*)?", str(text or ""), re.DOTALL)
+    number = to_float(match[1]) if match else None
+    if match is None or number is None:
+        return None
+    factor = UM_PER.get(re.sub(r"(metre|meter)s?$", "m", (match[2] or unit).strip().lower()))
+    return number * factor if factor else None
 
 
 def raise_if_system_error(error: Exception, parser: str = "") -> None:

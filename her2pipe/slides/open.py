@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import stat
 from pathlib import Path
+from typing import Any
 
 from her2pipe.config import SlidesSettings
 from her2pipe.errors import BadSlideError, Her2Error
 from her2pipe.slides.base import (
     READERS,
+    RefusedError,
     Slide,
     UnsupportedError,
+    one_mpp,
     raise_if_system_error,
     unreadable,
 )
+from her2pipe.slides.level_check import shows_the_same
+from her2pipe.slides.tiff_directory import Survey, survey
 
 SIGNATURES = {
     b"II*\0": "TIFF",
@@ -25,7 +33,12 @@ SIGNATURES = {
 }
 
 
-def open_slide(path: str | Path, settings: SlidesSettings, mpp_sheet: float | None = None) -> Slide:
+def open_slide(
+    path: str | Path,
+    settings: SlidesSettings,
+    mpp_sheet: float | None = None,
+    scene: str = "",
+) -> Slide:
     """Open a slide with the reader that suits it and settle its resolution.
 
     Parameters
@@ -35,11 +48,13 @@ def open_slide(path: str | Path, settings: SlidesSettings, mpp_sheet: float | No
     settings : SlidesSettings
     mpp_sheet : float or None
         Resolution given by the sheet, um/px.
+    scene : str
+        Number or name of the image to read, of a file that holds several.
 
     Raises
     ------
     BadSlideError
-        When no reader can open it.
+        When no reader can open it, or not only the slide is in it.
     Her2Error
         When the file is missing or may not be read, or header and sheet disagree on the
         resolution.
@@ -48,7 +63,8 @@ def open_slide(path: str | Path, settings: SlidesSettings, mpp_sheet: float | No
     try:
         if not path.exists():
             raise Her2Error("the slide does not exist", str(path), "check the path in the sheet")
-        slide = _open(path, settings)
+        _refuse_special(path)
+        slide = _open(path, settings, scene)
     except PermissionError:
         raise Her2Error(
             "the slide cannot be read: permission denied",
@@ -63,19 +79,43 @@ def open_slide(path: str | Path, settings: SlidesSettings, mpp_sheet: float | No
     return slide
 
 
-def _open(path: Path, settings: SlidesSettings) -> Slide:
+def _refuse_special(path: Path) -> None:
+    """Refuse what is neither a file nor a folder of files: reading a pipe may wait for ever.
+
+    Raises
+    ------
+    BadSlideError
+    """
+    kinds = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
+    kinds |= {stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
+    mode = path.stat().st_mode
+    if kind := next((name for is_kind, name in kinds.items() if is_kind(mode)), None):
+        raise unreadable(path, f"it is {kind}, not a regular file")
+    if path.is_dir():
+        for entry in os.scandir(path):
+            if not entry.is_file() and not entry.is_dir() and not entry.is_symlink():
+                raise unreadable(path, f"{entry.name} in it is not a regular file")
+
+
+def _open(path: Path, settings: SlidesSettings, scene: str) -> Slide:
     """Open a slide with the reader asked for, or the first of those that suit it and can."""
     signature = _signature(path)
     if settings.reader != "auto":
-        return _opened_by(settings.reader, path, settings)
+        return _opened_by(settings.reader, path, signature, settings, scene)
     ranks = {name: READERS[name].suits(path, signature) for name in READERS.names()}
     names = sorted((name for name in ranks if ranks[name]), key=lambda name: -ranks[name])
     errors: list[BadSlideError] = []
+    remark = ""
     for name in names:
         try:
-            return _opened_by(name, path, settings)
-        except UnsupportedError:
+            slide = _opened_by(name, path, signature, settings, scene)
+            slide.remark = remark
+            return slide
+        except UnsupportedError as error:
+            remark = remark or error.reason
             continue
+        except RefusedError:
+            raise
         except BadSlideError as error:
             errors.append(error)
         if name != names[-1] and not _is_whole(path, signature):
@@ -83,13 +123,61 @@ def _open(path: Path, settings: SlidesSettings) -> Slide:
             reason = errors[-1].what.removeprefix("unreadable: ")
             raise unreadable(path, f"{fault} ({READERS[name].title or name}: {reason})")
     # The reason of the reader that suits best is the one users can look up.
-    raise errors[0] if errors else unreadable(path, "no reader takes it")
+    raise errors[0] if errors else unreadable(path, remark or "no reader takes it")
 
 
-def _opened_by(name: str, path: Path, settings: SlidesSettings) -> Slide:
-    slide = READERS[name](path, settings)
+def _opened_by(
+    name: str, path: Path, signature: str, settings: SlidesSettings, scene: str
+) -> Slide:
+    """Open a slide with one reader, and see to it that it reads the slide and nothing else."""
+    reader: Any = READERS[name]
+    if reader.takes_scene:
+        slide: Slide = reader(path, settings, scene)
+    elif scene:
+        raise RefusedError(
+            f"unreadable: {reader.title or name} cannot read one image of several, here {scene}",
+            str(path),
+            "save the image as a file of its own, or leave scene out",
+        )
+    else:
+        listed = survey(path) if "TIFF" in signature else None
+        slide = reader(path, settings)
+        try:
+            if listed is not None:
+                _look_over(slide, listed)
+        except Her2Error:
+            slide.close()
+            raise
     slide.reader = name
     return slide
+
+
+def _look_over(slide: Slide, listed: Survey) -> None:
+    """Compare what a reader took for the slide with the file's own directories, and its levels.
+
+    Raises
+    ------
+    RefusedError
+        When it took another image, or levels show others.
+    """
+    size = slide.width_px0, slide.height_px0
+    if size != listed.size:
+        raise RefusedError.because(
+            slide.path,
+            f"{slide.title} takes an image of {size[0]} x {size[1]} px for the slide,"
+            f" the largest has {listed.size[0]} x {listed.size[1]} px",
+        )
+    if slide.mpp is None:
+        slide.mpp = one_mpp(listed.mpp, slide.path)
+    if slide.objective is None:
+        slide.objective = listed.objective
+    for finer, level in itertools.pairwise(slide.level_downsamples):
+        if not shows_the_same(slide, finer, level):
+            raise RefusedError.because(
+                slide.path,
+                f"{slide.title} takes an image for a level, {level:.4g} times reduced, that does"
+                " not show the slide",
+            )
 
 
 def _signature(path: Path) -> str:

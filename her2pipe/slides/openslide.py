@@ -44,6 +44,7 @@ class OpenSlideSlide(LevelSlide):
             (downsample(self.width_px0, width), downsample(self.height_px0, height))
             for width, height in slide.level_dimensions
         ]
+        self.level_downsamples = [max(each) for each in self._downsamples]
         properties = slide.properties
         mpp = [to_float(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]
         if properties.get("openslide.vendor") == "generic-tiff":

@@ -45,7 +45,7 @@ def staged(path: str | Path, folder: str) -> Iterator[Path]:
         When the folder names a variable that is not set, or the copy differs in size.
     """
     path = Path(path)
-    if not folder or not path.exists():
+    if not folder or not (path.is_file() or path.is_dir()):
         yield path
         return
     place = os.path.expandvars(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
 from pathlib import Path
@@ -35,11 +36,14 @@ class TiatoolboxSlide(LevelSlide):
             try:
                 self._slide = WSIReader.open(str(path))
                 info = self._slide.info
+                if not hasattr(self._slide, "tiff"):
+                    gc.collect()  # readers that it tried before, whose files are still open
             except Exception as error:  # it has no error class of its own
                 raise_if_system_error(error)
                 raise unreadable(path, error) from None
         self.width_px0, self.height_px0 = (int(v) for v in info.slide_dimensions)
         self.mpp = None if info.mpp is None else one_mpp([float(v) for v in info.mpp], path)
+        self.level_downsamples = [float(v) for v in info.level_downsamples]
         self.objective = to_float(info.objective_power)
 
     @classmethod

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from her2pipe.config import SlidesSettings
+from her2pipe.errors import BadSlideError
 from her2pipe.slides.base import (
     READERS,
     UNREADABLE,
@@ -24,6 +25,7 @@ from her2pipe.slides.base import (
     one_mpp,
     unreadable,
 )
+from her2pipe.slides.level_check import shows_the_same
 from her2pipe.slides.resample import MARGIN_PX, resample
 from her2pipe.slides.tiff_pyramid import JPEG, JPEG_2000, PLAIN, Level, parse
 from her2pipe.slides.tile_cache import WHITE, CorruptTileError, TileCache
@@ -34,6 +36,7 @@ SHARED_BYTES = 32 << 20  # tiles kept between single regions
 PROBE_TILES = 16  # of a level, to compare reduced decoding with full decoding
 BIAS_MAX = 0.25  # grey levels; reversible wavelets round down at every step
 WAVELET_RATIO = 1.3  # a further reduction that hides a coarse wavelet's fraction of a pixel
+PLACES = 6  # tiles of a level with the most bytes, looked at to see whether it is one
 SCREEN_PATCH_PX = 24  # least side of a patch on the image it is screened on
 SCREEN_PX = 64 << 20  # largest such image
 SCREEN_BITS = 0.5  # bits per px below which a tile holds no fine texture to speak of
@@ -44,10 +47,11 @@ class TiffSlide(Slide):
     """A slide in a tiled TIFF: SVS, NDPI, OME-TIFF or any pyramidal TIFF."""
 
     title = "tiff reader"
+    takes_scene = True
 
-    def __init__(self, path: str | Path, settings: SlidesSettings):
+    def __init__(self, path: str | Path, settings: SlidesSettings, scene: str = ""):
         super().__init__(path, settings)
-        pyramid = parse(path)
+        pyramid = parse(path, scene)
         self.levels = pyramid.levels
         self.width_px0, self.height_px0 = self.levels[0].width_px, self.levels[0].height_px
         self.mpp = one_mpp(pyramid.mpp, path)
@@ -58,6 +62,13 @@ class TiffSlide(Slide):
         self._views: dict[tuple[int, int, int], TileCache] = {}
         self._lock = threading.Lock()
         self._try_tiles()
+        try:
+            self._prove_levels()
+            if not scene:
+                pyramid.refuse_other_scenes(self.levels, path)
+        except BadSlideError:
+            self.close()
+            raise
 
     @classmethod
     def suits(cls, path: Path, signature: str) -> int:
@@ -77,6 +88,17 @@ class TiffSlide(Slide):
                 reason = str(error)
         self.close()
         raise UnsupportedError(self.path, "tiff", reason)
+
+    def _prove_levels(self) -> None:
+        """Keep the levels that show the slide; a thumbnail or another scene may have its shape."""
+        candidates, self.levels = self.levels[1:], self.levels[:1]
+        for level in candidates:
+            finest = max(self.levels[-1].downsample)
+            self.levels = [*self.levels, level]
+            places = [*_fullest(self.levels[-2]), *_fullest(level)]
+            if not shows_the_same(self, finest, max(level.downsample), places):
+                self.levels = self.levels[:-1]
+            self._views, self._scales = {}, {}  # which number levels
 
     def close(self) -> None:
         """Release the file."""
@@ -250,3 +272,12 @@ class TiffSlide(Slide):
                 return None, view
             gray[top:bottom] = cv2.cvtColor(band, cv2.COLOR_RGB2GRAY)
         return gray, view
+
+
+def _fullest(level: Level) -> list[tuple[float, float]]:
+    """Return the middle of the tiles with the most bytes, level-0 px."""
+    fullest = np.argsort(level.sizes, axis=None)[::-1][:PLACES]
+    rows, columns = np.unravel_index(fullest, level.sizes.shape)
+    x = np.minimum((columns + 0.5) * level.tile_width_px, level.width_px) * level.downsample[0]
+    y = np.minimum((rows + 0.5) * level.tile_height_px, level.height_px) * level.downsample[1]
+    return list(zip(x.tolist(), y.tolist(), strict=True))

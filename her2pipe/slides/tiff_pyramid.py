@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
+from her2pipe.errors import BadSlideError
 from her2pipe.slides.base import (
-    PRINT_MPP,
+    RefusedError,
     UnsupportedError,
     downsample,
     raise_if_system_error,
-    to_float,
+)
+from her2pipe.slides.tiff_directory import (
+    TiffImage,
+    header,
+    images,
+    is_foreign,
+    one_scene,
+    same_field,
+    slide_of,
+    unusual_samples,
 )
 
 Decoder = Callable[[bytes, int, np.ndarray], np.ndarray]
 
-# Their tiles overlap, or lie where only the vendor's metadata says: OpenSlide reads them.
-FOREIGN = ("bif", "philips", "scn", "avs", "qpi", "lsm", "stk", "imagej", "fluoview", "indica")
 YCBCR, RGB, GRAY = 6, 2, 1
+UNSPECIFIED = 0  # an extra channel that is not said to be alpha: other readers take it for that
 JPEG, JPEG_2000, PLAIN = "JPEG", "JPEG 2000", "plain"
 WAVELETS = {33003: True, 33004: False, 33005: False, 34712: False}  # tag value: holds YCbCr
 END = b"\xff\xd9"
 PACKED = {5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}
 IMAGES = {34927: "webp", 50001: "webp", 50002: "jpegxl", 52546: "jpegxl"}
-
-UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}  # TIFF's inch and centimetre
-UM = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
+TILE_PX_MAX = 1 << 26  # a tile is held whole, and one per thread at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,57 +77,109 @@ class Level:
 
 @dataclass(frozen=True)
 class Pyramid:
-    """The levels of a slide, finest first, and what its header says."""
+    """The slide of a TIFF, its levels, finest first, and what its header says.
+
+    Attributes
+    ----------
+    levels : list of Level
+        The slide, and images of its shape that may be reductions of it.
+    mpp : (float or None, float or None)
+        Microns per level-0 px along x and y.
+    objective : float or None
+    icc : bytes
+    pages : list of tifffile.TiffPage
+        Of the levels.
+    images : list of TiffImage
+        All that the file holds.
+    slide : TiffImage
+        The one that is level 0.
+    """
 
     levels: list[Level]
     mpp: tuple[float | None, float | None]
     objective: float | None
     icc: bytes
+    pages: list[Any]
+    images: list[TiffImage]
+    slide: TiffImage
+
+    def refuse_other_scenes(self, kept: list[Level], path: str | Path) -> None:
+        """Refuse a file with other images of the slide's size; `kept` are its proven levels.
+
+        Raises
+        ------
+        BadSlideError
+        """
+        pages = [p for p, v in zip(self.pages, self.levels, strict=True) if v in kept]
+        one_scene(self.images, self.slide, pages, path)
 
 
-def parse(path: str | Path) -> Pyramid:
+def parse(path: str | Path, scene: str = "") -> Pyramid:
     """Read the directories of a tiled TIFF.
+
+    Parameters
+    ----------
+    path : path
+    scene : str
+        Number or name of the image to take; empty: the largest.
 
     Raises
     ------
     UnsupportedError
         When it is no TIFF, not tiled, or of a vendor whose tiles do not simply lie side by side.
+    BadSlideError
+        When no reader takes it right.
     """
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as tiff:
-            return _pyramid(tiff, path)
-    except UnsupportedError:
+            return _pyramid(tiff, path, scene)
+    except BadSlideError:
         raise
     except Exception as error:  # the parser meets damage in many ways
         raise_if_system_error(error, "tifffile")
         raise UnsupportedError(path, "tiff", f"its directories are damaged: {error}") from None
 
 
-def _pyramid(tiff, path) -> Pyramid:
-    foreign = next((name for name in FOREIGN if getattr(tiff, f"is_{name}", False)), None)
-    base = tiff.pages[0]
-    if foreign or str(base.software).startswith("MedScan"):
-        raise UnsupportedError(path, "tiff", f"it is a {foreign or 'Trestle'} file")
-    if tiff.is_ome and tiff.series[0].axes != "YXS" and tiff.series[0].axes != "YX":
-        raise UnsupportedError(path, "tiff", f"its axes are {tiff.series[0].axes}")
+def _pyramid(tiff, path, scene: str) -> Pyramid:
+    if foreign := is_foreign(tiff):
+        raise UnsupportedError(path, "tiff", f"it is a {foreign} file")
+    listed = images(tiff)
+    if not listed:
+        raise UnsupportedError(path, "tiff", "its directories are damaged")
+    slide = slide_of(listed, path, scene)
+    base = slide.page
+    if unusual := unusual_samples(base):
+        raise RefusedError.because(path, unusual)
     if not base.is_tiled:
         raise UnsupportedError(path, "tiff", "it is not tiled")
     if not _sane(base):
         raise UnsupportedError(path, "tiff", "its directories are damaged")
-    levels: list[Level] = []
-    for page in [*tiff.pages, *(base.pages or [])]:
-        page = page.aspage() if hasattr(page, "aspage") else page
-        if not (page.is_tiled and _sane(page) and _is_level(page, base, levels)):
+    if slide.ome.get("planes", "1") != "1" or base.imagedepth != 1:
+        raise UnsupportedError(path, "tiff", "it has several planes")
+    if base.tilewidth * base.tilelength > TILE_PX_MAX:
+        raise RefusedError.because(
+            path, f"its tiles of {base.tilewidth} x {base.tilelength} px are too large to be held"
+        )
+    levels, pages = [_level(base, base, path)], [base]
+    smaller = [i for i in listed if i.area < slide.area and not i.is_beside]
+    for image in sorted(smaller, key=lambda image: -image.area):
+        page = image.page
+        if not (page.is_tiled and _sane(page) and _may_be_level(image, slide, levels)):
             continue
-        level = _level(page, base, path)
+        try:
+            level = _level(page, base, path)
+        except UnsupportedError:
+            continue
         # Scanners leave out coarse tiles over scanned areas too; then the level is of no use.
-        if not levels or (level.sizes > 0).all() or not (levels[0].sizes > 0).all():
+        if (level.sizes > 0).all() or not (levels[0].sizes > 0).all():
             levels.append(level)
-    mpp, objective = _header(tiff, base)
+            pages.append(page)
+    mpp, objective = header(tiff, slide)
     icc = base.tags.valueof(34675)
-    return Pyramid(levels, mpp, objective, icc if isinstance(icc, bytes) else b"")
+    icc = icc if isinstance(icc, bytes) else b""
+    return Pyramid(levels, mpp, objective, icc, pages, listed, slide)
 
 
 def _sane(page) -> bool:
@@ -133,27 +190,27 @@ def _sane(page) -> bool:
     return all(isinstance(v, int) for v in sizes + codes) and min(sizes) > 0
 
 
-def _is_level(page, base, levels: list[Level]) -> bool:
-    """Return whether a page is a level, not a label, a focal plane or anything else."""
-    if page is base:
-        return True
-    across, down = base.imagewidth / page.imagewidth, base.imagelength / page.imagelength
-    same_field = abs(page.imagelength - base.imagelength / across) <= max(
-        2.0, 2.0 / (across / down)
-    )
+def _may_be_level(image: TiffImage, slide: TiffImage, levels: list[Level]) -> bool:
+    """Return whether an image has the shape of a level; whether it shows the same is seen later."""
+    page, base = image.page, slide.page
     return (
         page.imagewidth < levels[-1].width_px
-        and same_field
+        and same_field(image, slide)
+        and page.tilewidth * page.tilelength <= TILE_PX_MAX
         and (page.samplesperpixel, page.bitspersample) == (base.samplesperpixel, base.bitspersample)
-        and not page.tags.valueof(65424)  # NDPI: a plane out of focus
     )
 
 
 def _level(page, base, path) -> Level:
     if page.bitspersample != 8 or page.sampleformat != 1:
         raise UnsupportedError(path, "tiff", f"its samples are {page.dtype}, not 8-bit")
-    if page.samplesperpixel not in (1, 3) or (page.samplesperpixel > 1 and page.planarconfig != 1):
+    if page.samplesperpixel == 4 and page.photometric == RGB and UNSPECIFIED in page.extrasamples:
+        if page.compression != 1 and page.compression not in PACKED:
+            raise RefusedError.because(path, "it does not say what its fourth channel is")
+    elif page.samplesperpixel not in (1, 3):
         raise UnsupportedError(path, "tiff", "its pixels are neither gray nor RGB")
+    if page.samplesperpixel > 1 and page.planarconfig != 1:
+        raise UnsupportedError(path, "tiff", "its channels lie apart")
     rows = -(-page.imagelength // page.tilelength)
     columns = -(-page.imagewidth // page.tilewidth)
     if len(page.dataoffsets) != rows * columns:
@@ -297,52 +354,10 @@ def _packed(
     pixels = np.frombuffer(raw, np.uint8, math.prod(shape)).reshape(shape)
     if differences:
         pixels = np.cumsum(pixels, axis=1, dtype=np.uint8)
-    return np.repeat(pixels, 3, axis=2) if shape[2] == 1 else pixels
+    return np.repeat(pixels, 3, axis=2) if shape[2] == 1 else pixels[..., :3]
 
 
 def _image(name: str, data: bytes, *_: object) -> np.ndarray:
     import imagecodecs
 
     return getattr(imagecodecs, f"{name}_decode")(data)
-
-
-# --- header ------------------------------------------------------------------------------------
-
-
-def _header(tiff, base) -> tuple[tuple[float | None, float | None], float | None]:
-    """Find resolution (um per level-0 px along x and y) and objective."""
-    if tiff.is_ome:
-        return _ome(tiff.ome_metadata)
-    text = str(base.description)
-    if tiff.is_svs or text.startswith("Aperio"):
-        values = dict(re.findall(r"\|\s*([^=|]+?)\s*=\s*([^|]*)", text))
-        mpp = to_float(values.get("MPP"))
-        return (mpp, mpp), to_float(values.get("AppMag"))
-    unit = UM_PER_UNIT.get(base.tags.valueof(296, 2))
-    x, y = (_tag_mpp(base.tags.valueof(tag), unit) for tag in (282, 283))
-    if tiff.is_ndpi:
-        return (x, y), to_float(base.tags.valueof(65421))
-    plausible = x is not None and y is not None and max(x, y) <= PRINT_MPP
-    return ((x, y) if plausible else (None, None)), None
-
-
-def _tag_mpp(value: Any, unit: float | None) -> float | None:
-    """Return the resolution that a TIFF tag gives as dots per unit, um/px."""
-    pair = isinstance(value, tuple) and len(value) == 2 and value[1]
-    dots = value[0] / value[1] if pair else 0
-    return unit / dots if unit and dots > 0 else None
-
-
-def _ome(text: str) -> tuple[tuple[float | None, float | None], float | None]:
-    root = ElementTree.fromstring(text)
-    first = {element.tag.rsplit("}", 1)[-1]: element for element in reversed(list(root.iter()))}
-    pixels, objective = (
-        first[name].attrib if name in first else {} for name in ("Pixels", "Objective")
-    )
-
-    def mpp(axis: str) -> float | None:
-        size = to_float(pixels.get(f"PhysicalSize{axis}"))
-        unit = UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-        return size * unit if size and unit else None
-
-    return (mpp("X"), mpp("Y")), to_float(objective.get("NominalMagnification"))

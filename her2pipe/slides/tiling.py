@@ -164,15 +164,20 @@ class Tiler:
             what = f"of {patches} {metadata.white} are over {self.tile.white_max:.0%} white,"
             what += " the others background"
             fix += ", or a higher tile.white_level"
-        return BadSlideError(f"no tissue: {what}", str(slide.path), fix)
+        return BadSlideError(f"no tissue: {what}{_remark(slide)}", str(slide.path), fix)
 
 
 def _corrupt(slide: Slide, metadata: PatchMetadata, others: str) -> BadSlideError:
     return BadSlideError(
-        f"corrupt tiles: {metadata.dropped} patches cannot be read, {others}",
+        f"corrupt tiles: {metadata.dropped} patches cannot be read, {others}{_remark(slide)}",
         str(slide.path),
         "replace the file, or raise slides.corrupt_max",
     )
+
+
+def _remark(slide: Slide) -> str:
+    """Say why a better reader did not take the slide: it may be why this one found nothing."""
+    return f"; {slide.title} reads it, for {slide.remark}" if slide.remark else ""
 
 
 class _PatchWork:

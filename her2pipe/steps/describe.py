@@ -58,17 +58,24 @@ def run(args, describe: DescribeSettings) -> None:
     sample = measure_sample(drawn, slides, stores, target, describe)
     patch_ms = 1000 * (time.monotonic() - began) / max(1, len(sample.rows))
     units = features.UNITS if sample.area_unit == "um^2" else features.UNITS_WITHOUT_MPP
-    ranked = grades.rank_features(sample.columns(features.NAMES), sample.grades(), units, describe)
+    columns, grade = sample.columns(features.NAMES), sample.grades()
+    mean_columns, mean_grade = grades.slide_means(columns, grade, sample.slides())
+    ranked = grades.rank_features(columns, grade, units, describe)
+    ranked_means = grades.rank_features(mean_columns, mean_grade, units, describe)
+    grades.add_slide_means(ranked, ranked_means)
     summary = summarise(args.cohort, encoder, slides, sample, ranked, target, describe)
     with replacing_folder(args.folder) as folder:
         write_table(folder / "features.tsv", (*COLUMNS, *features.NAMES), sample.rows)
-        write_table(folder / "ranked.tsv", grades.COLUMNS, ranked)
+        write_table(folder / "ranked.tsv", (*grades.COLUMNS, *grades.OF_SLIDE_MEANS), ranked)
+        write_table(folder / "slide_means.tsv", grades.COLUMNS, ranked_means)
         _draw_boxes(folder, sample, ranked, summary, describe)
+        tested = {"patches": (columns, grade), "slide means": (mean_columns, mean_grade)}
+        _draw_maps(folder, tested, summary, describe)
         _draw_examples(folder, sample, summary, describe)
         (folder / "about.json").write_text(json.dumps(summary.as_dict(), indent=1) + "\n")
     log.info(
         f"{args.cohort}: {len(sample.rows)} patches, {patch_ms:.0f} ms each;"
-        f" {summary.significant} of {len(ranked)} features differ"
+        f" {summary.selected} of {len(ranked)} features selected"
     )
 
 
@@ -127,29 +134,58 @@ def _draw_boxes(
     summary: Summary,
     describe: DescribeSettings,
 ) -> None:
-    """Draw the features that differ most between grades (Fig. S2)."""
+    """Draw the selected features, those that differ most between grades first (Fig. S2)."""
     from her2pipe.patch_features import grades
     from her2pipe.plotting import patch_examples, style
 
-    differing = [row for row in ranked if row.get("significant")][: describe.boxes]
-    if not differing:
+    selected = [row for row in ranked if row.get("selected")][: describe.boxes]
+    if not selected:
         return
-    columns = sample.columns([row["feature"] for row in differing])
+    columns = sample.columns([row["feature"] for row in selected])
     panels = [
         patch_examples.Panel(
             f"{row['rank']}. {row['feature']}",
-            style.format_p(float(row["P_holm"])),
+            f"pairs: {row['pairs']}, {row['pairs_holm']} after Holm",
             row["unit"],
             grades.by_grade(columns[row["feature"]], sample.grades()),
         )
-        for row in differing
+        for row in selected
     ]
     counts = ", ".join(f"{grade} {count.described:,}" for grade, count in summary.grades.items())
     foot = (
-        f"grade of p(HER2+); n of patches: {counts}. Kruskal-Wallis P, Holm-adjusted over"
-        f" {summary.features} features; {len(differing)} of {summary.significant} that differ"
+        f"grade of p(HER2+); n of patches: {counts}. Pairs of grades with Dunn's P <"
+        f" {describe.alpha:g}; {len(selected)} of {summary.selected} selected features of"
+        f" {summary.features}"
     )
     style.save(patch_examples.boxes(panels, GRADES, summary.title, foot), folder / "boxes")
+
+
+def _draw_maps(
+    folder: Path,
+    tested: Mapping[str, tuple[Mapping[str, np.ndarray], np.ndarray]],
+    summary: Summary,
+    describe: DescribeSettings,
+) -> None:
+    """Draw Dunn's test of three features between grades (Fig. S2 D to F), where it is defined.
+
+    `tested` maps what is tested to its features, (N,) each, and to its grades, (N,).
+    """
+    from her2pipe import stats
+    from her2pipe.patch_features import grades
+    from her2pipe.plotting import panels, style
+
+    matrices = {}
+    for name in grades.MAPPED:
+        for items, (columns, grade) in tested.items():
+            try:
+                test = grades.dunn(grades.by_grade(columns[name], grade, describe.patches_min))
+            except stats.StatisticUndefined:
+                continue  # the tables say why
+            matrices[f"{name}, {items}"] = panels.PValues(*test.matrix())
+    if matrices:
+        note = f"{summary.title}. Below the diagonal unadjusted, above it after Holm"
+        figure = panels.p_value_panels(matrices, note, "P, Dunn's test, two-sided")
+        style.save(figure, folder / "dunn_maps")
 
 
 def _draw_examples(

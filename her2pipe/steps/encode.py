@@ -43,8 +43,9 @@ def run(args: argparse.Namespace, encode: EncodeSettings) -> None:
     import torch
 
     from her2pipe.models import gpu, inference, weights
-    from her2pipe.store import EncodingMetadata, PatchStore, write_encoding
+    from her2pipe.store import EncodingMetadata, PatchStore, distinct_stores, write_encoding
 
+    stores = distinct_stores(args.stores)
     torch.set_num_threads(args.threads)
     device = gpu.pick_device(encode.device)
     model, description = weights.load(args.model)
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace, encode: EncodeSettings) -> None:
     )
     timings = []
     with replacing_folder(args.folder) as folder:
-        for done, path in enumerate(args.stores, start=1):
+        for done, path in enumerate(stores, start=1):
             began = time.monotonic()
             with PatchStore(path) as store:
                 slide = store.metadata.slide
@@ -65,6 +66,8 @@ def run(args: argparse.Namespace, encode: EncodeSettings) -> None:
                     algorithm=encode.algorithm,
                     settings=flags.as_json(encode),
                     encoder=Path(args.model).name,
+                    task=description.task,
+                    fold=description.fold,
                     classes=tuple(description.classes),
                     model_digest=description.digest,
                     stain_digest=description.stain_digest,
@@ -85,7 +88,7 @@ def run(args: argparse.Namespace, encode: EncodeSettings) -> None:
                 patches,
                 rate,
                 done,
-                len(args.stores),
+                len(stores),
             )
         write_table(folder / "timings.tsv", TIMINGS, timings)
 

@@ -43,7 +43,7 @@ def run(args, explain: ExplainSettings) -> None:
     import torch
 
     from her2pipe.models import gpu, gradcam, inference, weights
-    from her2pipe.store import PatchStore, encodings
+    from her2pipe.store import PatchStore, distinct_stores, encodings
 
     torch.set_num_threads(args.threads)
     device = gpu.pick_device(explain.device)
@@ -62,7 +62,7 @@ def run(args, explain: ExplainSettings) -> None:
     files = {path.stem: path for path in encodings(args.encoding)}
     rows: list[dict[str, Any]] = []
     with replacing_folder(args.folder) as folder:
-        for path in args.stores:
+        for path in distinct_stores(args.stores):
             with PatchStore(path) as store:
                 slide = store.metadata.slide
                 if store.exclusion_reason:

@@ -39,12 +39,12 @@ def arguments(parser) -> None:
 
 def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
     """Draw every slide that is not excluded."""
-    from her2pipe.store import PatchStore, encodings
+    from her2pipe.store import PatchStore, distinct_stores, encodings
 
     files = {path.stem: path for path in encodings(args.encoding)}
     aggregation = scorer(args.aggregate, labels, folder=args.model)
     with replacing_folder(args.folder) as folder:
-        for path in args.stores:
+        for path in distinct_stores(args.stores):
             with PatchStore(path) as store:
                 metadata, overview = store.metadata, store.overview
                 if store.exclusion_reason:

@@ -17,9 +17,11 @@ from her2pipe.files import read_table, write_table
 log = logging.getLogger(__name__)
 
 SETTINGS = (LedgerSettings, LabelSettings)
-SHEET_COLUMNS = ("patient", "exclusion_reason")  # the reason why the endpoint has no label
+# The reason why the endpoint has no label, and which assay a final status contradicts.
+SHEET_COLUMNS = ("patient", "exclusion_reason", "label_conflict")
 UNUSED_SETTINGS = ("ordered", "reflex", "reflex_margin")
 COLUMNS = ("slide", "patient", "cohort", "status", "reason")
+PATIENTS_NAMED = 10  # in the log, of those who are in several cohorts
 
 
 def arguments(parser) -> None:
@@ -32,7 +34,11 @@ def arguments(parser) -> None:
 
 
 def run(args, ledger: LedgerSettings, labels: LabelSettings) -> None:
-    """List every row of every sheet: scored, or excluded and why."""
+    """List every row of every sheet: scored, or excluded and why, with remarks on its label.
+
+    A patient who is in several cohorts is reported: cohorts that are pooled or compared then are
+    not independent. (One in a training and a tested cohort is refused before a study begins.)
+    """
     endpoint = endpoint_of(labels)
     scores: dict[str, list[str]] = {}
     for path in args.scores:
@@ -43,6 +49,7 @@ def run(args, ledger: LedgerSettings, labels: LabelSettings) -> None:
         if name not in scores:
             raise Her2Error(f"cohort {name} has no scores", sheet, "score the cohort")
         rows += ledger_rows(name, sheet, scores[name], endpoint)
+    add_shared_patients(rows)
     write_table(args.ledger, COLUMNS, rows)
     count = Counter(row["status"] for row in rows)
     counts = ", ".join(f"{n} {status}" for status, n in sorted(count.items(), reverse=True))
@@ -59,7 +66,7 @@ def ledger_rows(
     Her2Error
         When slides of the sheet and slides of the scores are not the same.
     """
-    columns = ("patient", *endpoint.columns)
+    columns = ("patient", "label_conflict", *endpoint.columns)
     rows = cohorts.load(sheet, check_files=False, columns=columns)
     tables = {path: {r["slide"]: r for r in read_table(path)} for path in scores}
     wanted = {row.slide for row in rows}
@@ -76,7 +83,7 @@ def ledger_rows(
         by_method = [table[row.slide] for table in tables.values()]
         excluded = [score["reason"] for score in by_method if score["flag"] == "excluded"]
         unlabelled = endpoint.exclusion_reason(row)
-        notes = [unlabelled] if unlabelled else []
+        notes = [note for note in (unlabelled, row.label_conflict) if note]
         notes += dict.fromkeys(score["reason"] for score in by_method if score["reason"])
         ledger.append(
             {
@@ -88,3 +95,24 @@ def ledger_rows(
             }
         )
     return ledger
+
+
+def add_shared_patients(rows: list[dict[str, Any]]) -> None:
+    """Add a remark to each scored slide of a patient who is in other cohorts, too, and log them."""
+    cohorts_of: dict[str, list[str]] = {}
+    for row in rows:
+        cohorts_of.setdefault(row["patient"], []).append(row["cohort"])
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for patient, names in cohorts_of.items():
+        if len(together := tuple(dict.fromkeys(names))) > 1:
+            shared.setdefault(together, []).append(patient)
+    for names, patients in shared.items():
+        some = ", ".join(patients[:PATIENTS_NAMED]) + (", ..." * (len(patients) > PATIENTS_NAMED))
+        log.warning(
+            "%d patients are in each of the cohorts %s: %s", len(patients), ", ".join(names), some
+        )
+    for row in rows:
+        others = [c for c in dict.fromkeys(cohorts_of[row["patient"]]) if c != row["cohort"]]
+        if others and row["status"] == "scored":
+            remark = f"patient also in cohort {', '.join(others)}"
+            row["reason"] = "; ".join(filter(None, (row["reason"], remark)))

@@ -41,6 +41,11 @@ def arguments(parser) -> None:
     parser.add_argument("--annotation", help="tumour annotation: Aperio XML, GeoJSON or mask image")
     parser.add_argument("--mpp", type=float, help="resolution given by the sheet [um/px]")
     parser.add_argument(
+        "--scene",
+        default="",
+        help="number or name of the image that is the slide, where a file holds several",
+    )
+    parser.add_argument(
         "--stage",
         default="",
         help="folder on the machine's own disk to copy the slide to first; $VARIABLES count",
@@ -87,7 +92,7 @@ def run(
     try:
         with (
             staged(args.slide, args.stage) as path,
-            open_slide(path, slides, args.mpp) as slide,
+            open_slide(path, slides, args.mpp, args.scene) as slide,
             write_patches(args.store) as writer,
         ):
             tiler.cut(slide, args.annotation, writer, metadata)

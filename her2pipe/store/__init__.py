@@ -11,6 +11,7 @@ from her2pipe.store.encodings import (
     write_encoding,
 )
 from her2pipe.store.images import ImageMetadata, Images
+from her2pipe.store.namesakes import distinct_stores
 from her2pipe.store.packs import PackedImage, SlidePatches, slides_of
 from her2pipe.store.patches import (
     PatchMetadata,
@@ -34,6 +35,7 @@ __all__ = [
     "PatchWriter",
     "SlidePatches",
     "compress",
+    "distinct_stores",
     "encoding_shape",
     "encodings",
     "read_encoding",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -91,11 +92,10 @@ def _writing(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Her2Error(
-            f"cannot write: {error.strerror or error}",
-            str(path),
-            "make room on the disk, or allow writing there, and run again",
-        ) from None
+        fix = "make room on the disk, or allow writing there, and run again"
+        if error.errno == errno.ENAMETOOLONG:
+            fix = "choose a shorter name: file systems bear about 250 characters"
+        raise Her2Error(f"cannot write: {error.strerror or error}", str(path), fix) from None
 
 
 def write_attributes(file: h5py.File, format_name: str, attributes: dict[str, Any]) -> None:

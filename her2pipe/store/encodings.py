@@ -12,6 +12,7 @@ import numpy as np
 
 from her2pipe.store.disk import attributes_of, creating, fill, opened, write_attributes
 from her2pipe.store.images import Images, images_of, write_images
+from her2pipe.store.namesakes import refuse_namesakes
 
 ENCODING = "her2pipe/encoding"
 
@@ -27,6 +28,9 @@ class EncodingMetadata:
     settings : str
         JSON of the settings it was encoded with.
     encoder : str
+    task, fold : str
+        What the encoder was trained for, and of one that was trained without the slides of an
+        inner fold, which: `2of5`. Empty where it is not known, or of no fold.
     classes : tuple of str
         Names of the columns of the probabilities.
     model_digest, stain_digest : str
@@ -42,6 +46,8 @@ class EncodingMetadata:
     algorithm: int = 1
     settings: str = "{}"
     encoder: str = ""
+    task: str = ""
+    fold: str = ""
     classes: tuple[str, ...] = ()
     model_digest: str = ""
     stain_digest: str = ""
@@ -161,11 +167,14 @@ class Encodings:
     def _places(self) -> dict[str, tuple[Path, int]]:
         """Slide to its file, and its place there; packs are opened for that."""
         if not self._places_found:
+            named: list[tuple[str, Path]] = []
             for stem, path in self._files.items():
                 with opened(path, ENCODING) as file:
                     images = images_of(file)
                 names = [stem] if images is None else [*images.names, *images.exclusion_reasons]
+                named += [(name, path) for name in names]
                 self._places_found |= {name: (path, index) for index, name in enumerate(names)}
+            refuse_namesakes(named)
         return self._places_found
 
     def __contains__(self, slide: str) -> bool:
@@ -206,6 +215,16 @@ def _by_image(encoding: Encoding, images: Images) -> list[Encoding]:
 
 
 def encodings(paths: Sequence[str | Path]) -> list[Path]:
-    """List encoding files: files as given, folders by what they hold, ordered by slide."""
+    """List encoding files: files as given, folders by what they hold, ordered by slide.
+
+    Patch stores of several slides are listed likewise.
+
+    Raises
+    ------
+    Her2Error
+        When two of them are named alike: what is made of one would stand for the other.
+    """
     files = [f for p in paths for f in (sorted(Path(p).glob("*.h5")) if Path(p).is_dir() else [p])]
-    return sorted(map(Path, files), key=lambda path: path.stem)
+    ordered = sorted(map(Path, files), key=lambda path: path.stem)
+    refuse_namesakes((path.stem, path) for path in ordered)
+    return ordered

@@ -44,6 +44,7 @@ class Plan:
     seed: int | None = None  # torch's generator is seeded with it and each epoch's number
     save_s: float = 0.0  # least time between two checkpoints; the last epoch's is always kept
     log_epochs: int = 1  # epochs between two lines of the log
+    keep: tuple[int, ...] = ()  # epochs whose weights are kept whatever their loss
     schedule: Schedule = field(default_factory=Schedule)
 
 
@@ -51,7 +52,7 @@ class TrainingRun(NamedTuple):
     """What a training led to."""
 
     history: Rows  # a row per epoch
-    best: list[State]  # weights of the best epochs, best first, where the schedule keeps any
+    best: dict[int, State]  # weights of the epochs that are kept, by their number, best first
 
 
 def train_network(
@@ -95,7 +96,7 @@ def train_network(
             "freeze fewer modules, or set the encoder's task to none",
         )
     schedule = plan.schedule
-    optimiser = schedules.optimiser(trained, plan.learning_rate, schedule)
+    optimiser = schedules.optimiser(model, plan.learning_rate, schedule)
     history = checkpoint.restore(model, optimiser)
     run = torch.compile(model) if plan.compile else model
     saved = time.monotonic()
@@ -124,13 +125,15 @@ def train_network(
         history.append(row)
         if schedule.stop_epochs:
             _keep_best(checkpoint, model, history, schedule)
+        elif epoch in plan.keep:
+            checkpoint.best[epoch] = _weights(model)
         ended = epoch >= plan.epochs or schedules.has_plateaued(history, schedule)
         if ended or time.monotonic() - saved >= plan.save_s:
             checkpoint.save(model, optimiser, history)
             saved = time.monotonic()
-    best = list(checkpoint.best.values())
+    best = checkpoint.best
     if best:
-        model.load_state_dict(best[0])
+        model.load_state_dict(next(iter(best.values())))
     return TrainingRun(history, best)
 
 
@@ -144,16 +147,23 @@ def _keep_best(checkpoint: Checkpoint, model, history: Rows, schedule: Schedule)
     best = schedules.best_epochs(schedules.ranks(history, schedule), schedule.best_epochs)
     kept, epoch = checkpoint.best, len(history)
     if epoch in best:
-        kept |= {epoch: {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}}
+        kept |= {epoch: _weights(model)}
     checkpoint.best = {number: kept[number] for number in best}
 
 
+def _weights(model: torch.nn.Module) -> State:
+    """Return a copy of a network's weights."""
+    return {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+
+
 def _apply_lr_schedule(optimiser, history: Rows, plan: Plan) -> dict[str, float]:
-    """Set the step size that the losses so far ask for; return it where it may change."""
-    if not plan.schedule.reduce_epochs:
+    """Set the step size that the epochs so far ask for; return it where it may change."""
+    schedule = plan.schedule
+    if not schedule.reduce_epochs:
         return {}
-    count = schedules.reductions(schedules.losses(history), plan.schedule.reduce_epochs)
-    rate = plan.learning_rate * plan.schedule.reduce_factor**count
+    count = schedules.reductions(schedules.ranks(history, schedule), schedule.reduce_epochs)
+    least = min(schedule.learning_rate_min, plan.learning_rate)
+    rate = max(plan.learning_rate * schedule.reduce_factor**count, least)
     for group in optimiser.param_groups:
         group["lr"] = rate
     return {"learning_rate": rate}

@@ -18,6 +18,7 @@ from her2pipe.cohorts.sheet import Row
 from her2pipe.config import Section, roles
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.models.versions import version_of
 from her2pipe.workflow.inputs import Inputs
 from her2pipe.workflow.study import Wildcards
 
@@ -97,6 +98,20 @@ class Fingerprints:
         images, _ = self.study.pretraining_images[wildcards.pretraining]
         settings = self.settings.pretrainings[wildcards.pretraining]
         return self._of("pretrain", images, settings) if images in self.study.rows else ""
+
+    def network(self, step: str) -> Callable[[Wildcards], list[str]]:
+        """Return the params function for the version of a job's network, where it has several."""
+
+        def version(wildcards: Wildcards) -> list[str]:
+            job = (
+                self.settings.encoders[self.inputs.encoder(wildcards)]
+                if step == "train"
+                else self.settings.pretrainings[wildcards.pretraining]
+            )
+            number = version_of(job.architecture)
+            return [f"{job.architecture} version {number}"] if number > 1 else []
+
+        return version
 
     def fit(self, wildcards: Wildcards) -> str:
         """Return the digest of the development cohort of a method's fit."""

@@ -188,9 +188,31 @@ def test_instances_are_the_ends_of_the_attention():
     other = [math.log(1 + math.exp(1 + i)) for i in (8, 9)]
     got = float(network.instance_loss(attention, h, 1, 2, subtyping=True))
     assert got == pytest.approx((np.mean(true) + np.mean(other)) / 2, rel=1e-5)
-    # Fewer patches than wanted: all are both ends.
-    few = network.instance_loss(attention[:, :1], h[:1], 0, 8, subtyping=False)
-    assert float(few) == pytest.approx(math.log(1 + math.e))
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_no_patch_of_a_small_slide_is_both_ends(equal):
+    """Of five patches, 4 and 3 are of the class, 0 and 1 are not, and the middle one is neither.
+
+    With equal attention the order is that of the slide: 0 and 1 of the class, 3 and 4 not.
+    """
+    network = clam_network()(12, 2).requires_grad_(False)
+    h = torch.arange(5.0)[:, None].expand(5, 512) / 512
+    attention = torch.ones(1, 5) if equal else torch.arange(5.0)[None]
+    for layer in network.instance:
+        torch.nn.init.zeros_(layer.weight)
+        layer.weight.data[1] = 1.0  # logit of 1 is the patch's number
+    high, low = ((0, 1), (3, 4)) if equal else ((4, 3), (0, 1))
+    losses = [math.log(1 + math.exp(1 - i)) for i in high]
+    losses += [math.log(1 + math.exp(1 + i)) for i in low]
+    loss = float(network.instance_loss(attention, h, 1, 8, subtyping=False))
+    assert loss == pytest.approx(np.mean(losses), rel=1e-5)
+    # Of the other class no patch is: all five, for no slide of it claims them.
+    others = np.mean([math.log(1 + math.exp(1 + i)) for i in range(5)])
+    loss = float(network.instance_loss(attention, h, 1, 8, subtyping=True))
+    assert loss == pytest.approx((np.mean(losses) + others) / 2, rel=1e-5)
+    # A single patch has no other end.
+    assert float(network.instance_loss(attention[:, :1], h[:1], 0, 8, subtyping=False)) == 0
 
 
 def mean_probabilities(networks, slide):

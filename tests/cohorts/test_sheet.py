@@ -66,6 +66,40 @@ def test_no_status_has_a_reason(ihc, ratio, copies, why):
     assert labels.label(None, ihc, None, ratio, copies) == (None, None, why)
 
 
+@pytest.mark.parametrize(
+    ("her2", "ihc", "fish", "ratio", "copies", "conflict"),
+    [
+        (True, "3+", None, None, None, ""),
+        (None, "3+", False, None, None, ""),  # no final status to contradict
+        (True, "2+", None, None, None, ""),  # 2+ decides nothing
+        (False, "3+", None, None, None, "final status negative, but IHC 3+"),
+        (True, "1+", None, None, None, "final status positive, but IHC 1+"),
+        (True, "", False, None, None, "final status positive, but FISH negative"),
+        (False, "3+", True, None, None, "final status negative, but IHC 3+ and FISH positive"),
+        (True, "2+", None, 1.5, 4.8, "final status positive, but ISH ratio 1.5 with 4.8 copies"),
+        (True, "2+", None, 1.5, 6.4, ""),  # group 3: positive with 2+
+    ],
+)
+def test_a_final_status_that_contradicts_an_assay(her2, ihc, fish, ratio, copies, conflict):
+    assert labels.label_conflict(her2, ihc, fish, ratio, copies) == conflict
+    if her2 is not None:
+        assert labels.label(her2, ihc, fish, ratio, copies)[0] is her2
+
+
+def test_receptors_in_per_cent(tmp_path):
+    """Positive from 1 % of stained nuclei (ASCO/CAP 2020)."""
+    cells = ["positive", "0", "0.9 %", "1", "1%", "95", ">=1", "<1", "<10", "1-10%", "0-5", "NA"]
+    lines = [f"S{i}\tp{i}\tP{i}\t{cell}" for i, cell in enumerate(cells)]
+    for column in ("er", "pr"):
+        read = rows(tmp_path, *lines, header=f"{HEADER}\t{column}")
+        assert [row.value(column) for row in read] == [
+            *(True, False, False, True, True, True, True, False, None, True, None, None)
+        ]
+    for cell in ("101", "high", "-3", "9-2"):
+        with pytest.raises(Her2Error, match=f"er is '{cell}'"):
+            rows(tmp_path, f"S\tp\tP\t{cell}", header=f"{HEADER}\ter")
+
+
 def test_rcb_as_published():
     index = labels.rcb_index(24, 18, 0.10, 0.05, 3, 4)
     assert index == pytest.approx(3.0313, abs=1e-4)

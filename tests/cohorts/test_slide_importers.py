@@ -269,7 +269,7 @@ def test_impress(tmp_path, slides, her2pipe):
     assert found == {
         "001_HE": ["positive", "yes", "0", "positive", "negative"],
         "002_HE": ["positive", "no", "II", "negative", "positive"],
-        "003_HE": ["positive", "no", "III", "", ""],  # a burden is no complete response
+        "003_HE": ["positive", "no", "III", "negative", ""],  # a burden is no complete response
     }
     assert rows["001_HE"]["patient"] == "IMPRESS-1"
     assert rows["001_HE"]["scanner"] == "Philips"

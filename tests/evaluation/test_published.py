@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from her2pipe.config import CompareSettings, TrainSettings
-from her2pipe.evaluation import method_table
+from her2pipe.evaluation import method_table, table2
 from her2pipe.evaluation.results import Area, Evaluation, Metrics
 
 
@@ -40,22 +40,58 @@ def test_table_1_fractions():
             assert fractions[view][kind] == pytest.approx(some / every, abs=0.001)
 
 
-def test_mean_and_population_sd_of_the_external_cohorts():
-    external = {name: method_table.PUBLISHED_AUC["TL-PA"][name] for name in "BCD"}
-    table = [
+@pytest.mark.parametrize("method", ["TL-PA", "TL-SlideGraph+", "TL-CLAM", "ResNet50-CLAM"])
+def test_mean_and_population_sd_of_the_external_cohorts(method):
+    """Table 2 gives, of each method's published AUCs of B, C and D, the mean and SD published."""
+    aucs = table2.published_aucs()[method]
+    evaluations = [
         Evaluation(
-            Metrics(method="TL-PA", cohort=name, role="external", auc=Area(value=auc, variance=0)),
+            Metrics(method=method, cohort=name, role="external", auc=area(aucs[name].auc)),
             [],
             [],
             Path(),
         )
-        for name, auc in external.items()
+        for name in "BCD"
     ]
-    (row,) = method_table.table2(method_table.Study(table, CompareSettings())).rows
-    assert round(row["external_mean"], 3) == 0.763
-    assert round(row["external_sd"], 3) == 0.009
+    (row,) = table2.table2(method_table.Study(evaluations, CompareSettings())).rows
     for name in ("external_mean", "external_sd"):
         assert row[name] == pytest.approx(row[f"published_{name}"], abs=0.005)
+    if method == "TL-PA":
+        assert round(row["external_mean"], 3) == 0.763
+        assert round(row["external_sd"], 3) == 0.009
+
+
+def test_a_stand_in_is_labelled():
+    evaluations = [
+        Evaluation(Metrics(method=name, cohort="B", role="external", auc=area(0.6)), [], [], Path())
+        for name in ("TL-PA", "Valieris")
+    ]
+    stand_ins = {"Valieris": "ResNet50 in place of another"}
+    study = method_table.Study(evaluations, CompareSettings(), stand_ins=stand_ins)
+    labels = {row["method"]: row["stand_in"] for row in table2.table2(study).rows}
+    assert labels == {"TL-PA": "", "Valieris": "ResNet50 in place of another"}
+
+
+def area(value):
+    return Area(value=value, variance=0)
+
+
+def test_all_eight_methods_have_their_published_internal_auc():
+    expected = {
+        "TL-PA": 0.75,
+        "TL-SlideGraph+": 0.68,
+        "TL-CLAM": 0.57,
+        "ResNet50-CLAM": 0.74,
+        "Farahmand": 0.81,
+        "Rawat": 0.71,
+        "DAB-SlideGraph+": 0.75,
+        "Valieris": 0.61,
+    }
+    internal = {name: aucs["A"] for name, aucs in table2.published_aucs().items()}
+    assert {name: auc.auc for name, auc in internal.items()} == expected
+    own = {name for name, auc in internal.items() if "its own paper" in auc.note}
+    assert own == {"Farahmand", "Rawat", "DAB-SlideGraph+", "Valieris"}
+    assert [internal[name].sd for name in ("DAB-SlideGraph+", "Valieris")] == [0.02, 0.01]
 
 
 def test_which_n_the_printed_p_values_belong_to():

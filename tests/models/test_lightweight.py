@@ -62,7 +62,7 @@ def test_pruneff4_computes_what_the_whole_network_does_up_to_its_cut():
     torch.manual_seed(0)
     full = factory.create("tf_efficientnetv2_b0", 0).eval()
     model = factory.create("pruneff4", 4).eval()
-    assert weights.load_fitting(model, full.state_dict()) == []
+    assert not weights.load_tensors(model, full.state_dict())
     seen = []
     full.blocks[3].register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.no_grad():
@@ -79,14 +79,14 @@ def test_ather2_is_counted_as_published():
 def test_ather2_layer_by_layer():
     model = factory.create("ather2", 4).eval()
     found, stem = sizes(model.stem, pictures(1, 512))
-    assert found == [(16, 510, 510), (16, 510, 510), (16, 255, 255)]
+    assert found == [(16, 512, 512), (16, 512, 512), (16, 256, 256)]
     left, _ = sizes(model.left, stem)
     assert [left[i] for i in (0, 2, 4, 5, 7)] == [
-        (64, 85, 85), (64, 42, 42), (64, 42, 42), (128, 14, 14), (128, 6, 6)]  # fmt: skip
+        (64, 86, 86), (64, 42, 42), (64, 42, 42), (128, 14, 14), (128, 6, 6)]  # fmt: skip
     right, _ = sizes(model.right, stem)
     assert [right[i] for i in (0, 2, 3, 5, 6, 7, 9)] == [
-        (32, 253, 253), (32, 251, 251), (64, 125, 125), (64, 62, 62), (64, 62, 62),
-        (128, 29, 29), (128, 9, 9)]  # fmt: skip
+        (32, 256, 256), (32, 254, 254), (64, 127, 127), (64, 63, 63), (64, 63, 63),
+        (128, 32, 32), (128, 10, 10)]  # fmt: skip
     sizes_of = {name: costs.count_parameters(part).total for name, part in model.named_children()}
     assert sizes_of == {
         "stem": 448,  # 3 x 16 x 9 + 16
@@ -100,6 +100,26 @@ def test_ather2_layer_by_layer():
     levels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
     ends = inference.standardise(levels, **inference.normalisation(model))
     assert ends[:, :, 0, 0].tolist() == [[-1] * 3, [1] * 3]
+
+
+def test_the_published_penalty_is_on_the_convolutions_of_the_branches():
+    """Five of the six; the sixth is the stem's, attention has none of its own penalty."""
+    from pathlib import Path
+
+    from her2pipe.config import load
+
+    model = factory.create("ather2", 4)
+    convolutions = [n for n, m in model.named_modules() if isinstance(m, lightweight.Conv2dSame)]
+    studies = Path(__file__).parents[2] / "studies"
+    for name, px in (("light", 512), ("light-demo", 128)):
+        study = load.load(studies / f"{name}.yaml")
+        settings = [*study.encoders.values(), *study.pretrainings.values()]
+        ather2 = [each for each in settings if each.architecture == "ather2"]
+        assert len(ather2) == 3
+        for each in ather2:
+            assert each.weight_decay_l2_modules == convolutions[1:]
+            assert (each.weight_decay_l2, each.adam_epsilon, each.input_px) == (1e-5, 1.0, px)
+        assert {each.monitor for each in study.encoders.values()} == {"accuracy"}
 
 
 def test_attention_weighs_channels_then_places():
@@ -123,7 +143,7 @@ def test_a_cut_network_gives_what_its_last_stage_gave(name, stages, stage, width
     px = 64 if name == "resnet10t" else 224
     full = factory.create(name, 3, px).eval()
     model = factory.create(name, 3, px, stages).eval()
-    assert weights.load_fitting(model, full.state_dict()) == []  # it has no other weights
+    assert not weights.load_tensors(model, full.state_dict())  # it has no other weights
     with torch.no_grad():
         _, wanted = inference.forward(full, pictures(2, px), stage)
         logits, pooled = inference.forward(model, pictures(2, px))
@@ -181,8 +201,14 @@ def test_weights_of_the_whole_network_are_taken_from_its_file(tmp_path):
         {k: v for k, v in full.state_dict().items() if "layer2" not in k},
         tmp_path / "less.safetensors",
     )
-    with pytest.raises(Her2Error, match=r"tensors of resnet10t are not in the file.*body\.layer2"):
+    with pytest.raises(Her2Error, match=r"not the weights of resnet10t: .* missing.*body\.layer2"):
         weights.start("resnet10t", 3, 64, str(tmp_path / "less.safetensors"), stages=3)
+    # what is cut away may lack, and nothing else may be there
+    first = {k: v for k, v in full.state_dict().items() if "layer3" not in k}
+    assert not weights.load_tensors(model, first)
+    assert weights.load_tensors(model, first | {"layer3.0.conv1.weight": torch.zeros(1)}).reshaped
+    mismatch = weights.load_tensors(model, first | {"layer2.0.scale": torch.zeros(1)})
+    assert mismatch == weights.Mismatch(surplus=("body.layer2.0.scale",))
 
 
 @pytest.mark.parametrize(("name", "stages"), [("pruneff4", 0), ("ather2", 0), ("resnet10t", 2)])

@@ -59,7 +59,8 @@ def test_ranking_finds_what_differs():
     rows = grades.rank_features(values, grade_of, dict.fromkeys(values, "px"), SETTINGS)
     assert [row["feature"] for row in rows] == ["rises", "noise", "constant"]
     assert [row.get("rank") for row in rows] == [1, 2, None]
-    assert [row.get("significant") for row in rows] == [True, False, None]
+    assert [row.get("selected") for row in rows] == [True, rows[1]["pairs"] > 0, None]
+    assert rows[0]["pairs"] >= rows[0]["pairs_holm"] > rows[1]["pairs_holm"] == 0
     assert "values that differ" in rows[2]["note"]
     assert set(rows[0]) <= set(grades.COLUMNS)
 
@@ -75,9 +76,58 @@ def test_a_row_holds_the_tests_between_grades():
         table = stats.dunn(groups, adjust)
         for a, b in grades.PAIRS:
             assert float(row[f"{name}_{a}_{b}"]) == pytest.approx(table.loc[a, b], rel=1e-5)
+        below = sum(table.loc[a, b] < SETTINGS.alpha for a, b in grades.PAIRS)
+        assert row["pairs" if name == "dunn" else "pairs_holm"] == below
     tested = [row for row in rows if "P" in row]
     adjusted = stats.holm([float(row["P"]) for row in tested])
     assert [float(row["P_holm"]) for row in tested] == pytest.approx(adjusted, rel=1e-4)
+
+
+def test_selection_is_by_any_two_grades():
+    """A feature that only grades I and II tell apart is selected by Dunn's P of that pair."""
+    values = {"first": np.r_[np.zeros(6), np.ones(6), np.tile([0, 1], 9)].astype(float)}
+    (row,) = grades.rank_features(
+        values, np.arange(5).repeat(6), {"first": ""}, DescribeSettings(alpha=0.01)
+    )
+    assert float(row["dunn_I_II"]) < 0.01 < float(row["dunn_II_III"])
+    assert (row["pairs"], row["selected"]) == (1, True)
+
+
+def test_slide_means_count_a_slide_once_per_grade():
+    values = {"x": np.array([1.0, 3.0, np.nan, 5.0, 7.0, np.nan])}
+    grade_of = np.array([0, 0, 0, 2, 0, 2])
+    means, mean_grades = grades.slide_means(values, grade_of, list("BBBBAA"))
+    assert (means["x"][0], mean_grades[0]) == (7.0, 0)  # A, grade I
+    assert np.isnan(means["x"][1])  # A, grade III: its only patch has no value
+    assert list(zip(means["x"][2:], mean_grades[2:], strict=True)) == [(2.0, 0), (5.0, 2)]
+    empty = grades.slide_means({"x": np.zeros(0)}, np.zeros(0, int), [])
+    assert len(empty[0]["x"]) == len(empty[1]) == 0
+
+
+def test_many_patches_of_few_slides_weigh_as_slides():
+    """Values that differ between slides alone: patches select them, slide means do not."""
+    random = np.random.default_rng(0)
+    slide = np.arange(10).repeat(40)
+    values = {"x": random.normal(size=10)[slide] + 0.01 * random.normal(size=400)}
+    grade_of = slide % 2 * 4  # five slides of grade I, five of V
+    units = {"x": ""}
+    (patches,) = grades.rank_features(values, grade_of, units, SETTINGS)
+    means = grades.slide_means(values, grade_of, list(map(str, slide)))
+    (of_slides,) = grades.rank_features(*means, units, SETTINGS)
+    grades.add_slide_means([patches], [of_slides])
+    assert patches["selected"]
+    assert not of_slides["selected"]
+    assert (patches["slide_means_n"], patches["slide_means_pairs"]) == (10, 0)
+
+
+def test_a_map_holds_both_adjustments():
+    values, grade_of = planted(3)
+    test = grades.dunn(grades.by_grade(values["rises"], grade_of))
+    names, p = test.matrix()
+    assert names == [f"{grade} (n = 30)" for grade in GRADES]
+    assert p[3, 0] == test.p.loc["IV", "I"]
+    assert p[0, 3] == test.holm.loc["I", "IV"]
+    assert np.isnan(np.diag(p)).all()
 
 
 def test_small_grades_are_not_tested():

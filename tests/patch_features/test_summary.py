@@ -32,9 +32,9 @@ def test_what_is_too_little_for_a_test_is_said():
     assert notes[0] == "grade I has 2 patches, fewer than 5: not tested"
     assert notes[1] == "grade II has no patch, fewer than 5: not tested"
     assert notes[-1] == "no feature could be tested: fewer than two grades have enough patches"
-    notes = summary.notes_on_tests({}, [{"P": 0.5, "significant": False}], SETTINGS)
-    assert notes == ["no feature differs between the grades"]
-    assert summary.notes_on_tests({}, [{"P": 0.01, "significant": True}], SETTINGS) == []
+    notes = summary.notes_on_tests({}, [{"P": 0.5, "selected": False}], SETTINGS)
+    assert notes == ["no feature differs between any two grades"]
+    assert summary.notes_on_tests({}, [{"P": 0.01, "selected": True}], SETTINGS) == []
 
 
 def test_slides_without_resolution_are_named():

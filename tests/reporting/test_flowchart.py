@@ -94,3 +94,14 @@ def test_images_are_named_as_such():
     note = flowchart.image_note({"A": slides, "B": images, "C": images})
     assert "in cohort B, C is one image" in note
     assert "in this study is one image" in flowchart.image_note({"B": images})
+
+
+def test_patients_in_several_cohorts_are_stated():
+    ledger = [
+        {"patient": patient, "cohort": cohort}
+        for cohort, patients in (("C", "PQQ"), ("D", "QR"), ("NAT", "S"))
+        for patient in patients
+    ]
+    (block,) = flowchart.shared_patients(ledger)
+    assert "cohorts C and D: 1 patient." in block.text
+    assert flowchart.shared_patients(ledger[:3]) == []

@@ -68,7 +68,9 @@ def test_tables(tmp_path, her2pipe):
     assert rows["mean", "C"]["auc"] == ""
     table2 = {r["method"]: r for r in read_table(out / "table2.tsv")}
     own = table2["TL-PA"]
-    assert (own["trained"], own["features"], own["internal_n"]) == ("encoder", "3", "20")
+    stages = own["feature_extraction"], own["instance_aggregation"]
+    assert (*stages, own["internal_n"]) == ("✓", "–", "20")
+    assert (own["feature_dimension"], own["aggregation_method"]) == ("N/A", "Rule-based")
     assert [float(own[f"internal_{key}"]) for key in ("auc", "low", "high")] == [0.9, 0.8, 1.0]
     assert float(own["external_mean"]) == pytest.approx(0.75)
     assert float(own["external_sd"]) == pytest.approx(0.05)  # ddof 0
@@ -79,14 +81,48 @@ def test_tables(tmp_path, her2pipe):
     assert (out / "roc_panels.png").exists()
 
 
+def test_table_2_is_laid_out_as_the_papers(tmp_path, her2pipe):
+    """Stages that are trained, numbers per patch and kind of aggregation, of each system."""
+    expected = {
+        "TL-PA": ("encoder", "probabilistic", 3, "✓", "–", "N/A", "Rule-based"),
+        "TL-SlideGraph+": (
+            *("encoder and aggregation", "slidegraph", 768, "✓", "✓", "768", "Graph-based"),
+        ),
+        "ResNet50-CLAM": ("aggregation", "clam", 1024, "–", "✓", "1024", "Attention-based"),
+        "Rawat": ("encoder and aggregation", "mlp", 512, "✓", "✓", "512", "MLP-based"),
+    }
+    folders = [
+        evaluation(
+            *(tmp_path, "A", "development", 0.7, name),
+            trained=trained,
+            aggregation=aggregation,
+            features=features,
+        )
+        for name, (trained, aggregation, features, *_) in expected.items()
+    ]
+    rows = read_table(compared(tmp_path, her2pipe, folders) / "table2.tsv")
+    columns = ("feature_extraction", "instance_aggregation", "feature_dimension")
+    columns += ("aggregation_method",)
+    assert {row["method"]: tuple(row[c] for c in columns) for row in rows} == {
+        name: tuple(cells)
+        for name, (*_, a, b, c, d) in expected.items()
+        for cells in [(a, b, c, d)]
+    }
+
+
 def test_published_figures_are_marked(tmp_path, her2pipe):
-    folders = [evaluation(tmp_path, "B", "external", 0.7, method) for method in ("TL-PA", "mean")]
+    folders = [
+        evaluation(tmp_path, "B", "external", 0.7, method)
+        for method in ("TL-PA", "mean", "Farahmand")
+    ]
     out = compared(tmp_path, her2pipe, folders)
     table2 = {r["method"]: r for r in read_table(out / "table2.tsv")}
     names = ("published_internal_auc", "published_external_mean", "published_external_sd")
     assert [float(table2["TL-PA"][name]) for name in names] == [0.75, 0.76, 0.01]
+    assert "as its own paper reports" in table2["Farahmand"]["published_note"]
     assert [table2["mean"][name] for name in names] == ["", "", ""]
-    paper = {row["cohort"]: float(row["auc"]) for row in read_table(out / "published.tsv")}
+    rows = read_table(out / "published.tsv")
+    paper = {row["cohort"]: float(row["auc"]) for row in rows if row["method"] == "TL-PA"}
     external = [paper[name] for name in "BCD"]
     assert np.mean(external) == pytest.approx(0.76, abs=0.005)
     assert np.std(external) == pytest.approx(0.01, abs=0.005)
@@ -186,6 +222,19 @@ def test_drift_by_status(tmp_path, her2pipe):
     assert (out / "drift.svg").exists()
 
 
+def test_drift_between_external_cohorts(tmp_path, her2pipe):
+    """The paper's is D against C; a cohort of treatment is compared with development only."""
+    roles = {"A": "development", "C": "external", "D": "external", "NAT": "treatment"}
+    folders = [
+        evaluation(tmp_path, cohort, role, 0.7, slides=scored(1, shift=0.2 * i))
+        for i, (cohort, role) in enumerate(roles.items())
+    ]
+    rows = read_table(compared(tmp_path, her2pipe, folders) / "drift.tsv")
+    of_all = {(r["reference"], r["cohort"]): r for r in rows if r["slides"] == "all"}
+    assert list(of_all) == [("A", "C"), ("A", "D"), ("A", "NAT"), ("C", "D")]
+    assert float(of_all["C", "D"]["median_shift"]) == pytest.approx(0.2, abs=1e-6)
+
+
 def test_timing_has_a_file_of_its_own(tmp_path, her2pipe):
     """Benchmarks change from run to run: nothing else does."""
     folders = [evaluation(tmp_path, "B", "external", 0.7, slides=scored(1))]
@@ -211,3 +260,14 @@ def test_not_an_evaluation(tmp_path, her2pipe):
     assert code == 1
     assert "the manifest lists no evaluation" in stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_stand_in_is_labelled_in_the_table_and_named_with_the_methods(tmp_path, her2pipe):
+    folders = [evaluation(tmp_path, "A", "development", 0.9, method="Valieris")]
+    option = "--stand-in=Valieris=ImageNet = no pathology"
+    out = compared(tmp_path, her2pipe, folders, option)
+    assert [r["stand_in"] for r in read_table(out / "table2.tsv")] == ["ImageNet = no pathology"]
+    manifest = compare_manifest(tmp_path / "manifest.tsv", folders)
+    code, stderr = her2pipe("compare", manifest, tmp_path / "again", "--stand-in=Rawat=x")
+    assert code == 1
+    assert "no evaluation of the method Rawat" in stderr

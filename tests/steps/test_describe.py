@@ -64,6 +64,9 @@ def test_files_and_numbers(slides, her2pipe):
         "boxes.svg",
         "examples.png",
         "nuclei.png",
+        "slide_means.tsv",
+        "dunn_maps.png",
+        "dunn_maps.svg",
     }
     assert {path.name for path in out.iterdir()} == names
     rows = read_table(out / "features.tsv")
@@ -100,7 +103,8 @@ def test_more_nuclei_are_found_and_ranked_first(slides, her2pipe):
     }
     assert count["V"] > 1.3 * count["I"]
     ranked = {row["feature"]: row for row in read_table(slides / "out" / "ranked.tsv")}
-    assert ranked["cells_num"]["significant"] == "True"
+    assert ranked["cells_num"]["selected"] == "True"
+    assert int(ranked["cells_num"]["pairs"]) >= int(ranked["cells_num"]["pairs_holm"]) > 0
     assert float(ranked["cells_num"]["dunn_I_V"]) < 0.001
     assert ranked["cells_num"]["unit"] == "nuclei"
 

@@ -46,6 +46,42 @@ def test_a_slide_one_method_excludes_is_excluded(tmp_path, study, her2pipe):
     assert read_table(tmp_path / "ledger.tsv")[3]["reason"] == "no nodes"
 
 
+def test_a_final_status_that_contradicts_its_assays_gets_a_remark(tmp_path, her2pipe):
+    """The status counts all the same: the slide has a label, and so no other reason."""
+    sheet, scores = tmp_path / "sheet.tsv", tmp_path / "C.tsv"
+    sheet.write_text("slide\tpath\tpatient\ther2\tihc\nS1\ta\tP1\tnegative\t3+\n")
+    scores.write_text(SCORES + "S1\t0.5\t\t\n")
+    assert her2pipe("ledger", scores, tmp_path / "ledger.tsv", f"--sheet=C={sheet}")[0] == 0
+    (row,) = read_table(tmp_path / "ledger.tsv")
+    assert (row["status"], row["reason"]) == ("scored", "final status negative, but IHC 3+")
+
+
+def test_patients_in_several_cohorts_are_reported(tmp_path, her2pipe):
+    words = []
+    for cohort, patients in (("C", "PQ"), ("D", "QR"), ("NAT", "QS")):
+        lines = [f"{cohort}{p}\t{cohort}{p}.svs\t{p}\t3+" for p in patients]
+        (tmp_path / f"{cohort}.sheet").write_text(
+            "\n".join(["slide\tpath\tpatient\tihc", *lines]) + "\n"
+        )
+        scores = "".join(f"{cohort}{p}\t0.5\t\t\n" for p in patients)
+        (tmp_path / f"{cohort}.tsv").write_text(SCORES + scores)
+        words += [tmp_path / f"{cohort}.tsv", f"--sheet={cohort}={tmp_path / cohort}.sheet"]
+    files = [word for word in words if not str(word).startswith("--")]
+    options = [word for word in words if str(word).startswith("--")]
+    code, stderr = her2pipe("ledger", *files, tmp_path / "ledger.tsv", *options)
+    assert code == 0
+    assert "1 patients are in each of the cohorts C, D, NAT: Q" in stderr
+    remarks = {row["slide"]: row["reason"] for row in read_table(tmp_path / "ledger.tsv")}
+    assert remarks == {
+        "CP": "",
+        "CQ": "patient also in cohort D, NAT",
+        "DQ": "patient also in cohort C, NAT",
+        "DR": "",
+        "NATQ": "patient also in cohort C, D",
+        "NATS": "",
+    }
+
+
 @pytest.mark.parametrize("change", ["lost", "stray"])
 def test_a_lost_or_stray_slide_is_an_error(tmp_path, study, her2pipe, change):
     path = tmp_path / "TL-PA" / "C.tsv"

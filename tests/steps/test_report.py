@@ -103,11 +103,15 @@ def test_cohorts_are_described(page):
     assert rows["not in the header"] == "6"  # synthetic stores hold no magnification
 
 
-def test_tables_show_every_column_compare_writes(page):
+def test_tables_show_every_column_compare_writes(page, text):
     head, row = page.table("External AUC, mean ± SD")
     cells = dict(zip(head, row, strict=True))
     assert cells["External AUC, mean ± SD"] == "0.800 ± 0.020 (0.700 to 0.900), 1 cohort"
     assert cells["Published external"] == "0.76 ± 0.01"
+    stages = [f"Training stage: {s}" for s in ("feature extraction", "instance aggregation")]
+    assert [cells[stage] for stage in stages] == ["✓", "–"]
+    assert cells["Published internal"] == "0.75ᵃ"
+    assert "ᵃ As its own paper reports." in text
     assert cells["Internal AUC"] == "0.750"
     new = page.table("P value")
     assert new == [["Method", "P value", "Odd"], ["TL-PA", "< 0.001", "0.500 (0.250 to 0.750)"]]

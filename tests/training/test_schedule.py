@@ -1,13 +1,16 @@
 """What changes as the loss rests: by hand-computed steps, reductions and ends."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from training_sets import SMALL
 
 from her2pipe.config import TrainSettings
+from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
 from her2pipe.models import costs, weights
 from her2pipe.training import augment, schedule
@@ -18,6 +21,10 @@ from her2pipe.training.schedule import Schedule, has_plateaued
 
 TWO = Classification(["a", "b"])
 LOSSES = [5.0, 4.0, 4.5, 4.0, 3.0, 3.5, 3.5, 3.5, 3.5, 3.5]  # best in 1, 2 and 5
+
+
+def parameters(*tensors):
+    return torch.nn.ParameterList(tensors)
 
 
 def learn(*args):
@@ -75,8 +82,31 @@ def test_epochs_are_ranked_by_auc_then_loss_then_age():
         {"train_loss": 1, "validation_loss": loss, "validation_auc": auc}
         for loss, auc in zip(losses, aucs, strict=True)
     ]
-    assert schedule.best_epochs(schedule.ranks(rows, Schedule(by_auc=True)), 3) == [5, 3, 2]
+    assert schedule.best_epochs(schedule.ranks(rows, Schedule(monitor="auc")), 3) == [5, 3, 2]
     assert schedule.best_epochs(schedule.ranks(rows, Schedule()), 3) == [4, 5, 3]
+
+
+def test_accuracy_decides_where_it_is_monitored():
+    """Epoch 2 is the best, and 4, which is no better, the second; by the loss epoch 5 is."""
+    accuracies = [0.5, 0.75, 0.7, 0.75, 0.6]
+    rows = [
+        {
+            "train_loss": 1,
+            "validation_loss": 9 - n,
+            "train_accuracy": 1 - accuracy,
+            "validation_accuracy": accuracy,
+        }
+        for n, accuracy in enumerate(accuracies)
+    ]
+    by_accuracy = Schedule(monitor="accuracy", stop_epochs=3)
+    keys = schedule.ranks(rows, by_accuracy)
+    assert schedule.best_epochs(keys, 2) == [2, 4]
+    assert [schedule.reductions(keys[:n], 2) for n in range(6)] == [0, 0, 0, 0, 1, 1]
+    assert [has_plateaued(rows[:n], by_accuracy) for n in range(1, 6)] == [False] * 4 + [True]
+    assert schedule.best_epochs(schedule.ranks(rows, Schedule())) == [5]
+    for row in rows:  # no validation side: the training accuracy
+        del row["validation_accuracy"]
+    assert schedule.best_epochs(schedule.ranks(rows, by_accuracy)) == [1]
 
 
 def test_losses_are_those_of_validation_where_there_is_one():
@@ -84,8 +114,8 @@ def test_losses_are_those_of_validation_where_there_is_one():
         {"train_loss": 1.0, "validation_loss": 2.0},
         {"train_loss": 3.0, "validation_loss": 4.0},
     ]
-    assert schedule.losses(rows) == [2.0, 4.0]
-    assert schedule.losses([row | {"validation_loss": math.nan} for row in rows]) == [1.0, 3.0]
+    assert schedule.monitored(rows) == [2.0, 4.0]
+    assert schedule.monitored([row | {"validation_loss": math.nan} for row in rows]) == [1.0, 3.0]
 
 
 def test_the_best_epochs_weights_are_kept(tmp_path):
@@ -96,6 +126,9 @@ def test_the_best_epochs_weights_are_kept(tmp_path):
     rates = [row["learning_rate"] for row in history]
     assert rates == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01])
     learn(whole, given(LOSSES), TWO, Plan(1.0, 4), Checkpoint(tmp_path / "b", "x"))
+    plan = Plan(1.0, 50, schedule=replace(plan.schedule, learning_rate_min=0.05))
+    history = learn(Given(), given(LOSSES), TWO, plan, Checkpoint(tmp_path / "c", "x"))
+    assert [row["learning_rate"] for row in history] == pytest.approx([1] * 4 + [0.1] * 3 + [0.05])
     # four steps of 1, as without a schedule, then one of 0.1: epoch 5
     assert kept.weight.item() == pytest.approx(whole.weight.item() + 0.1, abs=1e-3)
 
@@ -135,20 +168,35 @@ def test_without_a_schedule_nothing_changes(tmp_path):
     ]
     assert plan.schedule == Schedule.of(TrainSettings())
     assert not has_plateaued(history, plan.schedule)
-    made = schedule.optimiser([torch.nn.Parameter(torch.ones(2, 2))], 1e-3, Schedule())
+    made = schedule.optimiser(parameters(torch.ones(2, 2)), 1e-3, Schedule())
     plain = torch.optim.Adam([torch.nn.Parameter(torch.ones(2, 2))], lr=1e-3, fused=True)
     assert made.state_dict() == plain.state_dict()
 
 
 def test_the_penalty_is_on_kernels_only():
     """Loss 0.5 sum w^2 has slope w; with epsilon 1 the first step is lr g / (|g| + 1)."""
-    kernel, bias = (torch.nn.Parameter(torch.full(shape, 3.0)) for shape in ((1, 1), (1,)))
-    made = schedule.optimiser([kernel, bias], 0.5, Schedule(weight_decay_l2=0.5, epsilon=1.0))
-    for weight in (kernel, bias):
-        weight.grad = torch.ones_like(weight)
-    made.step()
-    assert kernel.item() == pytest.approx(3 - 0.5 * 4 / 5)  # slope 1 + 2 * 0.5 * 3
-    assert bias.item() == pytest.approx(3 - 0.5 * 1 / 2)
+    layers = torch.nn.ModuleDict({name: torch.nn.Linear(1, 1) for name in ("one", "other")})
+    moved = {}
+    for modules in ((), ("one",)):
+        penalty = Schedule(weight_decay_l2=0.5, weight_decay_l2_modules=modules, epsilon=1.0)
+        made = schedule.optimiser(layers, 0.5, penalty)
+        for weight in layers.parameters():
+            weight.data.fill_(3.0)
+            weight.grad = torch.ones_like(weight)
+        made.step()
+        moved[modules] = {name: weight.item() for name, weight in layers.named_parameters()}
+    penalised = pytest.approx(3 - 0.5 * 4 / 5)  # slope 1 + 2 * 0.5 * 3
+    free = pytest.approx(3 - 0.5 * 1 / 2)
+    assert moved[()] == {"one.weight": penalised, "one.bias": free} | {
+        "other.weight": penalised,
+        "other.bias": free,
+    }
+    assert moved["one",] == {"one.weight": penalised, "one.bias": free} | {
+        "other.weight": free,
+        "other.bias": free,
+    }
+    with pytest.raises(Her2Error, match="no module third"):
+        schedule.optimiser(layers, 0.5, replace(penalty, weight_decay_l2_modules=("third",)))
 
 
 def test_amsgrad_never_forgets_the_largest_slope():
@@ -156,7 +204,7 @@ def test_amsgrad_never_forgets_the_largest_slope():
     moved = {}
     for amsgrad in (False, True):
         weight = torch.nn.Parameter(torch.zeros(1))
-        made = schedule.optimiser([weight], 1.0, Schedule(amsgrad=amsgrad))
+        made = schedule.optimiser(parameters(weight), 1.0, Schedule(amsgrad=amsgrad))
         for slope in [100.0] + [1.0] * 3000:
             weight.grad = torch.full((1,), slope)
             before = weight.item()
@@ -184,18 +232,26 @@ def test_settings_reach_the_schedule():
         optimiser="amsgrad",
         adam_epsilon=1.0,
         weight_decay_l2=1e-5,
+        weight_decay_l2_modules=["left.0"],
+        monitor="accuracy",
         reduce_epochs=6,
         reduce_factor=0.5,
+        learning_rate_min=6e-7,
         stop_epochs=12,
     )
     assert Schedule.of(given) == Schedule(
         amsgrad=True,
         epsilon=1.0,
         weight_decay_l2=1e-5,
+        weight_decay_l2_modules=("left.0",),
+        monitor="accuracy",
         reduce_epochs=6,
         reduce_factor=0.5,
+        learning_rate_min=6e-7,
         stop_epochs=12,
     )
+    with pytest.raises(ValidationError, match="task fingerprint has no accuracy"):
+        TrainSettings(task="fingerprint", monitor="accuracy")
 
 
 def test_a_cut_network_is_trained_by_its_schedule(development, tmp_path, her2pipe):

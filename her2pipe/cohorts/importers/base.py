@@ -171,7 +171,7 @@ class SlideImporter(Importer):
             row = self.labels(slide, patient) | {"slide": slide, "path": str(path)}
             row["annotation"] = str(annotations.get(slide.split(".")[0], ""))
             for receptor in ("er", "pr"):
-                row[receptor] = clinical_table.status(patient.get(receptor, ""))
+                row[receptor] = clinical_table.receptor(patient.get(receptor, ""))
             row["scanner"] = patient.get("scanner", "")
             labelled = row.get("pcr") or row.get("rcb") or derived_status(row) is not None
             if reason := self.exclusion_reason(row):

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from her2pipe.cohorts.labels import RCB_CLASSES, UNKNOWN
+from her2pipe.cohorts import labels, spellings
+from her2pipe.cohorts.labels import RCB_CLASSES
 from her2pipe.errors import Her2Error
 
 Cells = dict[str, str]
@@ -31,7 +32,7 @@ COLUMNS = {
     "rcb": ("rcbclass", "rcbcategory", "rcb", "rcbindex", "rcbscore"),
     "scanner": ("scanner", "scannermodel"),
 }  # fmt: skip
-NOTHING_KNOWN = UNKNOWN - {"equivocal"} | {
+NOTHING_KNOWN = spellings.UNKNOWN - {"equivocal"} | {
     "not available", "not evaluated", "null", "none", "not applicable", "pending", "discrepancy",
     "not performed",
 }  # fmt: skip
@@ -140,7 +141,7 @@ def patient(text: str) -> str:
 
 
 def status(text: str) -> str:
-    """Read positive or negative: a word, a sign, a code, or a percentage of stained cells."""
+    """Read positive or negative: a word, a sign, or a code."""
     word = text.lower().removeprefix("her2").strip(" %")
     if word.startswith("pos") or word in ("+", "yes", "amplified"):
         return "positive"
@@ -150,6 +151,17 @@ def status(text: str) -> str:
         return "positive" if float(word) >= 1 else ""
     except ValueError:
         return ""
+
+
+def receptor(text: str) -> str:
+    """Read ER or PR: a word, a sign, or the share of stained nuclei, positive from 1 %."""
+    if word := status(text):
+        return word
+    try:
+        positive = labels.receptor(text)
+    except ValueError:
+        return ""
+    return {True: "positive", False: "negative", None: ""}[positive]
 
 
 def assays(row: Cells) -> Cells:

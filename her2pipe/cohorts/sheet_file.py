@@ -1,0 +1,137 @@
+"""The cells of a sheet, be it tab-separated text or a spreadsheet (.xlsx)."""
+
+from __future__ import annotations
+
+import datetime
+import stat
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from her2pipe.errors import LINE_BREAKS, Her2Error
+from her2pipe.files import unescaped
+
+SPREADSHEETS = (".xlsx", ".xlsm")
+MOST_BYTES = 500_000_000  # of a sheet, unpacked
+EXACT_DIGITS = 15  # of a number in a spreadsheet; what is beyond became zeros
+
+Lines = list[tuple[int, list[str]]]
+
+
+def read_cells(path: Path) -> Lines:
+    """Read a sheet: the number of each line and its cells, as text.
+
+    Text is UTF-8 and separated by tabs; only line feeds (and carriage returns) end its lines. Of a
+    spreadsheet the only worksheet that holds anything is read, formulas by their last values.
+
+    Raises
+    ------
+    Her2Error
+        When there is no such file, or it is neither.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        what = "the sheet does not exist"
+        if not isinstance(error, FileNotFoundError):
+            what = f"the sheet cannot be read: {error.strerror}"
+        raise Her2Error(what, _short(path), "check `sheet` in the study file") from None
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise Her2Error(f"the sheet is {kind}", _short(path), "give the file itself")
+    if path.suffix.lower() in SPREADSHEETS:
+        return _workbook(path)
+    if status.st_size > MOST_BYTES:
+        raise _too_large(path, status.st_size)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise Her2Error(
+            "the sheet is not UTF-8 text",
+            str(path),
+            "save it as tab-separated UTF-8 text, or .xlsx",
+        ) from None
+    lines = text.removesuffix("\n").split("\n") if text else []
+    return [(n, [_cell(c) for c in line.split("\t")]) for n, line in enumerate(lines, start=1)]
+
+
+def _short(path: Path, most: int = 300) -> str:
+    text = str(path)
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
+
+def _too_large(path: Path, size: int) -> Her2Error:
+    return Her2Error(
+        f"the sheet takes {size / 1e6:,.0f} MB, at most {MOST_BYTES / 1e6:g} MB are read",
+        str(path),
+        "give a sheet of one line per slide",
+    )
+
+
+def _cell(text: str) -> str:
+    """Strip a cell, and the quotes spreadsheets put around it; a quote never spans cells."""
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1].replace('""', '"').strip()
+    return unescaped(text)
+
+
+def _workbook(path: Path) -> Lines:
+    """Read the one worksheet of a spreadsheet that is not empty."""
+    from openpyxl import load_workbook
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        if size > MOST_BYTES:
+            raise _too_large(path, size)
+        book = load_workbook(path, read_only=True, data_only=True)
+        try:
+            filled = {
+                sheet.title: lines for sheet in book.worksheets if (lines := _worksheet(sheet))
+            }
+        finally:
+            book.close()
+    except Her2Error:
+        raise
+    except Exception as error:  # a library of many formats, and so of many errors
+        raise Her2Error(
+            f"the spreadsheet cannot be read: {error or type(error).__name__}",
+            str(path),
+            "save it anew as .xlsx, or as tab-separated UTF-8 text",
+        ) from None
+    if len(filled) > 1:
+        raise Her2Error(
+            f"the spreadsheet has {len(filled)} worksheets that hold something:"
+            f" {', '.join(map(repr, filled))}",
+            str(path),
+            "keep the one that lists the slides",
+        )
+    return next(iter(filled.values()), [])
+
+
+def _worksheet(sheet: Any) -> Lines:
+    """Return the rows of a worksheet that hold something, without empty cells at their ends."""
+    lines = []
+    for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
+        cells = [_text(value) for value in row]
+        while cells and not cells[-1]:
+            cells.pop()
+        if cells:
+            lines.append((number, cells))
+    return lines
+
+
+def _text(value: Any) -> str:
+    """Return a spreadsheet's value as one would type it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and len(str(abs(value))) > EXACT_DIGITS:
+        return f"{value:.5E}"  # what a spreadsheet shows, and sheets refuse as a name
+    if isinstance(value, (datetime.datetime, datetime.date)):
+        return value.isoformat()
+    return _cell(LINE_BREAKS.sub(" ", str(value)))
