@@ -110,6 +110,12 @@ def table(function: Callable[[Study], Table]) -> Callable[[Study], Table]:
     return function
 
 
+def load_tables() -> None:
+    """Import the modules that add their tables to `TABLES`."""
+    for module in MODULES:
+        importlib.import_module(module)
+
+
 def compare(study: Study, folder: Path) -> None:
     """Write the tables and figures that the study's endpoint has into a folder.
 
@@ -126,8 +132,7 @@ def compare(study: Study, folder: Path) -> None:
             "give those of one study",
         )
     _ = study.reference  # one that is not there is a mistake, whatever is compared with it
-    for module in MODULES:
-        importlib.import_module(module)
+    load_tables()
     for name in comparisons.pop():
         result = TABLES[name](study)
         if result.rows or not result.optional:

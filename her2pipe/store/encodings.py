@@ -28,11 +28,14 @@ class EncodingMetadata:
     settings : str
         JSON of the settings it was encoded with.
     encoder : str
+    task, fold : str
+        What the encoder was trained for, and of one that was trained without the slides of an
+        inner fold, which: `2of5`. Empty where it is not known, or of no fold.
     classes : tuple of str
         Names of the columns of the probabilities.
     model_digest, stain_digest : str
         Of the encoder's weights, and of its stain target.
-    slide, view, status, reason : str
+    slide, view, status, reason, note : str
         As in the patch store.
     stain : dict
         Stain profile of the slide, as `Profile.from_dict` takes it; empty without one.
@@ -43,12 +46,15 @@ class EncodingMetadata:
     algorithm: int = 1
     settings: str = "{}"
     encoder: str = ""
+    task: str = ""
+    fold: str = ""
     classes: tuple[str, ...] = ()
     model_digest: str = ""
     stain_digest: str = ""
     slide: str = ""
     status: str = "ok"
     reason: str = ""
+    note: str = ""
     stain: dict[str, Any] = field(default_factory=dict)
     view: str = ""
     patch_size_level0: int = 0

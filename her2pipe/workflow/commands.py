@@ -114,10 +114,11 @@ class Commands:
 
     def train(self, wildcards: Wildcards) -> str:
         """Return the settings of an encoder, with the files its study file names."""
-        changes: dict = dict(self.study.encoder_files[wildcards.encoder])
-        changes["train_views"] = self.inputs.training_views(wildcards.encoder)
-        settings = self.config.encoders[wildcards.encoder].model_copy(update=changes)
-        return self.settings("train", settings)
+        encoder, fold = self.inputs.encoder(wildcards), self.inputs.fold(wildcards)
+        changes: dict = dict(self.study.encoder_files[encoder])
+        changes["train_views"] = self.inputs.training_views(encoder)
+        settings = self.config.encoders[encoder].model_copy(update=changes)
+        return f"--fold {fold} " * bool(fold) + self.settings("train", settings)
 
     def fit(self, wildcards: Wildcards) -> str:
         """Return the settings of a method's fit."""
