@@ -208,9 +208,9 @@ def test_the_folder_of_an_encoder_is_an_input_of_its_training(load, tmp_path):
     inputs = load(change | {"encoders": {"small": encoder}})
     assert inputs.training_files(job(encoder="small")) == ["encoder"]
     assert "--architecture local-dir:encoder" in Commands(inputs).train(job(encoder="small"))
+    change["encoders"] = {"small": encoder | {"architecture": "local-dir:elsewhere"}}
     with pytest.raises(Her2Error, match="the folder elsewhere does not exist"):
-        elsewhere = encoder | {"architecture": "local-dir:elsewhere"}
-        load(change | {"encoders": {"small": elsewhere}})
+        load(change)
 
 
 def test_stand_ins_are_handed_to_the_comparison(load):
