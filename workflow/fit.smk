@@ -1,7 +1,8 @@
 # Fit a method's aggregation to the development cohort.
 rule fit:
     input:
-        inputs.development_encodings,
+        encodings=inputs.development_encodings,
+        folds=inputs.fold_encodings,
     output:
         directory("results/fit/{method}"),
     log:
@@ -21,5 +22,6 @@ rule fit:
         aggregate=commands.aggregation,
         settings=commands.fit,
     shell:
-        "her2pipe fit {input:q} {output:q} --sheet {params.sheet:q} --threads {threads}"
-        " --aggregate {params.aggregate} {params.settings} > {log:q} 2>&1"
+        "her2pipe fit {input.encodings:q} {output:q} --fold-encodings {input.folds:q}"
+        " --sheet {params.sheet:q} --threads {threads} --aggregate {params.aggregate}"
+        " {params.settings} > {log:q} 2>&1"

@@ -1,4 +1,4 @@
-# Fit an encoder to the development cohort.
+# Train an encoder on the development cohort, or on all of it but the slides of an inner fold.
 rule train:
     input:
         stores=inputs.training_stores,
@@ -13,7 +13,7 @@ rule train:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        gpu=lambda wildcards: gpus(study.settings.encoders[wildcards.encoder].device),
+        gpu=lambda wildcards: gpus(study.settings.encoders[inputs.encoder(wildcards)].device),
         mem_mb=growing(8000),
         runtime=growing(1440),
     params:

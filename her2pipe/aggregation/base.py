@@ -154,7 +154,9 @@ class FitMetadata(BaseModel):
     """What `model.json` says of a fitted aggregation.
 
     `classes` are the targets it predicts, `features` is the width of a patch's features, `members`
-    the number of networks, `slides` the number of training slides of each target.
+    the number of networks, `slides` the number of training slides of each target, `held_out_by`
+    where threshold and held-out scores come from (`held_out.py`), `epochs` those of a fit to all
+    training slides, which no slide stopped.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -168,6 +170,8 @@ class FitMetadata(BaseModel):
     split: dict[str, Any] = {}
     slides: dict[str, int] = {}
     versions: dict[str, str] = {}
+    held_out_by: str = ""
+    epochs: list[int] = []
     training_set_digest: str = ""
     members: int = 0
     parameters: int = 0

@@ -41,7 +41,9 @@ class ClamSettings(TargetSettings):
         "patches",
         ge=1,
     )
-    subtyping: bool = setting(True, "train on instances of the classes a slide is not of, too")
+    subtyping: bool = setting(
+        True, "train on instances of the classes a slide is not of, too", choice=True
+    )
     bag_weight: float = setting(
         0.7, "weight of the slide's loss; the rest is the instances'", "", gt=0, le=1
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from her2pipe import stats
 from her2pipe.aggregation.base import Arrays, TrainingSlide
 from her2pipe.aggregation.networks import NetworkAggregation, positive_targets
+from her2pipe.cohorts.split import deal_folds
 from her2pipe.config import NetworkFitSettings
 from her2pipe.endpoints.base import Endpoint
 
@@ -26,10 +26,11 @@ NEVER_HELD_OUT = -1
 LOG_EPOCHS = 20  # epochs between two lines of the log
 
 
-class Fold(NamedTuple):
-    """What one fold led to."""
+class NetworkFit(NamedTuple):
+    """What one training led to."""
 
-    members: list[Arrays]  # networks of the best epochs, best first
+    members: list[Arrays]  # networks of the epochs that were kept, best first
+    epochs: list[int]  # these epochs
     history: list[dict[str, float]]  # a row per epoch
     parameters: int  # weights of a network
 
@@ -37,9 +38,8 @@ class Fold(NamedTuple):
 def assign_folds(slides: Sequence[TrainingSlide], settings: NetworkFitSettings) -> dict[str, int]:
     """Deal the patients into folds, each class in proportion.
 
-    A patient counts for the highest class among their slides. Within a class patients are ordered
-    by a hash of seed and name, and dealt out in turn. With one fold it holds `holdout` of each
-    class, at least one patient; all others have the number -1 and are never held out.
+    A patient counts for the highest class among their slides. With one fold it holds `holdout` of
+    each class, at least one patient; all others have the number -1 and are never held out.
 
     Returns
     -------
@@ -49,18 +49,15 @@ def assign_folds(slides: Sequence[TrainingSlide], settings: NetworkFitSettings) 
     highest: dict[str, int] = {}
     for slide in slides:
         highest[slide.patient] = max(slide.target, highest.get(slide.patient, 0))
-    place = 0
-    fold: dict[str, int] = {}
-    for target in sorted(set(highest.values())):
-        patients = [patient for patient, number in highest.items() if number == target]
-        patients.sort(key=lambda p: hashlib.sha256(f"{settings.fit_seed}/{p}".encode()).digest())
-        held_out = max(1, math.floor(settings.holdout * len(patients) + 0.5))
-        for rank, patient in enumerate(patients):
-            if settings.folds == 1:
-                fold[patient] = 0 if rank < held_out else NEVER_HELD_OUT
-            else:
-                fold[patient] = (place + rank) % settings.folds
-        place += len(patients)
+    if settings.folds > 1:
+        fold = deal_folds(highest, settings.folds, settings.fit_seed)
+    else:
+        fold = dict.fromkeys(highest, NEVER_HELD_OUT)
+        order = list(deal_folds(highest, 1, settings.fit_seed))
+        for target in set(highest.values()):
+            patients = [patient for patient in order if highest[patient] == target]
+            count = max(1, math.floor(settings.holdout * len(patients) + 0.5))
+            fold |= dict.fromkeys(patients[:count], 0)
     return {slide.slide: fold[slide.patient] for slide in slides}
 
 
@@ -72,19 +69,23 @@ def fit_aggregation(
     settings: Any,
     seed: int,
     checkpoint: Checkpoint,
-) -> Fold:
-    """Train a network on slides, and keep those of its best epochs.
+    epochs: Sequence[int] = (),
+) -> NetworkFit:
+    """Train a network on slides, and keep those of its best epochs, or of given ones.
 
     Parameters
     ----------
     aggregation : type of NetworkAggregation
     train : sequence of TrainingSlide
     validation : sequence of TrainingSlide
-        Slides whose loss or AUC chooses the epochs and stops the training.
+        Slides whose loss or AUC chooses the epochs and stops the training; none where the epochs
+        are given.
     endpoint : Endpoint
     settings : Settings of the aggregation
     seed : int
     checkpoint : Checkpoint
+    epochs : sequence of int
+        Epochs, from 1, whose networks are kept; the training ends with the last.
 
     Raises
     ------
@@ -108,17 +109,18 @@ def fit_aggregation(
     network.to(device)
     plan = loop.Plan(
         learning_rate=settings.learning_rate,
-        epochs=settings.max_epochs,
+        epochs=max(epochs, default=settings.max_epochs),
         smallest_batch=1,
         seed=seed,
         save_s=settings.save_s,
         log_epochs=LOG_EPOCHS,
+        keep=tuple(epochs),
         schedule=Schedule(
             weight_decay=settings.weight_decay,
-            stop_epochs=settings.patience,
+            stop_epochs=0 if epochs else settings.patience,
             min_epochs=settings.min_epochs,
             best_epochs=settings.best_epochs,
-            monitor="auc" if aggregation.by_auc else "loss",
+            monitor="auc" if aggregation.by_auc and not epochs else "loss",
         ),
     )
     batches = _Batches(
@@ -127,11 +129,15 @@ def fit_aggregation(
     objective = _SlideObjective(aggregation, settings, positive_targets(endpoint))
     run = loop.train_network(network, batches, objective, plan, checkpoint)
     members = []
-    for state in run.best:
+    for state in run.best.values():
         network.load_state_dict(state)
-        aggregation.calibrate(network.eval(), validation, device)
+        if epochs:
+            aggregation.standardise_scores(network.eval(), train, device)
+        else:
+            aggregation.calibrate(network.eval(), validation, device)
         members.append(_arrays(network))
-    return Fold(members, run.history, sum(p.numel() for p in network.parameters()))
+    parameters = sum(p.numel() for p in network.parameters())
+    return NetworkFit(members, list(run.best), run.history, parameters)
 
 
 def _arrays(network: torch.nn.Module) -> Arrays:
@@ -157,6 +163,8 @@ class _Batches:
     def __call__(self, side: str, epoch: int | None) -> Iterator[tuple[list[Any], torch.Tensor]]:
         """Yield batches; of the training side as dealt in an epoch."""
         slides = self._slides[side]
+        if not slides:
+            return
         if epoch is None:
             yield self._batch([slide.inputs for slide in slides], slides)
             return

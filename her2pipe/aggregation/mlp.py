@@ -23,8 +23,10 @@ class MlpSettings(TargetSettings):
 
     step_slides: int = setting(8, "slides per step", "slides", ge=1)
     min_epochs: int = setting(0, "no early stop before", "epochs", ge=0)
-    hidden: int = setting(256, "units of the hidden layer", "", ge=1, le=8192)
-    step_patches: int = setting(512, "patches drawn of each slide in a step", "patches", ge=1)
+    hidden: int = setting(256, "units of the hidden layer", "", ge=1, le=8192, choice=True)
+    step_patches: int = setting(
+        512, "patches drawn of each slide in a step", "patches", ge=1, choice=True
+    )
 
 
 @AGGREGATIONS.register("mlp")

@@ -35,6 +35,7 @@ class NetworkAggregation(Aggregation):
     fits = "weights"
     Settings: ClassVar[type[NetworkFitSettings]]
     by_auc: ClassVar[bool] = False  # epochs are compared by held-out AUC, then loss
+    calibrates: ClassVar[bool] = False  # scores become probabilities on slides not trained on
 
     # --- what an aggregation brings --------------------------------------------------------------
 
@@ -88,6 +89,26 @@ class NetworkAggregation(Aggregation):
         cls, network: torch.nn.Module, slides: Sequence[TrainingSlide], device: Any
     ) -> None:
         """Turn scores into probabilities by the held-out slides; by default they are."""
+
+    @classmethod
+    def standardise_scores(
+        cls, network: torch.nn.Module, slides: Sequence[TrainingSlide], device: Any
+    ) -> None:
+        """Scale scores by the training slides, where no slides are held out to calibrate on."""
+
+    @classmethod
+    def recalibrated(cls, member: Arrays, slope: float, offset: float) -> Arrays:
+        """Return weights whose decision values are the present ones by slope and offset."""
+        return member
+
+    @classmethod
+    def scaling(cls, decisions: np.ndarray, positive: np.ndarray) -> tuple[float, float] | None:
+        """Fit slope and offset that make decision values, (V,), log odds of the second target."""
+        return None
+
+    def decisions(self, inputs: Any) -> np.ndarray:
+        """Return the decision value of a slide by each network, (M,) float64."""
+        raise NotImplementedError
 
     @abstractmethod
     def outputs(self, network: Any, slide: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from her2pipe.aggregation import patch_graph
-from her2pipe.aggregation.base import AGGREGATIONS, Bag, TrainingSlide
+from her2pipe.aggregation.base import AGGREGATIONS, Arrays, Bag, TrainingSlide
 from her2pipe.aggregation.networks import NetworkAggregation, standardiser, stratified
 from her2pipe.config import NetworkFitSettings
 from her2pipe.config.base import setting
@@ -22,6 +22,7 @@ from her2pipe.registry import Citation
 if TYPE_CHECKING:
     import torch
 
+SPREAD_MIN = 1e-6  # of scores
 SLOPE_MIN = 1e-3  # scaling never turns the order of the slides around
 
 
@@ -52,6 +53,7 @@ class SlideGraph(NetworkAggregation):
     family = "Graph-based"
     Settings = SlideGraphSettings
     by_auc = True
+    calibrates = True
     contributes_probability = False
     citations = (
         Citation(
@@ -121,11 +123,53 @@ class SlideGraph(NetworkAggregation):
         """Fit Platt's scaling to the held-out slides."""
         import torch
 
+        positive = np.array([slide.target == 1 for slide in slides])
+        scaling = platt(cls._scores(network, slides, device), positive)
+        network.platt.copy_(torch.from_numpy(scaling))
+
+    @classmethod
+    def standardise_scores(cls, network: Any, slides: Sequence[TrainingSlide], device: Any) -> None:
+        """Scale scores to mean 0 and standard deviation 1 on the training slides.
+
+        The ranking loss leaves a network's scores without a zero of their own.
+        """
+        import torch
+
+        scores = cls._scores(network, slides, device)
+        spread = max(float(scores.std()), SPREAD_MIN)
+        network.platt.copy_(torch.tensor([1 / spread, -float(scores.mean()) / spread]))
+
+    @classmethod
+    def _scores(cls, network: Any, slides: Sequence[TrainingSlide], device: Any) -> np.ndarray:
+        """Return the scores of slides before any scaling, (V,) float64."""
+        import torch
+
         with torch.no_grad():
             graphs = [cls.tensors(slide.inputs, device) for slide in slides]
             scores = torch.cat([_slide_scores(network, [graph]) for graph in graphs])
-        positive = np.array([slide.target == 1 for slide in slides])
-        network.platt.copy_(torch.from_numpy(platt(scores.cpu().double().numpy(), positive)))
+        return scores.cpu().double().numpy()
+
+    @classmethod
+    def recalibrated(cls, member: Arrays, slope: float, offset: float) -> Arrays:
+        """Return weights with another scaling after the present one."""
+        a, b = member["platt"].astype(float)
+        return {**member, "platt": np.array([slope * a, slope * b + offset], np.float32)}
+
+    @classmethod
+    def scaling(cls, decisions: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
+        """Fit Platt's scaling."""
+        slope, offset = platt(decisions, positive)
+        return float(slope), float(offset)
+
+    def decisions(self, inputs: patch_graph.Graph) -> np.ndarray:
+        """Return the scaled score of a slide by each network, (M,) float64."""
+        import torch
+
+        graph = self.tensors(inputs, "cpu")
+        with torch.inference_mode():
+            networks: list[Any] = self.networks
+            values = [n.platt[0] * _slide_scores(n, [graph])[0] + n.platt[1] for n in networks]
+        return np.array([float(value) for value in values])
 
     def outputs(self, network: Any, slide: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return probabilities of the two classes, and of the second at each node, (M,)."""

@@ -12,6 +12,7 @@ from her2pipe.config import SplitSettings
 from her2pipe.errors import Her2Error, raise_all
 
 SPLIT_COLUMNS = ("patient", "split")  # what `assign_sides` reads, beside the labels
+HELD_OUT = "held out"  # side of the training slides that the encoder of a fold is not trained on
 
 
 def status(row: Row) -> int:
@@ -42,11 +43,8 @@ def assign_sides(
     """
     if rows[0].split:
         return {row.slide: row.split for row in rows}
-    highest: dict[str, int] = {}
-    for row in rows:
-        highest[row.patient] = max(highest.get(row.patient, -1), stratum(row))
     strata: dict[int, list[str]] = {}
-    for patient, number in highest.items():
+    for patient, number in _highest(rows, stratum).items():
         strata.setdefault(number, []).append(patient)
     validating: set[str] = set()
     for patients in strata.values():
@@ -54,6 +52,53 @@ def assign_sides(
         count = math.floor(settings.validation_fraction * len(patients) + 0.5)
         validating.update(patients[:count])
     return {row.slide: "validation" if row.patient in validating else "train" for row in rows}
+
+
+def deal_folds(strata: Mapping[str, int], folds: int, seed: int) -> dict[str, int]:
+    """Deal patients into folds, each stratum in proportion.
+
+    Within a stratum patients are ordered by a hash of seed and name, and dealt out in turn. The
+    result has them in this order.
+
+    Parameters
+    ----------
+    strata : dict
+        Patient to the number of its stratum.
+    folds : int
+    seed : int
+
+    Returns
+    -------
+    dict
+        Patient to the number of its fold, from 0.
+    """
+    order = sorted(strata, key=lambda patient: (strata[patient], _hash(f"{seed}/{patient}")))
+    return {patient: place % folds for place, patient in enumerate(order)}
+
+
+def encoder_folds(
+    rows: Sequence[Row],
+    settings: SplitSettings,
+    folds: int,
+    stratum: Callable[[Row], int] = status,
+) -> dict[str, int]:
+    """Return the inner fold, from 1, of each training slide of a development cohort.
+
+    It depends on the sheet alone, so that an encoder that is trained without a fold's slides and
+    an aggregation that is judged on them agree.
+    """
+    sides = assign_sides(rows, settings, stratum)
+    training = [row for row in rows if sides[row.slide] == "train"]
+    fold = deal_folds(_highest(training, stratum), folds, settings.split_seed)
+    return {row.slide: fold[row.patient] + 1 for row in training}
+
+
+def _highest(rows: Iterable[Row], stratum: Callable[[Row], int]) -> dict[str, int]:
+    """Return the highest stratum among the slides of each patient."""
+    highest: dict[str, int] = {}
+    for row in rows:
+        highest[row.patient] = max(highest.get(row.patient, -1), stratum(row))
+    return highest
 
 
 def batch_count(slides: int, batch_slides: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     GetJsonSchemaHandler,
@@ -30,17 +30,40 @@ RENAMED = {"classes": "targets"}  # keys of `fit` that once had another name
 class FitSettings(Section):
     """Fitting an aggregation."""
 
-    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
+    algorithm: int = setting(3, ALGORITHM, ge=3, le=3)
+    folds: int = setting(
+        5,
+        "inner folds by patient, each with a model of its own; 1: one hold-out",
+        "",
+        ge=1,
+        le=20,
+        choice=True,
+    )
+    cross_fit: Literal["internal", "encoder"] = setting(
+        "internal",
+        "of an encoder that was trained on the training slides, what else stops the fit and gives"
+        " threshold and held-out scores: the internal validation slides, or the inner folds, each"
+        " with an encoder of its own that was trained without its slides",
+        choice=True,
+    )
+
+    @model_validator(mode="after")
+    def _has_folds(self) -> Self:
+        if self.cross_fit == "encoder" and self.folds == 1:
+            raise ValueError("cross_fit: encoder needs two folds at least")
+        return self
 
 
 class NetworkFitSettings(FitSettings):
     """Fitting a network that aggregates; an aggregation has defaults of its own."""
 
-    folds: int = setting(
-        5, "inner folds by patient, each with a model of its own; 1: one hold-out", "", ge=1, le=20
-    )
     holdout: float = setting(
-        0.2, "folds 1: share of the training patients held out to stop by", "fraction", gt=0, lt=1
+        0.2,
+        "folds 1: share of the training patients held out to stop by",
+        "fraction",
+        gt=0,
+        lt=1,
+        choice=True,
     )
     learning_rate: float = setting(2e-4, "Adam's step size", "", gt=0, lt=1)
     weight_decay: float = setting(1e-5, "Adam's weight decay", "", ge=0, lt=1)
@@ -119,6 +142,12 @@ class Method(Section):
     )
     cohorts: list[Name] = setting(
         [], "cohorts it scores; none named: all but those for pre-training", flag=False
+    )
+    stand_in: str = setting(
+        "",
+        "where it is not the published method of its name: what of it stands in for what; shown"
+        " beside its results",
+        flag=False,
     )
     fit: SerializeAsAny[FitSettings] = setting(
         {},

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, core_schema
 
 from her2pipe.registry import Registry
@@ -19,16 +20,34 @@ VIEW = r"^(adaptive|whole|[1-9][0-9]*|[1-9][0-9]*(\.[0-9]+)?um)$"
 
 ALGORITHM = "version of this step's output; set by the program"
 
+CHOICE = " [choice: no paper states it]"
+
 Name = Annotated[str, Field(pattern=PLAIN_NAME, max_length=NAME_MOST)]
 View = Annotated[str, Field(pattern=VIEW)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-def setting(default: Any, meaning: str, unit: str = "", flag: bool = True, **limits: Any) -> Any:
-    """Declare one setting: default, meaning, unit and range; `flag=False` keeps it off commands."""
-    return Field(
-        default, description=meaning, json_schema_extra={"unit": unit, "flag": flag}, **limits
-    )
+def setting(
+    default: Any,
+    meaning: str,
+    unit: str = "",
+    flag: bool = True,
+    choice: bool = False,
+    **limits: Any,
+) -> Any:
+    """Declare one setting: default, meaning, unit and range.
+
+    `flag=False` keeps it off commands. `choice=True` says that results depend on it and no paper
+    states it: the default is ours.
+    """
+    extra: dict[str, Any] = {"unit": unit, "flag": flag, **({"choice": True} if choice else {})}
+    description = meaning + CHOICE * choice
+    return Field(default, description=description, json_schema_extra=extra, **limits)
+
+
+def is_choice(field: FieldInfo) -> bool:
+    """Whether the default of a setting is ours, since no paper states it."""
+    return isinstance(field.json_schema_extra, dict) and "choice" in field.json_schema_extra
 
 
 @dataclass(frozen=True)

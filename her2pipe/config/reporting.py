@@ -38,18 +38,26 @@ class DescribeSettings(Section):
         (0.33, 0.4, 0.5, 0.6, 0.7), "lowest p(HER2+) of grades I to V; below I: no grade", "0 to 1"
     )
     patches: int = setting(
-        200, "patches described per grade, drawn evenly from the slides", "patches", ge=1
+        200,
+        "patches described per grade, drawn evenly from the slides",
+        "patches",
+        ge=1,
+        choice=True,
     )
     patches_min: int = setting(
         5, "a grade with fewer described patches is drawn, but not tested", "patches", ge=2
     )
     describe_seed: int = setting(2025, "seed of the sample", "", ge=0)
     normalise: bool = setting(
-        True, "describe patches in the encoder's stain target, as it saw them; false: as scanned"
+        True,
+        "describe patches in the encoder's stain target, as it saw them; false: as scanned",
+        choice=True,
     )
-    entropy_levels: int = setting(256, "levels a channel is cut into for entropy", "", ge=2)
+    entropy_levels: int = setting(
+        256, "levels a channel is cut into for entropy", "", ge=2, choice=True
+    )
     glcm_levels: int = setting(
-        32, "levels a channel is cut into for co-occurrence", "", ge=2, le=256
+        32, "levels a channel is cut into for co-occurrence", "", ge=2, le=256, choice=True
     )
     nuclei_mpp: float = setting(
         0.5,
@@ -57,6 +65,7 @@ class DescribeSettings(Section):
         "um/px",
         gt=0,
         le=2,
+        choice=True,
     )
     nuclei_floor: float = setting(
         0.25,
@@ -65,16 +74,17 @@ class DescribeSettings(Section):
         "fraction",
         gt=0,
         lt=1,
+        choice=True,
     )
-    nuclei_blur_um: float = setting(0.5, "spread of the blur before each step", "um", gt=0, le=5)
+    nuclei_blur_um: float = setting(
+        0.5, "spread of the blur before each step", "um", gt=0, le=5, choice=True
+    )
     nuclei_open_um: float = setting(
-        1.2,
-        "width of the opening: removes what is narrower",
-        "um",
-        ge=0,
-        le=10,
+        1.2, "width of the opening: removes what is narrower", "um", ge=0, le=10, choice=True
     )
-    nuclei_spacing_um: float = setting(1.5, "least distance of two nuclei", "um", gt=0, le=20)
+    nuclei_spacing_um: float = setting(
+        1.5, "least distance of two nuclei", "um", gt=0, le=20, choice=True
+    )
     nuclei_dark_um: float = setting(
         6.0,
         "watershed depth of the slide's darkest haematoxylin: touching nuclei are separated"
@@ -82,9 +92,10 @@ class DescribeSettings(Section):
         "um",
         ge=0,
         le=50,
+        choice=True,
     )
     nuclei_area_um2: tuple[float, float] = setting(
-        (8.0, 400.0), "smallest and largest area of a nucleus", "um^2"
+        (8.0, 400.0), "smallest and largest area of a nucleus", "um^2", choice=True
     )
     alpha: float = setting(
         0.05,
@@ -120,7 +131,11 @@ class ExplainSettings(Section):
         {}, "encoder to the module whose maps are looked at; others: chosen by map_min", flag=False
     )
     map_min: int = setting(
-        6, "the deepest stage is looked at whose map has so many cells a side", "cells", ge=1
+        6,
+        "the deepest stage is looked at whose map has so many cells a side",
+        "cells",
+        ge=1,
+        choice=True,
     )
     target: str = setting(
         "", "class whose evidence is drawn; empty: the likeliest of each slide, by mean probability"

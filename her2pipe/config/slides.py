@@ -76,19 +76,28 @@ class StainSettings(Section):
     stain_method: Annotated[str, OneOf(STAIN_METHODS)] = setting(
         "vahadane", "estimator; macenko-dab is the modified Macenko for IHC"
     )
-    stain_sparsity: float = setting(0.02, "lambda, weight of the L1 term", "OD", ge=0, le=1)
-    stain_pixels: int = setting(20_000, "tissue pixels sampled per slide", "px", ge=100)
+    stain_sparsity: float = setting(
+        0.02, "lambda, weight of the L1 term", "OD", ge=0, le=1, choice=True
+    )
+    stain_pixels: int = setting(
+        20_000, "tissue pixels sampled per slide", "px", ge=100, choice=True
+    )
     stain_pixels_min: int = setting(
-        500, "a slide with fewer tissue pixels gets the reference vectors", "px", ge=10
+        500, "a slide with fewer tissue pixels gets the reference vectors", "px", ge=10, choice=True
     )
     stain_luminosity_max: float = setting(
-        0.8, "a pixel is tissue below this Lab luminosity (L/100)", "", gt=0, le=1
+        0.8, "a pixel is tissue below this Lab luminosity (L/100)", "", gt=0, le=1, choice=True
     )
     stain_black_max: int = setting(
-        30, "a pixel with no channel above this is ink or void, not tissue", "levels", ge=0, le=254
+        30,
+        "a pixel with no channel above this is ink or void, not tissue",
+        "levels",
+        ge=0,
+        le=254,
+        choice=True,
     )
     stain_percentile: float = setting(
-        99.0, "percentile taken as the maximum concentration", "%", gt=0, le=100
+        99.0, "percentile taken as the maximum concentration", "%", gt=0, le=100, choice=True
     )
     stain_tolerance: float = setting(
         1e-8, "stop when the objective improves by less", "relative", gt=0
@@ -96,13 +105,21 @@ class StainSettings(Section):
     stain_iterations: int = setting(1000, "most alternations", "", ge=1)
     stain_seed: int = setting(2025, "seed of the pixel sample", "", ge=0)
     stain_angle_min: float = setting(
-        5.0, "two vectors closer than this are not distinguished", "degrees", ge=1, lt=90
+        5.0,
+        "two vectors closer than this are not distinguished",
+        "degrees",
+        ge=1,
+        lt=90,
+        choice=True,
     )
     stain_concentration_min: float = setting(
-        0.05, "a stain whose maximum concentration is lower is absent", "OD", gt=0
+        0.05, "a stain whose maximum concentration is lower is absent", "OD", gt=0, choice=True
     )
     stain_reference_max: tuple[float, float] = setting(
-        (1.5, 1.0), "maximum concentrations assumed where a slide has none of its own", "OD"
+        (1.5, 1.0),
+        "maximum concentrations assumed where a slide has none of its own",
+        "OD",
+        choice=True,
     )
     macenko_beta: float = setting(0.15, "optical density below which a pixel is glass", "OD", ge=0)
     macenko_alpha: float = setting(1.0, "percentile of the extreme angles", "%", ge=0, lt=50)
@@ -111,6 +128,7 @@ class StainSettings(Section):
         "macenko-dab: DAB concentration taken as the maximum on every slide; keeps DAB unscaled",
         "OD",
         gt=0,
+        choice=True,
     )
     macenko_angle_max: float = setting(
         20.0,
@@ -118,6 +136,7 @@ class StainSettings(Section):
         "degrees",
         gt=0,
         le=90,
+        choice=True,
     )
     macenko_dab_angle_max: float = setting(
         # HER2 cores: 5 to 6 degrees where DAB is strong, 13 to 23 where it is faint or absent.
@@ -127,6 +146,7 @@ class StainSettings(Section):
         "degrees",
         gt=0,
         le=90,
+        choice=True,
     )
 
 
@@ -225,7 +245,12 @@ class TileSettings(Section):
         "slide", "patches that are cut: of the whole slide, or of its annotated tumour alone"
     )
     within_min: float = setting(
-        0.5, "within annotation: least share of a patch inside it", "fraction", gt=0, le=1
+        0.5,
+        "within annotation: least share of a patch inside it",
+        "fraction",
+        gt=0,
+        le=1,
+        choice=True,
     )
     white_max: float = setting(
         1.0,
@@ -241,6 +266,7 @@ class TileSettings(Section):
         "levels",
         ge=1,
         le=255,
+        choice=True,
     )
     screen: float = setting(
         # Three real sections, 5 views: no patch skipped at 0.05 had a variance over 46.

@@ -12,6 +12,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 PRECISION = "arithmetic; auto is bfloat16 autocast on CUDA and float32 on a CPU"
 ACCUMULATE = "batches whose gradients make one step, as one large batch would"
 ARCHITECTURE = "timm model name, or alexnet, pruneff4, ather2"
+# Tasks that train an encoder on the slides of its development cohort, so that these are in-sample.
+TRAINED_ON_SLIDES = ("classify", "fingerprint")
 COMPILE = "compile the network with torch.compile: slow to start, then faster"
 
 
@@ -82,8 +84,10 @@ class PretrainSettings(ScheduleSettings):
     epochs: int = setting(200, "passes over the images", "epochs", ge=1)
     batch_size: int = setting(128, "images per batch", "images", ge=2)
     accumulate: int = setting(1, ACCUMULATE, "batches", ge=1)
-    learning_rate: float = setting(1e-4, "Adam's step size", "", gt=0, lt=1)
-    mirror: bool = setting(True, "swap left and right of every second image, at random")
+    learning_rate: float = setting(1e-4, "Adam's step size", "", gt=0, lt=1, choice=True)
+    mirror: bool = setting(
+        True, "swap left and right of every second image, at random", choice=True
+    )
     pretrain_seed: int = setting(2025, "seed of order and weights", "", ge=0)
     precision: Precision = setting("auto", PRECISION)
     compile: bool = setting(False, COMPILE)
@@ -128,42 +132,57 @@ class TrainSettings(ScheduleSettings):
         "fraction",
         gt=0,
         le=1,
+        choice=True,
     )
     pairs: str = setting(
         "",
         "density: folder of registered pairs, with folders HE and IHC (BCI); or synthetic: drawn",
     )
     pair_px: int = setting(
-        512, "density: side of the tiles that pairs are cut into", "px", ge=16, le=4096
+        512, "density: side of the tiles that pairs are cut into", "px", ge=16, le=4096, choice=True
     )
     synthetic_pairs: int = setting(40, "density: pairs drawn, if synthetic", "pairs", ge=4)
     slide_patches: int = setting(
-        0, "fingerprint: patches of a slide in an epoch, drawn anew each time; 0: all", "", ge=0
+        0,
+        "fingerprint: patches of a slide in an epoch, drawn anew each time; 0: all",
+        "",
+        ge=0,
+        choice=True,
     )
     temperature: float = setting(
-        0.5, "fingerprint: what cosine similarities are divided by", "", gt=0, le=10
+        0.5, "fingerprint: what cosine similarities are divided by", "", gt=0, le=10, choice=True
     )
     stain_target: str = setting(
         "median",
         "colours patches are brought to: median (of the training slides), or a patch store",
+        choice=True,
     )
     frozen: list[str] = setting(
-        ["patch_embed", "layers.0", "layers.1"], "modules whose weights stay fixed"
+        ["patch_embed", "layers.0", "layers.1"], "modules whose weights stay fixed", choice=True
     )
     batch_size: int = setting(128, "patches per batch", "patches", ge=2)
     accumulate: int = setting(1, ACCUMULATE, "batches", ge=1)
-    learning_rate: float = setting(1e-4, "Adam's step size", "", gt=0, lt=1)
+    learning_rate: float = setting(1e-4, "Adam's step size", "", gt=0, lt=1, choice=True)
     class_weights: Literal["none", "balanced"] = setting(
-        "none", "weights of the classes in the loss: none, or balanced (N / (C N_c))"
+        "none", "weights of the classes in the loss: none, or balanced (N / (C N_c))", choice=True
     )
     max_epochs: int = setting(100, "most passes over the training set", "epochs", ge=1)
     plateau_tolerance: float = setting(
-        1e-3, "an epoch counts as better when the loss falls by this share", "relative", ge=0, lt=1
+        1e-3,
+        "an epoch counts as better when the loss falls by this share",
+        "relative",
+        ge=0,
+        lt=1,
+        choice=True,
     )
     plateau_epochs: int = setting(
-        5, "stop after this many epochs without a better training loss; 0: never", "", ge=0
+        5,
+        "stop after this many epochs without a better training loss; 0: never",
+        "",
+        ge=0,
+        choice=True,
     )
-    flips: bool = setting(True, "random flips and quarter turns of training patches")
+    flips: bool = setting(True, "random flips and quarter turns of training patches", choice=True)
     shifts: float = setting(
         0.0,
         "random shifts of training patches along either axis, at most",
@@ -177,6 +196,7 @@ class TrainSettings(ScheduleSettings):
         "relative",
         ge=0,
         lt=1,
+        choice=True,
     )
     train_seed: int = setting(2025, "seed of sampling, order and weights", "", ge=0)
     precision: Precision = setting("auto", PRECISION)
@@ -213,7 +233,7 @@ class Encoder(TrainSettings):
 class EncodeSettings(Section):
     """Running an encoder over patch stores."""
 
-    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
+    algorithm: int = setting(3, ALGORITHM, ge=3, le=3)
     batch_slides: int = setting(
         32, "slides per job, about; the number of jobs is a power of two", "slides", False, ge=1
     )

@@ -48,7 +48,7 @@ class Her2Status(Endpoint):
         *("auc", "bootstrap", "patch", "levels", "operating_point", "calibration"),
         "auc_by_subgroup",
     )
-    comparisons = ("methods", "table2", "delong", "drift", "published", "timing")
+    comparisons = ("methods", "table2", "delong", "drift", "published", "networks", "timing")
     slide_columns = (
         *("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr", "rcb"),
         *("used", "exclusion_reason"),

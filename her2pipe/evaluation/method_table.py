@@ -22,7 +22,7 @@ from her2pipe.plotting import charts, panels, style
 WHO = ("method", "encoder", "aggregation", "cohort", "role")
 METHODS = ("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high")
 NETWORKS = ("method", "encoder", "architecture", "weights", "parameters", "trained", "input_px",
-            "model_mb")  # fmt: skip
+            "model_mb", "stand_in")  # fmt: skip
 TILES = ("encoder", "slides", "tiles", "ms_per_tile")
 TIMING = ("method", "aggregation", "cohort", "slides", "seconds", "seconds_per_slide")
 DRIFT = ("method", "reference", "cohort", "slides", "reference_n", "n", "median_shift", "ks", "p",
@@ -45,6 +45,8 @@ class Study:
     benchmarks : dict
         Method and cohort to the benchmark file of its `score` job, which need not exist.
     matched : list of (method, cohort, other method, other cohort)
+    stand_ins : dict
+        Method that is not the published one of its name to what stands in for what.
     cases : dict
         Cohort to its slides, and those to their case.
     """
@@ -55,6 +57,7 @@ class Study:
     encodings: list[tuple[str, str]] = field(default_factory=list)
     benchmarks: dict[tuple[str, str], str] = field(default_factory=dict)
     matched: list[list[str]] = field(default_factory=list)
+    stand_ins: dict[str, str] = field(default_factory=dict)
     cases: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
@@ -107,6 +110,12 @@ def table(function: Callable[[Study], Table]) -> Callable[[Study], Table]:
     return function
 
 
+def load_tables() -> None:
+    """Import the modules that add their tables to `TABLES`."""
+    for module in MODULES:
+        importlib.import_module(module)
+
+
 def compare(study: Study, folder: Path) -> None:
     """Write the tables and figures that the study's endpoint has into a folder.
 
@@ -123,8 +132,7 @@ def compare(study: Study, folder: Path) -> None:
             "give those of one study",
         )
     _ = study.reference  # one that is not there is a mistake, whatever is compared with it
-    for module in MODULES:
-        importlib.import_module(module)
+    load_tables()
     for name in comparisons.pop():
         result = TABLES[name](study)
         if result.rows or not result.optional:
@@ -338,6 +346,7 @@ def networks(study: Study) -> Table:
                     "parameters": model.parameters and model.parameters.total,
                     "trained": model.parameters and model.parameters.trainable,
                     "input_px": model.input_px,
+                    "stand_in": study.stand_ins.get(method),
                     "model_mb": weights.stat().st_size / 1e6 if weights.exists() else None,
                 }
             )

@@ -26,6 +26,7 @@ TABLE2 = (
     *("internal_high", "external_mean", "external_sd", "external_low", "external_high"),
     *("external_cohorts", "published_internal_auc", "published_internal_sd"),
     *("published_external_mean", "published_external_sd", "published_note"),
+    "stand_in",
 )
 PUBLISHED = ("method", "cohort", "auc", "sd", "note")
 
@@ -67,6 +68,7 @@ def table2(study: Study) -> Table:
             | {"internal_low": internal.low, "internal_high": internal.high}
             | external_mean([e.metrics.auc for e in external], study.settings.confidence)
             | _published(method)
+            | {"stand_in": study.stand_ins.get(method, "")}
         )
     return Table(TABLE2, rows)
 

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterator, Mapping
 from importlib import metadata
+from typing import Any
 
 from her2pipe import __version__
 from her2pipe.aggregation.base import AGGREGATIONS
+from her2pipe.config import Config, PretrainSettings, TrainSettings
+from her2pipe.config import Section as SettingsSection
+from her2pipe.config.aggregation import fit_settings
+from her2pipe.config.base import CHOICE, is_choice
 from her2pipe.models.description import ModelDescription
 from her2pipe.registry import STAIN_METHODS, Citation
-from her2pipe.reporting.html import Block, Custom, Folded, Heading, Text
+from her2pipe.reporting import html
+from her2pipe.reporting.html import Block, Column, Custom, Folded, Heading, Text
 from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
 
+CHOICES_TITLE = "Settings that no paper states"
+CHOICES = (
+    "Settings that results depend on and that the papers of the methods do not state. The default "
+    "is a choice of her2pipe; where the value differs, it is this study's."
+)
+CHOICE_COLUMNS = (
+    Column("setting", "Setting"),
+    Column("value", "Value", "written"),
+    Column("default", "Default", "written"),
+    Column("meaning", "Meaning"),
+)
 LIBRARIES = (
     "numpy", "scipy", "pandas", "scikit-learn", "scikit-posthocs", "matplotlib", "bokeh", "jinja2",
     "h5py", "opencv-python", "simplejpeg", "pydantic", "torch", "torchvision", "timm",
@@ -84,15 +102,70 @@ class Settings(Section):
         """Return the statistics in words, the settings, the versions and the citations."""
         methods = inputs.endpoint().caption_methods.format(percent=inputs.percent)
         settings = json.dumps(inputs.study.settings, indent=1)
+        rows = choices(inputs.study.settings)
+        table = [html.table(CHOICES, CHOICE_COLUMNS, rows)] if rows else []
         return [
             Heading("How the numbers are computed"),
             Text(methods),
+            *([Folded(CHOICES_TITLE, table, "part")] if table else []),
             Folded("All settings of the study", [Custom("listing", settings)], "part"),
             Heading("Versions"),
             Custom("versions", versions(inputs)),
             Heading("Citations"),
             Custom("citations", cited_works(inputs)),
         ]
+
+
+def choices(settings: Mapping[str, Any]) -> list[dict[str, str]]:
+    """List the settings that results depend on and no paper states: value, default, meaning.
+
+    Parameters
+    ----------
+    settings : mapping
+        Of a study, by section.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for section, owner, kind, values in _sections(settings):
+        for name, field in kind.model_fields.items():
+            if is_choice(field) and name in values:
+                row = rows.setdefault(f"{section}.{name}", {"field": field, "owners": {}})
+                row["owners"].setdefault(json.dumps(values[name]), []).append(owner)
+    return [
+        {
+            "setting": name,
+            "value": "; ".join(
+                f"{value} ({', '.join(owners)})" if len(row["owners"]) > 1 else value
+                for value, owners in row["owners"].items()
+            ),
+            "default": json.dumps(row["field"].get_default()),
+            "meaning": str(row["field"].description).removesuffix(CHOICE),
+        }
+        for name, row in rows.items()
+    ]
+
+
+def _sections(
+    settings: Mapping[str, Any],
+) -> Iterator[tuple[str, str, type[SettingsSection], Mapping[str, Any]]]:
+    """Yield each section of a study's settings: its name, whose it is, its class and values.
+
+    In place of `train`, `pretrain` and `fit` stand those of each encoder, pre-training and method.
+    """
+    for name, field in Config.model_fields.items():
+        kind = field.annotation
+        if name == "pretrain":
+            for owner, values in settings.get("pretrainings", {}).items():
+                yield name, owner, PretrainSettings, values
+        elif name == "train":
+            for owner, values in settings.get("encoders", {}).items():
+                if values.get("task") != "none":  # nothing of it is trained
+                    yield name, owner, TrainSettings, values
+        elif name == "fit":
+            for owner, method in settings.get("methods", {}).items():
+                if fitted := fit_settings(method.get("aggregate")):
+                    yield name, owner, fitted, method.get("fit", {})
+        elif isinstance(kind, type) and issubclass(kind, SettingsSection):
+            yield name, "", kind, settings.get(name, {})
 
 
 def cited_works(inputs: ReportInputs) -> list[Citation]:

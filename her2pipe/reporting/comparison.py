@@ -151,11 +151,11 @@ class Methods(Section):
     place = 30
 
     def blocks(self, inputs: ReportInputs) -> list[Block]:
-        """Return what compare wrote: the networks, the first table, the figures, other tables."""
+        """Return what compare wrote: the first table, the networks, the figures, other tables."""
         folder = Path(next(iter(inputs.manifest.paths("compare"))))
         tables = _tables(folder, inputs.percent)
         networks = _networks(folder)
-        return [*networks, *tables[:1], *_figures(folder, inputs), *map(html.fold_long, tables[1:])]
+        return [*tables[:1], *networks, *_figures(folder, inputs), *map(html.fold_long, tables[1:])]
 
 
 def _tables(folder: Path, percent: str) -> list[Table]:
@@ -178,11 +178,18 @@ def _tables(folder: Path, percent: str) -> list[Table]:
 
 
 def _mark_footnotes(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Mark the rows whose published figure has a note; return the notes with their marks."""
-    notes = dict.fromkeys(note for row in rows if (note := row.get("published_note")))
+    """Mark methods that stand in for others and published figures with a note; return the notes."""
+    for row in rows:
+        if row.get("stand_in"):
+            row["stand_in"] = f"stand-in, not the published method: {row['stand_in']}"
+    notes = dict.fromkeys(
+        row[key] for key in ("stand_in", "published_note") for row in rows if row.get(key)
+    )
     marks = dict(zip(notes, MARKS, strict=False))
     for row in rows:
         row["published_mark"] = marks.get(row.get("published_note", ""), "")
+        if row.get("stand_in"):
+            row["method"] += f" {marks.get(row['stand_in'], '')}"
     return [f"{mark} {note[:1].upper()}{note[1:]}." for note, mark in marks.items()]
 
 
@@ -224,6 +231,7 @@ def _networks(folder: Path) -> list[Block]:
         "Networks. Time per tile: median over the slides of this run, reading the tile and its "
         "colours included, start-up not."
     )
+    caption = " ".join([caption, *_mark_footnotes(rows)])
     return [RunDependent([html.table(caption, NETWORKS, rows)])] if rows else []
 
 

@@ -36,6 +36,14 @@ def arguments(parser) -> None:
         help="study of classes: two methods, each on a cohort, compared on the cases that both"
         " cohorts hold",
     )
+    parser.add_argument(
+        "--stand-in",
+        action="append",
+        default=[],
+        metavar="METHOD=TEXT",
+        help="method that is not the published one of its name: what of it stands in for what; may"
+        " be repeated",
+    )
 
 
 def run(args, compare: CompareSettings) -> None:
@@ -49,6 +57,7 @@ def run(args, compare: CompareSettings) -> None:
             "option --matched",
             "as named",
         )
+    stand_ins = dict(word.partition("=")[::2] for word in args.stand_in)
     manifest = Manifest.read(args.manifest)
     study = method_table.Study(
         [results.read(folder) for folder in manifest.paths("evaluate")],
@@ -57,10 +66,17 @@ def run(args, compare: CompareSettings) -> None:
         encodings=[(item.encoder, item.path) for item in manifest.select("encode")],
         benchmarks={(item.method, item.cohort): item.path for item in manifest.select("benchmark")},
         matched=matched,
+        stand_ins=stand_ins,
         cases={
             item.cohort: _cases(item.path, compare.matched_by) for item in manifest.select("sheet")
         },
     )
+    if unknown := sorted(set(stand_ins) - set(study.by_method)):
+        raise Her2Error(
+            f"no evaluation of the method {unknown[0]}",
+            "option --stand-in",
+            f"use METHOD=TEXT with one of: {', '.join(study.by_method)}",
+        )
     if not study.evaluations:
         raise Her2Error(
             "the manifest lists no evaluation", args.manifest, "add rows of the kind evaluate"

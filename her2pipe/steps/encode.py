@@ -66,6 +66,8 @@ def run(args: argparse.Namespace, encode: EncodeSettings) -> None:
                     algorithm=encode.algorithm,
                     settings=flags.as_json(encode),
                     encoder=Path(args.model).name,
+                    task=description.task,
+                    fold=description.fold,
                     classes=tuple(description.classes),
                     model_digest=description.digest,
                     stain_digest=description.stain_digest,

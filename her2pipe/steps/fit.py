@@ -1,16 +1,20 @@
-"""Step fit: fit an aggregation to the training slides of the development cohort."""
+"""Step fit: fit an aggregation to the training slides of the development cohort.
+
+What stops it and gives its threshold and held-out scores are slides that the encoder has not seen:
+inner folds where it was trained on none (tasks none and density), else inner folds with encoders of
+their own, or the internal validation side (`cross_fit`).
+"""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import logging
-import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,26 +22,38 @@ from her2pipe import __version__, stats
 from her2pipe.aggregation.base import (
     AGGREGATIONS,
     Aggregation,
-    Arrays,
     Bag,
     FitMetadata,
     FittedModel,
     TrainingSlide,
     save,
 )
+from her2pipe.aggregation.held_out import (
+    ENCODER_FOLDS,
+    INNER_FOLDS,
+    INTERNAL,
+    held_out_by,
+)
 from her2pipe.aggregation.networks import NetworkAggregation
 from her2pipe.cohorts import sheet
-from her2pipe.cohorts.split import assign_sides
+from her2pipe.cohorts.split import assign_sides, encoder_folds
 from her2pipe.config import CLASSES, FitSettings, LabelSettings, Section, SplitSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
 
+if TYPE_CHECKING:
+    from her2pipe.aggregation.inner_folds import Fold, JudgedFit
+    from her2pipe.store import Encodings
+    from her2pipe.training.checkpoint import Checkpoint
+
 log = logging.getLogger(__name__)
 SETTINGS = (SplitSettings, FitSettings, LabelSettings)
 UNUSED_SETTINGS = ("reflex", "reflex_margin")
-SLIDES = ("slide", "patient", "side", "class", "fold", "score", "exclusion_reason")
+SLIDES = (
+    *("slide", "patient", "side", "class", "fold", "score", "held_out_by", "exclusion_reason"),
+)
 HISTORY = ("fold", "epoch", "train_loss", "validation_loss", "validation_auc")
 MACHINE = ("device", "save_s")  # settings that do not change what is fitted
 DEFAULT_THRESHOLD = 0.5
@@ -59,6 +75,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="folder to write: model, history, slides")
     parser.add_argument("--sheet", required=True, help="sheet of the development cohort")
     parser.add_argument("--aggregate", required=True, choices=fitted, help="aggregation to fit")
+    parser.add_argument(
+        "--fold-encodings",
+        nargs="*",
+        default=[],
+        help="cross_fit encoder: encodings of the development cohort by the encoder of each fold"
+        " (her2pipe train --fold), folders",
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
 
 
@@ -72,34 +95,51 @@ def settings(argv: Sequence[str]) -> tuple[type[Section], ...]:
 
 
 def run(args: Any, split: SplitSettings, fit: FitSettings, labels: LabelSettings) -> None:
-    """Fit on the training slides, patients in folds; write the ensemble of the folds' models."""
+    """Fit to the training slides, judge by slides the encoder has not seen, write the model."""
     from her2pipe.store import Encodings
 
     aggregation: type[Aggregation] = AGGREGATIONS[args.aggregate]
     endpoint = aggregation.endpoint_for(labels, fit)
     _validate(aggregation, endpoint)
-    columns = sheet_columns(endpoint_of(labels), fit)
-    rows = sheet.load(args.sheet, check_files=False, columns=columns)
-    sides = assign_sides(rows, split, endpoint.stratum)
+    stratum = endpoint_of(labels).stratum
+    rows = sheet.load(
+        args.sheet, check_files=False, columns=sheet_columns(endpoint_of(labels), fit)
+    )
+    cohort = DevelopmentCohort(rows, assign_sides(rows, split, stratum), aggregation, endpoint, fit)
     with_features = aggregation.reads == "features"
     files = Encodings(args.encodings, features=with_features)
-    data = read(rows, sides, files, aggregation, endpoint, fit)
-    _require_patients(data.slides, endpoint, getattr(fit, "folds", 0))
+    training = cohort.read(files, "train")
+    source = held_out_by(aggregation, training.task, fit.cross_fit)
+    development = Development(cohort, training, source)
+    if source == INTERNAL:
+        development.validation = cohort.read(files, "validation").slides
+        _require_validation(development.validation, endpoint)
+    elif source == ENCODER_FOLDS:
+        development.folds = encoder_folds(rows, split, fit.folds, stratum)
+        development.fold_files = _fold_files(args.fold_encodings, fit.folds, with_features)
+    _require_patients(training.slides, endpoint, 0 if source == INTERNAL else _folds(fit, source))
     metadata = FitMetadata(
         aggregation=args.aggregate,
         classes=list(endpoint.targets),
-        features=data.features,
-        encoder=data.encoder,
-        encoder_digest=data.encoder_digest,
+        features=training.features,
+        encoder=training.encoder,
+        encoder_digest=training.encoder_digest,
         settings=fit.model_dump(mode="json", exclude=set(MACHINE)),
         split=split.model_dump(mode="json"),
-        slides=dict(Counter(endpoint.targets[slide.target] for slide in data.slides)),
+        slides=dict(Counter(endpoint.targets[slide.target] for slide in training.slides)),
         versions={"her2pipe": __version__},
+        held_out_by=source,
     )
+    if not training.task:
+        log.warning(
+            "the encodings do not say what their encoder was trained for; it is taken for one that"
+            " has not seen the training slides"
+        )
+    log.info("%d training slides; held-out slides are of: %s", len(training.slides), source)
     if issubclass(aggregation, NetworkAggregation):
-        _fit_networks(args, aggregation, endpoint, data, metadata, fit)
+        _fit_networks(args, development, metadata)
     else:
-        _fit_threshold(args, endpoint, data, metadata)
+        _fit_threshold(args, development, metadata)
 
 
 def _validate(aggregation: type[Aggregation], endpoint: Endpoint) -> None:
@@ -111,6 +151,14 @@ def _validate(aggregation: type[Aggregation], endpoint: Endpoint) -> None:
         raise Her2Error(reason, "option --aggregate", "choose another aggregation")
 
 
+def _folds(fit: FitSettings, source: str) -> int:
+    """Return how many folds there must be slides for; 0: none."""
+    return fit.folds if source in (INNER_FOLDS, ENCODER_FOLDS) else 0
+
+
+# --- slides --------------------------------------------------------------------------------------
+
+
 @dataclass
 class SlideRow:
     """A row of `slides.tsv`: one slide of the development cohort."""
@@ -120,7 +168,8 @@ class SlideRow:
     side: str
     label: str | None = None
     fold: int | None = None  # from 1; None: never held out
-    score: float | None = None  # by the networks that did not see it
+    score: float | None = None  # by what has not seen it
+    held_out_by: str = ""  # what `score` rests on, see `aggregation.held_out`
     exclusion_reason: str = ""
 
     def as_row(self) -> dict[str, Any]:
@@ -130,100 +179,182 @@ class SlideRow:
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """The training slides, every slide of the sheet, and the encoder they were encoded with."""
+class SideData:
+    """The slides of one side that are used, and the encoder they were encoded with."""
 
     slides: list[TrainingSlide]
-    manifest: dict[str, SlideRow]
     encoder: str
     encoder_digest: str
     features: int  # width of a patch's features
+    task: str  # what the encoder was trained for
 
 
-def read(
-    rows: Sequence[sheet.Row],
-    sides: dict[str, str],
-    files: Any,
-    aggregation: type[Aggregation],
-    endpoint: Endpoint,
-    fit: FitSettings,
-) -> TrainingData:
-    """Read the training slides of `files` (Encodings); the others stay closed.
+@dataclass(frozen=True)
+class DevelopmentCohort:
+    """The development cohort: how its slides are read, and a manifest of all of them."""
+
+    rows: Sequence[sheet.Row]
+    sides: Mapping[str, str]
+    aggregation: type[Aggregation]
+    endpoint: Endpoint
+    fit: Any
+    manifest: dict[str, SlideRow] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            side = self.sides[row.slide]
+            reason = "" if side == "train" else "kept for validation"
+            entry = SlideRow(row.slide, row.patient, side, exclusion_reason=reason)
+            self.manifest[row.slide] = entry
+
+    def read(self, files: Encodings, side: str) -> SideData:
+        """Read the slides of one side of `files`; the others stay closed.
+
+        Raises
+        ------
+        Her2Error
+            When an encoding is missing or damaged, or of another encoder than the others.
+        """
+        slides: list[TrainingSlide] = []
+        encoders: dict[tuple[str, str, int, str], str] = {}
+        for row in self.rows:
+            entry = self.manifest[row.slide]
+            if entry.side != side:
+                continue
+            label = self.endpoint.target(row).label
+            if label is None:
+                entry.exclusion_reason = self.endpoint.exclusion_reason(row)
+                continue
+            entry.label = label
+            if row.slide not in files:
+                raise Her2Error(
+                    f"slide {row.slide} of the sheet has no encoding",
+                    "encodings",
+                    "encode the development cohort again",
+                )
+            encoding = files[row.slide]
+            metadata = encoding.metadata
+            if metadata.status == "excluded" or not len(encoding):
+                entry.exclusion_reason = f"excluded: {metadata.reason or 'no patches'}"
+                continue
+            entry.exclusion_reason = ""
+            bag = Bag.of(encoding)
+            bag.validate(files.path(row.slide))
+            encoder = metadata.encoder, metadata.model_digest, bag.features.shape[1], metadata.task
+            encoders.setdefault(encoder, row.slide)
+            target = self.endpoint.targets.index(label)
+            slides.append(TrainingSlide(row.slide, row.patient, target, self._inputs(bag)))
+        if len(encoders) > 1:
+            names = " and ".join(list(encoders.values())[:2])
+            raise Her2Error(
+                f"slides {names} were encoded by different models",
+                "encodings",
+                "encode the development cohort again",
+            )
+        return SideData(slides, *next(iter(encoders), ("", "", 0, "")))
+
+    def _inputs(self, bag: Bag) -> Any:
+        """Return what a network reads of a slide; where a threshold is fitted, its score."""
+        if not issubclass(self.aggregation, NetworkAggregation):
+            return self.aggregation(self.endpoint).score(bag).score
+        if not bag.features.shape[1]:
+            raise Her2Error(
+                f"the encoding of {bag.slide} holds no features", "encodings", "encode it again"
+            )
+        return self.aggregation.prepare(bag, self.fit)
+
+
+@dataclass
+class Development:
+    """The training slides, and the slides that judge the fit."""
+
+    cohort: DevelopmentCohort
+    training: SideData
+    held_out_by: str
+    validation: list[TrainingSlide] = field(default_factory=list)
+    folds: dict[str, int] = field(default_factory=dict)  # training slide to its fold, from 1
+    fold_files: list[Encodings] = field(default_factory=list)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What is predicted of a slide."""
+        return self.cohort.endpoint
+
+    @property
+    def fold_count(self) -> int:
+        """Number of fits that are judged."""
+        return _folds(self.cohort.fit, self.held_out_by) or 1
+
+    def fold(self, number: int) -> Fold:
+        """Return the slides of a fold, from 0, read anew where it has an encoder of its own."""
+        from her2pipe.aggregation.inner_folds import Fold
+
+        if self.held_out_by == INTERNAL:
+            return Fold(self.training.slides, self.validation)
+        slides = self.training.slides
+        if self.fold_files:
+            slides = self.cohort.read(self.fold_files[number], "train").slides
+        held_out = [slide for slide in slides if self.folds[slide.slide] == number + 1]
+        return Fold([s for s in slides if self.folds[s.slide] != number + 1], held_out)
+
+    def digest(self, metadata: FitMetadata) -> str:
+        """Return the digest of all that decides what is fitted."""
+        digest = hashlib.sha256(metadata.model_dump_json().encode())
+        for slide in [*self.training.slides, *self.validation]:
+            fold = self.folds.get(slide.slide)
+            digest.update(f"{slide.slide}/{slide.target}/{fold}".encode())
+            for part in getattr(slide.inputs, "__dict__", {"": slide.inputs}).values():
+                digest.update(np.ascontiguousarray(part).tobytes())
+        for files in self.fold_files:
+            first = next(slide.slide for slide in self.training.slides)
+            digest.update(files[first].metadata.model_digest.encode())
+        return digest.hexdigest()[:16]
+
+
+def _fold_files(paths: Sequence[str], folds: int, features: bool) -> list[Encodings]:
+    """Sort folders of encodings by the fold that their encoder was trained without.
 
     Raises
     ------
     Her2Error
-        When an encoding is missing or damaged, or of another encoder than the others.
+        When there are none of a fold.
     """
-    slides: list[TrainingSlide] = []
-    manifest: dict[str, SlideRow] = {}
-    encoders: dict[tuple[str, str, int], str] = {}
-    for row in rows:
-        entry = manifest[row.slide] = SlideRow(row.slide, row.patient, sides[row.slide])
-        if entry.side != "train":
-            entry.exclusion_reason = "kept for validation"
-            continue
-        label = endpoint.target(row).label
-        if label is None:
-            entry.exclusion_reason = endpoint.exclusion_reason(row)
-            continue
-        entry.label = label
-        if row.slide not in files:
-            raise Her2Error(
-                f"slide {row.slide} of the sheet has no encoding",
-                "encodings",
-                "encode the development cohort again",
-            )
-        encoding = files[row.slide]
-        metadata = encoding.metadata
-        if metadata.status == "excluded" or not len(encoding):
-            entry.exclusion_reason = f"excluded: {metadata.reason or 'no patches'}"
-            continue
-        bag = Bag.of(encoding)
-        bag.validate(files.path(row.slide))
-        encoder = metadata.encoder, metadata.model_digest, bag.features.shape[1]
-        encoders.setdefault(encoder, row.slide)
-        inputs = _inputs(aggregation, endpoint, bag, fit)
-        target = endpoint.targets.index(label)
-        slides.append(TrainingSlide(row.slide, row.patient, target, inputs))
-    if len(encoders) > 1:
-        raise Her2Error(
-            f"slides {' and '.join(list(encoders.values())[:2])} were encoded by different models",
-            "encodings",
-            "encode the development cohort again",
-        )
-    return TrainingData(slides, manifest, *next(iter(encoders), ("", "", 0)))
+    from her2pipe import store
 
-
-def _inputs(aggregation: type[Aggregation], endpoint: Endpoint, bag: Bag, fit: FitSettings) -> Any:
-    """Return what a network reads of a slide; where a threshold is fitted, the slide's score."""
-    if not issubclass(aggregation, NetworkAggregation):
-        return aggregation(endpoint).score(bag).score
-    if not bag.features.shape[1]:
+    by_fold: dict[str, list[str]] = {}
+    for path in paths:
+        for file in store.encodings([path])[:1]:
+            by_fold.setdefault(store.read_metadata(file).fold, []).append(path)
+    names = [f"{number}of{folds}" for number in range(1, folds + 1)]
+    if missing := [name for name in names if name not in by_fold]:
         raise Her2Error(
-            f"the encoding of {bag.slide} holds no features", "encodings", "encode it again"
+            f"there are no encodings of fold {missing[0]}, whose encoder has not seen its slides",
+            "option --fold-encodings",
+            f"her2pipe train --fold {missing[0]}, encode the development cohort with that, and give"
+            " the folder; or --cross-fit internal",
         )
-    return aggregation.prepare(bag, fit)
+    return [store.Encodings(by_fold[name], features=features) for name in names]
 
 
 def _is_positive(slide: TrainingSlide, endpoint: Endpoint) -> bool:
     return endpoint.targets[slide.target] in endpoint.positive
 
 
-def _require_patients(slides: Sequence[TrainingSlide], endpoint: Endpoint, folds: int) -> None:
-    """Refuse a training side too small to fit on, or for so many folds.
-
-    Of HER2 status and levels there must be patients of either status, else of every class.
-    """
+def _patients_by_group(slides: Sequence[TrainingSlide], endpoint: Endpoint) -> dict[str, int]:
+    """Count patients: of HER2 status and levels those of either status, else of every class."""
     groups = {name: [s for s in slides if s.target == i] for i, name in enumerate(endpoint.targets)}
     if endpoint.positive:
         groups = {
             name: [s for s in slides if _is_positive(s, endpoint) == (name == CLASSES[1])]
             for name in CLASSES[:2]
         }
+    return {name: len({slide.patient for slide in group}) for name, group in groups.items()}
+
+
+def _require_patients(slides: Sequence[TrainingSlide], endpoint: Endpoint, folds: int) -> None:
+    """Refuse a training side too small to fit on, or for so many folds."""
     needed = max(2, folds) if folds else 1
-    for name, members in groups.items():
-        count = len({slide.patient for slide in members})
+    for name, count in _patients_by_group(slides, endpoint).items():
         if count < needed:
             raise Her2Error(
                 f"{count} training patients are {name}; {needed} are needed"
@@ -233,101 +364,97 @@ def _require_patients(slides: Sequence[TrainingSlide], endpoint: Endpoint, folds
             )
 
 
-def _digest(metadata: FitMetadata, slides: Sequence[TrainingSlide], fold: dict[str, int]) -> str:
-    """Return the digest of all that decides what is fitted."""
-    digest = hashlib.sha256(metadata.model_dump_json().encode())
-    for slide in slides:
-        digest.update(f"{slide.slide}/{slide.target}/{fold.get(slide.slide)}".encode())
-        for part in getattr(slide.inputs, "__dict__", {"": slide.inputs}).values():
-            digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()[:16]
+def _require_validation(slides: Sequence[TrainingSlide], endpoint: Endpoint) -> None:
+    """Refuse an internal validation side without a slide, or without one of either status."""
+    counts = _patients_by_group(slides, endpoint)
+    if not slides or (endpoint.positive and not all(counts.values())):
+        counts_text = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise Her2Error(
+            f"the internal validation side cannot judge the fit (patients {counts_text})",
+            "the development cohort's sheet and exclusions",
+            "raise split.validation_fraction, add slides of every class, or set fit.cross_fit:"
+            " encoder",
+        )
 
 
-def _fit_threshold(
-    args: Any, endpoint: Endpoint, data: TrainingData, metadata: FitMetadata
-) -> None:
+# --- fitting -------------------------------------------------------------------------------------
+
+
+def _fit_threshold(args: Any, development: Development, metadata: FitMetadata) -> None:
     """Write an aggregation that has no networks: its threshold is all that is fitted."""
-    scores = {slide.slide: slide.inputs for slide in data.slides}
-    update = {"training_set_digest": _digest(metadata, data.slides, {})}
+    scored = development.training.slides
+    if development.held_out_by == INTERNAL:
+        scored = development.validation
+    elif development.fold_files:
+        numbers = range(development.fold_count)
+        scored = [slide for number in numbers for slide in development.fold(number).held_out]
+    scores = {slide.slide: slide.inputs for slide in scored}
+    update = {"training_set_digest": development.digest(metadata)}
     with replacing_folder(args.folder) as folder:
         model = FittedModel(metadata.model_copy(update=update), [])
-        _write(folder, model, endpoint, data, scores)
+        _write(folder, model, development, scores)
 
 
-def _fit_networks(
-    args: Any,
-    aggregation: type[NetworkAggregation],
-    endpoint: Endpoint,
-    data: TrainingData,
-    metadata: FitMetadata,
-    fit: Any,
-) -> None:
-    """Fit one model per fold, and write their ensemble."""
+def _fit_networks(args: Any, development: Development, metadata: FitMetadata) -> None:
+    """Fit networks and write them, with what judged them."""
     import torch
 
-    from her2pipe.aggregation.fitting import assign_folds, fit_aggregation
+    from her2pipe.aggregation.fitting import assign_folds
     from her2pipe.plotting import charts, style
     from her2pipe.training.checkpoint import Checkpoint
 
     torch.set_num_threads(args.threads)
-    fold = assign_folds(data.slides, fit)
+    if development.held_out_by == INNER_FOLDS:
+        numbers = assign_folds(development.training.slides, development.cohort.fit)
+        development.folds = {slide: number + 1 for slide, number in numbers.items()}
     versions = {**metadata.versions, "torch": torch.__version__}
     metadata = metadata.model_copy(update={"versions": versions})
-    digest = _digest(metadata, data.slides, fold)
+    digest = development.digest(metadata)
     metadata = metadata.model_copy(update={"training_set_digest": digest})
     checkpoint = Checkpoint.beside(args.folder, digest)
     checkpoint.claim()
-    scores: dict[str, float] = {}
-    history: list[dict[str, Any]] = []
-    members: list[Arrays] = []
-    for number in range(fit.folds):
-        train = [slide for slide in data.slides if fold[slide.slide] != number]
-        held_out = [slide for slide in data.slides if fold[slide.slide] == number]
-        seed = int(np.random.default_rng([fit.fit_seed, number]).integers(2**32))
-        result = fit_aggregation(
-            aggregation, train, held_out, endpoint, fit, seed, checkpoint.fold(number + 1)
-        )
-        best = max((r["validation_auc"] for r in result.history), key=_or_least, default=math.nan)
-        log.info(
-            "fold %d of %d: %d epochs, best held-out AUC %.3f",
-            number + 1,
-            fit.folds,
-            len(result.history),
-            best,
-        )
-        members += result.members
-        history += [{"fold": number + 1, **row} for row in result.history]
-        counts = {"members": len(result.members), "parameters": result.parameters}
-        metadata = metadata.model_copy(update=counts)
-        scorer = aggregation(endpoint, model=FittedModel(metadata, result.members))
-        scores |= {slide.slide: scorer.score_inputs(slide.inputs).score for slide in held_out}
-    for slide in data.slides:
-        data.manifest[slide.slide].fold = fold[slide.slide] + 1 or None
+    result = _judged_fit(development, metadata, checkpoint)
     checkpoint.check()
-    metadata = metadata.model_copy(update={"members": len(members)})
+    update: dict[str, Any] = {"members": len(result.members), "parameters": result.parameters}
+    update |= {"epochs": result.epochs} if result.epochs else {}
+    model = FittedModel(metadata.model_copy(update=update), result.members)
     with replacing_folder(args.folder) as folder:
-        _write(folder, FittedModel(metadata, members), endpoint, data, scores)
-        write_table(folder / "history.tsv", HISTORY, history)
-        style.save(charts.fold_curves(history), folder / "history")
+        _write(folder, model, development, result.scores)
+        write_table(folder / "history.tsv", HISTORY, result.history)
+        style.save(charts.fold_curves(result.history), folder / "history")
     checkpoint.remove()
 
 
-def _or_least(value: float) -> float:
-    return -math.inf if math.isnan(value) else value
+def _judged_fit(
+    development: Development, metadata: FitMetadata, checkpoint: Checkpoint
+) -> JudgedFit:
+    """Fit to each fold, and to all slides where each fold has an encoder of its own."""
+    from her2pipe.aggregation.inner_folds import Fitter, fit_by_folds
+
+    aggregation, fit = development.cohort.aggregation, development.cohort.fit
+    assert issubclass(aggregation, NetworkAggregation)
+    return fit_by_folds(
+        Fitter(aggregation, development.endpoint, fit, metadata, checkpoint),
+        development.fold_count,
+        development.fold,
+        development.training.slides if development.fold_files else (),
+    )
 
 
 def _write(
-    folder: Path,
-    model: FittedModel,
-    endpoint: Endpoint,
-    data: TrainingData,
-    scores: dict[str, float],
+    folder: Path, model: FittedModel, development: Development, scores: Mapping[str, float]
 ) -> None:
-    """Write model and manifest; a threshold is Youden's on the slides no network was fitted to."""
+    """Write model and manifest; a threshold is Youden's on the held-out slides."""
+    manifest, endpoint = development.cohort.manifest, development.endpoint
+    for name, number in development.folds.items():
+        if not manifest[name].exclusion_reason:
+            manifest[name].fold = number or None
     for name, score in scores.items():
-        data.manifest[name].score = score
+        manifest[name].score = score
+        manifest[name].held_out_by = development.held_out_by
     if endpoint.positive:
-        known = [slide for slide in data.slides if slide.slide in scores]
+        slides = [*development.training.slides, *development.validation]
+        known = [slide for slide in slides if slide.slide in scores]
         try:
             threshold = stats.youden(
                 [_is_positive(slide, endpoint) for slide in known],
@@ -338,4 +465,4 @@ def _write(
         metadata = model.metadata.model_copy(update={"threshold": threshold})
         model = FittedModel(metadata, model.members)
     save(model, folder)
-    write_table(folder / "slides.tsv", SLIDES, (row.as_row() for row in data.manifest.values()))
+    write_table(folder / "slides.tsv", SLIDES, (row.as_row() for row in manifest.values()))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from her2pipe.cohorts import duplicates, sheet
-from her2pipe.cohorts.split import assign_sides
+from her2pipe.cohorts.split import HELD_OUT, assign_sides, encoder_folds
 from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings, flags
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
@@ -49,6 +49,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="folder to write: model, description, history")
     parser.add_argument("--sheet", required=True, help="sheet of the development cohort")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument(
+        "--fold",
+        default="",
+        help="NUMBERofCOUNT, as 2of5: train without the slides of this inner fold, so that an"
+        " aggregation can be judged on them (fit.cross_fit: encoder)",
+    )
 
 
 def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSettings) -> None:
@@ -72,13 +78,15 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
     device = gpu.pick_device(train.device)
     columns = sheet_columns(endpoint, train)
     rows = sheet.load(args.sheet, check_files=False, columns=columns)
-    paths = _store_files(args.stores, [row.slide for row in rows])
+    sides = _sides(rows, split, endpoint, args.fold)
+    used = [row.slide for row in rows if sides[row.slide] != HELD_OUT]
+    paths = _store_files(args.stores, used)
     _allow_open_files(len(paths))
     checkpoint = Checkpoint.beside(args.folder)
     with ExitStack() as stack:
         packs = [stack.enter_context(PatchStore(path)) for path in paths]
         stores = [slide for pack in packs for slide in slides_of(pack)]
-        sides = assign_sides(rows, split, endpoint.stratum)
+        stores = [s for s in stores if sides.get(s.metadata.slide) != HELD_OUT]
         development = DevelopmentSet(stores, rows, sides, train, endpoint)
         data = _training_set(development, split, checkpoint, args.threads)
         for store in data.stores:
@@ -88,6 +96,8 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
         )
         inference.freeze(model, train.frozen if data.objective else [""])  # "" is all of it
         description = _describe(model, data, sections, train)
+        if args.fold:
+            description = description.having(fold=args.fold)
         _log_training_set(data, description.parameters, train)
         checkpoint.digest = _digest(model, data, sections)
         history: Rows = []
@@ -99,6 +109,29 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
         checkpoint.check()
         _write(args.folder, model, description, history, data)
     checkpoint.remove()
+
+
+def _sides(
+    rows: Sequence[sheet.Row], split: SplitSettings, endpoint: Endpoint, fold: str
+) -> dict[str, str]:
+    """Return the side of each slide; the training slides of a fold, as 2of5, are held out.
+
+    Raises
+    ------
+    Her2Error
+        When the fold is none.
+    """
+    sides = assign_sides(rows, split, endpoint.stratum)
+    if not fold:
+        return sides
+    number, _, count = fold.partition("of")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) >= 2):
+        fix = "give NUMBERofCOUNT, such as 2of5, of two folds at least"
+        raise Her2Error(f"{fold} is no fold", "option --fold", fix)
+    folds = encoder_folds(rows, split, int(count), endpoint.stratum)
+    held_out = {slide: HELD_OUT for slide, place in folds.items() if place == int(number)}
+    log.info("fold %s: %d training slides are held out", fold, len(held_out))
+    return sides | held_out
 
 
 def _validate_fractions(train: TrainSettings, endpoint: Endpoint) -> None:

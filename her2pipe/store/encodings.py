@@ -44,6 +44,9 @@ class EncodingMetadata:
     settings : str
         JSON of the settings it was encoded with.
     encoder : str
+    task, fold : str
+        What the encoder was trained for, and of one that was trained without the slides of an
+        inner fold, which: `2of5`. Empty where it is not known, or of no fold.
     classes : tuple of str
         Names of the columns of the probabilities.
     model_digest, stain_digest : str
@@ -59,6 +62,8 @@ class EncodingMetadata:
     algorithm: int = 1
     settings: str = "{}"
     encoder: str = ""
+    task: str = ""
+    fold: str = ""
     classes: tuple[str, ...] = ()
     model_digest: str = ""
     stain_digest: str = ""

@@ -44,6 +44,7 @@ class Plan:
     seed: int | None = None  # torch's generator is seeded with it and each epoch's number
     save_s: float = 0.0  # least time between two checkpoints; the last epoch's is always kept
     log_epochs: int = 1  # epochs between two lines of the log
+    keep: tuple[int, ...] = ()  # epochs whose weights are kept whatever their loss
     schedule: Schedule = field(default_factory=Schedule)
 
 
@@ -51,7 +52,7 @@ class TrainingRun(NamedTuple):
     """What a training led to."""
 
     history: Rows  # a row per epoch
-    best: list[State]  # weights of the best epochs, best first, where the schedule keeps any
+    best: dict[int, State]  # weights of the epochs that are kept, by their number, best first
 
 
 def train_network(
@@ -124,13 +125,15 @@ def train_network(
         history.append(row)
         if schedule.stop_epochs:
             _keep_best(checkpoint, model, history, schedule)
+        elif epoch in plan.keep:
+            checkpoint.best[epoch] = _weights(model)
         ended = epoch >= plan.epochs or schedules.has_plateaued(history, schedule)
         if ended or time.monotonic() - saved >= plan.save_s:
             checkpoint.save(model, optimiser, history)
             saved = time.monotonic()
-    best = list(checkpoint.best.values())
+    best = checkpoint.best
     if best:
-        model.load_state_dict(best[0])
+        model.load_state_dict(next(iter(best.values())))
     return TrainingRun(history, best)
 
 
@@ -144,8 +147,13 @@ def _keep_best(checkpoint: Checkpoint, model, history: Rows, schedule: Schedule)
     best = schedules.best_epochs(schedules.ranks(history, schedule), schedule.best_epochs)
     kept, epoch = checkpoint.best, len(history)
     if epoch in best:
-        kept |= {epoch: {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}}
+        kept |= {epoch: _weights(model)}
     checkpoint.best = {number: kept[number] for number in best}
+
+
+def _weights(model: torch.nn.Module) -> State:
+    """Return a copy of a network's weights."""
+    return {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
 
 
 def _apply_lr_schedule(optimiser, history: Rows, plan: Plan) -> dict[str, float]:

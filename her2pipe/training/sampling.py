@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from her2pipe.cohorts.sheet import Row
+from her2pipe.cohorts.split import HELD_OUT
 from her2pipe.config import CLASSES, TrainSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.errors import Her2Error
@@ -31,7 +32,7 @@ class DevelopmentSet:
         Several of a slide, if it was tiled in several views.
     rows : sequence of Row
     sides : dict
-        Slide to `train` or `validation`.
+        Slide to `train` or `validation`; or to `held out`, and then there is no store of it.
     train : TrainSettings
     endpoint : Endpoint
     """
@@ -79,6 +80,7 @@ class DevelopmentSet:
     def manifest(self) -> list[dict[str, str]]:
         """List every slide of the sheet: its side, and why it is not used, if so."""
         reasons = dict(zip(self.slides, self.exclusion_reasons(), strict=True))
+        reasons |= {slide: HELD_OUT for slide, side in self.sides.items() if side == HELD_OUT}
         return [
             {
                 "slide": row.slide,

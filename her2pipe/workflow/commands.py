@@ -114,10 +114,11 @@ class Commands:
 
     def train(self, wildcards: Wildcards) -> str:
         """Return the settings of an encoder, with the files its study file names."""
-        changes: dict = dict(self.study.encoder_files[wildcards.encoder])
-        changes["train_views"] = self.inputs.training_views(wildcards.encoder)
-        settings = self.config.encoders[wildcards.encoder].model_copy(update=changes)
-        return self.settings("train", settings)
+        encoder, fold = self.inputs.encoder(wildcards), self.inputs.fold(wildcards)
+        changes: dict = dict(self.study.encoder_files[encoder])
+        changes["train_views"] = self.inputs.training_views(encoder)
+        settings = self.config.encoders[encoder].model_copy(update=changes)
+        return f"--fold {fold} " * bool(fold) + self.settings("train", settings)
 
     def fit(self, wildcards: Wildcards) -> str:
         """Return the settings of a method's fit."""
@@ -171,9 +172,11 @@ class Commands:
         return [f"--sheet={name}={self.study.sheets[name]}" for name in self.targets.scored_cohorts]
 
     def compare(self) -> list[str]:
-        """Return the pairs of methods and cohorts that hold the same cases."""
+        """Return the pairs of methods and cohorts that hold the same cases, and the stand-ins."""
         pairs = [",".join((*one, *other)) for one, other in self.config.compare.matched]
-        return ["--matched", *pairs] if pairs else []
+        methods = self.config.methods.items()
+        stand_ins = [f"--stand-in={name}={m.stand_in}" for name, m in methods if m.stand_in]
+        return stand_ins + (["--matched", *pairs] if pairs else [])
 
     def report(self) -> list[str]:
         """Return the methods whose figures the page shows."""

@@ -104,7 +104,7 @@ class Fingerprints:
 
         def version(wildcards: Wildcards) -> list[str]:
             job = (
-                self.settings.encoders[wildcards.encoder]
+                self.settings.encoders[self.inputs.encoder(wildcards)]
                 if step == "train"
                 else self.settings.pretrainings[wildcards.pretraining]
             )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from her2pipe.aggregation.base import AGGREGATIONS
+from her2pipe.aggregation.held_out import ENCODER_FOLDS
 from her2pipe.config import WHOLE, roles
+from her2pipe.workflow.fold_encoders import encoder_and_fold, fold_encoders
 from her2pipe.workflow.study import SYNTHETIC_IMAGES, Wildcards
 from her2pipe.workflow.targets import Targets
 
@@ -25,9 +27,15 @@ class Inputs:
     # --- of whom a job is ------------------------------------------------------------------------
 
     def encoder(self, wildcards: Wildcards) -> str:
-        """Return the encoder of a job: its own wildcard, or that of its method."""
+        """Return the study's encoder that a job is of: its own wildcard's, or its method's."""
         method = getattr(wildcards, "method", None)
-        return self.targets.encoder_of(method) if method else wildcards.encoder
+        if method:
+            return self.targets.encoder_of(method)
+        return encoder_and_fold(wildcards.encoder, self.settings.encoders)[0]
+
+    def fold(self, wildcards: Wildcards) -> str:
+        """Return the inner fold, as 2of5, that a job's encoder is trained without; or nothing."""
+        return encoder_and_fold(wildcards.encoder, self.settings.encoders)[1]
 
     def development(self, wildcards: Wildcards) -> str:
         """Return the cohort that a job's encoder is trained on."""
@@ -108,7 +116,7 @@ class Inputs:
     def training_stores(self, wildcards: Wildcards) -> list[str]:
         """Return the patch stores of the cohort an encoder is trained on."""
         name = self.development(wildcards)
-        views = self.training_views(wildcards.encoder)
+        views = self.training_views(self.encoder(wildcards))
         return [path for view in views for path in self.targets.stores(name, view)]
 
     def training_folders(self, wildcards: Wildcards) -> list[str]:
@@ -116,11 +124,13 @@ class Inputs:
         name = self.development(wildcards)
         if self.study.is_images(name):  # few; packs of an earlier number may lie beside them
             return self.targets.stores(name)
-        return [f"results/tile/{view}/{name}" for view in self.training_views(wildcards.encoder)]
+        return [
+            f"results/tile/{view}/{name}" for view in self.training_views(self.encoder(wildcards))
+        ]
 
     def training_files(self, wildcards: Wildcards) -> list[str]:
         """Return the files an encoder's settings name; of pairs the folders, as new files show."""
-        files = self.study.encoder_files[wildcards.encoder]
+        files = self.study.encoder_files[self.encoder(wildcards)]
         pairs = Path(files["pairs"]) if "pairs" in files else None
         folders = [*pairs.glob("*/"), *pairs.glob("*/*/")] if pairs else []
         return [*files.values(), *sorted(map(str, folders))]
@@ -128,6 +138,22 @@ class Inputs:
     def development_encodings(self, wildcards: Wildcards) -> list[str]:
         """Return the folders of encodings of the development cohort."""
         return self.targets.encodings(self.encoder(wildcards), self.development(wildcards))
+
+    def fold_encodings(self, wildcards: Wildcards) -> list[str]:
+        """Return the folders of encodings of the development cohort by the encoders of folds.
+
+        A fit needs them if its method's encoder is trained on the slides that inner folds hold out,
+        and the study has an encoder trained for each fold.
+        """
+        if self.targets.held_out_by(wildcards.method) != ENCODER_FOLDS:
+            return []
+        encoder, name = self.encoder(wildcards), self.development(wildcards)
+        folds = self.settings.methods[wildcards.method].fit.folds
+        return [
+            path
+            for fold_encoder in fold_encoders(encoder, folds)
+            for path in self.targets.encodings(fold_encoder, name)
+        ]
 
     # --- scores ----------------------------------------------------------------------------------
 

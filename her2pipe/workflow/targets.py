@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import cache, cached_property
 
+from her2pipe.aggregation.base import AGGREGATIONS
+from her2pipe.aggregation.held_out import held_out_by
 from her2pipe.cohorts.sheet import Row
 from her2pipe.cohorts.split import batch_count, batch_of
 from her2pipe.config import WHOLE, roles
@@ -43,6 +45,15 @@ class Targets:
     def encoder_of(self, method: str) -> str:
         """Return the encoder of a method."""
         return self.study.settings.methods[method].encoder
+
+    def held_out_by(self, method: str) -> str:
+        """Return which slides judge the fit of a method; empty where nothing is fitted."""
+        settings = self.study.settings.methods[method]
+        aggregation = AGGREGATIONS[settings.aggregate]
+        if not aggregation.is_fitted(self.study.endpoint):
+            return ""
+        task = self.study.settings.encoders[settings.encoder].task
+        return held_out_by(aggregation, task, settings.fit.cross_fit)
 
     def encoded_cohorts(self, encoder: str) -> set[str]:
         """Return the cohorts that methods of an encoder score."""

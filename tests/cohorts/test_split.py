@@ -3,7 +3,14 @@
 import pytest
 
 from her2pipe.cohorts import sheet as cohort
-from her2pipe.cohorts.split import assign_sides, batch_count, batch_of, check_leaks
+from her2pipe.cohorts.split import (
+    assign_sides,
+    batch_count,
+    batch_of,
+    check_leaks,
+    deal_folds,
+    encoder_folds,
+)
 from her2pipe.config import SplitSettings
 from her2pipe.errors import Her2Error
 
@@ -73,3 +80,24 @@ def test_batches_are_powers_of_two_and_independent():
     assert max(sizes) < 65
     # halves nest: going from 16 to 32 batches only splits them
     assert all(batch_of(name, 32) % 16 == batch for name, batch in before.items())
+
+
+def test_folds_are_dealt_in_turn_through_the_strata():
+    fold = deal_folds({f"P{i}": int(i >= 7) for i in range(12)}, 3, seed=1)
+    for stratum in (range(7), range(7, 12)):
+        counts = [sum(fold[f"P{i}"] == number for i in stratum) for number in range(3)]
+        assert max(counts) - min(counts) <= 1
+    assert list(fold.values()) == [i % 3 for i in range(12)]  # in the order they were dealt
+    assert fold != deal_folds({f"P{i}": int(i >= 7) for i in range(12)}, 3, seed=2)
+
+
+def test_encoder_folds_are_of_whole_patients_of_the_training_side(tmp_path):
+    sheet = many(tmp_path)
+    sides = assign_sides(sheet, settings(0.2, 1))
+    fold = encoder_folds(sheet, settings(0.2, 1), 4)
+    assert set(fold) == {slide for slide, side in sides.items() if side == "train"}
+    by_patient = {}
+    for row in sheet:
+        by_patient.setdefault(row.patient, set()).add(fold.get(row.slide))
+    assert all(len(numbers) == 1 for numbers in by_patient.values())
+    assert set(fold.values()) == {1, 2, 3, 4}

@@ -12,6 +12,7 @@ import yaml
 from her2pipe import config
 from her2pipe.config import cross_references, flags, load
 from her2pipe.config.aggregation import AGGREGATIONS
+from her2pipe.config.base import CHOICE, is_choice
 from her2pipe.config.schema import schema
 from her2pipe.errors import Her2Error, ManyErrors
 
@@ -142,6 +143,27 @@ def test_the_demo_shows_every_key():
             assert key == "algorithm" or re.search(rf"^ +#? ?{key}:", text, re.M), f"fit.{key}"
 
 
+def test_the_demo_marks_what_no_paper_states():
+    """[choice] in config.yaml, help and schema, where a setting is declared so, nowhere else."""
+    declared, marked, section = set(), set(), ""
+    for name, field in config.Config.model_fields.items():
+        kinds = [field.annotation]
+        if name == "fit":
+            kinds = [a.Settings for a in AGGREGATIONS if a.Settings]
+        for kind in kinds:
+            fields = getattr(kind, "model_fields", {})
+            declared |= {f"{name}.{key}" for key, each in fields.items() if is_choice(each)}
+            for each in fields.values():
+                assert is_choice(each) == str(each.description).endswith(CHOICE)
+    for line in (ROOT / "config.yaml").read_text().splitlines():
+        if match := re.match(r"([a-z]+):", line):
+            section = {"encoders": "train", "pretrainings": "pretrain"}.get(match[1], match[1])
+        elif match := re.match(r" +#? ?(\w+):.*\[choice\]", line):
+            marked.add(f"{section}.{match[1]}")
+    assert marked == declared
+    assert {"train.flips", "train.jitter", "pretrain.mirror", "stain.stain_sparsity"} < declared
+
+
 def test_a_key_that_stands_twice_is_an_error(tmp_path):
     text = yaml.safe_dump(MINIMAL) + "tile: {patch_px: 256}\ntile: {patch_px: 512}\n"
     with pytest.raises(Her2Error, match="duplicate key tile"):
@@ -175,6 +197,7 @@ def test_a_shared_fit_setting_goes_to_the_aggregations_that_have_it():
     fits = {name: method.fit for name, method in study.methods.items()}
     assert {name for name in fits if getattr(fits[name], "folds", 0) == 2} == {
         "clam",
+        "mean",
         "mlp",
         "slidegraph",
     }
@@ -363,8 +386,8 @@ def test_a_study_of_classes_and_its_flags():
             "method net: SlideGraph+ ranks slides of two classes, not of 3",
         ),
         (
-            {"methods": {"net": {"encoder": "small", "aggregate": "mean", "fit": {"folds": 2}}}},
-            "folds is a setting of clam, mlp, slidegraph, not of mean",
+            {"methods": {"net": {"encoder": "small", "aggregate": "mean", "fit": {"patience": 2}}}},
+            "patience is a setting of clam, mlp, slidegraph, not of mean",
         ),
         (
             {"encoders": {"small": {"task": "none"}}},

@@ -41,6 +41,7 @@ def test_every_endpoint_says_everything_of_itself():
     from her2pipe.evaluation import method_table, metrics, results
 
     metrics.load_analyses()
+    method_table.load_tables()
     for endpoint in EVERY:
         assert set(endpoint.analyses) <= set(metrics.ANALYSES)
         assert set(endpoint.comparisons) <= set(method_table.TABLES)

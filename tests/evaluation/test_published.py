@@ -61,6 +61,17 @@ def test_mean_and_population_sd_of_the_external_cohorts(method):
         assert round(row["external_sd"], 3) == 0.009
 
 
+def test_a_stand_in_is_labelled():
+    evaluations = [
+        Evaluation(Metrics(method=name, cohort="B", role="external", auc=area(0.6)), [], [], Path())
+        for name in ("TL-PA", "Valieris")
+    ]
+    stand_ins = {"Valieris": "ResNet50 in place of another"}
+    study = method_table.Study(evaluations, CompareSettings(), stand_ins=stand_ins)
+    labels = {row["method"]: row["stand_in"] for row in table2.table2(study).rows}
+    assert labels == {"TL-PA": "", "Valieris": "ResNet50 in place of another"}
+
+
 def area(value):
     return Area(value=value, variance=0)
 

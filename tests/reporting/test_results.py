@@ -6,7 +6,7 @@ from her2pipe.config import LabelSettings, ReportSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.evaluation.results import Evaluation, Metrics
 from her2pipe.manifest import Manifest
-from her2pipe.reporting import captions, comparison, results
+from her2pipe.reporting import captions, citations, comparison, results
 from her2pipe.reporting.inputs import ReportInputs, Study
 
 LABELS = LabelSettings(endpoint="class", classes=["1+", "2+"])
@@ -103,3 +103,32 @@ def test_the_best_is_not_chosen_on_the_slides_whose_numbers_are_reported(areas, 
 def test_of_her2_status_the_first_method_is_summarised():
     evaluations = [evaluation(method=m, auc={"value": v}) for m, v in (("a", 0.5), ("b", 0.9))]
     assert comparison.summarised_method(inputs_of(*evaluations))[0] == "a"
+
+
+def test_stand_ins_are_marked_and_explained(tmp_path):
+    rows = ["method\tstand_in\tpublished_note", "m\t\t", "Valieris\tone in place of another\tof M6"]
+    (tmp_path / "table2.tsv").write_text("\n".join(rows) + "\n")
+    (table,) = comparison._tables(tmp_path, "95 %")
+    assert "ᵃ Stand-in, not the published method: one in place of another. ᵇ Of M6." in str(table)
+    assert "Valieris ᵃ" in str(table)
+
+
+def test_choices_that_no_paper_states_are_listed_with_value_and_default():
+    settings = {
+        "stain": {"stain_sparsity": 0.1, "macenko_beta": 0.15},
+        "encoders": {
+            "one": {"task": "classify", "jitter": 0.05, "batch_size": 128},
+            "two": {"task": "density", "jitter": 0.0},
+            "frozen": {"task": "none", "jitter": 0.9},
+        },
+        "methods": {"CLAM": {"aggregate": "clam", "fit": {"subtyping": True, "bag_weight": 0.7}}},
+    }
+    rows = citations.choices(settings)
+    assert [(row["setting"], row["value"], row["default"]) for row in rows] == [
+        ("stain.stain_sparsity", "0.1", "0.02"),
+        ("train.jitter", "0.05 (one); 0.0 (two)", "0.05"),
+        ("fit.subtyping", "true", "true"),
+    ]
+    assert "[choice" not in str(rows)
+    page = str(citations.Settings().blocks(inputs_of(**settings)))
+    assert "Settings that no paper states" in page

@@ -260,3 +260,14 @@ def test_not_an_evaluation(tmp_path, her2pipe):
     assert code == 1
     assert "the manifest lists no evaluation" in stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_stand_in_is_labelled_in_the_table_and_named_with_the_methods(tmp_path, her2pipe):
+    folders = [evaluation(tmp_path, "A", "development", 0.9, method="Valieris")]
+    option = "--stand-in=Valieris=ImageNet = no pathology"
+    out = compared(tmp_path, her2pipe, folders, option)
+    assert [r["stand_in"] for r in read_table(out / "table2.tsv")] == ["ImageNet = no pathology"]
+    manifest = compare_manifest(tmp_path / "manifest.tsv", folders)
+    code, stderr = her2pipe("compare", manifest, tmp_path / "again", "--stand-in=Rawat=x")
+    assert code == 1
+    assert "no evaluation of the method Rawat" in stderr

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from her2pipe import stats
 from her2pipe.aggregation.base import AGGREGATIONS, Bag, FittedModel, load
 from her2pipe.aggregation.fitting import area
 from her2pipe.cohorts import sheet as cohort
@@ -21,7 +22,7 @@ QUICK = ("--folds", "2", "--max-epochs", "3", "--device", "cpu")
 NETWORKS = ("clam", "slidegraph", "mlp")
 
 
-def write_slide(path, features, coords=None, digest="d", status="ok", reason="", p=None):
+def write_slide(path, features, coords=None, digest="d", status="ok", reason="", p=None, **more):
     n = len(features)
     if coords is None:
         coords = np.stack([np.arange(n) % 6, np.arange(n) // 6], 1) * 512
@@ -35,6 +36,7 @@ def write_slide(path, features, coords=None, digest="d", status="ok", reason="",
         patch_size_level0=512,
         width_px0=31_623,
         height_px0=31_623,
+        **more,
     )
     write_encoding(path, coords, p or np.zeros((n, 0)), features, metadata)
 
@@ -200,14 +202,13 @@ def test_everything_is_written(tmp_path, her2pipe, small):
         (f, e) for f in "12" for e in ("1", "2", "3")
     ]
     # The threshold is the best of the scores of slides by the fold that did not see them.
-    from her2pipe import stats
-
     wanted = stats.youden([r["class"] == "HER2+" for r in used], [float(r["score"]) for r in used])
     assert about["threshold"] == pytest.approx(wanted, abs=1e-6)
 
 
 def test_held_out_slides_are_scored_by_the_fold_that_did_not_see_them(tmp_path, her2pipe, small):
-    assert fit(her2pipe, small, tmp_path / "m", "mlp")[0] == 0
+    """Of one epoch, so that all folds choose the same."""
+    assert fit(her2pipe, small, tmp_path / "m", "mlp", "--max-epochs", "1")[0] == 0
     fitted = load("mlp", tmp_path / "m")
     from her2pipe.store import read_encoding
 
@@ -281,6 +282,77 @@ def test_mean_has_a_threshold_fitted(tmp_path, her2pipe):
     assert calls == ["HER2-", "HER2-", "HER2+", "HER2+", "HER2+", "HER2+"]
     her2pipe("score", tmp_path / "e", tmp_path / "s.tsv", "--aggregate", "mean")
     assert {row["call"] for row in read_table(tmp_path / "s.tsv")} == {""}
+
+
+def in_sample(folder, seen, **more):
+    """Slides whose patches show the label of those seen, and are noise in those not seen."""
+    random = np.random.default_rng(2)
+    folder.mkdir()
+    for i in range(32):
+        shown = (2.0 if i % 2 else -2.0) if i in seen else 0.0
+        features = random.normal(size=(6, 8))
+        features[:, :3] += shown
+        chance = np.clip(0.5 + 0.2 * shown + 0.05 * random.normal(size=6), 0.01, 0.99)
+        p = np.stack([1 - chance, chance, np.zeros(6)], 1).tolist()
+        write_slide(folder / f"S{i:03d}.h5", features, p=p, **more)
+
+
+@pytest.fixture
+def seen(tmp_path):
+    """Encodings of 20 training and 12 validation slides by an encoder and by those of two folds."""
+    from her2pipe.cohorts.split import encoder_folds
+    from her2pipe.config import SplitSettings
+
+    lines = ["slide\tpath\tpatient\tsplit\ther2"]
+    lines += [
+        f"S{i:03d}\tx{i}\tP{i:03d}\t{'train' if i < 20 else 'validation'}\t"
+        + ("positive" if i % 2 else "negative")
+        for i in range(32)
+    ]
+    folder = tmp_path / "seen"
+    folder.mkdir()
+    (folder / "sheet.tsv").write_text("\n".join(lines) + "\n")
+    fold = encoder_folds(cohort.load(folder / "sheet.tsv", check_files=False), SplitSettings(), 2)
+    in_sample(folder / "e", range(20), task="classify")
+    for number in (1, 2):
+        trained_on = [i for i in range(20) if fold[f"S{i:03d}"] != number]
+        more = {"task": "classify", "fold": f"{number}of2", "digest": f"d{number}"}
+        in_sample(folder / f"fold{number}", trained_on, **more)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["mlp", "mean"])
+@pytest.mark.parametrize("cross_fit", ["internal", "encoder"])
+def test_an_encoder_that_has_seen_the_slides_does_not_judge_by_them(
+    tmp_path, her2pipe, seen, name, cross_fit
+):
+    """What shows in the training slides is not in those that were held out: nothing is found."""
+    words = ["fit", seen / "e", tmp_path / "m", "--sheet", seen / "sheet.tsv", "--aggregate", name]
+    words += ["--cross-fit", cross_fit, "--folds", "2"]
+    if cross_fit == "encoder":
+        words += ["--fold-encodings", seen / "fold1", seen / "fold2"]
+    words += ["--max-epochs", "3", "--device", "cpu"] * (name == "mlp")
+    code, stderr = her2pipe(*words)
+    assert code == 0, stderr
+    source = {
+        "internal": "internal validation",
+        "encoder": "inner folds with encoders of their own",
+    }
+    model = json.loads((tmp_path / "m" / "model.json").read_text())
+    assert model["held_out_by"] == source[cross_fit]
+    rows = read_table(tmp_path / "m" / "slides.tsv")
+    scored = [row for row in rows if row["score"]]
+    side = "train" if cross_fit == "encoder" else "validation"
+    assert [row["slide"] for row in scored] == [r["slide"] for r in rows if r["side"] == side]
+    assert {row["held_out_by"] for row in scored} == {source[cross_fit]}
+    result = stats.auc([r["class"] == "HER2+" for r in scored], [float(r["score"]) for r in scored])
+    assert result.low < 0.5 < result.high
+    if cross_fit == "encoder":
+        assert {row["fold"] for row in scored} == {"1", "2"}
+        assert model.get("members", 0) == (1 if name == "mlp" else 0)
+    code, stderr = her2pipe(*words[:2], tmp_path / "x", *words[3:7], "--cross-fit", "encoder")
+    assert code == 1
+    assert "there are no encodings of fold 1of5" in stderr
 
 
 def refused(her2pipe, folder, out, name, *more):

@@ -520,3 +520,38 @@ def test_an_encoder_of_a_studys_classes(graded, tmp_path, her2pipe):
     )
     assert code == 1
     assert "HER2+, which is no class of the study" in error
+
+
+def test_the_encoder_of_a_fold_is_one_trained_without_its_slides(development, tmp_path, her2pipe):
+    """As if the sheet had none of them: weights and stain target are the same."""
+    from her2pipe.store import read_metadata
+
+    stores, sheet = development
+    words = ("--sheet", sheet, *SMALL, "--max-epochs", "1")
+    code, stderr = her2pipe("train", *stores, tmp_path / "fold", *words, "--fold", "2of2")
+    assert code == 0, stderr
+    rows = {row["slide"]: row for row in read_table(tmp_path / "fold" / "slides.tsv")}
+    held_out = [slide for slide, row in rows.items() if row["side"] == "held out"]
+    assert len(held_out) == 2  # one of either status, of two each
+    assert all(rows[slide]["exclusion_reason"] == "held out" for slide in held_out)
+    lines = sheet.read_text().splitlines(keepends=True)
+    sheet.write_text("".join(line for line in lines if line.split("\t")[0] not in held_out))
+    kept = [store for store in stores if store.stem not in held_out]
+    code, stderr = her2pipe("train", *kept, tmp_path / "without", *words)
+    assert code == 0, stderr
+    (fold, description), (without, other) = (
+        weights.load(tmp_path / name) for name in ("fold", "without")
+    )
+    assert (description.fold, other.fold) == ("2of2", "")
+    assert description.stain_digest == other.stain_digest
+    state = without.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in fold.state_dict().items())
+    code, stderr = her2pipe(
+        "encode", stores[0], tmp_path / "e", "--model", tmp_path / "fold", "--device", "cpu"
+    )
+    assert code == 0, stderr
+    metadata = read_metadata(tmp_path / "e" / "S0.h5")
+    assert (metadata.task, metadata.fold, metadata.encoder) == ("classify", "2of2", "fold")
+    code, stderr = her2pipe("train", *stores, tmp_path / "x", *words, "--fold", "3of2")
+    assert code == 1
+    assert "3of2 is no fold" in stderr

@@ -362,8 +362,9 @@ def test_several_best_epochs_are_kept_best_first(tmp_path):
         states[epochs] = weights(other)
         Checkpoint(tmp_path / "o").claim()
         (tmp_path / "o" / "checkpoint.pt").unlink()
-    assert same(run.best[0], states[4])
-    assert same(run.best[1], states[2])
+    assert same(run.best[4], states[4])
+    assert same(run.best[2], states[2])
+    assert list(run.best) == [4, 2]
     assert same(weights(model), states[4])
 
 

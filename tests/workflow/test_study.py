@@ -92,6 +92,36 @@ def test_optional_outputs_are_those_the_study_asks_for(load):
     assert {path.split("/")[1] for path in optional[2:]} == {"explain"}
 
 
+# --- encoders of inner folds
+
+
+def test_each_fold_has_an_encoder_that_methods_share(load):
+    """By default there are none: the internal validation side judges."""
+    assert load().fold_encodings(job(method="TL-mlp")) == []
+    methods = STUDY["methods"] | {"Frozen": {"encoder": "bare", "aggregate": "clam"}}
+    encoders = STUDY["encoders"] | {"bare": {"task": "none"}}
+    fit = STUDY["fit"] | {"cross_fit": "encoder"}
+    inputs = load({"fit": fit, "methods": methods, "encoders": encoders})
+    batches = inputs.targets.batches("A")
+    expected = [f"results/encode/small.fold{k}of2/A/{b}" for k in (1, 2) for b in batches]
+    assert inputs.fold_encodings(job(method="TL-mlp")) == expected
+    assert inputs.fold_encodings(job(method="TL-mean")) == expected
+    assert inputs.fold_encodings(job(method="Frozen")) == []
+    assert inputs.fold_encodings(job(method="TL-PA")) == []
+    one, whole = job(encoder="small.fold1of2"), job(encoder="small")
+    assert inputs.training_stores(one) == inputs.training_stores(whole)
+    train = Commands(inputs).train
+    assert train(one) == f"--fold 1of2 {train(whole)}"
+    assert inputs.batch_stores(job(encoder="small.fold1of2", cohort="A", batch=batches[0]))
+
+
+def test_an_encoder_may_be_called_as_a_fold_is(load):
+    encoders = {"small": {}, "small.fold1of2": {"max_epochs": 3}}
+    methods = {"M": {"encoder": "small.fold1of2"}, "N": {"encoder": "small"}}
+    inputs = load({"encoders": encoders, "methods": methods})
+    assert "--fold" not in Commands(inputs).train(job(encoder="small.fold1of2"))
+
+
 # --- inputs
 
 
@@ -169,6 +199,14 @@ def test_evaluations_state_method_cohort_and_role(load):
         "--aggregate=mlp",
         "--trained=encoder and aggregation",
     } <= set(options)
+
+
+def test_stand_ins_are_handed_to_the_comparison(load):
+    assert Commands(load()).compare() == []
+    methods = {"TL-PA": {"encoder": "small", "stand_in": "one in place of another"}}
+    assert Commands(load({"methods": methods})).compare() == [
+        "--stand-in=TL-PA=one in place of another"
+    ]
 
 
 # --- fingerprints
