@@ -25,6 +25,11 @@ DIGEST = "sha256"
 TEXTS_DIGEST = "texts_sha256"
 INFLATION_MAX = 64  # of a compressed dataset; none of ours is
 SIZE_MAX_PX0 = 2**31  # beyond, coordinates do not fit
+KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float | None": (int, float),
+}
 STATUS = ("ok", "excluded")
 # What HDF5 and NumPy raise on damage.
 DAMAGE = (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError, EOFError)
@@ -150,7 +155,7 @@ def fill(
     for name, value in values.items():
         if name not in known:
             continue
-        kinds = {"str": str, "int": int, "float | None": (int, float)}.get(known[name])
+        kinds = KINDS.get(known[name])
         if kinds and not isinstance(value, kinds):
             raise damaged(file, f"its attribute {name} is {value!r:.80}")
         is_nan = isinstance(value, float) and math.isnan(value)
@@ -211,7 +216,7 @@ def _digest(values: np.ndarray) -> str:
     """Return the SHA-256 of type, shape and content."""
     values = np.ascontiguousarray(values)
     digest = hashlib.sha256(f"{values.dtype.str} {values.shape}".encode())
-    digest.update(memoryview(values.reshape(-1).view(np.uint8)) if values.size else b"")
+    digest.update(values.reshape(-1).view(np.uint8).data if values.size else b"")
     return digest.hexdigest()
 
 

@@ -254,8 +254,9 @@ class PatchStore:
     def fingerprint(self) -> str:
         """SHA-256 of what makes the patches: settings, places, labels, lengths, stain."""
         digest = hashlib.sha256(self.metadata.settings.encode())
-        for content in (self.coords, self.tumour, self._offsets, str(self.stain).encode()):
-            digest.update(content)
+        for content in (self.coords, self.tumour, self._offsets):
+            digest.update(content.tobytes())
+        digest.update(str(self.stain).encode())
         return digest.hexdigest()
 
     @property

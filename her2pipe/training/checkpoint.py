@@ -5,21 +5,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import pickle
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from her2pipe.errors import Her2Error
+from her2pipe.errors import Her2Error, is_out_of_memory
 from her2pipe.files import replacing, this_process, write_text, writing
 
-# What unpickling, zip archives and torch raise on a file that is cut short, spoilt or another's.
-DAMAGE = (
-    *(RuntimeError, ValueError, KeyError, EOFError, TypeError, AttributeError, IndexError, OSError),
-    *(pickle.UnpicklingError, zipfile.BadZipFile),
-)
 SYSTEM_ERRORS = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ESTALE)
 
 log = logging.getLogger(__name__)
@@ -151,8 +144,8 @@ class Checkpoint:
             torch.set_rng_state(cpu)
         except FileNotFoundError:
             return []
-        except DAMAGE as error:
-            if getattr(error, "errno", None) in SYSTEM_ERRORS:
+        except Exception as error:  # unpickling, zip archives and torch meet damage in any way
+            if is_out_of_memory(error) or getattr(error, "errno", None) in SYSTEM_ERRORS:
                 raise
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise Her2Error(
