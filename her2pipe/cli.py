@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from her2pipe import __version__
+from her2pipe import __version__, deferred
 from her2pipe.config import STEPS, Section, flags
 from her2pipe.errors import Her2Error
 
@@ -62,6 +62,7 @@ def _run(verb: str, words: list[str]) -> None:
     for section in sections:
         flags.add_flags(parser, section)
     args = parser.parse_intermixed_args(words)
+    deferred.defer_compiler()
     with log_to_stderr(verb):
         module.run(args, *(flags.from_flags(section, args) for section in sections))
 

@@ -81,7 +81,7 @@ class OneOf:
 class Section(BaseModel):
     """A section of a study file: unknown keys are refused and values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 def mistake(what: str, fix: str) -> PydanticCustomError:

@@ -6,13 +6,15 @@ import contextlib
 import json
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
 from her2pipe.config import TileSettings
-from her2pipe.errors import BadSlideError, Her2Error
+from her2pipe.errors import LINE_BREAKS, BadSlideError, Her2Error
 
 NOT_REGIONS = {"detection", "cell", "tile", "tma_core"}  # types of QuPath objects
 AREAS = {"Polygon", "MultiPolygon"}
@@ -20,12 +22,56 @@ NO_AREAS = {"Point", "MultiPoint", "LineString", "MultiLineString"}
 RECTANGLE, ELLIPSE = "1", "2"  # types of ImageScope region whose vertices may be a box
 ELLIPSE_CORNERS = 720
 MASK_BYTES = 1e9  # most memory a decoded mask may take
-MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, OSError)
+MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, OSError, RecursionError)
+MOST_BYTES = 200_000_000  # of a file of outlines: some millions of corners
+OUTSIDE_NOTED = 0.1  # share of the annotated area outside the slide that is noted
+NAMES_NOTED = 5
 BAND_PIXELS = 4_000_000  # of a mask, examined at a time
+LARGE = 20_000  # corners, from which on outlines are halved with the patches
+# Corners times edges that lie beside each other, from which on outlines are halved, too, and from
+# which on a raster counts: a union of 8,000 spikes (1e7) takes half a second, of 16,000 four.
+BUSY, ENTANGLED = 1e5, 1e7
+RASTER_SIDE = 64  # raster points along the side of a patch, at most
+RASTER_POINTS = 50_000_000
+RASTER_CROSSINGS = 30_000_000  # of edges with rows of the raster
+CHUNK = 4_000_000  # of those, counted at a time
 
 
 class NoTumourError(Her2Error):
     """An annotation that has regions, none of which counts as tumour."""
+
+
+class OutsideError(BadSlideError):
+    """An annotation none of whose regions meets the slide: another slide's, or in another unit."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How patches lie in an annotation.
+
+    Attributes
+    ----------
+    fraction : (N,) float32
+        Share of each patch's area inside.
+    notes : list of str
+        What is odd about the annotation though it can be read: empty, partly outside the slide,
+        regions that have names in place of classes.
+    """
+
+    fraction: np.ndarray
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The outlines of an annotation: what counts as tumour, and what is cut out of it.
+
+    `names` are those of regions without a class, which count all the same.
+    """
+
+    positive: list[Any]
+    negative: list[Any]
+    names: list[str]
 
 
 def annotated_tiles(
@@ -34,28 +80,30 @@ def annotated_tiles(
     side_px0: int,
     size_px0: tuple[int, int],
     tile: TileSettings,
-) -> dict[tuple[int, int], float]:
+) -> tuple[dict[tuple[int, int], float], list[str]]:
     """Return the patches of a grid to cut: corner to fraction of its area inside the annotation.
 
-    Those are all of them, or with `tile.within: annotation` the ones inside it.
+    Those are all of them, or with `tile.within: annotation` the ones inside it. With them come
+    notes on what is odd about the annotation.
 
     Raises
     ------
     Her2Error
         When the file is missing or not an annotation.
     BadSlideError
-        With `tile.within: annotation`, when no region counts as tumour.
+        When no region meets the slide; with `tile.within: annotation`, when none counts as tumour.
     """
     try:
-        inside = tumour_fraction(path, np.array(corners), side_px0, size_px0, tile.annotation_names)
+        measured = measure(path, np.array(corners), side_px0, size_px0, tile.annotation_names)
     except NoTumourError as error:
         if tile.within == "slide":
             raise
         raise BadSlideError(error.what, error.where, error.fix) from None
-    tiles = dict(zip(corners, inside.tolist(), strict=True))
+    tiles = dict(zip(corners, measured.fraction.tolist(), strict=True))
     if tile.within == "slide":  # all of them, though a sum of areas may fall a rounding below 0
-        return tiles
-    return {corner: share for corner, share in tiles.items() if share >= tile.within_min}
+        return tiles, measured.notes
+    inside = {corner: share for corner, share in tiles.items() if share >= tile.within_min}
+    return inside, measured.notes
 
 
 def tumour_fraction(
@@ -90,46 +138,82 @@ def tumour_fraction(
         When the file is missing or not an annotation.
     NoTumourError
         When it has regions of which none counts.
+    OutsideError
+        When its regions do not meet the slide.
     """
+    return measure(path, coords, side_px0, size_px0, names).fraction
+
+
+def measure(
+    path: str | Path, coords: np.ndarray, side_px0: int, size_px0: tuple[int, int], names: list[str]
+) -> Measured:
+    """Measure how much of each patch lies inside, as `tumour_fraction`, and what is odd."""
     from shapely.errors import ShapelyError
 
     path = Path(path)
     if not path.is_file():
         raise Her2Error("the annotation does not exist", str(path), "correct column annotation")
-    suffix = path.suffix.lower()
     try:
-        if suffix == ".xml":
-            geometry = _aperio(path, names)
-        elif suffix in (".geojson", ".json"):
-            geometry = _geojson(path, names)
-        else:
-            return _mask_fraction(path, coords, side_px0, size_px0)
+        if not is_outlines(path):
+            return Measured(*_mask_fraction(path, coords, side_px0, size_px0))
+        regions = read_outlines(path, names)
+        notes = _notes(regions)
+        if not regions.positive:
+            return Measured(np.zeros(len(coords), np.float32), notes)
+        fraction, inside, how = shares(
+            regions.positive, regions.negative, coords, side_px0, size_px0
+        )
+        if not inside:
+            raise _outside(path, regions.positive, size_px0)
+        if 1 - inside > OUTSIDE_NOTED:
+            notes.append(f"{1 - inside:.0%} of the annotated area lies outside the slide")
+        return Measured(fraction, notes + how)
     except (ElementTree.ParseError, ShapelyError, *MALFORMED) as error:
         raise Her2Error(
             f"the annotation cannot be read: {error}",
             str(path),
             "export it again as Aperio XML, GeoJSON or a mask image",
         ) from None
-    return _area_fraction(geometry, coords, side_px0)
 
 
-def _area_fraction(geometry, coords: np.ndarray, side_px0: int) -> np.ndarray:
-    """Area shares by exact intersection; only patches on the border pay for one."""
+def is_outlines(path: str | Path) -> bool:
+    """Whether an annotation is of outlines, not a mask image."""
+    return Path(path).suffix.lower() in (".xml", ".geojson", ".json")
+
+
+def read_outlines(path: Path, names: list[str]) -> Regions:
+    """Read the regions of a file of outlines; `names` are the classes that mean tumour."""
+    if path.stat().st_size > MOST_BYTES:
+        raise Her2Error(
+            f"the annotation takes {path.stat().st_size / 1e6:.0f} MB, at most"
+            f" {MOST_BYTES / 1e6:g} MB are read",
+            str(path),
+            "simplify its outlines, or save it as a mask image",
+        )
+    return (_aperio if path.suffix.lower() == ".xml" else _geojson)(path, names)
+
+
+def _notes(regions: Regions) -> list[str]:
+    """Return what is odd about regions, whatever slide they are of."""
+    notes = []
+    if not regions.positive:
+        notes.append("the annotation holds no region: every patch counts as outside")
+    if regions.names:
+        some = ", ".join(sorted(set(regions.names))[:NAMES_NOTED])
+        notes.append(f"regions have no class and count as tumour, though they are named {some}")
+    return notes
+
+
+def _outside(path: Path, regions: list[Any], size_px0: tuple[int, int]) -> OutsideError:
     import shapely
 
-    x, y = np.asarray(coords, float).reshape(-1, 2).T
-    boxes = shapely.box(x, y, x + side_px0, y + side_px0)
-    shapely.prepare(geometry)
-    fraction = shapely.contains_properly(geometry, boxes).astype(np.float32)
-    border = np.flatnonzero(shapely.intersects(geometry, boxes) & (fraction == 0))
-    polygons = shapely.get_parts(geometry)
-    tree = shapely.STRtree(polygons)
-    for i in border:
-        near = polygons[tree.query(boxes[i])]
-        # Not clip_by_rect: of a hole that touches the patch's side it keeps the hole for the rest.
-        inside = shapely.intersection(near, boxes[i])
-        fraction[i] = min(1.0, shapely.area(inside).sum() / side_px0**2)
-    return fraction
+    left, top, right, bottom = shapely.total_bounds(np.array(regions, object))
+    return OutsideError(
+        f"the annotation lies outside the slide: its regions reach from ({left:.0f}, {top:.0f}) to"
+        f" ({right:.0f}, {bottom:.0f}), the slide has {size_px0[0]} x {size_px0[1]} px",
+        str(path),
+        "give the slide its own annotation, in level-0 px",
+    )
 
 
 def _counts(name: str, names: list[str]) -> bool:
@@ -139,46 +223,48 @@ def _counts(name: str, names: list[str]) -> bool:
     return not name or name in tumour or name.split(":")[0].strip() in tumour
 
 
-def _merge(path: Path, positive: list, negative: list, all_classes: set[str]):
-    """Union of the regions less the union of the holes; crossing outlines are repaired."""
-    import shapely
-
-    if all_classes and not positive:
-        classes = ", ".join(sorted(all_classes))
+def _refuse_without_tumour(path: Path, regions: Regions, all_classes: set[str]) -> Regions:
+    """Return regions, or say which classes there are when none of them is tumour."""
+    if all_classes and not regions.positive:
         raise NoTumourError(
-            f"no region of the annotation counts as tumour; its classes: {classes}",
+            "no region of the annotation counts as tumour; its classes:"
+            f" {', '.join(sorted(all_classes))}",
             str(path),
             "add the class that means tumour to tile.annotation_names, or correct the annotation",
         )
-    union = shapely.union_all([shapely.make_valid(g) for g in positive])
-    if negative:
-        union = union.difference(shapely.union_all([shapely.make_valid(g) for g in negative]))
-    areas = [g for g in shapely.get_parts(union) if g.geom_type.endswith("Polygon")]
-    return shapely.union_all(areas) if areas else shapely.MultiPolygon()
+    return regions
+
+
+def _words(text: object) -> str:
+    """Return a name as one line, whatever characters it holds."""
+    return " ".join(LINE_BREAKS.sub(" ", str(text or "")).split())
 
 
 # --- Aperio ImageScope ---------------------------------------------------------------------------
 
 
-def _aperio(path: Path, names: list[str]):
-    positive, negative, classes = [], [], set()
+def _aperio(path: Path, names: list[str]) -> Regions:
+    regions, classes = Regions([], [], []), set()
     root = ElementTree.parse(path).getroot()
     if root.tag != "Annotations":
         raise ValueError(f"its root element is {root.tag}, not Annotations")
     for layer in root.iter("Annotation"):
-        name = layer.get("Name") or ""
+        name = _words(layer.get("Name"))
         for region in layer.iter("Region"):
             area = _aperio_area(region)
             if area is None:
                 continue
             if region.get("NegativeROA", "0") == "1":  # cut out, whatever its layer is named
-                negative.append(area)
+                regions.negative.append(area)
                 classes.add(f"{name} (negative)".strip())
             else:
                 classes.add(name)
                 if _counts(name, names):
-                    positive.append(area)
-    return _merge(path, positive, negative, classes)
+                    regions.positive.append(area)
+                    text = _words(region.get("Text"))
+                    if not name and not _counts(text, names):
+                        regions.names.append(text)
+    return _refuse_without_tumour(path, regions, classes)
 
 
 def _aperio_area(region: ElementTree.Element):
@@ -207,11 +293,11 @@ def _aperio_area(region: ElementTree.Element):
 # --- GeoJSON -------------------------------------------------------------------------------------
 
 
-def _geojson(path: Path, names: list[str]):
+def _geojson(path: Path, names: list[str]) -> Regions:
     data = json.loads(path.read_text(encoding="utf-8-sig"))
     if isinstance(data, dict):
         data = data["features"] if data.get("type") == "FeatureCollection" else [data]
-    regions, classes = [], set()
+    regions, classes = Regions([], [], []), set()
     for feature in data:
         properties = feature.get("properties") or {}
         if "geometry" not in feature:
@@ -222,8 +308,11 @@ def _geojson(path: Path, names: list[str]):
         name = _geojson_class(properties.get("classification"))
         classes.add(name)
         if _counts(name, names):
-            regions += areas
-    return _merge(path, regions, [], classes)
+            regions.positive.extend(areas)
+            text = _words(properties.get("name"))
+            if not name and not _counts(text, names):
+                regions.names.append(text)
+    return _refuse_without_tumour(path, regions, classes)
 
 
 def _geojson_class(value: dict | list | str | None) -> str:
@@ -232,20 +321,230 @@ def _geojson_class(value: dict | list | str | None) -> str:
         value = value.get("name") or value.get("names")
     if isinstance(value, list):
         value = ": ".join(map(str, value))
-    return str(value or "")
+    return _words(value)
 
 
 def _geojson_areas(geometry: dict | None) -> list:
     """Polygons of a geometry; null, points and lines have none."""
     from shapely.geometry import shape
 
-    if geometry is None or geometry["type"] in NO_AREAS:
-        return []
-    if geometry["type"] == "GeometryCollection":
-        return [area for inner in geometry["geometries"] for area in _geojson_areas(inner)]
-    if geometry["type"] not in AREAS:
-        raise ValueError(f"{geometry['type']} is not a GeoJSON geometry")
-    return [shape(geometry)]
+    areas, waiting = [], [geometry]
+    while waiting:
+        inner = waiting.pop()
+        if inner is None or inner["type"] in NO_AREAS:
+            continue
+        if inner["type"] == "GeometryCollection":
+            waiting += reversed(inner["geometries"])
+        elif inner["type"] in AREAS:
+            areas.append(shape(inner))
+        else:
+            raise ValueError(f"{inner['type']} is not a GeoJSON geometry")
+    return areas
+
+
+# --- areas inside outlines -----------------------------------------------------------------------
+#
+# Outlines of usual shape are intersected exactly. Very large ones are halved with the patches,
+# again and again, so that a patch meets only corners near it. Of outlines whose edges lie beside
+# each other almost everywhere (a million spikes, a scribble that crosses itself) an exact union
+# takes hours: their parity is counted on a raster.
+
+
+def shares(
+    positive: list[Any],
+    negative: list[Any],
+    coords: np.ndarray,
+    side_px0: int,
+    size_px0: tuple[int, int],
+) -> tuple[np.ndarray, float, list[str]]:
+    """Measure how much of each patch lies in the union of regions, without what is cut out.
+
+    Parameters
+    ----------
+    positive, negative : list of shapely geometries
+        Polygons and multipolygons, which may cross themselves (what is enclosed twice is outside).
+    coords : (N, 2) int
+        Top left corners `(x, y)` of the patches, level-0 px.
+    side_px0 : int
+        Side of a patch, level-0 px.
+    size_px0 : (int, int)
+        Width and height of the slide, level-0 px.
+
+    Returns
+    -------
+    fraction : (N,) float32
+        Of the area of each patch.
+    inside : float
+        Share of the regions that lies on the slide.
+    notes : list of str
+        How they were measured, if not exactly.
+    """
+    import shapely
+
+    coords = np.asarray(coords, float).reshape(-1, 2)
+    slide = (0.0, 0.0, float(size_px0[0]), float(size_px0[1]))
+    entanglement = max(map(_entanglement, (positive, negative)))
+    if entanglement > ENTANGLED:
+        fraction, pixel = _on_raster(positive, negative, coords, side_px0, size_px0)
+        corners = np.concatenate([ring for region in positive for ring in _rings(region)])
+        within = (corners >= 0).all(1) & (corners <= size_px0).all(1)
+        inside = float(within.mean()) if fraction.any() or not len(coords) else 0.0
+        count = sum(len(ring) for region in positive for ring in _rings(region))
+        return (
+            fraction,
+            inside,
+            [f"its {count:,} corners were measured on points {pixel:g} px apart"],
+        )
+    geometry = _merge(positive, negative)
+    if not geometry.area:
+        return np.zeros(len(coords), np.float32), 1.0, ["the annotation encloses nothing"]
+    inside = 1.0
+    left, top, right, bottom = geometry.bounds
+    if min(left, top) < 0 or right > slide[2] or bottom > slide[3]:
+        inside = shapely.intersection(geometry, shapely.box(*slide)).area / geometry.area
+    return _exactly(geometry, coords, side_px0, entanglement > BUSY), inside, []
+
+
+def _merge(positive: list[Any], negative: list[Any]) -> Any:
+    """Union of the regions less the union of the holes; crossing outlines are repaired."""
+    import shapely
+
+    union = shapely.union_all([shapely.make_valid(g) for g in positive])
+    if negative:
+        union = union.difference(shapely.union_all([shapely.make_valid(g) for g in negative]))
+    areas = [g for g in shapely.get_parts(union) if g.geom_type.endswith("Polygon")]
+    return shapely.union_all(areas) if areas else shapely.MultiPolygon()
+
+
+def _exactly(geometry: Any, coords: np.ndarray, side_px0: int, is_busy: bool) -> np.ndarray:
+    """Area shares by exact intersection; only patches on the border pay for one."""
+    import shapely
+
+    x, y = coords.T
+    boxes = shapely.box(x, y, x + side_px0, y + side_px0)
+    shapely.prepare(geometry)
+    fraction = shapely.contains_properly(geometry, boxes).astype(np.float32)
+    border = np.flatnonzero(shapely.intersects(geometry, boxes) & (fraction == 0))
+    if is_busy or shapely.get_num_coordinates(geometry) > LARGE:
+        _halve(geometry, coords, border, side_px0, fraction)
+    else:
+        _intersect(geometry, boxes, border, side_px0, fraction)
+    return fraction
+
+
+def _intersect(
+    geometry: Any, boxes: np.ndarray, border: np.ndarray, side_px0: int, fraction: np.ndarray
+) -> None:
+    import shapely
+
+    polygons = shapely.get_parts(geometry)
+    tree = shapely.STRtree(polygons)
+    for i in border:
+        near = polygons[tree.query(boxes[i])]
+        # Not clip_by_rect: of a hole that touches the patch's side it keeps the hole for the rest.
+        inside = shapely.intersection(near, boxes[i])
+        fraction[i] = min(1.0, shapely.area(inside).sum() / side_px0**2)
+
+
+def _halve(
+    geometry: Any, coords: np.ndarray, border: np.ndarray, side_px0: int, fraction: np.ndarray
+) -> None:
+    """Halve the patches by their longer extent, with what of the geometry lies about each half."""
+    import shapely
+
+    if not len(border):
+        return
+    places = coords[border]
+    low, high = places.min(0), places.max(0) + side_px0
+    near = shapely.intersection(geometry, shapely.box(*low, *high))
+    if len(border) < 4 or shapely.get_num_coordinates(near) < LARGE // 10:
+        x, y = coords.T
+        boxes = shapely.box(x, y, x + side_px0, y + side_px0)
+        _intersect(near, boxes, border, side_px0, fraction)
+        return
+    order = border[np.argsort(places[:, int(np.ptp(places, axis=0).argmax())], kind="stable")]
+    for half in np.array_split(order, 2):
+        _halve(near, coords, half, side_px0, fraction)
+
+
+# --- on a raster ---------------------------------------------------------------------------------
+
+
+def _rings(region: Any) -> list[np.ndarray]:
+    """Return the rings of a polygon or multipolygon, each (n, 2), the first corner repeated."""
+    import shapely
+
+    rings = shapely.get_rings(shapely.get_parts(region))
+    return [shapely.get_coordinates(ring) for ring in rings]
+
+
+def _entanglement(regions: list[Any]) -> float:
+    """Return a measure of the time a union takes: corners times edges that lie side by side."""
+    most = 0.0
+    for region in regions:
+        for ring in _rings(region):
+            if len(ring) > 2:
+                extent = np.ptp(ring, axis=0)
+                way = np.abs(np.diff(ring, axis=0)).sum(0)
+                if extent.all():
+                    most = max(most, len(ring) * float((way / extent).min()))
+    return most
+
+
+def _on_raster(
+    positive: list[Any],
+    negative: list[Any],
+    coords: np.ndarray,
+    side_px0: int,
+    size_px0: tuple[int, int],
+) -> tuple[np.ndarray, float]:
+    """Area shares by counting points; return also how far these are apart, level-0 px."""
+    edges = [ring for region in (*positive, *negative) for ring in _rings(region)]
+    heights = sum(np.abs(np.diff(ring[:, 1].clip(0, size_px0[1]))).sum() for ring in edges)
+    points = RASTER_SIDE
+    while points > 1 and (
+        heights * points / side_px0 > RASTER_CROSSINGS
+        or np.prod(size_px0) * (points / side_px0) ** 2 > RASTER_POINTS
+    ):
+        points //= 2
+    pixel = side_px0 / points
+    columns, rows = (int(np.ceil(length / pixel)) for length in size_px0)
+    mask = np.zeros((rows, columns), bool)
+    for region in positive:
+        mask |= _parity(_rings(region), pixel, rows, columns)
+    for region in negative:
+        mask &= ~_parity(_rings(region), pixel, rows, columns)
+    sums = np.zeros((rows + 1, columns + 1), np.int32)
+    np.cumsum(mask, 0, out=sums[1:, 1:])
+    np.cumsum(sums, 1, out=sums)
+    left, top = np.rint(coords / pixel).astype(int).T
+    right, bottom = np.minimum(left + points, columns), np.minimum(top + points, rows)
+    counts = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    return (counts / points**2).astype(np.float32), pixel
+
+
+def _parity(rings: list[np.ndarray], pixel: float, rows: int, columns: int) -> np.ndarray:
+    """Return whether the middle of each raster point is enclosed an odd number of times."""
+    flips = np.zeros(rows * (columns + 1), np.uint8)
+    for ring in rings:
+        a, b = ring[:-1] / pixel, ring[1:] / pixel
+        low, high = np.minimum(a[:, 1], b[:, 1]), np.maximum(a[:, 1], b[:, 1])
+        first = np.ceil(low - 0.5).clip(0, rows).astype(int)
+        count = np.ceil(high - 0.5).clip(0, rows).astype(int) - first
+        ends = np.cumsum(count)
+        start = 0
+        while start < len(count):
+            before = ends[start - 1] if start else 0
+            stop = max(start + 1, int(np.searchsorted(ends, before + CHUNK, "right")))
+            edge = np.repeat(np.arange(start, stop), count[start:stop])
+            row = first[edge] + np.arange(len(edge)) - (ends[edge] - count[edge] - before)
+            share = (row + 0.5 - a[edge, 1]) / (b[edge, 1] - a[edge, 1])
+            x = a[edge, 0] + share * (b[edge, 0] - a[edge, 0])
+            column = np.ceil(x - 0.5).clip(0, columns).astype(int)
+            np.add.at(flips, row * (columns + 1) + column, np.uint8(1))
+            start = stop
+    odd = np.cumsum(flips.reshape(rows, columns + 1), axis=1, dtype=np.uint8) & 1
+    return odd[:, :columns].astype(bool)
 
 
 # --- mask images ---------------------------------------------------------------------------------
@@ -253,8 +552,8 @@ def _geojson_areas(geometry: dict | None) -> list:
 
 def _mask_fraction(
     path: Path, coords: np.ndarray, side_px0: int, size_px0: tuple[int, int]
-) -> np.ndarray:
-    """Area shares from a mask image, counted at the mask's own resolution."""
+) -> tuple[np.ndarray, list[str]]:
+    """Return area shares from a mask image, counted at its own resolution, and a note if empty."""
     from PIL import Image
 
     broken = (SyntaxError, EOFError, struct.error, MemoryError, Image.DecompressionBombError)
@@ -272,7 +571,8 @@ def _mask_fraction(
         raise ValueError("it is neither XML, GeoJSON nor an image") from None
     except broken as error:
         raise ValueError(f"the image is damaged ({error or type(error).__name__})") from None
-    return (inside / ((bottom - top) * (right - left))).astype(np.float32)
+    notes = [] if inside.any() or not len(inside) else ["the mask is empty where there are patches"]
+    return (inside / ((bottom - top) * (right - left))).astype(np.float32), notes
 
 
 @contextlib.contextmanager

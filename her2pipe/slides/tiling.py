@@ -23,6 +23,7 @@ from her2pipe.slides.tissue import (
 from her2pipe.store import PatchMetadata, PatchWriter, compress
 
 SAMPLE_GRID = 16  # pixels taken along each side of a kept patch for the stain estimate
+NO_TISSUE_INSIDE = "no patch with tissue lies inside the annotation"
 SAMPLE_TIMES = 50  # pixels held for the stain estimate, over those it uses: most may be glass
 
 
@@ -57,6 +58,8 @@ class Tiler:
         pixels = self.extract_patches(slide, tiles, writer, metadata)
         profile = estimate(pixels, self.stain)
         tumour = np.array([tiles[x, y] for x, y in writer.coords.tolist()], np.float32)
+        if max(tiles.values(), default=0) > 0 and not tumour.any():
+            metadata.note += "; " * bool(metadata.note) + NO_TISSUE_INSIDE
         overview = simplejpeg.encode_jpeg(slide.overview(self.tile.overview_px), quality=85)
         writer.finish(metadata, tumour, profile.as_dict(), overview, slide.icc)
 
@@ -92,7 +95,8 @@ class Tiler:
                 str(slide.path),
                 "annotate the tumour and fill column annotation of its row",
             )
-        tiles = annotated_tiles(annotation, corners, side, size, self.tile)
+        tiles, notes = annotated_tiles(annotation, corners, side, size, self.tile)
+        metadata.note = "; ".join(notes)
         metadata.outside = len(corners) - len(tiles)
         if not tiles:
             raise BadSlideError(

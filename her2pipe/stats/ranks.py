@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from her2pipe import deferred
 from her2pipe.stats.base import (
     finite_vector,
     normal_quantile,
@@ -136,6 +137,9 @@ def dunn(groups: Mapping[str, ArrayLike], adjust: str | None = None) -> DataFram
         raise ValueError(f"adjust is None or 'holm', not {adjust!r}")
     values = _groups(groups)
     from pandas import DataFrame
+
+    # which scikit-posthocs imports for a figure we do not draw
+    deferred.defer({"seaborn": {"heatmap": deferred.function("seaborn", "seaborn", "heatmap")}})
     from scikit_posthocs import posthoc_dunn
 
     names, sizes = list(values), [len(group) for group in values.values()]

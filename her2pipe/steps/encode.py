@@ -27,7 +27,16 @@ log = logging.getLogger(__name__)
 SETTINGS = (EncodeSettings,)
 TIMINGS = ("slide", "patches", "seconds", "patches_per_s")
 # Attributes a store hands on.
-CARRIED = ("slide", "status", "view", "patch_size_level0", "width_px0", "height_px0", "dropped")
+CARRIED = (
+    "slide",
+    "status",
+    "view",
+    "patch_size_level0",
+    "width_px0",
+    "height_px0",
+    "dropped",
+    "note",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -81,6 +81,7 @@ def score_slide(encoding: Encoding, path: Path, aggregation: Aggregation) -> dic
     row |= {"patches": len(bag)} | result
     if p is not None:
         row |= aggregation.endpoint.score_row(p)
-    if metadata.dropped:
-        row["reason"] = f"{metadata.dropped} patches dropped: damaged tiles"
+    dropped = f"{metadata.dropped} patches dropped: damaged tiles" if metadata.dropped else ""
+    if notes := list(filter(None, (dropped, metadata.note))):
+        row["reason"] = "; ".join(notes)
     return row

@@ -14,7 +14,7 @@ from her2pipe.config import (
     TileSettings,
     flags,
 )
-from her2pipe.errors import BadSlideError, Her2Error
+from her2pipe.errors import BadSlideError, Her2Error, one_line
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,9 @@ def run(
         if slides.on_bad_slide == "fail":
             raise
         result = f"excluded: {error.what}"
-        metadata.status, metadata.reason = "excluded", error.what
+        metadata.status, metadata.reason = "excluded", one_line(error.what)
         with write_patches(args.store) as writer:
             writer.finish(metadata)
+    if metadata.note:
+        result += f". Note: {metadata.note}"
     log.info(f"{metadata.slide}: {result}")

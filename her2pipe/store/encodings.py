@@ -35,7 +35,7 @@ class EncodingMetadata:
         Names of the columns of the probabilities.
     model_digest, stain_digest : str
         Of the encoder's weights, and of its stain target.
-    slide, view, status, reason : str
+    slide, view, status, reason, note : str
         As in the patch store.
     stain : dict
         Stain profile of the slide, as `Profile.from_dict` takes it; empty without one.
@@ -54,6 +54,7 @@ class EncodingMetadata:
     slide: str = ""
     status: str = "ok"
     reason: str = ""
+    note: str = ""
     stain: dict[str, Any] = field(default_factory=dict)
     view: str = ""
     patch_size_level0: int = 0

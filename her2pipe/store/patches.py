@@ -53,6 +53,8 @@ class PatchMetadata:
         Those of the background that were not read in full.
     status, reason : str
         `ok` or `excluded`, and why.
+    note : str
+        What is odd about the slide's annotation; empty when nothing is.
     """
 
     algorithm: int = 1
@@ -75,6 +77,7 @@ class PatchMetadata:
     screened: int = 0
     status: str = "ok"
     reason: str = ""
+    note: str = ""
 
 
 class PatchWriter:

@@ -440,6 +440,7 @@ def test_the_machine_is_never_the_slide(svs, tmp_path, monkeypatch, error):
         mpp=None,
         threads=2,
         stage="",
+        scene=None,
     )
     with pytest.raises(type(error)):
         tile.run(args, SlidesSettings(), StainSettings(), TileSettings(patch_px=64), None)

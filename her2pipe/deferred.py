@@ -1,0 +1,155 @@
+"""Imports of others' packages that are put off until something needs them.
+
+A library may import another for what is seldom called, and that import may take longer than all the
+rest: torch, torchvision and timm import torch's compiler only to mark functions that it must leave
+alone. `defer` puts a stand-in where that package would be, which knows what is asked at import.
+Whatever else is asked of it, in this version of the library or another, imports the package, which
+then answers itself: the start is slow again, and nothing else changes.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.abc
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+COMPILER, UTILS = "torch._dynamo", "torch._dynamo.utils"
+
+
+def defer(modules: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put stand-ins where a package and its modules would be, unless it was imported before.
+
+    Parameters
+    ----------
+    modules : mapping
+        By full name, the package first: what each stand-in knows, by the name of the attribute.
+    """
+    package = next(iter(modules))
+    if package in sys.modules:
+        return
+    for name, known in modules.items():
+        stand_in = _StandIn(name, package)
+        vars(stand_in).update(known)
+        sys.modules[name] = stand_in
+    sys.meta_path.insert(0, _Finder(package))
+
+
+def load(package: str) -> ModuleType:
+    """Import a package, in place of its stand-ins if there are any."""
+    if not is_loaded(package):
+        sys.meta_path[:] = [
+            finder
+            for finder in sys.meta_path
+            if not (isinstance(finder, _Finder) and finder.package == package)
+        ]
+        for name, module in list(sys.modules.items()):
+            if isinstance(module, _StandIn) and module.package == package:
+                del sys.modules[name]
+    return importlib.import_module(package)
+
+
+def is_loaded(package: str) -> bool:
+    """Return whether the package itself was imported."""
+    return package in sys.modules and not isinstance(sys.modules[package], _StandIn)
+
+
+def function(package: str, module: str, name: str) -> Callable[..., Any]:
+    """Return a function that imports the package when it is called, and calls what is named."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        load(package)
+        return getattr(importlib.import_module(module), name)(*args, **kwargs)
+
+    return call
+
+
+class _StandIn(ModuleType):
+    """A module that imports its package for all that it does not know."""
+
+    def __init__(self, name: str, package: str):
+        super().__init__(name)
+        self.package = package
+        self.__spec__ = ModuleSpec(name, None, is_package=True)
+        self.__path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked by whoever looks over all modules, as `inspect` does
+            raise AttributeError(name)
+        load(self.package)
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Imports the whole package before any of its modules that has no stand-in."""
+
+    def __init__(self, package: str):
+        self.package = package
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the module as the package has imported it, or None."""
+        if not fullname.startswith(f"{self.package}."):
+            return None
+        load(self.package)
+        if fullname in sys.modules:
+            return importlib.util.spec_from_loader(fullname, _Imported(sys.modules[fullname]))
+        return importlib.util.find_spec(fullname)
+
+
+class _Imported(importlib.abc.Loader):
+    """Gives a module that was imported before."""
+
+    def __init__(self, module: ModuleType):
+        self._module, self._spec = module, module.__spec__
+        module.__spec__ = None  # or else Python would import it again, by that
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return the module."""
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave the module as it is."""
+        module.__spec__ = self._spec
+
+
+def defer_compiler() -> None:
+    """Put off the import of torch's compiler until something is compiled.
+
+    It takes longer than that of torch itself. torchvision asks at import for a function to call
+    later, timm and torch's optimisers for marks on functions that must not be compiled.
+    """
+    defer(
+        {
+            COMPILER: {"disable": _disable, "graph_break": _graph_break},
+            UTILS: {"is_compile_supported": function(COMPILER, UTILS, "is_compile_supported")},
+        }
+    )
+
+
+def _disable(fn: Callable | None = None, recursive: bool = True, **options: Any) -> Callable:
+    """Mark a function as one that is not compiled, from when anything can be."""
+    if fn is None:
+        return functools.partial(_disable, recursive=recursive, **options)
+
+    @functools.cache
+    def disabled() -> Callable:
+        return load(COMPILER).disable(fn, recursive, **options)
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (disabled() if is_loaded(COMPILER) else fn)(*args, **kwargs)
+
+    return call
+
+
+def _graph_break(*args: Any, **kwargs: Any) -> None:
+    """Break the graph that is being recorded: none is before the compiler is imported."""
+    if is_loaded(COMPILER):
+        load(COMPILER).graph_break(*args, **kwargs)

@@ -1,0 +1,121 @@
+"""Imports that are put off: what a stand-in knows costs nothing, all else is the package itself."""
+
+import importlib
+import importlib.util
+import inspect
+import subprocess
+import sys
+from itertools import count
+
+import pytest
+from training_sets import SMALL
+
+from her2pipe import deferred
+
+NUMBERS = count()
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Name of a package of three modules, each of which notes that it was imported."""
+    name = f"slow{next(NUMBERS)}"
+    (tmp_path / name).mkdir()
+    note = "import builtins\nbuiltins.imported = [*getattr(builtins, 'imported', ()), __name__]\n"
+    files = {
+        "__init__": f"from {name} import inner, other\nvalue = 1\n",
+        "inner": "factor = 0.5\ndef half(x):\n    return x * factor\n",
+        "other": "value = 2\n",
+    }
+    for module, text in files.items():
+        (tmp_path / name / f"{module}.py").write_text(note + text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("builtins.imported", [], raising=False)
+    yield name
+    deferred.load(name)  # takes the finder away
+    for module in [module for module in sys.modules if module.split(".")[0] == name]:
+        del sys.modules[module]
+
+
+def imported():
+    import builtins
+
+    return builtins.imported
+
+
+def defer(name):
+    half = deferred.function(name, f"{name}.inner", "half")
+    deferred.defer({name: {"mark": len}, f"{name}.inner": {"half": half}})
+    return half
+
+
+def test_what_a_stand_in_knows_imports_nothing(package):
+    half = defer(package)
+    module = importlib.import_module(package)
+    inner = importlib.import_module(f"{package}.inner")
+    assert (module.mark, inner.half) == (len, half)
+    assert not hasattr(module, "__file__")  # what `inspect` asks every module
+    assert inspect.getmodule(defer) is sys.modules[__name__]
+    assert importlib.util.find_spec(package).name == package
+    assert imported() == []
+    assert not deferred.is_loaded(package)
+
+
+@pytest.mark.parametrize("ask", ["attribute", "attribute of a module", "module", "call"])
+def test_anything_else_imports_the_package_once(package, ask):
+    half = defer(package)
+    if ask == "attribute":
+        assert importlib.import_module(package).value == 1
+    elif ask == "attribute of a module":
+        assert importlib.import_module(f"{package}.inner").factor == 0.5
+    elif ask == "module":
+        assert importlib.import_module(f"{package}.other").value == 2
+    else:
+        assert half(4) == 2
+    assert deferred.is_loaded(package)
+    assert sorted(imported()) == [package, f"{package}.inner", f"{package}.other"]
+    for name in ("inner", "other"):
+        module = importlib.import_module(f"{package}.{name}")
+        assert module is getattr(sys.modules[package], name)
+        assert module.__spec__.origin.endswith(f"{name}.py")
+
+
+def test_an_imported_package_is_left_alone(package):
+    module = importlib.import_module(package)
+    defer(package)
+    assert importlib.import_module(package) is module
+    assert deferred.is_loaded(package)
+
+
+STEPS = """
+import sys
+import torch
+from her2pipe import cli, deferred
+store, model, out, *words = sys.argv[1:]
+assert cli.main(words) == 0
+assert cli.main(["encode", store, out, "--model", model]) == 0
+assert not deferred.is_loaded("torch._dynamo"), "torch's compiler was imported"
+assert "sympy" not in sys.modules
+
+@torch.compile(backend="eager")
+def double(x):
+    return 2 * x
+
+assert double(torch.ones(2)).tolist() == [2, 2]
+assert deferred.is_loaded("torch._dynamo")
+x = torch.nn.Parameter(torch.ones(2))
+optimiser = torch.optim.SGD([x], lr=1)
+x.sum().backward()
+optimiser.step()
+assert x.tolist() == [0, 0]
+"""
+
+
+@pytest.mark.slow
+def test_steps_leave_the_compiler_alone_that_works_when_asked(development, tmp_path):
+    """It takes longer to import than torch: training and encoding need it not."""
+    stores, sheet = development
+    model = tmp_path / "model"
+    words = ["train", *stores, model, "--sheet", sheet, *SMALL, "--max-epochs", "1"]
+    words = [str(word) for word in (stores[0], model, tmp_path / "encoded", *words)]
+    run = subprocess.run([sys.executable, "-c", STEPS, *words], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
