@@ -43,12 +43,12 @@ def assign_sides(
     dict
         Slide name to side.
     """
-    given = {row.slide: row.split for row in rows}
+    sheet_sides = {row.slide: row.split for row in rows}
     divided = [row for row in rows if row.split in ("", "train")]
-    if "" not in given.values() and ("validation" in given.values() or not divided):
-        return given
-    if set(given.values()) == {"train"}:
-        return given
+    if "" not in sheet_sides.values() and ("validation" in given.values() or not divided):
+        return sheet_sides
+    if set(sheet_sides.values()) == {"train"}:
+        return sheet_sides
     strata: dict[int, list[str]] = {}
     for patient, number in _highest(divided, stratum).items():
         strata.setdefault(number, []).append(patient)
@@ -58,7 +58,7 @@ def assign_sides(
         count = math.floor(settings.validation_fraction * len(patients) + 0.5)
         validating.update(patients[:count])
     sides = {r.slide: "validation" if r.patient in validating else "train" for r in divided}
-    return given | sides
+    return sheet_sides | sides
 
 
 def evaluated_side(sides: Mapping[str, str]) -> str:
