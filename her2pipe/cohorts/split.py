@@ -44,11 +44,9 @@ def assign_sides(
         Slide name to side.
     """
     sheet_sides = {row.slide: row.split for row in rows}
-    divided = [row for row in rows if row.split in ("", "train")]
-    if "" not in sheet_sides.values() and ("validation" in given.values() or not divided):
+    if set(sheet_sides.values()) not in ({""}, {"train", "test"}):
         return sheet_sides
-    if set(sheet_sides.values()) == {"train"}:
-        return sheet_sides
+    divided = [row for row in rows if row.split != "test"]
     strata: dict[int, list[str]] = {}
     for patient, number in _highest(divided, stratum).items():
         strata.setdefault(number, []).append(patient)
