@@ -191,7 +191,7 @@ def small_study():
         "weights": "none",
         "input_px": 64,
         "train_views": [VIEW],
-        "max_epochs": 2,
+        "max_epochs": 1,
         "learning_rate": 1e-3,
         "device": "cpu",
     }
