@@ -22,6 +22,7 @@ report: "workflow/report/study.rst"
 include: "workflow/common.smk"
 include: "workflow/synthesise.smk"
 include: "workflow/draw.smk"
+include: "workflow/preflight.smk"
 include: "workflow/tile.smk"
 include: "workflow/pretrain.smk"
 include: "workflow/train.smk"
@@ -51,6 +52,7 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
+        targets.preflight,
         targets.score_tables,
         targets.evaluations,
         "results/compare",

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from her2pipe.config import PretrainSettings
+from her2pipe.config import PretrainSettings, TrainSettings
 from her2pipe.config.aggregation import AGGREGATIONS
 from her2pipe.config.endpoints import CHECKED, ENDPOINTS, LabelSettings
 from her2pipe.config.mistakes import Mistake
@@ -251,6 +251,20 @@ def fractions(study: RawStudy) -> Iterator[Mistake]:
                     yield Mistake(key, what, f"use: {', '.join(classes)}")
 
 
+def views_of_fractions(study: RawStudy) -> Iterator[Mistake]:
+    """Find fractions of views that no training patches come from."""
+    for place in (("train",), *(("encoders", name) for name in study.named("encoders"))):
+        settings = study.encoder(place[1]) if len(place) > 1 else study.section("train")
+        views = settings.get("train_views", TrainSettings().train_views)
+        if not isinstance(views, list):
+            continue
+        for view in study.named(*place, "fractions"):
+            if view not in map(str, views):
+                what = f"fractions of view {view} are given, and no patches of it are trained on"
+                fix = f"name one of train_views: {', '.join(map(str, views))}"
+                yield Mistake((*place, "fractions", view), what, fix)
+
+
 def endpoint(study: RawStudy) -> Iterator[Mistake]:
     """Find what makes no sense beside a study's endpoint."""
     labels = _labels(study)
@@ -373,6 +387,7 @@ def whole_slides(study: RawStudy) -> Iterator[Mistake]:
 CHECKS: tuple[Check, ...] = (
     unknown_names,
     fractions,
+    views_of_fractions,
     endpoint,
     matched_pairs,
     starting_weights,
