@@ -23,7 +23,8 @@ NOT_APPLICABLE = "N/A"
 TABLE2 = (
     *("method", "encoder", "feature_extraction", "instance_aggregation", "feature_dimension"),
     *("aggregation", "aggregation_method", "internal_n", "internal_auc", "internal_low"),
-    *("internal_high", "external_mean", "external_sd", "external_low", "external_high"),
+    *("internal_high", "internal_interval", "external_mean", "external_sd", "external_low"),
+    *("external_high", "external_logit_low", "external_logit_high", "external_interval"),
     *("external_cohorts", "published_internal_auc", "published_internal_sd"),
     *("published_external_mean", "published_external_sd", "published_note"),
     "stand_in",
@@ -66,6 +67,7 @@ def table2(study: Study) -> Table:
             | describe_method(evaluations[0].metrics)
             | {"internal_n": internal.n, "internal_auc": internal.value}
             | {"internal_low": internal.low, "internal_high": internal.high}
+            | {"internal_interval": internal.interval}
             | external_mean([e.metrics.auc for e in external], study.settings.confidence)
             | _published(method)
             | {"stand_in": study.stand_ins.get(method, "")}

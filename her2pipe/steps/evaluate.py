@@ -117,8 +117,10 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
     result = main.note
     if main.value is not None:
         result = f"{endpoint.main_measure} {main.value:.3f}"
-        if main.low is not None:
+        if main.low is not None and main.high is not None:
             result += f" ({main.low:.3f} to {main.high:.3f})"
+        if main.interval_note:
+            result += f"; {main.interval_note}"
     log.info("%s on %s: n %d, %s", args.method, args.cohort, len(used), result)
 
 

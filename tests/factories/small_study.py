@@ -13,8 +13,16 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from filelock import FileLock
+from process_client import SNAKEMAKE
+from process_server import shared
 
 ROOT = Path(__file__).parents[2]
+# On this machine: two jobs at a time, each on one thread; more would wait for each other.
+LOCALLY = (
+    *("--set-threads", "pretrain=1", "train=1", "encode=1", "fit=1", "explain=1", "deploy=1"),
+    *("--cores", "2"),
+)
 STUDY = {
     "study": {"title": "Small study"},
     "cohorts": {
@@ -67,42 +75,22 @@ def write_study(folder, study, sheets):
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
 
 
-def snakemake(folder, *words, launch=("-m", "snakemake")):
+def arguments(folder, *words):
+    """Return the words that run Snakemake on the study of a folder."""
+    command = ["snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
+    return list(map(str, [*command, "--configfile", folder / "study.yaml", *words]))
+
+
+def snakemake(folder, *words, code=SNAKEMAKE):
     """Run Snakemake on the study of a folder; returns the finished process with its output."""
-    command = [
-        sys.executable,
-        *launch,
-        "--snakefile",
-        ROOT / "Snakefile",
-        "--directory",
-        folder,
-        "--configfile",
-        folder / "study.yaml",
-        "--cores",
-        "2",
-        *words,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    return shared().run(code, arguments(folder, *LOCALLY, *words), ROOT)
 
 
 @contextmanager
 def start(folder, *words):
-    """Run Snakemake beside the test; none of its processes outlives the test."""
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        ROOT / "Snakefile",
-        "--directory",
-        folder,
-        "--configfile",
-        folder / "study.yaml",
-        "--cores",
-        "2",
-        *words,
-    ]
+    """Run Snakemake beside the test, in processes of its own, none of which outlives the test."""
     with (folder / "said.txt").open("w") as said:
+        command = [sys.executable, "-m", *arguments(folder, *LOCALLY, *words)]
         run = subprocess.Popen(command, stdout=said, stderr=said, cwd=ROOT)
     try:
         yield run
@@ -182,15 +170,23 @@ def compare(expected, actual, whole=True):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A small study run to its end, in a folder whose name holds a space."""
-    folder = tmp_path_factory.mktemp("workflow") / "my study"
+    """A small study run to its end, in a folder whose name holds a space; tests leave it as it is.
+
+    It is made once, by whichever process of pytest-xdist comes first.
+    """
     sheets = {
         "A": sheet_lines("A", 6),
         "B": sheet_lines("B", 5, {2: "blank", 3: "truncated"}.items()),
     }
-    write_study(folder, STUDY, sheets)
-    run = snakemake(folder)
-    assert run.returncode == 0, run.stdout + run.stderr
+    common = tmp_path_factory.getbasetemp()
+    common = common.parent if "PYTEST_XDIST_WORKER" in os.environ else common
+    folder, done = common / "finished" / "my study", common / "finished" / "done"
+    with FileLock(common / "finished.lock"):
+        if not done.exists():
+            write_study(folder, STUDY, sheets)
+            run = snakemake(folder)
+            assert run.returncode == 0, run.stdout + run.stderr
+            done.touch()
     return folder, sheets
 
 

@@ -2,14 +2,14 @@
 
 import csv
 import importlib.util
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from process_client import SNAKEMAKE
+from process_server import shared
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "studies" / "ihc-demo"
@@ -77,21 +77,9 @@ def test_the_demo_differs_from_the_study_where_it_says_so():
 
 @pytest.mark.slow
 def test_what_would_run(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        ROOT / "Snakefile",
-        "--directory",
-        tmp_path,
-        "--configfile",
-        ROOT / "studies" / "ihc-demo.yaml",
-        "-n",
-        "--quiet",
-        "rules",
-    ]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    words = ["snakemake", "--snakefile", "Snakefile", "--directory", tmp_path, "--configfile"]
+    words += ["studies/ihc-demo.yaml", "-n", "--quiet", "rules"]
+    run = shared().run(SNAKEMAKE, words, ROOT)
     assert run.returncode == 0, run.stderr
     rows = [line.split() for line in (run.stdout + run.stderr).splitlines()]
     jobs = {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdecimal()}

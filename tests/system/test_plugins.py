@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import yaml
 from example_package import install
-from small_study import ROOT
+from process_client import COMMAND, SNAKEMAKE
+from process_server import ProcessServer
+from small_study import LOCALLY, ROOT, arguments
 from stores import stained
 
 from her2pipe.files import read_table
@@ -37,20 +39,19 @@ compare: {resamples: 100}
 """)
 
 
-def run(folder, *command):
-    """Run a module where the example package is installed."""
-    path = os.pathsep.join([str(folder / "installed"), str(ROOT)])
-    words = [sys.executable, "-m", *map(str, command)]
-    return subprocess.run(
-        words, capture_output=True, text=True, cwd=folder, env=os.environ | {"PYTHONPATH": path}
-    )
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Run code in a folder where the example package is installed."""
+    path = install(tmp_path_factory.mktemp("installed") / "site-packages")
+    server = ProcessServer(path)
+    yield server.run
+    server.close()
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(installed, tmp_path_factory):
     """Slides that only the example package reads, through the whole study."""
     folder = tmp_path_factory.mktemp("plugins")
-    install(folder / "installed")
     for seed, cohort in enumerate("AB"):
         for i in range(6):
             grade = ("low", "high")[i % 2]
@@ -58,19 +59,12 @@ def results(tmp_path_factory):
             picture = tiles.reshape(4, 4, 64, 64, 3).swapaxes(1, 2).reshape(256, 256, 3)
             (folder / cohort / grade).mkdir(parents=True, exist_ok=True)
             np.save(folder / cohort / grade / f"{cohort}{i}.npy", picture)
-        sheet = run(folder, "her2pipe.cli", "cohort", "arrays", cohort, f"{cohort}.tsv")
+        sheet = installed(
+            COMMAND, ["her2pipe", "cohort", "arrays", cohort, f"{cohort}.tsv"], folder
+        )
         assert sheet.returncode == 0, sheet.stderr
     (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    study = run(
-        folder,
-        "snakemake",
-        "--snakefile",
-        ROOT / "Snakefile",
-        "--cores",
-        "2",
-        "--configfile",
-        "study.yaml",
-    )
+    study = installed(SNAKEMAKE, arguments(folder, *LOCALLY), folder)
     assert study.returncode == 0, study.stdout + study.stderr
     return folder / "results"
 
@@ -112,8 +106,10 @@ def test_the_method_is_in_table_and_page(results):
     assert "The largest slide" in page  # the section of the example
 
 
-def test_the_schema_knows_the_names(results):
-    schema = run(results.parent, "her2pipe.config.schema")
+def test_the_schema_knows_the_names(installed, tmp_path):
+    schema = installed(
+        "from her2pipe.config.schema import schema; print(schema())", ["schema"], tmp_path
+    )
     assert schema.returncode == 0, schema.stderr
     for name in ("arrays", "fixed", "highest"):
         assert f'"{name}"' in schema.stdout
@@ -122,7 +118,15 @@ def test_the_schema_knows_the_names(results):
 def test_a_plugin_that_cannot_be_imported_is_named(tmp_path):
     install(tmp_path / "installed")
     (tmp_path / "installed/her2pipe_example/highest.py").write_text("import nowhere\n")
-    failed = run(tmp_path, "her2pipe.cli", "score", "x.h5", "y.tsv", "--aggregate", "highest")
+    words = ["-m", "her2pipe.cli", "score", "x.h5", "y.tsv", "--aggregate", "highest"]
+    path = os.pathsep.join([str(tmp_path / "installed"), str(ROOT)])
+    failed = subprocess.run(
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+    )
     assert failed.returncode == 1
     lines = failed.stderr.splitlines()
     assert re.match(r"her2pipe: the plugin highest cannot be imported: .*nowhere", lines[0])

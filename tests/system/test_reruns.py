@@ -5,10 +5,12 @@ Results are empty files that Snakemake holds for made (`--touch`), so that only 
 
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
-from small_study import snakemake, write_study
+from small_study import LOCALLY, ROOT, arguments, snakemake, write_study
 
 pytestmark = [pytest.mark.xdist_group("reruns"), pytest.mark.slow]
 TOUCH = (  # touching waits a tenth of a second per job, for clocks coarser than ours
@@ -142,7 +144,7 @@ def made(tmp_path_factory):
             path = folder / line.split("\t")[0]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch() if path.suffix in (".h5", ".tsv", ".html") else path.mkdir(exist_ok=True)
-    run = snakemake(folder, "--touch", "--forceall", "--quiet", "all", launch=("-c", TOUCH))
+    run = snakemake(folder, "--touch", "--forceall", "--quiet", "all", code=TOUCH)
     assert run.returncode == 0, run.stdout + run.stderr
     return folder
 
@@ -155,9 +157,16 @@ def again(made, tmp_path):
     return folder
 
 
-def jobs(folder, launch=("-m", "snakemake")):
-    """Return (rule, its cohort, encoder or method) of each job that a run would do."""
-    run = snakemake(folder, "--dry-run", launch=launch)
+def jobs(folder, code=""):
+    """Return (rule, its cohort, encoder or method) of each job that a run would do.
+
+    `code`, where given, is run by a Python of its own, before anything is imported.
+    """
+    if code:
+        command = [sys.executable, "-c", code, *arguments(folder, *LOCALLY, "--dry-run")[1:]]
+        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    else:
+        run = snakemake(folder, "--dry-run")
     assert run.returncode == 0, run.stdout + run.stderr
     plan = set()
     for block in re.split(r"\n(?=\[)", run.stdout + run.stderr):
@@ -202,4 +211,4 @@ def test_the_same_study_in_other_words_reruns_nothing(again):
 
 
 def test_a_new_setting_with_its_default_reruns_nothing(again):
-    assert jobs(again, launch=("-c", NEW_SETTINGS)) == set()
+    assert jobs(again, NEW_SETTINGS) == set()

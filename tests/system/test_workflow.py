@@ -2,14 +2,14 @@
 
 import json
 import re
-import subprocess
-import sys
 import time
 import zipfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from process_client import SNAKEMAKE
+from process_server import shared
 from small_study import (
     ROOT,
     STUDY,
@@ -31,17 +31,13 @@ pytestmark = pytest.mark.xdist_group("workflow")
 
 
 def test_lint():
-    run = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--lint"], capture_output=True, text=True, cwd=ROOT
-    )
+    run = shared().run(SNAKEMAKE, ["snakemake", "--lint"], ROOT)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_the_demo_plans_every_job_once():
-    words = ["--cores", "2", "--dry-run", "--forceall", "--quiet", "rules"]
-    run = subprocess.run(
-        [sys.executable, "-m", "snakemake", *words], capture_output=True, text=True, cwd=ROOT
-    )
+    words = ["snakemake", "--cores", "2", "--dry-run", "--forceall", "--quiet", "rules"]
+    run = shared().run(SNAKEMAKE, words, ROOT)
     assert run.returncode == 0, run.stderr
     counted = dict(re.findall(r"^(\w+) +(\d+)$", run.stdout + run.stderr, re.M))
     study = load.load(ROOT / "config.yaml")
@@ -196,8 +192,8 @@ def test_end_to_end(finished):
 
 
 @pytest.mark.slow
-def test_again_there_is_nothing_to_be_done(finished):
-    run = snakemake(finished[0])
+def test_again_there_is_nothing_to_be_done(study):
+    run = snakemake(study[0])
     assert run.returncode == 0
     assert "Nothing to be done" in run.stdout + run.stderr
 
@@ -288,7 +284,7 @@ def test_a_removed_row_keeps_the_others(study):
 def test_a_training_that_is_killed_goes_on(study):
     """Snakemake deletes a killed job's output before it starts it again; the state is beside it."""
     folder, sheets = study
-    write_study(folder, STUDY | {"train": STUDY["train"] | {"max_epochs": 8}}, sheets)
+    write_study(folder, STUDY | {"train": STUDY["train"] | {"max_epochs": 4}}, sheets)
     kept = folder / "results/train/.small.resume/checkpoint.pt"
     with start(folder, "--cores", "1", "--retries", "1", "results/train/small") as run:
         job = job_of(run, "train")
@@ -297,7 +293,7 @@ def test_a_training_that_is_killed_goes_on(study):
         job.kill()
         assert run.wait() == 0, (folder / "said.txt").read_text()
     assert "resuming after epoch" in (folder / "logs/train/small.log").read_text()
-    assert len(read_table(folder / "results/train/small/history.tsv")) == 8
+    assert len(read_table(folder / "results/train/small/history.tsv")) == 4
     assert not kept.parent.exists()
 
 
@@ -311,9 +307,9 @@ def test_a_lost_result_comes_back(study):
 
 
 @pytest.mark.slow
-def test_snakemakes_own_report(finished):
+def test_snakemakes_own_report(study):
     """Main outputs are in it under their categories, with captions."""
-    folder = finished[0]
+    folder = study[0]
     run = snakemake(folder, "--report", str(folder / "own.zip"))
     assert run.returncode == 0, run.stdout + run.stderr
     with zipfile.ZipFile(folder / "own.zip") as packed:

@@ -20,7 +20,7 @@ os.environ.setdefault("HER2PIPE_CONDA", "none")
 
 import channel  # noqa: E402
 import conda  # noqa: E402
-from small_study import STUDY, sheet_lines, write_study  # noqa: E402
+from small_study import LOCALLY, STUDY, arguments, sheet_lines, write_study  # noqa: E402
 from workflow_rules import rules  # noqa: E402
 
 ENVS = sorted((ROOT / "envs").glob("*.yaml"))
@@ -92,25 +92,9 @@ def run(folder, *words, **environment):
         "HER2PIPE_CONDA": str(folder.parent / "conda"),
         **environment,
     }
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        ROOT / "Snakefile",
-        "--directory",
-        folder,
-        "--configfile",
-        folder / "study.yaml",
-        "--cores",
-        "2",
-        *words,
-        "--software-deployment-method",
-        "conda",
-    ]
-    return subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, cwd=ROOT, env=variables
-    )
+    command = [sys.executable, "-m", *arguments(folder, *LOCALLY, *words)]
+    command += ["--software-deployment-method", "conda"]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables)
 
 
 @pytest.fixture
@@ -131,7 +115,7 @@ def test_a_workflow_in_environments_of_a_channel(started):
         assert all(wanted.get(name, v) == v for name, v in packages.items())
         wanted |= packages
     channel.write(started / "channel", wanted, sys.executable)
-    scores, target = "results/score/TL-mean/B.tsv", "results/evaluate/TL-mean/B"
+    scores, target = "results/score/TL-PA/B.tsv", "results/evaluate/TL-PA/B"
     place = {"HER2PIPE_CHANNEL": str(started / "channel")}
     done = run(started, target, **place)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -152,6 +136,7 @@ def test_a_workflow_in_environments_of_a_channel(started):
 def test_every_rule_runs_in_its_own_environment(started):
     """The environments' versions from the Python package index, and nothing else, do the work."""
     study = STUDY | {
+        "methods": {"TL-mlp": STUDY["methods"]["TL-mlp"]},
         "explain": {"encoders": ["small"], "tiles": 1, "device": "cpu"},
         "deploy": {"encoders": ["small"], "peers": [], "check_patches": 8, "latency_runs": 5},
     }

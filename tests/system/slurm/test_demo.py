@@ -16,7 +16,7 @@ sys.path[:0] = [str(HERE)]
 import node  # noqa: E402
 from small_study import compare  # noqa: E402
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.demo, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
