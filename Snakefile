@@ -1,5 +1,4 @@
 # her2pipe: tile -> (pretrain ->) train -> encode -> (fit ->) score -> evaluate -> compare -> report
-#
 #   snakemake --cores all                                  the demo study (config.yaml)
 #   snakemake --cores all --configfile studies/my.yaml     a study of your own
 #   snakemake --cores all -n                               what would run, and why

@@ -373,8 +373,11 @@ def _split_mistakes(rows: list[Row], sheet: Path) -> list[Her2Error]:
 
 def resolved(row: Row, folder: Path) -> Row:
     """Return a row whose paths, relative to a folder, are absolute."""
-    paths = {name: str(folder / row.value(name)) for name in PATHS if row.value(name)}
-    return replace(row, **paths)
+
+    def absolute(path: str) -> str:
+        return str(folder / path) if path else ""
+
+    return replace(row, path=absolute(row.path), annotation=absolute(row.annotation))
 
 
 def digest(rows: Iterable[Row], *columns: str) -> str:

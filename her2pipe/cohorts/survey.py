@@ -119,28 +119,28 @@ def describe(headers: Sequence[Header], settings: PreflightSettings) -> list[tup
 
 def notes(headers: Sequence[Header], settings: PreflightSettings) -> list[str]:
     """Return what is odd about a cohort: faults, unknown and mixed scales, annotations."""
-    found = [f"{header.slide}: {header.fault}" for header in headers if header.fault]
-    found += [
+    lines = [f"{header.slide}: {header.fault}" for header in headers if header.fault]
+    lines += [
         f"{header.slide}: {header.annotation}"
         for header in headers
         if header.annotation not in ("none", "meets") and not header.fault
     ]
     opened = [header for header in headers if header.reader]
     if unknown := [header.slide for header in opened if header.mpp is None]:
-        found.append(f"no resolution in header or sheet: {_some(unknown)}")
+        lines.append(f"no resolution in header or sheet: {_some(unknown)}")
     scaled = {header.slide: header.mpp for header in opened if header.mpp is not None}
     ordered = sorted(scaled, key=lambda slide: scaled[slide] or 0)
     if ordered:
         low, high = scaled[ordered[0]], scaled[ordered[-1]]
         if low and high and high / low > settings.mpp_ratio_max:
-            found.append(
+            lines.append(
                 f"mixed scales: from {low:.4g} um/px ({ordered[0]}) to {high:.4g} ({ordered[-1]})"
             )
     magnifications = Counter(header.objective for header in opened if header.objective)
     if len(magnifications) > 1:
         named = ", ".join(f"{n} at {m:g}x" for m, n in sorted(magnifications.items()))
-        found.append(f"mixed magnifications: {named}")
-    return found
+        lines.append(f"mixed magnifications: {named}")
+    return lines
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """What can be known of a study before its first job: mistakes, and what is worth a look.
 
 Runs while a study is planned, so it opens files but computes nothing. Networks are built without
-weights by a process of their own (`models.buildable`); which ones could be built is remembered in
+weights by a process of their own (`workflow.buildable`); which ones could be built is remembered in
 the user's cache folder, so that this costs seconds once and nothing later.
 """
 
@@ -30,7 +30,7 @@ from her2pipe.workflow.study import SYNTHETIC_IMAGES, SYNTHETIC_SLIDES, Study
 
 PENDING = (SYNTHETIC_SLIDES, SYNTHETIC_IMAGES)
 OUTLINES = {".xml": b"<", ".geojson": b"{[", ".json": b"{["}  # how their text begins
-NETWORK_KEYS = ("architecture", "input_px", "stages", "features")
+NETWORK_KEYS = {"architecture", "input_px", "stages", "features"}
 SECONDS = 120  # to build all networks of a study, torch's start included
 SAFETENSORS_HEADER = 100_000_000  # bytes, at most
 
@@ -128,7 +128,7 @@ def _networks(study: Study) -> Iterator[Her2Error]:
     untried = {place: w for place, w in wanted.items() if not _remembered(w).exists()}
     if not untried:
         return
-    command = [sys.executable, "-m", "her2pipe.models.buildable", json.dumps([*untried.values()])]
+    command = [sys.executable, "-m", "her2pipe.workflow.buildable", json.dumps([*untried.values()])]
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         faults = json.loads(run.stdout.splitlines()[-1])
@@ -170,7 +170,7 @@ def _remember(network: dict) -> None:
 
 
 def notes(study: Study) -> list[str]:
-    """Return what is worth a look, a line each: labels by class, open 2+, unused columns."""
+    """Return what is worth a look, a line each: labels by class, open 2+, unread columns."""
     lines = []
     for name, rows in study.rows.items():
         slides = list(rows.values())
@@ -199,12 +199,12 @@ def _cohort_notes(study: Study, name: str, rows: list[Row]) -> Iterator[str]:
     if any(row.path.startswith(PENDING) for row in rows):
         for step in ("synthesise", "draw"):
             known |= set(sheet_columns(step, study.endpoint, getattr(study.settings, step)))
-    unused = []
+    unread = []
     for column in sorted({column for row in rows for column in row.extra} - known):
         near = difflib.get_close_matches(column.lower(), sorted(known), 1, cutoff=0.5)
-        unused.append(column + (f" (the nearest known is {near[0]})" if near else ""))
-    if unused:
-        yield f"columns that nothing reads: {', '.join(unused)}"
+        unread.append(column + (f" (the nearest known is {near[0]})" if near else ""))
+    if unread:
+        yield f"columns that nothing reads: {', '.join(unread)}"
 
 
 def known_columns(study: Study) -> set[str]:

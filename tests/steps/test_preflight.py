@@ -16,8 +16,7 @@ from her2pipe import cli
 from her2pipe.cohorts import survey
 from her2pipe.config import PreflightSettings
 from her2pipe.files import read_table
-from her2pipe.models import buildable
-from her2pipe.workflow import preflight
+from her2pipe.workflow import buildable, preflight
 from her2pipe.workflow.study import Study
 
 SHEETS = {"A": sheet_lines("A", 6), "B": sheet_lines("B", 5)}

@@ -1,6 +1,6 @@
 """Whether networks can be built and take their input, tried without weights or memory.
 
-    python -m her2pipe.models.buildable '[{"architecture": "resnet50", "input_px": 224}]'
+    python -m her2pipe.workflow.buildable '[{"architecture": "resnet50", "input_px": 224}]'
 
 prints why each cannot, as JSON: an empty text for one that can. Networks are built on torch's
 device `meta`, where tensors have shapes and no values, so that it takes no longer than to import
