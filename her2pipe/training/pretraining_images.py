@@ -128,6 +128,7 @@ class Packed:
             for slide, row in by_slide.items()
             if (reason := endpoint.target(row).exclusion_reason)
         }
+        excluded |= {slide: "kept for testing" for slide in by_slide if sides[slide] == "test"}
         self.excluded = dict(sorted(excluded.items()))
         prints = "".join(store.fingerprint for store in stores)
         self.digest = digest_of(*self._items.values(), prints)

@@ -92,6 +92,38 @@ def test_optional_outputs_are_those_the_study_asks_for(load):
     assert {path.split("/")[1] for path in optional[2:]} == {"explain"}
 
 
+# --- what is chosen on slides that are reported
+
+
+def test_what_validation_slides_choose_is_said(load):
+    encoders = {
+        "small": {},
+        "best": {"stop_epochs": 3, "reduce_epochs": 2},
+        "bare": {"task": "none"},
+    }
+    methods = {
+        "TL-PA": {"encoder": "small"},
+        "TL-mean": {"encoder": "small", "aggregate": "mean"},
+        "TL-mlp": {"encoder": "small", "aggregate": "mlp"},
+        "Best": {"encoder": "best"},
+        "Frozen": {"encoder": "bare", "aggregate": "clam"},
+    }
+    chosen = {
+        name: Commands(load({"encoders": encoders, "methods": methods})).chosen_by_validation(name)
+        for name in methods
+    }
+    assert chosen == {
+        "TL-PA": "",
+        "TL-mean": "threshold",
+        "TL-mlp": "epochs of the aggregation, threshold",
+        "Best": "epoch of the encoder, steps of the encoder",
+        "Frozen": "",
+    }
+    fit = STUDY["fit"] | {"cross_fit": "encoder"}
+    commands = Commands(load({"fit": fit, "encoders": encoders, "methods": methods}))
+    assert commands.chosen_by_validation("TL-mlp") == ""
+
+
 # --- encoders of inner folds
 
 
