@@ -139,9 +139,9 @@ class Packed:
         """Yield levels and labels."""
         items = self._items[side][chosen]
         labels = torch.from_numpy(items[:, 2].copy()).to(self._device)
-        start = 0
+        start, resizing = 0, dataloader.Resizing(self._input_px)
         for images, _ in dataloader.batches(
-            self._stores, items[:, :2], self._input_px, size, self._device, self._threads
+            self._stores, items[:, :2], resizing, size, self._device, self._threads
         ):
             yield images.float(), labels[start : start + len(images)]
             start += len(images)

@@ -22,7 +22,7 @@ from her2pipe.config import (
 )
 from her2pipe.workflow.fingerprints import sheet_columns, step_module
 from her2pipe.workflow.inputs import Inputs
-from her2pipe.workflow.study import Wildcards
+from her2pipe.workflow.study import FOLDER, Wildcards
 
 
 class Commands:
@@ -118,6 +118,8 @@ class Commands:
         """Return the settings of an encoder, with the files its study file names."""
         encoder, fold = self.inputs.encoder(wildcards), self.inputs.fold(wildcards)
         changes: dict = dict(self.study.encoder_files[encoder])
+        if "architecture" in changes:
+            changes["architecture"] = FOLDER + changes["architecture"]
         changes["train_views"] = self.inputs.training_views(encoder)
         settings = self.config.encoders[encoder].model_copy(update=changes)
         return f"--fold {fold} " * bool(fold) + self.settings("train", settings)

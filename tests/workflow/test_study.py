@@ -233,6 +233,18 @@ def test_evaluations_state_method_cohort_and_role(load):
     } <= set(options)
 
 
+def test_the_folder_of_an_encoder_is_an_input_of_its_training(load, tmp_path):
+    (tmp_path / "encoder").mkdir()
+    encoder = {"architecture": "local-dir:encoder", "weights": "source", "task": "none"}
+    change = {"methods": {"CLAM": {"encoder": "small", "aggregate": "clam"}}}
+    inputs = load(change | {"encoders": {"small": encoder}})
+    assert inputs.training_files(job(encoder="small")) == ["encoder"]
+    assert "--architecture local-dir:encoder" in Commands(inputs).train(job(encoder="small"))
+    change["encoders"] = {"small": encoder | {"architecture": "local-dir:elsewhere"}}
+    with pytest.raises(Her2Error, match="the folder elsewhere does not exist"):
+        load(change)
+
+
 def test_stand_ins_are_handed_to_the_comparison(load):
     assert Commands(load()).compare() == []
     methods = {"TL-PA": {"encoder": "small", "stand_in": "one in place of another"}}
