@@ -67,6 +67,18 @@ class Multiclass(Endpoint):
             "ROC curve of each class against the others, tiles",
         ),
         FigureCaption(
+            "precision_recall",
+            "class_precision_recall",
+            "units.slide",
+            "Precision-recall curve of each class against the others, slides",
+        ),
+        FigureCaption(
+            "tile_precision_recall",
+            "class_precision_recall",
+            "units.tile",
+            "Precision-recall curve of each class against the others, tiles",
+        ),
+        FigureCaption(
             "confusion",
             "calls",
             "units.slide",
@@ -106,7 +118,10 @@ class Multiclass(Endpoint):
             "exclusion_reason",
         )
         grades = ("grades",) if labels.ordered else ()
-        self.analyses = ("units", "reflex", "call_calibration", *grades, "macro_auc_by_subgroup")
+        self.analyses = (
+            *("units", "reflex", "call_calibration", "decision_of_classes", *grades),
+            "macro_auc_by_subgroup",
+        )
         self.summary = f"classes {', '.join(labels.classes)}"
         span = f"expected class (0: {labels.classes[0]}, 1: {labels.classes[-1]})"
         self.score_label = span if self.graded else "largest probability"

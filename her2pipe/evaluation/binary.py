@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from her2pipe.config import LEVELS, EvaluateSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.her2_status import NEGATIVE, POSITIVE, POSITIVE_LEVELS, Her2Status
 from her2pipe.endpoints.response import Response
-from her2pipe.evaluation import metrics, results, write
+from her2pipe.evaluation import metrics, precision_recall, results, write
 from her2pipe.evaluation.metrics import (
     Cohort,
     Probabilities,
@@ -25,7 +26,8 @@ from her2pipe.evaluation.metrics import (
     patients_of,
     with_interval,
 )
-from her2pipe.evaluation.results import Area, Estimate, Slide
+from her2pipe.evaluation.precision_recall import Scored
+from her2pipe.evaluation.results import Area, Estimate, PrecisionRecall, Slide
 from her2pipe.plotting import charts, style
 
 STATUS = Her2Status()
@@ -68,11 +70,27 @@ def roc_results(cohort: Cohort, endpoint: Endpoint, roc_area: Area, stem: str) -
     return write.roc(stem, curves, {name: name}, confidence=cohort.settings.confidence)
 
 
+def precision_recall_results(
+    cohort: Cohort, endpoint: Endpoint, stem: str
+) -> tuple[PrecisionRecall, Results]:
+    """Compute, draw and list the precision-recall curve of an endpoint."""
+    known, y = with_outcome(cohort.slides, endpoint)
+    scored = Scored(np.array(y, bool), np.array(scores_of(known), float), patients_of(known))
+    name = endpoint.contrast[0]
+    curve_area = precision_recall.area(scored, cohort.settings, name)
+    drawn = precision_recall.curves(
+        stem, {name: curve_area}, {name: scored}, {name: name}, cohort.settings.confidence
+    )
+    return curve_area, drawn
+
+
 @analysis("auc")
 def status_area(cohort: Cohort) -> Results:
-    """Area under the ROC curve of HER2 status."""
+    """Areas under the ROC and the precision-recall curve of HER2 status."""
     roc_area = area(cohort, STATUS)
-    return Results({"auc": roc_area}).add(roc_results(cohort, STATUS, roc_area, "roc"))
+    auprc, drawn = precision_recall_results(cohort, STATUS, "precision_recall")
+    computed = Results({"auc": roc_area, "auprc": auprc})
+    return computed.add(roc_results(cohort, STATUS, roc_area, "roc")).add(drawn)
 
 
 @analysis("bootstrap")
@@ -143,23 +161,26 @@ def agreement(
 
 @analysis("pcr")
 def response(cohort: Cohort) -> Results:
-    """Non-pCR against the score: area, and rank-sum test (Fig. 7)."""
+    """Non-pCR against the score: areas, and rank-sum and Dunn's test (Fig. 7)."""
     endpoint = Response()
     roc_area = area(cohort, endpoint)
     computed = roc_results(cohort, endpoint, roc_area, "pcr_roc")
+    auprc, drawn = precision_recall_results(cohort, endpoint, "pcr_precision_recall")
+    computed.add(drawn)
     names = {True: "pCR", False: "non-pCR", None: None}
     scores = grouped_scores(cohort.slides, lambda slide: names[slide.pcr], ("pCR", "non-pCR"))
     tested = {name: scores.tested.get(name, []) for name in ("non-pCR", "pCR")}
-    numbers = roc_area.model_dump(exclude_unset=True)
+    numbers = roc_area.model_dump(exclude_unset=True) | {"auprc": auprc}
     try:
         numbers["rank_sum_p"] = p = stats.mann_whitney(*tested.values()).p
+        numbers["dunn_p"] = dunn_p = float(stats.dunn(tested).to_numpy()[0, 1])
         numbers["tested"] = scores.items
         of_what = "" if scores.items == "slides" else f" of {scores.items}"
         computed.figures["pcr"] = lambda: charts.boxes(
             scores.slides,
             endpoint.score_label,
             endpoint.target_label,
-            f"Rank-sum test{of_what}: {style.format_p(p)}",
+            f"Dunn's test{of_what}: {style.format_p(dunn_p)}; rank-sum test: {style.format_p(p)}",
         )
     except stats.StatisticUndefined as reason:
         numbers["rank_sum_note"] = str(reason)
@@ -232,6 +253,35 @@ def _cutoff(cohort: Cohort) -> tuple[str, float | None]:
     return f"Youden's index on {len(y)} training slides", threshold
 
 
+@dataclass(frozen=True)
+class Recalibration:
+    """Platt's logistic fit to the internal validation slides of the development cohort.
+
+    `fitted_on` counts them, `slides` names them; `note` says why there is no fit.
+    """
+
+    slope: float = 0.0
+    intercept: float = 0.0
+    fitted_on: int = 0
+    slides: frozenset[str] = frozenset()
+    note: str = ""
+
+    def probability(self, scores: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return the probability of HER2-positive of each score, (n,)."""
+        return 1 / (1 + np.exp(-(self.slope * np.asarray(scores, float) + self.intercept)))
+
+
+def recalibrate(cohort: Cohort) -> Recalibration:
+    """Fit the probability of HER2-positive to the internal validation slides."""
+    internal, truth = with_outcome([s for s in cohort.development if s.used], STATUS)
+    try:
+        fit = stats.platt(truth, scores_of(internal))
+    except stats.StatisticUndefined as reason:
+        return Recalibration(note=f"on internal validation slides: {reason}")
+    names = frozenset(slide.slide for slide in internal)
+    return Recalibration(*fit, fitted_on=len(truth), slides=names)
+
+
 @analysis("calibration")
 def calibration(cohort: Cohort) -> Results:
     """Reliability of the scores as probabilities of HER2-positive.
@@ -247,19 +297,16 @@ def calibration(cohort: Cohort) -> Results:
         views["as_it_is"] = results.Reliability(
             **_reliability(y, scores, patients, cohort.settings)
         )
-    internal, truth = with_outcome([s for s in cohort.development if s.used], STATUS)
-    try:
-        fit = stats.platt(truth, scores_of(internal))
-    except stats.StatisticUndefined as reason:
-        note = f"on internal validation slides: {reason}"
-        views["recalibrated"] = results.Reliability(note=note)
+    fit = recalibrate(cohort)
+    if fit.note:
+        views["recalibrated"] = results.Reliability(note=fit.note)
     else:
-        p = 1 / (1 + np.exp(-(fit.slope * scores + fit.intercept)))
-        same = {slide.slide for slide in internal} & {slide.slide for slide in slides}
+        p = fit.probability(scores)
         views["recalibrated"] = results.Reliability(
-            fitted_on=len(truth),
-            same_slides=bool(same),
-            **fit._asdict(),
+            fitted_on=fit.fitted_on,
+            same_slides=bool(fit.slides & {slide.slide for slide in slides}),
+            slope=fit.slope,
+            intercept=fit.intercept,
             **_reliability(y, p, patients, cohort.settings),
         )
     numbers = results.Calibration(n=len(y), **views)
@@ -286,25 +333,31 @@ def patch_area(cohort: Cohort) -> Results:
     """ROC of all patches against their slide's status, and their accuracy (Fig. 3)."""
     if cohort.patches is None:
         return Results()
-    roc_area, points = patch_metrics(cohort.slides, cohort.patches, cohort.settings)
-    if points is None:
+    roc_area, scored = patch_metrics(cohort.slides, cohort.patches, cohort.settings)
+    if scored is None:
         return Results({"patch": roc_area})
-    name = STATUS.contrast[0]
-    curves = {name: write.roc_curve(*points, roc_area, roc_area.n or 0)}
+    name, confidence = STATUS.contrast[0], cohort.settings.confidence
+    fpr, tpr, _ = stats.roc(scored.y, scored.score, "patches")
+    kept = stats.thinned(fpr, tpr)
+    curves = {name: write.roc_curve(fpr[kept], tpr[kept], roc_area, roc_area.n or 0)}
     labels = {name: f"{name}, {roc_area.patients:,} patients"}
-    confidence = cohort.settings.confidence
     drawn = write.roc("patch_roc", curves, labels, confidence=confidence, items="patches")
+    areas = {name: roc_area.auprc} if roc_area.auprc else {}
+    drawn.add(
+        precision_recall.curves("patch_precision_recall", areas, {name: scored}, labels, confidence)
+    )
     return Results({"patch": roc_area}).add(drawn)
 
 
 def patch_metrics(
     slides: Sequence[Slide], probabilities: Probabilities, settings: EvaluateSettings
-) -> tuple[results.PatchArea, tuple[np.ndarray, np.ndarray] | None]:
+) -> tuple[results.PatchArea, Scored | None]:
     """Compare every patch with its slide's status: area, and accuracy of the larger class.
 
     Patches of one patient are alike, so intervals come from the patients: Obuchowski's for the
     area, Rao and Scott's for the accuracies. All patches count in the area, as published; the
-    second accuracy leaves out those whose most probable class is Non-tumour.
+    second accuracy leaves out those whose most probable class is Non-tumour, the third counts them
+    as wrong.
 
     Parameters
     ----------
@@ -317,8 +370,8 @@ def patch_metrics(
     Returns
     -------
     area : PatchArea
-    curve : tuple or None
-        False and true positive rates, (k,) each, thinned to 1,000 points.
+    patches : Scored or None
+        Status and p(HER2+) of every patch; None where the area is not defined.
     """
     status = {s.slide: s for s in slides if s.positive is not None}
     patients = {name: i for i, name in enumerate(sorted({s.patient for s in status.values()}))}
@@ -348,8 +401,7 @@ def patch_metrics(
         if tumour.any()
         else Estimate(note="no patch is called tumour")
     )
-    if "value" not in numbers:
-        return results.PatchArea(**numbers), None
-    fpr, tpr, _ = stats.roc(y, score, "patches")
-    kept = stats.thinned(fpr, tpr)
-    return results.PatchArea(**numbers), (fpr[kept], tpr[kept])
+    numbers["argmax_accuracy"] = estimate(share, right & tumour, patient, settings.confidence)
+    scored = Scored(y, score, patient, "patches")
+    numbers["auprc"] = precision_recall.area(scored, settings, STATUS.contrast[0])
+    return results.PatchArea(**numbers), scored if "value" in numbers else None

@@ -88,6 +88,7 @@ def load_analyses() -> None:
     """Import the modules that add their analyses to `ANALYSES`."""
     importlib.import_module("her2pipe.evaluation.binary")
     importlib.import_module("her2pipe.evaluation.multiclass")
+    importlib.import_module("her2pipe.evaluation.decision")
 
 
 def compute(cohort: Cohort) -> Results:

@@ -17,7 +17,7 @@ from her2pipe import stats
 from her2pipe.config import EvaluateSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.multiclass import REFLEX
-from her2pipe.evaluation import metrics, results, write
+from her2pipe.evaluation import metrics, precision_recall, results, write
 from her2pipe.evaluation.metrics import (
     Cohort,
     Probabilities,
@@ -27,12 +27,14 @@ from her2pipe.evaluation.metrics import (
     estimate,
     with_interval,
 )
+from her2pipe.evaluation.precision_recall import Scored
 from her2pipe.evaluation.results import Area, Estimate, Slide, Unit
 from her2pipe.plotting import style
 
 PER_CLASS = (
     *("unit", "class", "n", "auc", "auc_low", "auc_high", "sensitivity", "sensitivity_low"),
     *("sensitivity_high", "specificity", "specificity_low", "specificity_high"),
+    *("auprc", "auprc_low", "auprc_high", "prevalence"),
 )
 MOST_LISTED = 50  # slides for reflex FISH that the metrics name
 
@@ -173,9 +175,11 @@ def _of_class(
     score = items.p[:, list(items.classes).index(name)]
     how = items.patients, settings.confidence, items.name
     area = defined(stats.clustered_auc, truth, score, *how)
+    scored = Scored(truth, score, items.patients, items.name)
     return results.PerClass(
         n=int(truth.sum()),
         auc=Area(**area),
+        auprc=precision_recall.area(scored, settings),
         sensitivity=share(call[truth], items.patients[truth], settings),
         specificity=share(~call[~truth], items.patients[~truth], settings),
     )
@@ -213,9 +217,11 @@ def units(cohort: Cohort) -> Results:
             "units": by_unit,
         }
     )
-    for name, stem in (("slide", "roc"), ("tile", "tile_roc")):
+    for name, prefix in (("slide", ""), ("tile", "tile_")):
         if name in by_unit and by_unit[name].n:
-            computed.add(class_curves(stem, items[name], by_unit[name], settings.confidence))
+            judged = items[name], by_unit[name], settings.confidence
+            computed.add(class_curves(f"{prefix}roc", *judged))
+            computed.add(precision_recall_curves(f"{prefix}precision_recall", *judged))
     if unit.n:
         computed.tables["per_class"] = PER_CLASS, list(_per_class(by_unit))
         axes = {"truth": "true class", "predicted": "called class", "near": endpoint.ordered}
@@ -244,14 +250,27 @@ def class_curves(stem: str, items: Items, unit: Unit, confidence: float) -> Resu
     return write.roc(stem, curves, labels, by_class=True, **options)
 
 
+def precision_recall_curves(stem: str, items: Items, unit: Unit, confidence: float) -> Results:
+    """Draw and list the precision-recall curve of each class against the rest."""
+    names = [name for name in items.classes if unit.per_class[name].auprc is not None]
+    scored = {
+        name: Scored(items.truth == name, column, items.patients, items.name)
+        for name, column in zip(items.classes, items.p.T, strict=True)
+    }
+    areas = {name: area for name in names if (area := unit.per_class[name].auprc)}
+    labels = {name: f"{name} v rest" for name in names}
+    return precision_recall.curves(stem, areas, scored, labels, confidence, by_class=True)
+
+
 def _per_class(units: Mapping[str, Unit]) -> Iterator[dict[str, Any]]:
     """Yield the measures of each class, a row for each unit and class."""
     for unit in ("tile", "slide", "patient"):
         for name, one_class in units[unit].per_class.items() if unit in units else ():
             row: dict[str, Any] = {"unit": unit, "class": name, "n": one_class.n}
-            for key in ("auc", "sensitivity", "specificity"):
-                number = getattr(one_class, key)
+            for key in ("auc", "sensitivity", "specificity", "auprc"):
+                number = getattr(one_class, key) or Estimate()
                 row |= {key: number.value, f"{key}_low": number.low, f"{key}_high": number.high}
+            row["prevalence"] = one_class.auprc and one_class.auprc.prevalence
             yield row
 
 

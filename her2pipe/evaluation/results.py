@@ -76,20 +76,36 @@ class Area(Estimate):
     resamples: int | None = None
 
 
+class PrecisionRecall(Estimate):
+    """Area under the precision-recall curve; `prevalence` is what scores that say nothing have."""
+
+    prevalence: float | None = None
+    positives: int | None = None
+    endpoint: str | None = None
+
+
 class Response(Area):
-    """Area of non-pCR, and the rank-sum test of the scores: of slides, or patients' means."""
+    """Area of non-pCR, and tests of the scores: of slides, or patients' means."""
 
     rank_sum_p: float | None = None
     rank_sum_note: str | None = None
+    dunn_p: float | None = None
     tested: str | None = None
+    auprc: PrecisionRecall | None = None
 
 
 class PatchArea(Area):
-    """Area of patches against the status of their slides, and shares called right."""
+    """Area of patches against the status of their slides, and shares called right.
+
+    `accuracy` is of the likelier of HER2- and HER2+, of all patches and of those not called
+    Non-tumour; `argmax_accuracy` of the likeliest of all classes, Non-tumour being wrong.
+    """
 
     slides: int | None = None
     accuracy: Estimate | None = None
     tumour_accuracy: Estimate | None = None
+    argmax_accuracy: Estimate | None = None
+    auprc: PrecisionRecall | None = None
 
 
 class Correlation(Part):
@@ -124,6 +140,7 @@ class PerClass(Part):
 
     n: int = 0
     auc: Area = Area()
+    auprc: PrecisionRecall | None = None
     sensitivity: Estimate
     specificity: Estimate
 
@@ -203,6 +220,25 @@ class Calibration(Reliability):
     recalibrated: Reliability | None = None
 
 
+class DecisionCurve(Part):
+    """Net benefit and Brier score of the recalibrated score.
+
+    `useful_from` and `useful_to` are the lowest and the highest threshold at which acting on the
+    probability gains more than treating all slides or none as positive. `brier_baseline` is the
+    Brier score of the prevalence as everyone's probability.
+    """
+
+    n: int | None = None
+    note: str | None = None
+    prevalence: float | None = None
+    brier: float | None = None
+    brier_baseline: float | None = None
+    useful_from: float | None = None
+    useful_to: float | None = None
+    fitted_on: int | None = None
+    same_slides: bool | None = None
+
+
 class Errors(Part):
     """Wrong calls, and those to a neighbouring class."""
 
@@ -264,6 +300,7 @@ class Metrics(Part):
     exclusion_reasons: dict[str, int] = Field({}, alias="left_out")
     copies: list[list[str]] = []
     auc: Area = Area()
+    auprc: PrecisionRecall | None = None
     bootstrap: Area | None = None
     patch: PatchArea | None = None
     levels: Groups | None = None
@@ -274,6 +311,7 @@ class Metrics(Part):
     reflex: Reflex | None = None
     operating_point: OperatingPoint | None = None
     calibration: Calibration | None = None
+    decision: DecisionCurve | None = None
     subgroups: list[Subgroup] = []
 
     def endpoint_object(self) -> Endpoint:

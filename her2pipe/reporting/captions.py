@@ -12,12 +12,14 @@ from typing import Any
 from her2pipe.evaluation.results import (
     Calibration,
     Correlation,
+    DecisionCurve,
     Errors,
     Estimate,
     Evaluation,
     Groups,
     Metrics,
     PatchArea,
+    PrecisionRecall,
     Reliability,
     Response,
     Unit,
@@ -186,7 +188,60 @@ def patch_area(part: PatchArea, metrics: Metrics, percent: str) -> Sentences:
         sentence,
         *_interval_note(part),
         *_share(part.accuracy, "Patch accuracy", percent, "patches"),
+        *_share(
+            *(part.argmax_accuracy, "Of all classes, Non-tumour being wrong,", percent, "patches")
+        ),
     ]
+
+
+@STATISTICS.register("auprc")
+def auprc(part: PrecisionRecall, metrics: Metrics, percent: str) -> Sentences:
+    """State the area under a precision-recall curve with its baseline and n, or why it has none."""
+    if part.value is None:
+        return [f"No area: {part.note}."] if part.note else []
+    value = format_interval(part.value, part.low, part.high)
+    interval = f", {percent} interval over {part.interval}" if part.low is not None else ""
+    size = f"n = {format_number(part.n, 0)}, {format_number(part.positives, 0)} positive"
+    baseline = format_number(part.prevalence)
+    return [
+        f"Area (average precision) {value}{interval}; {size}.",
+        *_interval_note(part),
+        f"Scores that say nothing have the prevalence, {baseline} (dotted).",
+    ]
+
+
+@STATISTICS.register("class_precision_recall")
+def class_precision_recall(part: Unit, metrics: Metrics, percent: str) -> Sentences:
+    """State what areas of each class are, and of how many items."""
+    size = _unit_sizes(part, "tiles" if part is metrics.units.get("tile") else "slides")
+    return [
+        f"Areas are average precision, with {percent} intervals over resampled patients where "
+        f"items are few enough; dotted: prevalence of the class; {size}."
+    ]
+
+
+@STATISTICS.register("decision")
+def decision(part: DecisionCurve, metrics: Metrics, percent: str) -> Sentences:
+    """State where acting on the score gains anything, and its Brier score; or why not."""
+    if part.note:
+        return [f"Net benefit: {part.note}."]
+    if part.useful_from is None:
+        gain = "At no threshold is the net benefit above that of treating all or none as positive."
+    else:
+        gain = (
+            "Net benefit above that of treating all or none as positive at thresholds within "
+            f"{part.useful_from:g} to {part.useful_to:g}."
+        )
+    sentences = [
+        gain,
+        f"Brier score {format_number(part.brier)}; {format_number(part.brier_baseline)} with the "
+        "prevalence as everyone's probability.",
+        f"Probabilities by Platt's fit to {format_number(part.fitted_on, 0)} internal validation "
+        f"slides; n = {format_number(part.n, 0)} slides.",
+    ]
+    if part.same_slides:
+        sentences.append("They are the slides of the fit, which flatters it.")
+    return sentences
 
 
 @STATISTICS.register("rank")
@@ -222,6 +277,8 @@ def rank_sum(part: Response, metrics: Metrics, percent: str) -> Sentences:
     p, n = part.rank_sum_p, format_number(part.n, 0)
     what = f" of {part.tested}" if part.tested and part.tested != "slides" else ""
     test = [f"Two-sided rank-sum test{what}: P {p_phrase(p)}, n = {n}."] if p is not None else []
+    if part.dunn_p is not None:
+        test.insert(0, f"Dunn's test{what}: P {p_phrase(part.dunn_p)}.")
     return [*test, BOXES]
 
 

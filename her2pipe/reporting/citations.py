@@ -76,9 +76,13 @@ RESPONSE = (
     Citation("Residual cancer burden", "Symmans et al. 2007",
              "Journal of Clinical Oncology 25:4414", "10.1200/JCO.2007.10.6823"),
 )  # fmt: skip
+DECISION = (
+    Citation("Decision curves", "Vickers and Elkin 2006", "Medical Decision Making 26:565",
+             "10.1177/0272989X06295361"),
+)  # fmt: skip
 # By what a study uses: its endpoint, a step.
 WORKS_BY_USE = {
-    "her2": RESPONSE,
+    "her2": (*RESPONSE, *DECISION),
     "class": (
         Citation("Exact comparison of calls", "McNemar 1947", "Psychometrika 12:153",
                  "10.1007/BF02295996"),

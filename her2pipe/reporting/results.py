@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from her2pipe.evaluation.results import Area, Correlation, Estimate, Evaluation, Metrics
+from her2pipe.evaluation.results import (
+    Area,
+    Correlation,
+    DecisionCurve,
+    Estimate,
+    Evaluation,
+    Metrics,
+    PrecisionRecall,
+)
 from her2pipe.registry import Registry
 from her2pipe.reporting import captions, html
 from her2pipe.reporting.captions import AREAS, SHARES, estimate_text, neighbour_share
@@ -169,7 +177,19 @@ def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]
     """Return the rows of the main numbers that have a number or a note."""
     against = " against ".join(contrast)
     rows = [_row(f"AUC, {against}", metrics.main()), _logit_row(metrics.main())]
-    if response := metrics.pcr:
+    response = metrics.pcr
+    if auprc := response.auprc if response else metrics.auprc:
+        rows.append(_precision_recall_row(f"AUPRC, {against}", auprc))
+    if response:
+        rows.append(
+            {
+                "measure": f"Score of {against}",
+                "how": f"Dunn's test{_tested(response.tested)}",
+                "p": response.dunn_p,
+                "n": response.n,
+                "items": "slides",
+            }
+        )
         rows.append(
             {
                 "measure": f"Score of {against}",
@@ -187,7 +207,13 @@ def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]
         rows.append(_row("AUC, bootstrap", bootstrap, resamples))
     if patch := metrics.patch:
         rows.append(_row("AUC of patches, HER2 status", patch, items="patches"))
-        rows.append(_row("Accuracy of patches", patch.accuracy, items="patches"))
+        if patch.auprc:
+            rows.append(_precision_recall_row("AUPRC of patches", patch.auprc, "patches"))
+        for accuracy, of_what in (
+            (patch.accuracy, "HER2- against HER2+"),
+            (patch.argmax_accuracy, "of all classes, Non-tumour counted as wrong"),
+        ):
+            rows.append(_row(f"Accuracy of patches, {of_what}", accuracy, items="patches"))
     for groups, name in ((metrics.levels, "HER2 level"), (metrics.rcb, "RCB class")):
         if groups:
             rows.append(_correlation_row(name, groups.spearman, groups.n))
@@ -204,6 +230,8 @@ def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]
             row = _row(f"{name} at {point.rule or ''}", getattr(point, key))
             rows.append(row if row["n"] else row | {"n": point.n, "items": "slides"})
         rows.append({"measure": "Operating point", "note": point.note})
+    if decision := metrics.decision:
+        rows += _decision_rows(decision)
     return [row for row in rows if row.get("note") or _has_number(row)]
 
 
@@ -221,6 +249,37 @@ def _row(
     if estimate.low is not None:
         row |= {"low": estimate.low, "high": estimate.high, "how": how or estimate.interval}
     return row | {"n": estimate.n, "items": items if estimate.n else ""}
+
+
+def _precision_recall_row(
+    measure: str, area: PrecisionRecall, items: str = "slides"
+) -> dict[str, Any]:
+    """Lay out the area under a precision-recall curve, its baseline as a note."""
+    row = _row(measure, area, items=items)
+    if area.prevalence is not None:
+        baseline = f"prevalence, of scores that say nothing: {area.prevalence:.3f}"
+        row["note"] = "; ".join(filter(None, (baseline, row["note"])))
+    return row
+
+
+def _decision_rows(decision: DecisionCurve) -> list[dict[str, Any]]:
+    """Lay out Brier score and net benefit of the recalibrated score, or why there are none."""
+    if decision.note:
+        return [{"measure": "Net benefit, Brier score", "note": decision.note}]
+    note = "at no threshold above treating all or none"
+    if decision.useful_from is not None and decision.useful_to is not None:
+        thresholds = f"{decision.useful_from:g} to {decision.useful_to:g}"
+        note = f"above treating all or none at thresholds within {thresholds}"
+    if decision.same_slides:
+        note += "; on the slides of the fit, which flatters it"
+    brier = {
+        "measure": "Brier score, recalibrated",
+        "value": decision.brier,
+        "n": decision.n,
+        "items": "slides",
+        "note": f"{html.format_number(decision.brier_baseline)} with the prevalence as probability",
+    }
+    return [brier, {"measure": "Net benefit, recalibrated", "note": note}]
 
 
 def _logit_row(area: Area) -> dict[str, Any]:
@@ -257,10 +316,13 @@ def units(evaluation: Evaluation, inputs: ReportInputs) -> Table:
         "f1": "Macro-F1",
         "kappa": "κ, quadratic weights" if "quadratic" in weights else "κ",
     }
-    rows = [{"measure": "n"} | {key: f"{unit.n:,}" for key, unit in shown.items()}]
+    sizes = {key: f"{unit.n:,}" for key, unit in shown.items()}
+    rows: list[dict[str, Any]] = [{"measure": "n"} | sizes]
     for name, title in measures.items():
         texts = {key: estimate_text(getattr(unit, name)) for key, unit in shown.items()}
         rows.append({"measure": title} | texts)
+    if decision := metrics.decision:
+        rows.append({"measure": "Net benefit, Brier score"} | dict.fromkeys(shown, decision.note))
     if errors := {key: neighbour_share(u.errors) for key, u in shown.items() if u.errors}:
         rows.append({"measure": "Errors to a neighbouring class"} | errors)
     caption = (
@@ -289,6 +351,10 @@ def per_class(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
             unit = metrics.units.get(key)
             if unit and (each := unit.per_class.get(name)):
                 row |= {f"{key}_n": each.n, f"{key}_auc": estimate_text(each.auc)}
+                if key == "slide" and each.auprc:
+                    row["prevalence"] = each.auprc.prevalence
+                if key != "patient":
+                    row[f"{key}_auprc"] = estimate_text(each.auprc)
                 if key == "slide":
                     row["sensitivity"] = estimate_text(each.sensitivity)
                     row["specificity"] = estimate_text(each.specificity)
@@ -297,10 +363,13 @@ def per_class(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
         Column("class", "Class"),
         Column("slide_n", "n, slides", "count"),
         Column("slide_auc", "AUC, slides", "written"),
+        Column("slide_auprc", "AUPRC, slides", "written"),
+        Column("prevalence", "Prevalence, slides", 3),
         Column("sensitivity", "Sensitivity", "written"),
         Column("specificity", "Specificity", "written"),
         Column("tile_n", "n, tiles", "count"),
         Column("tile_auc", "AUC, tiles", "written"),
+        Column("tile_auprc", "AUPRC, tiles", "written"),
         Column("patient_n", "n, patients", "count"),
         Column("patient_auc", "AUC, patients", "written"),
     )

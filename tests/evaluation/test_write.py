@@ -20,6 +20,7 @@ def made(tmp_path_factory):
 def test_tables_and_figures(made):
     found = {path.name for path in made.iterdir()}
     figures = {"roc", "tile_roc", "confusion", "grades", "calibration"}
+    figures |= {"precision_recall", "tile_precision_recall"}
     assert found == {
         "metrics.json",
         "slides.tsv",
@@ -54,6 +55,14 @@ def test_metrics_are_those_of_the_tables(made):
     assert [[int(row[c]) for c in metrics["classes"]] for row in rows] == unit["confusion"]
     listed = [r for r in read_table(made / "per_class.tsv") if r["unit"] == "slide"]
     assert [float(r["auc"]) for r in listed] == pytest.approx(by_class, abs=1e-6)
+    for row in listed:
+        area = unit["per_class"][row["class"]]["auprc"]
+        assert float(row["auprc"]) == pytest.approx(area["value"], abs=1e-6)
+        assert float(row["prevalence"]) == pytest.approx(area["positives"] / 28, abs=1e-6)
+    assert {r["class"] for r in read_table(made / "precision_recall.tsv")} == {"1+", "2+", "3+"}
+    assert metrics["decision"] == {
+        "note": "not applicable: class probabilities are not recalibrated"
+    }
     curve = [r for r in read_table(made / "roc.tsv") if r["class"] == "2+"]
     area = np.trapezoid(
         *([float(r[f"{kind}_positive_rate"]) for r in curve] for kind in ("true", "false"))

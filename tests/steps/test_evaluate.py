@@ -59,6 +59,13 @@ def test_the_known_auc(tmp_path, write, her2pipe):
     assert (metrics["auc"]["n"], metrics["auc"]["positives"]) == (4, 2)
     curve = read_table(out / "roc.tsv")
     assert float(curve[-1]["true_positive_rate"]) == 1
+    auprc = metrics["auprc"]  # ranked + - + -
+    assert auprc["value"] == pytest.approx((1 + 2 / 3) / 2)
+    assert (auprc["prevalence"], auprc["n"], auprc["positives"]) == (0.5, 4, 2)
+    curve = read_table(out / "precision_recall.tsv")
+    assert [float(v) for v in curve[0].values()] == [1, 0.5]  # all called
+    assert (out / "precision_recall.svg").exists()
+    assert metrics["decision"]["note"].startswith("not applicable: ")  # no development cohort
     assert (out / "roc.png").stat().st_size > 5_000
     assert (out / "roc.svg").exists()
 
@@ -215,7 +222,7 @@ def patched(tmp_path, write, make):
 
 
 def test_every_patch_against_its_slides_status(tmp_path, patched, her2pipe):
-    from sklearn.metrics import roc_auc_score
+    from sklearn.metrics import average_precision_score, roc_auc_score
 
     sheet, scores, p = patched
     more = ("--encoding", tmp_path / "encodings", "--aggregate", "probabilistic")
@@ -231,6 +238,10 @@ def test_every_patch_against_its_slides_status(tmp_path, patched, her2pipe):
     tumour = every.argmax(1) < 2
     assert found["tumour_accuracy"]["value"] == pytest.approx(right[tumour].mean())
     assert found["tumour_accuracy"]["n"] == tumour.sum()
+    assert found["argmax_accuracy"]["value"] == pytest.approx((every.argmax(1) == y).mean())
+    assert found["auprc"]["value"] == pytest.approx(average_precision_score(y, every[:, 1]))
+    assert found["auprc"]["prevalence"] == pytest.approx(6 / 15)
+    assert (out / "patch_precision_recall.svg").exists()
     curve = np.array(
         [[float(v) for v in row.values()] for row in read_table(out / "patch_roc.tsv")]
     )
@@ -387,6 +398,16 @@ def test_calibration_is_reported_and_not_applied(tmp_path, study, her2pipe):
     truth = np.arange(10) % 2
     assert found["as_it_is"]["brier"] == pytest.approx(np.mean((np.array(study[2]) - truth) ** 2))
     assert sum(int(row["n"]) for row in read_table(out / "calibration.tsv")) == 20
+    decision = metrics["decision"]
+    assert decision["brier"] == pytest.approx(found["recalibrated"]["brier"])
+    assert (decision["fitted_on"], decision["same_slides"], decision["n"]) == (8, False, 10)
+    line = next(r for r in read_table(out / "decision.tsv") if float(r["threshold"]) == 0.25)
+    score = expected.slope * np.array(study[2]) + expected.intercept
+    called = 1 / (1 + np.exp(-score)) >= 0.25
+    benefit = (called & (truth == 1)).mean() - (called & (truth == 0)).mean() / 3
+    assert float(line["net_benefit"]) == pytest.approx(benefit, abs=1e-6)
+    assert float(line["treat_all"]) == pytest.approx(0.5 - 0.5 / 3, abs=1e-6)
+    assert (out / "decision.svg").exists()
     assert [float(row["score"]) for row in read_table(out / "slides.tsv")] == study[2]
     metrics, _ = external_metrics(tmp_path, her2pipe, study, "probabilistic")
     assert "as_it_is" not in metrics["calibration"]  # that score is no probability
