@@ -10,7 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +369,15 @@ def _split_mistakes(rows: list[Row], sheet: Path) -> list[Her2Error]:
         fix = "fill the column for every slide, or leave it empty for all"
         problems.append(Her2Error(what, where, fix))
     return problems
+
+
+def resolved(row: Row, folder: Path) -> Row:
+    """Return a row whose paths, relative to a folder, are absolute."""
+
+    def absolute(path: str) -> str:
+        return str(folder / path) if path else ""
+
+    return replace(row, path=absolute(row.path), annotation=absolute(row.annotation))
 
 
 def digest(rows: Iterable[Row], *columns: str) -> str:
