@@ -10,7 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -301,8 +301,8 @@ def _row(
         what = f"slide name {get('slide')[:40]}... is too long: {len(get('slide'))} characters"
         wrong("slide", what, f"use at most {NAME_MOST}: files are named by it")
     split = get("split").lower()
-    if split not in ("", "train", "validation"):
-        wrong("split", f"split is {get('split')!r}", "use train or validation")
+    if split not in ("", "train", "validation", "test"):
+        wrong("split", f"split is {get('split')!r}", "use train, validation or test")
     ihc = spellings.read_ihc(get("ihc")) or ""
     if not ihc and not spellings.is_unknown(get("ihc")):
         wrong("ihc", f"ihc is {get('ihc')!r}, an unknown level", "use 0, 1+, 2+ or 3+")
@@ -369,6 +369,15 @@ def _split_mistakes(rows: list[Row], sheet: Path) -> list[Her2Error]:
         fix = "fill the column for every slide, or leave it empty for all"
         problems.append(Her2Error(what, where, fix))
     return problems
+
+
+def resolved(row: Row, folder: Path) -> Row:
+    """Return a row whose paths, relative to a folder, are absolute."""
+
+    def absolute(path: str) -> str:
+        return str(folder / path) if path else ""
+
+    return replace(row, path=absolute(row.path), annotation=absolute(row.annotation))
 
 
 def digest(rows: Iterable[Row], *columns: str) -> str:

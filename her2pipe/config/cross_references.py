@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from her2pipe.config import PretrainSettings
+from her2pipe.config import WHOLE, PretrainSettings, TrainSettings
 from her2pipe.config.aggregation import AGGREGATIONS
 from her2pipe.config.endpoints import CHECKED, ENDPOINTS, LabelSettings
 from her2pipe.config.mistakes import Mistake
@@ -251,6 +251,26 @@ def fractions(study: RawStudy) -> Iterator[Mistake]:
                     yield Mistake(key, what, f"use: {', '.join(classes)}")
 
 
+def views_of_fractions(study: RawStudy) -> Iterator[Mistake]:
+    """Find fractions of views that no training patches come from."""
+    defaults = TrainSettings()
+    views: dict[str, list[str]] = {}
+    for name in study.named("encoders"):
+        encoder = study.encoder(name)
+        cohort = study.named("cohorts").get(study.development(encoder), {})
+        named = encoder.get("train_views", defaults.train_views)
+        views[name] = [WHOLE] if cohort.get("kind") == "images" else list(map(str, named))
+    places: list[tuple[tuple[str, ...], list[str]]]
+    places = [(("encoders", name), names) for name, names in views.items()]
+    places.append((("train",), sorted({view for names in views.values() for view in names})))
+    for place, names in places:
+        for view in study.named(*place, "fractions"):
+            if view not in names:
+                what = f"fractions of view {view} are given, and no patches of it are trained on"
+                fix = f"name one of train_views: {', '.join(names)}"
+                yield Mistake((*place, "fractions", view), what, fix)
+
+
 def endpoint(study: RawStudy) -> Iterator[Mistake]:
     """Find what makes no sense beside a study's endpoint."""
     labels = _labels(study)
@@ -373,6 +393,7 @@ def whole_slides(study: RawStudy) -> Iterator[Mistake]:
 CHECKS: tuple[Check, ...] = (
     unknown_names,
     fractions,
+    views_of_fractions,
     endpoint,
     matched_pairs,
     starting_weights,

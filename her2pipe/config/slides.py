@@ -224,6 +224,15 @@ class DrawSettings(Section):
     )
 
 
+class PreflightSettings(Section):
+    """What is looked over before anything is cut."""
+
+    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    mpp_ratio_max: float = setting(
+        1.2, "scales of a cohort's slides that differ more are reported as mixed", "", ge=1
+    )
+
+
 class TileSettings(Section):
     """Cutting a slide into patches."""
 

@@ -26,6 +26,8 @@ from her2pipe.files import read_json, read_table, write_text
 
 METRICS, SLIDES = "metrics.json", "slides.tsv"
 TRAINING_SLIDE = "training slide"  # reason why a slide of the training side is not used
+VALIDATION_SLIDE = "validation slide"  # the same of a side for choices, where there is a test side
+TEST_SLIDE = "test slide"
 
 
 class Part(BaseModel):
@@ -291,6 +293,8 @@ class Metrics(Part):
     encoder: str = ""
     aggregation: str = ""
     trained: str = ""
+    held_out_by: str = ""  # what judged the fit, see `aggregation.held_out`
+    chosen_on_these: str = ""  # what of the method was chosen on the very slides evaluated
     features: int | None = None
     cohort: str = ""
     role: str = ""

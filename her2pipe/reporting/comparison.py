@@ -44,14 +44,16 @@ TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
     "table2": [(
         "Methods, laid out as Table 2 of Li et al. 2025. ✓: this stage is trained. Feature "
         "dimension: numbers per patch that the aggregation reads; N/A where it reads class "
-        "probabilities. Internal: validation slides of the development cohort. External: mean and "
+        "probabilities. Fit judged by: slides that stopped it and gave its threshold. Internal: "
+        "test or else validation slides of the development cohort. External: mean and "
         "population standard deviation over the external cohorts. {percent} intervals; variances "
-        f"are {AREAS}. Published figures are of the papers' own cohorts and stand here for "
-        "orientation only.",
+        f"are {AREAS}; exact where a variance is 0. Published figures are of the papers' own "
+        "cohorts and stand here for orientation only.",
         (METHOD, Column("feature_extraction", "Training stage: feature extraction"),
          Column("instance_aggregation", "Training stage: instance aggregation"),
          Column("feature_dimension", "Feature dimension", "written"),
          Column("aggregation_method", "Aggregation method"),
+         Column("held_out_by", "Fit judged by"),
          Column("internal_auc", "Internal AUC", 3, ("internal_low", "internal_high"),
                 "internal_note"),
          Column("external_mean", "External AUC, mean ± SD", 3, ("external_sd",), "external_note"),
@@ -162,7 +164,32 @@ class Methods(Section):
         folder = Path(next(iter(inputs.manifest.paths("compare"))))
         tables = _tables(folder, inputs.percent)
         networks = _networks(folder)
-        return [*tables[:1], *networks, *_figures(folder, inputs), *map(html.fold_long, tables[1:])]
+        return [
+            *tables[:1],
+            *_chosen_on_reported(inputs),
+            *networks,
+            *_figures(folder, inputs),
+            *map(html.fold_long, tables[1:]),
+        ]
+
+
+def _chosen_on_reported(inputs: ReportInputs) -> list[Block]:
+    """Warn of methods of which something was chosen on slides whose numbers are reported."""
+    methods: dict[tuple[str, str], list[str]] = {}
+    for metrics in (evaluation.metrics for evaluation in inputs.evaluations):
+        if metrics.chosen_on_these:
+            key = metrics.cohort, metrics.chosen_on_these
+            methods.setdefault(key, []).append(metrics.method)
+    warnings = [
+        f"{', '.join(names)}: {chosen} chosen on the internal validation slides of cohort {cohort}."
+        for (cohort, chosen), names in methods.items()
+    ]
+    text = (
+        "Numbers of these methods on their internal slides look better than they are: the same "
+        "slides chose what is named. Slides with the split test, and fit.cross_fit: encoder, avoid "
+        "it. External cohorts chose nothing."
+    )
+    return [Text(text, warnings)] if warnings else []
 
 
 def _tables(folder: Path, percent: str) -> list[Table]:
@@ -213,6 +240,9 @@ def _readable(row: dict[str, str]) -> dict[str, Any]:
         cells["external_note"] = interval + (f", {html.count_of(n, 'cohort')}" if n else "")
         n = cells.pop("internal_n", "")
         cells["internal_note"] = f", n\u00a0=\u00a0{n}" if n else ""
+        for part in ("internal", "external"):
+            if "exact" in row.get(f"{part}_interval", ""):
+                cells[f"{part}_note"] += ", exact"
     if row.get("only_method"):
         cells["only_correct"] = f"{row['only_method']} and {row['only_other']}"
     if "other_cohort" in row:

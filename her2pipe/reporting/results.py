@@ -167,7 +167,8 @@ def numbers(evaluation: Evaluation, inputs: ReportInputs) -> Table:
     metrics = evaluation.metrics
     caption = (
         f"Main numbers: {_who(metrics)}, {_evaluated(metrics)}. {inputs.percent} intervals; all "
-        "tests two-sided."
+        "tests two-sided. AUPRC: area under the precision-recall curve; scores that say nothing "
+        "have the prevalence."
     )
     contrast = inputs.endpoint(metrics.role).contrast
     return html.table(caption, MAIN, main_rows(metrics, contrast), sortable=False)
@@ -211,7 +212,7 @@ def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]
             rows.append(_precision_recall_row("AUPRC of patches", patch.auprc, "patches"))
         for accuracy, of_what in (
             (patch.accuracy, "HER2- against HER2+"),
-            (patch.argmax_accuracy, "of all classes, Non-tumour counted as wrong"),
+            (patch.argmax_accuracy, "likeliest of three classes, Non-tumour wrong"),
         ):
             rows.append(_row(f"Accuracy of patches, {of_what}", accuracy, items="patches"))
     for groups, name in ((metrics.levels, "HER2 level"), (metrics.rcb, "RCB class")):
@@ -257,7 +258,7 @@ def _precision_recall_row(
     """Lay out the area under a precision-recall curve, its baseline as a note."""
     row = _row(measure, area, items=items)
     if area.prevalence is not None:
-        baseline = f"prevalence, of scores that say nothing: {area.prevalence:.3f}"
+        baseline = f"prevalence: {area.prevalence:.3f}"
         row["note"] = "; ".join(filter(None, (baseline, row["note"])))
     return row
 
@@ -329,6 +330,8 @@ def units(evaluation: Evaluation, inputs: ReportInputs) -> Table:
         f"Main numbers: {_who(metrics)}, {_evaluated(metrics)}. {inputs.percent} intervals: of "
         f"macro-AUC and κ over resampled patients, of shares {SHARES}."
     )
+    if any(", exact" in str(text) for row in rows for text in row.values()):
+        caption += " Those marked exact stand where nothing varies between patients."
     if (patients := shown.get("patient")) and patients.mixed:
         rule = "count with the last of them" if metrics.ordered else "are excluded"
         caption += f" Patients whose slides are of several classes, {patients.mixed:,}, {rule}."

@@ -80,7 +80,7 @@ def average_precision(
         return AveragePrecision(value, None, None, prevalence, "none", note)
     try:
         draws = _draws(y, score, patients, resamples, seed)
-        low, high, _ = _percentiles(draws, confidence)
+        low, high, _ = _percentiles(draws, confidence, len(np.unique(np.asarray(patients))))
     except StatisticUndefined as reason:
         note = f"no interval: {reason}"
         return AveragePrecision(value, None, None, prevalence, "none", note)

@@ -18,7 +18,7 @@ from her2pipe.cohorts.sheet import Row
 from her2pipe.config import Section, roles
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
-from her2pipe.models.versions import version_of
+from her2pipe.models.description import version_of
 from her2pipe.workflow.inputs import Inputs
 from her2pipe.workflow.study import Wildcards
 
@@ -131,6 +131,10 @@ class Fingerprints:
         )
         name = self.inputs.development(wildcards)
         return self._digest(name, tuple(columns)) if columns else ""
+
+    def surveyed(self) -> list[str]:
+        """Return the digests of all cohorts of slides, of what is looked over."""
+        return [self._of("preflight", name) for name in self.targets.slide_cohorts]
 
     def matched(self) -> list[str]:
         """Return the digests of the cohorts whose cases two methods are compared on."""

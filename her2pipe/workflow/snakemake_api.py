@@ -23,8 +23,8 @@ from snakemake import exceptions
 from snakemake.logging import logger
 from snakemake.shell import shell
 
-from her2pipe.errors import Her2Error
-from her2pipe.workflow import run_log
+from her2pipe.errors import Her2Error, raise_all
+from her2pipe.workflow import preflight, run_log
 from her2pipe.workflow.study import Study
 
 Workflow = Any  # snakemake.workflow.Workflow
@@ -55,10 +55,17 @@ def load_study(config: Mapping[str, Any], workflow: Workflow) -> Study:
     StudyError
         With the three lines of each mistake.
     """
+    is_main = workflow.is_main_process
     try:
-        return Study.load(config, study_file(workflow), check_files=workflow.is_main_process)
+        study = Study.load(config, study_file(workflow), check_files=is_main)
+        if is_main:
+            raise_all(preflight.problems(study))
     except Her2Error as mistake:
         raise StudyError(str(mistake)) from None
+    if is_main:
+        for line in preflight.as_lines(preflight.notes(study)):
+            logger.info(line)
+    return study
 
 
 class FailureHandler(logging.Handler):

@@ -51,7 +51,7 @@ STUDY = {
     "fit": {"folds": 2, "max_epochs": 2, "device": "cpu"},
 }
 DATE = r"\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?|\d{1,2} \w+ \d{4}"
-STUDY_LEVEL = {("compare", ""), ("ledger", ""), ("report", "")}
+STUDY_LEVEL = {(step, "") for step in ("preflight", "compare", "ledger", "report")}
 
 
 def sheet_lines(name, n, fault=()):

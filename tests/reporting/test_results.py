@@ -66,6 +66,45 @@ def test_notes_stand_in_place_of_numbers_of_classes(tmp_path):
     assert "No macro-AUC: needs both classes." in figure.caption
 
 
+AUPRC = {"value": 0.4, "low": 0.2, "high": 0.7, "interval": "resampled patients"}
+AUPRC |= {"n": 20, "positives": 4, "prevalence": 0.2}
+DECISION = {"n": 20, "brier": 0.1, "brier_baseline": 0.16, "prevalence": 0.2, "fitted_on": 8}
+
+
+def rows_of(**parts):
+    metrics = evaluation(**parts).metrics
+    contrast = endpoint_of(role=metrics.role).contrast
+    return {row["measure"]: row for row in results.main_rows(metrics, contrast)}
+
+
+def test_the_area_under_precision_and_recall_stands_beside_its_baseline():
+    row = rows_of(auprc=AUPRC)["AUPRC, HER2-positive against HER2-negative"]
+    assert (row["value"], row["low"], row["how"]) == (0.4, 0.2, "resampled patients")
+    assert row["note"] == "prevalence: 0.200"
+    rows = rows_of(role="treatment", auprc=AUPRC, pcr={"n": 9, "auprc": AUPRC, "dunn_p": 0.01})
+    assert "AUPRC, non-pCR against pCR" in rows
+    assert "AUPRC, HER2-positive against HER2-negative" not in rows
+    assert rows["Score of non-pCR against pCR"]["p"] == 0.01
+    sentences = captions.sentences_of("auprc", "auprc", evaluation(auprc=AUPRC).metrics, "95 %")
+    assert sentences[0].endswith("interval over resampled patients; n = 20, 4 positive.")
+
+
+def test_net_benefit_says_where_or_why_not():
+    useful = DECISION | {"useful_from": 0.1, "useful_to": 0.4, "same_slides": True}
+    rows = rows_of(decision=useful)
+    assert rows["Brier score, recalibrated"]["value"] == 0.1
+    note = rows["Net benefit, recalibrated"]["note"]
+    assert note.startswith("above treating all or none at thresholds within 0.1 to 0.4; on the")
+    rows = rows_of(decision=DECISION)
+    note = rows["Net benefit, recalibrated"]["note"]
+    assert note == "at no threshold above treating all or none"
+    rows = rows_of(decision={"note": "not applicable: no fit"})
+    assert rows["Net benefit, Brier score"]["note"] == "not applicable: no fit"
+    metrics = evaluation(decision=useful).metrics
+    sentences = captions.sentences_of("decision", "decision", metrics, "95 %")
+    assert sentences[-1] == "They are the slides of the fit, which flatters it."
+
+
 def test_every_number_is_somewhere():
     rows = list(results.flatten({"a": {"b": 0.5, "c": [1, 2]}, "d": [{"e": None}], "f": "x"}))
     assert [tuple(row.values()) for row in rows] == [
@@ -132,3 +171,29 @@ def test_choices_that_no_paper_states_are_listed_with_value_and_default():
     assert "[choice" not in str(rows)
     page = str(citations.Settings().blocks(inputs_of(**settings)))
     assert "Settings that no paper states" in page
+
+
+def test_an_exact_interval_says_why_in_the_tables_and_captions():
+    """The main row, the summary and the caption of the ROC curve: never a bare 1.000 to 1.000."""
+    note = "the scores separate the classes: the interval is exact, of 2 pairs of slides"
+    exact = {"interval": "exact (Clopper-Pearson)", "interval_note": note}
+    area = {"n": 4, "patients": 4, "positives": 2, "value": 1.0, "low": 0.158, "high": 1.0}
+    each = evaluation(auc=area | {"logit_low": 0.158, "logit_high": 1.0} | exact)
+    (row,) = results.main_rows(each.metrics, endpoint_of().contrast)
+    assert (row["low"], row["how"], row["note"]) == (0.158, "exact (Clopper-Pearson)", note)
+    summary = comparison._main_row(inputs_of(each), each)
+    assert (summary["low"], summary["interval"], summary["note"]) == (0.158, row["how"], note)
+    first, second = captions.sentences_of("area", "auc", each.metrics, "95 %")
+    assert first.startswith("AUC 1.000 (0.158 to 1.000), 95 % interval (exact (Clopper-Pearson))")
+    assert second == f"T{note[1:]}."
+
+
+def test_the_logit_interval_stands_beside_walds():
+    area = {"n": 35, "patients": 30, "positives": 8, "value": 0.9, "low": 0.79, "high": 1.0}
+    area |= {"logit_low": 0.72, "logit_high": 0.97, "interval": "Obuchowski, by patient"}
+    metrics = evaluation(auc=area).metrics
+    wald, logit = results.main_rows(metrics, endpoint_of().contrast)
+    assert (wald["how"], logit["how"]) == ("Obuchowski, by patient", "logit of the AUC")
+    assert (logit["low"], logit["high"]) == (0.72, 0.97)
+    (sentence,) = captions.sentences_of("area", "auc", metrics, "95 %")
+    assert "by its logit 0.720 to 0.970; n = 35 slides, 8 positive, of 30 patients." in sentence

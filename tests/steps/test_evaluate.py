@@ -108,6 +108,30 @@ def test_only_the_validation_side_of_the_development_cohort_counts(tmp_path, wri
     assert why["S7"] == ""
 
 
+def test_numbers_of_slides_that_chose_something_carry_a_warning(tmp_path, write, her2pipe):
+    """Validation slides chose the threshold: they are warned of, until there are test slides."""
+    her2 = ["positive", "negative"] * 6
+    scored = [scores_row(f"S{i}", [0.9, 0.1, 0.4][i % 3]) for i in range(12)]
+    chosen = ("--chosen-by-validation", "threshold", "--held-out-by", "internal validation")
+    last = {"validation": "threshold", "test": ""}
+    for side, expected in last.items():
+        sides = ["train"] * 4 + ["validation"] * 4 + [side] * 4
+        sheet, scores = write(
+            [f"S{i}\tx{i}\tP{i}\t{sides[i]}\t{her2[i]}\t\t\t\t" for i in range(12)], scored
+        )
+        metrics, out = evaluated(tmp_path, her2pipe, sheet, scores, *chosen, role="development")
+        assert metrics["chosen_on_these"] == expected
+        assert metrics["held_out_by"] == "internal validation"
+        assert metrics["evaluated"] == sides.count(side)
+    reasons = [row["exclusion_reason"] for row in read_table(out / "slides.tsv")]
+    assert reasons == ["training slide"] * 4 + ["validation slide"] * 4 + [""] * 4
+    code, log = her2pipe(
+        *("evaluate", scores, tmp_path / "x", "--sheet", sheet, "--role", "external", *chosen)
+    )
+    assert code == 0
+    assert "look better" not in log  # an external cohort chooses nothing
+
+
 def test_every_slide_left_out_has_its_reason(tmp_path, write, her2pipe):
     sheet, scores = write(
         [
