@@ -3,8 +3,8 @@
 Cohorts are simulated as normal scores of patients whose slides are alike (intraclass correlation
 0.7), and go through `her2pipe.stats` as `evaluate` and `compare` call it. Aims: 0.925 to 0.97 for
 coverage of a 95 % interval, 0.03 to 0.07 for tests at 0.05. Run:
-python bench/coverage.py [REPEATS]; about four minutes for 1,500, of which two standard errors are
-0.011, and 0.022 of what is resampled.
+python bench/coverage.py [REPEATS]; about four CPU minutes for 1,000, of which two standard errors
+are 0.014, and 0.022 of what is resampled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from her2pipe import stats
 from her2pipe.evaluation.method_table import external_mean
 from her2pipe.evaluation.results import Area
 
-REPEATS, RESAMPLED, RESAMPLES = 1500, 400, 400  # repeats of closed forms, of resampled; resamples
+REPEATS, RESAMPLED, RESAMPLES = 1000, 400, 400  # repeats of closed forms, of resampled; resamples
 PATIENTS, SLIDES, ICC = (35, 75, 190), (1, 3), 0.7
 LEVELS = ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
 CUTS = np.array([0.6, 1.0, 1.4, 1.8])  # of the score, to levels

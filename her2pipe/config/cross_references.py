@@ -5,6 +5,7 @@ They work on the file's own values, right or wrong, so that their mistakes come 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -173,6 +174,16 @@ def encoders_without_classes(study: RawStudy) -> Iterator[Mistake]:
                     what = f"{section}.{key} names {name}, which has {lack}"
                     fix = "name encoders that are trained to classify, or none"
                     yield Mistake((section, key), what, fix)
+
+
+def names_of_fold_encoders(study: RawStudy) -> Iterator[Mistake]:
+    """Find encoders that are called as the encoder of an inner fold of another is."""
+    encoders = study.section("encoders")
+    for name in encoders:
+        base, _, fold = str(name).rpartition(".fold")
+        if base in encoders and re.fullmatch("[0-9]+of[0-9]+", fold):
+            what = f"encoder {name} has the name of an encoder of {base} for an inner fold"
+            yield Mistake(("encoders", str(name)), what, "give it another name")
 
 
 # --- encoders and aggregations -------------------------------------------------------------------
@@ -396,6 +407,7 @@ CHECKS: tuple[Check, ...] = (
     views_of_fractions,
     endpoint,
     matched_pairs,
+    names_of_fold_encoders,
     starting_weights,
     aggregations,
     encoders_without_classes,

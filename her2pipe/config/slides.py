@@ -250,6 +250,11 @@ class TileSettings(Section):
         "grey levels^2",
         ge=0,
     )
+    edge: Literal["drop", "shift", "pad"] = setting(
+        "drop",
+        "the right and bottom edge, narrower than a patch: left out (as published), covered by"
+        " patches shifted back over their neighbours, or by patches padded with white",
+    )
     within: Literal["slide", "annotation"] = setting(
         "slide", "patches that are cut: of the whole slide, or of its annotated tumour alone"
     )

@@ -1,11 +1,13 @@
 """Tables and captions of an evaluation: every number is there, notes stand in place of others."""
 
+from dataclasses import replace
+
 import pytest
 
 from her2pipe.config import LabelSettings, ReportSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.evaluation.results import Evaluation, Metrics
-from her2pipe.manifest import Manifest
+from her2pipe.manifest import Item, Manifest
 from her2pipe.reporting import captions, citations, comparison, results
 from her2pipe.reporting.inputs import ReportInputs, Study
 
@@ -49,6 +51,20 @@ def test_notes_stand_in_place_of_numbers():
         "Spearman's ρ of score and HER2 level": "needs values that differ",
         "Dunn's test, HER2 level": "needs 2 groups",
     }
+
+
+def test_numbers_of_slides_that_chose_something_are_warned_of(tmp_path):
+    def warned(*evaluations):
+        (tmp_path / "compare").mkdir(exist_ok=True)
+        manifest = Manifest((Item("compare", path=str(tmp_path / "compare")),))
+        inputs = replace(inputs_of(*evaluations), manifest=manifest)
+        return [w for b in comparison.Methods().blocks(inputs) for w in getattr(b, "warnings", ())]
+
+    chosen = {"role": "development", "cohort": "A", "chosen_on_these": "threshold"}
+    assert warned(evaluation(), evaluation("n", "A", "development")) == []
+    assert warned(evaluation("m", **chosen), evaluation("n", **chosen), evaluation()) == [
+        "m, n: threshold chosen on the internal validation slides of cohort A."
+    ]
 
 
 def test_notes_stand_in_place_of_numbers_of_classes(tmp_path):
