@@ -109,6 +109,8 @@ class PatchWriter:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._lengths: list[int] = []
+        for group in ("jpeg", "stain"):  # one that a path makes by the way keeps the time
+            file.create_group(group)
         self._bytes = file.create_dataset(
             "jpeg/bytes", (0,), "u1", maxshape=(None,), chunks=(CHUNK_BYTES,), fletcher32=True
         )

@@ -77,8 +77,14 @@ def write_study(folder, study, sheets):
 
 def arguments(folder, *words):
     """Return the words that run Snakemake on the study of a folder."""
-    command = ["snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
-    return list(map(str, [*command, "--configfile", folder / "study.yaml", *words]))
+    command = [
+        "snakemake",
+        "--configfile",
+        folder / "study.yaml",
+        "--snakefile",
+        ROOT / "Snakefile",
+    ]
+    return list(map(str, [*command, "--directory", folder, *words]))
 
 
 def snakemake(folder, *words, code=SNAKEMAKE):
