@@ -137,8 +137,17 @@ def _networks(study: Study) -> Iterator[Her2Error]:
     if not untried:
         return
     command = [sys.executable, "-m", "her2pipe.workflow.buildable", json.dumps([*untried.values()])]
+    # Plugins are found where this process finds them, whatever made them importable.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        run = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+            env=environment,
+        )
         faults = json.loads(run.stdout.splitlines()[-1])
     except (subprocess.TimeoutExpired, ValueError, IndexError):
         return  # no torch beside the workflow: the jobs have it in environments of their own
