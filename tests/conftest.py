@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from small_study import finished, study  # noqa: F401 - fixtures of every test that runs the workflow
 from stores import CLASSES, DATA, make_bag, make_encoding, make_model, make_store, stained
-from training_sets import development  # noqa: F401
+from training_sets import development, development_files  # noqa: F401
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
