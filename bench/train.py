@@ -92,7 +92,7 @@ class Work:
         return self.loader.batches(
             self.stores,
             np.concatenate(passes)[:count],
-            options.input_px,
+            self.loader.Resizing(options.input_px),
             options.batch,
             self.device,
             options.threads,

@@ -6,6 +6,7 @@ import argparse
 import errno
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +14,14 @@ from types import ModuleType
 
 from her2pipe import __version__, deferred
 from her2pipe.config import STEPS, Section, flags
-from her2pipe.errors import Her2Error
+from her2pipe.errors import Her2Error, is_out_of_memory
 
 # verb: its module
 VERBS = {**{step: f"steps.{step}" for step in STEPS}, "cohort": "steps.cohort"}
 VERBS |= {"prune": "steps.prune", "status": "steps.status"}
+
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,23 +36,34 @@ def main(argv: list[str] | None = None) -> int:
     verb = argv[0]
     try:
         _run(verb, argv[1:])
-    except Her2Error as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:  # a full disk, a file one may not read: the machine's mistakes
-        if error.filename is None and error.errno is None:
-            raise  # not the system's: a library's own error, and so a bug to be seen
-        where = error.filename or "the machine"
-        fix = "make room, or correct the permissions, and run again"
-        if error.errno == errno.ENAMETOOLONG:
-            fix = "choose a shorter name: file systems bear about 250 characters"
-        print(Her2Error(error.strerror or str(error), str(where), fix), file=sys.stderr)
-        return 1
-    except MemoryError:
-        fix = "give the job more memory, or a smaller batch"
-        print(Her2Error("out of memory", f"her2pipe {verb}", fix), file=sys.stderr)
+    except Exception as error:
+        mistake = _mistake(error, verb)
+        if mistake is None:
+            raise
+        print(mistake, file=sys.stderr)
         return 1
     return 0
+
+
+def _mistake(error: Exception, verb: str) -> Her2Error | None:
+    """Return what a user can mend, of an error; None of a bug, which is to be seen."""
+    if isinstance(error, Her2Error):
+        return error
+    if is_out_of_memory(error):
+        fix = "give the job more memory, fewer threads, or a smaller batch"
+        return Her2Error("out of memory", f"her2pipe {verb}", fix)
+    code, where, text = None, None, str(error)
+    if isinstance(error, OSError):  # a full disk, a file one may not read: the machine's mistakes
+        code, where, text = error.errno, error.filename, error.strerror or text
+    else:  # libraries put the system's words into errors of their own
+        code = next((code for code in FULL_DISK if os.strerror(code) in text), None)
+        text = os.strerror(code) if code else text
+    if code is None and where is None:
+        return None
+    fix = "make room, or correct the permissions, and run again"
+    if code == errno.ENAMETOOLONG:
+        fix = "choose a shorter name: file systems bear about 250 characters"
+    return Her2Error(text, str(where or "the machine"), fix)
 
 
 def _run(verb: str, words: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 LINE_BREAKS = re.compile("[\t\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+")  # whoever takes them so
@@ -60,3 +61,19 @@ def raise_all(problems: list[Her2Error]) -> None:
         raise problems[0]
     if problems:
         raise ManyErrors(problems)
+
+
+# How libraries say that memory ran out; a loader killed by the kernel ran out of it, too.
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|insufficient memory|not enough memory|bad_alloc|DefaultCPUAllocator"
+    r"|(?:can't|cannot|can not|unable to|failed to) (?:re)?alloc|memory allocation fail"
+    r"|can't start new thread|failed to map segment|killed by signal: Killed|alloc.*failed",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out, whatever library says so."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return not isinstance(error, Her2Error) and bool(OUT_OF_MEMORY.search(str(error)[:LONGEST]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
+import io
 import json
 import os
 import re
@@ -75,6 +77,83 @@ def _partial_path(path: Path) -> Path:
             shutil.rmtree(leftover, ignore_errors=True)
             leftover.unlink(missing_ok=True)
     return path.with_name(f".{name}{ending}")
+
+
+class PatientFile(io.FileIO):
+    """A file whose writer never fails, for libraries that crash on that or lose the reason.
+
+    The first error is kept for `check`, and nothing is written after it: the file is not going to
+    be used.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data) -> int:
+        """Write all of the data, or none and keep the error."""
+        data = memoryview(data).cast("B")
+        done = 0
+        while done < len(data) and self.error is None:
+            try:
+                done += super().write(data[done:])
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def truncate(self, size=None) -> int:
+        """Set the length, or keep the error."""
+        if self.error is None:
+            try:
+                return super().truncate(size)
+            except OSError as error:
+                self.error = error
+        return size or 0
+
+    def check(self, path: str | Path) -> None:
+        """Raise the error kept, as one of the file at `path`.
+
+        Raises
+        ------
+        Her2Error
+        """
+        with naming(path):
+            if self.error is not None:
+                raise self.error
+
+
+@contextmanager
+def writing(path: str | Path, partial: Path) -> Iterator[PatientFile]:
+    """Open the part of a file for a library that writes to it; a full disk is an error at the end.
+
+    Raises
+    ------
+    Her2Error
+    """
+    with naming(path), PatientFile(partial, "w") as file:
+        yield file
+        file.check(path)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Turn an error of the system into one that says which file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        fix = "make room on the disk, or allow writing there, and run again"
+        if error.errno == errno.ENAMETOOLONG:
+            fix = "choose a shorter name: file systems bear about 250 characters"
+        raise Her2Error(f"cannot write: {error.strerror or error}", str(path), fix) from None
+
+
+def is_file_name(name: object) -> bool:
+    """Return whether a name from a file may become part of a path: plain, and in one folder."""
+    return (
+        isinstance(name, str)
+        and 0 < len(os.fsencode(name)) <= NAME_BYTES
+        and name not in (".", "..")
+        and not set(name) & {"/", "\\", "\0"}
+        and name.isprintable()
+    )
 
 
 def this_process() -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from her2pipe.config import LEVELS, LabelSettings, ScoreSettings
 from her2pipe.config.aggregation import AGGREGATIONS as AGGREGATIONS
@@ -279,7 +279,14 @@ class Aggregation(ABC):
         """Return the settings that a model was fitted with."""
         settings = cls.Settings or FitSettings
         known = settings.model_fields
-        return settings(**{k: v for k, v in model.metadata.settings.items() if k in known})
+        try:
+            return settings(**{k: v for k, v in model.metadata.settings.items() if k in known})
+        except ValidationError as error:
+            raise Her2Error(
+                f"the settings of the fitted model are damaged, or of another version: {error}",
+                "model.json",
+                "fit again",
+            ) from None
 
     @property
     def threshold(self) -> float | None:
@@ -382,7 +389,12 @@ def load(name: str, folder: str | Path) -> FittedModel:
             str(folder / "model.json"),
             "give the folder that her2pipe fit wrote for this aggregation",
         )
-    metadata = FitMetadata.model_validate(values)
+    try:
+        metadata = FitMetadata.model_validate(values)
+    except ValidationError as error:
+        raise Her2Error(
+            f"damaged or not ours: {error}", str(folder / "model.json"), "fit again"
+        ) from None
     if not metadata.members:
         return FittedModel(metadata, [])
     weights = folder / "model.safetensors"
@@ -392,12 +404,20 @@ def load(name: str, folder: str | Path) -> FittedModel:
             str(folder),
             "fit again, or copy both files together",
         )
-    from safetensors.numpy import load_file
-
     members: list[Arrays] = [{} for _ in range(metadata.members)]
-    for key, array in load_file(weights).items():
-        number, _, name = key.partition(".")
-        members[int(number)][name] = array
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        for key, array in load_file(weights).items():
+            number, _, name = key.partition(".")
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise ValueError(f"{key} holds what is no number")
+            members[int(number)][name] = array
+    except (SafetensorError, ValueError, IndexError, TypeError) as error:
+        raise Her2Error(
+            f"the weights are damaged: {error}", str(weights), "fit again, or restore a copy"
+        ) from None
     return FittedModel(metadata, members)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 class NetworkAggregation(Aggregation):
     """An aggregation whose score is the mean of several networks' class probabilities."""
 
+    family = "Network-based"
     reads = "features"
     fits = "weights"
     Settings: ClassVar[type[NetworkFitSettings]]

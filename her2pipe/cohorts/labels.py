@@ -102,13 +102,10 @@ def label_conflict(
     assays = []
     if ihc in ("0", "1+", "3+") and her2 != (ihc == "3+"):
         assays.append(f"IHC {ihc}")
-    if fish is not None:
-        ish, result = fish, f"FISH {'positive' if fish else 'negative'}"
-    else:
-        ish, _ = _ish(ihc, ratio, copies)
-        result = f"ISH ratio {ratio:g} with {copies:g} copies" if ish is not None else ""
+    ish = fish if fish is not None else _ish(ihc, ratio, copies)[0]
     if ish is not None and ish != her2:
-        assays.append(result)
+        by_number = f"ISH ratio {ratio:g} with {copies:g} copies" if fish is None else ""
+        assays.append(by_number or f"FISH {'positive' if fish else 'negative'}")
     status = "positive" if her2 else "negative"
     return f"final status {status}, but {' and '.join(assays)}" if assays else ""
 

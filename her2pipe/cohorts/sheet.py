@@ -301,8 +301,8 @@ def _row(
         what = f"slide name {get('slide')[:40]}... is too long: {len(get('slide'))} characters"
         wrong("slide", what, f"use at most {NAME_MOST}: files are named by it")
     split = get("split").lower()
-    if split not in ("", "train", "validation"):
-        wrong("split", f"split is {get('split')!r}", "use train or validation")
+    if split not in ("", "train", "validation", "test"):
+        wrong("split", f"split is {get('split')!r}", "use train, validation or test")
     ihc = spellings.read_ihc(get("ihc")) or ""
     if not ihc and not spellings.is_unknown(get("ihc")):
         wrong("ihc", f"ihc is {get('ihc')!r}, an unknown level", "use 0, 1+, 2+ or 3+")

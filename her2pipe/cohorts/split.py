@@ -23,10 +23,12 @@ def status(row: Row) -> int:
 def assign_sides(
     rows: Sequence[Row], settings: SplitSettings, stratum: Callable[[Row], int] = status
 ) -> dict[str, str]:
-    """Assign each slide to `train` or `validation`, whole patients at a time.
+    """Assign each slide to `train`, `validation` or `test`, whole patients at a time.
 
-    An explicit split column is taken as it is. Otherwise patients are stratified and, within a
-    stratum, ordered by a hash of seed and name: the first `validation_fraction` validate.
+    An explicit split column is taken as it is, unless it has training and test slides alone: then a
+    validation part is split from the training slides, so that nothing is chosen on test slides.
+    Patients are stratified and, within a stratum, ordered by a hash of seed and name: the first
+    `validation_fraction` validate.
 
     Parameters
     ----------
@@ -41,17 +43,25 @@ def assign_sides(
     dict
         Slide name to side.
     """
-    if rows[0].split:
-        return {row.slide: row.split for row in rows}
+    sheet_sides = {row.slide: row.split for row in rows}
+    if set(sheet_sides.values()) not in ({""}, {"train", "test"}):
+        return sheet_sides
+    divided = [row for row in rows if row.split != "test"]
     strata: dict[int, list[str]] = {}
-    for patient, number in _highest(rows, stratum).items():
+    for patient, number in _highest(divided, stratum).items():
         strata.setdefault(number, []).append(patient)
     validating: set[str] = set()
     for patients in strata.values():
         patients.sort(key=lambda patient: _hash(f"{settings.split_seed}/{patient}"))
         count = math.floor(settings.validation_fraction * len(patients) + 0.5)
         validating.update(patients[:count])
-    return {row.slide: "validation" if row.patient in validating else "train" for row in rows}
+    sides = {r.slide: "validation" if r.patient in validating else "train" for r in divided}
+    return sheet_sides | sides
+
+
+def evaluated_side(sides: Mapping[str, str]) -> str:
+    """Return the side whose slides give the internal numbers: test where there is one."""
+    return "test" if "test" in sides.values() else "validation"
 
 
 def deal_folds(strata: Mapping[str, int], folds: int, seed: int) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import model_validator
 
@@ -12,6 +12,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 PRECISION = "arithmetic; auto is bfloat16 autocast on CUDA and float32 on a CPU"
 ACCUMULATE = "batches whose gradients make one step, as one large batch would"
 ARCHITECTURE = "timm model name, or alexnet, pruneff4, ather2"
+SOURCE_PREFIXES = ("hf-hub:", "local-dir:")
+SOURCES = "; or hf-hub:OWNER/NAME, or local-dir:FOLDER with config.json and weights"
 # Tasks that train an encoder on the slides of its development cohort, so that these are in-sample.
 TRAINED_ON_SLIDES = ("classify", "fingerprint")
 COMPILE = "compile the network with torch.compile: slow to start, then faster"
@@ -99,7 +101,7 @@ class Pretraining(PretrainSettings):
 
 
 class TrainSettings(ScheduleSettings):
-    """Training an encoder."""
+    """Training an encoder, or freezing one as it is."""
 
     algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     task: Literal["classify", "density", "fingerprint", "none"] = setting(
@@ -107,17 +109,45 @@ class TrainSettings(ScheduleSettings):
         "what is predicted in training: classify (patch classes), density (DAB of IHC), fingerprint"
         " (which slide a patch is of), or none (frozen features)",
     )
-    architecture: str = setting("swin_tiny_patch4_window7_224", ARCHITECTURE)
+    architecture: str = setting("swin_tiny_patch4_window7_224", ARCHITECTURE + SOURCES)
+    model_args: dict[str, Any] = setting(
+        {}, "options of timm's network, such as {init_values: 1.0e-5}; classes by their name"
+    )
     stages: int = setting(
         0, "keep only so many of a timm network's first stages; 0: all (see her2pipe prune)", ge=0
     )
     weights: str = setting(
-        "none", "starting weights: none, imagenet (timm hub), a .safetensors file, a model's folder"
+        "none",
+        "starting weights: none, imagenet (timm hub), source (of an architecture hf-hub: or"
+        " local-dir:), a file (.safetensors, .bin, .pth, .pt), a model's folder",
     )
     features: str = setting(
         "pooled", "features kept: pooled (before the head), or a stage's average, e.g. layer3"
     )
+    pooling: Literal["head", "cls", "mean", "cls+mean"] = setting(
+        "head",
+        "how tokens become pooled features: head (as the network's last layer reads them), the"
+        " class token, the mean of the patches' tokens, or both side by side",
+    )
     input_px: int = setting(224, "side of the network's input", "px", ge=16, le=2048)
+    resize_px: int = setting(
+        0,
+        "side patches are brought to before the middle is cut at input_px; 0: input_px itself",
+        "px",
+        ge=0,
+        le=2048,
+    )
+    interpolation: Literal["area", "bilinear", "bicubic"] = setting(
+        "area",
+        "how patches are shrunk: area (means of pixels), or as published transforms do (Pillow's"
+        " bilinear or bicubic, antialiased)",
+    )
+    mean: list[Fraction] = setting(
+        [], "mean of R, G and B that the input is standardised by; none: the network's own"
+    )
+    std: list[Fraction] = setting(
+        [], "standard deviation of R, G and B, likewise; none: the network's own"
+    )
     train_views: list[View] = setting(["1024", "2048"], "views the training patches come from")
     fractions: dict[View, dict[str, Fraction]] = setting(
         {
@@ -154,7 +184,8 @@ class TrainSettings(ScheduleSettings):
     )
     stain_target: str = setting(
         "median",
-        "colours patches are brought to: median (of the training slides), or a patch store",
+        "colours patches are brought to: median (of the training slides), none (they keep their"
+        " own), or a patch store",
         choice=True,
     )
     frozen: list[str] = setting(
@@ -205,6 +236,16 @@ class TrainSettings(ScheduleSettings):
 
     @model_validator(mode="after")
     def _consistent(self):
+        if {len(self.mean), len(self.std)} - {0, 3} or len(self.mean) != len(self.std):
+            raise ValueError("mean and std are three numbers each, or left out")
+        if self.weights == "source" and not self.architecture.startswith(SOURCE_PREFIXES):
+            raise ValueError("weights source needs an architecture hf-hub:... or local-dir:...")
+        if 0 in self.std:
+            raise ValueError("std divides: it cannot be 0")
+        if 0 < self.resize_px < self.input_px:
+            raise ValueError("resize_px must be at least input_px, which is cut out of it")
+        if self.pooling != "head" and (self.stages or self.features != "pooled"):
+            raise ValueError("pooling is of the whole network: leave stages and features out")
         if self.task == "density" and not self.pairs:
             raise ValueError("task density needs pairs: a folder, or synthetic")
         if self.task in ("density", "fingerprint") and self.features != "pooled":

@@ -46,7 +46,7 @@ class Her2Status(Endpoint):
     contrast = group_labels = ("HER2-positive", "HER2-negative")
     analyses: tuple[str, ...] = (
         *("auc", "bootstrap", "patch", "levels", "operating_point", "calibration"),
-        "auc_by_subgroup",
+        *("decision", "auc_by_subgroup"),
     )
     comparisons = ("methods", "table2", "delong", "drift", "published", "networks", "timing")
     slide_columns = (
@@ -58,24 +58,42 @@ class Her2Status(Endpoint):
     caption_lead = "HER2 scores from whole-slide images of breast cancer"
     caption_methods = (
         "HER2 status and levels follow ASCO/CAP 2018, unless a sheet gives the final status. "
-        "Patients, never slides, are split into training and validation. AUCs of slides have "
-        "DeLong variances and {percent} Wald intervals cut at 0 and 1; those of patches, "
-        "Obuchowski's variance, which allows for the likeness of a patient's patches, and shares "
-        "of patches Rao-Scott intervals. Rank correlations are Spearman's with P from Student's t "
-        "and Bonett-Wright intervals; levels and grades are compared by Dunn's test, corrected for "
-        "ties, unadjusted and after Holm; shares of slides have Wilson intervals. Methods are "
-        "compared on the same slides by DeLong's paired test. All tests are two-sided. Where a "
-        "cohort is too small or has one class only, a note stands in place of the number."
+        "Patients, never slides, are split into training and validation. AUCs have "
+        "{percent} Wald intervals cut at 0 and 1, beside them those of the logit. The unit of "
+        "inference is the patient. Where each patient has one slide, variances of AUCs are "
+        "DeLong's, shares have Wilson intervals, and methods are compared on the same slides by "
+        "DeLong's paired test. Where patients have several slides, and for patches, variances and "
+        "the paired test are Obuchowski's, shares have Rao-Scott intervals, Spearman's P (from "
+        "Student's t) and Bonett-Wright intervals are of an effective number of slides, κ has "
+        "percentiles of resampled patients, and tests of ranks, Dunn's (corrected for ties, "
+        "unadjusted and after Holm), rank-sum and Kolmogorov-Smirnov, are of patients' mean "
+        "scores. Areas under precision-recall curves are average precision, with intervals over "
+        "resampled patients; net benefit and Brier score are of the score recalibrated by Platt's "
+        "fit to the internal validation slides. All tests are two-sided. Where an estimated "
+        "variance is 0, an exact interval stands in its place, with a note; where a cohort is too "
+        "small or has one class only, a note in place of the number."
     )
-    caption_interval = "DeLong interval"
+    caption_interval = "interval (DeLong's; Obuchowski's where patients have several slides)"
     caption_map = "p(HER2+) of each kept patch"
     figure_captions = (
         FigureCaption("roc", "area", "auc", "ROC curve of the HER2 score for HER2 status"),
+        FigureCaption(
+            "precision_recall",
+            "auprc",
+            "auprc",
+            "Precision-recall curve of the HER2 score for HER2 status",
+        ),
         FigureCaption(
             "patch_roc",
             "patch_area",
             "patch",
             "ROC curve of p(HER2+) of every patch for its slide's status",
+        ),
+        FigureCaption(
+            "patch_precision_recall",
+            "auprc",
+            "patch.auprc",
+            "Precision-recall curve of p(HER2+) of every patch for its slide's status",
         ),
         FigureCaption("levels", "rank", "levels", "HER2 score by HER2 level"),
         FigureCaption("levels_dunn", "dunn", "levels", "Dunn's test between HER2 levels"),
@@ -83,8 +101,17 @@ class Her2Status(Endpoint):
             "confusion", "agreement", "levels", "HER2 level read from the score against the sheet's"
         ),
         FigureCaption("calibration", "calibration", "calibration", "Calibration of the HER2 score"),
+        FigureCaption(
+            "decision", "decision", "decision", "Decision curve of the recalibrated HER2 score"
+        ),
         FigureCaption("pcr", "rank_sum", "pcr", "HER2 score by response to neoadjuvant treatment"),
         FigureCaption("pcr_roc", "area", "pcr", "ROC curve of the HER2 score, non-pCR as positive"),
+        FigureCaption(
+            "pcr_precision_recall",
+            "auprc",
+            "pcr.auprc",
+            "Precision-recall curve of the HER2 score, non-pCR as positive",
+        ),
         FigureCaption("rcb", "rank", "rcb", "HER2 score by residual cancer burden"),
         FigureCaption("rcb_dunn", "dunn", "rcb", "Dunn's test between RCB classes"),
     )

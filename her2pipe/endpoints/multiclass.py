@@ -45,12 +45,15 @@ class Multiclass(Endpoint):
         "validation; every patch is trained on the class of its slide. A slide's probabilities are "
         "the mean of its patches', a patient's those of its slides, and the likeliest class is "
         "called. AUCs are of each class against the others; macro-AUC is their plain mean. "
-        "Intervals are {percent}: of the AUC of a class DeLong's, of macro-AUC and κ percentiles "
-        "over resampled patients, of shares Wilson's; intervals of patches allow for the likeness "
-        "of a patient's patches. Methods are compared on the same slides: differences of macro-AUC "
-        "over the same resampled patients, calls by McNemar's exact test, P after Holm. All tests "
-        "are two-sided. Where a cohort is too small or lacks a class, a note stands in place of "
-        "the number."
+        "The unit of inference is the patient. Intervals are {percent}: of macro-AUC and κ "
+        "percentiles over resampled patients; of the AUC of a class DeLong's, of shares Wilson's, "
+        "where each patient has one slide; where patients have several, and for patches, "
+        "Obuchowski's and Rao and Scott's. Methods are compared on the same slides: differences of "
+        "macro-AUC over the same resampled patients; calls by McNemar's exact test, or by exact "
+        "sign flips of patients who have several slides; P after Holm. Tests of ranks are of "
+        "patients' means where patients have several slides. All tests are two-sided. Where all "
+        "resamples or scores are alike, an exact interval stands in place of one without width, "
+        "with a note; where a cohort is too small or lacks a class, a note in place of the number."
     )
     caption_interval = "interval over resampled patients"
     figure_captions = (
@@ -62,6 +65,18 @@ class Multiclass(Endpoint):
             "macro_area",
             "units.tile",
             "ROC curve of each class against the others, tiles",
+        ),
+        FigureCaption(
+            "precision_recall",
+            "class_precision_recall",
+            "units.slide",
+            "Precision-recall curve of each class against the others, slides",
+        ),
+        FigureCaption(
+            "tile_precision_recall",
+            "class_precision_recall",
+            "units.tile",
+            "Precision-recall curve of each class against the others, tiles",
         ),
         FigureCaption(
             "confusion",
@@ -103,7 +118,10 @@ class Multiclass(Endpoint):
             "exclusion_reason",
         )
         grades = ("grades",) if labels.ordered else ()
-        self.analyses = ("units", "reflex", "call_calibration", *grades, "macro_auc_by_subgroup")
+        self.analyses = (
+            *("units", "reflex", "call_calibration", "decision_of_classes", *grades),
+            "macro_auc_by_subgroup",
+        )
         self.summary = f"classes {', '.join(labels.classes)}"
         span = f"expected class (0: {labels.classes[0]}, 1: {labels.classes[-1]})"
         self.score_label = span if self.graded else "largest probability"

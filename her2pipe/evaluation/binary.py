@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from her2pipe.config import LEVELS, EvaluateSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.her2_status import NEGATIVE, POSITIVE, POSITIVE_LEVELS, Her2Status
 from her2pipe.endpoints.response import Response
-from her2pipe.evaluation import metrics, results, write
+from her2pipe.evaluation import metrics, precision_recall, results, write
 from her2pipe.evaluation.metrics import (
     Cohort,
     Probabilities,
@@ -21,8 +22,12 @@ from her2pipe.evaluation.metrics import (
     analysis,
     defined,
     estimate,
+    grouped_scores,
+    patients_of,
+    with_interval,
 )
-from her2pipe.evaluation.results import Area, Estimate, Slide
+from her2pipe.evaluation.precision_recall import Scored
+from her2pipe.evaluation.results import Area, Estimate, PrecisionRecall, Slide
 from her2pipe.plotting import charts, style
 
 STATUS = Her2Status()
@@ -41,14 +46,16 @@ def scores_of(slides: Sequence[Slide]) -> list[float]:
 
 
 def area(cohort: Cohort, endpoint: Endpoint | None = None) -> Area:
-    """Compute the area under the ROC curve of an endpoint, with DeLong's interval."""
+    """Compute the area under the ROC curve of an endpoint; its variance is that of patients."""
     endpoint = endpoint or cohort.endpoint
     known, y = with_outcome(cohort.slides, endpoint)
+    patients, confidence = patients_of(known), cohort.settings.confidence
     return Area(
         n=len(y),
         positives=sum(y),
+        patients=len(set(patients)),
         endpoint=" v ".join(endpoint.contrast),
-        **defined(stats.auc, y, scores_of(known), cohort.settings.confidence),
+        **defined(stats.clustered_auc, y, scores_of(known), patients, confidence, "slides"),
     )
 
 
@@ -63,11 +70,27 @@ def roc_results(cohort: Cohort, endpoint: Endpoint, roc_area: Area, stem: str) -
     return write.roc(stem, curves, {name: name}, confidence=cohort.settings.confidence)
 
 
+def precision_recall_results(
+    cohort: Cohort, endpoint: Endpoint, stem: str
+) -> tuple[PrecisionRecall, Results]:
+    """Compute, draw and list the precision-recall curve of an endpoint."""
+    known, y = with_outcome(cohort.slides, endpoint)
+    scored = Scored(np.array(y, bool), np.array(scores_of(known), float), patients_of(known))
+    name = endpoint.contrast[0]
+    curve_area = precision_recall.area(scored, cohort.settings, name)
+    drawn = precision_recall.curves(
+        stem, {name: curve_area}, {name: scored}, {name: name}, cohort.settings.confidence
+    )
+    return curve_area, drawn
+
+
 @analysis("auc")
 def status_area(cohort: Cohort) -> Results:
-    """Area under the ROC curve of HER2 status."""
+    """Areas under the ROC and the precision-recall curve of HER2 status."""
     roc_area = area(cohort, STATUS)
-    return Results({"auc": roc_area}).add(roc_results(cohort, STATUS, roc_area, "roc"))
+    auprc, drawn = precision_recall_results(cohort, STATUS, "precision_recall")
+    computed = Results({"auc": roc_area, "auprc": auprc})
+    return computed.add(roc_results(cohort, STATUS, roc_area, "roc")).add(drawn)
 
 
 @analysis("bootstrap")
@@ -75,7 +98,7 @@ def resampled_area(cohort: Cohort) -> Results:
     """Interval of the endpoint's area from resampled patients."""
     settings = cohort.settings
     known, y = with_outcome(cohort.slides, cohort.endpoint)
-    patients = [slide.patient for slide in known]
+    patients = patients_of(known)
     interval = defined(
         stats.bootstrap_auc,
         y,
@@ -110,45 +133,54 @@ def agreement(
     known = [slide for slide in slides if slide.true_level and slide.level]
     truth = np.array([slide.true_level for slide in known])
     predicted = np.array([slide.level for slide in known])
-    both = truth, predicted
+    both, patients = (truth, predicted), patients_of(known)
+    how = settings.confidence, patients
+    resampled = settings.confidence, settings.resamples, settings.resample_seed
     numbers: dict[str, Any] = {
         "called": len(known),
-        "accuracy": estimate(stats.accuracy, *both, settings.confidence),
+        "accuracy": estimate(stats.accuracy, *both, *how),
         "balanced_accuracy": estimate(stats.balanced_accuracy, *both),
         "f1": estimate(stats.f1, *both),
         "by_level": {
             level: results.PerClass(
-                sensitivity=estimate(stats.sensitivity, *both, level, settings.confidence),
-                specificity=estimate(stats.specificity, *both, level, settings.confidence),
+                sensitivity=estimate(stats.sensitivity, *both, level, *how),
+                specificity=estimate(stats.specificity, *both, level, *how),
             )
             for level in LEVELS
         },
+        "kappa": results.Kappa(
+            **with_interval(
+                defined(stats.quadratic_kappa, *both, LEVELS),
+                defined(stats.bootstrap_kappa, *both, patients, LEVELS, "quadratic", *resampled),
+            ),
+            weights="quadratic",
+        ),
     }
-    try:
-        numbers["quadratic_kappa"] = stats.quadratic_kappa(truth, predicted, LEVELS)
-    except stats.StatisticUndefined as reason:
-        numbers["quadratic_kappa_note"] = str(reason)
     return numbers, stats.confusion(truth, predicted, LEVELS)
 
 
 @analysis("pcr")
 def response(cohort: Cohort) -> Results:
-    """Non-pCR against the score: area, and rank-sum test (Fig. 7)."""
+    """Non-pCR against the score: areas, and rank-sum and Dunn's test (Fig. 7)."""
     endpoint = Response()
     roc_area = area(cohort, endpoint)
     computed = roc_results(cohort, endpoint, roc_area, "pcr_roc")
-    scores = {
-        name: [slide.score for slide in cohort.slides if slide.pcr is answer]
-        for name, answer in (("pCR", True), ("non-pCR", False))
-    }
-    numbers = roc_area.model_dump(exclude_unset=True)
+    auprc, drawn = precision_recall_results(cohort, endpoint, "pcr_precision_recall")
+    computed.add(drawn)
+    names = {True: "pCR", False: "non-pCR", None: None}
+    scores = grouped_scores(cohort.slides, lambda slide: names[slide.pcr], ("pCR", "non-pCR"))
+    tested = {name: scores.tested.get(name, []) for name in ("non-pCR", "pCR")}
+    numbers = roc_area.model_dump(exclude_unset=True) | {"auprc": auprc}
     try:
-        numbers["rank_sum_p"] = p = stats.mann_whitney(scores["non-pCR"], scores["pCR"]).p
+        numbers["rank_sum_p"] = p = stats.mann_whitney(*tested.values()).p
+        numbers["dunn_p"] = dunn_p = float(stats.dunn(tested).to_numpy()[0, 1])
+        numbers["tested"] = scores.items
+        of_what = "" if scores.items == "slides" else f" of {scores.items}"
         computed.figures["pcr"] = lambda: charts.boxes(
-            scores,
+            scores.slides,
             endpoint.score_label,
             endpoint.target_label,
-            f"Rank-sum test: {style.format_p(p)}",
+            f"Dunn's test{of_what}: {style.format_p(dunn_p)}; rank-sum test: {style.format_p(p)}",
         )
     except stats.StatisticUndefined as reason:
         numbers["rank_sum_note"] = str(reason)
@@ -184,7 +216,7 @@ def operating_point(cohort: Cohort) -> Results:
             return Results({"operating_point": results.OperatingPoint(n=len(y), note=rule)})
         called = [slide.score >= cutoff for slide in slides]
     truth, call = np.array(y, bool), np.array(called, bool)
-    confidence = cohort.settings.confidence
+    how = cohort.settings.confidence, patients_of(slides)
     point = results.OperatingPoint(
         n=len(y),
         rule=rule,
@@ -195,9 +227,9 @@ def operating_point(cohort: Cohort) -> Results:
             true_negative=int((~truth & ~call).sum()),
             false_negative=int((truth & ~call).sum()),
         ),
-        sensitivity=estimate(stats.sensitivity, truth, call, True, confidence),
-        specificity=estimate(stats.specificity, truth, call, True, confidence),
-        accuracy=estimate(stats.accuracy, truth, call, confidence),
+        sensitivity=estimate(stats.sensitivity, truth, call, True, *how),
+        specificity=estimate(stats.specificity, truth, call, True, *how),
+        accuracy=estimate(stats.accuracy, truth, call, *how),
         balanced_accuracy=estimate(stats.balanced_accuracy, truth, call),
         f1=estimate(stats.f1, truth, call, True),
     )
@@ -221,6 +253,35 @@ def _cutoff(cohort: Cohort) -> tuple[str, float | None]:
     return f"Youden's index on {len(y)} training slides", threshold
 
 
+@dataclass(frozen=True)
+class Recalibration:
+    """Platt's logistic fit to the internal validation slides of the development cohort.
+
+    `fitted_on` counts them, `slides` names them; `note` says why there is no fit.
+    """
+
+    slope: float = 0.0
+    intercept: float = 0.0
+    fitted_on: int = 0
+    slides: frozenset[str] = frozenset()
+    note: str = ""
+
+    def probability(self, scores: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return the probability of HER2-positive of each score, (n,)."""
+        return 1 / (1 + np.exp(-(self.slope * np.asarray(scores, float) + self.intercept)))
+
+
+def recalibrate(cohort: Cohort) -> Recalibration:
+    """Fit the probability of HER2-positive to the internal validation slides."""
+    internal, truth = with_outcome([s for s in cohort.development if s.used], STATUS)
+    try:
+        fit = stats.platt(truth, scores_of(internal))
+    except stats.StatisticUndefined as reason:
+        return Recalibration(note=f"on internal validation slides: {reason}")
+    names = frozenset(slide.slide for slide in internal)
+    return Recalibration(*fit, fitted_on=len(truth), slides=names)
+
+
 @analysis("calibration")
 def calibration(cohort: Cohort) -> Results:
     """Reliability of the scores as probabilities of HER2-positive.
@@ -230,33 +291,35 @@ def calibration(cohort: Cohort) -> Results:
     neither changes a score, a level or an area.
     """
     slides, y = with_outcome(cohort.slides, STATUS)
-    scores = np.array(scores_of(slides), float)
+    scores, patients = np.array(scores_of(slides), float), patients_of(slides)
     views: dict[str, Any] = {}
     if cohort.gives_probability:
-        views["as_it_is"] = results.Reliability(**_reliability(y, scores, cohort.settings))
-    internal, truth = with_outcome([s for s in cohort.development if s.used], STATUS)
-    try:
-        fit = stats.platt(truth, scores_of(internal))
-    except stats.StatisticUndefined as reason:
-        note = f"on internal validation slides: {reason}"
-        views["recalibrated"] = results.Reliability(note=note)
+        views["as_it_is"] = results.Reliability(
+            **_reliability(y, scores, patients, cohort.settings)
+        )
+    fit = recalibrate(cohort)
+    if fit.note:
+        views["recalibrated"] = results.Reliability(note=fit.note)
     else:
-        p = 1 / (1 + np.exp(-(fit.slope * scores + fit.intercept)))
-        same = {slide.slide for slide in internal} & {slide.slide for slide in slides}
+        p = fit.probability(scores)
         views["recalibrated"] = results.Reliability(
-            fitted_on=len(truth),
-            same_slides=bool(same),
-            **fit._asdict(),
-            **_reliability(y, p, cohort.settings),
+            fitted_on=fit.fitted_on,
+            same_slides=bool(fit.slides & {slide.slide for slide in slides}),
+            slope=fit.slope,
+            intercept=fit.intercept,
+            **_reliability(y, p, patients, cohort.settings),
         )
     numbers = results.Calibration(n=len(y), **views)
     return write.calibration(numbers, views, cohort.settings.confidence)
 
 
-def _reliability(y: Sequence, p: np.ndarray, settings: EvaluateSettings) -> dict[str, Any]:
+def _reliability(
+    y: Sequence, p: np.ndarray, patients: Sequence[str], settings: EvaluateSettings
+) -> dict[str, Any]:
     if len(p) and not (min(p) >= 0 and max(p) <= 1):
         return {"note": "the scores leave 0 to 1: they are no probabilities"}
-    return defined(stats.calibration, y, p, settings.calibration_bins, settings.confidence)
+    how = settings.calibration_bins, settings.confidence, patients
+    return defined(stats.calibration, y, p, *how)
 
 
 @analysis("auc_by_subgroup")
@@ -270,25 +333,31 @@ def patch_area(cohort: Cohort) -> Results:
     """ROC of all patches against their slide's status, and their accuracy (Fig. 3)."""
     if cohort.patches is None:
         return Results()
-    roc_area, points = patch_metrics(cohort.slides, cohort.patches, cohort.settings)
-    if points is None:
+    roc_area, scored = patch_metrics(cohort.slides, cohort.patches, cohort.settings)
+    if scored is None:
         return Results({"patch": roc_area})
-    name = STATUS.contrast[0]
-    curves = {name: write.roc_curve(*points, roc_area, roc_area.n or 0)}
+    name, confidence = STATUS.contrast[0], cohort.settings.confidence
+    fpr, tpr, _ = stats.roc(scored.y, scored.score, "patches")
+    kept = stats.thinned(fpr, tpr)
+    curves = {name: write.roc_curve(fpr[kept], tpr[kept], roc_area, roc_area.n or 0)}
     labels = {name: f"{name}, {roc_area.patients:,} patients"}
-    confidence = cohort.settings.confidence
     drawn = write.roc("patch_roc", curves, labels, confidence=confidence, items="patches")
+    areas = {name: roc_area.auprc} if roc_area.auprc else {}
+    drawn.add(
+        precision_recall.curves("patch_precision_recall", areas, {name: scored}, labels, confidence)
+    )
     return Results({"patch": roc_area}).add(drawn)
 
 
 def patch_metrics(
     slides: Sequence[Slide], probabilities: Probabilities, settings: EvaluateSettings
-) -> tuple[results.PatchArea, tuple[np.ndarray, np.ndarray] | None]:
+) -> tuple[results.PatchArea, Scored | None]:
     """Compare every patch with its slide's status: area, and accuracy of the larger class.
 
     Patches of one patient are alike, so intervals come from the patients: Obuchowski's for the
     area, Rao and Scott's for the accuracies. All patches count in the area, as published; the
-    second accuracy leaves out those whose most probable class is Non-tumour.
+    second accuracy leaves out those whose most probable class is Non-tumour, the third counts them
+    as wrong.
 
     Parameters
     ----------
@@ -301,8 +370,8 @@ def patch_metrics(
     Returns
     -------
     area : PatchArea
-    curve : tuple or None
-        False and true positive rates, (k,) each, thinned to 1,000 points.
+    patches : Scored or None
+        Status and p(HER2+) of every patch; None where the area is not defined.
     """
     status = {s.slide: s for s in slides if s.positive is not None}
     patients = {name: i for i, name in enumerate(sorted({s.patient for s in status.values()}))}
@@ -332,8 +401,7 @@ def patch_metrics(
         if tumour.any()
         else Estimate(note="no patch is called tumour")
     )
-    if "value" not in numbers:
-        return results.PatchArea(**numbers), None
-    fpr, tpr, _ = stats.roc(y, score, "patches")
-    kept = stats.thinned(fpr, tpr)
-    return results.PatchArea(**numbers), (fpr[kept], tpr[kept])
+    numbers["argmax_accuracy"] = estimate(share, right & tumour, patient, settings.confidence)
+    scored = Scored(y, score, patient, "patches")
+    numbers["auprc"] = precision_recall.area(scored, settings, STATUS.contrast[0])
+    return results.PatchArea(**numbers), scored if "value" in numbers else None

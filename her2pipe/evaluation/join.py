@@ -8,13 +8,20 @@ from collections.abc import Mapping, Sequence
 
 from her2pipe.cohorts import sheet as cohorts
 from her2pipe.cohorts import spellings
-from her2pipe.cohorts.split import assign_sides
+from her2pipe.cohorts.split import assign_sides, evaluated_side
 from her2pipe.config import SplitSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.errors import Her2Error
-from her2pipe.evaluation.results import TRAINING_SLIDE, Slide, probabilities_in
+from her2pipe.evaluation.results import (
+    TEST_SLIDE,
+    TRAINING_SLIDE,
+    VALIDATION_SLIDE,
+    Slide,
+    probabilities_in,
+)
 from her2pipe.files import read_table
 
+OTHER_SIDES = {"train": TRAINING_SLIDE, "validation": VALIDATION_SLIDE, "test": TEST_SLIDE}
 LABELS = {"positive": "positive", "true_level": "level", "pcr": "pcr", "rcb": "rcb"}  # from a row
 
 
@@ -25,6 +32,7 @@ def join(
     columns: Sequence[str],
     split: SplitSettings | None = None,
     subgroups: Sequence[str] = (),
+    side: str = "",
 ) -> list[Slide]:
     """Join scores and labels, one slide per row of the sheet.
 
@@ -39,6 +47,8 @@ def join(
         Of a development cohort, whose training side is not used.
     subgroups : sequence of str
         Columns of the sheet that make subgroups.
+    side : str
+        Side of a development cohort that is used; empty: test, or validation without that.
 
     Raises
     ------
@@ -50,6 +60,7 @@ def join(
     sides: dict[str, str] = {}
     if split is not None:
         sides = assign_sides(rows, split, endpoint.stratum)
+        side = side or evaluated_side(sides)
     for column in endpoint.score_columns:
         if table and column not in next(iter(table.values())):
             raise Her2Error(
@@ -69,7 +80,8 @@ def join(
             reason = f"excluded: {score['reason']}"
         else:
             _validate_score(score, scores)
-            reason = TRAINING_SLIDE if sides.get(row.slide) == "train" else ""
+            other = sides.get(row.slide, side)
+            reason = "" if other == side else OTHER_SIDES[other]
         labels = {name: row.value(column) for name, column in LABELS.items() if column in columns}
         computed = {
             "patient": row.patient,

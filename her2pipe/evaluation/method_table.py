@@ -14,13 +14,16 @@ from her2pipe import stats
 from her2pipe.config import CompareSettings
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation import pairwise
-from her2pipe.evaluation.results import Area, Estimate, Evaluation
+from her2pipe.evaluation.results import Area, Estimate, Evaluation, Slide
 from her2pipe.files import read_table, write_table
 from her2pipe.models.description import ModelDescription
 from her2pipe.plotting import charts, panels, style
 
 WHO = ("method", "encoder", "aggregation", "cohort", "role")
-METHODS = ("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high")
+METHODS = (
+    *("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high"),
+    *("patients", "logit_low", "logit_high", "interval", "note"),
+)
 NETWORKS = ("method", "encoder", "architecture", "weights", "parameters", "trained", "input_px",
             "model_mb", "stand_in")  # fmt: skip
 TILES = ("encoder", "slides", "tiles", "ms_per_tile")
@@ -151,7 +154,9 @@ def methods(study: Study) -> Table:
     for evaluation in study.evaluations:
         area = evaluation.metrics.main()
         numbers = {"n": area.n, "auc": area.value, "low": area.low, "high": area.high}
-        rows.append(_who(evaluation) | numbers)
+        numbers |= {key: getattr(area, key) for key in ("patients", "logit_low", "logit_high")}
+        note = area.note or area.interval_note
+        rows.append(_who(evaluation) | numbers | {"interval": area.interval, "note": note})
     known = [row for row in rows if row["auc"] is not None]
     confidence, measure = study.settings.confidence, study.evaluations[0].endpoint.main_measure
     figures = {"forest": lambda: charts.forest(known, _endpoints(study), confidence, measure)}
@@ -179,13 +184,15 @@ def classes(study: Study) -> Table:
     columns = [*WHO, "n", "patients", *(f"macro_auc{end}" for end in ends)]
     columns += [f"auc_{name}{end}" for name in names for end in ends]
     columns += [f"accuracy{end}" for end in ends] + ["balanced_accuracy", "f1"]
-    columns += [*(f"kappa{end}" for end in ends), "kappa_weights", "errors", "neighbours", "note"]
+    columns += [*(f"kappa{end}" for end in ends), "kappa_weights", "errors", "neighbours"]
+    columns += ["macro_auc_interval", "auc_interval", "accuracy_interval", "kappa_interval", "note"]
     return Table(columns, [_classes(e) for e in study.evaluations])
 
 
 def _classes(evaluation: Evaluation) -> dict[str, Any]:
     metrics = evaluation.metrics
-    row = _who(evaluation) | _interval("macro_auc", metrics.auc) | {"note": metrics.auc.note}
+    row = _who(evaluation) | _interval("macro_auc", metrics.auc)
+    row |= {"macro_auc_interval": metrics.auc.interval, "note": metrics.auc.note}
     if (unit := metrics.units.get("slide")) is None:
         return row
     row |= {"n": unit.n, "patients": unit.patients}
@@ -193,6 +200,20 @@ def _classes(evaluation: Evaluation) -> dict[str, Any]:
         row |= _interval(f"auc_{name}", one_class.auc)
     for key in ("accuracy", "balanced_accuracy", "f1", "kappa"):
         row |= _interval(key, getattr(unit, key))
+    of_classes = dict.fromkeys(each.auc.interval for each in unit.per_class.values())
+    row["auc_interval"] = "; ".join(filter(None, of_classes))
+    notes = [metrics.auc.note]
+    for name, number in (
+        ("macro-AUC", metrics.auc),
+        *((f"AUC of {name}", each.auc) for name, each in unit.per_class.items()),
+        ("accuracy", unit.accuracy),
+        ("κ", unit.kappa),
+    ):
+        if number is not None and number.interval_note:
+            notes.append(f"{name}: {number.interval_note}")
+    for key in ("accuracy", "kappa"):
+        row[f"{key}_interval"] = getattr(getattr(unit, key), "interval", None)
+    row["note"] = "; ".join(filter(None, notes))
     row["kappa_weights"] = unit.kappa and unit.kappa.weights
     if unit.errors is not None:
         row |= {"errors": unit.errors.n, "neighbours": unit.errors.neighbours}
@@ -206,22 +227,41 @@ def _interval(name: str, number: Estimate | None) -> dict[str, Any]:
 
 
 def external_mean(areas: Sequence[Area], confidence: float) -> dict[str, Any]:
-    """Return mean, population SD and interval over the external cohorts, columns of Table 2.
+    """Return mean, population SD and interval over the external cohorts, taken as they are.
 
-    The interval of the mean takes the cohorts as they are, with DeLong's variance of each.
+    The distances of the ends from each area are joined as independent errors are, which is Wald's
+    interval of the mean from the cohorts' variances, by patient where patients repeat; of a cohort
+    without variance, whose interval is exact, the distances are those of its ends.
+
+    References
+    ----------
+    Zou & Donner 2008, doi 10.1002/sim.3095 (recovery of variances from intervals).
     """
     if not areas:
         return {"external_cohorts": 0}
     mean = statistics.fmean(area.number for area in areas)
-    error = sum(area.variance or 0.0 for area in areas) ** 0.5 / len(areas)
-    half = statistics.NormalDist().inv_cdf(0.5 + confidence / 2) * error
-    return {
+    z = statistics.NormalDist().inv_cdf(0.5 + confidence / 2)
+    numbers: dict[str, Any] = {
         "external_cohorts": len(areas),
         "external_mean": mean,
         "external_sd": statistics.pstdev(area.number for area in areas),
-        "external_low": max(0.0, mean - half),
-        "external_high": min(1.0, mean + half),
+        "external_interval": "; ".join(dict.fromkeys(area.interval or "none" for area in areas)),
     }
+    for key in ("low", "high", "logit_low", "logit_high"):
+        reach = [_reach(area, key, z) for area in areas]
+        if None not in reach:
+            width = sum(r**2 for r in reach if r is not None) ** 0.5 / len(areas)
+            end = max(0.0, mean - width) if key.endswith("low") else min(1.0, mean + width)
+            numbers[f"external_{key}"] = end
+    return numbers
+
+
+def _reach(area: Area, key: str, z: float) -> float | None:
+    """Return how far an end of an area's interval is from it: Wald's uncut, others as they are."""
+    if area.variance and not key.startswith("logit"):
+        return z * area.variance**0.5
+    end = getattr(area, key)
+    return None if end is None else abs(end - area.number)
 
 
 # --- methods against each other ------------------------------------------------------------------
@@ -232,9 +272,10 @@ def delong(study: Study) -> Table:
     """Compare each method with the reference, and draw the ROC curves of all."""
     from her2pipe.evaluation.write import roc_curve
 
+    confidence = study.settings.confidence
     rows = [
         vars(row) | {"reference": row.other, "reference_auc": row.other_auc}
-        for row in pairwise.delong(study.evaluations, study.reference)
+        for row in pairwise.delong(study.evaluations, study.reference, confidence)
     ]
     curves: dict[str, dict[str, charts.RocCurve]] = {}
     for evaluation in study.evaluations:
@@ -244,7 +285,7 @@ def delong(study: Study) -> Table:
             fpr, tpr, _ = stats.roc(y, score)
             curve = roc_curve(fpr, tpr, area, len(y))
             curves.setdefault(evaluation.method, {})[evaluation.cohort] = curve
-    figures = {"roc_panels": lambda: panels.roc_panels(curves, study.settings.confidence)}
+    figures = {"roc_panels": lambda: panels.roc_panels(curves, confidence)}
     return Table(pairwise.DELONG, rows, figures if curves else {})
 
 
@@ -312,16 +353,26 @@ def _drift_row(method: str, base: Evaluation, evaluation: Evaluation, group: str
         "reference_n": len(reference),
         "n": len(scores),
     }
+    patients = (_patients(e, STATUS_GROUPS[group]) for e in (base, evaluation))
     try:
-        return row | stats.drift(reference, scores)._asdict()
+        return row | stats.drift(reference, scores, *patients)._asdict()
     except stats.StatisticUndefined as reason:
         return row | {"note": str(reason)}
 
 
 def _scores(evaluation: Evaluation, status: bool | None) -> list[float]:
     """Return the scores of the slides used, of all or of one HER2 status."""
+    return [slide.score for slide in _used(evaluation, status)]
+
+
+def _patients(evaluation: Evaluation, status: bool | None) -> list[str]:
+    """Return the patients of the slides used, of all or of one HER2 status."""
+    return [slide.patient for slide in _used(evaluation, status)]
+
+
+def _used(evaluation: Evaluation, status: bool | None) -> list[Slide]:
     used = [slide for slide in evaluation.slides if slide.used and slide.is_scored]
-    return [slide.score for slide in used if status in (None, slide.positive)]
+    return [slide for slide in used if status in (None, slide.positive)]
 
 
 # --- networks and time ---------------------------------------------------------------------------

@@ -88,6 +88,7 @@ def load_analyses() -> None:
     """Import the modules that add their analyses to `ANALYSES`."""
     importlib.import_module("her2pipe.evaluation.binary")
     importlib.import_module("her2pipe.evaluation.multiclass")
+    importlib.import_module("her2pipe.evaluation.decision")
 
 
 def compute(cohort: Cohort) -> Results:
@@ -106,12 +107,66 @@ def defined(function: Callable, *arguments: Any) -> dict[str, Any]:
     except stats.StatisticUndefined as reason:
         return {"note": str(reason)}
     named = value._asdict() if hasattr(value, "_asdict") else {"value": value}
-    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in named.items()}
+    return {
+        k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in named.items() if v is not None
+    }
 
 
 def estimate(function: Callable, *arguments: Any) -> Estimate:
     """Return a statistic as an estimate, or the note that says why there is none."""
     return Estimate(**defined(function, *arguments))
+
+
+def with_interval(alone: dict[str, Any], resampled: dict[str, Any]) -> dict[str, Any]:
+    """Choose what resamples gave; or a value alone, with why it has no interval."""
+    if "note" in resampled and "value" in alone:
+        return alone | {"interval_note": f"no interval: {resampled['note']}"}
+    return resampled
+
+
+def patients_of(slides: Sequence[Slide]) -> list[str]:
+    """Return the slides' patients."""
+    return [slide.patient for slide in slides]
+
+
+@dataclass(frozen=True)
+class GroupedScores:
+    """Scores by group, in order, empty groups left out.
+
+    Attributes
+    ----------
+    slides : dict
+        Every slide's score.
+    tested : dict
+        What tests that take values as independent are given: the slides' scores, or where patients
+        have several slides the mean of each patient's, in the last of the patient's groups.
+    items : str
+        What is tested, "slides" or "patients' means".
+    """
+
+    slides: dict[str, list[float]]
+    tested: dict[str, list[float]]
+    items: str
+
+
+def grouped_scores(
+    slides: Sequence[Slide], group: Callable[[Slide], str | None], order: Sequence[str]
+) -> GroupedScores:
+    """Collect the scores of slides by their group; those without one are left out."""
+    known = [(name, slide) for slide in slides if (name := group(slide)) is not None]
+    by_slide = {name: [s.score for each, s in known if each == name] for name in order}
+    by_slide = {name: scores for name, scores in by_slide.items() if scores}
+    by_patient: dict[str, list[tuple[int, float]]] = {}
+    for name, slide in known:
+        by_patient.setdefault(slide.patient, []).append((order.index(name), slide.score))
+    if len(by_patient) == len(known):
+        return GroupedScores(by_slide, by_slide, "slides")
+    means: dict[str, list[float]] = {name: [] for name in order}
+    for of_patient in by_patient.values():
+        place = max(place for place, _ in of_patient)
+        means[order[place]].append(float(np.mean([score for _, score in of_patient])))
+    tested = {name: scores for name, scores in means.items() if scores}
+    return GroupedScores(by_slide, tested, "patients' means")
 
 
 def subgroups(cohort: Cohort, area: Callable[[Cohort], Area]) -> Results:
@@ -123,12 +178,13 @@ def subgroups(cohort: Cohort, area: Callable[[Cohort], Area]) -> Results:
             numbers = area(Cohort(cohort.endpoint, slides, settings)).model_dump(exclude_unset=True)
             if numbers["n"] < settings.subgroup_min:
                 few = f"needs at least {settings.subgroup_min} slides: there are {numbers['n']}"
-                numbers = {k: v for k, v in numbers.items() if k in ("n", "positives")}
+                numbers = {k: v for k, v in numbers.items() if k in ("n", "positives", "patients")}
                 numbers["note"] = few
             groups.append(Subgroup(column=column, group=value, **numbers))
     results = Results({"subgroups": groups})
     if groups:
-        columns = ["column", "group", "n", "positives", "value", "low", "high", "note"]
+        columns = ["column", "group", "n", "positives", "patients", "value", "low", "high"]
+        columns += ["logit_low", "logit_high", "interval", "interval_note", "note"]
         if not cohort.endpoint.positive:
             columns.remove("positives")
         results.tables["subgroups"] = columns, [vars(group) for group in groups]

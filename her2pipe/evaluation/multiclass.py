@@ -1,8 +1,8 @@
 """Metrics of classes of a study's own: calls of tiles, slides and patients.
 
 Items of one patient are alike, so intervals come from the patients: Obuchowski's for areas
-(DeLong's where a patient has one item), Rao and Scott's for shares (Wilson's then), percentiles of
-resampled patients for macro-AUC and kappa.
+(DeLong's where each patient has one item), Rao and Scott's for shares (Wilson's then), percentiles
+of resampled patients for macro-AUC and kappa.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from her2pipe import stats
 from her2pipe.config import EvaluateSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.multiclass import REFLEX
-from her2pipe.evaluation import metrics, results, write
+from her2pipe.evaluation import metrics, precision_recall, results, write
 from her2pipe.evaluation.metrics import (
     Cohort,
     Probabilities,
@@ -25,13 +25,16 @@ from her2pipe.evaluation.metrics import (
     analysis,
     defined,
     estimate,
+    with_interval,
 )
+from her2pipe.evaluation.precision_recall import Scored
 from her2pipe.evaluation.results import Area, Estimate, Slide, Unit
 from her2pipe.plotting import style
 
 PER_CLASS = (
     *("unit", "class", "n", "auc", "auc_low", "auc_high", "sensitivity", "sensitivity_low"),
     *("sensitivity_high", "specificity", "specificity_low", "specificity_high"),
+    *("auprc", "auprc_low", "auprc_high", "prevalence"),
 )
 MOST_LISTED = 50  # slides for reflex FISH that the metrics name
 
@@ -133,7 +136,7 @@ def compute_unit(items: Items, ordered: bool, settings: EvaluateSettings) -> Uni
         "balanced_accuracy": estimate(stats.balanced_accuracy, truth, called),
         "f1": estimate(stats.f1, truth, called),
         "kappa": results.Kappa(
-            **_with_interval(
+            **with_interval(
                 defined(stats.kappa, truth, called, classes, weights),
                 defined(
                     stats.bootstrap_kappa, truth, called, items.patients, classes, weights, *how
@@ -157,18 +160,11 @@ def macro_auc(items: Items, settings: EvaluateSettings) -> Area:
     how = settings.confidence, settings.resamples, settings.resample_seed
     known = items.truth, items.p
     return Area(
-        **_with_interval(
+        **with_interval(
             defined(stats.macro_auc, *known, items.classes),
             defined(stats.bootstrap_macro_auc, *known, items.patients, items.classes, *how),
         )
     )
-
-
-def _with_interval(alone: dict[str, Any], resampled: dict[str, Any]) -> dict[str, Any]:
-    """Choose what resamples gave; or a value alone, with why it has no interval."""
-    if "note" in resampled and "value" in alone:
-        return alone | {"note": f"no interval: {resampled['note']}"}
-    return resampled
 
 
 def _of_class(
@@ -177,15 +173,13 @@ def _of_class(
     """Evaluate one class against the rest."""
     truth, call = items.truth == name, called == name
     score = items.p[:, list(items.classes).index(name)]
-    if _one_each(items.patients):
-        area = defined(stats.auc, truth, score, settings.confidence, items.name)
-    else:
-        area = defined(
-            stats.clustered_auc, truth, score, items.patients, settings.confidence, items.name
-        )
+    how = items.patients, settings.confidence, items.name
+    area = defined(stats.clustered_auc, truth, score, *how)
+    scored = Scored(truth, score, items.patients, items.name)
     return results.PerClass(
         n=int(truth.sum()),
         auc=Area(**area),
+        auprc=precision_recall.area(scored, settings),
         sensitivity=share(call[truth], items.patients[truth], settings),
         specificity=share(~call[~truth], items.patients[~truth], settings),
     )
@@ -193,13 +187,7 @@ def _of_class(
 
 def share(right: np.ndarray, patients: np.ndarray, settings: EvaluateSettings) -> Estimate:
     """Return the share of items that are right, (n,) bool, with an interval by patients."""
-    if _one_each(patients):
-        return estimate(stats.wilson, int(right.sum()), len(right), settings.confidence)
     return estimate(stats.clustered_share, right, patients, settings.confidence)
-
-
-def _one_each(patients: np.ndarray) -> bool:
-    return len(np.unique(patients)) == len(patients)
 
 
 @analysis("units")
@@ -220,13 +208,20 @@ def units(cohort: Cohort) -> Results:
         macro = unit.macro_auc.model_dump(exclude_unset=True)
     computed = Results(
         {
-            "auc": Area(n=unit.n, endpoint=f"macro-AUC of {', '.join(endpoint.targets)}", **macro),
+            "auc": Area(
+                n=unit.n,
+                patients=unit.patients,
+                endpoint=f"macro-AUC of {', '.join(endpoint.targets)}",
+                **macro,
+            ),
             "units": by_unit,
         }
     )
-    for name, stem in (("slide", "roc"), ("tile", "tile_roc")):
+    for name, prefix in (("slide", ""), ("tile", "tile_")):
         if name in by_unit and by_unit[name].n:
-            computed.add(class_curves(stem, items[name], by_unit[name], settings.confidence))
+            judged = items[name], by_unit[name], settings.confidence
+            computed.add(class_curves(f"{prefix}roc", *judged))
+            computed.add(precision_recall_curves(f"{prefix}precision_recall", *judged))
     if unit.n:
         computed.tables["per_class"] = PER_CLASS, list(_per_class(by_unit))
         axes = {"truth": "true class", "predicted": "called class", "near": endpoint.ordered}
@@ -255,14 +250,27 @@ def class_curves(stem: str, items: Items, unit: Unit, confidence: float) -> Resu
     return write.roc(stem, curves, labels, by_class=True, **options)
 
 
+def precision_recall_curves(stem: str, items: Items, unit: Unit, confidence: float) -> Results:
+    """Draw and list the precision-recall curve of each class against the rest."""
+    names = [name for name in items.classes if unit.per_class[name].auprc is not None]
+    scored = {
+        name: Scored(items.truth == name, column, items.patients, items.name)
+        for name, column in zip(items.classes, items.p.T, strict=True)
+    }
+    areas = {name: area for name in names if (area := unit.per_class[name].auprc)}
+    labels = {name: f"{name} v rest" for name in names}
+    return precision_recall.curves(stem, areas, scored, labels, confidence, by_class=True)
+
+
 def _per_class(units: Mapping[str, Unit]) -> Iterator[dict[str, Any]]:
     """Yield the measures of each class, a row for each unit and class."""
     for unit in ("tile", "slide", "patient"):
         for name, one_class in units[unit].per_class.items() if unit in units else ():
             row: dict[str, Any] = {"unit": unit, "class": name, "n": one_class.n}
-            for key in ("auc", "sensitivity", "specificity"):
-                number = getattr(one_class, key)
+            for key in ("auc", "sensitivity", "specificity", "auprc"):
+                number = getattr(one_class, key) or Estimate()
                 row |= {key: number.value, f"{key}_low": number.low, f"{key}_high": number.high}
+            row["prevalence"] = one_class.auprc and one_class.auprc.prevalence
             yield row
 
 
@@ -293,11 +301,8 @@ def call_calibration(cohort: Cohort) -> Results:
     if not len(items.truth):
         return Results()
     top = np.clip(items.p.max(1, initial=0), 0, 1)
-    numbers = results.Calibration(
-        **defined(
-            stats.calibration, items.right, top, settings.calibration_bins, settings.confidence
-        )
-    )
+    how = settings.calibration_bins, settings.confidence, items.patients
+    numbers = results.Calibration(**defined(stats.calibration, items.right, top, *how))
     axes = {"xlabel": "probability of the called class", "ylabel": "share of slides called right"}
     return write.calibration(numbers, {"likeliest class": numbers}, settings.confidence, **axes)
 
@@ -313,7 +318,7 @@ def area(cohort: Cohort) -> Area:
     """Compute the macro-AUC of slides."""
     items = slide_items(cohort.slides, cohort.endpoint)
     macro = macro_auc(items, cohort.settings).model_dump(exclude_unset=True)
-    return Area(n=len(items.truth), **macro)
+    return Area(n=len(items.truth), patients=len(set(items.patients)), **macro)
 
 
 @analysis("macro_auc_by_subgroup")

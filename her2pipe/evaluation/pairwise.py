@@ -17,13 +17,15 @@ from her2pipe.evaluation.results import Evaluation
 
 PAIRS = ("method", "other", "cohort", "n", "patients", "auc", "other_auc", "difference", "low",
          "high", "p", "p_holm", "accuracy", "other_accuracy", "only_method", "only_other",
-         "mcnemar_p", "mcnemar_p_holm", "note")  # fmt: skip
+         "mcnemar_p", "mcnemar_p_holm", "mcnemar_mid_p", "interval", "mcnemar_test",
+         "note")  # fmt: skip
 MATCHED = ("method", "cohort", "other", "other_cohort", "n", "patients", "excluded", "auc",
            "other_auc", "difference", "low", "high", "p", "p_holm", "accuracy", "other_accuracy",
            "accuracy_difference", "accuracy_low", "accuracy_high", "only_method", "only_other",
-           "mcnemar_p", "mcnemar_p_holm", "note")  # fmt: skip
-DELONG = ("method", "reference", "cohort", "n", "auc", "reference_auc", "difference", "z", "p",
-          "p_holm", "note")  # fmt: skip
+           "mcnemar_p", "mcnemar_p_holm", "mcnemar_mid_p", "interval", "mcnemar_test",
+           "note")  # fmt: skip
+DELONG = ("method", "reference", "cohort", "n", "patients", "auc", "reference_auc", "difference",
+          "low", "high", "z", "p", "p_holm", "interval", "note")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class PairedComparison:
 
     `excluded` counts the cases that only one cohort holds, or whose classes differ; `only_method`
     and `only_other` the items that one alone calls right. `low`, `high` and `p` are of the
-    difference of areas, `mcnemar_p` of the calls; `_holm` is P after Holm's adjustment.
+    difference of areas, `mcnemar_p` of the calls; `_holm` is P after Holm's adjustment. `interval`
+    and `mcnemar_test` name how the two were computed.
     """
 
     method: str
@@ -59,6 +62,9 @@ class PairedComparison:
     only_other: int | None = None
     mcnemar_p: float | None = None
     mcnemar_p_holm: float | None = None
+    mcnemar_mid_p: float | None = None
+    interval: str = ""
+    mcnemar_test: str = ""
     note: str = ""
 
 
@@ -92,10 +98,13 @@ def outcomes(evaluation: Evaluation) -> dict[str, tuple[bool, float]]:
     return known
 
 
-def delong(evaluations: Sequence[Evaluation], reference: str) -> list[PairedComparison]:
+def delong(
+    evaluations: Sequence[Evaluation], reference: str, confidence: float = 0.95
+) -> list[PairedComparison]:
     """Test each method's AUC against the reference's, cohort by cohort, on the slides of both.
 
-    Holm's adjustment is over the methods of a cohort.
+    The variance is DeLong's, or Obuchowski's by patient where patients have several slides. Holm's
+    adjustment is over the methods of a cohort.
     """
     base = {e.cohort: outcomes(e) for e in evaluations if e.method == reference}
     rows = []
@@ -105,13 +114,17 @@ def delong(evaluations: Sequence[Evaluation], reference: str) -> list[PairedComp
         scores, others = outcomes(evaluation), base[evaluation.cohort]
         both = sorted(scores.keys() & others.keys())
         y = [scores[slide][0] for slide in both]
+        patient = {slide.slide: slide.patient for slide in evaluation.slides}
+        patients = [patient[slide] for slide in both]
         a, b = ([side[slide][1] for slide in both] for side in (scores, others))
         row = PairedComparison(evaluation.method, reference, evaluation.cohort, len(y))
+        row = replace(row, patients=len(set(patients)))
         try:
             area, other = stats.auc(y, a).value, stats.auc(y, b).value
-            test = stats.delong(y, a, b)
+            test = stats.delong(y, a, b, patients, confidence)
             numbers: dict[str, Any] = {"auc": area, "other_auc": other, "difference": area - other}
-            rows.append(replace(row, **numbers, z=test.z, p=test.p))
+            numbers |= {key: getattr(test, key) for key in ("low", "high", "z", "p", "interval")}
+            rows.append(replace(row, **numbers, note=test.interval_note or ""))
         except stats.StatisticUndefined as reason:
             rows.append(replace(row, note=str(reason)))
     return adjust(rows, lambda row: row.cohort)
@@ -198,8 +211,8 @@ def by_case(slides: Calls, cases: Mapping[str, str]) -> Calls:
 def pairs(evaluations: Sequence[Evaluation], settings: CompareSettings) -> list[PairedComparison]:
     """Compare every two methods on the slides of a cohort that both call.
 
-    Macro-AUCs over resampled patients, calls by McNemar's exact test; Holm's adjustment is over the
-    pairs of a cohort.
+    Macro-AUCs over resampled patients, calls by McNemar's exact test, or exact sign flips of
+    patients where they have several slides; Holm's adjustment is over the pairs of a cohort.
     """
     rows: list[PairedComparison] = []
     for cohort in dict.fromkeys(e.cohort for e in evaluations):
@@ -233,18 +246,23 @@ def paired_comparison(
         how = settings.resamples, settings.resample_seed
         (area, drawn), (other, other_drawn) = (_macro_aucs(s, *how) for s in (first, second))
         numbers |= {"auc": area, "other_auc": other, "difference": area - other}
-        contrast = stats.contrast(area - other, drawn - other_drawn, settings.confidence)
-        numbers |= {"low": contrast.low, "high": contrast.high, "p": contrast.p}
+        contrast = stats.contrast(
+            area - other, drawn - other_drawn, settings.confidence, numbers["patients"]
+        )
+        numbers |= {key: getattr(contrast, key) for key in ("low", "high", "p", "interval")}
+        numbers["note"] = contrast.interval_note or ""
     except stats.StatisticUndefined as reason:
         numbers["note"] = str(reason)
     if first.names:
-        test = stats.mcnemar(first.right, second.right)
+        test = stats.mcnemar(first.right, second.right, first.patients)
         numbers |= {
             "accuracy": float(first.right.mean()),
             "other_accuracy": float(second.right.mean()),
             "only_method": test.only_first,
             "only_other": test.only_second,
             "mcnemar_p": test.p,
+            "mcnemar_mid_p": test.mid_p,
+            "mcnemar_test": test.test,
         }
     return replace(row, **numbers)
 
@@ -320,7 +338,12 @@ def _matched(
     except stats.StatisticUndefined:
         return row
     difference = float(first.right.mean()) - float(second.right.mean())
-    contrast = stats.contrast(difference, drawn[0] - drawn[1], settings.confidence)
+    try:
+        contrast = stats.contrast(
+            difference, drawn[0] - drawn[1], settings.confidence, row.patients
+        )
+    except stats.StatisticUndefined:  # every case of one method is right, none of the other
+        return replace(row, accuracy_difference=difference)
     return replace(
         row, accuracy_difference=difference, accuracy_low=contrast.low, accuracy_high=contrast.high
     )

@@ -26,6 +26,8 @@ from her2pipe.files import read_json, read_table, write_text
 
 METRICS, SLIDES = "metrics.json", "slides.tsv"
 TRAINING_SLIDE = "training slide"  # reason why a slide of the training side is not used
+VALIDATION_SLIDE = "validation slide"  # the same of a side for choices, where there is a test side
+TEST_SLIDE = "test slide"
 
 
 class Part(BaseModel):
@@ -35,7 +37,11 @@ class Part(BaseModel):
 
 
 class Estimate(Part):
-    """A number with its interval, or a note that says why there is none."""
+    """A number with its interval, or a note that says why there is none.
+
+    `interval` names the interval's method; `interval_note` says why it is not the usual one, or why
+    a number that is defined has none.
+    """
 
     value: float | None = None
     low: float | None = None
@@ -43,6 +49,8 @@ class Estimate(Part):
     variance: float | None = None
     n: int | None = None
     note: str | None = None
+    interval: str | None = None
+    interval_note: str | None = None
 
     @property
     def number(self) -> float:
@@ -56,8 +64,13 @@ class Estimate(Part):
 
 
 class Area(Estimate):
-    """Area under an ROC curve, or the mean of several."""
+    """Area under an ROC curve, or the mean of several.
 
+    `low` and `high` are Wald's; the logit interval holds better in small cohorts.
+    """
+
+    logit_low: float | None = None
+    logit_high: float | None = None
     positives: int | None = None
     patients: int | None = None
     endpoint: str | None = None
@@ -65,29 +78,56 @@ class Area(Estimate):
     resamples: int | None = None
 
 
+class PrecisionRecall(Estimate):
+    """Area under the precision-recall curve; `prevalence` is what scores that say nothing have."""
+
+    prevalence: float | None = None
+    positives: int | None = None
+    endpoint: str | None = None
+
+
 class Response(Area):
-    """Area of non-pCR, and the rank-sum test of the scores."""
+    """Area of non-pCR, and tests of the scores: of slides, or patients' means."""
 
     rank_sum_p: float | None = None
     rank_sum_note: str | None = None
+    dunn_p: float | None = None
+    tested: str | None = None
+    auprc: PrecisionRecall | None = None
 
 
 class PatchArea(Area):
-    """Area of patches against the status of their slides, and shares called right."""
+    """Area of patches against the status of their slides, and shares called right.
+
+    `accuracy` is of the likelier of HER2- and HER2+, of all patches and of those not called
+    Non-tumour; `argmax_accuracy` of the likeliest of all classes, Non-tumour being wrong.
+    """
 
     slides: int | None = None
     accuracy: Estimate | None = None
     tumour_accuracy: Estimate | None = None
+    argmax_accuracy: Estimate | None = None
+    auprc: PrecisionRecall | None = None
 
 
 class Correlation(Part):
-    """Spearman's rank correlation."""
+    """Spearman's rank correlation, and of how many independent slides P and interval are."""
 
     rho: float | None = None
     p: float | None = None
     low: float | None = None
     high: float | None = None
+    interval: str | None = None
+    effective_n: float | None = None
+    interval_note: str | None = None
     note: str | None = None
+
+
+class Kappa(Estimate):
+    """Cohen's kappa, its interval from resampled patients."""
+
+    weights: str | None = None
+    resamples: int | None = None
 
 
 class PairwiseP(Part):
@@ -102,15 +142,22 @@ class PerClass(Part):
 
     n: int = 0
     auc: Area = Area()
+    auprc: PrecisionRecall | None = None
     sensitivity: Estimate
     specificity: Estimate
 
 
 class Groups(Part):
-    """Scores over ordered groups, and levels read from the scores where there are any."""
+    """Scores over ordered groups, and levels read from the scores where there are any.
+
+    Dunn's tests are of what `tested` names, slides or patients' means, as many as `tested_groups`.
+    """
 
     n: int
+    patients: int | None = None
     groups: dict[str, int]
+    tested: str = "slides"
+    tested_groups: dict[str, int] = {}
     spearman: Correlation
     dunn_unadjusted: PairwiseP | None = None
     dunn_holm: PairwiseP | None = None
@@ -120,8 +167,7 @@ class Groups(Part):
     balanced_accuracy: Estimate | None = None
     f1: Estimate | None = None
     by_level: dict[str, PerClass] | None = None
-    quadratic_kappa: float | None = None
-    quadratic_kappa_note: str | None = None
+    kappa: Kappa | None = None
 
 
 class Counts(Part):
@@ -161,6 +207,7 @@ class Reliability(Part):
     n: list[int] | int | None = None
     brier: float | None = None
     ece: float | None = None
+    interval: str | None = None
     note: str | None = None
     fitted_on: int | None = None
     same_slides: bool | None = None
@@ -175,11 +222,23 @@ class Calibration(Reliability):
     recalibrated: Reliability | None = None
 
 
-class Kappa(Estimate):
-    """Cohen's kappa, its interval from resampled patients."""
+class DecisionCurve(Part):
+    """Net benefit and Brier score of the recalibrated score.
 
-    weights: str | None = None
-    resamples: int | None = None
+    `useful_from` and `useful_to` are the lowest and the highest threshold at which acting on the
+    probability gains more than treating all slides or none as positive. `brier_baseline` is the
+    Brier score of the prevalence as everyone's probability.
+    """
+
+    n: int | None = None
+    note: str | None = None
+    prevalence: float | None = None
+    brier: float | None = None
+    brier_baseline: float | None = None
+    useful_from: float | None = None
+    useful_to: float | None = None
+    fitted_on: int | None = None
+    same_slides: bool | None = None
 
 
 class Errors(Part):
@@ -234,6 +293,8 @@ class Metrics(Part):
     encoder: str = ""
     aggregation: str = ""
     trained: str = ""
+    held_out_by: str = ""  # what judged the fit, see `aggregation.held_out`
+    chosen_on_these: str = ""  # what of the method was chosen on the very slides evaluated
     features: int | None = None
     cohort: str = ""
     role: str = ""
@@ -243,6 +304,7 @@ class Metrics(Part):
     exclusion_reasons: dict[str, int] = Field({}, alias="left_out")
     copies: list[list[str]] = []
     auc: Area = Area()
+    auprc: PrecisionRecall | None = None
     bootstrap: Area | None = None
     patch: PatchArea | None = None
     levels: Groups | None = None
@@ -253,6 +315,7 @@ class Metrics(Part):
     reflex: Reflex | None = None
     operating_point: OperatingPoint | None = None
     calibration: Calibration | None = None
+    decision: DecisionCurve | None = None
     subgroups: list[Subgroup] = []
 
     def endpoint_object(self) -> Endpoint:

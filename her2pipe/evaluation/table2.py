@@ -8,13 +8,14 @@ and population standard deviation over its external cohorts. A method has them b
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
 from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.evaluation.method_table import Study, Table, external_mean, table
-from her2pipe.evaluation.results import Area, Metrics
+from her2pipe.evaluation.results import Area, Evaluation, Metrics
 from her2pipe.files import read_table
 
 INTERNAL, EXTERNAL = "A", "external"  # rows of published.tsv
@@ -23,10 +24,11 @@ NOT_APPLICABLE = "N/A"
 TABLE2 = (
     *("method", "encoder", "feature_extraction", "instance_aggregation", "feature_dimension"),
     *("aggregation", "aggregation_method", "internal_n", "internal_auc", "internal_low"),
-    *("internal_high", "external_mean", "external_sd", "external_low", "external_high"),
+    *("internal_high", "internal_interval", "external_mean", "external_sd", "external_low"),
+    *("external_high", "external_logit_low", "external_logit_high", "external_interval"),
     *("external_cohorts", "published_internal_auc", "published_internal_sd"),
     *("published_external_mean", "published_external_sd", "published_note"),
-    "stand_in",
+    *("stand_in", "held_out_by", "chosen_on_these"),
 )
 PUBLISHED = ("method", "cohort", "auc", "sd", "note")
 
@@ -66,11 +68,19 @@ def table2(study: Study) -> Table:
             | describe_method(evaluations[0].metrics)
             | {"internal_n": internal.n, "internal_auc": internal.value}
             | {"internal_low": internal.low, "internal_high": internal.high}
+            | {"internal_interval": internal.interval}
             | external_mean([e.metrics.auc for e in external], study.settings.confidence)
             | _published(method)
             | {"stand_in": study.stand_ins.get(method, "")}
+            | {"held_out_by": evaluations[0].metrics.held_out_by}
+            | {"chosen_on_these": _chosen_on_internal(evaluations)}
         )
     return Table(TABLE2, rows)
+
+
+def _chosen_on_internal(evaluations: Sequence[Evaluation]) -> str:
+    """Return what of a method was chosen on the slides of its internal AUC."""
+    return next((e.metrics.chosen_on_these for e in evaluations if e.role == "development"), "")
 
 
 def describe_method(metrics: Metrics) -> dict[str, Any]:

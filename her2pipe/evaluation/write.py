@@ -10,7 +10,13 @@ import numpy as np
 
 from her2pipe import stats
 from her2pipe.endpoints.base import Endpoint
-from her2pipe.evaluation.metrics import Cohort, Results, defined
+from her2pipe.evaluation.metrics import (
+    Cohort,
+    Results,
+    defined,
+    grouped_scores,
+    patients_of,
+)
 from her2pipe.evaluation.results import (
     SLIDES,
     Area,
@@ -84,6 +90,9 @@ def ordered_groups(
 ) -> Results:
     """Compare scores over ordered groups: box plot, Spearman, Dunn's test of every pair.
 
+    Where patients have several slides, Spearman's P and interval are those of an effective n, and
+    Dunn's test is of patients' mean scores.
+
     Parameters
     ----------
     cohort : Cohort
@@ -98,26 +107,35 @@ def ordered_groups(
         Whether Dunn's tests get tables and a figure, too.
     """
     known = [slide for slide in cohort.slides if getattr(slide, key) is not None]
-    groups = {name: [s.score for s in known if getattr(s, key) == name] for name in order}
-    groups = {name: scores for name, scores in groups.items() if scores}
+    grouped = grouped_scores(known, lambda slide: getattr(slide, key), order)
+    groups = grouped.slides
     ranks = [order.index(getattr(slide, key)) for slide in known]
     scores = [slide.score for slide in known]
-    correlation = defined(stats.spearman, ranks, scores, cohort.settings.confidence)
+    how = cohort.settings.confidence, patients_of(known)
+    note, results = "", Results()
+    try:
+        correlation = stats.spearman(ranks, scores, *how)
+        note = style.format_spearman(correlation, len(known))
+        rank_correlation = Correlation(**defined(lambda: correlation))
+    except stats.StatisticUndefined as reason:
+        rank_correlation = Correlation(note=str(reason))
     numbers: dict[str, Any] = {
         "n": len(known),
+        "patients": len(set(how[1])),
         "groups": {name: len(values) for name, values in groups.items()},
-        "spearman": Correlation(**correlation),
+        "tested": grouped.items,
+        "tested_groups": {name: len(values) for name, values in grouped.tested.items()},
+        "spearman": rank_correlation,
     }
-    results = Results()
     if groups:
-        note = ""
-        if "rho" in correlation:
-            note = style.format_spearman(stats.Correlation(**correlation), len(known))
         results.figures[part] = lambda: charts.boxes(
             groups, cohort.endpoint.score_label, label, note
         )
     try:
-        tests = {"unadjusted": stats.dunn(groups), "holm": stats.dunn(groups, "holm")}
+        tests = {
+            "unadjusted": stats.dunn(grouped.tested),
+            "holm": stats.dunn(grouped.tested, "holm"),
+        }
     except stats.StatisticUndefined as reason:
         numbers["dunn_note"] = str(reason)
         tests = {}
@@ -128,7 +146,7 @@ def ordered_groups(
             lines: Any = tests[name].to_dict("index")
             rows: list[dict[str, Any]] = [{"group": k, **line} for k, line in lines.items()]
             results.tables[stem] = ("group", *tests[name].index), rows
-        sizes = [len(values) for values in groups.values()]
+        sizes = [len(values) for values in grouped.tested.values()]
         results.figures[f"{part}_dunn"] = lambda: charts.p_value_matrix(
             tests["unadjusted"], "", label, n=sizes, adjusted=tests["holm"]
         )

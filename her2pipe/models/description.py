@@ -19,8 +19,20 @@ if TYPE_CHECKING:
     from her2pipe.stain.profile import Profile
 
 FILE = "model.json"
+# Versions of her2pipe's own networks, raised when one computes otherwise from equal weights. One
+# beyond the first stands in the params of the jobs that train such a network, so that they, and no
+# others, run again; a model of another version is refused.
+VERSIONS = {
+    "ather2": 2,  # 2: convolutions padded as TensorFlow's "same"; batch norm with Keras's constants
+    "pruneff4": 2,  # 2: batch norm of the head with Keras's constants
+}
 
 S = TypeVar("S", bound=Section)
+
+
+def version_of(architecture: str) -> int:
+    """Return the version of a network's code; 1 of those that never changed."""
+    return VERSIONS.get(architecture, 1)
 
 
 class _Record(BaseModel):
@@ -49,9 +61,13 @@ class ModelDescription(_Record):
     # how it is built and fed
     task: str = "classify"
     architecture: str = ""
-    version: int = 1  # of the network's code, as `models.versions` has it
+    version: int = 1  # of the network's code, see `version_of`
     stages: int = 0  # first stages kept; 0: all
+    model_args: dict[str, Any] = {}  # options of timm's network
+    pooling: str = "head"  # of tokens
     input_px: int = 0
+    resize_px: int = 0  # before the middle is cut at input_px; 0: no cut
+    interpolation: str = "area"
     mean: list[float] = []  # of the input, RGB in 0 to 1
     std: list[float] = []
     stage: str = "pooled"  # what of it is kept as features

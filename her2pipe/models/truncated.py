@@ -1,4 +1,4 @@
-"""The first stages of any timm network, as a network of their own.
+"""Networks over another's body: the first stages of any timm network, and pooled tokens.
 
 timm's own `prune_intermediate_layers` cuts where the resolution changes only (PrunEff4 ends between
 two such places), and 23 of its families lack it; where it can, the outcome is the same.
@@ -14,6 +14,8 @@ from torch import nn
 
 from her2pipe.errors import Her2Error
 from her2pipe.models.base import BODY, Network, timm_network
+
+WIDTHS = {"cls": 1, "mean": 1, "cls+mean": 2}  # in widths of a token
 
 
 class CutNetwork(Network):
@@ -94,6 +96,58 @@ class FirstStages(CutNetwork):
 def tensor_shapes(model: nn.Module) -> dict[str, torch.Size]:
     """Return the shape of each tensor of a network, by name."""
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+class PooledTokens(CutNetwork):
+    """A network of tokens whose class token or mean, or both, one linear layer reads.
+
+    Parameters
+    ----------
+    body : Network
+        Without classes; it gives tokens, (B, n, d), of which the first is the class token and
+        `num_prefix_tokens` are not of patches.
+    pooling : str
+        `cls`; `mean`, of the patches' tokens; or `cls+mean`, (B, 2 d).
+    classes : int
+        Outputs; 0 for none.
+
+    Raises
+    ------
+    Her2Error
+        When the network has no tokens, or no class token.
+    """
+
+    def __init__(self, body: Network, pooling: str, classes: int):
+        super().__init__()
+        prefix = getattr(body, "num_prefix_tokens", 0)
+        if not hasattr(body, "pos_embed") or ("cls" in pooling and not prefix):
+            raise Her2Error(
+                f"the network has no {'class token' if 'cls' in pooling else 'tokens'}",
+                "option --pooling",
+                "leave it at head, or choose a vision transformer",
+            )
+        self.body, self.left_away = body, {}
+        self.pooling, self.num_prefix_tokens = pooling, prefix
+        self.pretrained_cfg = body.pretrained_cfg
+        self.feature_info = [
+            {**info, "module": BODY + info["module"]} for info in body.feature_info
+        ]
+        self.num_features = WIDTHS[pooling] * body.num_features
+        self.classifier = nn.Linear(self.num_features, classes) if classes else nn.Identity()
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the tokens, (B, n, d), after the last norm."""
+        return self.body.forward_features(images)
+
+    def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Compute logits, or with `pre_logits` the pooled features, (B, d) or (B, 2 d)."""
+        parts = []
+        if "cls" in self.pooling:
+            parts.append(maps[:, 0])
+        if "mean" in self.pooling:
+            parts.append(maps[:, self.num_prefix_tokens :].mean(1))
+        pooled = torch.cat(parts, 1)
+        return pooled if pre_logits else self.classifier(pooled)
 
 
 def native_input_px(model: Network) -> int:

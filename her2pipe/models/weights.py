@@ -16,18 +16,22 @@ from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest
 from her2pipe.models import costs, inference, truncated
 from her2pipe.models.base import BODY, Network
-from her2pipe.models.description import ModelDescription
+from her2pipe.models.description import ModelDescription, version_of
 from her2pipe.models.factory import create
-from her2pipe.models.versions import version_of
 
 WEIGHTS = "model.safetensors"
 # timm's function of a network's module that gives weights new names, and resizes their tables.
 RENAMES_WEIGHTS = "checkpoint_filter_fn"
+TORCH_FILES = (".bin", ".pth", ".pt")
+WRAPPERS = ("state_dict", "model")  # under which checkpoints keep the network's tensors
+PARALLEL = "module."  # begins names of a network that was trained on several devices
 COUNTER = "num_batches_tracked"
 AUXILIARY_HEADS = ("AuxLogits",)  # of training alone, which published files may hold
 
 
-def start(name: str, classes: int, input_px: int, weights: str, stages: int = 0) -> Network:
+def start(
+    name: str, classes: int, input_px: int, weights: str, stages: int = 0, **options: Any
+) -> Network:
     """Build a network with its starting weights.
 
     Parameters
@@ -35,17 +39,20 @@ def start(name: str, classes: int, input_px: int, weights: str, stages: int = 0)
     name, classes, input_px, stages
         As `factory.create` takes them.
     weights : str
-        `none`; `imagenet`; a safetensors file; or a folder written by `save`. Of the last two every
-        tensor must be one of the network's, and every one of the network's must be there, but for
-        the head, which is taken over where it fits. A network that is the first part of another
-        takes that part of the other's.
+        `none`; `imagenet`; a file of tensors (.safetensors, or torch's .bin, .pth, .pt); or a
+        folder written by `save`. Of the last two every tensor must be one of the network's, and
+        every one of the network's must be there, but for the head, which is taken over where it
+        fits. A network that is the first part of another takes that part of the other's.
+    **options
+        Others that `factory.create` takes.
 
     Raises
     ------
     Her2Error
         When the weights are missing or another network's.
     """
-    options: dict[str, Any] = {"pretrained": True} if weights == "imagenet" else {}
+    if weights == "imagenet":
+        options["pretrained"] = True
     model = create(name, classes, input_px, stages, **options)
     if weights not in ("none", "imagenet"):
         _fill(model, name, Path(weights))
@@ -104,16 +111,42 @@ def _renamed(model: Network, tensors: dict[str, torch.Tensor]) -> dict[str, torc
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
-    """Read the tensors of a file."""
+    """Read the tensors of a file; of torch's own kinds nothing but tensors is unpickled."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if path.suffix in TORCH_FILES:
+        return _read_torch(path)
     try:
         return load_file(path)
     except SafetensorError as error:
         raise Her2Error(
             f"the weights are no safetensors file: {error}", str(path), "give another file"
         ) from None
+
+
+def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+    """Read a file that torch wrote: tensors by name, or below the usual names of checkpoints."""
+    try:
+        data: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and its unpickler have many ways to refuse a file
+        raise Her2Error(
+            f"the weights are no file of tensors: {' '.join(str(error).split())[:200]}",
+            str(path),
+            "give another file; code in files is never run",
+        ) from None
+    for name in WRAPPERS:
+        if isinstance(data, dict) and isinstance(data.get(name), dict):
+            data = data[name]
+    if not isinstance(data, dict) or not all(isinstance(v, torch.Tensor) for v in data.values()):
+        raise Her2Error(
+            "the weights are no file of tensors by name",
+            str(path),
+            "give a state dict of a network",
+        )
+    if data and all(name.startswith(PARALLEL) for name in data):
+        data = {name.removeprefix(PARALLEL): tensor for name, tensor in data.items()}
+    return data
 
 
 @dataclass(frozen=True)
@@ -266,6 +299,10 @@ def load(folder: str | Path) -> tuple[Network, ModelDescription]:
         description.head_outputs,
         description.input_px,
         description.stages,
+        description.pooling,
+        description.mean,
+        description.std,
+        **description.model_args,
     )
     try:
         model.load_state_dict(_read(file))

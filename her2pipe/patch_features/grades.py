@@ -174,9 +174,10 @@ def _dunn_cells(test: DunnTest, alpha: float) -> dict[str, Any]:
     """Return the P of every two grades, and how many are below `alpha`."""
     cells: dict[str, Any] = {}
     below = {"dunn": 0, "holm": 0}
-    for a, b in combinations(test.n, 2):
-        for label, table in (("dunn", test.p), ("holm", test.holm)):
-            p = float(table.loc[a, b])
+    tables = {"dunn": test.p.to_numpy(), "holm": test.holm.to_numpy()}
+    for (i, a), (j, b) in combinations(enumerate(test.n), 2):
+        for label, table in tables.items():
+            p = float(table[i, j])
             cells[f"{label}_{a}_{b}"] = f"{p:.6g}"
             below[label] += p < alpha
     selected = below["dunn"] > 0

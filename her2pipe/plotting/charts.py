@@ -69,6 +69,32 @@ class RocCurve:
     n: int
 
 
+@dataclass(frozen=True)
+class PrecisionRecallCurve:
+    """A precision-recall curve with the area under it.
+
+    Attributes
+    ----------
+    recall, precision : (k,) float
+        At each threshold, recall descending.
+    area : float
+    low, high : float or None
+        Ends of its interval, where it has one.
+    prevalence : float
+        Share of positive items: the precision of scores that say nothing.
+    n : int
+        Number of items.
+    """
+
+    recall: np.ndarray
+    precision: np.ndarray
+    area: float
+    low: float | None
+    high: float | None
+    prevalence: float
+    n: int
+
+
 @styled
 def roc(
     curves: Mapping[str, RocCurve], title: str = "", confidence: float = 0.95, items: str = "slides"
@@ -89,6 +115,58 @@ def roc(
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=title)
     heading = f"AUC ({100 * confidence:g} % confidence interval), n {items}"
     draw_legend(figure, handles, labels, loc="outside lower center", title=heading, handlelength=3)
+    return finish(figure)
+
+
+@styled
+def precision_recall(
+    curves: Mapping[str, PrecisionRecallCurve], confidence: float = 0.95, items: str = "slides"
+) -> Figure:
+    """Draw precision-recall curves by label, each with the prevalence as its dotted baseline."""
+    labels = [
+        textwrap.fill(
+            f"{label}: {format_interval(c.area, c.low, c.high)}, baseline {c.prevalence:.2f},"
+            f" n = {c.n:,}",
+            58,
+        )
+        for label, c in curves.items()
+    ]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure = new_figure(COLUMN_MM, COLUMN_MM + 10 + 3.2 * lines)
+    axes = figure.add_subplot(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    handles = []
+    for i, curve in enumerate(curves.values()):
+        look: Look = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 4]}
+        axes.axhline(curve.prevalence, color=look["color"], linewidth=0.7, linestyle=":")
+        # between two thresholds recall is that of the next: no straight lines
+        handles += axes.plot(curve.recall, curve.precision, drawstyle="steps-post", **look)
+    axes.set(xlabel="recall (sensitivity)", ylabel="precision (positive predictive value)")
+    heading = f"area ({100 * confidence:g} % confidence interval), dotted: prevalence, n {items}"
+    draw_legend(figure, handles, labels, loc="outside lower center", title=heading, handlelength=3)
+    return finish(figure)
+
+
+@styled
+def decision(
+    threshold: np.ndarray, net_benefit: np.ndarray, treat_all: np.ndarray, n: int, title: str = ""
+) -> Figure:
+    """Draw net benefit over thresholds of the probability, (k,) each, with its two references."""
+    figure = new_figure(COLUMN_MM, 72)
+    axes = figure.add_subplot()
+    lines = {
+        "recalibrated score": (net_benefit, VERMILLION, "-"),
+        "treat all as positive": (treat_all, BLUE, "--"),
+        "treat none": (np.zeros_like(threshold), "black", ":"),
+    }
+    handles = []
+    for values, colour, line in lines.values():
+        handles += axes.plot(threshold, values, color=colour, linestyle=line)
+    most = max(float(np.max(net_benefit)), float(np.max(treat_all)), 0.05)
+    axes.set(xlim=(0, 1), ylim=(-0.5 * most, 1.1 * most))
+    axes.set(xlabel="threshold probability of HER2-positive", ylabel="net benefit per slide")
+    axes.set_title(title)
+    size = f"n = {n:,} slides"
+    draw_legend(figure, handles, list(lines), loc="outside lower center", ncols=3, title=size)
     return finish(figure)
 
 

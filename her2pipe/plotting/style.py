@@ -76,7 +76,7 @@ def format_p(p: float) -> str:
 
 def format_spearman(correlation: stats.Correlation, n: int) -> str:
     """Format a rank correlation with its interval, P and number of slides."""
-    rho = format_interval(correlation.rho, *correlation[2:])
+    rho = format_interval(correlation.rho, correlation.low, correlation.high)
     return f"Spearman ρ = {rho}, {format_p(correlation.p)}, n = {n:,}"
 
 

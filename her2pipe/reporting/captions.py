@@ -12,12 +12,14 @@ from typing import Any
 from her2pipe.evaluation.results import (
     Calibration,
     Correlation,
+    DecisionCurve,
     Errors,
     Estimate,
     Evaluation,
     Groups,
     Metrics,
     PatchArea,
+    PrecisionRecall,
     Reliability,
     Response,
     Unit,
@@ -75,7 +77,9 @@ def estimate_text(estimate: Estimate | None, digits: int = 3) -> str:
     if estimate is None or estimate.value is None:
         return (estimate.note if estimate else "") or ""
     text = format_interval(estimate.value, estimate.low, estimate.high, digits)
-    return f"{text} (no interval)" if estimate.note else text
+    if estimate.low is None and (estimate.note or estimate.interval_note):
+        return f"{text} (no interval)"
+    return f"{text}, exact" if estimate.interval_note else text
 
 
 def neighbour_share(errors: Errors) -> str:
@@ -84,9 +88,7 @@ def neighbour_share(errors: Errors) -> str:
     return f"{near} of {n} ({100 * near / n:.0f} %)" if n else "no error"
 
 
-def _share(
-    estimate: Estimate | None, what: str, percent: str, items: str = "slides", by: str = "Wilson"
-) -> Sentences:
+def _share(estimate: Estimate | None, what: str, percent: str, items: str = "slides") -> Sentences:
     """State a proportion with its interval and n, or why there is none."""
     if estimate is None:
         return []
@@ -94,8 +96,21 @@ def _share(
         return [f"{what}: {estimate.note}."] if estimate.note else []
     text = f"{what} {format_interval(estimate.value, estimate.low, estimate.high, 2)}"
     if estimate.low is not None:
-        text += f", {percent} {by} interval"
-    return [f"{text}; n = {estimate.n:,} {items}." if estimate.n else f"{text}."]
+        text += _interval_name(estimate, percent)
+    if estimate.n:
+        text += f"; n = {estimate.n:,} {items}"
+    return [f"{text}.", *_interval_note(estimate)]
+
+
+def _interval_name(estimate: Estimate | Correlation, percent: str) -> str:
+    """Name an interval: `, 95 % interval (DeLong)`."""
+    return f", {percent} interval" + (f" ({estimate.interval})" if estimate.interval else "")
+
+
+def _interval_note(estimate: Estimate | Correlation) -> Sentences:
+    """State why an interval is not the usual one."""
+    note = estimate.interval_note
+    return [f"{note[:1].upper()}{note[1:]}."] if note else []
 
 
 def _sizes(groups: Groups) -> str:
@@ -116,7 +131,9 @@ def _correlation(spearman: Correlation, percent: str) -> Sentences:
     if spearman.rho is None:
         return []
     rho = format_interval(spearman.rho, spearman.low, spearman.high, 2)
-    return [f"Spearman's ρ {rho}, {percent} Bonett-Wright interval; P {p_phrase(spearman.p)}."]
+    if spearman.low is not None:
+        rho += _interval_name(spearman, percent)
+    return [f"Spearman's ρ {rho}; P {p_phrase(spearman.p)}.", *_interval_note(spearman)]
 
 
 def _reliability(part: Reliability | None) -> str:
@@ -143,8 +160,15 @@ def area(part: Response, metrics: Metrics, percent: str) -> Sentences:
     size = f"n = {format_number(part.n, 0)} slides"
     if part.positives is not None:
         size += f", {part.positives:,} {(part.endpoint or 'positive').split(' v ')[0]}"
-    value = format_interval(part.value, part.low, part.high)
-    return [f"AUC {value}, {percent} DeLong interval; {size}."]
+    if part.patients and part.patients != part.n:
+        size += f", of {part.patients:,} patients"
+    text = f"AUC {format_interval(part.value, part.low, part.high)}"
+    if part.low is not None:
+        text += _interval_name(part, percent)
+    if part.logit_low is not None and part.logit_low != part.low:
+        ends = f"{format_number(part.logit_low)} to {format_number(part.logit_high)}"
+        text += f", by its logit {ends}"
+    return [f"{text}; {size}.", *_interval_note(part)]
 
 
 @STATISTICS.register("patch_area")
@@ -157,13 +181,67 @@ def patch_area(part: PatchArea, metrics: Metrics, percent: str) -> Sentences:
     value = format_interval(part.value, part.low, part.high)
     n, slides, patients = (format_number(v, 0) for v in (part.n, part.slides, part.patients))
     sentence = (
-        f"Patch AUC {value}, {percent} Obuchowski interval over patients; n = {n} patches of "
+        f"Patch AUC {value}{_interval_name(part, percent)}; n = {n} patches of "
         f"{slides} slides of {patients} patients."
     )
     return [
         sentence,
-        *_share(part.accuracy, "Patch accuracy", percent, "patches", "Rao-Scott"),
+        *_interval_note(part),
+        *_share(part.accuracy, "Patch accuracy", percent, "patches"),
+        *_share(
+            *(part.argmax_accuracy, "Of all classes, Non-tumour being wrong,", percent, "patches")
+        ),
     ]
+
+
+@STATISTICS.register("auprc")
+def auprc(part: PrecisionRecall, metrics: Metrics, percent: str) -> Sentences:
+    """State the area under a precision-recall curve with its baseline and n, or why it has none."""
+    if part.value is None:
+        return [f"No area: {part.note}."] if part.note else []
+    value = format_interval(part.value, part.low, part.high)
+    interval = f", {percent} interval over {part.interval}" if part.low is not None else ""
+    size = f"n = {format_number(part.n, 0)}, {format_number(part.positives, 0)} positive"
+    baseline = format_number(part.prevalence)
+    return [
+        f"Area (average precision) {value}{interval}; {size}.",
+        *_interval_note(part),
+        f"Scores that say nothing have the prevalence, {baseline} (dotted).",
+    ]
+
+
+@STATISTICS.register("class_precision_recall")
+def class_precision_recall(part: Unit, metrics: Metrics, percent: str) -> Sentences:
+    """State what areas of each class are, and of how many items."""
+    size = _unit_sizes(part, "tiles" if part is metrics.units.get("tile") else "slides")
+    return [
+        f"Areas are average precision, with {percent} intervals over resampled patients where "
+        f"items are few enough; dotted: prevalence of the class; {size}."
+    ]
+
+
+@STATISTICS.register("decision")
+def decision(part: DecisionCurve, metrics: Metrics, percent: str) -> Sentences:
+    """State where acting on the score gains anything, and its Brier score; or why not."""
+    if part.note:
+        return [f"Net benefit: {part.note}."]
+    if part.useful_from is None:
+        gain = "At no threshold is the net benefit above that of treating all or none as positive."
+    else:
+        gain = (
+            "Net benefit above that of treating all or none as positive at thresholds within "
+            f"{part.useful_from:g} to {part.useful_to:g}."
+        )
+    sentences = [
+        gain,
+        f"Brier score {format_number(part.brier)}; {format_number(part.brier_baseline)} with the "
+        "prevalence as everyone's probability.",
+        f"Probabilities by Platt's fit to {format_number(part.fitted_on, 0)} internal validation "
+        f"slides; n = {format_number(part.n, 0)} slides.",
+    ]
+    if part.same_slides:
+        sentences.append("They are the slides of the fit, which flatters it.")
+    return sentences
 
 
 @STATISTICS.register("rank")
@@ -177,7 +255,19 @@ def dunn(part: Groups, metrics: Metrics, percent: str) -> Sentences:
     """State how the P values of all pairs of groups are adjusted, and n."""
     return [
         "P below the diagonal unadjusted, above it after Holm; two-sided, corrected for ties.",
+        *_of_patients(part),
         f"Slides: {_sizes(part)}.",
+    ]
+
+
+def _of_patients(groups: Groups) -> Sentences:
+    """State that tests are of patients' means, where patients have several slides."""
+    if groups.tested == "slides":
+        return []
+    sizes = ", ".join(f"{name}: {n:,}" for name, n in groups.tested_groups.items())
+    return [
+        f"Patients have several slides: the tests are of each patient's mean score, in its last "
+        f"group ({sizes})."
     ]
 
 
@@ -185,7 +275,10 @@ def dunn(part: Groups, metrics: Metrics, percent: str) -> Sentences:
 def rank_sum(part: Response, metrics: Metrics, percent: str) -> Sentences:
     """State the rank-sum test of scores by response."""
     p, n = part.rank_sum_p, format_number(part.n, 0)
-    test = [f"Two-sided rank-sum test: P {p_phrase(p)}, n = {n}."] if p is not None else []
+    what = f" of {part.tested}" if part.tested and part.tested != "slides" else ""
+    test = [f"Two-sided rank-sum test{what}: P {p_phrase(p)}, n = {n}."] if p is not None else []
+    if part.dunn_p is not None:
+        test.insert(0, f"Dunn's test{what}: P {p_phrase(part.dunn_p)}.")
     return [*test, BOXES]
 
 
@@ -195,11 +288,7 @@ def agreement(part: Groups, metrics: Metrics, percent: str) -> Sentences:
     sentences = _share(part.accuracy, "Accuracy", percent)
     sentences += _share(part.balanced_accuracy, "Balanced accuracy", percent)
     sentences += _share(part.f1, "Macro F1", percent)
-    if part.quadratic_kappa is not None:
-        sentences.append(f"Quadratic-weighted κ {format_number(part.quadratic_kappa, 2)}.")
-    elif part.quadratic_kappa_note:
-        sentences.append(f"No κ: {part.quadratic_kappa_note}.")
-    return sentences
+    return [*sentences, *_share(part.kappa, "Quadratic-weighted κ", percent)]
 
 
 @STATISTICS.register("calibration")
@@ -237,10 +326,13 @@ def macro_area(part: Unit, metrics: Metrics, percent: str) -> Sentences:
     macro = part.macro_auc
     if macro is None or macro.value is None:
         return [f"No macro-AUC: {estimate_text(macro) or 'not defined'}."]
-    if macro.note:
-        return [f"Macro-AUC {format_number(macro.value)}, {macro.note}; {size}."]
+    if macro.low is None:
+        note = macro.note or macro.interval_note
+        return [f"Macro-AUC {format_number(macro.value)}, {note}; {size}."]
     return [
-        f"Macro-AUC {estimate_text(macro)}, {percent} interval over resampled patients; {size}.",
+        f"Macro-AUC {format_interval(macro.value, macro.low, macro.high)}"
+        f"{_interval_name(macro, percent)}; {size}.",
+        *_interval_note(macro),
         f"Intervals of the legend: {AREAS}.",
     ]
 
@@ -270,4 +362,5 @@ def expected_class(part: Groups, metrics: Metrics, percent: str) -> Sentences:
             for i, name in enumerate(test.groups[:-1])
         ]
         sentences += [f"Dunn's test, P after Holm: {'; '.join(texts)}."] if texts else []
+        sentences += _of_patients(part)
     return [*sentences, BOXES]

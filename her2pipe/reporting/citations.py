@@ -50,6 +50,8 @@ WORKS = (
     Citation("AUC of clustered data", "Obuchowski 1997", "Biometrics 53:567", "10.2307/2533958"),
     Citation("Shares of clustered data", "Rao and Scott 1992", "Biometrics 48:577",
              "10.2307/2532311"),
+    Citation("Intervals in place of variances of 0", "Clopper and Pearson 1934",
+             "Biometrika 26:404", "10.1093/biomet/26.4.404"),
     Citation("Rank-sum tests of many groups", "Dunn 1964", "Technometrics 6:241",
              "10.1080/00401706.1964.10490181"),
     Citation("Step-down adjustment", "Holm 1979", "Scandinavian Journal of Statistics 6:65", ""),
@@ -74,12 +76,18 @@ RESPONSE = (
     Citation("Residual cancer burden", "Symmans et al. 2007",
              "Journal of Clinical Oncology 25:4414", "10.1200/JCO.2007.10.6823"),
 )  # fmt: skip
+DECISION = (
+    Citation("Decision curves", "Vickers and Elkin 2006", "Medical Decision Making 26:565",
+             "10.1177/0272989X06295361"),
+)  # fmt: skip
 # By what a study uses: its endpoint, a step.
 WORKS_BY_USE = {
-    "her2": RESPONSE,
+    "her2": (*RESPONSE, *DECISION),
     "class": (
         Citation("Exact comparison of calls", "McNemar 1947", "Psychometrika 12:153",
                  "10.1007/BF02295996"),
+        Citation("Comparison of calls by patient", "Yang et al. 2010", "Biometrical Journal 52:638",
+                 "10.1002/bimj.201000035"),
         Citation("Resampling of patients", "Davison and Hinkley 1997",
                  "Bootstrap Methods and their Application, Cambridge University Press",
                  "10.1017/CBO9780511802843"),

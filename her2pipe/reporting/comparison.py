@@ -19,6 +19,8 @@ ENDS = ("low", "high")
 METHOD, COHORT = Column("method", "Method"), Column("cohort", "Cohort")
 ENCODER, AGGREGATION = Column("encoder", "Encoder"), Column("aggregation", "Aggregation")
 N, NOTE = Column("n", "n, slides", "count"), Column("note", "Note")
+PATIENTS, INTERVAL = Column("patients", "Patients", "count"), Column("interval", "Interval")
+LOGIT = Column("logit", "By its logit", "written")
 AGAINST = Column("reference", "Compared with")
 P, P_HOLM = Column("p", "P", "p"), Column("p_holm", "P after Holm", "p")
 ACCURACY = Column("accuracy", "Accuracy", 3, ("accuracy_low", "accuracy_high"))
@@ -28,12 +30,13 @@ MCNEMAR = (
     Column("only_correct", "Only one correct", "written"),
     Column("mcnemar_p", "McNemar's P", "p"),
     Column("mcnemar_p_holm", "P after Holm", "p"),
+    Column("mcnemar_test", "Test of calls"),
     NOTE,
 )
 ON_BOTH = (
     "Differences of macro-AUC with {percent} percentile intervals and two-sided P over resampled "
     "patients; calls by McNemar's exact test, of what only the first and only the second method "
-    "calls correctly. "
+    "calls correctly, or where patients have several slides by exact sign flips of patients. "
 )
 # Tables of compare by file: caption and columns. A file may hold the rows of several tables; other
 # files are shown after these, whatever columns they have.
@@ -41,14 +44,16 @@ TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
     "table2": [(
         "Methods, laid out as Table 2 of Li et al. 2025. ✓: this stage is trained. Feature "
         "dimension: numbers per patch that the aggregation reads; N/A where it reads class "
-        "probabilities. Internal: validation slides of the development cohort. External: mean and "
-        "population standard deviation over the external cohorts. Intervals are {percent} DeLong "
-        "intervals. Published figures are of the papers' own cohorts and stand here for "
+        "probabilities. Fit judged by: slides that stopped it and gave its threshold. Internal: "
+        "test or else validation slides of the development cohort. External: mean and "
+        "population standard deviation over the external cohorts. {percent} intervals; variances "
+        f"are {AREAS}. Published figures are of the papers' own cohorts and stand here for "
         "orientation only.",
         (METHOD, Column("feature_extraction", "Training stage: feature extraction"),
          Column("instance_aggregation", "Training stage: instance aggregation"),
          Column("feature_dimension", "Feature dimension", "written"),
          Column("aggregation_method", "Aggregation method"),
+         Column("held_out_by", "Fit judged by"),
          Column("internal_auc", "Internal AUC", 3, ("internal_low", "internal_high"),
                 "internal_note"),
          Column("external_mean", "External AUC, mean ± SD", 3, ("external_sd",), "external_note"),
@@ -69,15 +74,19 @@ TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
     ],
     "methods": [(
         "AUC of each method on each cohort. Endpoint: HER2 status; in a neoadjuvant cohort, "
-        "non-pCR. {percent} DeLong intervals.",
-        (METHOD, ENCODER, AGGREGATION, COHORT, N, Column("auc", "AUC", 3)),
+        "non-pCR. {percent} intervals, Wald's and beside them those of the logit, which hold "
+        f"better in small cohorts; variances are {AREAS}.",
+        (METHOD, ENCODER, AGGREGATION, COHORT, N, PATIENTS, Column("auc", "AUC", 3), LOGIT,
+         INTERVAL, NOTE),
     )],
     "delong": [(
-        "Paired comparison of methods on the same slides: DeLong's test of the difference of two "
-        "AUCs, two-sided; Holm's adjustment is over the methods of a cohort.",
-        (METHOD, AGAINST, COHORT, N, Column("auc", "AUC", 3),
-         Column("reference_auc", "AUC of the other", 3), Column("difference", "Difference", 3),
-         Column("z", "z", 2), P, P_HOLM),
+        "Paired comparison of methods on the same slides: difference of two AUCs with its "
+        f"{{percent}} interval and two-sided test. Variances are {AREAS}. Holm's adjustment is "
+        "over the methods of a cohort.",
+        (METHOD, AGAINST, COHORT, N, PATIENTS, Column("auc", "AUC", 3),
+         Column("reference_auc", "AUC of the other", 3),
+         Column("difference", "Difference", 3, ENDS), Column("z", "z", 2), P, P_HOLM,
+         Column("interval", "Test"), NOTE),
     )],
     "published": [(
         "AUCs that the papers give for their own cohorts. They are not this study's, and stand "
@@ -121,12 +130,12 @@ ELSEWHERE = ("networks", "timing", "tile_timing")
 FIGURES = {
     "forest": "{measure} of each method on each cohort with {percent} {interval}, and n slides.",
     "roc_panels": "ROC curves of HER2 status, one panel per method and a curve per cohort, with "
-    "AUC, {percent} DeLong interval and n slides.",
+    "AUC, {percent} interval and n slides.",
     "drift": "Scores of every cohort by HER2 status: n slides below each cohort, "
     "HER2-negative + HER2-positive; bars are medians and quartiles.",
     "pairs": "P of every pair of methods, two-sided, after Holm over the pairs of a cohort: below "
     "the diagonal of the difference of macro-AUC over resampled patients, above it of the calls by "
-    "McNemar's exact test.",
+    "McNemar's exact test, or sign flips of patients who have several slides.",
 }
 NETWORKS = (
     METHOD,
@@ -155,7 +164,32 @@ class Methods(Section):
         folder = Path(next(iter(inputs.manifest.paths("compare"))))
         tables = _tables(folder, inputs.percent)
         networks = _networks(folder)
-        return [*tables[:1], *networks, *_figures(folder, inputs), *map(html.fold_long, tables[1:])]
+        return [
+            *tables[:1],
+            *_chosen_on_reported(inputs),
+            *networks,
+            *_figures(folder, inputs),
+            *map(html.fold_long, tables[1:]),
+        ]
+
+
+def _chosen_on_reported(inputs: ReportInputs) -> list[Block]:
+    """Warn of methods of which something was chosen on slides whose numbers are reported."""
+    methods: dict[tuple[str, str], list[str]] = {}
+    for metrics in (evaluation.metrics for evaluation in inputs.evaluations):
+        if metrics.chosen_on_these:
+            key = metrics.cohort, metrics.chosen_on_these
+            methods.setdefault(key, []).append(metrics.method)
+    warnings = [
+        f"{', '.join(names)}: {chosen} chosen on the internal validation slides of cohort {cohort}."
+        for (cohort, chosen), names in methods.items()
+    ]
+    text = (
+        "Numbers of these methods on their internal slides look better than they are: the same "
+        "slides chose what is named. Slides with the split test, and fit.cross_fit: encoder, avoid "
+        "it. External cohorts chose nothing."
+    )
+    return [Text(text, warnings)] if warnings else []
 
 
 def _tables(folder: Path, percent: str) -> list[Table]:
@@ -196,6 +230,8 @@ def _mark_footnotes(rows: Sequence[dict[str, Any]]) -> list[str]:
 def _readable(row: dict[str, str]) -> dict[str, Any]:
     """Add the texts that put several columns of a table into one."""
     cells: dict[str, Any] = dict(row)
+    if "logit_low" in row:
+        cells["logit"] = _ends(cells.pop("logit_low"), cells.pop("logit_high"))
     if "external_mean" in row:
         ends = (html.to_float(cells.pop(f"external_{end}", "")) for end in ENDS)
         texts = [html.format_number(end) for end in ends if end is not None]
@@ -212,6 +248,13 @@ def _readable(row: dict[str, str]) -> dict[str, Any]:
         accuracies = (html.format_number(row[key]) for key in ("accuracy", "other_accuracy"))
         cells["accuracies"] = " and ".join(accuracies)
     return cells
+
+
+def _ends(low: object, high: object) -> str:
+    """Format the ends of an interval that stands beside another; nothing without them."""
+    if html.to_float(low) is None or html.to_float(high) is None:
+        return ""
+    return f"{html.format_number(low)} to {html.format_number(high)}"
 
 
 def _class_areas(row: Mapping[str, Any]) -> list[Column]:
@@ -377,9 +420,11 @@ def _main_numbers(inputs: ReportInputs, method: str) -> Table:
         Column("role", "Role"),
         Column("contrast", "Endpoint"),
         N,
-        Column("patients", "Patients", "count"),
+        PATIENTS,
         Column("positives", "Positive", "count"),
         Column("value", endpoint.main_measure[:1].upper() + endpoint.main_measure[1:], 3, ENDS),
+        LOGIT,
+        INTERVAL,
         ACCURACY,
         KAPPA,
         Column("neighbours", "Errors to a neighbour"),
@@ -399,16 +444,20 @@ def _main_numbers(inputs: ReportInputs, method: str) -> Table:
 def _main_row(inputs: ReportInputs, evaluation: Evaluation) -> dict[str, Any]:
     metrics = evaluation.metrics
     area = metrics.main()
-    row = {key: getattr(area, key) for key in ("n", "positives", "value", *ENDS, "note")}
+    shown = ("n", "patients", "positives", "value", *ENDS, "interval")
+    row = {key: getattr(area, key) for key in shown}
+    row |= {"note": area.note or area.interval_note}
+    row |= {"logit": _ends(area.logit_low, area.logit_high)}
     row |= {"cohort": metrics.cohort, "role": ROLES.get(metrics.role, metrics.role)}
     row["contrast"] = " against ".join(inputs.endpoint(metrics.role).contrast)
     if not (slides := metrics.units.get("slide")):
         return row
-    patients = metrics.units.get("patient")
-    row["patients"] = patients.n if patients else None
     for key, estimate in (("accuracy", slides.accuracy), ("kappa", slides.kappa)):
         if estimate:
             row |= {key: estimate.value}
+            if estimate.interval_note:
+                note = f"{'κ' if key == 'kappa' else key}: {estimate.interval_note}"
+                row["note"] = "; ".join(filter(None, [row["note"], note]))
             row |= {f"{key}_{end}": getattr(estimate, end) for end in ENDS}
     if slides.errors:
         row["neighbours"] = neighbour_share(slides.errors)

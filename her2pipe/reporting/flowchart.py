@@ -13,7 +13,7 @@ from her2pipe.cohorts.labels import RCB_CLASSES
 from her2pipe.cohorts.sheet import Row
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.errors import Her2Error
-from her2pipe.evaluation.results import TRAINING_SLIDE
+from her2pipe.evaluation.results import TRAINING_SLIDE, VALIDATION_SLIDE
 from her2pipe.reporting import html
 from her2pipe.reporting.html import NONE, Block, Column, Custom, Table, Text, format_number
 from her2pipe.reporting.inputs import ROLES, ReportInputs
@@ -151,8 +151,8 @@ def flow_counts(
             flow.excluded[row["reason"].split(":")[0] or "no reason given"] += 1
         elif slide is None:
             flow.unknown["not evaluated"] += 1
-        elif slide["exclusion_reason"] == TRAINING_SLIDE:
-            flow.training[TRAINING_SLIDE] += 1
+        elif slide["exclusion_reason"] in (TRAINING_SLIDE, VALIDATION_SLIDE):
+            flow.training[slide["exclusion_reason"]] += 1
         elif group := endpoint.group_label(slide):
             flow.evaluated[group] += 1
         else:

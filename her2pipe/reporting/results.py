@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from her2pipe.evaluation.results import Correlation, Estimate, Evaluation, Metrics
+from her2pipe.evaluation.results import (
+    Area,
+    Correlation,
+    DecisionCurve,
+    Estimate,
+    Evaluation,
+    Metrics,
+    PrecisionRecall,
+)
 from her2pipe.registry import Registry
 from her2pipe.reporting import captions, html
 from her2pipe.reporting.captions import AREAS, SHARES, estimate_text, neighbour_share
@@ -159,7 +167,8 @@ def numbers(evaluation: Evaluation, inputs: ReportInputs) -> Table:
     metrics = evaluation.metrics
     caption = (
         f"Main numbers: {_who(metrics)}, {_evaluated(metrics)}. {inputs.percent} intervals; all "
-        "tests two-sided."
+        "tests two-sided. AUPRC: area under the precision-recall curve; scores that say nothing "
+        "have the prevalence."
     )
     contrast = inputs.endpoint(metrics.role).contrast
     return html.table(caption, MAIN, main_rows(metrics, contrast), sortable=False)
@@ -168,12 +177,24 @@ def numbers(evaluation: Evaluation, inputs: ReportInputs) -> Table:
 def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]:
     """Return the rows of the main numbers that have a number or a note."""
     against = " against ".join(contrast)
-    rows = [_row(f"AUC, {against}", metrics.main(), "DeLong")]
-    if response := metrics.pcr:
+    rows = [_row(f"AUC, {against}", metrics.main()), _logit_row(metrics.main())]
+    response = metrics.pcr
+    if auprc := response.auprc if response else metrics.auprc:
+        rows.append(_precision_recall_row(f"AUPRC, {against}", auprc))
+    if response:
         rows.append(
             {
                 "measure": f"Score of {against}",
-                "how": "rank-sum test",
+                "how": f"Dunn's test{_tested(response.tested)}",
+                "p": response.dunn_p,
+                "n": response.n,
+                "items": "slides",
+            }
+        )
+        rows.append(
+            {
+                "measure": f"Score of {against}",
+                "how": "rank-sum test" + _tested(response.tested),
                 "p": response.rank_sum_p,
                 "n": response.n,
                 "items": "slides",
@@ -182,33 +203,36 @@ def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]
         )
     if bootstrap := metrics.bootstrap:
         resamples = f"{html.format_number(bootstrap.resamples, 0)} resamples of patients"
+        if bootstrap.interval_note:
+            resamples = bootstrap.interval or ""
         rows.append(_row("AUC, bootstrap", bootstrap, resamples))
     if patch := metrics.patch:
-        rows.append(
-            _row("AUC of patches, HER2 status", patch, "Obuchowski, over patients", "patches")
-        )
-        rows.append(_row("Accuracy of patches", patch.accuracy, "Rao-Scott", "patches"))
+        rows.append(_row("AUC of patches, HER2 status", patch, items="patches"))
+        if patch.auprc:
+            rows.append(_precision_recall_row("AUPRC of patches", patch.auprc, "patches"))
+        for accuracy, of_what in (
+            (patch.accuracy, "HER2- against HER2+"),
+            (patch.argmax_accuracy, "likeliest of three classes, Non-tumour wrong"),
+        ):
+            rows.append(_row(f"Accuracy of patches, {of_what}", accuracy, items="patches"))
     for groups, name in ((metrics.levels, "HER2 level"), (metrics.rcb, "RCB class")):
         if groups:
             rows.append(_correlation_row(name, groups.spearman, groups.n))
-            rows.append({"measure": f"Dunn's test, {name}", "note": groups.dunn_note})
+            tested = "" if groups.tested == "slides" else "of patients' mean scores"
+            note = groups.dunn_note or tested
+            rows.append({"measure": f"Dunn's test, {name}", "note": note})
     if levels := metrics.levels:
-        rows.append(_row("Accuracy of levels", levels.accuracy, "Wilson"))
-        rows.append(
-            {
-                "measure": "Quadratic-weighted κ of levels",
-                "value": levels.quadratic_kappa,
-                "note": levels.quadratic_kappa_note,
-                "n": levels.called,
-                "items": "slides",
-            }
-        )
+        rows.append(_row("Accuracy of levels", levels.accuracy))
+        kappa = _row("Quadratic-weighted κ of levels", levels.kappa)
+        rows.append(kappa | {"n": levels.called, "items": "slides"})
     if point := metrics.operating_point:
         for key in ("sensitivity", "specificity", "accuracy", "f1"):
             name = "F1" if key == "f1" else key.capitalize()
-            row = _row(f"{name} at {point.rule or ''}", getattr(point, key), "Wilson")
+            row = _row(f"{name} at {point.rule or ''}", getattr(point, key))
             rows.append(row if row["n"] else row | {"n": point.n, "items": "slides"})
         rows.append({"measure": "Operating point", "note": point.note})
+    if decision := metrics.decision:
+        rows += _decision_rows(decision)
     return [row for row in rows if row.get("note") or _has_number(row)]
 
 
@@ -219,18 +243,62 @@ def _has_number(row: Mapping[str, Any]) -> bool:
 def _row(
     measure: str, estimate: Estimate | None, how: str = "", items: str = "slides"
 ) -> dict[str, Any]:
+    """Return a number as a row; `how` is its interval, where the number does not name it."""
     estimate = estimate or Estimate()
-    row: dict[str, Any] = {"measure": measure, "value": estimate.value, "note": estimate.note}
+    note = estimate.note or estimate.interval_note
+    row: dict[str, Any] = {"measure": measure, "value": estimate.value, "note": note}
     if estimate.low is not None:
-        row |= {"low": estimate.low, "high": estimate.high, "how": how}
+        row |= {"low": estimate.low, "high": estimate.high, "how": how or estimate.interval}
     return row | {"n": estimate.n, "items": items if estimate.n else ""}
 
 
+def _precision_recall_row(
+    measure: str, area: PrecisionRecall, items: str = "slides"
+) -> dict[str, Any]:
+    """Lay out the area under a precision-recall curve, its baseline as a note."""
+    row = _row(measure, area, items=items)
+    if area.prevalence is not None:
+        baseline = f"prevalence: {area.prevalence:.3f}"
+        row["note"] = "; ".join(filter(None, (baseline, row["note"])))
+    return row
+
+
+def _decision_rows(decision: DecisionCurve) -> list[dict[str, Any]]:
+    """Lay out Brier score and net benefit of the recalibrated score, or why there are none."""
+    if decision.note:
+        return [{"measure": "Net benefit, Brier score", "note": decision.note}]
+    note = "at no threshold above treating all or none"
+    if decision.useful_from is not None and decision.useful_to is not None:
+        thresholds = f"{decision.useful_from:g} to {decision.useful_to:g}"
+        note = f"above treating all or none at thresholds within {thresholds}"
+    if decision.same_slides:
+        note += "; on the slides of the fit, which flatters it"
+    brier = {
+        "measure": "Brier score, recalibrated",
+        "value": decision.brier,
+        "n": decision.n,
+        "items": "slides",
+        "note": f"{html.format_number(decision.brier_baseline)} with the prevalence as probability",
+    }
+    return [brier, {"measure": "Net benefit, recalibrated", "note": note}]
+
+
+def _logit_row(area: Area) -> dict[str, Any]:
+    """Return the logit interval of an area, where it is another than the main one."""
+    if area.logit_low is None or area.logit_low == area.low:
+        return {}
+    ends = {"low": area.logit_low, "high": area.logit_high, "how": "logit of the AUC"}
+    return {"measure": "AUC, logit interval", "value": area.value, **ends}
+
+
+def _tested(items: str | None) -> str:
+    return f" of {items}" if items and items != "slides" else ""
+
+
 def _correlation_row(name: str, spearman: Correlation, n: int) -> dict[str, Any]:
-    estimate = Estimate(
-        value=spearman.rho, low=spearman.low, high=spearman.high, note=spearman.note, n=n
-    )
-    return _row(f"Spearman's ρ of score and {name}", estimate, "Bonett-Wright") | {"p": spearman.p}
+    numbers = spearman.model_dump(include={"low", "high", "note", "interval", "interval_note"})
+    estimate = Estimate(value=spearman.rho, n=n, **numbers)
+    return _row(f"Spearman's ρ of score and {name}", estimate) | {"p": spearman.p}
 
 
 # --- any classes ---------------------------------------------------------------------------------
@@ -249,10 +317,13 @@ def units(evaluation: Evaluation, inputs: ReportInputs) -> Table:
         "f1": "Macro-F1",
         "kappa": "κ, quadratic weights" if "quadratic" in weights else "κ",
     }
-    rows = [{"measure": "n"} | {key: f"{unit.n:,}" for key, unit in shown.items()}]
+    sizes = {key: f"{unit.n:,}" for key, unit in shown.items()}
+    rows: list[dict[str, Any]] = [{"measure": "n"} | sizes]
     for name, title in measures.items():
         texts = {key: estimate_text(getattr(unit, name)) for key, unit in shown.items()}
         rows.append({"measure": title} | texts)
+    if decision := metrics.decision:
+        rows.append({"measure": "Net benefit, Brier score"} | dict.fromkeys(shown, decision.note))
     if errors := {key: neighbour_share(u.errors) for key, u in shown.items() if u.errors}:
         rows.append({"measure": "Errors to a neighbouring class"} | errors)
     caption = (
@@ -279,6 +350,10 @@ def per_class(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
             unit = metrics.units.get(key)
             if unit and (each := unit.per_class.get(name)):
                 row |= {f"{key}_n": each.n, f"{key}_auc": estimate_text(each.auc)}
+                if key == "slide" and each.auprc:
+                    row["prevalence"] = each.auprc.prevalence
+                if key != "patient":
+                    row[f"{key}_auprc"] = estimate_text(each.auprc)
                 if key == "slide":
                     row["sensitivity"] = estimate_text(each.sensitivity)
                     row["specificity"] = estimate_text(each.specificity)
@@ -287,10 +362,13 @@ def per_class(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
         Column("class", "Class"),
         Column("slide_n", "n, slides", "count"),
         Column("slide_auc", "AUC, slides", "written"),
+        Column("slide_auprc", "AUPRC, slides", "written"),
+        Column("prevalence", "Prevalence, slides", 3),
         Column("sensitivity", "Sensitivity", "written"),
         Column("specificity", "Specificity", "written"),
         Column("tile_n", "n, tiles", "count"),
         Column("tile_auc", "AUC, tiles", "written"),
+        Column("tile_auprc", "AUPRC, tiles", "written"),
         Column("patient_n", "n, patients", "count"),
         Column("patient_auc", "AUC, patients", "written"),
     )
@@ -338,8 +416,10 @@ def subgroups(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
         Column("column", "Column"),
         Column("group", "Group"),
         Column("n", "n, slides", "count"),
+        Column("patients", "Patients", "count"),
         Column("positives", "Positive", "count"),
         Column("value", measure, 3, ("low", "high")),
+        Column("interval", "Interval"),
         Column("note", "Note"),
     )
     caption = (
@@ -347,5 +427,6 @@ def subgroups(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
     )
     rows = [group.model_dump() for group in metrics.subgroups]
     for row in rows:
+        row["note"] = row["note"] or row["interval_note"]
         row["column"] = row["column"].upper() if row["column"] in ("er", "pr") else row["column"]
     return html.table(caption, columns, rows)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from her2pipe.config import SlidesSettings
-from her2pipe.errors import BadSlideError
+from her2pipe.errors import BadSlideError, is_out_of_memory
 from her2pipe.registry import READERS as READERS
 
 PRINT_MPP = 10.0  # a coarser resolution tag of a plain TIFF speaks of paper, not of a scanner
@@ -369,6 +369,8 @@ def raise_if_system_error(error: Exception, parser: str = "") -> None:
     module = at.tb_frame.f_globals.get("__name__", "") if at is not None else ""
     damage = bool(parser) and module.split(".")[0] == parser
     bug = isinstance(error, (AttributeError, TypeError, AssertionError)) and not damage
+    if is_out_of_memory(error):
+        raise MemoryError(str(error)) from error
     code = getattr(error, "errno", None)
     if bug or isinstance(error, (ImportError, MemoryError, NameError)) or code in SYSTEM_ERRORS:
         raise error

@@ -31,11 +31,11 @@ def normalise(rgb: np.ndarray, source: Profile, target: Profile) -> np.ndarray:
     Her2Error
         When the two profiles were estimated by different methods.
     """
+    if target.keeps_colours:
+        return rgb.copy()
     if source.method != target.method:
         what = f"a slide profiled by {source.method} meets a target made by {target.method}"
         raise Her2Error(what, "stain normalisation", "tile by the method of the model's target")
-    if target.keeps_colours:
-        return rgb.copy()
     pixels = rgb.reshape(-1, 3)
     matrix, scale = source.matrix.astype(np.float32), target.max_concentration
     t = (target.matrix * -(scale / source.max_concentration)[:, None]).astype(np.float32)

@@ -8,6 +8,8 @@ and wait inside the functions that need them. What a cohort is too small or too 
 from her2pipe.stats.agreement import balanced_accuracy, confusion, f1, kappa, quadratic_kappa
 from her2pipe.stats.base import StatisticUndefined
 from her2pipe.stats.calibration import Calibration, Drift, Platt, calibration, drift, platt
+from her2pipe.stats.decision import DecisionCurve, decision_curve
+from her2pipe.stats.precision_recall import AveragePrecision, average_precision, precision_recall
 from her2pipe.stats.proportions import (
     McNemar,
     Proportion,
@@ -55,10 +57,12 @@ from her2pipe.stats.roc import (
 
 __all__ = [
     "AUC",
+    "AveragePrecision",
     "Bootstrap",
     "Calibration",
     "Contrast",
     "Correlation",
+    "DecisionCurve",
     "Difference",
     "Distance",
     "Drift",
@@ -70,6 +74,7 @@ __all__ = [
     "StatisticUndefined",
     "accuracy",
     "auc",
+    "average_precision",
     "balanced_accuracy",
     "bootstrap_auc",
     "bootstrap_kappa",
@@ -80,6 +85,7 @@ __all__ = [
     "clustered_share",
     "confusion",
     "contrast",
+    "decision_curve",
     "delong",
     "drift",
     "dunn",
@@ -93,6 +99,7 @@ __all__ = [
     "mann_whitney",
     "mcnemar",
     "platt",
+    "precision_recall",
     "quadratic_kappa",
     "roc",
     "sensitivity",

@@ -9,6 +9,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
+EXACT = "exact (Clopper-Pearson)"  # name of an interval in place of one without width
+
 
 class StatisticUndefined(ValueError):  # noqa: N818 - a property of the data, not a fault
     """These data do not define this statistic; the text says why, in plain words."""
@@ -78,3 +80,13 @@ def normal_quantile(confidence: float) -> float:
 def two_sided_p(z: float) -> float:
     """Return the two-sided P of a standard normal z, without loss of digits where it is small."""
     return math.erfc(abs(z) / math.sqrt(2))
+
+
+def exact_bound(n: int, confidence: float) -> float:
+    """Return the lower end of Clopper and Pearson's interval of n of n: (alpha / 2)^(1 / n).
+
+    References
+    ----------
+    Clopper & Pearson 1934, doi 10.1093/biomet/26.4.404.
+    """
+    return float((0.5 - confidence / 2) ** (1 / n)) if n else 0.0

@@ -8,14 +8,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from her2pipe.stats.base import binary_columns, finite_vector, require_count
-from her2pipe.stats.proportions import wilson
+from her2pipe.stats.proportions import (
+    RAO_SCOTT,
+    WILSON,
+    Proportion,
+    clustered_share,
+    wilson_interval,
+)
 from her2pipe.stats.ranks import kolmogorov_smirnov
 
 WEAK_PENALTY = 1e15  # scikit-learn's C; without bound, its version 1.8.0 warns
 
 
 class Calibration(NamedTuple):
-    """Mean probability, observed share with interval and items of each bin; overall errors."""
+    """Mean probability, observed share and its interval, items by bin; errors; kind of interval."""
 
     predicted: np.ndarray
     observed: np.ndarray
@@ -24,6 +30,7 @@ class Calibration(NamedTuple):
     n: np.ndarray
     brier: float
     ece: float
+    interval: str
 
 
 class Platt(NamedTuple):
@@ -44,14 +51,19 @@ class Drift(NamedTuple):
 
 
 def calibration(
-    y: ArrayLike, probability: ArrayLike, bins: int = 10, confidence: float = 0.95
+    y: ArrayLike,
+    probability: ArrayLike,
+    bins: int = 10,
+    confidence: float = 0.95,
+    patients: ArrayLike | None = None,
 ) -> Calibration:
     """Compare predicted probabilities, (n,) in [0, 1], with what was observed.
 
     Bins have equal width and hold their lower edge (`sklearn.calibration.calibration_curve` holds
-    the upper one, and does not count); those that hold items are returned, with Wilson's interval
-    of `observed`. `brier` is the mean squared error (Brier 1950, halved for two classes); `ece`
-    the mean distance of predicted from observed over items.
+    the upper one, and does not count); those that hold items are returned, with the interval of
+    `observed`: Wilson's, or that of `clustered_share` where patients, (n,), have several items; in
+    a bin of one patient, they count as one. `brier` is the mean squared error (Brier 1950, halved
+    for two classes); `ece` the mean distance of predicted from observed over items.
 
     Raises
     ------
@@ -69,12 +81,23 @@ def calibration(
 
     place = np.minimum((probability * bins).astype(int), bins - 1)
     _, place, n = np.unique(place, return_inverse=True, return_counts=True)
-    predicted, hits = np.bincount(place, probability) / n, np.bincount(place, y)
-    shares = [wilson(k, size, confidence)[:3] for k, size in zip(hits, n, strict=True)]
-    observed, low, high = np.array(shares).T
+    predicted = np.bincount(place, probability) / n
+    names = np.arange(len(y)) if patients is None else np.asarray(patients)
+    shares = [_bin(y[place == i], names[place == i], confidence) for i in range(len(n))]
+    observed, low, high = np.array([share[:3] for share in shares]).T
+    interval = RAO_SCOTT if RAO_SCOTT in {share.interval for share in shares} else WILSON
     ece = float(n @ np.abs(predicted - observed) / len(y))
     brier = float(brier_score_loss(y, probability))
-    return Calibration(predicted, observed, low, high, n, brier, ece)
+    return Calibration(predicted, observed, low, high, n, brier, ece, interval)
+
+
+def _bin(y: np.ndarray, patients: np.ndarray, confidence: float) -> Proportion:
+    """Return the observed share of a bin; several items of a single patient count as one."""
+    if len(y) > 1 and len(np.unique(patients)) == 1:
+        share = float(y.mean())
+        low, high = wilson_interval(share, 1, confidence)
+        return Proportion(share, low, high, len(y), RAO_SCOTT)
+    return clustered_share(y, patients, confidence)
 
 
 def platt(y: ArrayLike, score: ArrayLike) -> Platt:
@@ -114,14 +137,20 @@ def platt(y: ArrayLike, score: ArrayLike) -> Platt:
     return Platt(slope, float(regression.intercept_[0] - slope * centre))
 
 
-def drift(reference: ArrayLike, other: ArrayLike) -> Drift:
+def drift(
+    reference: ArrayLike,
+    other: ArrayLike,
+    reference_patients: ArrayLike | None = None,
+    other_patients: ArrayLike | None = None,
+) -> Drift:
     """Measure how the scores of another cohort, (n,), have moved from those of the reference, (m,).
 
     Returns the median of `other` minus that of `reference`; the Kolmogorov-Smirnov distance (0 to
     1) and its two-sided P; and the recalibration `intercept + slope * score`, which would give
     `other` the mean and spread of `reference` (slope 1 if all scores of a cohort are equal). It is
     for reporting: nothing here applies it. A different share of positives moves scores too; give
-    the slides of one class to see what staining and scanner do.
+    the slides of one class to see what staining and scanner do. Where patients are named, distance
+    and P are of their mean scores: several slides of one patient are no independent ones.
 
     Raises
     ------
@@ -130,8 +159,18 @@ def drift(reference: ArrayLike, other: ArrayLike) -> Drift:
     """
     reference, other = finite_vector(reference), finite_vector(other)
     require_count(min(len(reference), len(other)), "slides in each cohort")
-    ks, p = kolmogorov_smirnov(reference, other)
+    ks, p = kolmogorov_smirnov(
+        _patient_means(reference, reference_patients), _patient_means(other, other_patients)
+    )
     spread, other_spread = reference.std(ddof=1), other.std(ddof=1)
     slope = float(spread / other_spread) if min(spread, other_spread) > 1e-12 else 1.0
     shift = float(np.median(other) - np.median(reference))
     return Drift(shift, ks, p, slope, float(reference.mean() - slope * other.mean()))
+
+
+def _patient_means(scores: np.ndarray, patients: ArrayLike | None) -> np.ndarray:
+    """Return each patient's mean score; the scores as they are where no patients are named."""
+    if patients is None:
+        return scores
+    _, patient = np.unique(np.asarray(patients), return_inverse=True)
+    return np.bincount(patient, scores) / np.bincount(patient)

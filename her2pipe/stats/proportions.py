@@ -10,22 +10,28 @@ from numpy.typing import ArrayLike
 
 from her2pipe.stats.base import normal_quantile, paired_columns, require_count
 
+WILSON, RAO_SCOTT = "Wilson", "Rao-Scott, by patient"
+MCNEMAR, SIGN_FLIP = "McNemar, exact", "sign flips of patients, exact"
+
 
 class Proportion(NamedTuple):
-    """A share of n items, with its interval."""
+    """A share of n items, with its interval, and what the interval is."""
 
     value: float
     low: float
     high: float
     n: int
+    interval: str = WILSON
 
 
 class McNemar(NamedTuple):
-    """Items that one method alone gets right, and two-sided P."""
+    """Items that one method alone gets right, exact two-sided P and mid-P, and the test."""
 
     only_first: int
     only_second: int
     p: float
+    mid_p: float
+    test: str
 
 
 def wilson(k: int, n: int, confidence: float = 0.95) -> Proportion:
@@ -42,7 +48,11 @@ def clustered_share(right: ArrayLike, patients: ArrayLike, confidence: float = 0
 
     The number of items is first divided by the design effect, the ratio of the variance between
     patients to that of independent items; Wilson's interval then takes it. With one item per
-    patient this is `wilson` but for the factor n / (n - 1).
+    patient this is `wilson`, and copies of every item of a patient change nothing.
+
+    The design effect is at least 1: patients' items are not less alike than those of different
+    ones, and by chance alone a few patients may seem to have equal shares. Where all items are
+    right, or none, it cannot be estimated; then there are as many items as patients.
 
     Parameters
     ----------
@@ -54,7 +64,7 @@ def clustered_share(right: ArrayLike, patients: ArrayLike, confidence: float = 0
     Raises
     ------
     StatisticUndefined
-        Fewer than 2 patients.
+        No items, or several of one patient only.
 
     References
     ----------
@@ -63,17 +73,20 @@ def clustered_share(right: ArrayLike, patients: ArrayLike, confidence: float = 0
     right, patients = paired_columns(np.asarray(right, bool), patients)
     _, patient = np.unique(patients, return_inverse=True)
     size = np.bincount(patient)
+    n = len(right)
+    if len(size) == n:
+        return wilson(int(right.sum()), n, confidence)
     require_count(len(size), "patients", least=2)
-    n, share = len(right), float(right.mean())
-    if share in (0, 1):  # no variance to estimate: as many items as patients, to be safe
-        return wilson(int(share) * len(size), len(size), confidence)._replace(n=n)
+    share = float(right.mean())
+    if share in (0, 1):
+        alike = wilson(int(share) * len(size), len(size), confidence)
+        return alike._replace(n=n, interval=RAO_SCOTT)
     between = np.bincount(patient, right, len(size)) - share * size
-    variance = len(size) / (len(size) - 1) * float(between @ between) / n**2
-    effect = variance / (share * (1 - share) / n)
-    return Proportion(share, *_wilson_interval(share, n / max(effect, 1e-12), confidence), n)
+    effect = max(1.0, float(between @ between) / (n * share * (1 - share)))
+    return Proportion(share, *wilson_interval(share, n / effect, confidence), n, RAO_SCOTT)
 
 
-def _wilson_interval(share: float, n: float, confidence: float) -> tuple[float, float]:
+def wilson_interval(share: float, n: float, confidence: float) -> tuple[float, float]:
     """Return Wilson's interval for an effective number of items that is not a whole number."""
     z = normal_quantile(confidence)
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -81,50 +94,105 @@ def _wilson_interval(share: float, n: float, confidence: float) -> tuple[float, 
     return middle - half, middle + half
 
 
-def accuracy(truth: ArrayLike, predicted: ArrayLike, confidence: float = 0.95) -> Proportion:
-    """Return the share of items predicted right."""
+def _share(right: np.ndarray, patients: ArrayLike | None, confidence: float) -> Proportion:
+    """Return a share of items that are independent where no patients are named."""
+    require_count(len(right), "item to take a share of", least=1)
+    patients = np.arange(len(right)) if patients is None else patients
+    return clustered_share(right, patients, confidence)
+
+
+def accuracy(
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    confidence: float = 0.95,
+    patients: ArrayLike | None = None,
+) -> Proportion:
+    """Return the share of items predicted right, as `clustered_share` where patients are named."""
     truth, predicted = paired_columns(truth, predicted)
-    return wilson(int((truth == predicted).sum()), len(truth), confidence)
+    return _share(truth == predicted, patients, confidence)
 
 
 def sensitivity(
-    truth: ArrayLike, predicted: ArrayLike, positive: Hashable = 1, confidence: float = 0.95
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    positive: Hashable = 1,
+    confidence: float = 0.95,
+    patients: ArrayLike | None = None,
 ) -> Proportion:
     """Return the share of the items of class `positive` that are predicted so."""
     truth, predicted = paired_columns(truth, predicted)
     of_class = truth == positive
-    return wilson(int((predicted[of_class] == positive).sum()), int(of_class.sum()), confidence)
+    of_patients = None if patients is None else np.asarray(patients)[of_class]
+    return _share(predicted[of_class] == positive, of_patients, confidence)
 
 
 def specificity(
-    truth: ArrayLike, predicted: ArrayLike, positive: Hashable = 1, confidence: float = 0.95
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    positive: Hashable = 1,
+    confidence: float = 0.95,
+    patients: ArrayLike | None = None,
 ) -> Proportion:
     """Return the share of the items of other classes that are not predicted `positive`."""
     truth, predicted = paired_columns(truth, predicted)
-    return sensitivity(truth != positive, predicted != positive, True, confidence)
+    return sensitivity(truth != positive, predicted != positive, True, confidence, patients)
 
 
-def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
+def mcnemar(first: ArrayLike, second: ArrayLike, patients: ArrayLike | None = None) -> McNemar:
     """Test whether two methods are right equally often; (n,) bool each, of the same items.
 
-    Only items that one method alone gets right distinguish them: P is that of a fair coin
-    (`scipy.stats.binomtest`), exact at any number, and 1 where there are none.
+    Only items that one method alone gets right distinguish them: P is that of a fair coin for each
+    (`scipy.stats.binomtest`), exact at any number, and 1 where there are none. Where patients have
+    several items, the coin is thrown for each patient, whose difference between the methods it
+    gives either sign: the exact form of the clustered test of Yang et al., whose statistic is the
+    squared sum of patients' differences over the sum of their squares. An exact P is conservative;
+    `mid_p`, with half of the probability of what was observed, is less so.
 
     References
     ----------
-    McNemar 1947, doi 10.1007/BF02295996; exact form: Edwards 1948, doi 10.1007/BF02289261.
+    McNemar 1947, doi 10.1007/BF02295996; exact form: Edwards 1948, doi 10.1007/BF02289261; by
+    patient: Yang et al. 2010, doi 10.1002/bimj.201000035; sign flips: Pitman 1937, doi
+    10.2307/2984124; mid-P: Fagerland et al. 2013, doi 10.1186/1471-2288-13-91.
 
     Examples
     --------
-    >>> mcnemar([1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 1, 0])
-    McNemar(only_first=4, only_second=0, p=0.125)
+    >>> test = mcnemar([1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 1, 0])
+    >>> test.only_first, test.only_second, test.p, test.mid_p
+    (4, 0, 0.125, 0.0625)
     """
     first, second = paired_columns(np.asarray(first, bool), np.asarray(second, bool))
     require_count(len(first), "item", least=1)
+    patients = np.arange(len(first)) if patients is None else patients
+    patients, _ = paired_columns(patients, first)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    if not only_first + only_second:
-        return McNemar(0, 0, 1.0)
-    from scipy.stats import binomtest
+    names, patient = np.unique(patients, return_inverse=True)
+    test = MCNEMAR if len(names) == len(first) else SIGN_FLIP
+    by_patient = np.bincount(patient, first.astype(int) - second, len(names)).astype(int)
+    steps = by_patient[by_patient != 0]
+    if not len(steps):
+        return McNemar(only_first, only_second, 1.0, 1.0, test)
+    steps //= np.gcd.reduce(steps)
+    beyond, equal = _sign_flips(np.abs(steps), abs(int(steps.sum())))
+    return McNemar(only_first, only_second, beyond + equal, beyond + equal / 2, test)
 
-    p = float(binomtest(only_first, only_first + only_second).pvalue)
-    return McNemar(only_first, only_second, p)
+
+def _sign_flips(steps: np.ndarray, total: int) -> tuple[float, float]:
+    """Return how likely a sum of steps of random sign is beyond, and at, +-total.
+
+    `steps` is (k,) positive int.
+    """
+    from scipy.stats import binom
+
+    if (steps == 1).all():
+        k = len(steps)
+        fewer = (k - total) // 2  # steps that go the other way
+        at_most, below = (2 * float(binom.cdf(j, k, 0.5)) for j in (fewer, fewer - 1))
+        return below, min(at_most, 1.0) - below
+    chance = np.ones(1)  # of the sums -reach to reach
+    for step in steps:
+        wider = np.zeros(len(chance) + 2 * step)
+        wider[: len(chance)] += chance / 2
+        wider[2 * step :] += chance / 2
+        chance = wider
+    distance = np.abs(np.arange(len(chance)) - len(chance) // 2)
+    return float(chance[distance > total].sum()), float(chance[distance == total].sum())

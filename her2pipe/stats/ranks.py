@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +13,8 @@ from numpy.typing import ArrayLike
 
 from her2pipe import deferred
 from her2pipe.stats.base import (
+    EXACT,
+    exact_bound,
     finite_vector,
     normal_quantile,
     paired_columns,
@@ -23,13 +26,24 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
+BONETT_WRIGHT = "Bonett-Wright"
+BY_PATIENT = "Bonett-Wright, effective n by patient"
+
+
 class Correlation(NamedTuple):
-    """Spearman's rho, its two-sided P, and the ends of its interval."""
+    """Spearman's rho, its two-sided P, the ends of its interval, and what the interval is.
+
+    `effective_n` is the number of independent pairs that P and interval are those of. Of a perfect
+    correlation both are exact, or the ends are None; `interval_note` says so.
+    """
 
     rho: float
     p: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    interval: str
+    effective_n: float
+    interval_note: str | None = None
 
 
 class RankSum(NamedTuple):
@@ -54,40 +68,120 @@ class Distance(NamedTuple):
     p: float
 
 
-def spearman(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Correlation:
+def spearman(
+    x: ArrayLike, y: ArrayLike, confidence: float = 0.95, patients: ArrayLike | None = None
+) -> Correlation:
     """Compute Spearman's rank correlation of x and y, (n,) each.
 
     P is two-sided from Student's t with n - 2 degrees of freedom (`scipy.stats.spearmanr`); the
-    interval is Fisher's z with variance (1 + rho^2 / 2) / (n - 3), and [-1, 1] for n = 3.
+    interval is Fisher's z with variance (1 + rho^2 / 2) / (n - 3), and [-1, 1] for n = 3. Where
+    patients, (n,), have several pairs, n is first divided by the design effect: the variance of rho
+    with the influences of its pairs summed by patient, over that with pairs alone, at least 1.
 
     Raises
     ------
     StatisticUndefined
-        Fewer than 3 pairs, or a column whose values are all equal.
+        Fewer than 3 pairs or patients, or a column whose values are all equal.
 
     References
     ----------
-    Bonett & Wright 2000, doi 10.1007/BF02294183 (the interval).
+    Bonett & Wright 2000, doi 10.1007/BF02294183 (the interval); Croux & Dehon 2010, doi
+    10.1007/s10260-010-0142-z (the influences); Rao & Scott 1992, doi 10.2307/2532311 (the effective
+    n, there of shares).
 
     Examples
     --------
-    >>> [round(v, 4) for v in spearman(range(1, 9), [2, 1, 4, 3, 6, 8, 5, 7])]
+    >>> [round(v, 4) for v in spearman(range(1, 9), [2, 1, 4, 3, 6, 8, 5, 7])[:4]]
     [0.8333, 0.0102, 0.1796, 0.9765]
     """
     from scipy.stats import spearmanr
+    from scipy.stats import t as student
 
     x, y = paired_columns(finite_vector(x), finite_vector(y))
-    n = len(x)
-    require_count(n, "pairs")
+    require_count(len(x), "pairs")
     require_variation(x)
     require_variation(y)
     rho, p = map(float, spearmanr(x, y))
+    n, interval, persons = float(len(x)), BONETT_WRIGHT, len(x)
+    if patients is not None:
+        names, patient = np.unique(np.asarray(patients), return_inverse=True)
+        _, patient = paired_columns(x, patient)
+        persons = len(names)
+    if persons < len(x):
+        require_count(persons, "patients")
+        influence = _influences(x, y)
+        by_patient = np.bincount(patient, influence)
+        alone = float(influence @ influence)
+        effect = float(by_patient @ by_patient) / alone if alone > 0 else len(x) / persons
+        n, interval = max(3.0, n / max(1.0, effect)), BY_PATIENT
+        t = rho * np.sqrt((n - 2) / max(1 - rho**2, 1e-300))
+        p = float(2 * student.sf(abs(t), n - 2))
+    if abs(rho) > 1 - 1e-12:
+        return _perfect(x, y, rho, persons, confidence)
     if n == 3:
-        return Correlation(rho, p, -1.0, 1.0)
-    with np.errstate(divide="ignore"):  # |rho| = 1: an infinite z, which is meant
-        middle = np.arctanh(rho)
+        return Correlation(rho, p, -1.0, 1.0, interval, n)
     half = normal_quantile(confidence) * np.sqrt((1 + rho**2 / 2) / (n - 3))
-    return Correlation(rho, p, float(np.tanh(middle - half)), float(np.tanh(middle + half)))
+    low, high = (float(np.tanh(np.arctanh(rho) + side)) for side in (-half, half))
+    return Correlation(rho, p, low, high, interval, n)
+
+
+def _influences(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return how much each pair moves Spearman's rho, (n,), with mean 0.
+
+    Rho is the correlation of u and v, the mid-distribution functions of x and y less 1/2. A pair
+    acts through its own product, and through the ranks it gives to all others.
+    """
+    u, v = _mid_ranks(x), _mid_ranks(y)
+    covariance, spread_u, spread_v = (u * v).mean(), (u * u).mean(), (v * v).mean()
+    rho = covariance / np.sqrt(spread_u * spread_v)
+    of_covariance = u * v - covariance + _through_ranks(x, u, v) + _through_ranks(y, v, u)
+    of_u = u * u - spread_u + 2 * _through_ranks(x, u, u)
+    of_v = v * v - spread_v + 2 * _through_ranks(y, v, v)
+    return of_covariance / np.sqrt(spread_u * spread_v) - rho / 2 * (
+        of_u / spread_u + of_v / spread_v
+    )
+
+
+def _mid_ranks(values: np.ndarray) -> np.ndarray:
+    """Return the share of values below each, ties counting half, less 1/2: (n,)."""
+    from scipy.stats import rankdata
+
+    return (rankdata(values) - 0.5) / len(values) - 0.5
+
+
+def _through_ranks(values: np.ndarray, ranks: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the mean over j of weight j times what a value like i adds to the rank of j, (n,)."""
+    _, place = np.unique(values, return_inverse=True)
+    sums = np.bincount(place, weights)
+    above = sums[::-1].cumsum()[::-1] - sums / 2
+    return above[place] / len(values) - float(((ranks + 0.5) * weights).mean())
+
+
+def _perfect(
+    x: np.ndarray, y: np.ndarray, rho: float, persons: int, confidence: float
+) -> Correlation:
+    """Return a correlation of 1 or -1, whose interval would have no width, and whose P would be 0.
+
+    P is the share of the orders of the patients that are perfect. The values of two patients are
+    concordant with a chance of (1 + tau) / 2, and n // 2 such comparisons are independent: that all
+    are so bounds Kendall's tau after Clopper and Pearson, and tau bounds rho (Durbin & Stuart 1951,
+    J. R. Stat. Soc. B 13:303).
+    """
+    _, times = np.unique(x, return_counts=True)
+    tied = times * persons / len(x)  # patients with equal values may change places
+    log_p = math.log(2) + sum(map(math.lgamma, tied + 1)) - math.lgamma(persons + 1)
+    p = min(1.0, math.exp(log_p))
+    if len(times) < persons:
+        note = "no interval: the order is perfect, with ties; P is exact"
+        return Correlation(rho, p, None, None, "none", float(persons), note)
+    tau = 2 * exact_bound(persons // 2, confidence) - 1
+    bound = (3 * tau - 1) / 2 if tau >= 0 else (tau**2 + 2 * tau - 1) / 2
+    ends = (bound, 1.0) if rho > 0 else (-1.0, -bound)
+    note = (
+        f"the order is perfect: P is exact, of {persons} values, and so is the interval, of "
+        f"{persons // 2} independent comparisons"
+    )
+    return Correlation(rho, p, *ends, EXACT, float(persons), note)
 
 
 def holm(p: ArrayLike) -> np.ndarray:

@@ -15,35 +15,51 @@ from numpy.typing import ArrayLike
 
 from her2pipe.stats.agreement import Weights, kappa
 from her2pipe.stats.base import (
+    EXACT,
     StatisticUndefined,
     binary_columns,
+    exact_bound,
     finite_vector,
     paired_columns,
     require_count,
     require_labels,
 )
-from her2pipe.stats.roc import auc, macro_auc
+from her2pipe.stats.roc import AUC, auc, clustered_auc, macro_auc
 
 NUMBERS_MAX = 4_000_000  # numbers of one array held in memory at a time
 
 
+RESAMPLED = "resampled patients"
+
+
 class Bootstrap(NamedTuple):
-    """A value as observed, its percentile interval, and the resamples that define it."""
+    """A value as observed, its percentile interval, and the resamples that define it.
+
+    Where all resamples give the same, the interval is an exact one, or None, and `interval_note`
+    says why.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     resamples: int
+    interval: str = RESAMPLED
+    interval_note: str | None = None
 
 
 class Contrast(NamedTuple):
-    """A difference as observed, its percentile interval, P, and the resamples that define it."""
+    """A difference as observed, its percentile interval, P, and the resamples that define it.
+
+    There is no interval where all resamples are equal; `interval_note` says so.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
     resamples: int
+    interval: str = RESAMPLED
+    interval_note: str | None = None
 
 
 def bootstrap_auc(
@@ -62,8 +78,31 @@ def bootstrap_auc(
         As `auc`; fewer than 3 patients; defined in fewer than half of the resamples.
     """
     y, score = binary_columns(y, score, least=2)
-    draws = _auc_draws(y, score, patients, resamples, seed)
-    return Bootstrap(auc(y, score).value, *_percentiles(draws, confidence))
+    draws, value = _auc_draws(y, score, patients, resamples, seed), auc(y, score).value
+    if exact := _exact_areas([(y, score)], patients, confidence):
+        low, high, note = exact[0].low, exact[0].high, exact[0].interval_note
+        return Bootstrap(value, low, high, int(np.isfinite(draws).sum()), EXACT, note)
+    return _bootstrap(value, _percentiles(draws, confidence, _count(patients)))
+
+
+def _bootstrap(value: float, ends: tuple[float, float, int]) -> Bootstrap:
+    """Return a value with its interval, or without where every resample gives the same."""
+    low, high, resamples = ends
+    if low < high:
+        return Bootstrap(value, low, high, resamples)
+    note = "no interval: every resample of patients gives the same"
+    return Bootstrap(value, None, None, resamples, "none", note)
+
+
+def _exact_areas(
+    columns: Sequence[tuple[np.ndarray, np.ndarray]], patients: ArrayLike, confidence: float
+) -> list[AUC]:
+    """Return the areas of (y, score) whose resamples are all alike; none if one's are not."""
+    try:
+        areas = [clustered_auc(y, score, patients, confidence, "slides") for y, score in columns]
+    except StatisticUndefined:  # too few patients of a class
+        return []
+    return areas if all(area.interval == EXACT for area in areas) else []
 
 
 def bootstrap_macro_auc(
@@ -75,10 +114,20 @@ def bootstrap_macro_auc(
     resamples: int = 2000,
     seed: int = 2025,
 ) -> Bootstrap:
-    """Resample patients for `macro_auc`; parameters as `macro_draws`."""
+    """Resample patients for `macro_auc`; parameters as `macro_draws`.
+
+    Where all resamples are alike, ends are means of the classes' exact ends, which hold
+    together by Bonferroni's inequality.
+    """
     value = macro_auc(y, probabilities, labels)
     draws = macro_draws(y, probabilities, patients, labels, resamples, seed)
-    return Bootstrap(value, *_percentiles(draws, confidence))
+    scores = np.asarray(probabilities, float).T
+    columns = [(np.asarray(y) == label, p) for label, p in zip(labels, scores, strict=True)]
+    if areas := _exact_areas(columns, patients, 1 - (1 - confidence) / len(columns)):
+        low, high = (float(np.mean([getattr(a, end) for a in areas])) for end in ("low", "high"))
+        note = "no class's scores overlap with the rest's, or all are equal: the interval is exact"
+        return Bootstrap(value, low, high, int(np.isfinite(draws).sum()), EXACT, note)
+    return _bootstrap(value, _percentiles(draws, confidence, _count(patients)))
 
 
 def bootstrap_kappa(
@@ -107,6 +156,12 @@ def bootstrap_kappa(
     weights : {"none", "quadratic"}
     confidence : float
     resamples, seed : int
+
+    Notes
+    -----
+    Where all calls are right, the lower end lets disagree as many patients as Clopper and Pearson's
+    interval of n of n allows, with disagreements as chance would have them: it is
+    1 - share / (1 - expected agreement), whatever the weights.
     """
     value = kappa(truth, predicted, labels, weights)
     truth, predicted = paired_columns(truth, predicted)
@@ -123,7 +178,14 @@ def bootstrap_kappa(
             for times in _times_drawn(count, resamples, seed)
         ]
     )
-    return Bootstrap(value, *_percentiles(draws, confidence))
+    ends = _percentiles(draws, confidence, count)
+    if ends[0] < ends[1] or not (truth == predicted).all():
+        return _bootstrap(value, ends)
+    shares = np.unique(truth, return_counts=True)[1] / len(truth)
+    wrong = 1 - exact_bound(count, confidence)
+    low = max(-1.0, 1 - wrong / (1 - float(shares @ shares)))
+    note = f"all calls are right: the interval is exact, of {count} patients"
+    return Bootstrap(value, low, 1.0, ends[2], EXACT, note)
 
 
 def _kappas(counts: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -180,11 +242,16 @@ def share_draws(
     return np.concatenate([times @ hits / (times @ items) for times in drawn])
 
 
-def contrast(value: float, differences: ArrayLike, confidence: float = 0.95) -> Contrast:
+def contrast(
+    value: float,
+    differences: ArrayLike,
+    confidence: float = 0.95,
+    patients: int | None = None,
+) -> Contrast:
     """Return a difference with its percentile interval and two-sided P from resamples.
 
     P is twice the smaller share of resamples on either side of no difference, of which the observed
-    sample is one: never 0, and 1 where all are equal. It agrees with the interval.
+    sample is one: never 0, and 1 where all are 0. It agrees with the interval.
 
     Parameters
     ----------
@@ -194,16 +261,38 @@ def contrast(value: float, differences: ArrayLike, confidence: float = 0.95) -> 
         Of each resample; NaN where it is not defined.
     confidence : float
         Level of the interval, 0 to 1.
+    patients : int, optional
+        How many were resampled: expands interval and P, as is due to few patients.
+
+    Raises
+    ------
+    StatisticUndefined
+        Defined in fewer than half of the resamples, or a difference that is the same in all.
 
     References
     ----------
     Davison & Hinkley 1997, doi 10.1017/CBO9780511802843, sections 4.2 and 5.3.
     """
     differences = np.asarray(differences, float)
-    low, high, defined = _percentiles(differences, confidence)
+    low, high, defined = _percentiles(differences, confidence, patients)
+    if low == high:
+        if abs(value) > 1e-12:
+            raise StatisticUndefined(f"differs by {value:.3f} in every resample: nothing to test")
+        note = "no interval: no difference in any resample"
+        return Contrast(float(value), None, None, 1.0, defined, "none", note)
     beyond = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     p = min(1.0, 2 * (1 + beyond) / (1 + defined))
+    if patients is not None:  # as the percentiles
+        from scipy.stats import norm
+        from scipy.stats import t as student
+
+        expansion = (patients / (patients - 1)) ** 0.5
+        p = float(2 * student.sf(norm.isf(p / 2) / expansion, patients - 1))
     return Contrast(float(value), low, high, p, defined)
+
+
+def _count(patients: ArrayLike) -> int:
+    return len(np.unique(np.asarray(patients)))
 
 
 def _patient_numbers(patients: ArrayLike) -> tuple[np.ndarray, int]:
@@ -222,12 +311,26 @@ def _times_drawn(patients: int, resamples: int, seed: int) -> Iterator[np.ndarra
         yield np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
 
 
-def _percentiles(draws: np.ndarray, confidence: float) -> tuple[float, float, int]:
-    """Return the interval that resamples span and how many define it; refuse too few of them."""
+def _percentiles(
+    draws: np.ndarray, confidence: float, patients: int | None = None
+) -> tuple[float, float, int]:
+    """Return the interval that resamples span and how many define it; refuse too few of them.
+
+    Of n patients the percentiles are expanded: those that are sqrt(n / (n - 1)) times as many
+    standard errors out as Student's t with n - 1 degrees of freedom is (Hesterberg 2015, doi
+    10.1080/00031305.2015.1089789, section 4.3).
+    """
     defined = draws[np.isfinite(draws)]
     if 2 * len(defined) < len(draws):
         raise StatisticUndefined(f"defined in only {len(defined)} of {len(draws)} resamples")
-    low, high = np.quantile(defined, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    tail = 0.5 - confidence / 2
+    if patients is not None:
+        from scipy.stats import norm
+        from scipy.stats import t as student
+
+        expansion = (patients / (patients - 1)) ** 0.5
+        tail = float(norm.cdf(expansion * student.ppf(tail, patients - 1)))
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high), len(defined)
 
 

@@ -137,7 +137,7 @@ class Patches:
         self._training_set = tasks.classify(development)
         target = Profile.from_dict(description.stain)
         self._colours = dataloader.Colours(self._training_set.profiles, target, torch.device("cpu"))
-        self._px, self._threads = description.input_px, threads
+        self._resizing, self._threads = dataloader.Resizing.of(description), threads
         self.side = "validation" if len(self._training_set.items["validation"]) else "train"
         random = np.random.default_rng(deploy.deploy_seed)
         self._calibration = self._draw("train", deploy.calibration_patches, random)
@@ -159,7 +159,7 @@ class Patches:
         for images, _ in dataloader.batches(
             data.stores,
             items[:, :2],
-            self._px,
+            self._resizing,
             batch,
             torch.device("cpu"),
             self._threads,

@@ -140,7 +140,10 @@ def encode_store(
     if not len(store):
         shape = (0, len(description.classes)), (0, description.features)
         return store.coords, np.zeros(shape[0], np.float32), np.zeros(shape[1], np.float16)
-    bfloat16 = inference.use_bfloat16(encode.precision, device)
+    precision = encode.precision
+    if precision == "auto" and description.task == "none":  # frozen: its encoder's own setting
+        precision = description.settings.get("precision", precision)
+    bfloat16 = inference.use_bfloat16(precision, device)
     probabilities, features = [], []
     with torch.inference_mode():
         for images in dataloader.network_inputs(

@@ -13,12 +13,13 @@ from her2pipe.cohorts.split import SPLIT_COLUMNS
 from her2pipe.config import EvaluateSettings, LabelSettings, SplitSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.evaluation.join import count_exclusions, join
-from her2pipe.evaluation.results import Metrics
+from her2pipe.evaluation.results import VALIDATION_SLIDE, Metrics, Slide
 from her2pipe.files import replacing_folder
 
 log = logging.getLogger(__name__)
 
-NAMED = ("method", "encoder", "trained", "cohort", "role")  # options that metrics.json repeats
+# Options that metrics.json repeats.
+NAMED = ("method", "encoder", "trained", "held_out_by", "cohort", "role")
 SETTINGS = (SplitSettings, EvaluateSettings, LabelSettings)
 UNUSED_SETTINGS = ("reflex", "reflex_margin")
 
@@ -46,6 +47,15 @@ def arguments(parser) -> None:
     parser.add_argument("--encoder", default="", help="name of its encoder")
     parser.add_argument("--aggregate", default="", help="its aggregation")
     parser.add_argument("--trained", default="", help="its trained stages, for the method table")
+    parser.add_argument(
+        "--held-out-by", default="", help="slides that judged its fit, for the method table"
+    )
+    parser.add_argument(
+        "--chosen-by-validation",
+        default="",
+        help="what validation slides of the development cohort chose: a warning where these are the"
+        " slides evaluated",
+    )
     parser.add_argument("--cohort", default="", help="name of the cohort")
     parser.add_argument(
         "--encoding",
@@ -84,7 +94,10 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
     development = []
     if args.development and args.development_sheet and endpoint.needs_development:
         columns = development_columns(endpoint, evaluate)
-        development = join(args.development, args.development_sheet, endpoint, columns, split)
+        development = join(
+            *(args.development, args.development_sheet, endpoint, columns, split),
+            side="validation",
+        )
     used = [slide for slide in slides if slide.used]
     results = compute(
         Cohort(
@@ -106,6 +119,7 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
         patients=len({slide.patient for slide in slides}),
         evaluated=len(used),
         exclusion_reasons=count_exclusions(slides),
+        chosen_on_these=_chosen_on_these(args, slides),
         **{name: getattr(args, name) for name in NAMED},
         **({"copies": copies} if copies else {}),
         **endpoint.metadata(),
@@ -117,9 +131,25 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
     result = main.note
     if main.value is not None:
         result = f"{endpoint.main_measure} {main.value:.3f}"
-        if main.low is not None:
+        if main.low is not None and main.high is not None:
             result += f" ({main.low:.3f} to {main.high:.3f})"
+        if main.interval_note:
+            result += f"; {main.interval_note}"
     log.info("%s on %s: n %d, %s", args.method, args.cohort, len(used), result)
+
+
+def _chosen_on_these(args, slides: Sequence[Slide]) -> str:
+    """Return what was chosen on the slides that are evaluated, and warn of it."""
+    has_test_side = any(slide.exclusion_reason == VALIDATION_SLIDE for slide in slides)
+    if args.role != "development" or has_test_side or not args.chosen_by_validation:
+        return ""
+    log.warning(
+        "%s of %s: chosen on the internal validation slides, whose numbers look better for it; give"
+        " slides the split test, or see fit.cross_fit",
+        args.chosen_by_validation,
+        args.method,
+    )
+    return args.chosen_by_validation
 
 
 def _copies(args) -> list[list[str]]:

@@ -56,6 +56,7 @@ SLIDES = (
 )
 HISTORY = ("fold", "epoch", "train_loss", "validation_loss", "validation_auc")
 MACHINE = ("device", "save_s")  # settings that do not change what is fitted
+NOT_USED = {"train": "", "validation": "kept for validation", "test": "kept for testing"}
 DEFAULT_THRESHOLD = 0.5
 
 
@@ -203,7 +204,7 @@ class DevelopmentCohort:
     def __post_init__(self) -> None:
         for row in self.rows:
             side = self.sides[row.slide]
-            reason = "" if side == "train" else "kept for validation"
+            reason = NOT_USED[side]
             entry = SlideRow(row.slide, row.patient, side, exclusion_reason=reason)
             self.manifest[row.slide] = entry
 

@@ -104,12 +104,16 @@ def add_shared_patients(rows: list[dict[str, Any]]) -> None:
         cohorts_of.setdefault(row["patient"], []).append(row["cohort"])
     shared: dict[tuple[str, ...], list[str]] = {}
     for patient, names in cohorts_of.items():
-        if len(together := tuple(dict.fromkeys(names))) > 1:
+        together = tuple(dict.fromkeys(names))
+        if len(together) > 1:
             shared.setdefault(together, []).append(patient)
-    for names, patients in shared.items():
+    for together, patients in shared.items():
         some = ", ".join(patients[:PATIENTS_NAMED]) + (", ..." * (len(patients) > PATIENTS_NAMED))
         log.warning(
-            "%d patients are in each of the cohorts %s: %s", len(patients), ", ".join(names), some
+            "%d patients are in each of the cohorts %s: %s",
+            len(patients),
+            ", ".join(together),
+            some,
         )
     for row in rows:
         others = [c for c in dict.fromkeys(cohorts_of[row["patient"]]) if c != row["cohort"]]

@@ -22,6 +22,7 @@ from her2pipe.files import file_digest, replacing_folder, write_table
 from her2pipe.models.description import ModelDescription, ParameterCount
 
 if TYPE_CHECKING:
+    from her2pipe.models.sources import Source
     from her2pipe.training.checkpoint import Checkpoint, Rows
     from her2pipe.training.sampling import DevelopmentSet
     from her2pipe.training.tasks import TrainingSet
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 SETTINGS = (SplitSettings, TrainSettings, LabelSettings)
 UNUSED_SETTINGS = ("ordered", "reflex", "reflex_margin")
+SOURCE = "source"  # weights of the repository or folder that the architecture names
 SLIDES = ("slide", "side", "exclusion_reason")
 SPARE_FILES = 200  # that a process may hold open beside the stores
 
@@ -64,13 +66,14 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
     """
     import torch
 
-    from her2pipe.models import gpu, inference, weights
+    from her2pipe.models import gpu, inference, sources, weights
     from her2pipe.store import PatchStore, slides_of
     from her2pipe.training.checkpoint import Checkpoint
     from her2pipe.training.encoder import PatchBatches, train_encoder
     from her2pipe.training.sampling import DevelopmentSet
 
     endpoint = endpoint_of(labels)
+    source = sources.find(train.architecture, train.weights == SOURCE)
     _validate_fractions(train, endpoint)
     sections = (split, train, *([labels] if labels != LabelSettings() else []))
     torch.set_num_threads(args.threads)
@@ -92,10 +95,18 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
         for store in data.stores:
             stack.callback(store.close)
         model = weights.start(
-            train.architecture, data.outputs, train.input_px, train.weights, train.stages
+            source.architecture,
+            data.outputs,
+            train.input_px,
+            str(source.weights) if train.weights == SOURCE else train.weights,
+            train.stages,
+            pooling=train.pooling,
+            mean=train.mean or source.mean,
+            std=train.std or source.std,
+            **{**source.model_args, **train.model_args},
         )
         inference.freeze(model, train.frozen if data.objective else [""])  # "" is all of it
-        description = _describe(model, data, sections, train)
+        description = _describe(model, data, sections, train, source)
         if args.fold:
             description = description.having(fold=args.fold)
         _log_training_set(data, description.parameters, train)
@@ -240,22 +251,29 @@ def _digest(model: Any, data: TrainingSet, sections: Sequence[Section]) -> str:
 
 
 def _describe(
-    model: Any, data: TrainingSet, sections: Sequence[Section], train: TrainSettings
+    model: Any,
+    data: TrainingSet,
+    sections: Sequence[Section],
+    train: TrainSettings,
+    source: Source,
 ) -> ModelDescription:
     """Return the model's description: what it needs to be used, and to be trained again."""
     from her2pipe.models import weights
 
+    model_args = {**source.model_args, **train.model_args}
     return weights.describe(
         model,
-        train.architecture,
+        source.architecture,
         train.input_px,
         data.stage,
         train.stages,
         task=train.task,
         classes=data.classes,
         outputs=data.outputs,
-        start=_start(train.weights, model),
+        start=_start(train, model, source),
         train_views=train.train_views,
+        **({"model_args": model_args} if model_args else {}),
+        **_changed(train, "pooling", "resize_px", "interpolation"),
         stain=data.stain_target.as_dict(),
         stain_digest=data.stain_target.digest(),
         training_set=data.table,
@@ -265,13 +283,22 @@ def _describe(
     )
 
 
-def _start(weights: str, model: Any) -> dict[str, Any]:
+def _changed(train: TrainSettings, *names: str) -> dict[str, Any]:
+    """Return the settings of these names that differ from their defaults."""
+    default = TrainSettings()
+    values = {name: getattr(train, name) for name in names}
+    return {name: value for name, value in values.items() if value != getattr(default, name)}
+
+
+def _start(train: TrainSettings, model: Any, source: Source) -> dict[str, Any]:
     """Return where the starting weights are from."""
     from her2pipe.models.weights import published_name
 
-    path = Path(weights)
+    path = Path(train.weights)
     start: dict[str, Any] = {"weights": path.name}
-    if weights == "imagenet":
+    if train.weights == SOURCE and source.weights:
+        return start | {"name": train.architecture, "digest": file_digest(source.weights)}
+    if train.weights == "imagenet":
         return start | {"name": published_name(model)}
     if path.is_dir():
         keys = {"digest", "images", "training_set_digest"}

@@ -6,15 +6,31 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from her2pipe.store.disk import attributes_of, creating, fill, opened, write_attributes
+from her2pipe.store.disk import creating, opened, write_attributes
 from her2pipe.store.images import Images, images_of, write_images
+from her2pipe.store.integrity import (
+    array,
+    attributes,
+    check_coords,
+    check_range,
+    check_texts,
+    damaged,
+    dataset,
+    fill,
+    reading,
+)
 from her2pipe.store.namesakes import refuse_namesakes
 
+if TYPE_CHECKING:
+    import h5py
+
 ENCODING = "her2pipe/encoding"
+REQUIRED = ("slide", "status", "classes", "patch_size_level0", "width_px0", "height_px0")
+ROUNDING = 1e-4  # of probabilities, which are written as float32
 
 
 @dataclass(frozen=True)
@@ -119,33 +135,54 @@ def write_encoding(
 
 
 def read_encoding(path: str | Path, features: bool = True) -> Encoding:
-    """Read an encoding; its features only when wanted."""
+    """Read an encoding; its features only when wanted.
+
+    Raises
+    ------
+    Her2Error
+        When it is damaged, or its values cannot be of an encoding.
+    """
     with opened(path, ENCODING) as file:
-        coords = file["coords"][:]
-        return Encoding(
-            coords,
-            file["probabilities"][:],
-            file["features"][:] if features else np.zeros((len(coords), 0), np.float16),
-            _of_attributes(attributes_of(file.attrs)),
-        )
+        metadata = _metadata(file)
+        coords = array(file, "coords", "i", (None, 2))
+        rows = len(coords)
+        check_coords(file, coords, metadata.width_px0, metadata.height_px0)
+        probabilities = array(file, "probabilities", "f", (rows, len(metadata.classes)))
+        check_range(file, "probabilities", probabilities, -ROUNDING, 1 + ROUNDING)
+        if features:
+            values = array(file, "features", "f", (rows, None))
+        else:
+            values = np.zeros((rows, 0), np.float16)
+        return Encoding(coords, probabilities, values, metadata)
 
 
 def read_metadata(path: str | Path) -> EncodingMetadata:
     """Read the metadata of an encoding, none of its arrays."""
     with opened(path, ENCODING) as file:
-        return _of_attributes(attributes_of(file.attrs))
+        return _metadata(file)
 
 
-def _of_attributes(attributes: dict[str, Any]) -> EncodingMetadata:
-    classes = tuple(json.loads(attributes.get("classes", "[]")))
-    stain = json.loads(attributes.get("stain", "{}"))
-    return fill(EncodingMetadata, attributes | {"classes": classes, "stain": stain})
+def _metadata(file: h5py.File) -> EncodingMetadata:
+    values = attributes(file)
+    with reading(file, "an attribute"):
+        classes = json.loads(values.get("classes", "[]"))
+        stain = json.loads(values.get("stain", "{}"))
+    if not isinstance(classes, list) or not isinstance(stain, dict):
+        raise damaged(file, f"its classes are {classes!r:.80}, its stain is {stain!r:.80}")
+    parsed = {"classes": tuple(map(str, classes)), "stain": stain}
+    metadata = fill(EncodingMetadata, values | parsed, file, REQUIRED)
+    check_texts(file, values)
+    return metadata
 
 
 def encoding_shape(path: str | Path) -> tuple[int, int]:
     """Return how many classes and how many features an encoding holds per patch."""
     with opened(path, ENCODING) as file:
-        return file["probabilities"].shape[1], file["features"].shape[1]
+        names = "probabilities", "features"
+        shapes = [dataset(file, name).shape for name in names]
+        if any(len(shape) != 2 for shape in shapes):
+            raise damaged(file, f"{' and '.join(names)} are of shapes {shapes}")
+        return shapes[0][1], shapes[1][1]
 
 
 class Encodings:

@@ -10,6 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from her2pipe.files import is_file_name
+from her2pipe.store.integrity import array, damaged, reading
+
 NUMBERS = ("width_px0", "height_px0", "mpp")
 DIGESTS = ("file_digest", "pixel_digest")
 
@@ -66,17 +69,27 @@ def images_of(file: h5py.File) -> Images | None:
     """Read them; None when the file is of one slide."""
     if "image" not in file:
         return None
-    group = file.get("images", {})
+    names = _texts(file, "image")
     columns: dict[str, list[Any]] = {}
-    for key in group:
-        columns[key] = _text(group[key]) if key in DIGESTS else group[key][:].tolist()
+    for key in (*NUMBERS, *DIGESTS) if "images" in file and names else ():
+        if f"images/{key}" not in file:
+            continue
+        if key in DIGESTS:
+            columns[key] = _texts(file, f"images/{key}", len(names))
+            continue
+        columns[key] = array(file, f"images/{key}", "f", (len(names),)).tolist()
         if key in ("width_px0", "height_px0"):
-            columns[key] = [int(value) for value in columns[key]]
+            with reading(file, f"images/{key}"):
+                columns[key] = [int(value) for value in columns[key]]
     kept = [
         ImageMetadata(name, **{key: values[i] for key, values in columns.items()})
-        for i, name in enumerate(_text(file["image"]))
+        for i, name in enumerate(names)
     ]
-    excluded, reasons = (_text(file[f"left_out/{key}"]) for key in ("image", "reason"))
+    excluded = _texts(file, "left_out/image")
+    reasons = _texts(file, "left_out/reason", len(excluded))
+    for name in (*names, *excluded):
+        if not is_file_name(name):
+            raise damaged(file, f"an image is named {name!r:.80}, which is no file name")
     return Images(kept, dict(zip(excluded, reasons, strict=True)))
 
 
@@ -86,5 +99,7 @@ def _bytes(texts: Iterable[object]) -> np.ndarray:
     return np.array(encoded, f"S{max(map(len, encoded), default=1) or 1}")
 
 
-def _text(data: h5py.Dataset) -> list[str]:
-    return [text.decode() for text in data[:].tolist()]
+def _texts(file: h5py.File, name: str, count: int | None = None) -> list[str]:
+    values = array(file, name, "S", (count,))
+    with reading(file, name):
+        return [text.decode() for text in values.tolist()]

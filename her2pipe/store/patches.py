@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,14 +16,31 @@ import numpy as np
 
 from her2pipe.config import TileSettings
 from her2pipe.errors import Her2Error
-from her2pipe.store.disk import attributes_of, creating, fill, opened, write_attributes
+from her2pipe.store.disk import creating, opened, write_attributes
 from her2pipe.store.images import Images, images_of, write_images
+from her2pipe.store.integrity import (
+    array,
+    attributes,
+    check_coords,
+    check_range,
+    check_texts,
+    damaged,
+    dataset,
+    fill,
+    reading,
+)
 
 PATCHES = "her2pipe/patches"
 FLUSH_BYTES = 8 << 20
 CHUNK_BYTES = 1 << 20
+REQUIRED = (
+    *("slide", "status", "view", "patch_size", "patch_size_level0", "width_px0", "height_px0"),
+)
+ROUNDING = 1e-4  # of fractions of areas
+GREY_LEVELS = 256
 PNG = b"\x89PNG"
 # An excluded slide has no stains; a reader that knows nothing of that still finds the arrays.
+STAIN: dict[str, tuple[int | None, ...]] = {"matrix": (2, 3), "max_concentration": (2,)}
 NO_STAIN = {"matrix": np.full((2, 3), np.nan), "max_concentration": np.full(2, np.nan)}
 
 
@@ -178,13 +196,44 @@ class PatchStore:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._file = opened(path, PATCHES)
-        self.metadata = fill(PatchMetadata, attributes_of(self._file.attrs))
-        self.coords = self._file["coords"][:]
-        self.variance = self._file["variance"][:]
-        self.tumour = self._file["tumour"][:]
-        self.images = images_of(self._file)
-        self._offsets = self._file["jpeg/offsets"][:]
-        self._data = _Bytes(self._file["jpeg/bytes"])
+        try:
+            self._read()
+        except Her2Error:
+            self._file.close()
+            raise
+
+    def _read(self) -> None:
+        """Read all but the patches.
+
+        Raises
+        ------
+        Her2Error
+            When the store is damaged, or its values cannot be of a store.
+        """
+        file = self._file
+        values = attributes(file)
+        self.metadata = fill(PatchMetadata, values, file, REQUIRED)
+        check_texts(file, values)
+        self.coords = array(file, "coords", "i", (None, 2))
+        count = len(self.coords)
+        self.variance = array(file, "variance", "f", (count,))
+        self.tumour = array(file, "tumour", "f", (count,))
+        self.images = images_of(file)
+        self._offsets = array(file, "jpeg/offsets", "i", (count + 1,))
+        data = dataset(file, "jpeg/bytes")
+        ends = self._offsets[[0, -1]].tolist()
+        if ends != [0, data.size] or (np.diff(self._offsets) < 0).any() or data.dtype != np.uint8:
+            raise damaged(file, "jpeg/offsets are not those of the patches in jpeg/bytes")
+        if self.images is None:
+            size = self.metadata.width_px0, self.metadata.height_px0
+            check_coords(file, self.coords, *size)
+        elif len(self.images.kept) != count:
+            raise damaged(file, f"it names {len(self.images.kept)} images of {count} patches")
+        check_range(file, "variance", self.variance, 0, GREY_LEVELS**2)
+        if file.attrs["version"] > 1:  # version 1 may hold fractions a rounding or more below 0
+            check_range(file, "tumour", self.tumour, -ROUNDING, 1 + ROUNDING)
+        with reading(file, "jpeg/bytes"):
+            self._data = _Bytes(data)
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -208,27 +257,41 @@ class PatchStore:
     def fingerprint(self) -> str:
         """SHA-256 of what makes the patches: settings, places, labels, lengths, stain."""
         digest = hashlib.sha256(self.metadata.settings.encode())
-        for content in (self.coords, self.tumour, self._offsets, str(self.stain).encode()):
-            digest.update(content)
+        for content in (self.coords, self.tumour, self._offsets):
+            digest.update(content.tobytes())
+        digest.update(str(self.stain).encode())
         return digest.hexdigest()
 
     @property
     def stain(self) -> dict[str, Any]:
         """Stain profile of the slide, as `stain.Profile.from_dict` takes it; empty without one."""
-        group = self._file.get("stain")
-        if group is None or "method" not in group.attrs:
-            return {}
-        return {**attributes_of(group.attrs), **{key: group[key][:].tolist() for key in group}}
+        file = self._file
+        with reading(file, "stain"):
+            group = file.get("stain")
+            if group is None or "method" not in group.attrs:
+                return {}
+            names = list(group)
+        shapes: dict[str, tuple[int | None, ...]] = {"matrix": (2, 3), "max_concentration": (2,)}
+        arrays = {
+            name: array(file, f"stain/{name}", "f", shapes.get(name, (None,))) for name in names
+        }
+        for name, values in arrays.items():
+            if not np.isfinite(values).all():
+                raise damaged(file, f"stain/{name} holds what is no number")
+        return {**attributes(group), **{name: values.tolist() for name, values in arrays.items()}}
 
     @property
     def overview(self) -> bytes:
         """JPEG of the whole slide; empty when the slide could not be read."""
-        return self._file["overview"][:].tobytes() if "overview" in self._file else b""
+        return self._bytes("overview")
 
     @property
     def icc(self) -> bytes:
         """Colour profile of the slide; empty when it has none. Patches are as scanned."""
-        return self._file["icc"][:].tobytes() if "icc" in self._file else b""
+        return self._bytes("icc")
+
+    def _bytes(self, name: str) -> bytes:
+        return array(self._file, name, "u").tobytes() if name in self._file else b""
 
     def _stored(self, index: int) -> bytes:
         return self._data.read(*self._offsets[index : index + 2].tolist())
@@ -262,8 +325,8 @@ class PatchStore:
             When the patch is damaged.
         """
         try:
-            return _decode(self._stored(index), at_least_px or 0)
-        except (ValueError, OSError) as error:
+            return _decode(self._stored(index), at_least_px or 0, self.metadata.patch_size)
+        except (ValueError, OSError, RuntimeError) as error:
             raise Her2Error(
                 f"patch {index} cannot be read: {error}",
                 str(self.path),
@@ -305,16 +368,24 @@ class _Bytes:
         return b"".join(ranges)
 
 
-def _decode(data: bytes, least_px: int) -> np.ndarray:
-    if data.startswith(PNG):
+def _decode(data: bytes, least_px: int, side_px: int) -> np.ndarray:
+    """Decode a patch whose header claims the side it must have; no side is known when it is 0."""
+    import simplejpeg
+
+    is_png = data.startswith(PNG)
+    if is_png:
+        width, height = struct.unpack(">II", data[16:24])
+    else:
+        height, width = simplejpeg.decode_jpeg_header(data)[:2]
+    if side_px and (width, height) != (side_px, side_px):
+        raise ValueError(f"it is of {width} x {height} px, not of {side_px}")
+    if is_png:
         import cv2
 
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         if pixels is None:
             raise ValueError("it is no PNG")
         return pixels
-    import simplejpeg
-
     return simplejpeg.decode_jpeg(data, min_height=least_px, min_width=least_px)
 
 
@@ -337,7 +408,10 @@ def compress(patch: np.ndarray, tile: TileSettings) -> bytes:
 def read_summary(path: str | Path) -> dict[str, Any]:
     """Read the attributes of a patch store and its number of patches, none of its arrays."""
     with opened(path, PATCHES) as file:
-        return {**attributes_of(file.attrs), "patches": len(file["coords"])}
+        values = attributes(file)
+        fill(PatchMetadata, values, file, REQUIRED)
+        check_texts(file, values)
+        return {**values, "patches": len(dataset(file, "coords"))}
 
 
 def read_images(path: str | Path) -> Images | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from contextlib import suppress
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import torch
 
-from her2pipe.errors import Her2Error
-from her2pipe.files import replacing, this_process, write_text
+from her2pipe.errors import Her2Error, is_out_of_memory
+from her2pipe.files import replacing, this_process, write_text, writing
+
+SYSTEM_ERRORS = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ESTALE)
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +117,8 @@ class Checkpoint:
             "history": history,
             "best": self.best,
         }
-        with replacing(self._file) as part:
-            torch.save(state, part)
+        with replacing(self._file) as part, writing(self._file, part) as file:
+            torch.save(state, file)
 
     def restore(self, model, optimiser) -> Rows:
         """Claim the folder, put the state back, and return the history.
@@ -135,22 +138,26 @@ class Checkpoint:
                 return []
             model.load_state_dict(state["model"])
             optimiser.load_state_dict(state["optimiser"])
-            self.best = state["best"]
+            self.best = dict(state["best"])
+            history = [dict(row) for row in state["history"]]
+            cpu, *cuda = state["random"]
+            torch.set_rng_state(cpu)
         except FileNotFoundError:
             return []
-        except (RuntimeError, ValueError, KeyError, EOFError) as error:
+        except Exception as error:  # unpickling, zip archives and torch meet damage in any way
+            if is_out_of_memory(error) or getattr(error, "errno", None) in SYSTEM_ERRORS:
+                raise
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise Her2Error(
-                f"the checkpoint is damaged: {str(error).splitlines()[0]}",
+                f"the checkpoint is damaged, or none of ours: {reason}",
                 str(self._file),
                 "delete it; training starts anew",
             ) from None
-        cpu, *cuda = state["random"]
-        torch.set_rng_state(cpu)
         if cuda and torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(cuda)
-        epochs = len(state["history"])
+        epochs = len(history)
         log.info("resuming after epoch %d, kept in %s", epochs, self._file)
-        return state["history"]
+        return history
 
     def release(self) -> bool:
         """Give the folder up, if it is this process's; what is kept in it stays."""

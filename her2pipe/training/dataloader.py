@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from her2pipe.config import TrainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.models import inference
 from her2pipe.models.description import ModelDescription
@@ -38,7 +40,7 @@ class Colours:
 
     def __init__(self, profiles: Sequence[Profile], target: Profile, device: torch.device):
         strange = {p.method for p in profiles} - {target.method}
-        if strange:
+        if strange and not target.keeps_colours:
             raise Her2Error(
                 f"patches were tiled for stain method {strange.pop()},"
                 f" the encoder expects {target.method}",
@@ -75,10 +77,45 @@ def profile(store: SlidePatches) -> Profile:
     return Profile.from_dict(store.stain)
 
 
+@dataclass(frozen=True)
+class Resizing:
+    """How a patch is brought to the size of a network's input.
+
+    Attributes
+    ----------
+    input_px : int
+        Side of the input.
+    interpolation : str
+        `area`, of a JPEG from as small a decoded one as will do; or `bilinear` or `bicubic` as
+        Pillow does it, which torchvision's and timm's transforms use.
+    resize_px : int
+        Side before the middle is cut at `input_px`; 0: no cut.
+    """
+
+    input_px: int
+    interpolation: str = "area"
+    resize_px: int = 0
+
+    @classmethod
+    def of(cls, settings: TrainSettings | ModelDescription) -> Resizing:
+        """Take over settings, or what a model was trained with."""
+        return cls(settings.input_px, settings.interpolation, settings.resize_px)
+
+    def pixels(self, store: SlidePatches, patch: int) -> np.ndarray:
+        """Decode one patch at the network's size: (input_px, input_px, 3) uint8."""
+        side = self.resize_px or self.input_px
+        if self.interpolation == "area":
+            pixels = _shrink(store.pixels(patch, at_least_px=side), side)
+        else:
+            pixels = _resample(store.pixels(patch), side, self.interpolation)
+        margin = round((side - self.input_px) / 2)  # as torchvision's CenterCrop
+        return pixels[margin : margin + self.input_px, margin : margin + self.input_px]
+
+
 def batches(
     stores: Sequence[SlidePatches],
     items: np.ndarray,
-    input_px: int,
+    resizing: Resizing,
     batch_patches: int,
     device: torch.device,
     threads: int = 1,
@@ -90,8 +127,7 @@ def batches(
     stores : sequence of SlidePatches
     items : (N, 2) int
         Store number and patch number of each patch wanted.
-    input_px : int
-        Side wanted, px.
+    resizing : Resizing
     batch_patches : int
     device : torch.device
         Where the batch goes; from pinned memory, without waiting, on CUDA.
@@ -104,11 +140,11 @@ def batches(
     slides : (B,) int64
         Store number of each patch.
     """
-    cuda = device.type == "cuda"
+    cuda, input_px = device.type == "cuda", resizing.input_px
 
     def decode(batch: np.ndarray, chosen: np.ndarray, first: int) -> None:
         for place, (store, patch) in enumerate(chosen[first : first + SHARE].tolist(), first):
-            batch[place] = _pixels(stores[store], patch, input_px)
+            batch[place] = resizing.pixels(stores[store], patch)
 
     starts = range(0, len(items), batch_patches)
     waiting: deque[tuple[torch.Tensor, np.ndarray, list[Future]]] = deque()
@@ -167,18 +203,24 @@ def network_inputs(
     normalise = Colours([profile(store)], target, device)
     items = np.stack([np.zeros(len(patches), int), patches], axis=1)
     for images, slides in batches(
-        [store], items, description.input_px, batch_patches, device, threads
+        [store], items, Resizing.of(description), batch_patches, device, threads
     ):
         yield inference.standardise(normalise(images, slides), description.mean, description.std)
 
 
-def _pixels(store: SlidePatches, patch: int, input_px: int) -> np.ndarray:
-    """Decode one patch at the network's size: (input_px, input_px, 3) uint8."""
+def _shrink(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Bring a square image, uint8, to a side by means of pixels."""
     import cv2
 
-    pixels = store.pixels(patch, at_least_px=input_px)
-    if pixels.shape[0] == input_px:
+    if pixels.shape[0] == side:
         return pixels
-    shrink = pixels.shape[0] > input_px
-    how = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-    return cv2.resize(pixels, (input_px, input_px), interpolation=how)
+    how = cv2.INTER_AREA if pixels.shape[0] > side else cv2.INTER_LINEAR
+    return cv2.resize(pixels, (side, side), interpolation=how)
+
+
+def _resample(pixels: np.ndarray, side: int, interpolation: str) -> np.ndarray:
+    """Bring a square image, uint8, to a side as Pillow does, antialiased."""
+    from PIL import Image
+
+    how = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    return np.asarray(Image.fromarray(pixels).resize((side, side), how[interpolation]))

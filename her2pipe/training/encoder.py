@@ -52,9 +52,9 @@ class PatchBatches:
         items = data.items[side][order]
         profiles = torch.from_numpy(items[:, 2].copy()).to(self._device)
         targets = [torch.from_numpy(c[order]).to(self._device) for c in data.targets[side]]
-        start = 0
+        start, resizing = 0, dataloader.Resizing.of(train)
         for images, _ in dataloader.batches(
-            data.stores, items[:, :2], train.input_px, train.batch_size, self._device, self._threads
+            data.stores, items[:, :2], resizing, train.batch_size, self._device, self._threads
         ):
             batch = slice(start, start + len(images))
             images = self._colours(images, profiles[batch])

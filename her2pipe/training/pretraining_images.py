@@ -128,6 +128,7 @@ class Packed:
             for slide, row in by_slide.items()
             if (reason := endpoint.target(row).exclusion_reason)
         }
+        excluded |= {slide: "kept for testing" for slide in by_slide if sides[slide] == "test"}
         self.excluded = dict(sorted(excluded.items()))
         prints = "".join(store.fingerprint for store in stores)
         self.digest = digest_of(*self._items.values(), prints)
@@ -138,9 +139,9 @@ class Packed:
         """Yield levels and labels."""
         items = self._items[side][chosen]
         labels = torch.from_numpy(items[:, 2].copy()).to(self._device)
-        start = 0
+        start, resizing = 0, dataloader.Resizing(self._input_px)
         for images, _ in dataloader.batches(
-            self._stores, items[:, :2], self._input_px, size, self._device, self._threads
+            self._stores, items[:, :2], resizing, size, self._device, self._threads
         ):
             yield images.float(), labels[start : start + len(images)]
             start += len(images)

@@ -32,7 +32,7 @@ class DevelopmentSet:
         Several of a slide, if it was tiled in several views.
     rows : sequence of Row
     sides : dict
-        Slide to `train` or `validation`; or to `held out`, and then there is no store of it.
+        Slide to `train` or `validation`; those of other sides, `test` or `held out`, are not used.
     train : TrainSettings
     endpoint : Endpoint
     """
@@ -62,6 +62,8 @@ class DevelopmentSet:
         row = rows.get(store.metadata.slide)
         if row is None:
             return "not in the sheet"
+        if (side := self.sides[row.slide]) not in SIDES:
+            return "kept for testing" if side == "test" else side
         if store.exclusion_reason:
             return f"excluded: {store.exclusion_reason}"
         if self.train.task == "fingerprint" and len(store) < 2:

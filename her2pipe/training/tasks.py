@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from her2pipe.config import SplitSettings
+from her2pipe.config import SplitSettings, StainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.models.base import Network
+from her2pipe.registry import STAIN_METHODS
 from her2pipe.stain.profile import Profile, median
 from her2pipe.store import PatchStore, SlidePatches
 from her2pipe.training import contrastive, dataloader, registered_pairs, sampling
@@ -94,7 +95,10 @@ def _colours(data: DevelopmentSet, training_stores: Sequence[int]) -> dict[str, 
     """Return what every training set has; the stain target is that of the training stores."""
     profiles = [dataloader.profile(store) if len(store) else None for store in data.stores]
     used = [profiles[i] for i in training_stores]
-    if data.train.stain_target != "median":
+    if data.train.stain_target == "none":
+        as_scanned = StainSettings(stain_method="none")
+        target = STAIN_METHODS["none"]().estimate(np.zeros((0, 3), np.uint8), as_scanned)
+    elif data.train.stain_target != "median":
         with PatchStore(data.train.stain_target) as reference:
             target = dataloader.profile(reference)
     elif used:

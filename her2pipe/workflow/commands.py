@@ -10,6 +10,7 @@ import shlex
 from functools import cached_property
 
 from her2pipe.aggregation.base import AGGREGATIONS
+from her2pipe.aggregation.held_out import INTERNAL
 from her2pipe.config import (
     ImagesSettings,
     PretrainSettings,
@@ -20,7 +21,7 @@ from her2pipe.config import (
 )
 from her2pipe.workflow.fingerprints import sheet_columns, step_module
 from her2pipe.workflow.inputs import Inputs
-from her2pipe.workflow.study import Wildcards
+from her2pipe.workflow.study import FOLDER, Wildcards
 
 
 class Commands:
@@ -116,6 +117,8 @@ class Commands:
         """Return the settings of an encoder, with the files its study file names."""
         encoder, fold = self.inputs.encoder(wildcards), self.inputs.fold(wildcards)
         changes: dict = dict(self.study.encoder_files[encoder])
+        if "architecture" in changes:
+            changes["architecture"] = FOLDER + changes["architecture"]
         changes["train_views"] = self.inputs.training_views(encoder)
         settings = self.config.encoders[encoder].model_copy(update=changes)
         return f"--fold {fold} " * bool(fold) + self.settings("train", settings)
@@ -151,6 +154,8 @@ class Commands:
             "encoder": method.encoder,
             "aggregate": method.aggregate,
             "trained": self.trained_stages(wildcards.method),
+            "held-out-by": self.targets.held_out_by(wildcards.method),
+            "chosen-by-validation": self.chosen_by_validation(wildcards.method),
         }
         packs = [f"--images={path}" for path in self.inputs.scored_packs(wildcards)]
         packs += [f"--trained-on={path}" for path in self.inputs.training_packs(wildcards)]
@@ -162,6 +167,18 @@ class Commands:
         stages = ["encoder"] * (self.config.encoders[method.encoder].task != "none")
         stages += ["aggregation"] * (AGGREGATIONS[method.aggregate].fits == "weights")
         return " and ".join(stages) or "none"
+
+    def chosen_by_validation(self, name: str) -> str:
+        """Return what of a method the validation slides choose."""
+        method = self.config.methods[name]
+        encoder = self.config.encoders[method.encoder]
+        chosen = ["epoch of the encoder"] * (encoder.task != "none" and encoder.stop_epochs > 0)
+        chosen += ["steps of the encoder"] * (encoder.task != "none" and encoder.reduce_epochs > 0)
+        if self.targets.held_out_by(name) == INTERNAL:
+            has_networks = AGGREGATIONS[method.aggregate].fits == "weights"
+            chosen += ["epochs of the aggregation"] * has_networks
+            chosen += ["threshold"] * bool(self.study.endpoint.positive)
+        return ", ".join(chosen)
 
     def explain_layer(self, wildcards: Wildcards) -> str:
         """Return the module whose maps are explained; empty: the step chooses it."""

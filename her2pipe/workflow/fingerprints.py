@@ -18,7 +18,7 @@ from her2pipe.cohorts.sheet import Row
 from her2pipe.config import Section, roles
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
-from her2pipe.models.versions import version_of
+from her2pipe.models.description import version_of
 from her2pipe.workflow.inputs import Inputs
 from her2pipe.workflow.study import Wildcards
 

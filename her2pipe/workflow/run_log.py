@@ -28,6 +28,10 @@ MEANINGS = {
     r"DUE TO PREEMPTION|'PREEMPTED'": "it had to give way to another job",
     r"\bCANCELLED\b": "cancelled",
     r"SIGKILL": "killed, as is done when memory runs out",
+    r"SIGTERM|exit (status|code) 143": "ended from outside (SIGTERM): by a person, a scheduler or a"
+    " shutdown",
+    r"SIGSEGV|SIGBUS|SIGABRT|exit (status|code) 13[459]": "a library crashed (SIGSEGV, SIGBUS or"
+    " SIGABRT)",
     r"some output files are missing": "its output did not appear on the file system in time",
 }
 REFUSED = re.compile(r"sbatch failed.*?The error message was '(.*?)'\.$", re.DOTALL | re.MULTILINE)

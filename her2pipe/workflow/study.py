@@ -20,8 +20,9 @@ from her2pipe.training import cifar100
 
 # Folders whose files rules make, so that they need not exist yet.
 SYNTHETIC_SLIDES, SYNTHETIC_IMAGES = "results/synthesise/", "results/draw/"
+FOLDER = "local-dir:"  # begins an architecture that a folder describes
 Wildcards = Any  # Snakemake's: the values of a job's wildcards, as attributes
-NO_FILE = ("none", "imagenet", "median")  # values of settings that may name a file
+NO_FILE = ("none", "imagenet", "source", "median")  # values of settings that may name a file
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,9 @@ def _encoder_files(settings: Config, file: str, name: str) -> dict[str, str]:
     }
     if encoder.task == "density" and encoder.pairs != "synthetic":
         files["pairs"] = find(encoder.pairs, "folder of pairs", file, f"encoders.{name}.pairs")
+    if encoder.architecture.startswith(FOLDER):
+        folder = encoder.architecture.removeprefix(FOLDER)
+        files["architecture"] = find(folder, "folder", file, f"encoders.{name}.architecture")
     if encoder.pretrain:
         files["weights"] = f"results/pretrain/{encoder.pretrain}"
     return files

@@ -17,15 +17,15 @@ SCATTER = 0.2
 BENIGN, MALIGNANT = (0.0, 1.0), (2.8, 4.0)
 
 
-def graded(name: str, seed: int, patients: int, validation_patients: int) -> list[dict[str, str]]:
-    """Return rows by grade, of both stains; the last patients of a grade are for validation."""
+def graded(name: str, seed: int, patients: int, sides: dict[str, int]) -> list[dict[str, str]]:
+    """Return rows by grade, of both stains; `sides` are patients of a grade, in their order."""
+    side_of = [side for side, count in sides.items() for _ in range(count)] or [""] * patients
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(patients * len(GRADES)):
         grade = list(GRADES)[number % len(GRADES)]
         severity = float(np.clip(GRADES[grade] + rng.normal(0, SCATTER), 0, 4))
-        side = "validation" if number // len(GRADES) >= patients - validation_patients else "train"
-        side = side if validation_patients else ""
+        side = side_of[number // len(GRADES)]
         for stain in ("HE", "IHC"):
             for place in range(4):
                 slide = f"{name}-{number:02}-{place}"
@@ -62,8 +62,8 @@ def tumours(name: str, seed: int, patients: int) -> list[dict[str, str]]:
 
 def write(folder: Path) -> None:
     """Write the sheets."""
-    pairs = graded("pairs", 41, patients=11, validation_patients=5)
-    centre = graded("centre", 43, patients=3, validation_patients=0)
+    pairs = graded("pairs", 41, patients=11, sides={"train": 6, "validation": 2, "test": 3})
+    centre = graded("centre", 43, patients=3, sides={})
     centre[-1]["fault"] = "broken"  # an image cut short, as downloads are
     sheets = {
         f"{name}-{stain}": [row for row in rows if row["stain"] == stain]

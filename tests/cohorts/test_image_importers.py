@@ -49,7 +49,7 @@ def test_bci_pairs_share_their_case(tmp_path, images, her2pipe):
         "published_split": "train",
         "split": "train",
     }
-    assert found["IHC-00000_test_3+"]["split"] == "validation"
+    assert found["IHC-00000_test_3+"]["split"] == "test"
     assert found["IHC-00000_test_3+"]["case"] == found["HE-00000_test_3+"]["case"]
     assert "1 images whose name is not of the set" in stderr
     assert "results are optimistic" in stderr
@@ -105,7 +105,7 @@ def test_folders_of_classes(tmp_path, images, her2pipe):
     assert {r["slide"]: (r["class"], r["patient"], r["split"]) for r in found.values()} == {
         "train_benign_P1_a": ("benign", "P1", "train"),
         "train_benign_P1_b": ("benign", "P1", "train"),
-        "test_tumour_P2_a": ("tumour", "P2", "validation"),
+        "test_tumour_P2_a": ("tumour", "P2", "test"),
     }
     assert "note" not in stderr
     _, stderr = imported(her2pipe, "folders", folder / "train", tmp_path / "s.tsv")

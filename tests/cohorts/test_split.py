@@ -10,6 +10,7 @@ from her2pipe.cohorts.split import (
     check_leaks,
     deal_folds,
     encoder_folds,
+    evaluated_side,
 )
 from her2pipe.config import SplitSettings
 from her2pipe.errors import Her2Error
@@ -80,6 +81,38 @@ def test_batches_are_powers_of_two_and_independent():
     assert max(sizes) < 65
     # halves nest: going from 16 to 32 batches only splits them
     assert all(batch_of(name, 32) % 16 == batch for name, batch in before.items())
+
+
+def test_a_validation_part_is_split_from_the_training_slides_of_a_published_split(tmp_path):
+    """Of whole patients, in proportion; test slides stay what they are, and others choose."""
+    header = HEADER + "\ther2\tsplit"
+    lines = [
+        f"S{i}\tp{i}\tP{i // 2}\t{'positive' if i % 4 < 2 else 'negative'}\t"
+        + ("test" if i >= 80 else "train")
+        for i in range(100)
+    ]
+    sheet = rows(tmp_path, *lines, header=header)
+    sides = assign_sides(sheet, settings(0.2, 1))
+    assert {side: list(sides.values()).count(side) for side in sides.values()} == {
+        "train": 64,
+        "validation": 16,
+        "test": 20,
+    }
+    assert all((sides[row.slide] == "test") == (row.split == "test") for row in sheet)
+    by_patient = {}
+    for row in sheet:
+        by_patient.setdefault(row.patient, set()).add(sides[row.slide])
+    assert all(len(names) == 1 for names in by_patient.values())
+    validating = [row.positive for row in sheet if sides[row.slide] == "validation"]
+    assert sum(validating) == 8
+    assert evaluated_side(sides) == "test"
+    # A validation part that the sheet gives is taken, and so is a sheet without a test part.
+    lines[0] = lines[0].replace("train", "validation")
+    lines[1] = lines[1].replace("train", "validation")
+    given = rows(tmp_path, *lines, header=header)
+    assert assign_sides(given, settings(0.2, 1)) == {row.slide: row.split for row in given}
+    given = rows(tmp_path, *lines[:80], header=header)
+    assert evaluated_side(assign_sides(given, settings(0.2, 1))) == "validation"
 
 
 def test_folds_are_dealt_in_turn_through_the_strata():

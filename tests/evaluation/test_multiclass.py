@@ -157,13 +157,17 @@ def test_a_class_without_slides_is_a_note():
 
 
 def test_few_slides_have_a_value_and_no_interval():
-    """Six slides, two of each class: most resamples lack two of some class."""
+    """Six slides, two of each class: most resamples lack two of some class; exact if separated."""
     sharp = 0.2 + 0.4 * np.eye(3)
     slides = [slide(f"S{i}", GRADES.targets[i % 3], sharp[i % 3]) for i in range(6)]
     found = evaluated(slides)["macro_auc"]
     assert found["value"] == 1
+    assert found["interval"] == "exact (Clopper-Pearson)"
+    assert (found["low"], found["high"]) == (pytest.approx((0.05 / 3 / 2) ** 0.5), 1)
+    blurred = [slide(f"S{i}", GRADES.targets[i % 3], sharp[(i * i) % 3]) for i in range(6)]
+    found = evaluated(blurred)["macro_auc"]
     assert "low" not in found
-    assert found["note"].startswith("no interval: defined in only ")
+    assert found["interval_note"].startswith("no interval: defined in only ")
     settings = EVALUATE.model_copy(update={"subgroups": ["er"], "subgroup_min": 6})
     grouped = [each.model_copy(update={"subgroups": {"er": "x"}}) for each in slides]
     parts = multiclass.macro_auc_by_subgroup(Cohort(GRADES, grouped, settings)).parts

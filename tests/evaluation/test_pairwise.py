@@ -8,7 +8,6 @@ import numpy as np
 import plain_bootstrap
 import pytest
 from manifests import compare_manifest
-from scipy.stats import binomtest
 
 from her2pipe import stats
 from her2pipe.config import CompareSettings
@@ -21,9 +20,12 @@ def test_a_resample_without_a_class_has_no_area():
     y, p = np.array(list("aabbbb")), np.eye(2)[[0, 0, 1, 1, 1, 0]]
     drawn = stats.macro_draws(y, p, range(6), "ab", 200)
     assert 0 < np.isnan(drawn).sum() < 150
-    found = stats.contrast(0.5, drawn - drawn)
+    found = stats.contrast(0, drawn - drawn)
     assert found.resamples == np.isfinite(drawn).sum()
-    assert (found.low, found.high, found.p) == (0, 0, 1)  # equal methods do not differ
+    assert (found.low, found.high, found.p) == (None, None, 1)  # equal methods do not differ
+    assert found.interval_note == "no interval: no difference in any resample"
+    with pytest.raises(stats.StatisticUndefined, match=r"differs by 0\.500 in every resample"):
+        stats.contrast(0.5, drawn - drawn + 0.5)
     with pytest.raises(stats.StatisticUndefined, match="defined in only 1 of 3 resamples"):
         stats.contrast(0.1, [np.nan, np.nan, 0.1])
 
@@ -75,14 +77,8 @@ def test_tables_of_a_study_of_classes(tmp_path, her2pipe):
     assert not names & {"table2.tsv", "delong.tsv", "drift.tsv", "published.tsv", "matched.tsv"}
     rows = {(r["method"], r["cohort"]): r for r in read_table(out / "methods.tsv")}
     assert list(next(iter(rows.values()))) == [
-        "method",
-        "encoder",
-        "aggregation",
-        "cohort",
-        "n",
-        "auc",
-        "low",
-        "high",
+        *("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high"),
+        *("patients", "logit_low", "logit_high", "interval", "note"),
     ]
     table = {(r["method"], r["cohort"]): r for r in read_table(out / "classes.tsv")}
     assert len(table) == len(rows) == 6
@@ -118,13 +114,10 @@ def test_every_pair_on_the_slides_of_both(tmp_path, her2pipe):
     assert found["Good", "Poor", "B"]["n"] == "27"
     assert found["Good", "Twin", "B"]["n"] == "26"  # one slide is not in the other
     twins = found["Good", "Twin", "A"]
-    assert [float(twins[k]) for k in ("difference", "low", "high", "p", "mcnemar_p")] == [
-        0,
-        0,
-        0,
-        1,
-        1,
-    ]
+    assert [float(twins[k]) for k in ("difference", "p", "mcnemar_p")] == [0, 1, 1]
+    assert (twins["low"], twins["high"]) == ("", "")
+    assert twins["note"] == "no interval: no difference in any resample"
+    assert own_methods(found) == {("resampled patients", "sign flips of patients, exact")}
     own = found["Good", "Poor", "A"]
     kept = [r for r in classes.slides(30, 0.3, 1, 5) if r["used"] and r["true_class"]]
     worse = [r for r in classes.slides(30, 1.5, 2, 5) if r["used"] and r["true_class"]]
@@ -147,12 +140,17 @@ def test_every_pair_on_the_slides_of_both(tmp_path, her2pipe):
     alone = [int((right[i] & ~right[1 - i]).sum()) for i in (0, 1)]
     assert [int(own["only_method"]), int(own["only_other"])] == alone
     assert float(own["mcnemar_p"]) == pytest.approx(
-        binomtest(alone[0], sum(alone)).pvalue, abs=1e-6
+        stats.mcnemar(*right, [r["patient"] for r in kept]).p, abs=1e-6
     )
     of_a = [r for r in rows if r["cohort"] == "A"]
     for key in ("p", "mcnemar_p"):
         expected = stats.holm([float(r[key]) for r in of_a])
         assert [float(r[f"{key}_holm"]) for r in of_a] == pytest.approx(expected, abs=4e-6)
+
+
+def own_methods(rows):
+    """What the two tests of the pairs whose resamples differ are."""
+    return {(r["interval"], r["mcnemar_test"]) for r in rows.values() if r["low"]}
 
 
 def test_the_matrix_holds_areas_below_and_calls_above():
@@ -230,7 +228,9 @@ def test_two_stains_of_the_same_cases(tmp_path, her2pipe):
         right[0].mean() - right[1].mean(), abs=1e-6
     )
     assert float(row["accuracy_low"]) <= float(row["accuracy_difference"])
-    assert float(row["mcnemar_p"]) == pytest.approx(stats.mcnemar(*right).p, abs=1e-6)
+    assert float(row["mcnemar_p"]) == pytest.approx(
+        stats.mcnemar(*right, [f"P{i * 2 // 3}" for i in kept]).p, abs=1e-6
+    )
     code, stderr = her2pipe(
         "compare", tmp_path / "manifest.tsv", tmp_path / "x", "--matched", "net,ihc,net,b"
     )
@@ -259,8 +259,8 @@ def test_the_same_people_under_other_names():
         {"a": cases, "b": cases},
         CompareSettings(resamples=200),
     )
-    assert (row.difference, row.low, row.high, row.p) == (0, 0, 0, 1)
-    assert (row.accuracy_low, row.accuracy_high) == (0, 0)
+    assert (row.difference, row.low, row.high, row.p) == (0, None, None, 1)
+    assert (row.accuracy_difference, row.accuracy_low) == (0, None)
 
 
 def test_no_common_case():

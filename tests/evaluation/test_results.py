@@ -83,7 +83,7 @@ def test_names_in_the_file_are_those_users_know(evaluated):
         "calibration",
         "subgroups",
     }
-    assert set(file["levels"]) >= {"n", "groups", "spearman", "dunn_holm", "quadratic_kappa"}
+    assert set(file["levels"]) >= {"n", "groups", "spearman", "dunn_holm", "kappa"}
     assert "patch" not in file  # there were no encodings
     assert "note" not in file["pcr"]  # what has a value has no note
 

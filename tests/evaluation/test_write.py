@@ -20,6 +20,7 @@ def made(tmp_path_factory):
 def test_tables_and_figures(made):
     found = {path.name for path in made.iterdir()}
     figures = {"roc", "tile_roc", "confusion", "grades", "calibration"}
+    figures |= {"precision_recall", "tile_precision_recall"}
     assert found == {
         "metrics.json",
         "slides.tsv",
@@ -42,7 +43,8 @@ def test_metrics_are_those_of_the_tables(made):
     assert (metrics["slides"], metrics["evaluated"], unit["n"]) == (30, 29, len(evaluated))
     right = np.mean([s["true_class"] == s["call"] for s in evaluated])
     assert unit["accuracy"]["value"] == pytest.approx(right)
-    assert metrics["auc"] == unit["macro_auc"] | {"n": 28, "endpoint": "macro-AUC of 1+, 2+, 3+"}
+    sizes = {"n": 28, "patients": unit["patients"], "endpoint": "macro-AUC of 1+, 2+, 3+"}
+    assert metrics["auc"] == unit["macro_auc"] | sizes
     by_class = [unit["per_class"][c]["auc"]["value"] for c in metrics["classes"]]
     assert metrics["auc"]["value"] == pytest.approx(np.mean(by_class))
     assert metrics["units"]["tile"]["n"] == 12 * 28
@@ -53,6 +55,14 @@ def test_metrics_are_those_of_the_tables(made):
     assert [[int(row[c]) for c in metrics["classes"]] for row in rows] == unit["confusion"]
     listed = [r for r in read_table(made / "per_class.tsv") if r["unit"] == "slide"]
     assert [float(r["auc"]) for r in listed] == pytest.approx(by_class, abs=1e-6)
+    for row in listed:
+        area = unit["per_class"][row["class"]]["auprc"]
+        assert float(row["auprc"]) == pytest.approx(area["value"], abs=1e-6)
+        assert float(row["prevalence"]) == pytest.approx(area["positives"] / 28, abs=1e-6)
+    assert {r["class"] for r in read_table(made / "precision_recall.tsv")} == {"1+", "2+", "3+"}
+    assert metrics["decision"] == {
+        "note": "not applicable: class probabilities are not recalibrated"
+    }
     curve = [r for r in read_table(made / "roc.tsv") if r["class"] == "2+"]
     area = np.trapezoid(
         *([float(r[f"{kind}_positive_rate"]) for r in curve] for kind in ("true", "false"))

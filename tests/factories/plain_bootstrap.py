@@ -1,6 +1,7 @@
 """Resampling of patients one resample at a time, against which the fast ones are checked."""
 
 import numpy as np
+from scipy.stats import norm, t
 
 from her2pipe.stats import StatisticUndefined
 
@@ -20,8 +21,10 @@ def draws(patients, statistic, resamples=2000, seed=2025):
 
 
 def interval(patients, statistic, confidence=0.95, resamples=2000, seed=2025):
-    """Return the value, its percentile interval, and how many resamples define it."""
+    """Return the value, its expanded percentile interval, and how many resamples define it."""
     values = draws(patients, statistic, resamples, seed)
     defined = values[np.isfinite(values)]
-    low, high = np.quantile(defined, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    n = len(set(patients))
+    reach = t.ppf(0.5 + confidence / 2, n - 1) * (n / (n - 1)) ** 0.5
+    low, high = np.quantile(defined, [norm.sf(reach), norm.cdf(reach)])
     return statistic(np.arange(len(patients))), low, high, len(defined)

@@ -71,16 +71,17 @@ METRICS = {
         "value": 0.9,
         "low": 0.7,
         "high": 1.0,
+        "interval": "DeLong",
     },
     "levels": {
         "n": 6,
         "groups": {"0": 1, "1+": 1, "2+/FISH-": 1, "2+/FISH+": 1, "3+": 2},
-        "spearman": {"rho": 0.5, "p": 0.01, "low": 0.1, "high": 0.8},
+        "spearman": {"rho": 0.5, "p": 0.01, "low": 0.1, "high": 0.8, "interval": "Bonett-Wright"},
     },
     "operating_point": {
         "n": 6,
         "rule": "level 2+/FISH+ or higher",
-        "sensitivity": {"value": 1.0, "low": 0.44, "high": 1.0, "n": 3},
+        "sensitivity": {"value": 1.0, "low": 0.44, "high": 1.0, "n": 3, "interval": "Wilson"},
     },
 }
 MODEL = {

@@ -33,8 +33,8 @@ def make_store(
             reason=reason,
             patch_size=64,
             patch_size_level0=64,
-            width_px0=640,
-            height_px0=640,
+            width_px0=max(640, *(int(x) + 64 for x, _ in coords), 0),
+            height_px0=max(640, *(int(y) + 64 for _, y in coords), 0),
             mpp=mpp,
         )
         overview = simplejpeg.encode_jpeg(np.full((64, 64, 3), 230, np.uint8))
@@ -72,7 +72,7 @@ def make_encoding(path, probabilities, status="ok", reason="", features=None, cl
         model_digest="0123456789abcdef",
         patch_size_level0=64,
         width_px0=640,
-        height_px0=640,
+        height_px0=max(640, 64 * (n // 8 + 1)),
     )
     write_encoding(path, coords, p, np.zeros((n, 4)) if features is None else features, metadata)
     return path

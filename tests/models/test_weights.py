@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from her2pipe.errors import Her2Error
-from her2pipe.models import factory, versions, weights
-from her2pipe.models.description import ModelDescription
+from her2pipe.models import factory, weights
+from her2pipe.models.description import ModelDescription, version_of
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_studies_name_the_weights_of_their_papers():
 def test_a_model_of_another_version_of_its_network_is_refused(tmp_path):
     network = factory.create("ather2", 2, 128)
     description = weights.describe(network, "ather2", 128, classes=["a", "b"])
-    assert (description.version, versions.version_of("resnet10t")) == (2, 1)
+    assert (description.version, version_of("resnet10t")) == (2, 1)
     weights.save(network, description.having(version=None), tmp_path)  # as the first wrote it
     for read in (weights.load, lambda folder: weights.start("ather2", 2, 128, str(folder))):
         with pytest.raises(

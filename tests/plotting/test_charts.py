@@ -49,6 +49,17 @@ def small_overlay(opacity=1.0, **changes):
     )
 
 
+def precision_recall_curve(y, score):
+    recall, precision = stats.precision_recall(y, score)
+    area = stats.average_precision(y, score)
+    return charts.PrecisionRecallCurve(recall, precision, area.value, None, None, 0.5, len(y))
+
+
+def decision_curve(y):
+    curve = stats.decision_curve(y, np.linspace(0, 1, len(y)))
+    return curve.threshold, curve.net_benefit, curve.treat_all
+
+
 def every_figure(scores, groups, name="A"):
     y, score = scores
     image = np.zeros((8, 8, 3), np.uint8)
@@ -56,6 +67,8 @@ def every_figure(scores, groups, name="A"):
     matrix = np.arange(25).reshape(5, 5)
     return {
         "roc": charts.roc({name: roc_curve(y, score)}, name),
+        "precision_recall": charts.precision_recall({name: precision_recall_curve(y, score)}),
+        "decision": charts.decision(*decision_curve(y), len(y), name),
         "boxes": charts.boxes({name: score, **groups}, title=name, note=name),
         "dunn": charts.p_value_matrix(stats.dunn({name: score, **groups}), name),
         "confusion": charts.confusion(matrix, [*LEVELS[:4], name], name),
@@ -84,6 +97,26 @@ def test_saved_files_are_whole_and_always_the_same_bytes(tmp_path, figures, scor
         for path, same in zip(paths, style.save(again[kind], tmp_path / "again"), strict=True):
             assert path.read_bytes() == same.read_bytes(), path.name
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_precision_recall_curve_shows_its_baseline(scores):
+    y, score = scores
+    curve = precision_recall_curve(y, score)
+    figure = charts.precision_recall({"A": curve}, items="tiles")
+    baseline, line = figure.axes[0].lines
+    assert set(baseline.get_ydata()) == {0.5}
+    np.testing.assert_array_equal(line.get_ydata(), curve.precision)
+    assert line.get_drawstyle() == "steps-post"
+    legend = figure.legends[0]
+    assert legend.get_texts()[0].get_text().startswith(f"A: {curve.area:.2f}, baseline 0.50")
+    assert legend.get_title().get_text().endswith("n tiles")
+
+
+def test_a_decision_curve_has_both_references(scores):
+    threshold, benefit, treat_all = decision_curve(scores[0])
+    lines = charts.decision(threshold, benefit, treat_all, 40).axes[0].lines
+    for line, values in zip(lines, (benefit, treat_all, np.zeros(99)), strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), values)
 
 
 def test_a_figure_saved_twice_is_the_same(tmp_path, figures):

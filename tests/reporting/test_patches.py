@@ -20,7 +20,7 @@ def test_cohorts_of_the_stain_figure_keep_their_order(tmp_path, monkeypatch):
     for cohort, slide in (("A", "T-1"), ("B", "S-1"), ("B", "S-2")):
         ledger.append({"cohort": cohort, "slide": slide, "status": "scored"})
         (tmp_path / cohort).mkdir(parents=True, exist_ok=True)
-        metadata = EncodingMetadata(slide=slide, stain=profile)
+        metadata = EncodingMetadata(slide=slide, stain=profile, classes=("c",))
         arrays = np.zeros((1, 2)), np.ones((1, 1)), np.zeros((1, 2))
         write_encoding(tmp_path / cohort / f"{slide}.h5", *arrays, metadata)
     items = [Item("encode", cohort=cohort, path=tmp_path / cohort) for cohort in "AB"]

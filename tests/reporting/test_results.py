@@ -66,6 +66,45 @@ def test_notes_stand_in_place_of_numbers_of_classes(tmp_path):
     assert "No macro-AUC: needs both classes." in figure.caption
 
 
+AUPRC = {"value": 0.4, "low": 0.2, "high": 0.7, "interval": "resampled patients"}
+AUPRC |= {"n": 20, "positives": 4, "prevalence": 0.2}
+DECISION = {"n": 20, "brier": 0.1, "brier_baseline": 0.16, "prevalence": 0.2, "fitted_on": 8}
+
+
+def rows_of(**parts):
+    metrics = evaluation(**parts).metrics
+    contrast = endpoint_of(role=metrics.role).contrast
+    return {row["measure"]: row for row in results.main_rows(metrics, contrast)}
+
+
+def test_the_area_under_precision_and_recall_stands_beside_its_baseline():
+    row = rows_of(auprc=AUPRC)["AUPRC, HER2-positive against HER2-negative"]
+    assert (row["value"], row["low"], row["how"]) == (0.4, 0.2, "resampled patients")
+    assert row["note"] == "prevalence: 0.200"
+    rows = rows_of(role="treatment", auprc=AUPRC, pcr={"n": 9, "auprc": AUPRC, "dunn_p": 0.01})
+    assert "AUPRC, non-pCR against pCR" in rows
+    assert "AUPRC, HER2-positive against HER2-negative" not in rows
+    assert rows["Score of non-pCR against pCR"]["p"] == 0.01
+    sentences = captions.sentences_of("auprc", "auprc", evaluation(auprc=AUPRC).metrics, "95 %")
+    assert sentences[0].endswith("interval over resampled patients; n = 20, 4 positive.")
+
+
+def test_net_benefit_says_where_or_why_not():
+    useful = DECISION | {"useful_from": 0.1, "useful_to": 0.4, "same_slides": True}
+    rows = rows_of(decision=useful)
+    assert rows["Brier score, recalibrated"]["value"] == 0.1
+    note = rows["Net benefit, recalibrated"]["note"]
+    assert note.startswith("above treating all or none at thresholds within 0.1 to 0.4; on the")
+    rows = rows_of(decision=DECISION)
+    note = rows["Net benefit, recalibrated"]["note"]
+    assert note == "at no threshold above treating all or none"
+    rows = rows_of(decision={"note": "not applicable: no fit"})
+    assert rows["Net benefit, Brier score"]["note"] == "not applicable: no fit"
+    metrics = evaluation(decision=useful).metrics
+    sentences = captions.sentences_of("decision", "decision", metrics, "95 %")
+    assert sentences[-1] == "They are the slides of the fit, which flatters it."
+
+
 def test_every_number_is_somewhere():
     rows = list(results.flatten({"a": {"b": 0.5, "c": [1, 2]}, "d": [{"e": None}], "f": "x"}))
     assert [tuple(row.values()) for row in rows] == [

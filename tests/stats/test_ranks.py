@@ -21,7 +21,7 @@ def test_examples_in_docstrings():
 
 
 def test_spearman_by_hand():
-    rho, p, low, high = stats.spearman(range(1, 9), [2, 1, 4, 3, 6, 8, 5, 7])
+    rho, p, low, high = stats.spearman(range(1, 9), [2, 1, 4, 3, 6, 8, 5, 7])[:4]
     assert rho == pytest.approx(0.833333, abs=1e-6)
     assert p == pytest.approx(0.01017554, abs=1e-8)
     assert low == pytest.approx(0.1796, abs=5e-5)
@@ -45,16 +45,26 @@ def test_spearman_p_agrees_with_permutations():
     random = np.random.default_rng(9)
     x, y = np.arange(25) % 5, random.normal(size=25)
     y = y + 0.25 * x
-    rho, p, _, _ = stats.spearman(x, y)
+    rho, p = stats.spearman(x, y)[:2]
     shuffled = [abs(stats.spearman(x, random.permutation(y)).rho) >= abs(rho) for _ in range(2000)]
     assert p == pytest.approx(np.mean(shuffled), abs=0.03)
 
 
 def test_spearman_of_a_perfect_order():
-    assert stats.spearman([1, 2, 3, 4], [1, 10, 20, 90]) == pytest.approx((1, 0, 1, 1))
-    assert stats.spearman([1, 2, 3, 4], [9, 8, 7, 1]) == pytest.approx((-1, 0, -1, -1))
-    assert stats.spearman([1, 2, 3], [1, 3, 2])[2:] == (-1, 1)
-    assert stats.spearman([1, 2, 3], [1, 2, 3]) == pytest.approx((1, 0, -1, 1))
+    """2 of 4! orders are perfect; two comparisons, tau from 2 sqrt(.025) - 1, rho from tau."""
+    tau = 2 * 0.025**0.5 - 1
+    bound = (tau**2 + 2 * tau - 1) / 2
+    up, down = (stats.spearman([1, 2, 3, 4], y) for y in ([1, 10, 20, 90], [9, 8, 7, 1]))
+    assert up[:4] == pytest.approx((1, 2 / 24, bound, 1))
+    assert down[:4] == pytest.approx((-1, 2 / 24, -1, -bound))
+    assert "the order is perfect: P is exact, of 4 values" in up.interval_note
+    assert stats.spearman([1, 2, 3], [1, 3, 2])[2:4] == (-1, 1)
+    assert stats.spearman([1, 2, 3], [1, 2, 3]).p == pytest.approx(2 / 6)
+    tied = stats.spearman([1, 1, 2, 3], [5, 5, 6, 7])
+    assert tied[:4] == (pytest.approx(1), pytest.approx(4 / 24), None, None)
+    copies = stats.spearman(np.repeat(range(4), 3), np.repeat([1, 10, 20, 90], 3), 0.95,
+                            np.repeat(range(4), 3))  # fmt: skip
+    assert copies[:4] == pytest.approx(up[:4])
 
 
 def upper(table):

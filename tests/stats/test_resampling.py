@@ -21,7 +21,9 @@ def test_auc_is_that_of_plain_resampling(seed):
     """The same draws give the same areas, all at once or one by one."""
     patient, y, score = patches(seed, patients=14, most=4)
     expected = plain_bootstrap.interval(patient, area(y, score), 0.9, 300, seed)
-    assert stats.bootstrap_auc(y, score, patient, 0.9, 300, seed) == pytest.approx(expected)
+    found = stats.bootstrap_auc(y, score, patient, 0.9, 300, seed)
+    assert found[:4] == pytest.approx(expected)
+    assert found[4:] == ("resampled patients", None)
 
 
 def test_macro_auc_is_that_of_plain_resampling():
@@ -31,9 +33,9 @@ def test_macro_auc_is_that_of_plain_resampling():
         patients, lambda rows: stats.macro_auc(y[rows], p[rows], LABELS), resamples=300
     )
     found = stats.bootstrap_macro_auc(y, p, patients, LABELS, resamples=300)
-    assert found == pytest.approx(expected)
+    assert found[:4] == pytest.approx(expected)
     draws = stats.macro_draws(y, p, patients, LABELS, 300)
-    assert found.low == pytest.approx(np.nanquantile(draws, 0.025))
+    assert np.nanmin(draws) <= found.low < np.nanquantile(draws, 0.025)
 
 
 @pytest.mark.parametrize("weights", ["none", "quadratic"])
@@ -44,7 +46,7 @@ def test_kappa_is_that_of_plain_resampling(weights):
         patients, lambda rows: stats.kappa(y[rows], called[rows], LABELS, weights), resamples=300
     )
     found = stats.bootstrap_kappa(y, called, patients, LABELS, weights, resamples=300)
-    assert found == pytest.approx(expected)
+    assert found[:4] == pytest.approx(expected)
     assert found.low < found.value < found.high
 
 
@@ -106,5 +108,5 @@ def test_resamples_that_do_not_define_the_statistic_are_counted():
 def test_contrast_by_hand():
     """Of 9 resamples 2 lie at or below 0: P = 2 (1 + 2) / (1 + 9)."""
     found = stats.contrast(0.3, [-0.1, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, np.nan], 0.5)
-    assert found == pytest.approx((0.3, 0.1, 0.5, 0.6, 9))
-    assert stats.contrast(0, [0.0] * 9) == (0, 0, 0, 1, 9)
+    assert found[:5] == pytest.approx((0.3, 0.1, 0.5, 0.6, 9))
+    assert stats.contrast(0, [0.0] * 9)[:5] == (0, None, None, 1, 9)

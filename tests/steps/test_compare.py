@@ -59,7 +59,10 @@ def test_tables(tmp_path, her2pipe):
     ]
     out = compared(tmp_path, her2pipe, folders)
     header = (out / "methods.tsv").read_text().splitlines()[0].split("\t")
-    assert header == ["method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high"]
+    assert header == [
+        *("method", "encoder", "aggregation", "cohort", "n", "auc", "low", "high"),
+        *("patients", "logit_low", "logit_high", "interval", "note"),
+    ]
     rows = {(r["method"], r["cohort"]): r for r in read_table(out / "methods.tsv")}
     assert len(rows) == 6
     assert float(rows["TL-PA", "B"]["auc"]) == 0.7
@@ -170,7 +173,9 @@ def test_paired_tests_against_the_reference(tmp_path, her2pipe):
         assert float(row["auc"]) == pytest.approx(areas[0], abs=1e-6)
         assert float(row["difference"]) == pytest.approx(areas[0] - areas[1], abs=2e-6)
         expected = stats.delong(y, *scores)
-        assert [float(row["z"]), float(row["p"])] == pytest.approx(list(expected), abs=1e-6)
+        for key in ("z", "p", "low", "high"):
+            assert float(row[key]) == pytest.approx(getattr(expected, key), abs=1e-6)
+        assert (row["interval"], int(row["patients"])) == ("DeLong", len(both))
     of_b = [row for row in rows if row["cohort"] == "B"]
     smaller, larger = sorted(of_b, key=lambda row: float(row["p"]))
     assert float(smaller["p_holm"]) == pytest.approx(min(1, 2 * float(smaller["p"])), abs=2e-6)

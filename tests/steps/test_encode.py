@@ -16,6 +16,8 @@ from her2pipe.stain.profile import Profile
 from her2pipe.store import PatchStore, read_encoding
 from her2pipe.training import dataloader
 
+PX = dataloader.Resizing(32)
+
 
 @pytest.fixture
 def model(tmp_path, make):
@@ -161,7 +163,7 @@ def test_batches_keep_order_with_many_threads(tmp_path, make):
     stores = [PatchStore(p) for p in slides(tmp_path, make, (7, 6))]
     items = np.array([[s, p] for s in (1, 0) for p in range(len(stores[s]))][::-1])
     seen = []
-    for images, numbers in dataloader.batches(stores, items, 32, 4, torch.device("cpu"), threads=4):
+    for images, numbers in dataloader.batches(stores, items, PX, 4, torch.device("cpu"), threads=4):
         for image, number in zip(images, numbers.tolist(), strict=True):
             seen.append((number, image.permute(1, 2, 0).numpy()))
     assert [n for n, _ in seen] == items[:, 0].tolist()
@@ -176,4 +178,59 @@ def test_a_broken_patch_stops_the_loader(tmp_path, make):
     with h5py.File(path, "r+") as file:
         file["jpeg/bytes"][: int(file["jpeg/offsets"][1])] = 0
     with PatchStore(path) as store, pytest.raises(Her2Error, match="patch 0 cannot be read"):
-        list(dataloader.batches([store], np.array([[0, 0]]), 32, 4, torch.device("cpu")))
+        list(dataloader.batches([store], np.array([[0, 0]]), PX, 4, torch.device("cpu")))
+
+
+def test_a_published_encoder_sees_what_its_own_transform_would_show_it(
+    tmp_path, development, her2pipe
+):
+    """A folder of the hub's layout, frozen: features as timm and torchvision alone compute them."""
+    import timm
+    from PIL import Image
+    from safetensors.torch import save_file
+    from torchvision import transforms
+
+    stores, sheet = development
+    options = {"img_size": 32, "embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 1e-5}
+    mean, std = (0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517)
+    torch.manual_seed(3)
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=0, **options).eval()
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    (tmp_path / "published").mkdir()
+    save_file(network.state_dict(), tmp_path / "published" / "model.safetensors")
+    config = {
+        "architecture": "vit_tiny_patch16_224",
+        "model_args": {**options, "num_classes": 0},
+        "pretrained_cfg": {"mean": mean, "std": std},
+    }
+    (tmp_path / "published" / "config.json").write_text(json.dumps(config))
+    name = f"local-dir:{tmp_path / 'published'}"
+    words = [
+        *("--architecture", name, "--weights", "source", "--task", "none", "--pooling", "cls+mean"),
+        *("--input-px", "32", "--resize-px", "40", "--interpolation", "bicubic"),
+        *("--stain-target", "none", "--train-views", "64", "--frozen", "--device", "cpu"),
+    ]
+    code, stderr = her2pipe("train", *stores, tmp_path / "m", "--sheet", sheet, *words)
+    assert code == 0, stderr
+    code, stderr = her2pipe("encode", stores[1], tmp_path / "e", "--model", tmp_path / "m")
+    assert code == 0, stderr
+    transform = transforms.Compose(
+        [
+            transforms.Resize(40, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(32),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, std),
+        ]
+    )
+    with PatchStore(stores[1]) as store, torch.inference_mode():
+        images = [transform(Image.fromarray(store.pixels(i))) for i in range(len(store))]
+        tokens = network.forward_features(torch.stack(images))
+    expected = torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], 1).numpy()
+    found = read_encoding(tmp_path / "e" / "S1.h5")
+    assert found.features.shape == (24, 64)
+    assert found.features == pytest.approx(expected, rel=1e-3, abs=1e-3)  # kept in half precision
+    about = json.loads((tmp_path / "m" / "model.json").read_text())
+    assert about["start"]["name"] == name
+    assert (about["architecture"], about["pooling"]) == ("vit_tiny_patch16_224", "cls+mean")
+    assert about["model_args"]["init_values"] == 1e-5

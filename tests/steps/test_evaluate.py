@@ -59,6 +59,13 @@ def test_the_known_auc(tmp_path, write, her2pipe):
     assert (metrics["auc"]["n"], metrics["auc"]["positives"]) == (4, 2)
     curve = read_table(out / "roc.tsv")
     assert float(curve[-1]["true_positive_rate"]) == 1
+    auprc = metrics["auprc"]  # ranked + - + -
+    assert auprc["value"] == pytest.approx((1 + 2 / 3) / 2)
+    assert (auprc["prevalence"], auprc["n"], auprc["positives"]) == (0.5, 4, 2)
+    curve = read_table(out / "precision_recall.tsv")
+    assert [float(v) for v in curve[0].values()] == [1, 0.5]  # all called
+    assert (out / "precision_recall.svg").exists()
+    assert metrics["decision"]["note"].startswith("not applicable: ")  # no development cohort
     assert (out / "roc.png").stat().st_size > 5_000
     assert (out / "roc.svg").exists()
 
@@ -99,6 +106,30 @@ def test_only_the_validation_side_of_the_development_cohort_counts(tmp_path, wri
     why = {row["slide"]: row["exclusion_reason"] for row in read_table(out / "slides.tsv")}
     assert why["S0"] == "training slide"
     assert why["S7"] == ""
+
+
+def test_numbers_of_slides_that_chose_something_carry_a_warning(tmp_path, write, her2pipe):
+    """Validation slides chose the threshold: they are warned of, until there are test slides."""
+    her2 = ["positive", "negative"] * 6
+    scored = [scores_row(f"S{i}", [0.9, 0.1, 0.4][i % 3]) for i in range(12)]
+    chosen = ("--chosen-by-validation", "threshold", "--held-out-by", "internal validation")
+    last = {"validation": "threshold", "test": ""}
+    for side, expected in last.items():
+        sides = ["train"] * 4 + ["validation"] * 4 + [side] * 4
+        sheet, scores = write(
+            [f"S{i}\tx{i}\tP{i}\t{sides[i]}\t{her2[i]}\t\t\t\t" for i in range(12)], scored
+        )
+        metrics, out = evaluated(tmp_path, her2pipe, sheet, scores, *chosen, role="development")
+        assert metrics["chosen_on_these"] == expected
+        assert metrics["held_out_by"] == "internal validation"
+        assert metrics["evaluated"] == sides.count(side)
+    reasons = [row["exclusion_reason"] for row in read_table(out / "slides.tsv")]
+    assert reasons == ["training slide"] * 4 + ["validation slide"] * 4 + [""] * 4
+    code, log = her2pipe(
+        *("evaluate", scores, tmp_path / "x", "--sheet", sheet, "--role", "external", *chosen)
+    )
+    assert code == 0
+    assert "look better" not in log  # an external cohort chooses nothing
 
 
 def test_every_slide_left_out_has_its_reason(tmp_path, write, her2pipe):
@@ -145,7 +176,10 @@ def test_levels_in_their_order(tmp_path, write, her2pipe):
     )
     metrics, out = evaluated(tmp_path, her2pipe, sheet, scores)
     assert metrics["levels"]["spearman"]["rho"] > 0.95
-    assert metrics["levels"]["quadratic_kappa"] == pytest.approx(1)
+    kappa = metrics["levels"]["kappa"]  # levels of equal size are alike by chance in a fifth
+    assert kappa["value"] == pytest.approx(1)
+    assert kappa["low"] == pytest.approx(1 - (1 - 0.025 ** (1 / 20)) / 0.8)
+    assert kappa["interval_note"] == "all calls are right: the interval is exact, of 20 patients"
     dunn = read_table(out / "levels_dunn.tsv")
     assert [row["group"] for row in dunn] == ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
     assert float(dunn[0]["3+"]) < float(dunn[0]["1+"])
@@ -212,7 +246,7 @@ def patched(tmp_path, write, make):
 
 
 def test_every_patch_against_its_slides_status(tmp_path, patched, her2pipe):
-    from sklearn.metrics import roc_auc_score
+    from sklearn.metrics import average_precision_score, roc_auc_score
 
     sheet, scores, p = patched
     more = ("--encoding", tmp_path / "encodings", "--aggregate", "probabilistic")
@@ -228,6 +262,10 @@ def test_every_patch_against_its_slides_status(tmp_path, patched, her2pipe):
     tumour = every.argmax(1) < 2
     assert found["tumour_accuracy"]["value"] == pytest.approx(right[tumour].mean())
     assert found["tumour_accuracy"]["n"] == tumour.sum()
+    assert found["argmax_accuracy"]["value"] == pytest.approx((every.argmax(1) == y).mean())
+    assert found["auprc"]["value"] == pytest.approx(average_precision_score(y, every[:, 1]))
+    assert found["auprc"]["prevalence"] == pytest.approx(6 / 15)
+    assert (out / "patch_precision_recall.svg").exists()
     curve = np.array(
         [[float(v) for v in row.values()] for row in read_table(out / "patch_roc.tsv")]
     )
@@ -384,6 +422,16 @@ def test_calibration_is_reported_and_not_applied(tmp_path, study, her2pipe):
     truth = np.arange(10) % 2
     assert found["as_it_is"]["brier"] == pytest.approx(np.mean((np.array(study[2]) - truth) ** 2))
     assert sum(int(row["n"]) for row in read_table(out / "calibration.tsv")) == 20
+    decision = metrics["decision"]
+    assert decision["brier"] == pytest.approx(found["recalibrated"]["brier"])
+    assert (decision["fitted_on"], decision["same_slides"], decision["n"]) == (8, False, 10)
+    line = next(r for r in read_table(out / "decision.tsv") if float(r["threshold"]) == 0.25)
+    score = expected.slope * np.array(study[2]) + expected.intercept
+    called = 1 / (1 + np.exp(-score)) >= 0.25
+    benefit = (called & (truth == 1)).mean() - (called & (truth == 0)).mean() / 3
+    assert float(line["net_benefit"]) == pytest.approx(benefit, abs=1e-6)
+    assert float(line["treat_all"]) == pytest.approx(0.5 - 0.5 / 3, abs=1e-6)
+    assert (out / "decision.svg").exists()
     assert [float(row["score"]) for row in read_table(out / "slides.tsv")] == study[2]
     metrics, _ = external_metrics(tmp_path, her2pipe, study, "probabilistic")
     assert "as_it_is" not in metrics["calibration"]  # that score is no probability
@@ -412,6 +460,7 @@ def test_subgroups_by_receptor_and_by_any_column(tmp_path, write, her2pipe):
         "group": "negative",
         "n": 10,
         "positives": 5,
+        "patients": 10,
         "note": "needs at least 11 slides: there are 10",
     }
     assert (found["er", "positive"]["n"], found["scanner", "P250"]["n"]) == (30, 14)
@@ -420,7 +469,7 @@ def test_subgroups_by_receptor_and_by_any_column(tmp_path, write, her2pipe):
 
 
 def test_bootstrap_draws_patients(tmp_path, write, her2pipe):
-    """Five copies of every slide of a patient leave the interval as it was, unlike DeLong's."""
+    """Five copies of every slide of a patient leave both intervals as they were."""
     random = np.random.default_rng(5)
     score = [round(random.uniform() + 0.3 * (i % 2), 3) for i in range(30)]
     found = []
@@ -434,7 +483,10 @@ def test_bootstrap_draws_patients(tmp_path, write, her2pipe):
     one, five = (metrics["bootstrap"] for metrics in found)
     assert (one["patients"], five["patients"], five["n"]) == (30, 30, 150)
     assert (one["low"], one["high"]) == pytest.approx((five["low"], five["high"]))
-    assert found[1]["auc"]["low"] > found[0]["auc"]["low"] + 0.05
+    for end in ("low", "high", "logit_low", "logit_high"):
+        assert found[1]["auc"][end] == pytest.approx(found[0]["auc"][end])
+    names = [metrics["auc"]["interval"] for metrics in found]
+    assert names == ["DeLong", "Obuchowski, by patient"]
     assert one["low"] == pytest.approx(found[0]["auc"]["low"], abs=0.04)
 
 

@@ -29,7 +29,7 @@ def slide(tmp_path_factory):
     p[:, 0] = 0.9 - p[:, 2]
     for name, rows in (("S1", p), ("S2", p[:0])):
         xy = np.array(coords[: len(rows)]).reshape(-1, 2)
-        metadata = EncodingMetadata(slide=name)
+        metadata = EncodingMetadata(slide=name, classes=("1+", "2+", "3+"))
         (folder / "encodings").mkdir(exist_ok=True)
         write_encoding(
             folder / "encodings" / f"{name}.h5", xy, rows, np.zeros((len(rows), 2)), metadata

@@ -137,7 +137,9 @@ def test_figures_are_numbered_captioned_and_described(page):
         assert numbers == list(range(1, len(numbers) + 1))
         assert len(numbers) > 3
     roc = next(c for c in page.captions if "ROC curve of the HER2 score" in c)
-    assert "AUC 0.900 (0.700 to 1.000), 95 % DeLong interval; n = 6 slides, 3 HER2-positive" in roc
+    assert (
+        "AUC 0.900 (0.700 to 1.000), 95 % interval (DeLong); n = 6 slides, 3 HER2-positive" in roc
+    )
     levels = next(c for c in page.captions if "HER2 score by HER2 level" in c)
     assert "ρ 0.50 (0.10 to 0.80)" in levels
     assert "n = 6 (0: 1, 1+: 1, 2+/FISH-: 1, 2+/FISH+: 1, 3+: 2)" in levels

@@ -35,7 +35,7 @@ def test_names_are_those_of_the_format(tmp_path, make):
     path = make.store(tmp_path / "S.h5", make.stained(2, 1), [(0, 0), (64, 0)])
     with h5py.File(path) as file:
         assert file.attrs["format"] == "her2pipe/patches"
-        assert file.attrs["version"] == 1
+        assert file.attrs["version"] == 2
         assert file["jpeg/bytes"].dtype == np.uint8
         assert file["jpeg/bytes"].fletcher32
         assert file["jpeg/offsets"].shape == (3,)
@@ -94,7 +94,9 @@ def test_broken_files_are_named(tmp_path, content):
 
 def test_the_wrong_kind_is_reported(tmp_path, make):
     path = make.encoding(tmp_path / "S.h5", [[1, 0, 0]])
-    with pytest.raises(Her2Error, match="expected her2pipe/patches v1, found her2pipe/encoding v1"):
+    with pytest.raises(
+        Her2Error, match="expected her2pipe/patches v1 to v2, found her2pipe/encoding v2"
+    ):
         store.PatchStore(path)
 
 

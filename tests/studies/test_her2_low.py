@@ -82,3 +82,6 @@ def test_slides_are_scored_and_evaluated(labels, cohort, tmp_path):
     low = slides["per_class"]["HER2-low"]
     assert low["n"] == 9
     assert low["auc"]["value"] > 0.9
+    assert low["auprc"]["prevalence"] == pytest.approx(9 / 21)
+    assert low["auprc"]["value"] > 0.8
+    assert metrics["decision"]["note"].startswith("not applicable")

@@ -92,6 +92,38 @@ def test_optional_outputs_are_those_the_study_asks_for(load):
     assert {path.split("/")[1] for path in optional[2:]} == {"explain"}
 
 
+# --- what is chosen on slides that are reported
+
+
+def test_what_validation_slides_choose_is_said(load):
+    encoders = {
+        "small": {},
+        "best": {"stop_epochs": 3, "reduce_epochs": 2},
+        "bare": {"task": "none"},
+    }
+    methods = {
+        "TL-PA": {"encoder": "small"},
+        "TL-mean": {"encoder": "small", "aggregate": "mean"},
+        "TL-mlp": {"encoder": "small", "aggregate": "mlp"},
+        "Best": {"encoder": "best"},
+        "Frozen": {"encoder": "bare", "aggregate": "clam"},
+    }
+    chosen = {
+        name: Commands(load({"encoders": encoders, "methods": methods})).chosen_by_validation(name)
+        for name in methods
+    }
+    assert chosen == {
+        "TL-PA": "",
+        "TL-mean": "threshold",
+        "TL-mlp": "epochs of the aggregation, threshold",
+        "Best": "epoch of the encoder, steps of the encoder",
+        "Frozen": "",
+    }
+    fit = STUDY["fit"] | {"cross_fit": "encoder"}
+    commands = Commands(load({"fit": fit, "encoders": encoders, "methods": methods}))
+    assert commands.chosen_by_validation("TL-mlp") == ""
+
+
 # --- encoders of inner folds
 
 
@@ -199,6 +231,18 @@ def test_evaluations_state_method_cohort_and_role(load):
         "--aggregate=mlp",
         "--trained=encoder and aggregation",
     } <= set(options)
+
+
+def test_the_folder_of_an_encoder_is_an_input_of_its_training(load, tmp_path):
+    (tmp_path / "encoder").mkdir()
+    encoder = {"architecture": "local-dir:encoder", "weights": "source", "task": "none"}
+    change = {"methods": {"CLAM": {"encoder": "small", "aggregate": "clam"}}}
+    inputs = load(change | {"encoders": {"small": encoder}})
+    assert inputs.training_files(job(encoder="small")) == ["encoder"]
+    assert "--architecture local-dir:encoder" in Commands(inputs).train(job(encoder="small"))
+    change["encoders"] = {"small": encoder | {"architecture": "local-dir:elsewhere"}}
+    with pytest.raises(Her2Error, match="the folder elsewhere does not exist"):
+        load(change)
 
 
 def test_stand_ins_are_handed_to_the_comparison(load):

@@ -28,7 +28,7 @@ SIDES = {
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
-    "test": "validation",
+    "test": "test",
 }
 STATUS = {"positive": True, "negative": False}
 
@@ -310,7 +310,7 @@ class ImageImporter(Importer):
     def _assign_sides(self, rows: list[Cells]) -> None:
         """Turn the published split into one of the sheet, if it has two sides and is wanted."""
         sides = {SIDES.get(row.get("published_split", ""), "") for row in rows}
-        if sides == {"train", "validation"} and self.options.published_split:
+        if "" not in sides and "train" in sides and len(sides) > 1 and self.options.published_split:
             for row in rows:
                 row["split"] = SIDES[row["published_split"]]
 
