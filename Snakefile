@@ -1,5 +1,4 @@
 # her2pipe: tile -> (pretrain ->) train -> encode -> (fit ->) score -> evaluate -> compare -> report
-#
 #   snakemake --cores all                                  the demo study (config.yaml)
 #   snakemake --cores all --configfile studies/my.yaml     a study of your own
 #   snakemake --cores all -n                               what would run, and why
@@ -22,6 +21,7 @@ report: "workflow/report/study.rst"
 include: "workflow/common.smk"
 include: "workflow/synthesise.smk"
 include: "workflow/draw.smk"
+include: "workflow/preflight.smk"
 include: "workflow/tile.smk"
 include: "workflow/pretrain.smk"
 include: "workflow/train.smk"
@@ -51,6 +51,7 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
+        targets.preflight,
         targets.score_tables,
         targets.evaluations,
         "results/compare",

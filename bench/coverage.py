@@ -3,8 +3,8 @@
 Cohorts are simulated as normal scores of patients whose slides are alike (intraclass correlation
 0.7), and go through `her2pipe.stats` as `evaluate` and `compare` call it. Aims: 0.925 to 0.97 for
 coverage of a 95 % interval, 0.03 to 0.07 for tests at 0.05. Run:
-python bench/coverage.py [REPEATS]; about four minutes for 1,500, of which two standard errors are
-0.011, and 0.022 of what is resampled.
+python bench/coverage.py [REPEATS]; about four CPU minutes for 1,000, of which two standard errors
+are 0.014, and 0.022 of what is resampled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from her2pipe import stats
 from her2pipe.evaluation.method_table import external_mean
 from her2pipe.evaluation.results import Area
 
-REPEATS, RESAMPLED, RESAMPLES = 1500, 400, 400  # repeats of closed forms, of resampled; resamples
+REPEATS, RESAMPLED, RESAMPLES = 1000, 400, 400  # repeats of closed forms, of resampled; resamples
 PATIENTS, SLIDES, ICC = (35, 75, 190), (1, 3), 0.7
 LEVELS = ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
 CUTS = np.array([0.6, 1.0, 1.4, 1.8])  # of the score, to levels
@@ -50,6 +50,11 @@ def levels_and_scores(random, patients: int, slides: int):
     return level, 0.4 + 0.4 * level + 0.6 * effects(random, patients, slides)
 
 
+def weakly(level: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return scores that follow the level as the paper's do, rho about 0.37."""
+    return scores - 0.23 * level
+
+
 def calls(scores: np.ndarray) -> np.ndarray:
     """Return the levels that the cut-offs give, 0 to 4."""
     return np.searchsorted(CUTS, scores)
@@ -73,7 +78,7 @@ def truths() -> dict[str, float]:
         "accuracy": float((called == level).mean()),
         "sensitivity": float((called[level >= 3] >= 3).mean()),
         "kappa": stats.quadratic_kappa(level, called, range(5)),
-        "spearman": stats.spearman(level, scores[0]).rho,
+        "spearman": stats.spearman(level, weakly(level, scores[0])).rho,
         "macro": stats.macro_auc(truth, p[0]),
     }
 
@@ -110,7 +115,7 @@ def closed_forms(random, patients: int, slides: int, true: dict, count) -> None:
     }
     for name, share in shares.items():
         count("interval", name, share.low <= true[name] <= share.high)
-    rho = stats.spearman(level, scores[0], 0.95, patient)
+    rho = stats.spearman(level, weakly(level, scores[0]), 0.95, patient)
     count("interval", "Spearman's rho", rho.low <= true["spearman"] <= rho.high)
     unrelated = effects(random, patients, slides)
     count("test", "Spearman's rho", stats.spearman(level, unrelated[0], 0.95, patient).p < 0.05)

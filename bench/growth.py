@@ -59,7 +59,7 @@ def simulate(folder: Path, sizes: dict[str, int], encoders: int = 4) -> None:
             path.touch()
             drawn = path.with_suffix(".xml") if name == first else ""
             if drawn:
-                drawn.touch()
+                drawn.write_text("<Annotations/>")
             status = ("negative", "positive")[i % 2]
             lines.append(f"{path.stem}\t{path}\t{name}-P{i}\t{drawn}\t{status}")
         (folder / "sheets" / f"{name}.tsv").write_text("\n".join(lines) + "\n")

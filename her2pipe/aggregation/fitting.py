@@ -19,6 +19,7 @@ from her2pipe.endpoints.base import Endpoint
 if TYPE_CHECKING:
     import torch
 
+    from her2pipe.training import loop
     from her2pipe.training.checkpoint import Checkpoint
     from her2pipe.training.objectives import BatchResult
 
@@ -96,7 +97,6 @@ def fit_aggregation(
 
     from her2pipe.models import gpu
     from her2pipe.training import loop
-    from her2pipe.training.schedule import Schedule
 
     device = gpu.pick_device(settings.device)
     if device.type == "cuda":  # sums in a fixed order, where there is a way to have it
@@ -107,22 +107,7 @@ def fit_aggregation(
     network = aggregation.network(width, len(endpoint.targets), settings)
     aggregation.standardise(network, train)
     network.to(device)
-    plan = loop.Plan(
-        learning_rate=settings.learning_rate,
-        epochs=max(epochs, default=settings.max_epochs),
-        smallest_batch=1,
-        seed=seed,
-        save_s=settings.save_s,
-        log_epochs=LOG_EPOCHS,
-        keep=tuple(epochs),
-        schedule=Schedule(
-            weight_decay=settings.weight_decay,
-            stop_epochs=0 if epochs else settings.patience,
-            min_epochs=settings.min_epochs,
-            best_epochs=settings.best_epochs,
-            monitor="auc" if aggregation.by_auc and not epochs else "loss",
-        ),
-    )
+    plan = _plan(aggregation, settings, seed, epochs)
     batches = _Batches(
         aggregation, {"train": train, "validation": validation}, settings, seed, device
     )
@@ -138,6 +123,31 @@ def fit_aggregation(
         members.append(_arrays(network))
     parameters = sum(p.numel() for p in network.parameters())
     return NetworkFit(members, list(run.best), run.history, parameters)
+
+
+def _plan(
+    aggregation: type[NetworkAggregation], settings: Any, seed: int, epochs: Sequence[int]
+) -> loop.Plan:
+    """Return how to train: until an early stop, or for given epochs."""
+    from her2pipe.training import loop
+    from her2pipe.training.schedule import Schedule
+
+    return loop.Plan(
+        learning_rate=settings.learning_rate,
+        epochs=max(epochs, default=settings.max_epochs),
+        smallest_batch=1,
+        seed=seed,
+        save_s=settings.save_s,
+        log_epochs=LOG_EPOCHS,
+        keep=tuple(epochs),
+        schedule=Schedule(
+            weight_decay=settings.weight_decay,
+            stop_epochs=0 if epochs else settings.patience,
+            min_epochs=settings.min_epochs,
+            best_epochs=settings.best_epochs,
+            monitor="auc" if aggregation.by_auc and not epochs else "loss",
+        ),
+    )
 
 
 def _arrays(network: torch.nn.Module) -> Arrays:

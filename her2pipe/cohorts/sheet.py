@@ -10,7 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +136,8 @@ def load(
     problems: list[Her2Error] = []
     rows: list[Row] = []
     lines: dict[str, int] = {}
-    slides: dict[str, str] = {}
-    files: dict[tuple[int, int], Row] = {}
+    slides: dict[tuple[str, str], str] = {}
+    files: dict[tuple[int, int, str], Row] = {}
     for line, values in _read(sheet, problems):
 
         def wrong(column: str, what: str, fix: str, line: int = line) -> None:
@@ -148,10 +148,11 @@ def load(
             what = f"duplicate slide {row.slide} (first on line {lines[row.slide]})"
             wrong("slide", what, "give every slide a name of its own")
         lines[row.slide] = line
-        if row.path in slides:
-            what = f"slide {row.slide} is the same file as {slides[row.path]}"
+        image = row.path, row.scene
+        if image in slides:
+            what = f"slide {row.slide} is the same file as {slides[image]}"
             wrong("path", what, "correct the path, or remove one of the two rows")
-        slides[row.path] = row.slide
+        slides[image] = row.slide
         for column, name in (("path", "slide"), ("annotation", "annotation")):
             path = row.value(column)
             if not check_files or not path or path.startswith(pending):
@@ -162,7 +163,7 @@ def load(
                 what = f"the {name} of {row.slide} does not exist: {_short(path)}"
                 wrong(column, what, f"{fix} working directory")
             elif column == "path":
-                first = files.setdefault(identity, row)
+                first = files.setdefault((*identity, row.scene), row)
                 if first is not row and first.path != row.path:
                     what = (
                         f"slide {row.slide} is the same file as {first.slide} (line {first.line})"
@@ -369,6 +370,15 @@ def _split_mistakes(rows: list[Row], sheet: Path) -> list[Her2Error]:
         fix = "fill the column for every slide, or leave it empty for all"
         problems.append(Her2Error(what, where, fix))
     return problems
+
+
+def resolved(row: Row, folder: Path) -> Row:
+    """Return a row whose paths, relative to a folder, are absolute."""
+
+    def absolute(path: str) -> str:
+        return str(folder / path) if path else ""
+
+    return replace(row, path=absolute(row.path), annotation=absolute(row.annotation))
 
 
 def digest(rows: Iterable[Row], *columns: str) -> str:

@@ -42,6 +42,7 @@ from her2pipe.config.slides import (
     Cohort,
     DrawSettings,
     ImagesSettings,
+    PreflightSettings,
     Scanner,
     SlidesSettings,
     SplitSettings,
@@ -86,6 +87,7 @@ __all__ = [
     "LedgerSettings",
     "Method",
     "NetworkFitSettings",
+    "PreflightSettings",
     "PretrainSettings",
     "Pretraining",
     "ReportSettings",
@@ -106,6 +108,7 @@ __all__ = [
 STEPS = (
     "synthesise",
     "draw",
+    "preflight",
     "tile",
     "pretrain",
     "train",
@@ -135,6 +138,7 @@ class Config(Section):
     stain: StainSettings = Field(default_factory=StainSettings)
     synthesise: SynthesiseSettings = Field(default_factory=SynthesiseSettings)
     draw: DrawSettings = Field(default_factory=DrawSettings)
+    preflight: PreflightSettings = Field(default_factory=PreflightSettings)
     tile: TileSettings = Field(default_factory=TileSettings)
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
     pretrainings: dict[Name, Pretraining] = Field({})

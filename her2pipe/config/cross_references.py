@@ -5,13 +5,14 @@ They work on the file's own values, right or wrong, so that their mistakes come 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from her2pipe.config import PretrainSettings
+from her2pipe.config import WHOLE, PretrainSettings, TrainSettings
 from her2pipe.config.aggregation import AGGREGATIONS
 from her2pipe.config.endpoints import CHECKED, ENDPOINTS, LabelSettings
 from her2pipe.config.mistakes import Mistake
@@ -175,6 +176,16 @@ def encoders_without_classes(study: RawStudy) -> Iterator[Mistake]:
                     yield Mistake((section, key), what, fix)
 
 
+def names_of_fold_encoders(study: RawStudy) -> Iterator[Mistake]:
+    """Find encoders that are called as the encoder of an inner fold of another is."""
+    encoders = study.section("encoders")
+    for name in encoders:
+        base, _, fold = str(name).rpartition(".fold")
+        if base in encoders and re.fullmatch("[0-9]+of[0-9]+", fold):
+            what = f"encoder {name} has the name of an encoder of {base} for an inner fold"
+            yield Mistake(("encoders", str(name)), what, "give it another name")
+
+
 # --- encoders and aggregations -------------------------------------------------------------------
 
 
@@ -249,6 +260,26 @@ def fractions(study: RawStudy) -> Iterator[Mistake]:
                     key = (*place, "fractions", view, str(name))
                     what = f"{name} is no class of the study"
                     yield Mistake(key, what, f"use: {', '.join(classes)}")
+
+
+def views_of_fractions(study: RawStudy) -> Iterator[Mistake]:
+    """Find fractions of views that no training patches come from."""
+    defaults = TrainSettings()
+    views: dict[str, list[str]] = {}
+    for name in study.named("encoders"):
+        encoder = study.encoder(name)
+        cohort = study.named("cohorts").get(study.development(encoder), {})
+        named = encoder.get("train_views", defaults.train_views)
+        views[name] = [WHOLE] if cohort.get("kind") == "images" else list(map(str, named))
+    places: list[tuple[tuple[str, ...], list[str]]]
+    places = [(("encoders", name), names) for name, names in views.items()]
+    places.append((("train",), sorted({view for names in views.values() for view in names})))
+    for place, names in places:
+        for view in study.named(*place, "fractions"):
+            if view not in names:
+                what = f"fractions of view {view} are given, and no patches of it are trained on"
+                fix = f"name one of train_views: {', '.join(names)}"
+                yield Mistake((*place, "fractions", view), what, fix)
 
 
 def endpoint(study: RawStudy) -> Iterator[Mistake]:
@@ -373,8 +404,10 @@ def whole_slides(study: RawStudy) -> Iterator[Mistake]:
 CHECKS: tuple[Check, ...] = (
     unknown_names,
     fractions,
+    views_of_fractions,
     endpoint,
     matched_pairs,
+    names_of_fold_encoders,
     starting_weights,
     aggregations,
     encoders_without_classes,

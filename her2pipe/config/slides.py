@@ -224,6 +224,15 @@ class DrawSettings(Section):
     )
 
 
+class PreflightSettings(Section):
+    """What is looked over before anything is cut."""
+
+    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    mpp_ratio_max: float = setting(
+        1.2, "scales of a cohort's slides that differ more are reported as mixed", "", ge=1
+    )
+
+
 class TileSettings(Section):
     """Cutting a slide into patches."""
 
@@ -240,6 +249,11 @@ class TileSettings(Section):
         "a patch whose grey-level variance is below this is background",
         "grey levels^2",
         ge=0,
+    )
+    edge: Literal["drop", "shift", "pad"] = setting(
+        "drop",
+        "the right and bottom edge, narrower than a patch: left out (as published), covered by"
+        " patches shifted back over their neighbours, or by patches padded with white",
     )
     within: Literal["slide", "annotation"] = setting(
         "slide", "patches that are cut: of the whole slide, or of its annotated tumour alone"

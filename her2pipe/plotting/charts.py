@@ -434,7 +434,7 @@ def reliability(
     """Draw observed shares of positive slides over predicted probabilities.
 
     `views` maps `as_it_is` and `recalibrated` to lists `predicted`, `observed`, `low`, `high`, `n`
-    of equal length, and the numbers `brier` and `ece`.
+    of equal length, the numbers `brier` and `ece`, and the name of the `interval`.
     """
     figure = new_figure(COLUMN_MM, COLUMN_MM + 12 + 3.2 * len(views))
     axes = figure.add_subplot(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -454,7 +454,10 @@ def reliability(
         numbers = f"Brier {calibration['brier']:.3f}, ECE {calibration['ece']:.3f}"
         texts.append(f"{CALIBRATIONS.get(view, view)}: {numbers}, n = {sum(calibration['n']):,}")
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    heading = f"bars: {100 * confidence:g} % confidence interval (Wilson)"
+    intervals = "; ".join(
+        dict.fromkeys(view.get("interval") or "Wilson" for view in views.values())
+    )
+    heading = f"bars: {100 * confidence:g} % confidence interval ({intervals})"
     draw_legend(figure, handles, texts, loc="outside lower center", title=heading, handlelength=3)
     return finish(figure)
 

@@ -47,8 +47,8 @@ TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
         "probabilities. Fit judged by: slides that stopped it and gave its threshold. Internal: "
         "test or else validation slides of the development cohort. External: mean and "
         "population standard deviation over the external cohorts. {percent} intervals; variances "
-        f"are {AREAS}. Published figures are of the papers' own cohorts and stand here for "
-        "orientation only.",
+        f"are {AREAS}; exact where a variance is 0. Published figures are of the papers' own "
+        "cohorts and stand here for orientation only.",
         (METHOD, Column("feature_extraction", "Training stage: feature extraction"),
          Column("instance_aggregation", "Training stage: instance aggregation"),
          Column("feature_dimension", "Feature dimension", "written"),
@@ -240,6 +240,9 @@ def _readable(row: dict[str, str]) -> dict[str, Any]:
         cells["external_note"] = interval + (f", {html.count_of(n, 'cohort')}" if n else "")
         n = cells.pop("internal_n", "")
         cells["internal_note"] = f", n\u00a0=\u00a0{n}" if n else ""
+        for part in ("internal", "external"):
+            if "exact" in row.get(f"{part}_interval", ""):
+                cells[f"{part}_note"] += ", exact"
     if row.get("only_method"):
         cells["only_correct"] = f"{row['only_method']} and {row['only_other']}"
     if "other_cohort" in row:

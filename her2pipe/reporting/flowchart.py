@@ -269,6 +269,7 @@ def describe_cohorts(
         *_magnifications({c: scans.get(c, []) for c in sheets}),
         *median("resolution, µm/px", lambda scan: scan.get("mpp"), 3),
         *median("slide size, megapixels", _megapixels, 1),
+        *median("tissue left out at the edge, %", _edge_percent, 1),
         *median("patches scored per slide", lambda scan: scan["patches"], 0),
         *shares("Scanner", scanners, _scanner),
         *(line for each in endpoint.characteristics() for line in shares(*each)),
@@ -277,6 +278,11 @@ def describe_cohorts(
         *shares("Response", ("pCR", "non-pCR"), lambda row: PCR[row.pcr]),
         *shares("RCB class", RCB_CLASSES, lambda row: row.rcb),
     ]
+
+
+def _edge_percent(scan: Mapping[str, Any]) -> float | None:
+    share = scan.get("edge_tissue")
+    return None if share is None else 100 * share
 
 
 def _shares(

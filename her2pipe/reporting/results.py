@@ -330,6 +330,8 @@ def units(evaluation: Evaluation, inputs: ReportInputs) -> Table:
         f"Main numbers: {_who(metrics)}, {_evaluated(metrics)}. {inputs.percent} intervals: of "
         f"macro-AUC and κ over resampled patients, of shares {SHARES}."
     )
+    if any(", exact" in str(text) for row in rows for text in row.values()):
+        caption += " Those marked exact stand where nothing varies between patients."
     if (patients := shown.get("patient")) and patients.mixed:
         rule = "count with the last of them" if metrics.ordered else "are excluded"
         caption += f" Patients whose slides are of several classes, {patients.mixed:,}, {rule}."

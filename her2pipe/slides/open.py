@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from her2pipe.slides.base import (
     unreadable,
 )
 from her2pipe.slides.level_check import shows_the_same
-from her2pipe.slides.tiff_directory import Survey, survey
+from her2pipe.slides.tiff_directory import Survey, refuse_inflated, survey
 
 SIGNATURES = {
     b"II*\0": "TIFF",
@@ -92,9 +93,10 @@ def _refuse_special(path: Path) -> None:
     if kind := next((name for is_kind, name in kinds.items() if is_kind(mode)), None):
         raise unreadable(path, f"it is {kind}, not a regular file")
     if path.is_dir():
-        for entry in os.scandir(path):
-            if not entry.is_file() and not entry.is_dir() and not entry.is_symlink():
-                raise unreadable(path, f"{entry.name} in it is not a regular file")
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if not entry.is_file() and not entry.is_dir() and not entry.is_symlink():
+                    raise unreadable(path, f"{entry.name} in it is not a regular file")
 
 
 def _open(path: Path, settings: SlidesSettings, scene: str) -> Slide:
@@ -141,6 +143,8 @@ def _opened_by(
         )
     else:
         listed = survey(path) if "TIFF" in signature else None
+        if signature in ("PNG", "JPEG"):
+            refuse_inflated(path, *_claimed_size(path))
         slide = reader(path, settings)
         try:
             if listed is not None:
@@ -150,6 +154,22 @@ def _opened_by(
             raise
     slide.reader = name
     return slide
+
+
+def _claimed_size(path: Path) -> tuple[int, int]:
+    """Return width and height that an image's header claims; (0, 0) where it cannot be read."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                return image.size
+        except Image.DecompressionBombError as error:
+            raise RefusedError.because(path, str(error)) from None
+        except (OSError, ValueError, SyntaxError) as error:
+            raise_if_system_error(error)
+            return 0, 0
 
 
 def _look_over(slide: Slide, listed: Survey) -> None:

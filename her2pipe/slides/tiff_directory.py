@@ -25,6 +25,7 @@ SCENE_SHARE = 0.3  # of the area of the largest image: one as large is another s
 PAGES_MAX = 10_000
 SAMPLED, SAMPLED_PX = 16, 1 << 24  # tiles or strips whose largest sample is looked at
 BITS_MAX = 14  # cameras of 12 and 14 bits are saved in 16
+WHOLE_PX_MAX, INFLATION_MAX = 1 << 27, 100  # of images without tiles; JPEG makes 10 to 50 of it
 UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}  # TIFF's inch and centimetre
 
 
@@ -223,6 +224,8 @@ def survey(path: str | Path, scene: str = "") -> Survey | None:
             if not scene:
                 smaller = [i.page for i in listed if i.area < slide.area and same_field(i, slide)]
                 one_scene(listed, slide, smaller, path)
+            if not slide.page.is_tiled:
+                refuse_inflated(path, *slide.size)
             if unusual := unusual_samples(slide.page) or _narrow_samples(slide.page):
                 raise RefusedError.because(path, unusual)
             return Survey(slide.size, *header(tiff, slide))
@@ -231,6 +234,22 @@ def survey(path: str | Path, scene: str = "") -> Survey | None:
     except Exception as error:  # damage: the readers say what it is
         raise_if_system_error(error, "tifffile")
         return None
+
+
+def refuse_inflated(path: str | Path, width_px: int, height_px: int) -> None:
+    """Refuse an image without tiles, which is held whole, if the file can hardly hold it.
+
+    Raises
+    ------
+    RefusedError
+    """
+    pixels = width_px * height_px
+    if pixels > WHOLE_PX_MAX and pixels * 3 > INFLATION_MAX * Path(path).stat().st_size:
+        raise RefusedError.because(
+            path,
+            f"it claims {width_px} x {height_px} px without tiles, {pixels * 3 / 1e9:.1f} GB of"
+            f" memory, in a file of {Path(path).stat().st_size} bytes",
+        )
 
 
 def unusual_samples(page: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -38,7 +39,8 @@ WAVELETS = {33003: True, 33004: False, 33005: False, 34712: False}  # tag value:
 END = b"\xff\xd9"
 PACKED = {5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}
 IMAGES = {34927: "webp", 50001: "webp", 50002: "jpegxl", 52546: "jpegxl"}
-TILE_PX_MAX = 1 << 26  # a tile is held whole, and one per thread at a time
+TILE_PX_MAX = 1 << 25  # a tile is held whole, and one per thread at a time
+PADDING_BYTES = 1 << 16  # more than a tile's pixels: some writers pad
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +244,7 @@ def _decoder(page, path) -> tuple[Decoder, str]:
         return _Jpeg(page.photometric, page.jpegtables or b"", page.jpegheader, shape), JPEG
     if compression in WAVELETS:
         ycbcr = WAVELETS[compression] or page.photometric == YCBCR
-        return partial(_jpeg_2000, ycbcr), JPEG_2000
+        return partial(_jpeg_2000, ycbcr, shape), JPEG_2000
     if page.photometric in (RGB, GRAY) and page.predictor in (1, 2) and page.fillorder == 1:
         if compression == 1 or compression in PACKED:
             size = (*shape, page.samplesperpixel)
@@ -300,6 +302,9 @@ class _Jpeg:
         import simplejpeg
 
         stream = self._stream(data)
+        height, width = simplejpeg.decode_jpeg_header(stream)[:2]
+        if height >= 2 * self._shape[0] or width >= 2 * self._shape[1]:
+            raise ValueError(f"it claims {(height, width)} px, not {self._shape}")
         least = {"min_height": self._shape[0] // scale, "min_width": self._shape[1] // scale}
         try:
             return simplejpeg.decode_jpeg(stream, "RGB", buffer=into, **least)
@@ -320,9 +325,14 @@ class _Jpeg:
         return replacement + data[len(header) :]
 
 
-def _jpeg_2000(ycbcr: bool, data: bytes, scale: int, into: np.ndarray) -> np.ndarray:
+def _jpeg_2000(
+    ycbcr: bool, shape: tuple[int, int], data: bytes, scale: int, into: np.ndarray
+) -> np.ndarray:
     import cv2
 
+    claimed = _jpeg_2000_size(data)
+    if claimed != shape:  # decoders hold all that is claimed
+        raise ValueError(f"it claims {claimed} px, not {shape}")
     if scale == 1:
         import imagecodecs
 
@@ -345,19 +355,32 @@ def _jpeg_2000(ycbcr: bool, data: bytes, scale: int, into: np.ndarray) -> np.nda
     return cv2.cvtColor(pixels[..., [0, 2, 1]], cv2.COLOR_YCrCb2RGB) if ycbcr else pixels
 
 
+def _jpeg_2000_size(data: bytes) -> tuple[int, int]:
+    """Return rows and columns from the header of a JPEG 2000 codestream (ISO 15444-1, A.5.1)."""
+    start = data.find(b"\xff\x4f\xff\x51", 0, 4096)
+    if start < 0 or len(data) < start + 42:
+        raise ValueError("it has no header of a JPEG 2000")
+    right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
+    (components,) = struct.unpack_from(">H", data, start + 40)
+    if components > 4:
+        raise ValueError(f"it claims {components} components")
+    return bottom - top, right - left
+
+
 def _packed(
     name: str | None, differences: bool, shape: tuple[int, int, int], data: bytes, *_: object
 ) -> np.ndarray:
     import imagecodecs
 
-    raw = data if name is None else getattr(imagecodecs, f"{name}_decode")(data)
+    size = math.prod(shape) + PADDING_BYTES  # nothing beyond is ever held
+    raw = data if name is None else getattr(imagecodecs, f"{name}_decode")(data, out=size)
     pixels = np.frombuffer(raw, np.uint8, math.prod(shape)).reshape(shape)
     if differences:
         pixels = np.cumsum(pixels, axis=1, dtype=np.uint8)
     return np.repeat(pixels, 3, axis=2) if shape[2] == 1 else pixels[..., :3]
 
 
-def _image(name: str, data: bytes, *_: object) -> np.ndarray:
+def _image(name: str, data: bytes, scale: int, into: np.ndarray) -> np.ndarray:
     import imagecodecs
 
-    return getattr(imagecodecs, f"{name}_decode")(data)
+    return getattr(imagecodecs, f"{name}_decode")(data, out=into)  # its shape is checked first

@@ -14,10 +14,11 @@ import numpy as np
 
 from her2pipe.slides.base import raise_if_system_error
 from her2pipe.slides.resample import MARGIN_PX
-from her2pipe.slides.tiff_pyramid import JPEG_2000, Level
+from her2pipe.slides.tiff_pyramid import JPEG_2000, PADDING_BYTES, Level
 
 WHITE = 255
-CACHE_TILES = 64  # kept whatever their size
+CACHE_TILES = 64  # kept if they are not large
+LARGE_BYTES = 512 << 20  # most that these may take
 # What decoders raise on damage; imagecodecs has RuntimeErrors, Pillow SyntaxErrors among others.
 DAMAGE: tuple[type[Exception], ...] = (
     ValueError,
@@ -56,7 +57,8 @@ class TileCache:
         )
         self._file = file
         tile_bytes = self.tile_height_px * self.tile_width_px * 3
-        self._limit = max(CACHE_TILES, cache_bytes // tile_bytes)
+        fewest = min(CACHE_TILES, max(2, LARGE_BYTES // tile_bytes))
+        self._limit = max(fewest, cache_bytes // tile_bytes)
         self._uses: np.ndarray | None = None
         self._tiles: OrderedDict[tuple[int, int], _Tile] = OrderedDict()
         self._spare: list[np.ndarray] = []
@@ -198,6 +200,9 @@ class TileCache:
         offset, size = int(level.offsets[row, column]), int(level.sizes[row, column])
         if size == 0:
             return None
+        full_bytes = level.tile_height_px * level.tile_width_px * 3
+        if size > 2 * full_bytes + PADDING_BYTES:
+            raise CorruptTileError(f"tile {column}, {row} is corrupt: it claims {size} bytes")
         data = os.pread(self._file, size, offset)
         shape = (self.tile_height_px, self.tile_width_px, 3)
         out = np.empty(shape, np.uint8) if into is None else into

@@ -15,13 +15,15 @@ from her2pipe.slides.base import Slide
 from her2pipe.slides.tissue import (
     Corner,
     crop_side,
-    grey_variance,
     screen,
     tile_grid,
+    tissue_beyond_grid,
+    tissue_variance,
     white_share,
 )
 from her2pipe.store import PatchMetadata, PatchWriter, compress
 
+EDGE_NOTED = 0.05  # share of the tissue left out at the edge that is noted
 SAMPLE_GRID = 16  # pixels taken along each side of a kept patch for the stain estimate
 NO_TISSUE_INSIDE = "no patch with tissue lies inside the annotation"
 SAMPLE_TIMES = 50  # pixels held for the stain estimate, over those it uses: most may be glass
@@ -60,8 +62,23 @@ class Tiler:
         tumour = np.array([tiles[x, y] for x, y in writer.coords.tolist()], np.float32)
         if max(tiles.values(), default=0) > 0 and not tumour.any():
             metadata.note += "; " * bool(metadata.note) + NO_TISSUE_INSIDE
-        overview = simplejpeg.encode_jpeg(slide.overview(self.tile.overview_px), quality=85)
+        picture = slide.overview(self.tile.overview_px)
+        self._note_edge(picture, metadata)
+        overview = simplejpeg.encode_jpeg(picture, quality=85)
         writer.finish(metadata, tumour, profile.as_dict(), overview, slide.icc)
+
+    def _note_edge(self, overview: np.ndarray, metadata: PatchMetadata) -> None:
+        """Note how much tissue lies where no patch fits."""
+        metadata.edge_tissue = 0.0
+        if self.tile.edge != "drop":
+            return
+        size = metadata.width_px0, metadata.height_px0
+        limits = self.stain.stain_luminosity_max, self.stain.stain_black_max
+        share = tissue_beyond_grid(overview, size, metadata.patch_size_level0, *limits)
+        metadata.edge_tissue = share
+        if share is not None and share >= EDGE_NOTED:
+            note = f"{share:.0%} of the tissue lies at the edge, where no patch fits (tile.edge)"
+            metadata.note = "; ".join(filter(None, (metadata.note, note)))
 
     def resolve_grid(
         self, slide: Slide, annotation: str | None, metadata: PatchMetadata
@@ -76,7 +93,7 @@ class Tiler:
         """
         size = slide.width_px0, slide.height_px0
         side = crop_side(metadata.view, *size, slide.mpp, self.tile, str(slide.path))
-        corners = tile_grid(*size, side)
+        corners = tile_grid(*size, side, self.tile.edge)
         metadata.width_px0, metadata.height_px0 = size
         metadata.mpp, metadata.mpp_source = slide.mpp, slide.mpp_source
         metadata.objective, metadata.reader = slide.objective, slide.reader
@@ -196,7 +213,7 @@ class _PatchWork:
         self._jitter = np.random.default_rng(seed).integers(0, self._step, (patches, 2))
 
     def __call__(self, index: int, patch: np.ndarray) -> tuple[float, bytes, np.ndarray | None]:
-        variance, tile = grey_variance(patch), self._tile
+        variance, tile = tissue_variance(patch), self._tile
         if variance < tile.variance_min:
             return variance, b"", None
         if tile.white_max < 1 and white_share(patch, tile.white_level) > tile.white_max:

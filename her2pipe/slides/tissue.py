@@ -18,6 +18,10 @@ Corner = tuple[int, int]  # top left, level-0 px
 # of `variance_min`, from which on one of them proves the look deceptive.
 PROBES_MIN, PROBES_SHARE, PROBES_VARIANCE = 4, 0.02, 0.5
 
+# Void: pixels as black as this, in areas this wide, over this share of a patch; and how far its
+# edge is blurred by resampling and compression.
+VOID_LEVEL, VOID_CORE_PX, VOID_SHARE, VOID_EDGE_PX = 2, 15, 0.01, 4
+
 
 def crop_side(
     view: str,
@@ -74,13 +78,62 @@ def crop_side(
     return max(1, math.floor(exact + 0.5))
 
 
-def tile_grid(width_px0: int, height_px0: int, side_px0: int) -> list[Corner]:
-    """List the corners of the patches, row by row from (0, 0); those that overrun are not used."""
-    return [
-        (x, y)
-        for y in range(0, height_px0 - side_px0 + 1, side_px0)
-        for x in range(0, width_px0 - side_px0 + 1, side_px0)
-    ]
+def tile_grid(width_px0: int, height_px0: int, side_px0: int, edge: str = "drop") -> list[Corner]:
+    """List the corners of the patches, row by row from (0, 0).
+
+    Parameters
+    ----------
+    width_px0, height_px0, side_px0 : int
+        Size of the slide and side of a patch, level-0 px.
+    edge : str
+        Patches that would overrun the slide are left out (`drop`), moved back to end with it
+        (`shift`; none where it is narrower than a patch), or kept (`pad`).
+    """
+
+    def starts(length: int) -> list[int]:
+        whole = list(range(0, length - side_px0 + 1, side_px0))
+        rest = length - side_px0 * len(whole)
+        if edge == "pad" and rest > 0:
+            return [*whole, length - rest]
+        return [*whole, length - side_px0] if edge == "shift" and whole and rest else whole
+
+    return [(x, y) for y in starts(height_px0) for x in starts(width_px0)]
+
+
+def tissue_beyond_grid(
+    overview: np.ndarray,
+    size_px0: tuple[int, int],
+    side_px0: int,
+    luminosity_max: float,
+    black_max: int,
+) -> float | None:
+    """Return the share of a slide's tissue at its right and bottom edge, where no patch fits.
+
+    Parameters
+    ----------
+    overview : (h, w, 3) uint8
+        RGB of the whole slide.
+    size_px0 : (int, int)
+        Its width and height, level-0 px.
+    side_px0 : int
+        Side of a patch, level-0 px.
+    luminosity_max, black_max
+        A pixel is tissue below this Lab luminosity (L/100), and above this level in some channel:
+        the settings of the stain estimate.
+
+    Returns
+    -------
+    float or None
+        None where there is no tissue.
+    """
+    import cv2
+
+    luminosity = cv2.cvtColor(overview, cv2.COLOR_RGB2LAB)[..., 0]
+    tissue = (luminosity < 255 * luminosity_max) & (overview.max(2) > black_max)
+    rows, columns = tissue.shape
+    covered = [length // side_px0 * side_px0 / length for length in size_px0]
+    inside = tissue[: round(covered[1] * rows), : round(covered[0] * columns)]
+    return 1 - int(inside.sum()) / int(tissue.sum()) if tissue.any() else None
 
 
 def screen(
@@ -114,6 +167,29 @@ def grey_variance(patch: np.ndarray) -> float:
     import cv2
 
     return float(cv2.meanStdDev(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY))[1][0, 0] ** 2)
+
+
+def tissue_variance(patch: np.ndarray) -> float:
+    """Return the grey-level variance of what a patch shows, (side, side, 3) uint8 RGB.
+
+    Void, with which scanners pad what they did not scan, is left out: wide areas of pure black.
+    Beside glass it would look like the richest of tissue. Where nothing is left the variance is 0,
+    and of a patch without void it is `grey_variance`.
+    """
+    import cv2
+
+    black = cv2.inRange(patch, (0, 0, 0), (VOID_LEVEL,) * 3)
+    if cv2.countNonZero(black) < VOID_SHARE * black.size:
+        return grey_variance(patch)
+    core = cv2.erode(black, np.ones((VOID_CORE_PX, VOID_CORE_PX), np.uint8))
+    if cv2.countNonZero(core) < VOID_SHARE * black.size:
+        return grey_variance(patch)  # ink, dirt
+    margin = VOID_CORE_PX + 2 * VOID_EDGE_PX
+    shown = cv2.bitwise_not(cv2.dilate(core, np.ones((margin, margin), np.uint8)))
+    if not cv2.countNonZero(shown):
+        return 0.0
+    grey = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY)
+    return float(cv2.meanStdDev(grey, mask=shown)[1][0, 0] ** 2)
 
 
 def white_share(patch: np.ndarray, level: int) -> float:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
+from her2pipe.config import load
 from her2pipe.errors import Her2Error
-from her2pipe.workflow import progress, run_log
+from her2pipe.workflow import preflight, progress, run_log
+from her2pipe.workflow.study import Study
 
 SETTINGS = ()
 
@@ -35,6 +38,9 @@ def run(args) -> None:
     excluded = progress.excluded(folder, jobs, list(slides))
     print("\n".join(["", *progress.table(jobs, slides, excluded)]))
     print("\n".join(["", *progress.plan(jobs)]))
+    with contextlib.chdir(folder):
+        study = Study.load(load.read(file), str(file))
+        print("\n".join(["", *preflight.notes(study)]))
     waiting = {output for job in jobs if job.state != "done" for output in job.outputs}
     failed = [row for row in run_log.read_failures(folder) if waiting & set(row["output"].split())]
     if failed:

@@ -58,6 +58,8 @@ class Images:
 def write_images(file: h5py.File, images: Images, metadata: bool = True) -> None:
     """Write the names of a pack's images and, unless not wanted, what is known of each."""
     file["image"] = _bytes(images.names)
+    for group in ("images", "left_out"):  # one that a path makes by the way keeps the time
+        file.create_group(group)
     for key in (*NUMBERS, *DIGESTS) if metadata and images.kept else ():
         values = [getattr(image, key) for image in images.kept]
         file[f"images/{key}"] = _bytes(values) if key in DIGESTS else np.array(values, float)

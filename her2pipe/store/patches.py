@@ -71,6 +71,8 @@ class PatchMetadata:
         Those of the background that were not read in full.
     status, reason : str
         `ok` or `excluded`, and why.
+    edge_tissue : float or None
+        Share of the tissue at the right and bottom edge that is left out, where no patch fits.
     note : str
         What is odd about the slide's annotation; empty when nothing is.
     """
@@ -96,6 +98,7 @@ class PatchMetadata:
     status: str = "ok"
     reason: str = ""
     note: str = ""
+    edge_tissue: float | None = None
 
 
 class PatchWriter:
@@ -106,6 +109,8 @@ class PatchWriter:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._lengths: list[int] = []
+        for group in ("jpeg", "stain"):  # one that a path makes by the way keeps the time
+            file.create_group(group)
         self._bytes = file.create_dataset(
             "jpeg/bytes", (0,), "u1", maxshape=(None,), chunks=(CHUNK_BYTES,), fletcher32=True
         )

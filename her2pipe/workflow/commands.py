@@ -16,6 +16,7 @@ from her2pipe.config import (
     PretrainSettings,
     Scanner,
     Section,
+    TileSettings,
     flags,
     roles,
 )
@@ -187,6 +188,17 @@ class Commands:
     def ledger_sheets(self) -> list[str]:
         """Return the options that name the sheets of all scored cohorts."""
         return [f"--sheet={name}={self.study.sheets[name]}" for name in self.targets.scored_cohorts]
+
+    def surveyed_sheets(self) -> list[str]:
+        """Return the options that name sheets and roots of all cohorts of slides."""
+        words = []
+        for name in self.targets.slide_cohorts:
+            words.append(f"--sheet={name}={self.study.sheets[name]}")
+            words += [f"--root={name}={self.study.roots[name]}"] if self.study.roots[name] else []
+        names = self.config.tile.annotation_names
+        if names != TileSettings().annotation_names:
+            words += [f"--tumour-class={name}" for name in names]
+        return words
 
     def compare(self) -> list[str]:
         """Return the pairs of methods and cohorts that hold the same cases, and the stand-ins."""

@@ -132,6 +132,10 @@ class Fingerprints:
         name = self.inputs.development(wildcards)
         return self._digest(name, tuple(columns)) if columns else ""
 
+    def surveyed(self) -> list[str]:
+        """Return the digests of all cohorts of slides, of what is looked over."""
+        return [self._of("preflight", name) for name in self.targets.slide_cohorts]
+
     def matched(self) -> list[str]:
         """Return the digests of the cohorts whose cases two methods are compared on."""
         return [self._of("compare", name) for name in self.targets.matched_cohorts]

@@ -74,6 +74,14 @@ class Inputs:
         annotation = self.study.rows[wildcards.cohort][wildcards.slide].annotation
         return [annotation] if annotation else []
 
+    def surveyed(self, wildcards: Wildcards = None) -> list[str]:
+        """Return the slides and annotations of all cohorts of slides."""
+        rows = [
+            row for name in self.targets.slide_cohorts for row in self.study.rows[name].values()
+        ]
+        paths = [path for row in rows for path in (row.path, row.annotation) if path]
+        return list(dict.fromkeys(paths))
+
     # --- stores and encodings --------------------------------------------------------------------
 
     def batch_stores(self, wildcards: Wildcards) -> list[str]:

@@ -6,6 +6,8 @@
   first process alone.
 - `workflow.deployment_settings`: whether jobs run in conda environments and find this package.
 - `snakemake.logging.logger`: its events say which jobs failed; there is no hook for that.
+- `record.input` and `record.output` of its event `job_info`: shortened, for a dry run would print
+  hundreds of paths for a job.
 - `snakemake.exceptions.LockException`: replaced, so that who holds the lock is said in three lines.
 """
 
@@ -23,12 +25,14 @@ from snakemake import exceptions
 from snakemake.logging import logger
 from snakemake.shell import shell
 
-from her2pipe.errors import Her2Error
-from her2pipe.workflow import run_log
+from her2pipe.errors import Her2Error, raise_all
+from her2pipe.workflow import preflight, run_log
 from her2pipe.workflow.study import Study
 
 Workflow = Any  # snakemake.workflow.Workflow
 LATE = re.compile(r"MissingOutputException in rule (\w+).*\n\s*Job (\d+) completed", re.DOTALL)
+SHOWN = 4  # files of a job that a dry run names
+LONGEST_REASON = 400  # characters of why a job runs
 MISSING = re.compile(r"(\S.*) \(missing ")  # a line for each output that is
 
 
@@ -55,10 +59,17 @@ def load_study(config: Mapping[str, Any], workflow: Workflow) -> Study:
     StudyError
         With the three lines of each mistake.
     """
+    is_main = workflow.is_main_process
     try:
-        return Study.load(config, study_file(workflow), check_files=workflow.is_main_process)
+        study = Study.load(config, study_file(workflow), check_files=is_main)
+        if is_main:
+            raise_all(preflight.problems(study))
     except Her2Error as mistake:
         raise StudyError(str(mistake)) from None
+    if is_main:
+        for line in preflight.as_lines(preflight.notes(study)):
+            logger.info(line)
+    return study
 
 
 class FailureHandler(logging.Handler):
@@ -101,6 +112,25 @@ class FailureHandler(logging.Handler):
         return [text for text in self.killed if any(name in text for name in names)][-1:]
 
 
+class FoldedLists(logging.Filter):
+    """Folds what a dry run says of a job with hundreds of files: the first ones, and how many."""
+
+    def filter(self, record: Any) -> bool:
+        """Shorten the lists of an event that describes a job; let every event pass."""
+        event = getattr(record, "event", None)
+        if str(getattr(event, "value", event)) == "job_info":
+            for name in ("input", "output"):
+                files = list(getattr(record, name, None) or [])
+                if len(files) > SHOWN + 1:
+                    more = f"... and {len(files) - SHOWN} more"
+                    setattr(record, name, [*files[:SHOWN], more])
+            reason = str(getattr(record, "reason", None) or "")
+            if len(reason) > LONGEST_REASON:
+                files_named = reason.count(", ") + 1
+                record.reason = f"{reason[:LONGEST_REASON]}... ({files_named} in all)"
+        return True
+
+
 def prepare(workflow: Workflow) -> FailureHandler:
     """Let jobs find the package, listen for failures, and explain a lock; return the listener."""
     # Rules call the her2pipe beside this Python. In a conda environment of their own they call
@@ -116,6 +146,7 @@ def prepare(workflow: Workflow) -> FailureHandler:
         shell.prefix(f"export PATH={folder}:$PATH; ")
     handler = FailureHandler()
     if workflow.is_main_process:
+        logger.addFilter(FoldedLists())
         logger.addHandler(handler)
         exceptions.LockException = _lock_error
     return handler

@@ -162,6 +162,16 @@ class Targets:
     # --- what `snakemake` makes ------------------------------------------------------------------
 
     @property
+    def slide_cohorts(self) -> list[str]:
+        """Cohorts of slides, whose headers are looked over."""
+        return [name for name in self.study.settings.cohorts if not self.study.is_images(name)]
+
+    @property
+    def preflight(self) -> list[str]:
+        """The survey of slides, where there are any."""
+        return ["results/preflight"] if self.slide_cohorts else []
+
+    @property
     def score_tables(self) -> list[str]:
         """Scores of every method and cohort."""
         return [f"results/score/{method}/{name}.tsv" for method, name in self.scores]

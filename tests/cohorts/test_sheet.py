@@ -148,7 +148,7 @@ def test_mistakes_name_line_and_column(tmp_path):
         f"S4\t{there}4\tP1\tvalidation\t3+\t0.25",  # 5: patient on both sides
         f"S5\t{there}5\tP5\ttrain\t4+\t0.25",  # 6: unknown level
         f"../S6\t{there}6\tP6\ttrain\t3+\t0.25",  # 7: not a plain name
-        f"S7\t{there}7\tP7\ttest\t3+\t-1",  # 8: split, mpp
+        f"S7\t{there}7\tP7\tthird\t3+\t-1",  # 8: split, mpp
         f"S8\t{there}8\t\ttrain\t3+\t0.25",  # 9: no patient
         header=HEADER + "\tsplit\tihc\tmpp",
     )
@@ -161,7 +161,7 @@ def test_mistakes_name_line_and_column(tmp_path):
         f"{path} line 5, column split": "patient P1 is on both sides of the split",
         f"{path} line 6, column ihc": "ihc is '4+', an unknown level",
         f"{path} line 7, column slide": "slide name '../S6' is not a plain file name",
-        f"{path} line 8, column split": "split is 'test'",
+        f"{path} line 8, column split": "split is 'third'",
         f"{path} line 8, column mpp": "mpp is '-1'",
         f"{path} line 9, column patient": "patient is empty",
     }

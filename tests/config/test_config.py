@@ -341,7 +341,7 @@ def test_the_published_study_has_all_rows_of_table_2():
 CLASSY = {
     "cohorts": {"A": {"sheet": "A.tsv", "role": "development"}},
     "labels": {"endpoint": "class"},
-    "encoders": {"small": {"fractions": {"64": {"1+": 0.5}}}},
+    "encoders": {"small": {"train_views": ["64"], "fractions": {"64": {"1+": 0.5}}}},
     "methods": {"net": {"encoder": "small", "aggregate": "mean"}},
 }
 

@@ -309,6 +309,8 @@ def test_networks_and_time_per_tile(tmp_path, her2pipe):
         "trained": "2307",
         "input_px": "224",
         "model_mb": "2.500000",
+        "stand_in": "",
+        "weights": "",
     }
 
 

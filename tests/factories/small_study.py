@@ -51,7 +51,7 @@ STUDY = {
     "fit": {"folds": 2, "max_epochs": 2, "device": "cpu"},
 }
 DATE = r"\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?|\d{1,2} \w+ \d{4}"
-STUDY_LEVEL = {("compare", ""), ("ledger", ""), ("report", "")}
+STUDY_LEVEL = {(step, "") for step in ("preflight", "compare", "ledger", "report")}
 
 
 def sheet_lines(name, n, fault=()):
@@ -77,8 +77,14 @@ def write_study(folder, study, sheets):
 
 def arguments(folder, *words):
     """Return the words that run Snakemake on the study of a folder."""
-    command = ["snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
-    return list(map(str, [*command, "--configfile", folder / "study.yaml", *words]))
+    command = [
+        "snakemake",
+        "--configfile",
+        folder / "study.yaml",
+        "--snakefile",
+        ROOT / "Snakefile",
+    ]
+    return list(map(str, [*command, "--directory", folder, *words]))
 
 
 def snakemake(folder, *words, code=SNAKEMAKE):

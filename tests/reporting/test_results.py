@@ -1,11 +1,13 @@
 """Tables and captions of an evaluation: every number is there, notes stand in place of others."""
 
+from dataclasses import replace
+
 import pytest
 
 from her2pipe.config import LabelSettings, ReportSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.evaluation.results import Evaluation, Metrics
-from her2pipe.manifest import Manifest
+from her2pipe.manifest import Item, Manifest
 from her2pipe.reporting import captions, citations, comparison, results
 from her2pipe.reporting.inputs import ReportInputs, Study
 
@@ -49,6 +51,20 @@ def test_notes_stand_in_place_of_numbers():
         "Spearman's ρ of score and HER2 level": "needs values that differ",
         "Dunn's test, HER2 level": "needs 2 groups",
     }
+
+
+def test_numbers_of_slides_that_chose_something_are_warned_of(tmp_path):
+    def warned(*evaluations):
+        (tmp_path / "compare").mkdir(exist_ok=True)
+        manifest = Manifest((Item("compare", path=str(tmp_path / "compare")),))
+        inputs = replace(inputs_of(*evaluations), manifest=manifest)
+        return [w for b in comparison.Methods().blocks(inputs) for w in getattr(b, "warnings", ())]
+
+    chosen = {"role": "development", "cohort": "A", "chosen_on_these": "threshold"}
+    assert warned(evaluation(), evaluation("n", "A", "development")) == []
+    assert warned(evaluation("m", **chosen), evaluation("n", **chosen), evaluation()) == [
+        "m, n: threshold chosen on the internal validation slides of cohort A."
+    ]
 
 
 def test_notes_stand_in_place_of_numbers_of_classes(tmp_path):
@@ -171,3 +187,29 @@ def test_choices_that_no_paper_states_are_listed_with_value_and_default():
     assert "[choice" not in str(rows)
     page = str(citations.Settings().blocks(inputs_of(**settings)))
     assert "Settings that no paper states" in page
+
+
+def test_an_exact_interval_says_why_in_the_tables_and_captions():
+    """The main row, the summary and the caption of the ROC curve: never a bare 1.000 to 1.000."""
+    note = "the scores separate the classes: the interval is exact, of 2 pairs of slides"
+    exact = {"interval": "exact (Clopper-Pearson)", "interval_note": note}
+    area = {"n": 4, "patients": 4, "positives": 2, "value": 1.0, "low": 0.158, "high": 1.0}
+    each = evaluation(auc=area | {"logit_low": 0.158, "logit_high": 1.0} | exact)
+    (row,) = results.main_rows(each.metrics, endpoint_of().contrast)
+    assert (row["low"], row["how"], row["note"]) == (0.158, "exact (Clopper-Pearson)", note)
+    summary = comparison._main_row(inputs_of(each), each)
+    assert (summary["low"], summary["interval"], summary["note"]) == (0.158, row["how"], note)
+    first, second = captions.sentences_of("area", "auc", each.metrics, "95 %")
+    assert first.startswith("AUC 1.000 (0.158 to 1.000), 95 % interval (exact (Clopper-Pearson))")
+    assert second == f"T{note[1:]}."
+
+
+def test_the_logit_interval_stands_beside_walds():
+    area = {"n": 35, "patients": 30, "positives": 8, "value": 0.9, "low": 0.79, "high": 1.0}
+    area |= {"logit_low": 0.72, "logit_high": 0.97, "interval": "Obuchowski, by patient"}
+    metrics = evaluation(auc=area).metrics
+    wald, logit = results.main_rows(metrics, endpoint_of().contrast)
+    assert (wald["how"], logit["how"]) == ("Obuchowski, by patient", "logit of the AUC")
+    assert (logit["low"], logit["high"]) == (0.72, 0.97)
+    (sentence,) = captions.sentences_of("area", "auc", metrics, "95 %")
+    assert "by its logit 0.720 to 0.970; n = 35 slides, 8 positive, of 30 patients." in sentence

@@ -2,11 +2,12 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import slides
 
-from her2pipe.slides.tissue import white_share
+from her2pipe.slides.tissue import grey_variance, tissue_variance, white_share
 from her2pipe.store import PatchStore
 from her2pipe.synthetic.annotation_files import geojson_text, xml_text
 
@@ -207,3 +208,43 @@ def test_real_cores_lose_glass_and_keep_tissue(her2pipe, data, tmp_path):
     lost = [v for xy, v in dark.items() if xy not in kept]
     assert 0.2 < len(lost) / len(dark) < 0.6
     assert np.median(lost) < 30 < np.median([dark[xy] for xy in kept])
+
+
+# --- void ----------------------------------------------------------------------------------------
+
+
+def test_void_is_background_and_tissue_beside_it_is_kept():
+    glass, tissue = np.full((256, 256, 3), 240, np.uint8), slides.tissue(256, 256)
+    for picture, kept in ((glass, False), (tissue, True)):
+        padded = picture.copy()
+        padded[:, 100:] = 0
+        blurred = cv2.GaussianBlur(padded, (0, 0), 1)
+        for patch in (padded, blurred, np.ascontiguousarray(padded.swapaxes(0, 1))):
+            assert grey_variance(patch) > 4000
+            assert (tissue_variance(patch) > 500) == kept
+    assert tissue_variance(np.zeros((256, 256, 3), np.uint8)) == 0
+
+
+def test_without_void_the_variance_is_that_of_the_published_rule():
+    """Ink is uneven, dirt is small, and a dark nucleus is neither."""
+    random = np.random.default_rng(0)
+    picture = slides.tissue(256, 256)
+    ink, dirt = picture.copy(), picture.copy()
+    ink[:, :128] = random.integers(0, 12, (256, 128, 3))
+    dirt[10:24, 10:24] = 0
+    for patch in (picture, ink, dirt):
+        assert tissue_variance(patch) == grey_variance(patch)
+
+
+def test_a_padded_slide(her2pipe, tmp_path):
+    """Of glass in black padding nothing is cut, of tissue in it what shows tissue."""
+    picture = np.full((900, 900, 3), 243, np.uint8)
+    picture[300:600, 300:600] = slides.tissue(300, 300)
+    picture[:150], picture[:, :150], picture[750:], picture[:, 750:] = 0, 0, 0, 0
+    path = slides.generic(tmp_path / "a.tif", picture, levels=(1,))
+    words = "--view", "100", "--patch-px", "64", "--stain-method", "none"
+    assert her2pipe("tile", path, tmp_path / "S.h5", *words)[0] == 0
+    with PatchStore(tmp_path / "S.h5") as store:
+        assert sorted(map(tuple, store.coords.tolist())) == [
+            (x, y) for x in (300, 400, 500) for y in (300, 400, 500)
+        ]

@@ -1,5 +1,6 @@
-"""Confusion, F1 and kappa against values by hand."""
+"""Confusion, F1 and kappa against values by hand and published ones."""
 
+import numpy as np
 import pytest
 
 from her2pipe import stats
@@ -59,3 +60,45 @@ def test_kappa_extremes():
     assert stats.quadratic_kappa(["a", "c"], ["c", "a"], "abc") == -1
     with pytest.raises(StatisticUndefined, match="needs two levels"):
         stats.quadratic_kappa(["a", "a"], ["a", "a"], "abc")
+
+
+@pytest.mark.parametrize(
+    ("counts", "published"),
+    [
+        # Cohen 1968, Table 1: 200 diagnoses by two judges
+        ([[88, 10, 2], [14, 40, 6], [18, 10, 12]], 0.492),
+        # Fleiss, Cohen & Everitt 1969: 200 diagnoses by two raters
+        ([[106, 10, 4], [22, 28, 10], [2, 12, 6]], 0.429),
+        # Agresti 2002, section 10.5: 91 married couples
+        ([[7, 7, 2, 3], [2, 8, 3, 7], [1, 5, 4, 9], [2, 8, 9, 14]], 0.129),
+    ],
+)
+def test_published_kappas(counts, published):
+    """To the digits printed, and of both weights to those of statsmodels."""
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    counts = np.array(counts)
+    pairs = [(i, j) for (i, j), n in np.ndenumerate(counts) for _ in range(n)]  # one per item
+    truth, predicted = map(np.array, zip(*pairs, strict=True))
+    labels = range(len(counts))
+    assert round(stats.kappa(truth, predicted, labels), 3) == published
+    for weights, name in (("none", None), ("quadratic", "fc")):
+        expected = cohens_kappa(counts, wt=name)
+        assert stats.kappa(truth, predicted, labels, weights) == pytest.approx(expected.kappa)
+        resampled = stats.bootstrap_kappa(truth, predicted, range(len(truth)), labels, weights)
+        # the variance for large samples (Fleiss et al. 1969), as statsmodels has it
+        width = 2 * 1.96 * expected.std_kappa
+        assert resampled.high - resampled.low == pytest.approx(width, rel=0.1)
+
+
+def test_kappa_of_calls_that_are_all_right_or_all_one():
+    """Of eight patients; errors spread as chance: 1 - (1 - .025^(1/8)) / (1 - 1/2)."""
+    truth, patients = np.array(list("aabb") * 4), np.repeat(range(8), 2)
+    for weights in ("none", "quadratic"):
+        found = stats.bootstrap_kappa(truth, truth, patients, "ab", weights, resamples=200)
+        low = 1 - (1 - 0.025 ** (1 / 8)) / 0.5
+        assert found[:3] == pytest.approx((1, low, 1))
+        assert found.interval_note == "all calls are right: the interval is exact, of 8 patients"
+    constant = stats.bootstrap_kappa(truth, ["a"] * 16, patients, "ab", resamples=200)
+    assert constant[:3] == (0, None, None)
+    assert constant.interval_note == "no interval: every resample of patients gives the same"

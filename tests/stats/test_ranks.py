@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from scores import tied_scores
 
 from her2pipe import stats
@@ -26,6 +27,44 @@ def test_spearman_by_hand():
     assert p == pytest.approx(0.01017554, abs=1e-8)
     assert low == pytest.approx(0.1796, abs=5e-5)
     assert high == pytest.approx(0.9765, abs=5e-5)
+
+
+def test_bonett_wright_interval_as_published():
+    """The example of Bonett's own package statpsych, function ci.spear."""
+    y = [21, 4, 9, 12, 35, 18, 10, 22, 24, 1, 6, 8, 13, 16, 19]
+    x = [67, 28, 30, 28, 52, 40, 25, 37, 44, 10, 14, 20, 28, 40, 51]
+    found = stats.spearman(x, y)
+    published = (0.8699639, 0.5840951, 0.9638297)
+    assert (found.rho, found.low, found.high) == pytest.approx(published, abs=5e-7)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_influences_are_what_a_pair_more_does_to_rho(seed):
+    """Against the finite difference of one pair weighing a little more, ties and all."""
+    random = np.random.default_rng(seed)
+    x, y = random.integers(4, size=12), random.integers(6, size=12)
+    found, copies = stats.ranks._influences(x, y), 2000
+    rho = stats.spearman(x, y).rho
+    for i in range(12):
+        more = [np.append(np.repeat(column, copies), [column[i]]) for column in (x, y)]
+        step = (spearmanr(*more)[0] - rho) * (12 * copies + 1)
+        assert found[i] == pytest.approx(step, abs=0.01)
+    assert found.sum() == pytest.approx(0, abs=1e-9)
+
+
+def test_spearman_by_patient_agrees_with_resampled_patients():
+    """60 patients of three slides: standard error of rho over 1,000 resamples of patients."""
+    random = np.random.default_rng(3)
+    level = np.repeat(random.integers(5, size=60), 3)
+    score = 0.3 * level + np.repeat(random.normal(size=60), 3) + 0.5 * random.normal(size=180)
+    patients = np.repeat(range(60), 3)
+    found = stats.spearman(level, score, 0.95, patients)
+    rows = np.arange(180).reshape(60, 3)
+    drawn = [rows[random.integers(60, size=60)].ravel() for _ in range(1000)]
+    error = np.std([spearmanr(level[i], score[i])[0] for i in drawn])
+    assert (found.high - found.low) / 3.92 == pytest.approx(error, rel=0.2)
+    assert 60 < found.effective_n < 90
+    assert found.p > 10 * stats.spearman(level, score).p
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -239,3 +239,74 @@ def test_clustered_auc_needs_two_patients_of_either_class():
         stats.clustered_auc([1, 1, 0, 0], [4, 3, 2, 1], ["a", "b", "c", "c"])
     with pytest.raises(StatisticUndefined, match="both classes: all 3 patches are positive"):
         stats.clustered_auc([1, 1, 1], [4, 3, 2], ["a", "b", "c"])
+
+
+def clustered_covariance(y, a, b, patients):
+    """Obuchowski 1997, Eq. 3 to 6, term by term, of scores a and b (equal: the variance)."""
+    of_a, of_b = brute_force(y, a), brute_force(y, b)
+    names = sorted(set(patients))
+    holders = [{p for p, t in zip(patients, y, strict=True) if t == k} for k in (1, 0)]
+    sizes = [sum(y), len(y) - sum(y)]
+    sums = []  # for each method and side, by patient, the sum of V less the AUC
+    for value, v01, v10 in (of_a, of_b):
+        sides = []
+        for label, components in ((1, v01), (0, v10)):
+            owners = [p for p, t in zip(patients, y, strict=True) if t == label]
+            sides.append(
+                [sum(v - value for v, o in zip(components, owners, strict=True) if o == name)
+                 for name in names]
+            )  # fmt: skip
+        sums.append(sides)
+    total = 0.0
+    for side in (0, 1):
+        i = len(holders[side])
+        cross = sum(p * q for p, q in zip(sums[0][side], sums[1][side], strict=True))
+        total += i / (i - 1) * cross / sizes[side] ** 2
+    mixed = sum(
+        sums[0][0][k] * sums[1][1][k] + sums[0][1][k] * sums[1][0][k] for k in range(len(names))
+    )
+    return total + len(names) / (len(names) - 1) * mixed / (sizes[0] * sizes[1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_paired_test_by_patient_is_that_of_the_covariances(seed):
+    """Patients of one or both classes; z from var(a) + var(b) - 2 cov(a, b)."""
+    random = np.random.default_rng(seed)
+    patients = random.integers(12, size=40)
+    y = random.uniform(size=40) < 0.2 + 0.05 * patients
+    a, b = (random.normal(size=40) + y).round(1), (random.normal(size=40) + 0.5 * y).round(1)
+    variance = sum(
+        sign * clustered_covariance([int(t) for t in y], p, q, list(patients))
+        for sign, p, q in ((1, a, a), (1, b, b), (-2, a, b))
+    )
+    found = stats.delong(y, a, b, patients)
+    difference = stats.auc(y, a).value - stats.auc(y, b).value
+    assert found.variance == pytest.approx(variance)
+    assert found.z == pytest.approx(difference / variance**0.5)
+    assert found.low == pytest.approx(max(-1, difference - 1.959964 * variance**0.5), abs=1e-6)
+    assert found.interval == "Obuchowski, by patient"
+    alone = stats.delong(y, a, b, np.arange(40))
+    assert alone == stats.delong(y, a, b)
+
+
+def test_logit_interval_by_hand():
+    """AUC 0.75, variance 0.125: log 3 -+ 1.96 sqrt(.125) / (.75 * .25)."""
+    found = stats.auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+    for end, side in ((found.logit_low, -1), (found.logit_high, 1)):
+        logit = math.log(3) + side * 1.959964 * 0.125**0.5 / 0.1875
+        assert end == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-6)
+
+
+@pytest.mark.parametrize("truth", [0.4, 0.7, 0.9])
+def test_exact_lower_end_is_reached_and_not_passed(truth):
+    """Where positives are constant, all are in order with AUC^k: the end leaves 2.5 % of it."""
+    for k in (2, 5, 30):
+        low = stats.auc([1] * k + [0] * k, [1] * k + [0] * k).low
+        assert (truth**k > 0.025) == (low < truth)
+    separated = stats.auc([1, 1, 1, 0, 0], [5, 4, 3, 2, 1])
+    assert separated[:3] == pytest.approx((1, 0.025**0.5, 1))
+    reverse = stats.auc([0, 0, 0, 1, 1], [5, 4, 3, 2, 1])
+    assert reverse[:3] == pytest.approx((0, 0, 1 - 0.025**0.5))
+    both = stats.clustered_auc([1, 0] * 3, [2, 1] * 3, ["a", "a", "b", "b", "c", "c"])
+    assert both.low == pytest.approx(0.025)  # three patients hold one pair that shares none
+    assert "of 1 pair of patients" in both.interval_note

@@ -39,6 +39,7 @@ def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys):
     assert growth.planned(tmp_path) == {}
     growth.simulate(tmp_path, sizes | {"E": 5}, encoders=2)
     assert growth.planned(tmp_path) == {
+        ("preflight", ""): 1,
         ("tile", "E"): 5,
         ("encode", "E"): 2,
         ("score", "E"): 4,
@@ -55,5 +56,5 @@ def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys):
 
     assert main(["status", *map(str, words)]) == 0
     said = capsys.readouterr().out
-    assert "A run would do 20 jobs:" in said
+    assert "A run would do 21 jobs:" in said
     assert "tile        5 of E: not there yet" in said

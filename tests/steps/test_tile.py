@@ -23,6 +23,49 @@ SMALL = ["--view", "100", "--patch-px", "64"]
 PICTURE = slides.tissue(1500, 1100, seed=5, glass=330)
 
 
+def test_the_edge_of_the_grid_by_hand():
+    assert tile_grid(250, 100, 100, "drop") == [(0, 0), (100, 0)]
+    assert tile_grid(250, 100, 100, "shift") == [(0, 0), (100, 0), (150, 0)]
+    assert tile_grid(250, 100, 100, "pad") == [(0, 0), (100, 0), (200, 0)]
+    assert tile_grid(60, 200, 100, "shift") == []
+    assert tile_grid(60, 200, 100, "pad") == [(0, 0), (0, 100)]
+
+
+def test_tissue_at_the_edge_by_hand():
+    """A slide of 100 x 80 px, half of it tissue; patches of 30 px cover 90 x 60."""
+    from her2pipe.slides.tissue import tissue_beyond_grid
+
+    overview = np.full((80, 100, 3), 240, np.uint8)
+    assert tissue_beyond_grid(overview, (100, 80), 30, 0.8, 30) is None
+    overview[:, :50] = (150, 60, 140)
+    overview[:, 50:60] = 0  # void is no tissue
+    share = tissue_beyond_grid(overview, (100, 80), 30, 0.8, 30)
+    assert share == pytest.approx(50 * 20 / (50 * 80))
+
+
+@pytest.mark.parametrize("edge", ["drop", "shift", "pad"])
+def test_the_edge_is_left_out_or_covered(her2pipe, tmp_path, edge):
+    picture = slides.tissue(460, 330)
+    path = slides.generic(tmp_path / "a.tif", picture, levels=(1,))
+    words = "--view", "100", "--patch-px", "100", "--patch-format", "png", "--edge", edge
+    code, log = her2pipe("tile", path, tmp_path / "S.h5", *words)
+    assert code == 0, log
+    with PatchStore(tmp_path / "S.h5") as store:
+        metadata, corners = store.metadata, store.coords.tolist()
+        last = store.pixels(len(store) - 1)
+    assert len(corners) == metadata.cells == (12 if edge == "drop" else 20)
+    left_out = 1 - 400 * 300 / (460 * 330)
+    assert metadata.edge_tissue == pytest.approx(left_out if edge == "drop" else 0, abs=0.02)
+    assert ("at the edge, where no patch fits" in metadata.note) == (edge == "drop")
+    lasts = {"drop": ((300, 200), 100), "shift": ((360, 230), 100), "pad": ((400, 300), 30)}
+    corner, shown = lasts[edge]
+    assert tuple(corners[-1]) == corner
+    wanted = picture[corner[1] :, corner[0] :][:shown, :60]
+    assert (last[:shown, :60] == wanted).all()
+    if edge == "pad":
+        assert (last[31:] == 255).all()
+
+
 @pytest.fixture(scope="module")
 def svs(tmp_path_factory):
     return slides.svs(tmp_path_factory.mktemp("slides") / "a.svs", PICTURE, tile=128)

@@ -387,7 +387,7 @@ def test_weights_of_another_network_are_reported(development, tmp_path, her2pipe
     save_file(factory.create("resnet18", 3).state_dict(), tmp_path / "start.safetensors")
     (tmp_path / "text.safetensors").write_text("no weights")
     for name, wanted in (
-        ("start", "not in the file, or have another shape"),
+        ("start", "these are not the weights of resnet10t"),
         ("text", "no safetensors file"),
         ("none", "do not exist"),
     ):

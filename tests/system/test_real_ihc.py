@@ -191,7 +191,7 @@ def small_study():
         "weights": "none",
         "input_px": 64,
         "train_views": [VIEW],
-        "max_epochs": 2,
+        "max_epochs": 1,
         "learning_rate": 1e-3,
         "device": "cpu",
     }
@@ -215,7 +215,7 @@ def done(tmp_path_factory):
     (folder / "slides").mkdir()
     sheets = {"A": cores(DATA, folder / "slides"), "B": images(DATA, folder / "slides")}
     write_study(folder, small_study(), sheets)
-    run = snakemake(folder, "--cores", "1")
+    run = snakemake(folder)
     assert run.returncode == 0, run.stdout + run.stderr
     return folder, sheets
 

@@ -50,7 +50,7 @@ DEVELOPMENT = {
     "ihc": {"evaluate"},  # the level is no target of a fit of status
     **{name: {"evaluate"} for name in OTHERS},
 }
-OF_STUDY = {(step, "") for step in ("compare", "ledger", "report")}
+OF_STUDY = {(step, "") for step in ("preflight", "compare", "ledger", "report")}
 WILDCARDS = ("cohort", "encoder", "method")
 WHOSE = {"train": "e", "fit": "m"}  # jobs that are of an encoder or a method, not of a cohort
 NEW_SETTINGS = """
@@ -128,7 +128,7 @@ def write(folder, columns, changed=()):
                 for suffix in ("svs", "xml"):
                     path = folder / "slides" / cohort / f"{number}.{suffix}"
                     if not path.exists():
-                        path.touch()
+                        path.write_text("<Annotations/>")
             sheets[cohort] = rows(cohort, name if cohort in changed else "")
     write_study(folder, study(columns), sheets)
 

@@ -147,11 +147,11 @@ def test_each_fold_has_an_encoder_that_methods_share(load):
     assert inputs.batch_stores(job(encoder="small.fold1of2", cohort="A", batch=batches[0]))
 
 
-def test_an_encoder_may_be_called_as_a_fold_is(load):
-    encoders = {"small": {}, "small.fold1of2": {"max_epochs": 3}}
-    methods = {"M": {"encoder": "small.fold1of2"}, "N": {"encoder": "small"}}
-    inputs = load({"encoders": encoders, "methods": methods})
-    assert "--fold" not in Commands(inputs).train(job(encoder="small.fold1of2"))
+def test_no_encoder_is_called_as_that_of_a_fold_is(load):
+    with pytest.raises(Her2Error, match=r"small\.fold1of2 has the name of an encoder of small"):
+        load({"encoders": {"small": {}, "small.fold1of2": {"max_epochs": 3}}})
+    inputs = load({"encoders": {"small": {}, "big.fold1of2": {}}})
+    assert inputs.encoder(job(encoder="big.fold1of2")) == "big.fold1of2"
 
 
 # --- inputs

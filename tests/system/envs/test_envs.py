@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from her2pipe.config import STEPS
 from her2pipe.files import read_table
@@ -140,7 +139,7 @@ def test_every_rule_runs_in_its_own_environment(started):
         "explain": {"encoders": ["small"], "tiles": 1, "device": "cpu"},
         "deploy": {"encoders": ["small"], "peers": [], "check_patches": 8, "latency_runs": 5},
     }
-    (started / "study.yaml").write_text(yaml.safe_dump(study))
+    write_study(started, study, {"A": sheet_lines("A", 6), "B": sheet_lines("B", 2)})
     done = run(started)
     assert done.returncode == 0, done.stdout + done.stderr
     environments = sorted((started / ".snakemake/conda").glob("*_/pyvenv.cfg"))

@@ -95,6 +95,13 @@ def test_one_file_under_two_names(tmp_path, way):
     assert problem.where.endswith("line 3, column path")
 
 
+def test_two_scenes_of_one_file_are_two_slides(tmp_path):
+    (tmp_path / "a.tif").touch()
+    lines = [f"S{scene}\t{tmp_path}/a.tif\tP1\t{scene}" for scene in (1, 2)]
+    rows = sheet.load(write(tmp_path, *lines, header=f"{HEADER}\tscene"))
+    assert [row.scene for row in rows] == ["1", "2"]
+
+
 def test_a_hard_link_does_not_leak_from_training_to_test(tmp_path):
     (tmp_path / "a.svs").touch()
     os.link(tmp_path / "a.svs", tmp_path / "b.svs")

@@ -1,6 +1,6 @@
 """A SLURM cluster of one node, for tests: scheduler, node, accounting and a pretended GPU.
 
-    python tests/slurm/node.py install | check | start | stop | status
+    python tests/system/slurm/node.py install | check | start | stop | status
 
 Runs as root from Debian's own packages; needs neither systemd nor cgroups. All state lies in one
 folder (HER2PIPE_SLURM, or /tmp/her2pipe-slurm), but for a link at /etc/slurm/slurm.conf: the steps
@@ -111,12 +111,12 @@ def why_not() -> str:
         return "SLURM's daemons need root"
     missing = [name for name in PROGRAMS if not program(name)]
     if missing:
-        return f"not installed: {', '.join(missing)}; python tests/slurm/node.py install"
+        return f"not installed: {', '.join(missing)}; python tests/system/slurm/node.py install"
     if LINK.exists() and LINK.resolve() != FOLDER / "slurm.conf":
         return f"this machine has a SLURM of its own: {LINK}"
     noted = FOLDER / "run/slurmctld.pid"
     if noted.exists() and alive(int(noted.read_text() or 0), "slurmctld"):
-        return f"it runs already: {FOLDER}; python tests/slurm/node.py stop"
+        return f"it runs already: {FOLDER}; python tests/system/slurm/node.py stop"
     return ""
 
 

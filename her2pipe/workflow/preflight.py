@@ -1,0 +1,224 @@
+"""What can be known of a study before its first job: mistakes, and what is worth a look.
+
+Runs while a study is planned, so it opens files but computes nothing. Networks are built without
+weights by a process of their own (`workflow.buildable`); which ones could be built is remembered in
+the user's cache folder, so that this costs seconds once and nothing later.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import stat
+import struct
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+from her2pipe import __version__
+from her2pipe.cohorts.sheet import OPTIONAL, REQUIRED, Row
+from her2pipe.cohorts.survey import label_counts
+from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.errors import Her2Error
+from her2pipe.files import write_text
+from her2pipe.workflow.fingerprints import sheet_columns
+from her2pipe.workflow.study import SYNTHETIC_IMAGES, SYNTHETIC_SLIDES, Study
+
+PENDING = (SYNTHETIC_SLIDES, SYNTHETIC_IMAGES)
+OUTLINES = {".xml": b"<", ".geojson": b"{[", ".json": b"{["}  # how their text begins
+NETWORK_KEYS = {"architecture", "input_px", "stages", "features"}
+SECONDS = 120  # to build all networks of a study, torch's start included
+SAFETENSORS_HEADER = 100_000_000  # bytes, at most
+
+
+# --- mistakes ------------------------------------------------------------------------------------
+
+
+def problems(study: Study) -> list[Her2Error]:
+    """Return what would stop a job for certain: files, weights, and networks."""
+    return [*_unreadable(study), *_weights(study), *_archives(study), *_networks(study)]
+
+
+def _unreadable(study: Study) -> Iterator[Her2Error]:
+    """Find slides and annotations that may not be read, and annotations that are none."""
+    for name, rows in study.rows.items():
+        for row in rows.values():
+            where = f"{study.sheets[name]} line {row.line}, column "
+            if not row.path.startswith(PENDING) and not os.access(row.path, os.R_OK):
+                what = f"the slide of {row.slide} may not be read: {row.path}"
+                yield Her2Error(what, f"{where}path", "allow reading the file")
+            is_there = row.annotation and not row.annotation.startswith(PENDING)
+            if is_there and (reason := _annotation_fault(Path(row.annotation))):
+                what = f"the annotation of {row.slide} {reason}: {row.annotation}"
+                fix = "export it again as Aperio XML, GeoJSON or a mask image"
+                yield Her2Error(what, f"{where}annotation", fix)
+
+
+def _annotation_fault(path: Path) -> str:
+    """Return why a file can be no annotation, from its beginning; empty where it may be one."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "is no regular file"
+        with path.open("rb") as file:
+            start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    except OSError as error:
+        return f"cannot be read, {error.strerror}"
+    if not start:
+        return "is empty"
+    wanted = OUTLINES.get(path.suffix.lower(), b"")
+    is_utf16 = start[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return "" if not wanted or is_utf16 or start[0] in wanted else f"is no {path.suffix} file"
+
+
+def _weights(study: Study) -> Iterator[Her2Error]:
+    """Find starting weights that are no safetensors file, and no folder of a model."""
+    for name, files in study.encoder_files.items():
+        path = Path(files.get("weights", ""))
+        if not files.get("weights") or str(path).startswith("results/"):
+            continue
+        if reason := _weights_fault(path):
+            where = f"{study.file}, key encoders.{name}.weights"
+            fix = "give a .safetensors file, or the folder that her2pipe train wrote"
+            yield Her2Error(f"the starting weights {path} {reason}", where, fix)
+
+
+def _weights_fault(path: Path) -> str:
+    """Return why a file or folder holds no weights, from its header."""
+    if path.is_dir():
+        if not (path / "model.json").is_file():
+            return "are a folder without model.json"
+        path = path / "model.safetensors"
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(length, SAFETENSORS_HEADER)))
+        ends = [tensor["data_offsets"][1] for key, tensor in header.items() if key[:2] != "__"]
+        if 8 + length + max(ends, default=0) > path.stat().st_size:
+            return "are cut short"
+    except OSError as error:
+        return f"cannot be read, {error.strerror}"
+    except (struct.error, ValueError, TypeError, KeyError, AttributeError, MemoryError):
+        return "are no safetensors file"
+    return ""
+
+
+def _archives(study: Study) -> Iterator[Her2Error]:
+    """Find archives of pre-training images that are empty or may not be read."""
+    for name, (_, files) in study.pretraining_images.items():
+        for file in map(Path, files):
+            if not os.access(file, os.R_OK) or not file.stat().st_size:
+                what = f"the images {file} are empty, or may not be read"
+                where = f"{study.file}, key pretrainings.{name}.images"
+                yield Her2Error(what, where, "get the archive again")
+
+
+def _networks(study: Study) -> Iterator[Her2Error]:
+    """Find networks that cannot be built, or do not take their input."""
+    wanted: dict[str, dict] = {}
+    used = {method.encoder for method in study.settings.methods.values()}
+    for name in sorted(used):
+        wanted[f"encoders.{name}"] = study.settings.encoders[name].model_dump(include=NETWORK_KEYS)
+    for name in study.pretraining_images:
+        values = study.settings.pretrainings[name].model_dump(include={"architecture", "input_px"})
+        wanted[f"pretrainings.{name}"] = values
+    untried = {place: w for place, w in wanted.items() if not _remembered(w).exists()}
+    if not untried:
+        return
+    command = [sys.executable, "-m", "her2pipe.workflow.buildable", json.dumps([*untried.values()])]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        faults = json.loads(run.stdout.splitlines()[-1])
+    except (subprocess.TimeoutExpired, ValueError, IndexError):
+        return  # no torch beside the workflow: the jobs have it in environments of their own
+    for (place, network), fault in zip(untried.items(), faults, strict=True):
+        if fault:
+            what, _, fix = fault.partition("; ")
+            key = "input_px" if "input of" in what else "architecture"
+            if "stage" in what or "module" in what:
+                key = "features" if network.get("features", "pooled") != "pooled" else "stages"
+            where = f"{study.file}, key {place}.{key}"
+            yield Her2Error(what, where, fix or "choose another network, or another input_px")
+        else:
+            _remember(network)
+
+
+def _remembered(network: dict) -> Path:
+    """Return the file that says that a network can be built by the libraries in use."""
+    versions = [__version__]
+    for name in ("timm", "torch"):
+        try:
+            versions.append(metadata.version(name))
+        except metadata.PackageNotFoundError:
+            versions.append("")
+    key = json.dumps([network, versions], sort_keys=True)
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return folder / "her2pipe" / "networks" / hashlib.sha256(key.encode()).hexdigest()[:24]
+
+
+def _remember(network: dict) -> None:
+    try:
+        write_text(_remembered(network), json.dumps(network))
+    except OSError:  # a home one may not write to: it is tried again next time
+        return
+
+
+# --- notes ---------------------------------------------------------------------------------------
+
+
+def notes(study: Study) -> list[str]:
+    """Return what is worth a look, a line each: labels by class, open 2+, unread columns."""
+    lines = []
+    for name, rows in study.rows.items():
+        slides = list(rows.values())
+        lines.append(f"{name}: {_labels(study, name, slides)}")
+        lines += [f"{name}: {note}" for note in _cohort_notes(study, name, slides)]
+    return lines
+
+
+def _labels(study: Study, name: str, rows: list[Row]) -> str:
+    cohort = study.settings.cohorts[name]
+    patients = len({row.patient for row in rows})
+    text = f"{len(rows)} {cohort.kind} of {patients} patients"
+    if cohort.role == "pretraining":
+        return text
+    endpoint = endpoint_of(study.settings.labels, cohort.role)
+    labels = {row.slide: endpoint.target(row).label for row in rows}
+    return f"{text}; {label_counts(labels)}"
+
+
+def _cohort_notes(study: Study, name: str, rows: list[Row]) -> Iterator[str]:
+    if study.settings.labels.endpoint != "class":
+        open_2 = [row for row in rows if row.ihc == "2+" and row.positive is None]
+        if open_2:
+            yield f"IHC 2+ without ISH, and so without status: {len(open_2)}"
+    known = known_columns(study)
+    if any(row.path.startswith(PENDING) for row in rows):
+        for step in ("synthesise", "draw"):
+            known |= set(sheet_columns(step, study.endpoint, getattr(study.settings, step)))
+    unread = []
+    for column in sorted({column for row in rows for column in row.extra} - known):
+        near = difflib.get_close_matches(column.lower(), sorted(known), 1, cutoff=0.5)
+        unread.append(column + (f" (the nearest known is {near[0]})" if near else ""))
+    if unread:
+        yield f"columns that nothing reads: {', '.join(unread)}"
+
+
+def known_columns(study: Study) -> set[str]:
+    """Return the columns of sheets that something of the study reads."""
+    settings = study.settings
+    known = {*REQUIRED, *OPTIONAL, *settings.evaluate.subgroups}
+    if settings.labels.endpoint == "class":
+        known.add(settings.labels.column)
+    if settings.compare.matched:
+        known.add(settings.compare.matched_by)
+    known |= {pretraining.column for pretraining in settings.pretrainings.values()}
+    return known
+
+
+def as_lines(texts: Iterable[str]) -> list[str]:
+    """Write notes as lines of a log."""
+    return [f"her2pipe: {text}" for text in texts]

@@ -1,0 +1,234 @@
+"""Preflight: what is known before the first job, of headers and of the study."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import slides as drawn
+from safetensors.numpy import save_file
+from small_study import STUDY, sheet_lines, write_study
+from stores import DATA
+from three_lines import problems_of
+
+from her2pipe import cli
+from her2pipe.cohorts import survey
+from her2pipe.config import PreflightSettings
+from her2pipe.files import read_table
+from her2pipe.workflow import buildable, preflight
+from her2pipe.workflow.study import Study
+
+SHEETS = {"A": sheet_lines("A", 6), "B": sheet_lines("B", 5)}
+
+
+# --- headers -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    """A sheet of four slides: one at another scale, one without, one with another's annotation."""
+    picture = drawn.tissue(600, 500)
+    drawn.svs(tmp_path / "a.svs", picture, mpp=0.25)
+    drawn.generic(tmp_path / "b.tif", picture, mpp=0.5)
+    drawn.generic(tmp_path / "c.tif", picture, mpp=50)  # the resolution of a print
+    (tmp_path / "d.svs").write_bytes(b"no slide at all")
+    ring = [[9000, 9000], [9900, 9000], [9900, 9900], [9000, 9000]]
+    feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    (tmp_path / "a.geojson").write_text(json.dumps(feature | {"properties": {}}))
+    lines = ["slide\tpath\tpatient\tannotation"]
+    for name in ("a.svs", "b.tif", "c.tif", "d.svs"):
+        annotation = "a.geojson" if name == "a.svs" else ""
+        lines.append(f"{name[0]}\t{name}\tP-{name[0]}\t{annotation}")
+    path = tmp_path / "S.tsv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_headers_are_compared(sheet, tmp_path, capsys):
+    folder = tmp_path / "out"
+    words = ["preflight", str(folder), f"--sheet=B={sheet}", f"--root=B={tmp_path}"]
+    assert cli.main(words) == 0
+    table = read_table(folder / "slides.tsv")
+    assert [row["slide"] for row in table] == ["a", "b", "c", "d"]
+    assert [row["mpp"] for row in table] == ["0.250000", "0.500000", "", ""]
+    assert table[0]["width_px0"] == "600"
+    assert table[3]["fault"]
+    notes = [row["note"] for row in read_table(folder / "notes.tsv")]
+    assert any("a: the annotation lies outside the slide" in note for note in notes)
+    assert "no resolution in header or sheet: c" in notes
+    assert "mixed scales: from 0.25 um/px (a) to 0.5 (b)" in notes
+    printed = capsys.readouterr().out
+    assert "um/px" in printed
+    assert "0.25 to 0.5" in printed
+
+
+def test_one_scale_is_not_mixed():
+    headers = [survey.Header("A", f"S{i}", "tiff", 9, 9, 0.25 + i / 1000) for i in range(5)]
+    assert survey.notes(headers, PreflightSettings()) == []
+    assert survey.notes(headers, PreflightSettings(mpp_ratio_max=1.001)) == [
+        "mixed scales: from 0.25 um/px (S0) to 0.254 (S4)"
+    ]
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="no real data beside the project")
+def test_real_slides(tmp_path):
+    files = {
+        "small": "wsi/CMU-1-Small-Region.svs",
+        "dapi": "wsi/test3-DAPI-2-(387).ndpi",
+        "broken": "wsi/broken.svs",
+        "thumb": "tcga_brca_thumbs/TCGA-A2-A0CX-01Z-00-DX1.png",
+    }
+    lines = ["slide\tpath\tpatient\tannotation"]
+    for name, file in files.items():
+        annotation = DATA / "annotations/TCGA-EJ-5518-01Z-00-DX1.xml" if name == "small" else ""
+        lines.append(f"{name}\t{DATA / file}\tP-{name}\t{annotation}")
+    (tmp_path / "S.tsv").write_text("\n".join(lines) + "\n")
+    cli.main(["preflight", str(tmp_path / "out"), f"--sheet=B={tmp_path / 'S.tsv'}"])
+    notes = " | ".join(row["note"] for row in read_table(tmp_path / "out" / "notes.tsv"))
+    assert "small: the annotation lies outside the slide" in notes
+    assert "no resolution in header or sheet" in notes
+    assert "broken: " in notes
+
+
+# --- the study -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Load a small study with changes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def loaded(change=None, sheets=None):
+        study = STUDY | (change or {})
+        write_study(tmp_path, study, SHEETS | (sheets or {}))
+        return Study.load(study, "study.yaml")
+
+    return loaded
+
+
+def test_labels_and_columns_of_each_cohort(load):
+    lines = [
+        "\t".join([SHEETS["B"][0], "her2_stauts"]),
+        *(f"{line}\tx" for line in SHEETS["B"][1:]),
+    ]
+    notes = preflight.notes(load(sheets={"B": lines}))
+    assert notes[0].startswith("A: 6 slides of 6 patients; ")
+    assert "HER2" in notes[0]
+    assert "B: columns that nothing reads: her2_stauts (the nearest known is her2)" in notes
+
+
+def encoder_with(**settings):
+    (name,) = STUDY["encoders"]
+    return {"encoders": {name: {**STUDY["encoders"][name], **settings}}}
+
+
+def test_weights_are_looked_into(load, tmp_path):
+    import numpy as np
+
+    save_file({"x": np.zeros(100, np.float32)}, tmp_path / "w.safetensors")
+    study = load(encoder_with(weights="w.safetensors"))
+    assert [*preflight._weights(study)] == []
+    data = (tmp_path / "w.safetensors").read_bytes()
+    for damaged, reason in ((data[:-4], "are cut short"), (b"", "are no safetensors file"),
+                            (b"PK" * 50, "are no safetensors file")):  # fmt: skip
+        (tmp_path / "w.safetensors").write_bytes(damaged)
+        (problem,) = preflight._weights(study)
+        assert problem.what == f"the starting weights w.safetensors {reason}"
+        assert problem.where == "study.yaml, key encoders.small.weights"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.xml", b"", "is empty"),
+        ("a.xml", b"II*\0", "is no .xml file"),
+        ("a.geojson", b"<xml>", "is no .geojson file"),
+        ("a.xml", b"\xef\xbb\xbf <Annotations/>", ""),
+        ("a.png", b"\x89PNG", ""),
+    ],
+)
+def test_annotations_are_looked_into(tmp_path, name, content, reason):
+    (tmp_path / name).write_bytes(content)
+    assert preflight._annotation_fault(tmp_path / name) == reason
+
+
+@pytest.mark.parametrize(
+    ("encoder", "words"),
+    [
+        ({"architecture": "resnet18", "input_px": 64}, ""),
+        ({"architecture": "resnet18", "input_px": 64, "features": "layer3"}, ""),
+        ({"architecture": "resnet81", "input_px": 64}, "unknown architecture resnet81"),
+        ({"architecture": "resnet18", "input_px": 64, "features": "layer9"}, "layer9"),
+        ({"architecture": "alexnet", "input_px": 32}, "takes no input of"),
+    ],
+)
+def test_networks_are_built_without_weights(encoder, words):
+    fault = buildable.fault(encoder)
+    assert words in fault
+    assert bool(fault) == bool(words)
+
+
+def test_a_network_is_tried_once(load, monkeypatch):
+    study = load()
+    tried = []
+
+    def run(command, **_):
+        networks = json.loads(command[-1])
+        tried.append(networks)
+        return SimpleNamespace(stdout=json.dumps([""] * len(networks)))
+
+    monkeypatch.setattr(preflight.subprocess, "run", run)
+    assert [*preflight._networks(study)] == []
+    assert [*preflight._networks(study)] == []
+    assert len(tried) == 1
+    wrong = load(encoder_with(architecture="resnet81"))
+    monkeypatch.setattr(
+        preflight.subprocess,
+        "run",
+        lambda *_, **__: SimpleNamespace(
+            stdout='["unknown architecture resnet81; did you mean resnet18?"]'
+        ),
+    )
+    (problem,) = preflight._networks(wrong)
+    assert problem.where == "study.yaml, key encoders.small.architecture"
+    assert problem.fix == "did you mean resnet18?"
+
+
+def test_fractions_of_views_that_nothing_is_trained_on(load):
+    change = encoder_with(train_views=["adaptive"], fractions={"512": {"HER2+": 0.5}})
+    (problem,) = problems_of(load, change)
+    assert problem.what.startswith("fractions of view 512 are given")
+    assert problem.fix == "name one of train_views: adaptive"
+
+
+def test_a_study_is_surveyed(sheet, tmp_path, monkeypatch, capsys):
+    for name in ("A", "B"):
+        lines = Path(sheet).read_text().replace("slide\tpath", "slide\tpath").splitlines()
+        head, *rows = [line for line in lines if not line.startswith("d\t")]
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in ("a.svs", "b.tif", "c.tif", "a.geojson"):
+            shutil.copy(tmp_path / file, folder / file)
+        status = ["positive", "negative", "positive"]
+        text = [f"{head}\ther2"]
+        text += [f"{r.replace('P-', f'{name}-P')}\t{s}" for r, s in zip(rows, status, strict=True)]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(text) + "\n")
+    import yaml
+
+    study = {
+        "cohorts": {
+            "A": {"sheet": "A.tsv", "role": "development", "root": "A"},
+            "B": {"sheet": "B.tsv", "role": "external", "root": "B"},
+        },
+        "encoders": STUDY["encoders"],
+        "methods": {"M": {"encoder": next(iter(STUDY["encoders"])), "aggregate": "mean"}},
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    monkeypatch.setattr(preflight, "_networks", lambda study: [])
+    assert cli.main(["preflight", "--configfile", str(tmp_path / "study.yaml")]) == 0
+    printed = capsys.readouterr().out
+    assert "A: 3 slides of 3 patients; HER2+ 2, HER2- 1" in printed
+    assert printed.count("mixed scales") == 2
+    assert printed.count("lies outside the slide") == 2
