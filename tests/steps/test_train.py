@@ -176,8 +176,8 @@ def test_step_learns_and_writes_everything(development, tmp_path, her2pipe):
 @pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_files(development, tmp_path, her2pipe):
     stores, sheet = development
-    words = ["--sheet", sheet, *SMALL, "--max-epochs", "4", "--accumulate", "2"]
-    words += ["--class-weights", "balanced"]
+    words = ["--sheet", sheet, *SMALL, "--input-px", "32", "--max-epochs", "4"]
+    words += ["--accumulate", "2", "--class-weights", "balanced"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     code, message = her2pipe("train", *stores, whole, *words)
     assert code == 0, message
