@@ -369,8 +369,6 @@ def raise_if_system_error(error: Exception, parser: str = "") -> None:
     module = at.tb_frame.f_globals.get("__name__", "") if at is not None else ""
     damage = bool(parser) and module.split(".")[0] == parser
     bug = isinstance(error, (AttributeError, TypeError, AssertionError)) and not damage
-    if is_out_of_memory(error):
-        raise MemoryError(str(error)) from error
     code = getattr(error, "errno", None)
     if bug or isinstance(error, (ImportError, MemoryError, NameError)) or code in SYSTEM_ERRORS:
         raise error
@@ -378,6 +376,8 @@ def raise_if_system_error(error: Exception, parser: str = "") -> None:
     for code in SYSTEM_ERRORS:
         if os.strerror(code) in str(error):
             raise OSError(code, os.strerror(code)) from error
+    if is_out_of_memory(error):
+        raise MemoryError(str(error)) from error
 
 
 def unreadable(path: str | Path, error: object) -> BadSlideError:

@@ -30,7 +30,7 @@ from her2pipe.workflow.study import SYNTHETIC_IMAGES, SYNTHETIC_SLIDES, Study
 
 PENDING = (SYNTHETIC_SLIDES, SYNTHETIC_IMAGES)
 OUTLINES = {".xml": b"<", ".geojson": b"{[", ".json": b"{["}  # how their text begins
-NETWORK_KEYS = {"architecture", "input_px", "stages", "features"}
+NETWORK_KEYS = {"architecture", "input_px", "stages", "features", "pooling"}
 SECONDS = 120  # to build all networks of a study, torch's start included
 SAFETENSORS_HEADER = 100_000_000  # bytes, at most
 
@@ -129,8 +129,17 @@ def _networks(study: Study) -> Iterator[Her2Error]:
     if not untried:
         return
     command = [sys.executable, "-m", "her2pipe.workflow.buildable", json.dumps([*untried.values()])]
+    # Plugins are found where this process finds them, whatever made them importable.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        run = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+            env=environment,
+        )
         faults = json.loads(run.stdout.splitlines()[-1])
     except (subprocess.TimeoutExpired, ValueError, IndexError):
         return  # no torch beside the workflow: the jobs have it in environments of their own

@@ -287,7 +287,7 @@ def test_memory_errors_pass(tmp_path, monkeypatch):
         tmp_path / "a.svs", PICTURE, levels=(1,), compression="deflate", compressionargs=None
     )
 
-    def full(*_):
+    def full(*_, out=None):
         raise MemoryError
 
     with opened(path) as slide:
