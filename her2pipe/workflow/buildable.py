@@ -23,7 +23,8 @@ def fault(encoder: Mapping[str, Any]) -> str:
     Parameters
     ----------
     encoder : dict
-        `architecture`, `input_px`, and where they are given `stages`, `features` and `pooling`.
+        `architecture`, `input_px`, and where they are given `stages`, `features`, `model_args` and
+        `pooling`.
     """
     import torch
 
@@ -33,8 +34,9 @@ def fault(encoder: Mapping[str, Any]) -> str:
     name, side = encoder["architecture"], int(encoder["input_px"])
     try:
         with torch.device("meta"), torch.inference_mode():
-            stages, pooling = int(encoder.get("stages") or 0), encoder.get("pooling") or "head"
-            model = create(name, 3, side, stages, pooling).eval()
+            stages, options = int(encoder.get("stages") or 0), encoder.get("model_args") or {}
+            pooling = str(encoder.get("pooling") or "head")
+            model = create(name, 3, side, stages, pooling, **options).eval()
             images = torch.zeros(1, 3, side, side)
             inference.forward(model, images, str(encoder.get("features") or "pooled"))
     except Her2Error as error:

@@ -30,7 +30,9 @@ from her2pipe.workflow.study import SYNTHETIC_IMAGES, SYNTHETIC_SLIDES, Study
 
 PENDING = (SYNTHETIC_SLIDES, SYNTHETIC_IMAGES)
 OUTLINES = {".xml": b"<", ".geojson": b"{[", ".json": b"{["}  # how their text begins
-NETWORK_KEYS = {"architecture", "input_px", "stages", "features", "pooling"}
+NETWORK_KEYS = {"architecture", "input_px", "stages", "features", "model_args", "pooling"}
+DESCRIBED = ("hf-hub:", "local-dir:")  # architectures that files elsewhere describe
+TORCH_FILES = (".bin", ".pth", ".pt")  # no header tells what they hold
 SECONDS = 120  # to build all networks of a study, torch's start included
 SAFETENSORS_HEADER = 100_000_000  # bytes, at most
 
@@ -82,7 +84,7 @@ def _weights(study: Study) -> Iterator[Her2Error]:
             continue
         if reason := _weights_fault(path):
             where = f"{study.file}, key encoders.{name}.weights"
-            fix = "give a .safetensors file, or the folder that her2pipe train wrote"
+            fix = "give a file of tensors, or the folder that her2pipe train wrote"
             yield Her2Error(f"the starting weights {path} {reason}", where, fix)
 
 
@@ -94,6 +96,8 @@ def _weights_fault(path: Path) -> str:
         path = path / "model.safetensors"
     try:
         with path.open("rb") as file:
+            if path.suffix in TORCH_FILES:
+                return "" if file.read(1) else "are empty"
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(min(length, SAFETENSORS_HEADER)))
         ends = [tensor["data_offsets"][1] for key, tensor in header.items() if key[:2] != "__"]
@@ -125,7 +129,11 @@ def _networks(study: Study) -> Iterator[Her2Error]:
     for name in study.pretraining_images:
         values = study.settings.pretrainings[name].model_dump(include={"architecture", "input_px"})
         wanted[f"pretrainings.{name}"] = values
-    untried = {place: w for place, w in wanted.items() if not _remembered(w).exists()}
+    untried = {
+        place: network
+        for place, network in wanted.items()
+        if not network["architecture"].startswith(DESCRIBED) and not _remembered(network).exists()
+    }
     if not untried:
         return
     command = [sys.executable, "-m", "her2pipe.workflow.buildable", json.dumps([*untried.values()])]
@@ -149,6 +157,10 @@ def _networks(study: Study) -> Iterator[Her2Error]:
             key = "input_px" if "input of" in what else "architecture"
             if "stage" in what or "module" in what:
                 key = "features" if network.get("features", "pooled") != "pooled" else "stages"
+            elif "these options" in what:
+                key = "model_args"
+            elif "token" in what:
+                key = "pooling"
             where = f"{study.file}, key {place}.{key}"
             yield Her2Error(what, where, fix or "choose another network, or another input_px")
         else:
