@@ -1,7 +1,15 @@
 """A small development cohort to train on."""
 
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
+from stores import make_store, stained
 
 HEADER = "slide\tpath\tpatient\tsplit\ther2\n"
 SMALL = (
@@ -10,20 +18,43 @@ SMALL = (
 )
 
 
-@pytest.fixture
-def development(tmp_path, make):
-    """Six annotated slides of two classes that look different, and their sheet."""
-    lines, stores = [HEADER], []
+@pytest.fixture(scope="session")
+def development_files(tmp_path_factory):
+    """Folder of the stores and the sheet of `development`, drawn once."""
+    folder = tmp_path_factory.mktemp("development")
+    lines = [HEADER]
     for i in range(6):
         positive = i % 2 == 1
-        tumour = make.stained(12, seed=i, cells=40 if positive else 15)
-        stroma = make.stained(12, seed=100 + i, cells=1)
+        tumour = stained(12, seed=i, cells=40 if positive else 15)
+        stroma = stained(12, seed=100 + i, cells=1)
         pixels = np.concatenate([tumour, stroma])
         coords = [(64 * k, 0) for k in range(24)]
         fraction = np.array([1.0] * 12 + [0.2] * 12, np.float32)
-        stores.append(make.store(tmp_path / f"S{i}.h5", pixels, coords, fraction))
+        make_store(folder / f"S{i}.h5", pixels, coords, fraction)
         side = "validation" if i >= 4 else "train"
         lines.append(f"S{i}\tx{i}\tP{i}\t{side}\t{'positive' if positive else 'negative'}\n")
-    sheet = tmp_path / "sheet.tsv"
-    sheet.write_text("".join(lines))
-    return stores, sheet
+    (folder / "sheet.tsv").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture
+def development(development_files, tmp_path):
+    """Six annotated slides of two classes that look different, and their sheet."""
+    shutil.copytree(development_files, tmp_path, dirs_exist_ok=True)
+    return [tmp_path / f"S{i}.h5" for i in range(6)], tmp_path / "sheet.tsv"
+
+
+def kill_after_a_checkpoint(words):
+    """Run a command that trains in a process of its own; kill it when it has kept an epoch.
+
+    The command's folder to write is a word named `killed`.
+    """
+    out = next(Path(word) for word in words if Path(word).name == "killed")
+    checkpoint = out.with_name(f".{out.name}.resume") / "checkpoint.pt"
+    command = [sys.executable, "-m", "her2pipe.cli", *map(str, words)]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not checkpoint.exists() and run.poll() is None:
+        time.sleep(0.01)
+    run.send_signal(signal.SIGKILL)
+    message = run.communicate()[1]
+    assert run.returncode == -signal.SIGKILL, f"it ended before it could be killed: {message}"

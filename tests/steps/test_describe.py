@@ -1,10 +1,13 @@
 """The step describe: its files, what it refuses, what it says of too little."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+from stores import make_encoding, make_store, stained
 
+from her2pipe.cli import main
 from her2pipe.config import StainSettings, load
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
@@ -14,25 +17,45 @@ from her2pipe.stain.base import estimate
 P = [0.1, 0.35, 0.38, 0.45, 0.55, 0.65, 0.75, 0.9]
 
 
-@pytest.fixture
-def slides(tmp_path, make):
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
     """Two slides of 24 patches, the more nuclei the higher p(HER2+), and an excluded one."""
+    tmp_path = tmp_path_factory.mktemp("drawn")
     folder = tmp_path / "encodings"
     folder.mkdir()
     p = np.array(P * 3)
     coords = np.stack([np.arange(24) % 8 * 64, np.arange(24) // 8 * 64], axis=1)
     for seed, name in enumerate(["S1", "<script> $x$"]):
         pixels = np.concatenate(
-            [make.stained(1, 100 * seed + i, cells=2 + int(14 * v)) for i, v in enumerate(p)]
+            [stained(1, 100 * seed + i, cells=2 + int(14 * v)) for i, v in enumerate(p)]
         )
-        make.store(tmp_path / "stores" / f"{name}.h5", pixels, coords, mpp=0.5)
-        make.encoding(folder / f"{name}.h5", np.stack([(1 - p) / 2, p, (1 - p) / 2], axis=1))
-    make.store(tmp_path / "stores" / "out.h5", [], [], status="excluded", reason="no tissue")
-    make.encoding(folder / "out.h5", [], status="excluded", reason="no tissue")
+        make_store(tmp_path / "stores" / f"{name}.h5", pixels, coords, mpp=0.5)
+        make_encoding(folder / f"{name}.h5", np.stack([(1 - p) / 2, p, (1 - p) / 2], axis=1))
+    make_store(tmp_path / "stores" / "out.h5", [], [], status="excluded", reason="no tissue")
+    make_encoding(folder / "out.h5", [], status="excluded", reason="no tissue")
     target = estimate(pixels.reshape(-1, 3), StainSettings())
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.json").write_text(json.dumps({"stain": target.as_dict()}))
     return tmp_path
+
+
+@pytest.fixture
+def slides(drawn, tmp_path, monkeypatch):
+    """A copy of the slides to change; figures, which take most of the time, are left out."""
+    for name in ("_draw_boxes", "_draw_maps", "_draw_examples"):
+        monkeypatch.setattr(f"her2pipe.steps.describe.{name}", lambda *inputs: None)
+    return shutil.copytree(drawn, tmp_path / "slides")
+
+
+@pytest.fixture(scope="module")
+def described(drawn):
+    """The slides as described, with figures."""
+    words = ("--model", drawn / "model", "--patches", 5)
+    code, _ = describe(
+        lambda *words: (main([str(word) for word in words]), ""), drawn, "one", *words
+    )
+    assert code == 0
+    return drawn
 
 
 def describe(run, folder, out, *words):
@@ -52,10 +75,8 @@ def describe(run, folder, out, *words):
     )
 
 
-def test_files_and_numbers(slides, her2pipe):
-    code, message = describe(her2pipe, slides, "out", "--model", slides / "model", "--patches", 5)
-    assert code == 0, message
-    out = slides / "out"
+def test_files_and_numbers(described):
+    out = described / "one"
     names = {
         "features.tsv",
         "ranked.tsv",
@@ -109,11 +130,11 @@ def test_more_nuclei_are_found_and_ranked_first(slides, her2pipe):
     assert ranked["cells_num"]["unit"] == "nuclei"
 
 
-def test_two_runs_give_the_same_bytes(slides, her2pipe):
-    for out in ("one", "two"):
-        assert describe(her2pipe, slides, out, "--model", slides / "model", "--patches", 5)[0] == 0
-    for path in (slides / "one").iterdir():
-        assert path.read_bytes() == (slides / "two" / path.name).read_bytes(), path.name
+def test_two_runs_give_the_same_bytes(described, tmp_path, her2pipe):
+    words = ("--model", described / "model", "--patches", 5)
+    assert describe(her2pipe, described, tmp_path / "two", *words)[0] == 0
+    for path in (described / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
 
 
 def test_normalised_patches_are_those_the_encoder_saw(slides, her2pipe):
@@ -146,7 +167,8 @@ def test_without_resolution_areas_are_in_pixels(slides, make, her2pipe):
     assert units["Lab-L_mean"] == "Lab units"
 
 
-def test_too_few_patches_are_reported(slides, make, her2pipe):
+def test_too_few_patches_are_reported(drawn, tmp_path, make, her2pipe):
+    slides = shutil.copytree(drawn, tmp_path / "slides")
     for name in ("S1", "<script> $x$"):
         p = np.full(24, 0.1)
         p[:3] = 0.36

@@ -94,14 +94,25 @@ def held_out_auc(her2pipe, folder, out, name):
     return area(np.array([r.positive for r in rows]), np.array([scores[r.slide] for r in rows]))
 
 
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    """Folders of a cohort with a signal, and of one whose labels are drawn by chance."""
+    folder = tmp_path_factory.mktemp("planted")
+    return {
+        shuffled: planted(folder / str(shuffled), 40, 160, seed=4, shuffled=shuffled)
+        for shuffled in (False, True)
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "more"),
     [("clam", ("--max-epochs", "6")), ("slidegraph", ("--max-epochs", "30"))],
 )
-def test_a_planted_signal_is_found_and_none_where_there_is_none(tmp_path, her2pipe, name, more):
-    for shuffled in (False, True):
-        folder = planted(tmp_path / str(shuffled), 40, 160, seed=4, shuffled=shuffled)
+def test_a_planted_signal_is_found_and_none_where_there_is_none(
+    tmp_path, her2pipe, cohorts, name, more
+):
+    for shuffled, folder in cohorts.items():
         code, stderr = fit(her2pipe, folder, tmp_path / f"m{shuffled}", name, *more)
         assert code == 0, stderr
         found = held_out_auc(her2pipe, folder, tmp_path / f"m{shuffled}", name)

@@ -4,15 +4,12 @@ import hashlib
 import io
 import json
 import pickle
-import signal
-import subprocess
-import sys
 import tarfile
-import time
 
 import numpy as np
 import pytest
 import torch
+from training_sets import kill_after_a_checkpoint
 
 from her2pipe.config import PretrainSettings, load
 from her2pipe.errors import Her2Error
@@ -262,24 +259,14 @@ def test_real_photographs_can_be_trained_on(tmp_path, data, her2pipe):
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_it_ends_with_the_same_files(tmp_path):
-    words = ["--images", "synthetic", "--synthetic-images", "100", "--epochs", "6", *SMALL]
-
-    def start(out):
-        command = [sys.executable, "-m", "her2pipe.cli", "pretrain", out, *words]
-        return subprocess.Popen([str(w) for w in command], stderr=subprocess.PIPE, text=True)
-
+def test_killed_and_started_again_it_ends_with_the_same_files(tmp_path, her2pipe):
+    words = ["--images", "synthetic", "--synthetic-images", "100", "--epochs", "4", *SMALL]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run, kept = start(killed), tmp_path / ".killed.resume" / "checkpoint.pt"
-    while not kept.exists() and run.poll() is None:
-        time.sleep(0.01)
-    run.send_signal(signal.SIGKILL)
-    run.communicate()
-    assert run.returncode == -signal.SIGKILL
+    kill_after_a_checkpoint(["pretrain", killed, *words])
+    assert not killed.exists()
     for out in (killed, whole):
-        run = start(out)
-        message = run.communicate()[1]
-        assert run.returncode == 0, message
+        code, message = her2pipe("pretrain", out, *words)
+        assert code == 0, message
         assert ("resuming after epoch" in message) == (out == killed)
     for name in ("model.safetensors", "history.tsv", "model.json"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name

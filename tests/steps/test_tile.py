@@ -7,7 +7,9 @@ import h5py
 import numpy as np
 import pytest
 import slides
+from stores import DATA
 
+from her2pipe.cli import main
 from her2pipe.config import SlidesSettings, StainSettings, TileSettings
 from her2pipe.errors import Her2Error
 from her2pipe.slides.open import open_slide
@@ -282,13 +284,21 @@ def test_screening_spares_glass_and_only_glass(svs, side):
     assert variance[blank].max() < 100
 
 
+@pytest.fixture(scope="module")
+def section(tmp_path_factory):
+    """Write a pyramid of a real section, once for all tests."""
+    image = DATA / "her2st" / "C2_HE.jpg"
+    if not image.is_file():
+        pytest.skip("no real data beside the project")
+    path = tmp_path_factory.mktemp("section") / "C2.svs"
+    assert main(["synthesise", str(path), "--image", str(image), "--mpp", "0.5"]) == 0
+    return path
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("side", [350, 1024, 1448])
-def test_screening_on_a_real_section(her2pipe, data, tmp_path, side):
-    path = tmp_path / "C2.svs"
-    image = data / "her2st" / "C2_HE.jpg"
-    assert her2pipe("synthesise", path, "--image", image, "--mpp", "0.5")[0] == 0
-    blank, variance = screened(path, side, 512)
+def test_screening_on_a_real_section(section, side):
+    blank, variance = screened(section, side, 512)
     assert blank.sum() > 0.3 * len(blank)
     assert variance[blank].max() < 250
 
@@ -602,15 +612,12 @@ def test_patches_of_a_real_slide(her2pipe, data, tmp_path, view):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("view", ["adaptive", "1024", "1449"])
-def test_patches_of_a_real_section(her2pipe, data, tmp_path, view):
-    path = tmp_path / "C2.svs"
-    image = data / "her2st" / "C2_HE.jpg"
-    assert her2pipe("synthesise", path, "--image", image, "--mpp", "0.5")[0] == 0
+def test_patches_of_a_real_section(her2pipe, section, tmp_path, view):
     words = ["--view", view, "--patch-format", "png"]  # JPEG adds errors of its own
-    assert her2pipe("tile", path, tmp_path / "S.h5", *words)[0] == 0
+    assert her2pipe("tile", section, tmp_path / "S.h5", *words)[0] == 0
     with PatchStore(tmp_path / "S.h5") as store:
         chosen = range(0, len(store), max(1, len(store) // 20))
-        pairs = [(store.pixels(i), independent(path, store, i)) for i in chosen]
+        pairs = [(store.pixels(i), independent(section, store, i)) for i in chosen]
     squares = [np.mean((a.astype(float) - b) ** 2) for a, b in pairs]
     assert 10 * np.log10(255**2 / max(1e-9, np.mean(squares))) >= 38
     assert max(np.abs((a.astype(float) - b).mean((0, 1))).max() for a, b in pairs) < 0.5
@@ -618,8 +625,6 @@ def test_patches_of_a_real_section(her2pipe, data, tmp_path, view):
 
 
 def test_the_reason_distinguishes_a_cut_file_from_no_slide(tmp_path):
-    from her2pipe.cli import main
-
     whole, cut, text = (tmp_path / f"{n}.svs" for n in ("whole", "cut", "text"))
     words = ["--seed", "1", "--width-um", "200", "--height-um", "200", "--objective", "20"]
     assert main(["synthesise", str(whole), *words]) == 0

@@ -1,16 +1,12 @@
 """Training: what is drawn, what is trained, what stays fixed, what is written."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from training_sets import SMALL
+from training_sets import SMALL, kill_after_a_checkpoint
 
 from her2pipe.cohorts import sheet as cohort
 from her2pipe.cohorts.split import assign_sides
@@ -178,41 +174,20 @@ def test_step_learns_and_writes_everything(development, tmp_path, her2pipe):
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_it_ends_with_the_same_files(development, tmp_path):
+def test_killed_and_started_again_it_ends_with_the_same_files(development, tmp_path, her2pipe):
     stores, sheet = development
-    words = [
-        "--sheet",
-        sheet,
-        *SMALL,
-        "--max-epochs",
-        "6",
-        "--accumulate",
-        "2",
-        "--class-weights",
-        "balanced",
-    ]
-
-    def start(out):
-        command = [sys.executable, "-m", "her2pipe.cli", "train", *stores, out, *words]
-        return subprocess.Popen([str(w) for w in command], stderr=subprocess.PIPE, text=True)
-
+    words = ["--sheet", sheet, *SMALL, "--input-px", "32", "--max-epochs", "4"]
+    words += ["--accumulate", "2", "--class-weights", "balanced"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run = start(whole)
-    assert "resuming" not in run.communicate()[1]
-    assert run.returncode == 0
-    run, kept = start(killed), tmp_path / ".killed.resume" / "checkpoint.pt"
-    while not kept.exists() and run.poll() is None:
-        time.sleep(0.01)
-    time.sleep(0.2)  # into an epoch
-    run.send_signal(signal.SIGKILL)
-    run.communicate()
-    assert run.returncode == -signal.SIGKILL
+    code, message = her2pipe("train", *stores, whole, *words)
+    assert code == 0, message
+    assert "resuming" not in message
+    kill_after_a_checkpoint(["train", *stores, killed, *words])
     assert not killed.exists()
-    run = start(killed)
-    message = run.communicate()[1]
-    assert run.returncode == 0, message
+    code, message = her2pipe("train", *stores, killed, *words)
+    assert code == 0, message
     assert "resuming after epoch" in message
-    assert not kept.parent.exists()
+    assert not (tmp_path / ".killed.resume").exists()
     for name in ("model.safetensors", "history.tsv", "training_set.tsv", "model.json"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 

@@ -1,10 +1,12 @@
 """Tasks without labels: encoders of DAB density and of fingerprints, trained as users train."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from stores import make_store, stained
 
 from her2pipe.cohorts.split import assign_sides
 from her2pipe.config import SplitSettings, TrainSettings
@@ -46,20 +48,25 @@ FINGERPRINT = (
 )
 
 
-@pytest.fixture
-def development(tmp_path, make):
-    """Ten slides without annotation or label, each with nuclei of its own number and darkness."""
-    lines, stores = ["slide\tpath\tpatient\tsplit\n"], []
+@pytest.fixture(scope="module")
+def unlabelled_files(tmp_path_factory):
+    """Folder of the stores and the sheet of `development`, drawn once."""
+    folder = tmp_path_factory.mktemp("unlabelled")
+    lines = ["slide\tpath\tpatient\tsplit\n"]
     for i in range(10):
-        looks = {"cells": 8 + 9 * (i % 5), "dark": 0.7 + 0.25 * (i % 4)}
-        pixels = make.stained(16, seed=i, **looks)
-        coords = [(64 * k, 0) for k in range(16)]
-        stores.append(make.store(tmp_path / f"S{i}.h5", pixels, coords))
+        pixels = stained(16, seed=i, cells=8 + 9 * (i % 5), dark=0.7 + 0.25 * (i % 4))
+        make_store(folder / f"S{i}.h5", pixels, [(64 * k, 0) for k in range(16)])
         side = "validation" if i in (2, 5, 8) else "train"
         lines.append(f"S{i}\tx{i}\tP{i // 2 if i < 2 else i}\t{side}\n")
-    sheet = tmp_path / "sheet.tsv"
-    sheet.write_text("".join(lines))
-    return stores, sheet
+    (folder / "sheet.tsv").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture
+def development(unlabelled_files, tmp_path):
+    """Ten slides without annotation or label, each with nuclei of its own number and darkness."""
+    shutil.copytree(unlabelled_files, tmp_path, dirs_exist_ok=True)
+    return [tmp_path / f"S{i}.h5" for i in range(10)], tmp_path / "sheet.tsv"
 
 
 def development_set(stores, rows, sides, train):
