@@ -14,6 +14,7 @@ INNER_FOLDS = "inner folds"
 ENCODER_FOLDS = "inner folds with encoders of their own"
 INTERNAL = "internal validation"
 TRAINING = "training slides"  # of a threshold alone, by an encoder that was not trained on them
+IN_SAMPLE = "training slides that the encoder has seen"  # by hand, where there are no others
 
 
 def held_out_by(aggregation: type[Aggregation], task: str, cross_fit: str) -> str:

@@ -2,7 +2,8 @@
 
 What stops it and gives its threshold and held-out scores are slides that the encoder has not seen:
 inner folds where it was trained on none (tasks none and density), else inner folds with encoders of
-their own, or the internal validation side (`cross_fit`).
+their own, or the internal validation side (`cross_fit`). By hand, with a sheet that keeps no slides
+for validation, inner folds of training slides are all there is; the fit says they are in-sample.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from her2pipe.aggregation.base import (
 )
 from her2pipe.aggregation.held_out import (
     ENCODER_FOLDS,
+    IN_SAMPLE,
     INNER_FOLDS,
     INTERNAL,
     held_out_by,
@@ -111,6 +113,14 @@ def run(args: Any, split: SplitSettings, fit: FitSettings, labels: LabelSettings
     files = Encodings(args.encodings, features=with_features)
     training = cohort.read(files, "train")
     source = held_out_by(aggregation, training.task, fit.cross_fit)
+    if source == INTERNAL and "validation" not in cohort.sides.values():
+        source = IN_SAMPLE
+        log.warning(
+            "the sheet keeps no slides for validation, and the encoder was trained on the others:"
+            " held-out scores, the epochs and the threshold are in-sample, better than on new"
+            " slides; keep some (split.validation_fraction, column split), or set --cross-fit"
+            " encoder"
+        )
     development = Development(cohort, training, source)
     if source == INTERNAL:
         development.validation = cohort.read(files, "validation").slides
@@ -118,7 +128,7 @@ def run(args: Any, split: SplitSettings, fit: FitSettings, labels: LabelSettings
     elif source == ENCODER_FOLDS:
         development.folds = encoder_folds(rows, split, fit.folds, stratum)
         development.fold_files = _fold_files(args.fold_encodings, fit.folds, with_features)
-    _require_patients(training.slides, endpoint, 0 if source == INTERNAL else _folds(fit, source))
+    _require_patients(training.slides, endpoint, _folds(aggregation, fit, source))
     metadata = FitMetadata(
         aggregation=args.aggregate,
         classes=list(endpoint.targets),
@@ -152,9 +162,11 @@ def _validate(aggregation: type[Aggregation], endpoint: Endpoint) -> None:
         raise Her2Error(reason, "option --aggregate", "choose another aggregation")
 
 
-def _folds(fit: FitSettings, source: str) -> int:
+def _folds(aggregation: type[Aggregation], fit: FitSettings, source: str) -> int:
     """Return how many folds there must be slides for; 0: none."""
-    return fit.folds if source in (INNER_FOLDS, ENCODER_FOLDS) else 0
+    if source == IN_SAMPLE and not issubclass(aggregation, NetworkAggregation):
+        return 0
+    return fit.folds if source in (INNER_FOLDS, ENCODER_FOLDS, IN_SAMPLE) else 0
 
 
 # --- slides --------------------------------------------------------------------------------------
@@ -284,7 +296,7 @@ class Development:
     @property
     def fold_count(self) -> int:
         """Number of fits that are judged."""
-        return _folds(self.cohort.fit, self.held_out_by) or 1
+        return _folds(self.cohort.aggregation, self.cohort.fit, self.held_out_by) or 1
 
     def fold(self, number: int) -> Fold:
         """Return the slides of a fold, from 0, read anew where it has an encoder of its own."""
@@ -405,7 +417,7 @@ def _fit_networks(args: Any, development: Development, metadata: FitMetadata) ->
     from her2pipe.training.checkpoint import Checkpoint
 
     torch.set_num_threads(args.threads)
-    if development.held_out_by == INNER_FOLDS:
+    if development.held_out_by in (INNER_FOLDS, IN_SAMPLE):
         numbers = assign_folds(development.training.slides, development.cohort.fit)
         development.folds = {slide: number + 1 for slide, number in numbers.items()}
     versions = {**metadata.versions, "torch": torch.__version__}

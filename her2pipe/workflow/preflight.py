@@ -20,13 +20,16 @@ from importlib import metadata
 from pathlib import Path
 
 from her2pipe import __version__
+from her2pipe.aggregation.held_out import INTERNAL
 from her2pipe.cohorts.sheet import OPTIONAL, REQUIRED, Row
+from her2pipe.cohorts.split import assign_sides
 from her2pipe.cohorts.survey import label_counts
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import write_text
 from her2pipe.workflow.fingerprints import sheet_columns
 from her2pipe.workflow.study import SYNTHETIC_IMAGES, SYNTHETIC_SLIDES, Study
+from her2pipe.workflow.targets import Targets
 
 PENDING = (SYNTHETIC_SLIDES, SYNTHETIC_IMAGES)
 OUTLINES = {".xml": b"<", ".geojson": b"{[", ".json": b"{["}  # how their text begins
@@ -42,7 +45,13 @@ SAFETENSORS_HEADER = 100_000_000  # bytes, at most
 
 def problems(study: Study) -> list[Her2Error]:
     """Return what would stop a job for certain: files, weights, and networks."""
-    return [*_unreadable(study), *_weights(study), *_archives(study), *_networks(study)]
+    return [
+        *_unreadable(study),
+        *_weights(study),
+        *_archives(study),
+        *_unjudged_fits(study),
+        *_networks(study),
+    ]
 
 
 def _unreadable(study: Study) -> Iterator[Her2Error]:
@@ -118,6 +127,31 @@ def _archives(study: Study) -> Iterator[Her2Error]:
                 what = f"the images {file} are empty, or may not be read"
                 where = f"{study.file}, key pretrainings.{name}.images"
                 yield Her2Error(what, where, "get the archive again")
+
+
+def _unjudged_fits(study: Study) -> Iterator[Her2Error]:
+    """Find methods whose fit the internal validation side shall judge, but has no slides for it."""
+    targets = Targets(study)
+    fitted = [m for m in study.settings.methods if targets.held_out_by(m) == INTERNAL]
+    for name, cohort in study.settings.cohorts.items() if fitted else ():
+        if cohort.role != "development":
+            continue
+        rows, endpoint = list(study.rows[name].values()), study.endpoint
+        sides = assign_sides(rows, study.settings.split, endpoint.stratum)
+        labels = {endpoint.target(row).label for row in rows if sides[row.slide] == "validation"}
+        missing = [] if labels - {None} else ["labelled"]
+        if endpoint.positive:
+            statuses = {label in endpoint.positive for label in labels - {None}}
+            names = {True: "positive", False: "negative"}
+            missing = [text for value, text in names.items() if value not in statuses]
+        if missing:
+            yield Her2Error(
+                f"no {missing[0]} slide is kept for validation, which judges the fit of"
+                f" {fitted[0]}",
+                f"{study.sheets[name]}, and {study.file}, key split",
+                "raise split.validation_fraction, correct the column split, or set fit.cross_fit:"
+                " encoder",
+            )
 
 
 def _networks(study: Study) -> Iterator[Her2Error]:

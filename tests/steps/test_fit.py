@@ -366,6 +366,23 @@ def test_an_encoder_that_has_seen_the_slides_does_not_judge_by_them(
     assert "there are no encodings of fold 1of5" in stderr
 
 
+@pytest.mark.parametrize("name", ["mlp", "mean"])
+def test_a_sheet_without_validation_slides_is_fitted_in_sample_and_says_so(
+    tmp_path, her2pipe, caplog, seen, name
+):
+    lines = (seen / "sheet.tsv").read_text().splitlines()
+    (seen / "train.tsv").write_text("\n".join(lines[:21]) + "\n")
+    words = ["fit", seen / "e", tmp_path / "m", "--sheet", seen / "train.tsv", "--aggregate", name]
+    words += ["--folds", "2"] + ["--max-epochs", "2", "--device", "cpu"] * (name == "mlp")
+    code, stderr = her2pipe(*words)
+    assert code == 0, stderr
+    assert "held-out scores, the epochs and the threshold are in-sample" in stderr + caplog.text
+    source = "training slides that the encoder has seen"
+    assert json.loads((tmp_path / "m" / "model.json").read_text())["held_out_by"] == source
+    rows = read_table(tmp_path / "m" / "slides.tsv")
+    assert [row["held_out_by"] for row in rows if row["score"]] == [source] * 20
+
+
 def refused(her2pipe, folder, out, name, *more):
     code, stderr = fit(her2pipe, folder, out, name, *more)
     assert code == 1

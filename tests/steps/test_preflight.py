@@ -119,6 +119,23 @@ def test_labels_and_columns_of_each_cohort(load):
     assert "B: columns that nothing reads: her2_stauts (the nearest known is her2)" in notes
 
 
+def test_a_fit_needs_slides_that_judge_it(load):
+    """The internal validation side has slides of either status, or the encoders have folds."""
+    head, *lines = SHEETS["A"]
+    column = head.split("\t").index("her2")
+    lines = [f"{line}\ttrain" for line in lines]
+    positive = next(i for i, line in enumerate(lines) if line.split("\t")[column] == "positive")
+    sheet = [f"{head}\tsplit", *lines]
+    (problem,) = preflight._unjudged_fits(load(sheets={"A": sheet}))
+    assert problem.what.startswith("no positive slide is kept for validation, which judges the fit")
+    sheet[positive + 1] = sheet[positive + 1].replace("\ttrain", "\tvalidation")
+    (problem,) = preflight._unjudged_fits(load(sheets={"A": sheet}))
+    assert problem.what.startswith("no negative slide")
+    fit = {"fit": STUDY["fit"] | {"cross_fit": "encoder"}}
+    assert [*preflight._unjudged_fits(load(fit, sheets={"A": sheet}))] == []
+    assert [*preflight._unjudged_fits(load())] == []
+
+
 def encoder_with(**settings):
     (name,) = STUDY["encoders"]
     return {"encoders": {name: {**STUDY["encoders"][name], **settings}}}
@@ -224,6 +241,7 @@ def test_a_study_is_surveyed(sheet, tmp_path, monkeypatch, capsys):
         },
         "encoders": STUDY["encoders"],
         "methods": {"M": {"encoder": next(iter(STUDY["encoders"])), "aggregate": "mean"}},
+        "fit": {"cross_fit": "encoder"},
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
     monkeypatch.setattr(preflight, "_networks", lambda study: [])
