@@ -117,7 +117,7 @@ def nothing(folder):
     [
         (nothing, "no annotation of the tumour"),
         (empty, "no tumour: none of 165 patches lies to 50% inside the annotation"),
-        (beside, "no tumour: none of 165 patches lies to 50% inside the annotation"),
+        (beside, "the annotation lies outside the slide: its regions reach from (5400, 5400)"),
         (stroma, "no region of the annotation counts as tumour; its classes: Stroma"),
         (on_glass, "no tissue: none of 15 patches inside the annotation reaches"),
     ],

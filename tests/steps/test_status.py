@@ -33,7 +33,7 @@ def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys):
     spec = importlib.util.spec_from_file_location("growth", ROOT / "bench/growth.py")
     growth = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(growth)
-    sizes = {"A": 6, "B": 40}
+    sizes = {"A": 6, "B": 6}
     growth.simulate(tmp_path, sizes, encoders=2)
     growth.finish(tmp_path)
     assert growth.planned(tmp_path) == {}

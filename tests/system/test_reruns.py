@@ -75,12 +75,16 @@ main()
 
 
 def rows(cohort, changed=""):
-    """Return the lines of a sheet of two slides, one column of the first changed."""
+    """Return the lines of a sheet, one column of its first slide changed; the last two validate."""
     lines = ["\t".join(("slide", *COLUMNS))]
-    for number in (1, 2):
+    for number in (1, 2, 4, 5):
         values = {name: values[0] for name, values in COLUMNS.items()}
         values |= {"path": f"slides/{number}.svs", "annotation": f"slides/{number}.xml"}
         values["patient"] = f"P{number}"
+        if number > 3:
+            values["split"] = "validation"
+        if number == 5:
+            values |= {"her2": "negative", "ihc": "1+"}
         if number == 1 and changed:
             values[changed] = COLUMNS[changed][1]
         values["path"] = values["path"].replace("slides", f"slides/{cohort}")
@@ -124,7 +128,7 @@ def write(folder, columns, changed=()):
     for name in columns:
         for cohort in (f"D-{name}", f"X-{name}"):
             (folder / "slides" / cohort).mkdir(parents=True, exist_ok=True)
-            for number in (1, 2, 3):
+            for number in (1, 2, 3, 4, 5):
                 for suffix in ("svs", "xml"):
                     path = folder / "slides" / cohort / f"{number}.{suffix}"
                     if not path.exists():

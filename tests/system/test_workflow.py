@@ -122,7 +122,7 @@ def test_encoders_share_a_pre_training_and_frozen_ones_tile_their_own_view_only(
     assert set(re.findall(r"results/tile/(\w+)/A/", text)) == {"96"}
 
 
-def test_pairs_are_inputs_of_an_encoder_of_dab_density(tmp_path):
+def test_an_encoder_of_dab_density_reads_pairs(tmp_path):
     study = STUDY | {
         "encoders": {"small": {}, "dab": {"task": "density", "pairs": "my pairs"}},
         "methods": {
@@ -140,8 +140,6 @@ def test_pairs_are_inputs_of_an_encoder_of_dab_density(tmp_path):
     assert run.returncode == 0, run.stderr
     text = run.stdout + run.stderr
     assert "--pairs 'my pairs'" in text
-    for folder in ("my pairs", "my pairs/HE", "my pairs/IHC/train"):
-        assert re.search(rf"input: .*{folder}(,|\n)", text), folder
     assert set(re.findall(r"results/tile/(\w+)/A/", text)) == {"adaptive"}  # for its colours
 
 

@@ -175,6 +175,16 @@ def test_inputs_of_a_job(load):
     )
 
 
+def test_folders_of_pairs_are_inputs_as_new_files_show_in_them(load, tmp_path):
+    for side in ("HE", "IHC"):
+        (tmp_path / "my pairs" / side / "train").mkdir(parents=True)
+    methods = STUDY["methods"] | {"DAB": {"encoder": "dab", "aggregate": "slidegraph"}}
+    encoders = STUDY["encoders"] | {"dab": {"task": "density", "pairs": "my pairs"}}
+    files = load({"encoders": encoders, "methods": methods}).training_files(job(encoder="dab"))
+    inside = ("", "/HE", "/HE/train", "/IHC", "/IHC/train")
+    assert sorted(files) == [f"my pairs{folder}" for folder in inside]
+
+
 # --- commands
 
 

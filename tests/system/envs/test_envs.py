@@ -99,7 +99,8 @@ def run(folder, *words, **environment):
 @pytest.fixture
 def started(tmp_path):
     folder = tmp_path / "my study"
-    write_study(folder, STUDY, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 2)})
+    study = STUDY | {"methods": {"TL-PA": {"encoder": "small"}}}
+    write_study(folder, study, {"A": sheet_lines("A", 4), "B": sheet_lines("B", 2)})
     return folder
 
 
