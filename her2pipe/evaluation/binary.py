@@ -208,7 +208,7 @@ def operating_point(cohort: Cohort) -> Results:
         rule = f"level {POSITIVE_LEVELS[0]} or higher"
         called = [slide.level in POSITIVE_LEVELS for slide in slides]
     elif slides and all(slide.call for slide in slides):
-        rule = "threshold fitted on the training slides"
+        rule = "the fit's threshold, of the slides that judged it"
         called = [slide.call == POSITIVE for slide in slides]
     else:
         rule, cutoff = _cutoff(cohort)
