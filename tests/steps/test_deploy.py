@@ -64,7 +64,7 @@ def test_a_trained_network_is_written_and_measured(development, tmp_path, her2pi
     assert {r["accuracy"] for r in peer} == {""}
     about = json.loads((out / "deploy.json").read_text())
     assert about["classes"] == ["HER2-", "HER2+", "Non-tumour"]
-    assert about["input"]["shape"] == ["patches", 3, 64, 64]
+    assert about["input"]["shape"] == ["patches", 3, 32, 32]
 
 
 def test_a_network_without_classes_is_reported(development, tmp_path, her2pipe):

@@ -219,7 +219,7 @@ def test_frozen_features_are_the_starting_weights(development, tmp_path, make, h
         "--architecture",
         "resnet10t",
         "--input-px",
-        "64",
+        "32",
         "--weights",
         tmp_path / "start.safetensors",
     ]

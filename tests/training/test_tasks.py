@@ -26,7 +26,7 @@ DENSITY = (
     "--pair-px",
     "128",
     "--input-px",
-    "40",
+    "32",
     "--batch-size",
     "8",
     "--learning-rate",
@@ -39,7 +39,7 @@ FINGERPRINT = (
     "--train-views",
     "64",
     "--input-px",
-    "48",
+    "32",
     "--batch-size",
     "24",
     "--learning-rate",
@@ -90,7 +90,7 @@ def test_an_encoder_learns_the_dab_of_held_out_pairs(development, tmp_path, her2
         sheet,
         *DENSITY,
         "--synthetic-pairs",
-        "15",
+        "10",
         "--max-epochs",
         "4",
     )
@@ -100,8 +100,8 @@ def test_an_encoder_learns_the_dab_of_held_out_pairs(development, tmp_path, her2
     assert float(last["validation_r2_mean"]) > 0.5
     assert float(last["validation_rho_p50"]) > 0.5
     pairs = read_table(out / "pairs.tsv")
-    assert len(pairs) == 15
-    assert [row["side"] for row in pairs].count("validation") == 3
+    assert len(pairs) == 10
+    assert [row["side"] for row in pairs].count("validation") == 2
     about = json.loads((out / "model.json").read_text())
     assert (about["task"], about["classes"], about["features"]) == ("density", [], 4)
     assert about["targets"]["names"] == ["mean", "std", "p50", "p90"]
