@@ -255,6 +255,21 @@ class TileSettings(Section):
         "the right and bottom edge, narrower than a patch: left out (as published), covered by"
         " patches shifted back over their neighbours, or by patches padded with white",
     )
+    edge_noted: float = setting(
+        0.05,
+        "a slide is noted from this share of its tissue on that lies at the edge, where no patch"
+        " fits",
+        "",
+        ge=0,
+        le=1,
+    )
+    outside_noted: float = setting(
+        0.1,
+        "a slide is noted above this share of its annotated area that lies outside the slide",
+        "",
+        ge=0,
+        le=1,
+    )
     within: Literal["slide", "annotation"] = setting(
         "slide", "patches that are cut: of the whole slide, or of its annotated tumour alone"
     )

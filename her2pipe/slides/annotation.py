@@ -24,7 +24,6 @@ ELLIPSE_CORNERS = 720
 MASK_BYTES = 1e9  # most memory a decoded mask may take
 MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, OSError, RecursionError)
 MOST_BYTES = 200_000_000  # of a file of outlines: some millions of corners
-OUTSIDE_NOTED = 0.1  # share of the annotated area outside the slide that is noted
 NAMES_NOTED = 5
 BAND_PIXELS = 4_000_000  # of a mask, examined at a time
 LARGE = 20_000  # corners, from which on outlines are halved with the patches
@@ -94,7 +93,14 @@ def annotated_tiles(
         When no region meets the slide; with `tile.within: annotation`, when none counts as tumour.
     """
     try:
-        measured = measure(path, np.array(corners), side_px0, size_px0, tile.annotation_names)
+        measured = measure(
+            path,
+            np.array(corners),
+            side_px0,
+            size_px0,
+            tile.annotation_names,
+            tile.outside_noted,
+        )
     except NoTumourError as error:
         if tile.within == "slide":
             raise
@@ -145,9 +151,17 @@ def tumour_fraction(
 
 
 def measure(
-    path: str | Path, coords: np.ndarray, side_px0: int, size_px0: tuple[int, int], names: list[str]
+    path: str | Path,
+    coords: np.ndarray,
+    side_px0: int,
+    size_px0: tuple[int, int],
+    names: list[str],
+    outside_noted: float = 1.0,
 ) -> Measured:
-    """Measure how much of each patch lies inside, as `tumour_fraction`, and what is odd."""
+    """Measure how much of each patch lies inside, as `tumour_fraction`, and what is odd.
+
+    Above a share `outside_noted` of the annotated area, what lies outside the slide is odd.
+    """
     from shapely.errors import ShapelyError
 
     path = Path(path)
@@ -165,7 +179,7 @@ def measure(
         )
         if not inside:
             raise _outside(path, regions.positive, size_px0)
-        if 1 - inside > OUTSIDE_NOTED:
+        if 1 - inside > outside_noted:
             notes.append(f"{1 - inside:.0%} of the annotated area lies outside the slide")
         return Measured(fraction, notes + how)
     except (ElementTree.ParseError, ShapelyError, *MALFORMED) as error:

@@ -23,7 +23,6 @@ from her2pipe.slides.tissue import (
 )
 from her2pipe.store import PatchMetadata, PatchWriter, compress
 
-EDGE_NOTED = 0.05  # share of the tissue left out at the edge that is noted
 SAMPLE_GRID = 16  # pixels taken along each side of a kept patch for the stain estimate
 NO_TISSUE_INSIDE = "no patch with tissue lies inside the annotation"
 SAMPLE_TIMES = 50  # pixels held for the stain estimate, over those it uses: most may be glass
@@ -76,7 +75,7 @@ class Tiler:
         limits = self.stain.stain_luminosity_max, self.stain.stain_black_max
         share = tissue_beyond_grid(overview, size, metadata.patch_size_level0, *limits)
         metadata.edge_tissue = share
-        if share is not None and share >= EDGE_NOTED:
+        if share is not None and share >= self.tile.edge_noted:
             note = f"{share:.0%} of the tissue lies at the edge, where no patch fits (tile.edge)"
             metadata.note = "; ".join(filter(None, (metadata.note, note)))
 

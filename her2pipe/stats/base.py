@@ -72,6 +72,14 @@ def binary_columns(
     return y, score
 
 
+def probability_columns(y: ArrayLike, probability: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return y as booleans, with both classes, and finite probabilities between 0 and 1."""
+    y, probability = binary_columns(y, probability)
+    if probability.min() < 0 or probability.max() > 1:
+        raise ValueError("probabilities must lie between 0 and 1")
+    return y, probability
+
+
 def normal_quantile(confidence: float) -> float:
     """Return how many standard errors an interval reaches to either side: 1.96 for 0.95."""
     return NormalDist().inv_cdf(0.5 + confidence / 2)

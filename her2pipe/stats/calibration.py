@@ -7,7 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from her2pipe.stats.base import binary_columns, finite_vector, require_count
+from her2pipe.stats.base import (
+    binary_columns,
+    finite_vector,
+    probability_columns,
+    require_count,
+)
 from her2pipe.stats.proportions import (
     RAO_SCOTT,
     WILSON,
@@ -74,9 +79,7 @@ def calibration(
     ----------
     Guo et al. 2017, arXiv 1706.04599, Eq. 3 (the expected calibration error).
     """
-    y, probability = binary_columns(y, probability)
-    if probability.min() < 0 or probability.max() > 1:
-        raise ValueError("probabilities must lie between 0 and 1")
+    y, probability = probability_columns(y, probability)
     from sklearn.metrics import brier_score_loss
 
     place = np.minimum((probability * bins).astype(int), bins - 1)

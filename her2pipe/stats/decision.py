@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from her2pipe.stats.base import binary_columns
+from her2pipe.stats.base import probability_columns
 
 THRESHOLDS = np.arange(1, 100) / 100  # probabilities from which on one would act
 
@@ -68,9 +68,7 @@ def decision_curve(
     >>> curve.net_benefit.tolist(), curve.treat_all.tolist()
     ([0.0], [0.0])
     """
-    y, probability = binary_columns(y, probability)
-    if probability.min() < 0 or probability.max() > 1:
-        raise ValueError("probabilities must lie between 0 and 1")
+    y, probability = probability_columns(y, probability)
     from sklearn.metrics import brier_score_loss
 
     threshold = np.asarray(threshold, float)

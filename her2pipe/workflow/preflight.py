@@ -1,4 +1,4 @@
-"""What can be known of a study before its first job: mistakes, and what is worth a look.
+"""What can be known of a study before its first job: mistakes, and notes for the user.
 
 Runs while a study is planned, so it opens files but computes nothing. Networks are built without
 weights by a process of their own (`workflow.buildable`); which ones could be built is remembered in
@@ -225,7 +225,7 @@ def _remember(network: dict) -> None:
 
 
 def notes(study: Study) -> list[str]:
-    """Return what is worth a look, a line each: labels by class, open 2+, unread columns."""
+    """Return notes for the user, a line each: labels by class, open 2+, unread columns."""
     lines = []
     for name, rows in study.rows.items():
         slides = list(rows.values())

@@ -57,6 +57,9 @@ def test_the_edge_is_left_out_or_covered(her2pipe, tmp_path, edge):
     left_out = 1 - 400 * 300 / (460 * 330)
     assert metadata.edge_tissue == pytest.approx(left_out if edge == "drop" else 0, abs=0.02)
     assert ("at the edge, where no patch fits" in metadata.note) == (edge == "drop")
+    assert her2pipe("tile", path, tmp_path / "T.h5", *words, "--edge-noted", "0.3")[0] == 0
+    with PatchStore(tmp_path / "T.h5") as store:
+        assert not store.metadata.note
     lasts = {"drop": ((300, 200), 100), "shift": ((360, 230), 100), "pad": ((400, 300), 30)}
     corner, shown = lasts[edge]
     assert tuple(corners[-1]) == corner

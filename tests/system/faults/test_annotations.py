@@ -7,6 +7,7 @@ import pytest
 from shapely.geometry import Polygon, mapping
 from three_lines import problems_of
 
+from her2pipe.config import TileSettings
 from her2pipe.errors import BadSlideError
 from her2pipe.slides import annotation
 from her2pipe.slides.annotation import OutsideError, measure
@@ -63,14 +64,17 @@ def test_microns_in_place_of_pixels_may_be_outside(tmp_path):
 
 def test_mostly_outside_is_noted_with_the_share(tmp_path):
     path = geojson(tmp_path, region(square(350, 0, 200)))
-    measured = measure(path, COORDS, SIDE, SIZE, NAMES)
+    measured = measure(path, COORDS, SIDE, SIZE, NAMES, TileSettings().outside_noted)
     assert measured.notes == ["75% of the annotated area lies outside the slide"]
+    assert measure(path, COORDS, SIDE, SIZE, NAMES, outside_noted=0.8).notes == []
     assert measured.fraction.tolist() == [0, 0, 0, 0.5, 0, 0, 0, 0.5, 0, 0, 0, 0]
 
 
 def test_a_little_outside_is_usual(tmp_path):
     path = geojson(tmp_path, region(square(-5, -5, 205)))
-    assert measure(path, COORDS, SIDE, SIZE, NAMES).notes == []
+    assert measure(path, COORDS, SIDE, SIZE, NAMES, TileSettings().outside_noted).notes == []
+    (note,) = measure(path, COORDS, SIDE, SIZE, NAMES, outside_noted=0.01).notes
+    assert note == "5% of the annotated area lies outside the slide"
 
 
 # --- without regions, without classes ------------------------------------------------------------
