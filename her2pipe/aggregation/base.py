@@ -155,7 +155,7 @@ class FitMetadata(BaseModel):
     `classes` are the targets it predicts, `features` is the width of a patch's features, `members`
     the number of networks, `slides` the number of training slides of each target, `held_out_by`
     where threshold and held-out scores come from (`held_out.py`), `epochs` those of a fit to all
-    training slides, which no slide stopped.
+    training slides, which no slide stopped, `c` the inverse strength of a regression's penalty.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -171,6 +171,7 @@ class FitMetadata(BaseModel):
     versions: dict[str, str] = {}
     held_out_by: str = ""
     epochs: list[int] = []
+    c: float | None = None
     training_set_digest: str = ""
     members: int = 0
     parameters: int = 0
