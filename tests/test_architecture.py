@@ -24,6 +24,7 @@ LAYERS = [
     {"endpoints"},
     {"training", "aggregation"},
     {"evaluation", "plotting"},
+    {"bundles"},
     {"reporting"},
     {"workflow", "steps"},
     {"cli"},
