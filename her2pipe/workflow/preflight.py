@@ -1,7 +1,7 @@
 """What can be known of a study before its first job: mistakes, and notes for the user.
 
 Runs while a study is planned, so it opens files but computes nothing. Networks are built without
-weights by a process of their own (`workflow.trials`); which ones could be built is remembered in
+weights by a process of their own (`workflow.networks`); which ones could be built is remembered in
 the user's cache folder, so that this costs seconds once and nothing later.
 """
 
@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from her2pipe import extras
 from her2pipe.aggregation.held_out import INTERNAL
 from her2pipe.cohorts.sheet import OPTIONAL, REQUIRED, Row
 from her2pipe.cohorts.split import assign_sides
@@ -23,9 +24,9 @@ from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.models import sources
 from her2pipe.training import cifar100
-from her2pipe.workflow import remote_weights, trials
 from her2pipe.workflow.fingerprints import sheet_columns
-from her2pipe.workflow.remote_weights import used_encoders
+from her2pipe.workflow.networks import published, trials
+from her2pipe.workflow.networks.published import used_encoders
 from her2pipe.workflow.study import SYNTHETIC_IMAGES, SYNTHETIC_SLIDES, Study
 from her2pipe.workflow.targets import Targets
 
@@ -47,8 +48,19 @@ def problems(study: Study) -> list[Her2Error]:
         *_archives(study),
         *_unjudged_fits(study),
         *_networks(study),
-        *remote_weights.problems(study),
+        *published.problems(study),
     ]
+
+
+def missing_libraries(study: Study) -> Iterator[Her2Error]:
+    """Find libraries that the jobs of a study need of the Python that runs them."""
+    libraries = ["tiatoolbox"] if study.settings.slides.reader == "tiatoolbox" else []
+    libraries += ["onnx", "onnxruntime"] if study.settings.deploy.encoders else []
+    for library in libraries:
+        try:
+            extras.require(library)
+        except extras.MissingLibraryError as error:
+            yield error
 
 
 def _unreadable(study: Study) -> Iterator[Her2Error]:
@@ -205,7 +217,7 @@ def notes(study: Study) -> list[str]:
         slides = list(rows.values())
         lines.append(f"{name}: {_labels(study, name, slides)}")
         lines += [f"{name}: {note}" for note in _cohort_notes(study, name, slides)]
-    return lines + remote_weights.notes(study)
+    return lines + published.notes(study)
 
 
 def _labels(study: Study, name: str, rows: list[Row]) -> str:

@@ -18,8 +18,8 @@ from her2pipe import cli
 from her2pipe.cohorts import survey
 from her2pipe.config import PreflightSettings
 from her2pipe.files import read_table
-from her2pipe.models import remote
-from her2pipe.workflow import buildable, preflight, remote_weights, trials
+from her2pipe.workflow import preflight
+from her2pipe.workflow.networks import buildable, published, remote, trials
 from her2pipe.workflow.study import Study
 
 SHEETS = {"A": sheet_lines("A", 6), "B": sheet_lines("B", 5)}
@@ -244,22 +244,22 @@ def hub(tmp_path, monkeypatch):
 
 def test_weights_of_the_hub_are_here_or_within_reach(load, hub, monkeypatch):
     study = load(encoder_with(architecture="hf-hub:o/n@main", weights="source"))
-    assert [*remote_weights.problems(study)] == remote_weights.notes(study) == []
+    assert [*published.problems(study)] == published.notes(study) == []
     hub.answers["answer"] = "unreachable: ConnectError"
-    assert [*remote_weights.problems(study)] == []
-    (note,) = remote_weights.notes(study)
+    assert [*published.problems(study)] == []
+    (note,) = published.notes(study)
     assert note.startswith("the weights of encoder small (o/n) are not in the cache")
     assert note.endswith("fetch them first: hf download o/n --revision main")
     hub.answers["answer"] = "refused: its owners must grant access first"
-    (problem,) = remote_weights.problems(study)
+    (problem,) = published.problems(study)
     assert problem.what.endswith("cannot be fetched from o/n, its owners must grant access first")
-    assert remote_weights.notes(study) == []
+    assert published.notes(study) == []
     asked = hub.answers["asked"]
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
-    (problem,) = remote_weights.problems(study)
+    (problem,) = published.problems(study)
     assert "HF_HUB_OFFLINE forbids to fetch them" in problem.what
     hub.cache("o/n", "config.json", "pytorch_model.bin")
-    assert [*remote_weights.problems(study)] == remote_weights.notes(study) == []
+    assert [*published.problems(study)] == published.notes(study) == []
     assert hub.answers["asked"] == asked
 
 
@@ -269,26 +269,26 @@ def test_published_weights_are_looked_for_where_timm_has_them(load, hub):
     network = trials.of_encoder(study.settings.encoders["small"])
     trials.remember(network, trials.Trial(**buildable.tried(network)))
     hub.answers["answer"] = "unreachable: ConnectError"
-    (note,) = remote_weights.notes(study)
+    (note,) = published.notes(study)
     assert "(timm/resnet10t.c3_in1k)" in note
     hub.cache("timm/resnet10t.c3_in1k", "model.safetensors")
-    assert remote_weights.notes(study) == []
+    assert published.notes(study) == []
 
 
 def test_networks_without_published_weights(load, hub, tmp_path):
     study = load(encoder_with(architecture="ather2", weights="imagenet"))
     network = trials.of_encoder(study.settings.encoders["small"])
     trials.remember(network, trials.Trial(weights=asdict(remote.Remote())))
-    (problem,) = remote_weights.problems(study)
+    (problem,) = published.problems(study)
     assert problem.what == "there are no published weights of ather2"
     assert problem.where == "study.yaml, key encoders.small.weights"
     trials.remember(network, trials.Trial())  # of a plugin: nobody knows
-    assert [*remote_weights.problems(study)] == []
+    assert [*published.problems(study)] == []
     done = tmp_path / "results" / "train" / "small"
     done.mkdir(parents=True)
     (done / "model.json").touch()
     trials.remember(network, trials.Trial(weights=asdict(remote.Remote())))
-    assert [*remote_weights.problems(study)] == []
+    assert [*published.problems(study)] == []
 
 
 def test_a_file_of_a_server_is_looked_for_in_the_cache_of_torch(hub, tmp_path):

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from her2pipe.errors import Her2Error
-from her2pipe.models import remote, sources
-from her2pipe.models.remote import REFUSED, Remote
-from her2pipe.workflow import trials
+from her2pipe.models import sources
+from her2pipe.workflow.networks import remote, trials
+from her2pipe.workflow.networks.remote import REFUSED, Remote
 from her2pipe.workflow.study import Study
 
 

@@ -34,7 +34,7 @@ class Trial:
     fault : str
         Why the network cannot be built; empty where it can.
     weights : dict or None
-        Where its published weights are, as `models.remote.Remote` has it, without values where
+        Where its published weights are, as `Remote` has it, without values where
         there are none; None where nobody knows.
     """
 
@@ -52,7 +52,7 @@ def run(networks: Mapping[str, dict[str, Any]]) -> dict[str, Trial]:
     if not networks:
         return {}
     command = [
-        *(sys.executable, "-m", "her2pipe.workflow.buildable"),
+        *(sys.executable, "-m", "her2pipe.workflow.networks.buildable"),
         json.dumps([*networks.values()]),
     ]
     # Plugins are found where this process finds them, whatever made them importable.

@@ -1,6 +1,6 @@
 """Whether networks can be built and take their input, tried without weights or memory.
 
-    python -m her2pipe.workflow.buildable '[{"architecture": "resnet50", "input_px": 224}]'
+    python -m her2pipe.workflow.networks.buildable '[{"architecture": "resnet50", "input_px": 224}]'
 
 prints why each cannot, as JSON: `fault` is empty for one that can, and `weights` says where its
 published weights are (fields of `Remote`, empty where there are none, null where nobody knows).
@@ -18,7 +18,7 @@ from dataclasses import asdict
 from typing import Any
 
 from her2pipe.errors import Her2Error, one_line
-from her2pipe.models.remote import Remote, of_timm
+from her2pipe.workflow.networks.remote import Remote, of_timm
 
 
 def tried(encoder: Mapping[str, Any]) -> dict[str, Any]:
