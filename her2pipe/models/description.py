@@ -74,6 +74,11 @@ class ModelDescription(_Record):
     features: int = 0  # width of these
     parameters: ParameterCount | None = None
     versions: dict[str, str] = {}
+    # whose weights it has or started from
+    preset: str = ""  # name of the published encoder, see `her2pipe encoders`
+    licence: str = ""  # of these weights
+    non_commercial: bool = False  # whether the licence forbids commercial use
+    citation: str = ""  # DOI or arXiv number
     # what its outputs are
     classes: list[str] = []
     outputs: int | None = None  # of the head; None: one per class
