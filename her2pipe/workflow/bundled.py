@@ -198,7 +198,7 @@ def _cohorts(
     data: Mapping[str, Any], name: str, description: BundleDescription, where: Any
 ) -> Iterator[Her2Error]:
     """Find cohorts of images that a bundle for slides is to score, or the other way round."""
-    kind = getattr(description, "kind", "slides")
+    kind = description.kind
     chosen = _mapping(data, "methods")[name].get("cohorts")
     for cohort, values in _mapping(data, "cohorts").items():
         if not isinstance(values, Mapping) or values.get("role") == "pretraining":

@@ -152,10 +152,6 @@ class Commands:
         calibration = bundle.description.calibration if bundle else None
         options = {
             "sheet": self.inputs.sheet(wildcards),
-            **(
-                {"development-sheet": self.study.sheets[training_cohort]} if training_cohort else {}
-            ),
-            **({"platt": calibration.model_dump_json()} if calibration else {}),
             "role": roles.role(self.config, wildcards.method, wildcards.cohort),
             "cohort": wildcards.cohort,
             "method": wildcards.method,
@@ -165,6 +161,10 @@ class Commands:
             "held-out-by": self.targets.held_out_by(wildcards.method),
             "chosen-by-validation": self.chosen_by_validation(wildcards.method),
         }
+        if training_cohort:
+            options["development-sheet"] = self.study.sheets[training_cohort]
+        if calibration:
+            options["platt"] = calibration.model_dump_json()
         packs = [f"--development={path}" for path in self.inputs.development_scores(wildcards)]
         packs += [f"--images={path}" for path in self.inputs.scored_packs(wildcards)]
         packs += [f"--trained-on={path}" for path in self.inputs.training_packs(wildcards)]
