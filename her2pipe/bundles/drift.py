@@ -26,23 +26,26 @@ NORMAL_90 = 3.2897  # standard deviations between the 5 % and 95 % quantiles of 
 
 
 class Quantity(NamedTuple):
-    """What is measured of a slide: its name in words, and its unit."""
+    """What is measured of a slide: in a word or two, in full, and its unit."""
 
+    name: str
     title: str
     unit: str = ""
 
 
 QUANTITIES = {
-    "mpp": Quantity("scale", "µm/px"),
-    "haematoxylin_angle": Quantity("haematoxylin, angle from Ruifrok's", "degrees"),
-    "counterstain_angle": Quantity("second stain, angle from Ruifrok's eosin", "degrees"),
-    "stain_angle": Quantity("angle between the stains", "degrees"),
-    "haematoxylin": Quantity("strength of haematoxylin", "OD"),
-    "counterstain": Quantity("strength of the second stain", "OD"),
-    "variance": Quantity("mean variance of patches", "grey levels²"),
-    "patches": Quantity("patches"),
-    "tumour_share": Quantity("share of tumour patches"),
-    "score": Quantity("score"),
+    "mpp": Quantity("scale", "Scale of the slide", "µm/px"),
+    "haematoxylin_angle": Quantity("haematoxylin hue", "Angle of haematoxylin from Ruifrok's", "°"),
+    "counterstain_angle": Quantity(
+        "second stain hue", "Angle of the second stain from Ruifrok's eosin", "°"
+    ),
+    "stain_angle": Quantity("angle of the stains", "Angle between the two stains", "°"),
+    "haematoxylin": Quantity("haematoxylin", "Strength of haematoxylin", "OD"),
+    "counterstain": Quantity("second stain", "Strength of the second stain", "OD"),
+    "variance": Quantity("patch variance", "Mean grey-level variance of patches", "levels²"),
+    "patches": Quantity("patches", "Patches of the slide"),
+    "tumour_share": Quantity("tumour share", "Share of patches that are called tumour"),
+    "score": Quantity("score", "Score"),
 }
 
 
@@ -64,7 +67,7 @@ def quantities(
     """
     from her2pipe.store import PatchStore
 
-    values: dict[str, float | None] = {"mpp": slide.metadata.mpp, "score": score}
+    values: dict[str, float | None] = {"mpp": slide.metadata.mpp or None, "score": score}
     if profile := _own_stain(slide):
         reference = unit(np.array([HAEMATOXYLIN, EOSIN]))
         vectors = zip(profile.matrix, reference, strict=True)
@@ -150,16 +153,16 @@ def out_of_range(
 
     >>> known = Distribution(n=50, mean=5, sd=1, q01=3, q05=3.5, q50=5, q95=6.5, q99=7)
     >>> out_of_range({"score": 9.0}, {"score": known}, DriftSettings())
-    ['score 9 (development 2.09 to 7.91)']
+    ['score 9 (2.088 to 7.912)']
     """
     notes = []
     for name, quantity in QUANTITIES.items():
         limits = usual_range(reference[name], drift) if name in reference else None
         if limits is None or name not in values or values[name] in limits:
             continue
-        unit_text = f" {quantity.unit}" if quantity.unit else ""
+        space = "" if quantity.unit in ("", "°") else " "
         notes.append(
-            f"{quantity.title} {values[name]:.3g}{unit_text}"
-            f" (development {limits.low:.3g} to {limits.high:.3g})"
+            f"{quantity.name} {values[name]:.4g}{space}{quantity.unit}"
+            f" ({limits.low:.4g} to {limits.high:.4g})"
         )
     return notes

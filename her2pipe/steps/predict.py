@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from her2pipe.bundles import prediction
 from her2pipe.bundles.description import BundleDescription
 from her2pipe.bundles.read import read_description
 from her2pipe.config import (
@@ -27,7 +28,7 @@ from her2pipe.config import (
 )
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
-from her2pipe.workflow import launch, prediction, run_log
+from her2pipe.workflow import launch, run_log
 
 SETTINGS = ()
 KINDS: dict[str, type[Section]] = {
@@ -44,7 +45,7 @@ FIXED = {
     if name != "algorithm"
 }
 QUIET = ("--quiet", "rules", "host", "reason")
-SHOWN = ("slide", "score", "level", "call", "flag", "reason")
+SHOWN = ("slide", "score", "level", "call", "flag")
 MOST_SHOWN = 20  # slides
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from her2pipe import __version__
+from her2pipe import __version__, extras
 from her2pipe.aggregation.held_out import INTERNAL
 from her2pipe.cohorts.sheet import OPTIONAL, REQUIRED, Row
 from her2pipe.cohorts.split import assign_sides
@@ -52,6 +52,17 @@ def problems(study: Study) -> list[Her2Error]:
         *_unjudged_fits(study),
         *_networks(study),
     ]
+
+
+def missing_libraries(study: Study) -> Iterator[Her2Error]:
+    """Find libraries that the jobs of a study need of the Python that runs them."""
+    libraries = ["tiatoolbox"] if study.settings.slides.reader == "tiatoolbox" else []
+    libraries += ["onnx", "onnxruntime"] if study.settings.deploy.encoders else []
+    for library in libraries:
+        try:
+            extras.require(library)
+        except extras.MissingLibraryError as error:
+            yield error
 
 
 def _unreadable(study: Study) -> Iterator[Her2Error]:

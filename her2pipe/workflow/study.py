@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from her2pipe.bundles import applied
+from her2pipe.bundles.applied import AppliedBundle
 from her2pipe.cohorts import sheet
 from her2pipe.cohorts.sheet import Row
 from her2pipe.cohorts.split import check_leaks
@@ -17,8 +19,6 @@ from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.training import cifar100
-from her2pipe.workflow import bundled
-from her2pipe.workflow.bundled import AppliedBundle
 
 # Folders whose files rules make, so that they need not exist yet.
 SYNTHETIC_SLIDES, SYNTHETIC_IMAGES = "results/synthesise/", "results/draw/"
@@ -80,11 +80,11 @@ class Study:
         """
         paths = {
             name: find(path, "bundle", file, f"methods.{name}.bundle")
-            for name, path in bundled.named(data).items()
+            for name, path in applied.named(data).items()
         }
         bundles: dict[str, AppliedBundle] = {}
         if paths:
-            data, bundles = bundled.lay_over(data, file, paths)
+            data, bundles = applied.lay_over(data, file, paths)
         settings = load.check(data, file)
         sheets, roots, rows = _read_sheets(settings, file, check_files)
         encoders = {
