@@ -27,6 +27,9 @@ from her2pipe.cohorts.survey import label_counts
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import write_text
+from her2pipe.models import sources
+from her2pipe.models.presets import hub
+from her2pipe.registry import PRESETS
 from her2pipe.workflow.fingerprints import sheet_columns
 from her2pipe.workflow.study import SYNTHETIC_IMAGES, SYNTHETIC_SLIDES, Study
 from her2pipe.workflow.targets import Targets
@@ -35,7 +38,7 @@ PENDING = (SYNTHETIC_SLIDES, SYNTHETIC_IMAGES)
 OUTLINES = {".xml": b"<", ".geojson": b"{[", ".json": b"{["}  # how their text begins
 NETWORK_KEYS = {"architecture", "input_px", "stages", "features", "model_args", "pooling"}
 DESCRIBED = ("hf-hub:", "local-dir:")  # architectures that files elsewhere describe
-TORCH_FILES = (".bin", ".pth", ".pt")  # no header tells what they hold
+TORCH_FILES = (".bin", ".pth", ".pt", ".torch")  # no header tells what they hold
 SECONDS = 120  # to build all networks of a study, torch's start included
 SAFETENSORS_HEADER = 100_000_000  # bytes, at most
 
@@ -91,18 +94,19 @@ def _weights(study: Study) -> Iterator[Her2Error]:
         path = Path(files.get("weights", ""))
         if not files.get("weights") or str(path).startswith("results/"):
             continue
-        if reason := _weights_fault(path):
+        if reason := _weights_fault(path, study.settings.encoders[name].preset):
             where = f"{study.file}, key encoders.{name}.weights"
             fix = "give a file of tensors, or the folder that her2pipe train wrote"
             yield Her2Error(f"the starting weights {path} {reason}", where, fix)
 
 
-def _weights_fault(path: Path) -> str:
+def _weights_fault(path: Path, preset: str = "") -> str:
     """Return why a file or folder holds no weights, from its header."""
     if path.is_dir():
-        if not (path / "model.json").is_file():
+        published = sources.file_of(path, preset)
+        if not (path / "model.json").is_file() and not published:
             return "are a folder without model.json"
-        path = path / "model.safetensors"
+        path = published or path / "model.safetensors"
     try:
         with path.open("rb") as file:
             if path.suffix in TORCH_FILES:
@@ -159,7 +163,10 @@ def _networks(study: Study) -> Iterator[Her2Error]:
     wanted: dict[str, dict] = {}
     used = {method.encoder for method in study.settings.methods.values()}
     for name in sorted(used):
-        wanted[f"encoders.{name}"] = study.settings.encoders[name].model_dump(include=NETWORK_KEYS)
+        wanted[f"encoders.{name}"] = {
+            **study.settings.encoders[name].model_dump(include=NETWORK_KEYS),
+            **_local_weights(study, name),
+        }
     for name in study.pretraining_images:
         values = study.settings.pretrainings[name].model_dump(include={"architecture", "input_px"})
         wanted[f"pretrainings.{name}"] = values
@@ -193,12 +200,27 @@ def _networks(study: Study) -> Iterator[Her2Error]:
                 key = "features" if network.get("features", "pooled") != "pooled" else "stages"
             elif "these options" in what:
                 key = "model_args"
+            elif "weights" in what or "the model" in what:
+                key = "weights"
             elif "token" in what:
                 key = "pooling"
             where = f"{study.file}, key {place}.{key}"
             yield Her2Error(what, where, fix or "choose another network, or another input_px")
         else:
             _remember(network)
+
+
+def _local_weights(study: Study, name: str) -> dict:
+    """Return the weights of an encoder that are here before the first job, as `buildable` takes."""
+    encoder = study.settings.encoders[name]
+    path = Path(study.encoder_files.get(name, {}).get("weights", "results/"))
+    if encoder.weights == "source" and encoder.preset:
+        path = hub.local_file(PRESETS[encoder.preset]) or Path("results/")
+    if path.parts[:1] == ("results",) or _weights_fault(path, encoder.preset):
+        return {}  # made later, to be fetched, or reported as no weights at all
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stamps = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    return {"weights": str(path), "preset": encoder.preset, "stamps": stamps}
 
 
 def _remembered(network: dict) -> Path:
