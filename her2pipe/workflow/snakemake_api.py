@@ -25,6 +25,7 @@ from snakemake import exceptions
 from snakemake.logging import logger
 from snakemake.shell import shell
 
+from her2pipe import location
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.workflow import preflight, run_log
 from her2pipe.workflow.study import Study
@@ -63,13 +64,19 @@ def load_study(config: Mapping[str, Any], workflow: Workflow) -> Study:
     try:
         study = Study.load(config, study_file(workflow), check_files=is_main)
         if is_main:
-            raise_all(preflight.problems(study))
+            libraries = [] if _in_environments(workflow) else preflight.missing_libraries(study)
+            raise_all([*preflight.problems(study), *libraries])
     except Her2Error as mistake:
         raise StudyError(str(mistake)) from None
     if is_main:
         for line in preflight.as_lines(preflight.notes(study)):
             logger.info(line)
     return study
+
+
+def _in_environments(workflow: Workflow) -> bool:
+    """Whether jobs run with other libraries than this process."""
+    return bool(workflow.deployment_settings.deployment_method)
 
 
 class FailureHandler(logging.Handler):
@@ -134,11 +141,10 @@ class FoldedLists(logging.Filter):
 def prepare(workflow: Workflow) -> FailureHandler:
     """Let jobs find the package, listen for failures, and explain a lock; return the listener."""
     # Rules call the her2pipe beside this Python. In a conda environment of their own they call
-    # that environment's Python, which finds the package where the Snakefile is: on the shared file
-    # system.
+    # that environment's Python, which finds the package on the shared file system.
     if "conda" in map(str, workflow.deployment_settings.deployment_method):
         shell.prefix(
-            f"export PYTHONPATH={shlex.quote(str(workflow.basedir))};"
+            f"export PYTHONPATH={shlex.quote(str(location.import_path()))};"
             ' her2pipe() {{ python -m her2pipe.cli "$@"; }}; '
         )
     else:

@@ -14,7 +14,7 @@ from her2pipe.config import TrainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.models import costs, factory, inference, weights
 from her2pipe.registry import PRESETS
-from her2pipe.workflow import buildable
+from her2pipe.workflow.networks import buildable
 
 PUBLISHED = [preset.name for preset in PRESETS if preset.weights == "source"]
 TIMMS = [n for n in PUBLISHED if not PRESETS[n].architecture.startswith("c")]
@@ -229,7 +229,7 @@ def test_weights_that_are_another_networks_are_refused(tmp_path):
         folder = tmp_path / str(len(outcomes))
         folder.mkdir()
         save(PRESETS["uni2-h"], tensors, folder)
-        encoder = settings.model_dump() | {"weights": str(folder)}
+        encoder = settings.model_dump() | {"weights_file": str(folder)}
         fault = buildable.fault(encoder)
         outcomes[message] = (message in fault) if message else fault == ""
     assert outcomes == dict.fromkeys(states, True)
