@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,17 +126,14 @@ def _measure(root: yaml.Node, path: str) -> None:
 def check(data: Any, path: str) -> Config:
     """Check a study's settings; `path` is the file they came from, for the messages."""
     _refuse_endless(data, path)
-    lines, repeated = _key_lines(path)
+    _, repeated = _key_lines(path)
+    where = places(path)
     mistakes: list[Mistake] = []
     data = _with_text_keys(data, (), mistakes)
     problems = [
         Her2Error(f"duplicate key {'.'.join(key)}", f"{path} line {line}", "keep one of the two")
         for key, line in repeated
     ]
-
-    def where(key: tuple[str, ...]) -> str:
-        line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)
-        return f"{path}{f' line {line}' if line else ''}, key {'.'.join(key) or '(all)'}"
 
     config = None
     try:
@@ -146,6 +144,17 @@ def check(data: Any, path: str) -> Config:
     raise_all(problems + [Her2Error(what, where(key), fix) for key, what, fix in mistakes])
     assert config is not None
     return config
+
+
+def places(path: str) -> Callable[[Key], str]:
+    """Return a function that says where in a study file a key stands, or would stand."""
+    lines, _ = _key_lines(path)
+
+    def where(key: Key) -> str:
+        line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)
+        return f"{path}{f' line {line}' if line else ''}, key {'.'.join(key) or '(all)'}"
+
+    return where
 
 
 def _with_text_keys(value: Any, key: Key, mistakes: list[Mistake]) -> Any:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from her2pipe import extras
 from her2pipe.aggregation.held_out import INTERNAL
+from her2pipe.bundles.read import verify
 from her2pipe.cohorts.sheet import OPTIONAL, REQUIRED, Row
 from her2pipe.cohorts.split import assign_sides
 from her2pipe.cohorts.survey import label_counts
@@ -44,6 +45,7 @@ def problems(study: Study) -> list[Her2Error]:
     """Return what would stop a job for certain: files, weights, and networks."""
     return [
         *_unreadable(study),
+        *_bundles(study),
         *_weights(study),
         *_archives(study),
         *_unjudged_fits(study),
@@ -61,6 +63,16 @@ def missing_libraries(study: Study) -> Iterator[Her2Error]:
             extras.require(library)
         except extras.MissingLibraryError as error:
             yield error
+
+
+def _bundles(study: Study) -> Iterator[Her2Error]:
+    """Find bundles that are no longer what was written, by the digests of all their files."""
+    for name, bundle in study.bundles.items():
+        try:
+            verify(bundle.path)
+        except Her2Error as error:
+            where = f"{study.file}, key methods.{name}.bundle; {error.where}"
+            yield Her2Error(error.what, where, error.fix)
 
 
 def _unreadable(study: Study) -> Iterator[Her2Error]:
@@ -155,7 +167,8 @@ def _archives(study: Study) -> Iterator[Her2Error]:
 def _unjudged_fits(study: Study) -> Iterator[Her2Error]:
     """Find methods whose fit the internal validation side shall judge, but has no slides for it."""
     targets = Targets(study)
-    fitted = [m for m in study.settings.methods if targets.held_out_by(m) == INTERNAL]
+    methods = [name for name in study.settings.methods if name not in study.bundles]
+    fitted = [name for name in methods if targets.held_out_by(name) == INTERNAL]
     for name, cohort in study.settings.cohorts.items() if fitted else ():
         if cohort.role != "development":
             continue

@@ -13,8 +13,9 @@ from her2pipe.workflow.study import Study
 
 
 def used_encoders(study: Study) -> list[str]:
-    """Return the encoders that a method uses."""
-    return sorted({method.encoder for method in study.settings.methods.values()})
+    """Return the study's own encoders that a method uses; a bundle brings its own."""
+    methods = study.settings.methods.values()
+    return sorted({method.encoder for method in methods if not method.bundle})
 
 
 def problems(study: Study) -> Iterator[Her2Error]:
