@@ -108,6 +108,17 @@ def _choice(names: Collection) -> str:
 # --- names ---------------------------------------------------------------------------------------
 
 
+def names_that_differ_in_case(study: RawStudy) -> Iterator[Mistake]:
+    """Find names of one section that are one on file systems without upper and lower case."""
+    for section in ("cohorts", "encoders", "methods", "pretrainings"):
+        first: dict[str, str] = {}
+        for name in study.named(section):
+            twin = first.setdefault(name.casefold(), name)
+            if twin != name:
+                what = f"{twin} and {name} differ only in case, and name files and folders"
+                yield Mistake((section, name), what, "choose another name for one of them")
+
+
 def unknown_names(study: RawStudy) -> Iterator[Mistake]:
     """Find names of encoders, methods, cohorts and pre-trainings that there are none of."""
     encoders, methods = study.section("encoders"), study.section("methods")
@@ -419,6 +430,7 @@ def whole_slides(study: RawStudy) -> Iterator[Mistake]:
 
 CHECKS: tuple[Check, ...] = (
     unknown_names,
+    names_that_differ_in_case,
     fractions,
     views_of_fractions,
     endpoint,
