@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from her2pipe.config import Config
+from her2pipe.config import Config, grid
 from her2pipe.config.cross_references import RawStudy, find_mistakes
 from her2pipe.config.mistakes import Mistake, explain
 from her2pipe.errors import Her2Error, raise_all
@@ -137,12 +137,15 @@ def check(data: Any, path: str) -> Config:
         line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)
         return f"{path}{f' line {line}' if line else ''}, key {'.'.join(key) or '(all)'}"
 
+    data, of_grid, of_its_names = grid.expand(data)
     config = None
     try:
         config = Config.model_validate(data if data is not None else {})
     except ValidationError as error:
         mistakes += _where_written(explain(error, Config), RawStudy(data))
+    mistakes += of_its_names
     mistakes += find_mistakes(data, has_others=bool(mistakes))
+    mistakes = list(dict.fromkeys(grid.where_given(each, of_grid) for each in mistakes))
     raise_all(problems + [Her2Error(what, where(key), fix) for key, what, fix in mistakes])
     assert config is not None
     return config

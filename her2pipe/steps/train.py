@@ -66,7 +66,7 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
     """
     import torch
 
-    from her2pipe.models import gpu, inference, sources, weights
+    from her2pipe.models import costs, gpu, inference, sources, weights
     from her2pipe.store import PatchStore, slides_of
     from her2pipe.training.checkpoint import Checkpoint
     from her2pipe.training.encoder import PatchBatches, train_encoder
@@ -107,6 +107,9 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
         )
         inference.freeze(model, train.frozen if data.objective else [""])  # "" is all of it
         description = _describe(model, data, sections, train, source)
+        if not data.objective:
+            count = costs.multiply_adds(model, train.input_px, data.stage)
+            description = description.having(mmacs=round(count / 1e6, 3))
         if args.fold:
             description = description.having(fold=args.fold)
         _log_training_set(data, description.parameters, train)
