@@ -5,6 +5,7 @@
 # make demo-light  lightweight networks on images, in the folder demo-light
 # make cluster     the demo study through a SLURM started on this machine (root, Debian)
 # make coverage    the tests, and which lines they run
+# make wheel       the package with its workflow, to be installed elsewhere, in dist
 
 # Not the one of .venv, if that is active: it is about to be replaced.
 PYTHON ?= $(shell PATH="$$(printf %s "$$PATH" | sed 's|[^:]*/\.venv/bin:*||g')"; \
@@ -16,7 +17,7 @@ export PYTHONUNBUFFERED := 1
 # A study starts Python hundreds of times: compiled modules halve the time each start takes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo demo-ihc demo-light cluster test coverage bench lint pins schema clean
+.PHONY: setup demo demo-ihc demo-light cluster test coverage bench lint pins wheel schema clean
 
 setup: $(READY)
 
@@ -30,7 +31,7 @@ $(READY): requirements.txt pyproject.toml
 	@touch $(READY)
 
 demo: $(READY)
-	@echo "her2pipe: the demo study, about 340 short jobs; five to ten minutes on two cores"
+	@echo "her2pipe: the demo study, about 350 short jobs; five to ten minutes on two cores"
 	$(BIN)/snakemake --cores all --quiet rules host reason \
 	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1
 	@echo
@@ -87,8 +88,12 @@ bench: $(READY)
 	for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
 
 pins: $(READY)
-	$(BIN)/uv pip compile -q --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-	  --extra test --extra slurm pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate \
+	  --no-emit-index-url --all-extras pyproject.toml -o requirements.txt
+
+wheel: $(READY)
+	$(BIN)/uv build --quiet --no-build-isolation
+	@ls dist
 
 schema: $(READY)
 	$(BIN)/python -m her2pipe.config.schema > studies/schema.json

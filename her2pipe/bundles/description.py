@@ -160,6 +160,8 @@ class BundleDescription(_Record):
     encoder : BundledEncoder
     aggregate, task, view : str
         Aggregation, task of the encoder, and view whose patches are scored.
+    kind : str
+        What is scored: slides, or images that are taken whole.
     fit : dict
         Settings that the aggregation was fitted with; empty where nothing is.
     settings : dict
@@ -190,6 +192,7 @@ class BundleDescription(_Record):
     aggregate: str
     task: str = "classify"
     view: str = "adaptive"
+    kind: str = "slides"
     fit: dict[str, Any] = {}
     settings: dict[str, dict[str, Any]] = {}
     classes: list[str] = []

@@ -17,6 +17,7 @@ from her2pipe.config.aggregation import (
     SharedFitSettings,
     TargetSettings,
     over_shared,
+    with_bundled_encoders,
 )
 from her2pipe.config.base import (
     CLASSES,
@@ -29,7 +30,7 @@ from her2pipe.config.base import (
     Section,
 )
 from her2pipe.config.endpoints import LabelSettings
-from her2pipe.config.evaluation import CompareSettings, EvaluateSettings
+from her2pipe.config.evaluation import CompareSettings, DriftSettings, EvaluateSettings
 from her2pipe.config.grid import GridSettings
 from her2pipe.config.reporting import (
     GRADES,
@@ -60,6 +61,7 @@ from her2pipe.config.training import (
     PretrainSettings,
     ScoreSettings,
     TrainSettings,
+    UnpackSettings,
 )
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "DeploySettings",
     "DescribeSettings",
     "DrawSettings",
+    "DriftSettings",
     "EncodeSettings",
     "Encoder",
     "EvaluateSettings",
@@ -105,6 +108,7 @@ __all__ = [
     "TargetSettings",
     "TileSettings",
     "TrainSettings",
+    "UnpackSettings",
 ]
 
 STEPS = (
@@ -114,6 +118,7 @@ STEPS = (
     "tile",
     "pretrain",
     "train",
+    "unpack",
     "encode",
     "fit",
     "score",
@@ -153,13 +158,15 @@ class Config(Section):
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
     pretrainings: dict[Name, Pretraining] = Field({})
     train: TrainSettings = Field(default_factory=TrainSettings)
-    encoders: dict[Name, Encoder] = Field(..., min_length=1)
+    encoders: dict[Name, Encoder] = Field({})
+    unpack: UnpackSettings = Field(default_factory=UnpackSettings)
     encode: EncodeSettings = Field(default_factory=EncodeSettings)
     fit: SharedFitSettings = Field(default_factory=SharedFitSettings)
     methods: dict[Name, Method] = Field(..., min_length=1)
     grid: GridSettings = Field(default_factory=GridSettings)
     score: ScoreSettings = Field(default_factory=ScoreSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    drift: DriftSettings = Field(default_factory=DriftSettings)
     compare: CompareSettings = Field(default_factory=CompareSettings)
     describe: DescribeSettings = Field(default_factory=DescribeSettings)
     heatmap: HeatmapSettings = Field(default_factory=HeatmapSettings)
@@ -174,6 +181,7 @@ class Config(Section):
         """Lay the settings of each encoder over those of `train`, and of each pre-training."""
         if not isinstance(data, dict):
             return data
+        data = with_bundled_encoders(data)
         for shared, several in (("train", "encoders"), ("pretrain", "pretrainings")):
             common, named = data.get(shared) or {}, data.get(several)
             if isinstance(common, dict) and isinstance(named, dict):
@@ -185,6 +193,5 @@ class Config(Section):
         if isinstance(data.get("methods"), dict):
             data = {**data, "methods": over_shared(data)}
         return {
-            k: {} if v is None and k not in ("cohorts", "encoders", "methods") else v
-            for k, v in data.items()
+            k: {} if v is None and k not in ("cohorts", "methods") else v for k, v in data.items()
         }

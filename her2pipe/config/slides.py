@@ -20,8 +20,10 @@ class Cohort(Section):
     """One cohort: a sheet and a role."""
 
     sheet: str = setting(..., "TSV sheet; relative to this file, or to the working directory")
-    role: Literal["development", "external", "treatment", "pretraining"] = setting(
-        ..., "what the cohort is for"
+    role: Literal["development", "external", "treatment", "apply", "pretraining"] = setting(
+        ...,
+        "what the cohort is for; apply: slides to be scored, which need no labels; where they have"
+        " some, they are external",
     )
     kind: Literal["slides", "images"] = setting(
         "slides", "what the rows of the sheet are: whole slides, or images that are taken whole"

@@ -1,4 +1,4 @@
-"""Settings from patches to slide scores: pretrain, train, encode, score, deploy."""
+"""Settings from patches to slide scores: pretrain, train, unpack, encode, score, deploy."""
 
 from __future__ import annotations
 
@@ -269,6 +269,12 @@ class Encoder(TrainSettings):
     pretrain: str = setting(
         "", "name under `pretrainings` whose network training starts from; empty: none", flag=False
     )
+
+
+class UnpackSettings(Section):
+    """Taking encoder and aggregation out of a bundle."""
+
+    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
 
 
 class EncodeSettings(Section):

@@ -18,6 +18,7 @@ from her2pipe.endpoints.base import (
     FigureCaption,
     Prediction,
     Target,
+    flags_of,
 )
 from her2pipe.errors import Her2Error
 
@@ -241,7 +242,7 @@ class Multiclass(Endpoint):
     def slide_caption(self, slide: Mapping[str, str]) -> str:
         """Return the call with its probability, and the class of the sheet."""
         p = float(slide[f"p_{slide['call']}"])
-        reflex = ", flagged for reflex FISH" if slide.get("flag") == REFLEX else ""
+        reflex = ", flagged for reflex FISH" if REFLEX in flags_of(slide.get("flag", "")) else ""
         sheet = slide["true_class"] or "no class"
         return f"Called {slide['call']} (p {p:.2f}){reflex}; sheet: {sheet}."
 

@@ -79,28 +79,34 @@ def _introduction(rows: Sequence[Row], measure: str) -> str:
 def _by_aggregation(rows: Sequence[Row], measure: str) -> Table:
     """Lay out the mean AUC of each encoder (row) under each aggregation (column)."""
     aggregations = list(dict.fromkeys(row["aggregation"] for row in rows))
+    most = max(int(row["external_cohorts"]) for row in rows)
     lines = []
     for encoder in dict.fromkeys(row["encoder"] for row in rows):
         line = {"encoder": encoder}
         for aggregation in aggregations:
             pair = {"encoder": encoder, "aggregation": aggregation}
             methods = [row for row in rows if pair.items() <= row.items()]
-            name_them = len(methods) > 1
-            line[aggregation] = "; ".join(_mean(row, name_them) for row in methods)
+            line[aggregation] = "; ".join(_mean(row, most, len(methods) > 1) for row in methods)
         lines.append(line)
     columns = [ENCODER, *(Column(name, name, "written") for name in aggregations)]
     caption = (
-        f"External {measure}, mean ± SD over cohorts, by encoder and aggregation. A cell with"
-        " several methods of one kind, which differ in settings, names them."
+        f"External {measure}, mean ± SD over {html.count_of(most, 'cohort')} where no other number"
+        " is given, by encoder and aggregation. A cell with several methods, which differ in"
+        " settings, names them."
     )
     return html.table(caption, columns, lines, sortable=False)
 
 
-def _mean(row: Row, with_name: bool) -> str:
+def _mean(row: Row, most: int, with_name: bool) -> str:
+    """Format the mean of a method; in brackets its name, and n where it has fewer cohorts."""
     if not row["external_mean"]:
         return html.NONE
+    n = int(row["external_cohorts"])
     mean, sd = (html.format_number(row[f"external_{key}"]) for key in ("mean", "sd"))
-    return f"{mean} ± {sd}" + (f" ({row['method']})" if with_name else "")
+    number = f"{mean} ± {sd}" if n > 1 else mean
+    notes = [row["method"]] * with_name
+    notes += [html.count_of(n, "cohort")] * (n < most)
+    return f"{number} ({', '.join(notes)})" if notes else number
 
 
 def _ranks(rows: Sequence[Row], ranks: Sequence[Row], measure: str) -> Table:
@@ -114,12 +120,13 @@ def _ranks(rows: Sequence[Row], ranks: Sequence[Row], measure: str) -> Table:
     ]
     n = html.count_of(len(cohorts), "external cohort")
     caption = (
-        f"Ranks by {measure} on each of {n}, of the methods that score all of them; 1 is the highest,"
-        " equal ones share their mean rank. Ranks ignore how far apart the AUCs are and how sure."
+        f"Ranks by {measure} on each of {n}, of the methods that score all of them; 1 is the"
+        " highest, equal ones share their mean rank. Ranks ignore how far apart the AUCs are and"
+        " how sure."
     )
     columns = [METHOD, ENCODER, AGGREGATION, Column("mean_rank", "Mean rank", 2)]
     columns.append(Column("external_mean", f"{measure}, mean ± SD", 3, ("external_sd",)))
-    columns += [Column(name, f"Rank, {name}", "written") for name in cohorts]
+    columns += [Column(name, f"Rank, {name}", 1) for name in cohorts]
     return html.table(caption, columns, lines)
 
 

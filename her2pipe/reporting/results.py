@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from her2pipe.endpoints.base import flags_of
 from her2pipe.evaluation.results import (
     Area,
     Correlation,
@@ -387,7 +388,8 @@ def reflex(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
     metrics, labels = evaluation.metrics, inputs.study.labels
     if not metrics.reflex or not metrics.reflex.n:
         return None
-    rows = [r for r in evaluation.table if r.get("flag") == "reflex" and r.get("used") == "True"]
+    used = [row for row in evaluation.table if row.get("used") == "True"]
+    rows = [row for row in used if "reflex" in flags_of(row.get("flag", ""))]
     rows.sort(key=lambda row: html.to_float(row.get("margin")) or 0)
     reasons = []
     if labels and labels.reflex:

@@ -11,10 +11,12 @@ from typing import Any
 
 from her2pipe.config import SlidesSettings
 from her2pipe.errors import BadSlideError, Her2Error
+from her2pipe.extras import MissingLibraryError
 from her2pipe.slides.base import (
     READERS,
     RefusedError,
     Slide,
+    UnknownFormatError,
     UnsupportedError,
     one_mpp,
     raise_if_system_error,
@@ -120,6 +122,9 @@ def _open(path: Path, settings: SlidesSettings, scene: str) -> Slide:
             raise
         except BadSlideError as error:
             errors.append(error)
+        except MissingLibraryError:
+            if all(isinstance(error, UnknownFormatError) for error in errors):
+                raise  # else a reader that knows the format has found the fault
         if name != names[-1] and not _is_whole(path, signature):
             fault = f"the {signature} file is cut short or damaged" if signature else "not a slide"
             reason = errors[-1].what.removeprefix("unreadable: ")

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from her2pipe.aggregation.base import AGGREGATIONS, Aggregation, Bag, scorer
+from her2pipe.bundles.description import parse
+from her2pipe.bundles.drift import QUANTITIES, measure, out_of_range
 from her2pipe.cohorts import sheet
-from her2pipe.config import LabelSettings, ScoreSettings
+from her2pipe.config import DriftSettings, LabelSettings, ScoreSettings
+from her2pipe.endpoints.base import SEPARATOR
 from her2pipe.errors import Her2Error
 from her2pipe.files import write_table
 
 if TYPE_CHECKING:
-    from her2pipe.store import Encoding
+    from her2pipe.store import Encoding, Encodings
 
-SETTINGS = (ScoreSettings, LabelSettings)
+SETTINGS = (ScoreSettings, LabelSettings, DriftSettings)
 SHEET_COLUMNS = ("patient",)
 COLUMNS = (
     *("slide", "patient", "score", "level", "call", "patches", "tumour_patches", "stained_area"),
@@ -32,9 +35,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", help="folder written by her2pipe fit; networks need one")
     parser.add_argument("--sheet", help="sheet of the cohort, for the patients' names")
+    parser.add_argument(
+        "--reference",
+        help="description of a bundle (.json): slides unlike its development slides are flagged",
+    )
+    parser.add_argument(
+        "--stores",
+        action="append",
+        default=[],
+        help="patch stores of the slides, or folders of them, for the comparison; may be repeated",
+    )
 
 
-def run(args: Any, settings: ScoreSettings, labels: LabelSettings) -> None:
+def run(args: Any, settings: ScoreSettings, labels: LabelSettings, drift: DriftSettings) -> None:
     """Score every slide; excluded ones keep their row and their reason."""
     from her2pipe.store import Encodings
 
@@ -50,7 +63,31 @@ def run(args: Any, settings: ScoreSettings, labels: LabelSettings) -> None:
     for slide in files:
         row = score_slide(files[slide], files.path(slide), aggregation)
         rows.append({"patient": patients.get(row["slide"], "")} | row)
-    write_table(args.scores, (*COLUMNS, *aggregation.endpoint.score_columns), rows)
+    columns = (*COLUMNS, *aggregation.endpoint.score_columns)
+    if args.reference:
+        add_drift(rows, args.reference, args.stores, files, drift)
+        columns += tuple(name for name in QUANTITIES if name not in COLUMNS)
+    write_table(args.scores, columns, rows)
+
+
+def add_drift(
+    rows: list[dict[str, Any]],
+    reference: str,
+    stores: list[str],
+    files: Encodings,
+    drift: DriftSettings,
+) -> None:
+    """Add to each scored slide what is compared with a bundle's slides, and what is unlike them."""
+    known = parse(Path(reference).read_bytes(), reference).reference
+    by_slide = {row["slide"]: row for row in rows if row["flag"] != "excluded"}
+    scores = {slide: row["score"] for slide, row in by_slide.items()}
+    for slide, values in measure(stores, files, scores):
+        row = by_slide[slide]
+        row |= values
+        if notes := out_of_range(values, known, drift):
+            row["flag"] = SEPARATOR.join(filter(None, (row["flag"], "drift")))
+            unlike = f"unlike the development slides: {', '.join(notes)}"
+            row["reason"] = "; ".join(filter(None, (row.get("reason"), unlike)))
 
 
 def score_slide(encoding: Encoding, path: Path, aggregation: Aggregation) -> dict[str, Any]:

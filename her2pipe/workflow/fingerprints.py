@@ -130,7 +130,11 @@ class Fingerprints:
             "evaluate", self.study.endpoint, self.settings.evaluate, "DEVELOPMENT_COLUMNS"
         )
         name = self.inputs.development(wildcards)
-        return self._digest(name, tuple(columns)) if columns else ""
+        return self._digest(name, tuple(columns)) if columns and name else ""
+
+    def bundle(self, wildcards: Wildcards) -> str:
+        """Return the digest of a method's bundle, wherever it lies."""
+        return self.study.bundles[wildcards.method].description.digest
 
     def surveyed(self) -> list[str]:
         """Return the digests of all cohorts of slides, of what is looked over."""

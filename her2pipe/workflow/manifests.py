@@ -18,6 +18,7 @@ from her2pipe.config import LabelSettings
 from her2pipe.files import write_text
 from her2pipe.manifest import Item, Manifest
 from her2pipe.workflow.inputs import Inputs
+from her2pipe.workflow.targets import BUNDLE
 
 FOLDER = "results/manifest"
 
@@ -82,7 +83,15 @@ class Manifests:
 
     def _encoders(self) -> Iterator[Item]:
         for name in self.targets.encoders:
-            yield Item("train", encoder=name, path=f"results/train/{name}")
+            yield Item("train", encoder=name, path=self.targets.model(name))
+
+    def _bundles(self) -> Iterator[Item]:
+        """List what bundles say of themselves, and the scores they gave."""
+        for name in self.study.bundles:
+            yield Item("unpack", name, name, path=f"results/{BUNDLE}/{name}.json")
+            for cohort in self.targets.scored_by_method[name]:
+                path = f"results/score/{name}/{cohort}.tsv"
+                yield Item("score", name, name, cohort=cohort, path=path)
 
     def _encodings(self, encoder: str, cohort: str) -> Iterator[Item]:
         for batch in self.targets.batches(cohort):
@@ -115,6 +124,7 @@ class Manifests:
         yield Item("compare", path="results/compare")
         yield Item("ledger", path="results/ledger/ledger.tsv")
         yield from self._evaluations()
+        yield from self._bundles()
         yield from self._encoders()
         for name in targets.pretrainings:
             yield Item("pretrain", encoder=name, path=f"results/pretrain/{name}")

@@ -64,13 +64,19 @@ def load_study(config: Mapping[str, Any], workflow: Workflow) -> Study:
     try:
         study = Study.load(config, study_file(workflow), check_files=is_main)
         if is_main:
-            raise_all(preflight.problems(study))
+            libraries = [] if _in_environments(workflow) else preflight.missing_libraries(study)
+            raise_all([*preflight.problems(study), *libraries])
     except Her2Error as mistake:
         raise StudyError(str(mistake)) from None
     if is_main:
         for line in preflight.as_lines(preflight.notes(study)):
             logger.info(line)
     return study
+
+
+def _in_environments(workflow: Workflow) -> bool:
+    """Whether jobs run with other libraries than this process."""
+    return bool(workflow.deployment_settings.deployment_method)
 
 
 class FailureHandler(logging.Handler):

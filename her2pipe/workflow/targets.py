@@ -11,6 +11,9 @@ from her2pipe.cohorts.split import batch_count, batch_of
 from her2pipe.config import WHOLE, roles
 from her2pipe.workflow.study import Study
 
+# What `unpack` makes of a bundle, below results: a folder, or a file, by method.
+ENCODER, AGGREGATION, BUNDLE = "unpack/encoder", "unpack/aggregation", "unpack/bundle"
+
 
 class Targets:
     """The outputs of a study.
@@ -45,6 +48,11 @@ class Targets:
     def encoder_of(self, method: str) -> str:
         """Return the encoder of a method."""
         return self.study.settings.methods[method].encoder
+
+    def model(self, encoder: str) -> str:
+        """Return the folder of an encoder: as trained, or as it came with a bundle."""
+        is_bundled = encoder in self.study.bundles
+        return f"results/{ENCODER if is_bundled else 'train'}/{encoder}"
 
     def held_out_by(self, method: str) -> str:
         """Return which slides judge the fit of a method; empty where nothing is fitted."""
@@ -138,7 +146,8 @@ class Targets:
     def described(self) -> list[tuple[str, str]]:
         """Encoder and cohort of each description of patches."""
         settings = self.study.settings
-        status = [e.encoder for e in settings.methods.values() if self.grades_patches(e.encoder)]
+        trained = [m.encoder for m in settings.methods.values() if not m.bundle]
+        status = [name for name in trained if self.grades_patches(name)]
         return [
             (encoder, name)
             for encoder in settings.describe.encoders or status[:1]

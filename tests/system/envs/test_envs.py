@@ -36,8 +36,8 @@ PACKAGES = {
 
 
 def pins():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    return dict(line.split("==") for line in lines if "==" in line)
+    text = (ROOT / "requirements.txt").read_text()
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.M))
 
 
 def env_of(step):

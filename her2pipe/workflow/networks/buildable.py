@@ -1,23 +1,39 @@
 """Whether networks can be built and take their input, tried without weights or memory.
 
-    python -m her2pipe.workflow.buildable '[{"architecture": "resnet50", "input_px": 224}]'
+    python -m her2pipe.workflow.networks.buildable '[{"architecture": "resnet50", "input_px": 224}]'
 
-prints why each cannot, as JSON: an empty text for one that can. Networks are built on torch's
-device `meta`, where tensors have shapes and no values, so that it takes no longer than to import
-torch. The workflow calls this in a process of its own, for it loads no slow library itself.
+prints why each cannot, as JSON: `fault` is empty for one that can, and `weights` says where its
+published weights are (fields of `Remote`, empty where there are none, null where nobody knows).
+Networks are built on torch's device `meta`, where tensors have shapes and no values, so that it
+takes no longer than to import torch. The workflow calls this in a process of its own, for it loads
+no slow library itself.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from her2pipe.errors import Her2Error, one_line
+from her2pipe.workflow.networks.remote import Remote, of_timm
 
 
-def fault(encoder: Mapping[str, Any]) -> str:
+def tried(encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `fault` and `weights` of a network that an encoder wants."""
+    from her2pipe.registry import ENCODERS
+
+    built: list[Any] = []
+    reason = one_line(fault(encoder, built.append))
+    remote = of_timm(built[0].pretrained_cfg) if built else None
+    # How a network of a plugin has its weights is its own matter.
+    is_known = remote or not built or encoder["architecture"] not in ENCODERS
+    return {"fault": reason, "weights": asdict(remote or Remote()) if is_known else None}
+
+
+def fault(encoder: Mapping[str, Any], use: Callable[[Any], Any] = lambda _: None) -> str:
     """Return why a network cannot be built as an encoder wants it; empty where it can.
 
     Parameters
@@ -25,6 +41,8 @@ def fault(encoder: Mapping[str, Any]) -> str:
     encoder : dict
         `architecture`, `input_px`, and where they are given `stages`, `features`, `model_args` and
         `pooling`.
+    use : callable
+        Is given the network as soon as it is built.
     """
     import torch
 
@@ -37,6 +55,7 @@ def fault(encoder: Mapping[str, Any]) -> str:
             stages, options = int(encoder.get("stages") or 0), encoder.get("model_args") or {}
             pooling = str(encoder.get("pooling") or "head")
             model = create(name, 3, side, stages, pooling, **options).eval()
+            use(model)
             images = torch.zeros(1, 3, side, side)
             inference.forward(model, images, str(encoder.get("features") or "pooled"))
     except Her2Error as error:
@@ -49,4 +68,4 @@ def fault(encoder: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps([one_line(fault(encoder)) for encoder in json.loads(sys.argv[1])]))
+    print(json.dumps([tried(encoder) for encoder in json.loads(sys.argv[1])]))
