@@ -62,6 +62,7 @@ from her2pipe.config.training import (
     ScoreSettings,
     TrainSettings,
     UnpackSettings,
+    over_shared_training,
 )
 
 __all__ = [
@@ -139,6 +140,10 @@ def _methods_or_grid(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [{"required": ["methods"]}, {"required": ["grid"]}]
 
 
+def _over(common: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
+    return {**common, **named}
+
+
 class Config(Section):
     """A study file."""
 
@@ -185,8 +190,9 @@ class Config(Section):
         for shared, several in (("train", "encoders"), ("pretrain", "pretrainings")):
             common, named = data.get(shared) or {}, data.get(several)
             if isinstance(common, dict) and isinstance(named, dict):
+                lay = over_shared_training if several == "encoders" else _over
                 merged = {
-                    k: {**common, **(v or {})} if isinstance(v or {}, dict) else v
+                    k: lay(common, v or {}) if isinstance(v or {}, dict) else v
                     for k, v in named.items()
                 }
                 data = {**data, several: merged}

@@ -16,10 +16,11 @@ from her2pipe.evaluation.method_table import Study, Table, table
 from her2pipe.evaluation.results import Evaluation
 from her2pipe.files import read_table
 from her2pipe.models.description import ModelDescription
+from her2pipe.registry import PRESETS
 
 ENCODERS = (
     *("method", "encoder", "aggregation", "preset", "architecture", "weights", "licence"),
-    *("non_commercial", "parameters", "mmacs", "input_px", "features", "slides"),
+    *("non_commercial", "access", "parameters", "mmacs", "input_px", "features", "slides"),
     *("seconds_per_slide", "mb_per_slide", "external_cohorts", "external_mean", "external_sd"),
     *("mean_rank", "ranked_cohorts", "ranked_methods"),
 )
@@ -198,12 +199,14 @@ def friedman(study: Study) -> Table:
 
 def _described(model: ModelDescription) -> dict[str, Any]:
     """Return what a model's description says of its weights and its size."""
+    access = PRESETS[model.preset].access if model.preset in PRESETS else ""
     return {
         "preset": model.preset,
         "architecture": model.architecture,
         "weights": model.starting_weights,
         "licence": model.licence,
         "non_commercial": "yes" if model.non_commercial else "no" if model.licence else "",
+        "access": access,
         "parameters": model.parameters and model.parameters.total,
         "mmacs": model.mmacs,
         "input_px": model.input_px,

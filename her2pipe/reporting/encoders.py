@@ -19,6 +19,7 @@ COSTS = (
     Column("weights", "Starting weights"),
     Column("licence", "Licence of these"),
     Column("non_commercial", "Non-commercial use only"),
+    Column("access", "Access"),
     Column("parameters", "Parameters", "count"),
     Column("mmacs", "Multiply-adds per patch, millions", "count"),
     Column("input_px", "Input, px", "count"),

@@ -1,5 +1,7 @@
 """Methods that a study names as encoders times aggregations."""
 
+from pathlib import Path
+
 import pytest
 
 from her2pipe.config import load
@@ -52,3 +54,16 @@ def test_mistakes_of_a_grid_are_of_the_grid():
     twice = refused({"methods": {"one+clam": {"encoder": "two", "aggregate": "clam"}}})
     assert "the grid makes the method one+clam, which methods has, too" in twice
     assert "unknown key encoder" in refused({"grid": {"encoder": ["one"], "aggregates": ["clam"]}})
+
+
+def test_the_study_of_encoders_is_a_grid_that_names_its_licences():
+    from her2pipe.workflow.preflight import _licences
+    from her2pipe.workflow.study import Study
+
+    settings = load.load(Path(__file__).parents[2] / "studies" / "encoders.yaml")
+    assert len(settings.methods) == 2 * len(settings.encoders) == 20
+    assert {encoder.task for encoder in settings.encoders.values()} == {"none"}
+    (note,) = _licences(Study(settings, "encoders.yaml", {}, {}, {}))
+    assert "uni (CC-BY-NC-ND-4.0), " in note
+    assert "resnet50" not in note
+    assert "h-optimus-0" not in note
