@@ -16,6 +16,7 @@ from her2pipe.config import WHOLE, PretrainSettings, TrainSettings
 from her2pipe.config.aggregation import AGGREGATIONS
 from her2pipe.config.endpoints import CHECKED, ENDPOINTS, LabelSettings
 from her2pipe.config.mistakes import Mistake
+from her2pipe.config.training import over_shared_training
 from her2pipe.registry import STAIN_METHODS
 
 Check = Callable[["RawStudy"], Iterator[Mistake]]
@@ -40,8 +41,10 @@ class RawStudy:
         return {str(name): v if isinstance(v, dict) else {} for name, v in items}
 
     def encoder(self, name: Any) -> dict[str, Any]:
-        """Return an encoder's settings, laid over those of `train`."""
-        return {**self.section("train"), **self.named("encoders").get(str(name), {})}
+        """Return an encoder's settings, laid over its preset's and those of `train`."""
+        return over_shared_training(
+            self.section("train"), self.named("encoders").get(str(name), {})
+        )
 
     @property
     def bundled(self) -> list[str]:
@@ -106,6 +109,17 @@ def _choice(names: Collection) -> str:
 
 
 # --- names ---------------------------------------------------------------------------------------
+
+
+def names_that_differ_in_case(study: RawStudy) -> Iterator[Mistake]:
+    """Find names of one section that are one on file systems without upper and lower case."""
+    for section in ("cohorts", "encoders", "methods", "pretrainings"):
+        first: dict[str, str] = {}
+        for name in study.named(section):
+            twin = first.setdefault(name.casefold(), name)
+            if twin != name:
+                what = f"{twin} and {name} differ only in case, and name files and folders"
+                yield Mistake((section, name), what, "choose another name for one of them")
 
 
 def unknown_names(study: RawStudy) -> Iterator[Mistake]:
@@ -419,6 +433,7 @@ def whole_slides(study: RawStudy) -> Iterator[Mistake]:
 
 CHECKS: tuple[Check, ...] = (
     unknown_names,
+    names_that_differ_in_case,
     fractions,
     views_of_fractions,
     endpoint,

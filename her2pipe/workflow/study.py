@@ -136,13 +136,17 @@ def find(path: str, what: str, file: str, key: str, fix: str = "") -> str:
     Raises
     ------
     Her2Error
-        When it is in neither.
+        When it is in neither, or Snakemake would take its path for a pattern.
     """
     for folder in (Path(file).parent, Path.cwd()):
         place = folder / path
-        if place.exists():
+        if os.path.exists(place):
             near = os.path.relpath(place)
-            return str(place) if near.startswith("..") else near
+            near = str(place) if near.startswith("..") else near
+            if brace := sheet.BRACES.search(near):
+                where = f"{file}, key {key}"
+                raise Her2Error(f"the {what} has a {brace[0]}: {near}", where, sheet.NO_BRACES)
+            return near
     raise Her2Error(
         f"the {what} {path} does not exist",
         f"{file}, key {key}",
