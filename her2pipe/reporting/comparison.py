@@ -163,6 +163,8 @@ class Methods(Section):
     def blocks(self, inputs: ReportInputs) -> list[Block]:
         """Return what compare wrote: the first table, the networks, the figures, other tables."""
         folder = Path(next(iter(inputs.manifest.paths("compare"))))
+        if not inputs.evaluates:
+            return _networks(folder)
         tables = _tables(folder, inputs.percent)
         networks = _networks(folder)
         return [
@@ -339,10 +341,12 @@ class Summary(Section):
         """Return the key figures, a paragraph, and the main numbers of the summarised method."""
         method, sentences = summarised_method(inputs)
         text = [inputs.endpoint().caption_classes, *_training_sizes(inputs), *sentences]
+        if not inputs.evaluates:
+            text = ["No slide has a label, so that scores are given, and nothing is evaluated."]
         return [
             Custom("key_figures", _key_figures(inputs)),
             Text(" ".join(filter(None, text))),
-            _main_numbers(inputs, method),
+            *([_main_numbers(inputs, method)] if inputs.evaluates else []),
         ]
 
 
@@ -364,8 +368,8 @@ def _key_figures(inputs: ReportInputs) -> list[tuple[str, str]]:
 def _training_sizes(inputs: ReportInputs) -> list[str]:
     """Say how many patches the encoders were trained on."""
     counts = []
-    for folder in inputs.manifest.paths("train"):
-        training_set = ModelDescription.read(folder).training_set
+    for item in inputs.trained_encoders:
+        training_set = ModelDescription.read(item.path).training_set
         rows = [row for row in training_set if row.get("side") == "train"]
         counts += [sum(row["used"] for row in rows)] if rows else []
     if not counts:
@@ -453,6 +457,7 @@ def _main_numbers(inputs: ReportInputs, method: str) -> Table:
         f"{endpoint.caption_interval}"
     )
     evaluations = [e for e in inputs.evaluations if e.metrics.method == method]
+    evaluations = [e for e in evaluations if e.metrics.cohort not in inputs.unlabelled]
     rows = [_main_row(inputs, e) for e in evaluations]
     if any(row.get("accuracy") is not None for row in rows):
         caption += f"; intervals of accuracy are {SHARES}, of κ over resampled patients"

@@ -60,6 +60,8 @@ class Manifests:
         settings = self.study.settings
         cohorts = {n: {"title": c.title, "role": c.role} for n, c in settings.cohorts.items()}
         values = settings.model_dump(mode="json", exclude=self._unused())
+        for name in self.study.bundles:  # of its training only what it says itself is known
+            values["encoders"].pop(name)
         return {"title": settings.study.title, "cohorts": cohorts, "settings": values}
 
     def study_digest(self) -> str:
