@@ -61,6 +61,7 @@ from her2pipe.config.training import (
     ScoreSettings,
     TrainSettings,
     UnpackSettings,
+    over_shared_training,
 )
 
 __all__ = [
@@ -131,6 +132,10 @@ STEPS = (
 )
 
 
+def _over(common: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
+    return {**common, **named}
+
+
 class Config(Section):
     """A study file."""
 
@@ -174,8 +179,9 @@ class Config(Section):
         for shared, several in (("train", "encoders"), ("pretrain", "pretrainings")):
             common, named = data.get(shared) or {}, data.get(several)
             if isinstance(common, dict) and isinstance(named, dict):
+                lay = over_shared_training if several == "encoders" else _over
                 merged = {
-                    k: {**common, **(v or {})} if isinstance(v or {}, dict) else v
+                    k: lay(common, v or {}) if isinstance(v or {}, dict) else v
                     for k, v in named.items()
                 }
                 data = {**data, several: merged}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -60,11 +61,11 @@ class OneOf:
     """
 
     registry: Registry
-    also: str = ""  # a name that is allowed beside those of the registry
+    also: str | None = None  # a name, or nothing (""), that is allowed beside those of the registry
 
     def names(self) -> list[str]:
         """Return all names allowed."""
-        return [*([self.also] if self.also else []), *sorted(self.registry.names())]
+        return [*([] if self.also is None else [self.also]), *sorted(self.registry.names())]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_after_validator_function(self._validate, handler(source))
@@ -74,7 +75,9 @@ class OneOf:
 
     def _validate(self, name: str) -> str:
         if name not in self.names():
-            raise ValueError(f"use one of: {', '.join(self.names())}")
+            near = difflib.get_close_matches(name, self.names(), 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(f"{hint}use one of: {', '.join(filter(None, self.names()))}")
         return name
 
 
@@ -82,6 +85,11 @@ class Section(BaseModel):
     """A section of a study file: unknown keys are refused and values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+    @property
+    def stated(self) -> frozenset[str]:
+        """Settings that are written as flags even where they have their default value."""
+        return frozenset()
 
 
 def mistake(what: str, fix: str) -> PydanticCustomError:

@@ -16,6 +16,7 @@ from her2pipe.config import WHOLE, PretrainSettings, TrainSettings
 from her2pipe.config.aggregation import AGGREGATIONS
 from her2pipe.config.endpoints import CHECKED, ENDPOINTS, LabelSettings
 from her2pipe.config.mistakes import Mistake
+from her2pipe.config.training import over_shared_training
 from her2pipe.registry import STAIN_METHODS
 
 Check = Callable[["RawStudy"], Iterator[Mistake]]
@@ -40,8 +41,10 @@ class RawStudy:
         return {str(name): v if isinstance(v, dict) else {} for name, v in items}
 
     def encoder(self, name: Any) -> dict[str, Any]:
-        """Return an encoder's settings, laid over those of `train`."""
-        return {**self.section("train"), **self.named("encoders").get(str(name), {})}
+        """Return an encoder's settings, laid over its preset's and those of `train`."""
+        return over_shared_training(
+            self.section("train"), self.named("encoders").get(str(name), {})
+        )
 
     @property
     def bundled(self) -> list[str]:

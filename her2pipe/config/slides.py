@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
-from her2pipe.config.base import ALGORITHM, Name, OneOf, Section, setting
+from her2pipe.config.base import ALGORITHM, Name, OneOf, Section, View, setting
 from her2pipe.registry import READERS, STAIN_METHODS
 
 
@@ -242,7 +242,17 @@ class TileSettings(Section):
     """Cutting a slide into patches."""
 
     algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
-    patch_px: int = setting(512, "side of a stored patch", "px", ge=16, le=4096)
+    patch_px: int = setting(
+        512,
+        "side of a stored patch; where it is not given, a view that only encoders with a published"
+        " preset read is stored at the largest size they want",
+        "px",
+        ge=16,
+        le=4096,
+    )
+    view_px: dict[View, Annotated[int, Field(ge=16, le=4096)]] = setting(
+        {}, "side of a stored patch of single views, in place of patch_px", "px", False
+    )
     adaptive_side_px0: float = setting(
         512.0, "Eq. 1: crop side of a slide of adaptive_area_px0", "level-0 px", gt=0
     )

@@ -15,11 +15,13 @@ import numpy as np
 from her2pipe.cohorts import duplicates, sheet
 from her2pipe.cohorts.split import HELD_OUT, assign_sides, encoder_folds
 from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings, flags
+from her2pipe.config.training import SOURCE_PREFIXES
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, replacing_folder, write_table
-from her2pipe.models.description import ModelDescription, ParameterCount
+from her2pipe.models.description import FILE, ModelDescription, ParameterCount
+from her2pipe.registry import PRESETS
 
 if TYPE_CHECKING:
     from her2pipe.models.sources import Source
@@ -73,7 +75,12 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
     from her2pipe.training.sampling import DevelopmentSet
 
     endpoint = endpoint_of(labels)
-    source = sources.find(train.architecture, train.weights == SOURCE)
+    is_preset = train.weights == SOURCE and not train.architecture.startswith(SOURCE_PREFIXES)
+    source = (
+        sources.of_preset(train.preset)
+        if is_preset
+        else sources.find(train.architecture, train.weights == SOURCE)
+    )
     _validate_fractions(train, endpoint)
     sections = (split, train, *([labels] if labels != LabelSettings() else []))
     torch.set_num_threads(args.threads)
@@ -100,6 +107,7 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
             train.input_px,
             str(source.weights) if train.weights == SOURCE else train.weights,
             train.stages,
+            train.preset,
             pooling=train.pooling,
             mean=train.mean or source.mean,
             std=train.std or source.std,
@@ -274,6 +282,7 @@ def _describe(
         train_views=train.train_views,
         **({"model_args": model_args} if model_args else {}),
         **_changed(train, "pooling", "resize_px", "interpolation"),
+        **_origin(train),
         stain=data.stain_target.as_dict(),
         stain_digest=data.stain_target.digest(),
         training_set=data.table,
@@ -290,16 +299,33 @@ def _changed(train: TrainSettings, *names: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != getattr(default, name)}
 
 
+def _origin(train: TrainSettings) -> dict[str, Any]:
+    """Return preset, licence and citation of the starting weights, where they are known."""
+    licence = {"licence": train.licence} if train.licence else {}
+    if not train.preset or train.weights == "none":
+        return licence
+    preset = PRESETS[train.preset]
+    origin = {"preset": preset.name, "licence": preset.licence, "citation": preset.citation}
+    return {**origin, "non_commercial": preset.non_commercial, **licence}
+
+
 def _start(train: TrainSettings, model: Any, source: Source) -> dict[str, Any]:
     """Return where the starting weights are from."""
+    from her2pipe.models import sources
     from her2pipe.models.weights import published_name
 
     path = Path(train.weights)
     start: dict[str, Any] = {"weights": path.name}
     if train.weights == SOURCE and source.weights:
-        return start | {"name": train.architecture, "digest": file_digest(source.weights)}
+        name = train.architecture
+        if not name.startswith(SOURCE_PREFIXES):
+            preset = PRESETS[train.preset]
+            name = "@".join(filter(None, (f"{preset.hub}/{preset.file}", preset.revision)))
+        return start | {"name": name, "digest": file_digest(source.weights)}
     if train.weights == "imagenet":
         return start | {"name": published_name(model)}
+    if path.is_dir() and not (path / FILE).is_file():
+        path = sources.file_of(path, train.preset) or path
     if path.is_dir():
         keys = {"digest", "images", "training_set_digest"}
         description = ModelDescription.read(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from functools import cached_property
+from functools import cache
 
 from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.aggregation.fitted import FittedAggregation
@@ -40,6 +40,7 @@ class Commands:
         self.config = inputs.study.settings
         sections = [getattr(self.config, name) for name in type(self.config).model_fields]
         self._sections = [section for section in sections if isinstance(section, Section)]
+        self._tile_flags = cache(self._tile_flags_of)
 
     def settings(self, step: str, *of_job: Section) -> str:
         """Return the flags of a step's settings.
@@ -93,12 +94,12 @@ class Commands:
 
     def tile(self, wildcards: Wildcards) -> str:
         """Return the settings of a slide's tiling, or of a pack's."""
-        return self._tile_flags[self.study.is_images(wildcards.cohort)]
+        return self._tile_flags(wildcards.view, self.study.is_images(wildcards.cohort))
 
-    @cached_property
-    def _tile_flags(self) -> dict[bool, str]:
-        """Flags of packs of images, and of slides, which are of many jobs."""
-        return {True: self._flags("tile"), False: self._flags("tile", without=(ImagesSettings,))}
+    def _tile_flags_of(self, view: str, is_images: bool) -> str:
+        """Return the flags of packs of images, or of slides under a view, which many jobs share."""
+        settings = self.config.tile.model_copy(update={"patch_px": self.targets.patch_px(view)})
+        return self._flags("tile", (settings,), without=() if is_images else (ImagesSettings,))
 
     def pretraining_stores(self, wildcards: Wildcards) -> list[str]:
         """Return the options that name the packs of a pre-training's cohort, if it has one."""

@@ -9,6 +9,8 @@ from her2pipe.aggregation.held_out import held_out_by
 from her2pipe.cohorts.sheet import Row
 from her2pipe.cohorts.split import batch_count, batch_of
 from her2pipe.config import WHOLE, roles
+from her2pipe.config.training import TRAINED_ON_SLIDES
+from her2pipe.registry import PRESETS
 from her2pipe.workflow.study import Study
 
 # What `unpack` makes of a bundle, below results: a folder, or a file, by method.
@@ -105,6 +107,31 @@ class Targets:
         if self.study.is_images(cohort):
             return [f"results/tile/{WHOLE}/{cohort}/{batch}.h5" for batch in self.batches(cohort)]
         return [f"results/tile/{view}/{cohort}/{slide}.h5" for slide in self.study.rows[cohort]]
+
+    def patch_px(self, view: str) -> int:
+        """Return the side at which patches of a view are stored, px.
+
+        As the study gives it for the view, or for all. Where it gives neither, a view that only
+        encoders with a published preset read is stored at the largest size they want.
+        """
+        tile = self.study.settings.tile
+        if view in tile.view_px or "patch_px" in tile.model_fields_set or view == WHOLE:
+            return tile.view_px.get(view, tile.patch_px)
+        sizes = [self._wanted_px(name) for name in self.encoders if view in self.views_of(name)]
+        return max(sizes) if sizes and all(sizes) else tile.patch_px
+
+    def _wanted_px(self, encoder: str) -> int:
+        """Return the side of stored patches that an encoder's preset is meant for; 0: none."""
+        settings = self.study.settings.encoders[encoder]
+        if not settings.preset or not PRESETS[settings.preset].is_foundation:
+            return 0
+        return max(settings.resize_px or settings.input_px, PRESETS[settings.preset].patch_px)
+
+    def views_of(self, encoder: str) -> list[str]:
+        """Return the views of slides that an encoder reads: for scores, and for training."""
+        settings = self.study.settings.encoders[encoder]
+        by_patches = settings.task in TRAINED_ON_SLIDES
+        return [settings.view, *(settings.train_views if by_patches else [])]
 
     def encodings(self, encoder: str, cohort: str) -> list[str]:
         """Return the folders of encodings that make up a cohort."""
