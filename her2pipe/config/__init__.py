@@ -20,6 +20,7 @@ from her2pipe.config.aggregation import (
     with_bundled_encoders,
 )
 from her2pipe.config.base import (
+    ADAPTIVE,
     CLASSES,
     LEVELS,
     NAME_MOST,
@@ -39,6 +40,7 @@ from her2pipe.config.reporting import (
     LedgerSettings,
     ReportSettings,
 )
+from her2pipe.config.sharing import BundleSettings, CompatibilitySettings
 from her2pipe.config.slides import (
     Cohort,
     DrawSettings,
@@ -65,6 +67,7 @@ from her2pipe.config.training import (
 )
 
 __all__ = [
+    "ADAPTIVE",
     "CLASSES",
     "GRADES",
     "LEVELS",
@@ -73,8 +76,10 @@ __all__ = [
     "STEPS",
     "VIEW",
     "WHOLE",
+    "BundleSettings",
     "Cohort",
     "CompareSettings",
+    "CompatibilitySettings",
     "Config",
     "DeploySettings",
     "DescribeSettings",
@@ -127,6 +132,7 @@ STEPS = (
     "heatmap",
     "explain",
     "deploy",
+    "bundle",
     "ledger",
     "report",
 )
@@ -156,6 +162,7 @@ class Config(Section):
     encoders: dict[Name, Encoder] = Field({})
     unpack: UnpackSettings = Field(default_factory=UnpackSettings)
     encode: EncodeSettings = Field(default_factory=EncodeSettings)
+    compatibility: CompatibilitySettings = Field(default_factory=CompatibilitySettings)
     fit: SharedFitSettings = Field(default_factory=SharedFitSettings)
     methods: dict[Name, Method] = Field(..., min_length=1)
     score: ScoreSettings = Field(default_factory=ScoreSettings)
@@ -166,6 +173,7 @@ class Config(Section):
     heatmap: HeatmapSettings = Field(default_factory=HeatmapSettings)
     explain: ExplainSettings = Field(default_factory=ExplainSettings)
     deploy: DeploySettings = Field(default_factory=DeploySettings)
+    bundle: BundleSettings = Field(default_factory=BundleSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)
 
