@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from her2pipe.config.aggregation import (
     FitSettings,
@@ -32,6 +32,7 @@ from her2pipe.config.base import (
 )
 from her2pipe.config.endpoints import LabelSettings
 from her2pipe.config.evaluation import CompareSettings, DriftSettings, EvaluateSettings
+from her2pipe.config.grid import GridSettings
 from her2pipe.config.reporting import (
     GRADES,
     DescribeSettings,
@@ -90,6 +91,7 @@ __all__ = [
     "EvaluateSettings",
     "ExplainSettings",
     "FitSettings",
+    "GridSettings",
     "HeatmapSettings",
     "ImagesSettings",
     "LabelSettings",
@@ -138,12 +140,20 @@ STEPS = (
 )
 
 
+def _methods_or_grid(schema: dict[str, Any]) -> None:
+    """Let a study file have methods, or a grid that makes them."""
+    schema["required"].remove("methods")
+    schema["anyOf"] = [{"required": ["methods"]}, {"required": ["grid"]}]
+
+
 def _over(common: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
     return {**common, **named}
 
 
 class Config(Section):
     """A study file."""
+
+    model_config = ConfigDict(json_schema_extra=_methods_or_grid)
 
     study: StudySettings = Field(default_factory=StudySettings)
     cohorts: dict[Name, Cohort] = Field(..., min_length=1)
@@ -165,6 +175,7 @@ class Config(Section):
     compatibility: CompatibilitySettings = Field(default_factory=CompatibilitySettings)
     fit: SharedFitSettings = Field(default_factory=SharedFitSettings)
     methods: dict[Name, Method] = Field(..., min_length=1)
+    grid: GridSettings = Field(default_factory=GridSettings)
     score: ScoreSettings = Field(default_factory=ScoreSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     drift: DriftSettings = Field(default_factory=DriftSettings)

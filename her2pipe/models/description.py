@@ -109,6 +109,7 @@ class ModelDescription(_Record):
     stage: str = "pooled"  # what of it is kept as features
     features: int = 0  # width of these
     parameters: ParameterCount | None = None
+    mmacs: float | None = None  # multiply-adds of one patch, millions; counted of frozen networks
     versions: dict[str, str] = {}
     # whose weights it has or started from
     preset: str = ""  # name of the published encoder, see `her2pipe encoders`
@@ -169,6 +170,8 @@ class ModelDescription(_Record):
     @property
     def starting_weights(self) -> str:
         """Where training started, in words: with the exact name of published weights."""
+        if self.task == "none" and self.start.get("weights") == "none":
+            return f"random numbers, seed {self.settings.get('train_seed')}: a stand-in"
         weights, name = self.start.get("weights") or "", self.start.get("name")
         return f"{weights} ({name})" if name else str(weights)
 
