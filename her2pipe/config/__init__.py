@@ -41,7 +41,6 @@ from her2pipe.config.reporting import (
     LedgerSettings,
     ReportSettings,
 )
-from her2pipe.config.sharing import BundleSettings, CompatibilitySettings
 from her2pipe.config.slides import (
     Cohort,
     DrawSettings,
@@ -56,6 +55,8 @@ from her2pipe.config.slides import (
     TileSettings,
 )
 from her2pipe.config.training import (
+    BundleSettings,
+    CompatibilitySettings,
     DeploySettings,
     Encoder,
     EncodeSettings,
