@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,6 +30,29 @@ class AppliedBundle:
 
     path: str
     description: BundleDescription
+
+
+def load_study(file: Path, folder: Path) -> Config:
+    """Read and check a study file, with what its bundles fix.
+
+    Bundles are looked for beside the file, and in the study's folder; one that is nowhere is left
+    to the planning of the run, which says so.
+
+    Raises
+    ------
+    Her2Error
+        With every mistake of the file.
+    """
+    data = load.read(file)
+    paths = {
+        name: str(place)
+        for name, path in named(data).items()
+        for place in [file.parent / path, folder / path]
+        if place.exists()
+    }
+    if paths and len(paths) == len(named(data)):
+        data, _ = lay_over(data, str(file), paths)
+    return load.check(data, str(file))
 
 
 def named(data: Any) -> dict[str, str]:

@@ -22,13 +22,14 @@ from her2pipe.evaluation.results import (
 from her2pipe.registry import Registry
 from her2pipe.reporting import captions, html
 from her2pipe.reporting.captions import AREAS, SHARES, estimate_text, neighbour_share
-from her2pipe.reporting.html import Block, Column, Folded, Grid, Heading, Table
+from her2pipe.reporting.html import Block, Column, Folded, Grid, Heading, Table, Text
 from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
 
 TableMaker = Callable[[Evaluation, ReportInputs], Table | None]
 RESULT_TABLES: Registry[TableMaker] = Registry("table of results", "her2pipe.reporting")
 ONLY_OF_FIGURE_METHODS = ("reflex",)
+UNLABELLED = "No slide has a label; the scores are in the table of slides."
 UNITS = {"tile": "Tiles", "slide": "Slides", "patient": "Patients"}
 MAIN = (
     Column("measure", "Measure"),
@@ -64,6 +65,8 @@ class Results(Section):
     def blocks(self, inputs: ReportInputs) -> list[Block]:
         """Return a part for each method: in full, or its numbers folded."""
         blocks: list[Block] = []
+        if not inputs.evaluates:
+            return blocks
         for method in inputs.methods:
             evaluations = [e for e in inputs.evaluations if e.metrics.method == method]
             if method in inputs.figure_methods:
@@ -78,6 +81,8 @@ class Results(Section):
     def _in_full(self, evaluation: Evaluation, inputs: ReportInputs) -> list[Block]:
         """Lay out tables, figures, slides and numbers of an evaluation."""
         cohort = evaluation.metrics.cohort
+        if cohort in inputs.unlabelled:
+            return [Heading(f"Cohort {cohort}", 4), Text(UNLABELLED)]
         first, *others = _tables(evaluation, inputs, inputs.endpoint(evaluation.metrics.role))
         return [
             Heading(f"Cohort {cohort}", 4),
@@ -90,6 +95,8 @@ class Results(Section):
 
     def _numbers(self, evaluation: Evaluation, inputs: ReportInputs) -> list[Block]:
         """Lay out the tables and numbers of an evaluation."""
+        if evaluation.metrics.cohort in inputs.unlabelled:
+            return [Text(f"Cohort {evaluation.metrics.cohort}: {UNLABELLED}")]
         endpoint = inputs.endpoint(evaluation.metrics.role)
         tables = _tables(evaluation, inputs, endpoint, ONLY_OF_FIGURE_METHODS)
         return [*map(html.fold_long, tables), _all_numbers(evaluation)]

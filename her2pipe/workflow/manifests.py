@@ -60,6 +60,8 @@ class Manifests:
         settings = self.study.settings
         cohorts = {n: {"title": c.title, "role": c.role} for n, c in settings.cohorts.items()}
         values = settings.model_dump(mode="json", exclude=self._unused())
+        for name in self.study.bundles:  # of its training only what it says itself is known
+            values["encoders"].pop(name)
         return {"title": settings.study.title, "cohorts": cohorts, "settings": values}
 
     def study_digest(self) -> str:
@@ -107,7 +109,7 @@ class Manifests:
         comparisons = self.study.endpoint.comparisons
         if "networks" in comparisons:
             yield from self._encoders()
-        if "tile_timing" in comparisons:
+        if "tile_timing" in comparisons or self.targets.compares_encoders:
             for encoder in self.targets.encoders:
                 for name in self.study.settings.cohorts:
                     if name in self.targets.encoded_cohorts(encoder):

@@ -1,7 +1,9 @@
 """Presets in a study: what they fill, what overrides them, what cannot stand beside them."""
 
 import argparse
+import re
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -77,17 +79,16 @@ def test_what_cannot_stand_beside_a_preset_is_a_mistake(values, words):
 
 
 def test_a_plugin_adds_a_preset(tmp_path, monkeypatch):
+    """The example of the page on encoders, as a plugin registers its file."""
     PRESETS.names()  # all are registered before one is added for this test alone
     monkeypatch.setattr(PRESETS, "_items", dict(PRESETS._items))
+    page = Path(__file__).parents[2] / "docs" / "encoders.md"
     file = tmp_path / "mine.yaml"
-    file.write_text(
-        "mine: {title: Mine, architecture: resnet10t, interpolation: bicubic, mean: [0, 0, 0],\n"
-        "  std: [1, 1, 1], width: 512, parameters: 1, mpp: 0.25, licence: MIT,\n"
-        "  non_commercial: false, access: open, hub: me/mine, file: model.safetensors}\n"
-    )
+    (text,) = re.findall(r"```yaml\n(mine:.*?)```", page.read_text(encoding="utf-8"), re.S)
+    file.write_text(text)
     published.register(file)
     settings = Encoder(preset="mine")
-    assert (settings.architecture, settings.view) == ("resnet10t", "56um")
+    assert (settings.architecture, settings.view) == ("vit_small_patch16_224", "112um")
     file.write_text("mine: {title: Mine}\n")
     with pytest.raises(Her2Error, match="the preset mine is wrong") as error:
         published.register(file)
