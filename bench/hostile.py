@@ -4,8 +4,8 @@
 
 Each kind is written at full strength and tiled by a process of its own. It must end by itself: with
 a store, an exclusion or three lines of error. Peak memory must stay within 2 GB, time within 60 s;
-the bench ends with an error where one does not. Seconds are of the processor, so that they hold on a busy machine, and
-of them three to five are Python's start. The table stands in `docs/reliability.md`.
+the bench ends with an error where one does not. Seconds are of the processor, so that they hold on
+a busy machine; three to five of them are Python's start. The table stands in `docs/reliability.md`.
 """
 
 from __future__ import annotations
