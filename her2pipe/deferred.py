@@ -48,8 +48,9 @@ def quick_start() -> Iterator[None]:
         gc.set_threshold(*collected)
 
 
-def _no_documentation(item: object) -> None:
+def _no_documentation(object: object) -> str | None:
     """Stand for `inspect.getdoc`, which returns None of what has no docstring."""
+    return None
 
 
 def defer(modules: Mapping[str, Mapping[str, Any]]) -> None:
