@@ -18,8 +18,8 @@ from her2pipe.errors import Her2Error, is_out_of_memory
 
 # verb: its module
 VERBS = {**{step: f"steps.{step}" for step in STEPS}, "cohort": "steps.cohort"}
-VERBS |= {"prune": "steps.prune", "status": "steps.status"}
-VERBS |= {"init": "steps.init", "run": "steps.run"}
+VERBS |= {"prune": "steps.prune", "status": "steps.status", "encoders": "steps.encoders"}
+VERBS |= {"init": "steps.init", "run": "steps.run", "predict": "steps.predict"}
 
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -17,12 +17,15 @@ from pathlib import Path
 
 from her2pipe import extras
 from her2pipe.aggregation.held_out import INTERNAL
+from her2pipe.bundles.read import verify
 from her2pipe.cohorts.sheet import OPTIONAL, REQUIRED, Row
 from her2pipe.cohorts.split import assign_sides
 from her2pipe.cohorts.survey import label_counts
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.models import sources
+from her2pipe.models.presets import hub
+from her2pipe.registry import PRESETS
 from her2pipe.training import cifar100
 from her2pipe.workflow.fingerprints import sheet_columns
 from her2pipe.workflow.networks import published, trials
@@ -33,7 +36,7 @@ from her2pipe.workflow.targets import Targets
 PENDING = (SYNTHETIC_SLIDES, SYNTHETIC_IMAGES)
 OUTLINES = {".xml": b"<", ".geojson": b"{[", ".json": b"{["}  # how their text begins
 DESCRIBED = ("hf-hub:", "local-dir:")  # architectures that files elsewhere describe
-TORCH_FILES = (".bin", ".pth", ".pt")  # no header tells what they hold
+TORCH_FILES = (".bin", ".pth", ".pt", ".torch")  # no header tells what they hold
 SAFETENSORS_HEADER = 100_000_000  # bytes, at most
 
 
@@ -44,6 +47,7 @@ def problems(study: Study) -> list[Her2Error]:
     """Return what would stop a job for certain: files, weights, and networks."""
     return [
         *_unreadable(study),
+        *_bundles(study),
         *_weights(study),
         *_archives(study),
         *_unjudged_fits(study),
@@ -61,6 +65,16 @@ def missing_libraries(study: Study) -> Iterator[Her2Error]:
             extras.require(library)
         except extras.MissingLibraryError as error:
             yield error
+
+
+def _bundles(study: Study) -> Iterator[Her2Error]:
+    """Find bundles that are no longer what was written, by the digests of all their files."""
+    for name, bundle in study.bundles.items():
+        try:
+            verify(bundle.path)
+        except Her2Error as error:
+            where = f"{study.file}, key methods.{name}.bundle; {error.where}"
+            yield Her2Error(error.what, where, error.fix)
 
 
 def _unreadable(study: Study) -> Iterator[Her2Error]:
@@ -108,18 +122,20 @@ def _weights(study: Study) -> Iterator[Her2Error]:
         path = Path(files.get("weights", ""))
         if not files.get("weights") or str(path).startswith("results/"):
             continue
-        if reason := _weights_fault(path):
+        if reason := _weights_fault(path, study.settings.encoders[name].preset):
             where = f"{study.file}, key encoders.{name}.weights"
             fix = "give a file of tensors, or the folder that her2pipe train wrote"
             yield Her2Error(f"the starting weights {path} {reason}", where, fix)
 
 
-def _weights_fault(path: Path) -> str:
+def _weights_fault(path: Path, preset: str = "") -> str:
     """Return why a file or folder holds no weights, from its header."""
     if path.is_dir():
-        if not (path / "model.json").is_file():
+        is_model = (path / "model.json").is_file()
+        weights = path / "model.safetensors" if is_model else sources.file_of(path, preset)
+        if weights is None:
             return "are a folder without model.json"
-        path = path / "model.safetensors"
+        path = weights
     try:
         with path.open("rb") as file:
             if path.suffix in TORCH_FILES:
@@ -155,7 +171,8 @@ def _archives(study: Study) -> Iterator[Her2Error]:
 def _unjudged_fits(study: Study) -> Iterator[Her2Error]:
     """Find methods whose fit the internal validation side shall judge, but has no slides for it."""
     targets = Targets(study)
-    fitted = [m for m in study.settings.methods if targets.held_out_by(m) == INTERNAL]
+    methods = [name for name in study.settings.methods if name not in study.bundles]
+    fitted = [name for name in methods if targets.held_out_by(name) == INTERNAL]
     for name, cohort in study.settings.cohorts.items() if fitted else ():
         if cohort.role != "development":
             continue
@@ -177,12 +194,21 @@ def _unjudged_fits(study: Study) -> Iterator[Her2Error]:
             )
 
 
+def _with_weights(study: Study, name: str) -> dict:
+    """Return the network of an encoder, with its weights where they are here already."""
+    encoder = study.settings.encoders[name]
+    network = trials.of_encoder(encoder)
+    file = study.encoder_files.get(name, {}).get("weights", "")
+    if encoder.weights == "source" and encoder.preset and not published.is_described(encoder):
+        file = str(hub.local_file(PRESETS[encoder.preset]) or "")
+    if not file or file.startswith("results/") or _weights_fault(Path(file), encoder.preset):
+        return network  # made later, to be fetched, or reported as no weights at all
+    return trials.with_weights(network, Path(file), encoder.preset)
+
+
 def _networks(study: Study) -> Iterator[Her2Error]:
     """Find networks that cannot be built, or do not take their input."""
-    wanted = {
-        f"encoders.{name}": trials.of_encoder(study.settings.encoders[name])
-        for name in used_encoders(study)
-    }
+    wanted = {f"encoders.{name}": _with_weights(study, name) for name in used_encoders(study)}
     for name in study.pretraining_images:
         wanted[f"pretrainings.{name}"] = trials.of_encoder(study.settings.pretrainings[name])
     untried = {
@@ -195,9 +221,13 @@ def _networks(study: Study) -> Iterator[Her2Error]:
         if not trial.fault:
             trials.remember(network, trial)
             continue
-        what, _, fix = trial.fault.partition("; ")
+        is_of_weights = "not the weights" in trial.fault  # which names several faults
+        parts = trial.fault.rpartition("; ") if is_of_weights else trial.fault.partition("; ")
+        what, _, fix = parts
         key = "input_px" if "input of" in what else "architecture"
-        if "stage" in what or "module" in what:
+        if is_of_weights:
+            key = "weights"
+        elif "stage" in what or "module" in what:
             key = "features" if network.get("features", "pooled") != "pooled" else "stages"
         elif "these options" in what:
             key = "model_args"
@@ -217,7 +247,19 @@ def notes(study: Study) -> list[str]:
         slides = list(rows.values())
         lines.append(f"{name}: {_labels(study, name, slides)}")
         lines += [f"{name}: {note}" for note in _cohort_notes(study, name, slides)]
-    return lines + published.notes(study)
+    return [*lines, *_licences(study), *published.notes(study)]
+
+
+def _licences(study: Study) -> Iterator[str]:
+    """Say which weights of the study's methods may not be used commercially."""
+    texts = []
+    for name in Targets(study).encoders:
+        encoder = study.settings.encoders.get(name)
+        if encoder and encoder.preset and encoder.weights != "none":
+            preset = PRESETS[encoder.preset]
+            texts += [f"{name} ({preset.licence})"] * preset.non_commercial
+    if texts:
+        yield f"licences forbid commercial use of the weights of {', '.join(texts)}"
 
 
 def _labels(study: Study, name: str, rows: list[Row]) -> str:

@@ -216,6 +216,32 @@ def test_a_network_is_tried_once(load, monkeypatch):
     assert problem.fix == "did you mean resnet18?"
 
 
+def test_weights_that_are_here_are_compared_with_their_network(load, tmp_path, monkeypatch):
+    """By names and shapes, before the first job; again when the file has changed."""
+    import torch
+
+    from her2pipe.models import factory
+
+    def tried(networks):
+        return {k: trials.Trial(**buildable.tried(network)) for k, network in networks.items()}
+
+    monkeypatch.setattr(trials, "run", tried)
+    state = factory.create("resnet10t", 3).state_dict()
+    less = {k: v for k, v in state.items() if not k.startswith("layer3.")}
+    torch.save({"state_dict": less | {"extra": torch.zeros(1)}}, tmp_path / "w.pth")
+    study = load(encoder_with(architecture="resnet10t", weights="w.pth"))
+    (problem,) = preflight._networks(study)
+    assert "tensors are missing (layer3.0.conv1.weight" in problem.what
+    assert "1 tensor is not of this network (extra)" in problem.what
+    assert problem.where == "study.yaml, key encoders.small.weights"
+    assert problem.fix == "give weights of the same architecture and input size"
+    torch.save(state, tmp_path / "w.pth")
+    assert [*preflight._networks(study)] == []
+    tries = []
+    monkeypatch.setattr(trials, "run", lambda networks: tries.extend(networks) or {})
+    assert [*preflight._networks(study)] == tries == []  # remembered
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A hub's cache of this test, and answers of a hub that is never asked."""
@@ -261,6 +287,14 @@ def test_weights_of_the_hub_are_here_or_within_reach(load, hub, monkeypatch):
     hub.cache("o/n", "config.json", "pytorch_model.bin")
     assert [*published.problems(study)] == published.notes(study) == []
     assert hub.answers["asked"] == asked
+
+
+def test_weights_of_presets_are_in_the_cache_or_to_be_fetched(load, hub, monkeypatch):
+    study = load(encoder_with(preset="chief", task="classify"))
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    (problem,) = published.problems(study)
+    assert problem.fix == "fetch them where there is a network: her2pipe encoders fetch chief"
+    assert problem.what.endswith("forbids to fetch them: MahmoodLab/hest-bench")
 
 
 def test_published_weights_are_looked_for_where_timm_has_them(load, hub):

@@ -1,12 +1,12 @@
-"""Whether networks can be built and take their input, tried without weights or memory.
+"""Whether networks can be built, take their input, and fit the weights that are here.
 
     python -m her2pipe.workflow.networks.buildable '[{"architecture": "resnet50", "input_px": 224}]'
 
 prints why each cannot, as JSON: `fault` is empty for one that can, and `weights` says where its
 published weights are (fields of `Remote`, empty where there are none, null where nobody knows).
-Networks are built on torch's device `meta`, where tensors have shapes and no values, so that it
-takes no longer than to import torch. The workflow calls this in a process of its own, for it loads
-no slow library itself.
+Networks are built on torch's device `meta`, where tensors have shapes and no values, and no more
+than these is read of files, so that it takes no longer than to import torch. The workflow calls
+this in a process of its own, for it loads no slow library itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from her2pipe.errors import Her2Error, one_line
@@ -40,13 +41,14 @@ def fault(encoder: Mapping[str, Any], use: Callable[[Any], Any] = lambda _: None
     ----------
     encoder : dict
         `architecture`, `input_px`, and where they are given `stages`, `features`, `model_args` and
-        `pooling`.
+        `pooling`; and `weights_file`, a file or folder that is here, with the `preset` whose names
+        of tensors it may have.
     use : callable
         Is given the network as soon as it is built.
     """
     import torch
 
-    from her2pipe.models import inference
+    from her2pipe.models import inference, weights
     from her2pipe.models.factory import create
 
     name, side = encoder["architecture"], int(encoder["input_px"])
@@ -58,6 +60,10 @@ def fault(encoder: Mapping[str, Any], use: Callable[[Any], Any] = lambda _: None
             use(model)
             images = torch.zeros(1, 3, side, side)
             inference.forward(model, images, str(encoder.get("features") or "pooled"))
+        if file := encoder.get("weights_file"):
+            preset = str(encoder.get("preset") or "")
+            with torch.inference_mode():
+                weights.fill(model, name, Path(file), preset, with_values=False)
     except Her2Error as error:
         return f"{error.what}; {error.fix}"
     except NotImplementedError:

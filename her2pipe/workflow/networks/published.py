@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from her2pipe.config import Encoder
+from her2pipe.config.training import SOURCE_PREFIXES
 from her2pipe.errors import Her2Error
 from her2pipe.models import sources
+from her2pipe.registry import PRESETS
 from her2pipe.workflow.networks import remote, trials
 from her2pipe.workflow.networks.remote import REFUSED, Remote
 from her2pipe.workflow.study import Study
 
 
 def used_encoders(study: Study) -> list[str]:
-    """Return the encoders that a method uses."""
-    return sorted({method.encoder for method in study.settings.methods.values()})
+    """Return the study's own encoders that a method uses; a bundle brings its own."""
+    methods = study.settings.methods.values()
+    return sorted({method.encoder for method in methods if not method.bundle})
 
 
 def problems(study: Study) -> Iterator[Her2Error]:
@@ -82,7 +86,9 @@ def _wanted(study: Study) -> dict[str, Remote | None]:
         encoder = study.settings.encoders[name]
         if encoder.pretrain or Path(f"results/train/{name}/model.json").exists():
             continue
-        if encoder.architecture.startswith(sources.HUB):
+        if encoder.weights == "source" and encoder.preset and not is_described(encoder):
+            wanted[name] = remote.of_preset(PRESETS[encoder.preset])
+        elif encoder.architecture.startswith(sources.HUB):
             repository = encoder.architecture.removeprefix(sources.HUB)
             owner_and_name, _, revision = repository.partition("@")
             files = ((sources.CONFIG,), sources.WEIGHTS)
@@ -94,6 +100,11 @@ def _wanted(study: Study) -> dict[str, Remote | None]:
                 place = Remote(**{**trial.weights, "files": _tuples(trial.weights)})
                 wanted[name] = place if str(place) else None
     return wanted
+
+
+def is_described(encoder: Encoder) -> bool:
+    """Return whether a repository or folder describes an encoder's network."""
+    return encoder.architecture.startswith(SOURCE_PREFIXES)
 
 
 def _tuples(weights: dict) -> tuple[tuple[str, ...], ...]:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from her2pipe.models.presets.preset import Preset
+
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # names by which timm looks for them
 REQUEST_S, TOTAL_S = 3, 6  # for one question, and for all of them
 REFUSED = "refused"  # how an answer begins that more patience will not change
@@ -38,12 +40,18 @@ class Remote:
         Files that are needed; of each inner tuple the first that there is.
     url : str
         Of a file of a server.
+    kind : str
+        Of the repository: model or dataset.
+    preset : str
+        Name of the preset whose weights they are, if any.
     """
 
     repository: str = ""
     revision: str = ""
     files: tuple[tuple[str, ...], ...] = (WEIGHT_FILES,)
     url: str = ""
+    kind: str = "model"
+    preset: str = ""
 
     def __str__(self) -> str:
         return self.repository or self.url
@@ -51,6 +59,8 @@ class Remote:
     @property
     def how_to_fetch(self) -> str:
         """What to type where there is a network."""
+        if self.preset:
+            return f"her2pipe encoders fetch {self.preset}"
         revision = f" --revision {self.revision}" if self.revision else ""
         name = self.repository
         return f"hf download {name}{revision}" if name else f"download it to {_cached_file(self)}"
@@ -73,6 +83,12 @@ def of_timm(config: Mapping[str, Any]) -> Remote | None:
     return Remote(files=(), url=config["url"]) if config.get("url") else None
 
 
+def of_preset(preset: Preset) -> Remote:
+    """Return where the weights of a preset are."""
+    name, kind = preset.repository
+    return Remote(name, preset.revision, ((preset.file,),), kind=kind, preset=preset.name)
+
+
 def is_cached(remote: Remote) -> bool:
     """Return whether all that is needed was fetched before."""
     if not remote.repository:
@@ -80,7 +96,9 @@ def is_cached(remote: Remote) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     def is_here(file: str) -> bool:
-        place = try_to_load_from_cache(remote.repository, file, revision=remote.revision or None)
+        place = try_to_load_from_cache(
+            remote.repository, file, revision=remote.revision or None, repo_type=remote.kind
+        )
         return isinstance(place, str)
 
     return all(any(map(is_here, names)) for names in remote.files)
@@ -121,7 +139,8 @@ def _on_hub(remote: Remote) -> str:
 
     for names in remote.files:
         for number, name in enumerate(names, start=1):
-            url = hf_hub_url(remote.repository, name, revision=remote.revision or None)
+            revision = remote.revision or None
+            url = hf_hub_url(remote.repository, name, revision=revision, repo_type=remote.kind)
             try:
                 get_hf_file_metadata(url, timeout=REQUEST_S)
                 break

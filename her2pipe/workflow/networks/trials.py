@@ -47,6 +47,13 @@ def of_encoder(settings: Section) -> dict[str, Any]:
     return settings.model_dump(include=NETWORK_KEYS)
 
 
+def with_weights(network: Mapping[str, Any], path: Path, preset: str) -> dict[str, Any]:
+    """Return a network with weights that are here, to be tried as long as these files are so."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stamps = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    return {**network, "weights_file": str(path), "preset": preset, "stamps": stamps}
+
+
 def run(networks: Mapping[str, dict[str, Any]]) -> dict[str, Trial]:
     """Try networks by their name; none where there is no torch beside the workflow."""
     if not networks:
