@@ -52,7 +52,9 @@ class Encoders(Section):
         if not rows:
             return []
         measure = inputs.endpoint().main_measure
-        blocks: list[Block] = [Text(_introduction(rows, measure)), _by_aggregation(rows, measure)]
+        blocks: list[Block] = [Text(_introduction(rows, measure))]
+        if any(row["external_mean"] for row in rows):
+            blocks.append(_by_aggregation(rows, measure))
         ranks = html.optional_table(folder / "ranks.tsv")
         blocks += [_ranks(rows, ranks, measure)] if ranks else []
         if tests := html.optional_table(folder / "friedman.tsv"):
@@ -104,7 +106,7 @@ def _mean(row: Row, most: int, with_name: bool) -> str:
         return html.NONE
     n = int(row["external_cohorts"])
     mean, sd = (html.format_number(row[f"external_{key}"]) for key in ("mean", "sd"))
-    number = f"{mean} ± {sd}" if n > 1 else mean
+    number = f"{mean}\u00a0±\u00a0{sd}" if n > 1 else mean
     notes = [row["method"]] * with_name
     notes += [html.count_of(n, "cohort")] * (n < most)
     return f"{number} ({', '.join(notes)})" if notes else number

@@ -94,6 +94,7 @@ def describe_network(model: ModelDescription) -> list[str]:
         texts.append("whole images" if views == WHOLE else f"training views {views}{level}")
     start = model.starting_weights or model.settings.get("weights")
     texts += [f"start: {start}"] if start else []
+    texts += [f"licence of these weights: {model.licence}"] if model.licence else []
     for key, value in model.images.items():
         if isinstance(value, dict):  # excluded images, each with its reason
             value = len(value)
