@@ -20,6 +20,7 @@ from her2pipe.config.aggregation import (
     with_bundled_encoders,
 )
 from her2pipe.config.base import (
+    ADAPTIVE,
     CLASSES,
     LEVELS,
     NAME_MOST,
@@ -54,6 +55,8 @@ from her2pipe.config.slides import (
     TileSettings,
 )
 from her2pipe.config.training import (
+    BundleSettings,
+    CompatibilitySettings,
     DeploySettings,
     Encoder,
     EncodeSettings,
@@ -66,6 +69,7 @@ from her2pipe.config.training import (
 )
 
 __all__ = [
+    "ADAPTIVE",
     "CLASSES",
     "GRADES",
     "LEVELS",
@@ -74,8 +78,10 @@ __all__ = [
     "STEPS",
     "VIEW",
     "WHOLE",
+    "BundleSettings",
     "Cohort",
     "CompareSettings",
+    "CompatibilitySettings",
     "Config",
     "DeploySettings",
     "DescribeSettings",
@@ -129,6 +135,7 @@ STEPS = (
     "heatmap",
     "explain",
     "deploy",
+    "bundle",
     "ledger",
     "report",
 )
@@ -166,6 +173,7 @@ class Config(Section):
     encoders: dict[Name, Encoder] = Field({})
     unpack: UnpackSettings = Field(default_factory=UnpackSettings)
     encode: EncodeSettings = Field(default_factory=EncodeSettings)
+    compatibility: CompatibilitySettings = Field(default_factory=CompatibilitySettings)
     fit: SharedFitSettings = Field(default_factory=SharedFitSettings)
     methods: dict[Name, Method] = Field(..., min_length=1)
     grid: GridSettings = Field(default_factory=GridSettings)
@@ -177,6 +185,7 @@ class Config(Section):
     heatmap: HeatmapSettings = Field(default_factory=HeatmapSettings)
     explain: ExplainSettings = Field(default_factory=ExplainSettings)
     deploy: DeploySettings = Field(default_factory=DeploySettings)
+    bundle: BundleSettings = Field(default_factory=BundleSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from her2pipe.bundles.compatibility import Patches, conditions
 from her2pipe.cohorts import duplicates, sheet
 from her2pipe.cohorts.split import HELD_OUT, assign_sides, encoder_folds
 from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings, flags
@@ -20,11 +21,12 @@ from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, replacing_folder, write_table
-from her2pipe.models.description import FILE, ModelDescription, ParameterCount
+from her2pipe.models.description import FILE, ModelDescription, ParameterCount, PatchConditions
 from her2pipe.registry import PRESETS
 
 if TYPE_CHECKING:
     from her2pipe.models.sources import Source
+    from her2pipe.store import SlidePatches
     from her2pipe.training.checkpoint import Checkpoint, Rows
     from her2pipe.training.sampling import DevelopmentSet
     from her2pipe.training.tasks import TrainingSet
@@ -115,6 +117,7 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
         )
         inference.freeze(model, train.frozen if data.objective else [""])  # "" is all of it
         description = _describe(model, data, sections, train, source)
+        description = description.having(patches=_conditions(development.stores))
         if not data.objective:
             count = costs.multiply_adds(model, train.input_px, data.stage)
             description = description.having(mmacs=round(count / 1e6, 3))
@@ -293,6 +296,12 @@ def _describe(
         settings=json.loads(flags.as_json(*sections)),
         **data.metadata,
     )
+
+
+def _conditions(stores: Sequence[SlidePatches]) -> PatchConditions | None:
+    """Return how the patches of the development cohort were cut."""
+    used = [store for store in stores if not store.exclusion_reason]
+    return conditions(Patches.of_store(store.metadata, store.stain) for store in used)
 
 
 def _changed(train: TrainSettings, *names: str) -> dict[str, Any]:

@@ -232,4 +232,5 @@ class Targets:
             *(f"results/describe/{encoder}/{name}" for encoder, name in self.described),
             *(f"results/deploy/{encoder}" for encoder in self.study.settings.deploy.encoders),
             *(f"results/explain/{'/'.join(folder)}" for folder in self.explained),
+            *(f"results/bundle/{method}" for method in self.study.settings.bundle.methods),
         ]
