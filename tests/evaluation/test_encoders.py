@@ -15,8 +15,8 @@ from her2pipe.manifest import Item
 from her2pipe.models.description import ModelDescription, ParameterCount
 from her2pipe.reporting import html
 from her2pipe.reporting.comparison import _non_commercial
-from her2pipe.reporting.encoders import Encoders
 from her2pipe.reporting.inputs import ReportInputs
+from her2pipe.reporting.networks import Encoders
 
 AREAS = {  # of four methods on three cohorts
     "a+linear_probe": {"B": 0.8, "C": 0.7, "D": 0.9},
