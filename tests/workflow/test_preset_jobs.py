@@ -1,4 +1,4 @@
-"""Jobs of encoders with presets: at which size patches are stored, what makes training run again."""
+"""Jobs of encoders with presets: the size of stored patches, and what trains them again."""
 
 import pytest
 import yaml
