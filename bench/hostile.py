@@ -72,14 +72,18 @@ def deflated(gigabytes: int) -> bytes:
 
 @kind("deflate tiles that inflate to 3 GB each")
 def deflate_bomb(folder: Path) -> list[str]:
-    return tiled(folder / "a.tif", 8, deflated(3))
+    return [*tiled(folder / "a.tif", 8, deflated(3)), "--view", "128"]
 
 
 @kind("Zstandard tiles that inflate to 1 GB each")
 def zstd_bomb(folder: Path) -> list[str]:
     import imagecodecs
 
-    return tiled(folder / "a.tif", 50000, imagecodecs.zstd_encode(bytes(1 << 30)))
+    return [
+        *tiled(folder / "a.tif", 50000, imagecodecs.zstd_encode(bytes(1 << 30))),
+        "--view",
+        "128",
+    ]
 
 
 @kind("WebP tiles of 8,192 px in place of 256")
