@@ -15,12 +15,13 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
-from her2pipe.bundles.description import BundleDescription
+from her2pipe.bundles.description import AGGREGATION, BundleDescription
 from her2pipe.bundles.read import read_description
 from her2pipe.config import Config, Section, load
 from her2pipe.config.aggregation import fit_settings
 from her2pipe.errors import Her2Error, raise_all
 
+MODEL = "model.json"  # of a fitted aggregation
 WITH_BUNDLE = ("bundle", "cohorts", "stand_in")  # settings of a method that is a bundle
 
 
@@ -146,7 +147,8 @@ def _encoder(description: BundleDescription) -> dict[str, Any]:
 
 def _method(description: BundleDescription, name: str) -> dict[str, Any]:
     kind = fit_settings(description.aggregate)
-    known = kind.model_fields if kind else {}
+    is_fitted = f"{AGGREGATION}/{MODEL}" in description.files
+    known = kind.model_fields if kind and is_fitted else {}
     fit = {k: v for k, v in description.fit.items() if k in known and k != "algorithm"}
     return {"encoder": name, "aggregate": description.aggregate} | ({"fit": fit} if fit else {})
 

@@ -147,11 +147,12 @@ def summary(folder: Path, method: str) -> list[str]:
     if len(rows) > MOST_SHOWN:
         lines.append(f"... and {len(rows) - MOST_SHOWN} more")
     results = folder / "results"
+    maps = results / "heatmap" / method / prediction.COHORT  # images have none
     return [
         *lines,
         "",
         f"Scores  {scores}",
         f"Page    {results / 'report' / 'index.html'}",
         f"Ledger  {results / 'ledger' / 'ledger.tsv'}",
-        f"Maps    {results / 'heatmap' / method / prediction.COHORT}",
+        *([f"Maps    {maps}"] if maps.exists() else []),
     ]
