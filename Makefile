@@ -32,7 +32,7 @@ $(READY): requirements.txt pyproject.toml
 	@touch $(READY)
 
 demo: $(READY)
-	@echo "her2pipe: the demo study, about 340 short jobs; five to ten minutes on two cores"
+	@echo "her2pipe: the demo study, about 350 short jobs; five to ten minutes on two cores"
 	$(BIN)/snakemake --cores all --quiet rules host reason \
 	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1
 	@echo

@@ -191,8 +191,8 @@ class BundleDescription(_Record):
     encoder: BundledEncoder
     aggregate: str
     task: str = "classify"
-    view: str = "adaptive"
     kind: str = "slides"
+    view: str = "adaptive"
     fit: dict[str, Any] = {}
     settings: dict[str, dict[str, Any]] = {}
     classes: list[str] = []

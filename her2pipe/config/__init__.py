@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from her2pipe.config.aggregation import (
     FitSettings,
@@ -20,6 +20,7 @@ from her2pipe.config.aggregation import (
     with_bundled_encoders,
 )
 from her2pipe.config.base import (
+    ADAPTIVE,
     CLASSES,
     LEVELS,
     NAME_MOST,
@@ -31,6 +32,7 @@ from her2pipe.config.base import (
 )
 from her2pipe.config.endpoints import LabelSettings
 from her2pipe.config.evaluation import CompareSettings, DriftSettings, EvaluateSettings
+from her2pipe.config.grid import GridSettings
 from her2pipe.config.reporting import (
     GRADES,
     DescribeSettings,
@@ -53,6 +55,8 @@ from her2pipe.config.slides import (
     TileSettings,
 )
 from her2pipe.config.training import (
+    BundleSettings,
+    CompatibilitySettings,
     DeploySettings,
     Encoder,
     EncodeSettings,
@@ -65,6 +69,7 @@ from her2pipe.config.training import (
 )
 
 __all__ = [
+    "ADAPTIVE",
     "CLASSES",
     "GRADES",
     "LEVELS",
@@ -73,8 +78,10 @@ __all__ = [
     "STEPS",
     "VIEW",
     "WHOLE",
+    "BundleSettings",
     "Cohort",
     "CompareSettings",
+    "CompatibilitySettings",
     "Config",
     "DeploySettings",
     "DescribeSettings",
@@ -85,6 +92,7 @@ __all__ = [
     "EvaluateSettings",
     "ExplainSettings",
     "FitSettings",
+    "GridSettings",
     "HeatmapSettings",
     "ImagesSettings",
     "LabelSettings",
@@ -127,9 +135,16 @@ STEPS = (
     "heatmap",
     "explain",
     "deploy",
+    "bundle",
     "ledger",
     "report",
 )
+
+
+def _methods_or_grid(schema: dict[str, Any]) -> None:
+    """Let a study file have methods, or a grid that makes them."""
+    schema["required"].remove("methods")
+    schema["anyOf"] = [{"required": ["methods"]}, {"required": ["grid"]}]
 
 
 def _over(common: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
@@ -138,6 +153,8 @@ def _over(common: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
 
 class Config(Section):
     """A study file."""
+
+    model_config = ConfigDict(json_schema_extra=_methods_or_grid)
 
     study: StudySettings = Field(default_factory=StudySettings)
     cohorts: dict[Name, Cohort] = Field(..., min_length=1)
@@ -156,8 +173,10 @@ class Config(Section):
     encoders: dict[Name, Encoder] = Field({})
     unpack: UnpackSettings = Field(default_factory=UnpackSettings)
     encode: EncodeSettings = Field(default_factory=EncodeSettings)
+    compatibility: CompatibilitySettings = Field(default_factory=CompatibilitySettings)
     fit: SharedFitSettings = Field(default_factory=SharedFitSettings)
     methods: dict[Name, Method] = Field(..., min_length=1)
+    grid: GridSettings = Field(default_factory=GridSettings)
     score: ScoreSettings = Field(default_factory=ScoreSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     drift: DriftSettings = Field(default_factory=DriftSettings)
@@ -166,6 +185,7 @@ class Config(Section):
     heatmap: HeatmapSettings = Field(default_factory=HeatmapSettings)
     explain: ExplainSettings = Field(default_factory=ExplainSettings)
     deploy: DeploySettings = Field(default_factory=DeploySettings)
+    bundle: BundleSettings = Field(default_factory=BundleSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)
 

@@ -16,6 +16,7 @@ LEVELS = ("0", "1+", "2+/FISH-", "2+/FISH+", "3+")
 CLASSES = ("HER2-", "HER2+", "Non-tumour")
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 NAME_MOST = 200  # characters: files are named by it, with endings of their own
+ADAPTIVE = "adaptive"  # the view whose patches are as large as the slide's area asks for (Eq. 1)
 WHOLE = "whole"  # the one view of an image that is no slide
 VIEW = r"^(adaptive|whole|[1-9][0-9]*|[1-9][0-9]*(\.[0-9]+)?um)$"
 

@@ -135,7 +135,7 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
         for name, method in study.named("methods").items()
         if "encoder" in method
     ]
-    for section in ("heatmap", "report"):
+    for section in ("heatmap", "bundle", "report"):
         names = study.section(section).get("methods")
         named += [
             ((section, "methods"), f"{section}.methods names an unknown method", name, methods)
@@ -166,6 +166,15 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
     for key, what, value, choices in named:
         if value not in choices:
             yield Mistake(key, f"{what}: {value}", _choice(choices))
+
+
+def bundles_of_bundles(study: RawStudy) -> Iterator[Mistake]:
+    """Find methods that are to be bundled, and are a bundle already."""
+    names = study.section("bundle").get("methods")
+    for name in names if isinstance(names, list) else []:
+        if name in study.bundled:
+            what = f"bundle.methods names {name}, which is applied from a bundle"
+            yield Mistake(("bundle", "methods"), what, "leave it out: pass that bundle on")
 
 
 def matched_pairs(study: RawStudy) -> Iterator[Mistake]:
@@ -433,6 +442,7 @@ def whole_slides(study: RawStudy) -> Iterator[Mistake]:
 
 CHECKS: tuple[Check, ...] = (
     unknown_names,
+    bundles_of_bundles,
     names_that_differ_in_case,
     fractions,
     views_of_fractions,

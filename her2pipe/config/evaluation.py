@@ -58,6 +58,13 @@ class CompareSettings(Section):
         10_000, "class: resamples of patients for differences of AUCs", "", ge=100, le=100_000
     )
     resample_seed: int = setting(2025, "class: seed of the resamples", "", ge=0)
+    friedman_cohorts: int = setting(
+        3,
+        "external cohorts from which on the ranks of three methods or more are tested (Friedman)",
+        "cohorts",
+        ge=2,
+        choice=True,
+    )
     matched: list[tuple[Applied, Applied]] = setting(
         [],
         "class: pairs of [method, cohort] whose cohorts hold the same cases, such as two stains",

@@ -79,10 +79,17 @@ def add_flags(parser: argparse.ArgumentParser, model: type[Section]) -> None:
         group.add_argument(
             _flag(name),
             dest=name,
-            nargs="*" if isinstance(field.default, (list, tuple)) else None,
+            **_count(field),
             metavar=name.upper(),
             help=text.replace("%", "%%"),
         )
+
+
+def _count(field: FieldInfo) -> dict[str, Any]:
+    """Return how many words follow a flag: any number in a list; none where it can only be true."""
+    if isinstance(field.default, (list, tuple)):
+        return {"nargs": "*"}
+    return {"nargs": "?", "const": "true"} if field.default is False else {}
 
 
 def _range(field: FieldInfo) -> str:

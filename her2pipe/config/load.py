@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from her2pipe.config import Config
+from her2pipe.config import Config, grid
 from her2pipe.config.cross_references import RawStudy, find_mistakes
 from her2pipe.config.mistakes import Mistake, explain
 from her2pipe.errors import Her2Error, raise_all
@@ -141,12 +141,15 @@ def check(data: Any, path: str) -> Config:
         for key, line in lines.repeated
     ]
 
+    data, of_grid, of_its_names = grid.expand(data)
     config = None
     try:
         config = Config.model_validate(data if data is not None else {})
     except ValidationError as error:
         mistakes += _where_written(explain(error, Config), RawStudy(data))
+    mistakes += of_its_names
     mistakes += find_mistakes(data, has_others=bool(mistakes))
+    mistakes = list(dict.fromkeys(grid.where_given(each, of_grid) for each in mistakes))
     raise_all(problems + [Her2Error(what, where(key), fix) for key, what, fix in mistakes])
     assert config is not None
     return config

@@ -11,9 +11,12 @@ from her2pipe.registry import READERS, STAIN_METHODS
 
 
 class StudySettings(Section):
-    """What the study is called."""
+    """What the study is called, and where its rules run."""
 
     title: str = setting("A her2pipe study", "title of the report")
+    container: str = setting(
+        "", "image that all rules run in, with --software-deployment-method apptainer"
+    )
 
 
 class Cohort(Section):

@@ -81,6 +81,10 @@ class Characteristic(NamedTuple):
     label_of: Callable[[Row], str | None]
 
 
+# Tables of `evaluation.encoders`, which have rows where encoders have an aggregation in common.
+ENCODERS_COMPARED = ("encoders", "ranks", "friedman")
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What class probabilities make of a slide; empty where an endpoint has no such part.

@@ -12,6 +12,7 @@ from her2pipe.cohorts import spellings
 from her2pipe.cohorts.sheet import Row
 from her2pipe.config import LabelSettings
 from her2pipe.endpoints.base import (
+    ENCODERS_COMPARED,
     Characteristic,
     Endpoint,
     FigureCaption,
@@ -39,7 +40,10 @@ class Multiclass(Endpoint):
     target_label = "true class"
     positive = ()
     positive_patch_class = ""
-    comparisons = ("methods", "classes", "pairs", "matched", "networks", "timing", "tile_timing")
+    comparisons = (
+        *("methods", "classes", "pairs", "matched", "networks", "timing", "tile_timing"),
+        *ENCODERS_COMPARED,
+    )
     caption_lead = "Classes predicted on images of breast cancer"
     caption_methods = (
         "A slide's class is that of its sheet. Patients, never slides, are split into training and "

@@ -126,7 +126,7 @@ ONLY_NAMED = (
     "pairs",
     "matched",
 )  # files of which only the named columns are shown
-ELSEWHERE = ("networks", "timing", "tile_timing")
+ELSEWHERE = ("networks", "timing", "tile_timing", "encoders", "ranks", "friedman")
 FIGURES = {
     "forest": "{measure} of each method on each cohort with {percent} {interval}, and n slides.",
     "roc_panels": "ROC curves of HER2 status, one panel per method and a curve per cohort, with "
@@ -141,6 +141,7 @@ NETWORKS = (
     METHOD,
     Column("architecture", "Network"),
     Column("weights", "Starting weights"),
+    Column("licence", "Licence of these"),
     Column("parameters", "Parameters", "count"),
     Column("trained", "Of them trained", "count"),
     Column("input_px", "Input, px", "count"),
@@ -169,6 +170,7 @@ class Methods(Section):
         return [
             *tables[:1],
             *_chosen_on_reported(inputs),
+            *_non_commercial(inputs),
             *networks,
             *_figures(folder, inputs),
             *map(html.fold_long, tables[1:]),
@@ -192,6 +194,19 @@ def _chosen_on_reported(inputs: ReportInputs) -> list[Block]:
         "it. External cohorts chose nothing."
     )
     return [Text(text, warnings)] if warnings else []
+
+
+def _non_commercial(inputs: ReportInputs) -> list[Block]:
+    """Name weights whose licence forbids commercial use, and the methods that rest on them."""
+    texts = []
+    for item in inputs.manifest.select("train"):
+        model = ModelDescription.read(item.path)
+        if model.non_commercial:
+            evaluated = [e.metrics for e in inputs.evaluations if e.metrics.encoder == item.encoder]
+            methods = ", ".join(dict.fromkeys(metrics.method for metrics in evaluated))
+            texts.append(f"{item.encoder} ({model.licence}), in {methods}")
+    text = "Weights whose licence forbids commercial use, of methods and of what they yield: "
+    return [Text(f"{text}{'; '.join(texts)}.")] if texts else []
 
 
 def _tables(folder: Path, percent: str) -> list[Table]:

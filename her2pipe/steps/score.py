@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from her2pipe.aggregation.base import AGGREGATIONS, Aggregation, Bag, scorer
+from her2pipe.bundles.compatibility import SameEncoder, check_encoding, remark_on_unknown
 from her2pipe.bundles.description import parse
 from her2pipe.bundles.drift import QUANTITIES, measure, out_of_range
 from her2pipe.cohorts import sheet
-from her2pipe.config import DriftSettings, LabelSettings, ScoreSettings
+from her2pipe.config import CompatibilitySettings, DriftSettings, LabelSettings, ScoreSettings
 from her2pipe.endpoints.base import SEPARATOR
-from her2pipe.errors import Her2Error
 from her2pipe.files import write_table
 
 if TYPE_CHECKING:
     from her2pipe.store import Encoding, Encodings
 
-SETTINGS = (ScoreSettings, LabelSettings, DriftSettings)
+SETTINGS = (ScoreSettings, LabelSettings, DriftSettings, CompatibilitySettings)
+MISMATCH = "mismatch"  # flag of a score of patches that the method was not made for
 SHEET_COLUMNS = ("patient",)
 COLUMNS = (
     *("slide", "patient", "score", "level", "call", "patches", "tumour_patches", "stained_area"),
@@ -47,7 +48,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: Any, settings: ScoreSettings, labels: LabelSettings, drift: DriftSettings) -> None:
+def run(
+    args: Any,
+    settings: ScoreSettings,
+    labels: LabelSettings,
+    drift: DriftSettings,
+    compatibility: CompatibilitySettings,
+) -> None:
     """Score every slide; excluded ones keep their row and their reason."""
     from her2pipe.store import Encodings
 
@@ -58,10 +65,13 @@ def run(args: Any, settings: ScoreSettings, labels: LabelSettings, drift: DriftS
             for r in sheet.load(args.sheet, check_files=False, columns=SHEET_COLUMNS)
         }
     aggregation = scorer(args.aggregate, labels, settings, args.model)
-    rows = []
+    if aggregation.model:
+        remark_on_unknown(aggregation.model.metadata.patches, f"aggregation {args.model}")
+    rows, encoder = [], SameEncoder()
     files = Encodings(args.encodings, features=aggregation.reads == "features")
     for slide in files:
-        row = score_slide(files[slide], files.path(slide), aggregation)
+        encoder.check(files[slide].metadata, files.path(slide))
+        row = score_slide(files[slide], files.path(slide), aggregation, compatibility)
         rows.append({"patient": patients.get(row["slide"], "")} | row)
     columns = (*COLUMNS, *aggregation.endpoint.score_columns)
     if args.reference:
@@ -90,25 +100,21 @@ def add_drift(
             row["reason"] = "; ".join(filter(None, (row.get("reason"), unlike)))
 
 
-def score_slide(encoding: Encoding, path: Path, aggregation: Aggregation) -> dict[str, Any]:
+def score_slide(
+    encoding: Encoding, path: Path, aggregation: Aggregation, compatibility: CompatibilitySettings
+) -> dict[str, Any]:
     """Score one encoding, of the file `path`: its row of the table.
 
     Raises
     ------
     Her2Error
-        When the encoding is damaged, or not of the encoder the model was fitted on.
+        When the encoding is damaged, or not such as the model was fitted on.
     """
-    metadata, model = encoding.metadata, aggregation.model
+    metadata = encoding.metadata
     row: dict[str, Any] = {"slide": metadata.slide}
     if metadata.status == "excluded":
         return row | {"patches": 0, "flag": "excluded", "reason": metadata.reason}
-    if model and model.metadata.encoder_digest != metadata.model_digest:
-        raise Her2Error(
-            f"slide {metadata.slide} was encoded by another model than the aggregation was"
-            " fitted on",
-            str(path),
-            "encode and fit with the same encoder",
-        )
+    mismatch = check_encoding(metadata, aggregation.model, compatibility, path)
     bag = Bag.of(encoding)
     bag.validate(path)
     if not len(bag):
@@ -119,6 +125,9 @@ def score_slide(encoding: Encoding, path: Path, aggregation: Aggregation) -> dic
     if p is not None:
         row |= aggregation.endpoint.score_row(p)
     dropped = f"{metadata.dropped} patches dropped: damaged tiles" if metadata.dropped else ""
-    if notes := list(filter(None, (dropped, metadata.note))):
+    if mismatch:
+        row["flag"] = SEPARATOR.join(filter(None, (row["flag"], MISMATCH)))
+        mismatch = f"not such patches as the method was made for: {mismatch}"
+    if notes := list(filter(None, (dropped, metadata.note, mismatch))):
         row["reason"] = "; ".join(notes)
     return row

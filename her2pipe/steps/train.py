@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from her2pipe.bundles.compatibility import Patches, conditions
 from her2pipe.cohorts import duplicates, sheet
 from her2pipe.cohorts.split import HELD_OUT, assign_sides, encoder_folds
 from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings, flags
@@ -20,11 +21,12 @@ from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, replacing_folder, write_table
-from her2pipe.models.description import FILE, ModelDescription, ParameterCount
+from her2pipe.models.description import FILE, ModelDescription, ParameterCount, PatchConditions
 from her2pipe.registry import PRESETS
 
 if TYPE_CHECKING:
     from her2pipe.models.sources import Source
+    from her2pipe.store import SlidePatches
     from her2pipe.training.checkpoint import Checkpoint, Rows
     from her2pipe.training.sampling import DevelopmentSet
     from her2pipe.training.tasks import TrainingSet
@@ -68,7 +70,7 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
     """
     import torch
 
-    from her2pipe.models import gpu, inference, sources, weights
+    from her2pipe.models import costs, gpu, inference, sources, weights
     from her2pipe.store import PatchStore, slides_of
     from her2pipe.training.checkpoint import Checkpoint
     from her2pipe.training.encoder import PatchBatches, train_encoder
@@ -115,6 +117,10 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
         )
         inference.freeze(model, train.frozen if data.objective else [""])  # "" is all of it
         description = _describe(model, data, sections, train, source)
+        description = description.having(patches=_conditions(development.stores))
+        if not data.objective:
+            count = costs.multiply_adds(model, train.input_px, data.stage)
+            description = description.having(mmacs=round(count / 1e6, 3))
         if args.fold:
             description = description.having(fold=args.fold)
         _log_training_set(data, description.parameters, train)
@@ -282,7 +288,7 @@ def _describe(
         train_views=train.train_views,
         **({"model_args": model_args} if model_args else {}),
         **_changed(train, "pooling", "resize_px", "interpolation"),
-        **_origin(train),
+        **_origin(train, model),
         stain=data.stain_target.as_dict(),
         stain_digest=data.stain_target.digest(),
         training_set=data.table,
@@ -292,6 +298,12 @@ def _describe(
     )
 
 
+def _conditions(stores: Sequence[SlidePatches]) -> PatchConditions | None:
+    """Return how the patches of the development cohort were cut."""
+    used = [store for store in stores if not store.exclusion_reason]
+    return conditions(Patches.of_store(store.metadata, store.stain) for store in used)
+
+
 def _changed(train: TrainSettings, *names: str) -> dict[str, Any]:
     """Return the settings of these names that differ from their defaults."""
     default = TrainSettings()
@@ -299,11 +311,24 @@ def _changed(train: TrainSettings, *names: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != getattr(default, name)}
 
 
-def _origin(train: TrainSettings) -> dict[str, Any]:
-    """Return preset, licence and citation of the starting weights, where they are known."""
+def _origin(train: TrainSettings, model: Any) -> dict[str, Any]:
+    """Return preset, licence and citation of the starting weights, where they are known.
+
+    A network that is trained further, or read out, has the licence of what it started from: that
+    of another model's folder, which has its own from where that started, or of timm's weights.
+    """
     licence = {"licence": train.licence} if train.licence else {}
-    if not train.preset or train.weights == "none":
+    if (Path(train.weights) / FILE).is_file():
+        keys = {"preset", "licence", "non_commercial", "citation"}
+        description = ModelDescription.read(train.weights)
+        return description.model_dump(include=keys, exclude_unset=True) | licence
+    if train.weights == "none":
         return licence
+    if not train.preset:
+        name = model.pretrained_cfg.get("license") if train.weights == "imagenet" else ""
+        if not name or licence:
+            return licence
+        return {"licence": name} | ({"non_commercial": True} if "-nc" in name.lower() else {})
     preset = PRESETS[train.preset]
     origin = {"preset": preset.name, "licence": preset.licence, "citation": preset.citation}
     return {**origin, "non_commercial": preset.non_commercial, **licence}

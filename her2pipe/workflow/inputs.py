@@ -209,6 +209,22 @@ class Inputs:
         """Return the packs that an evaluation searches for copies of images."""
         return self.scored_packs(wildcards) + self.training_packs(wildcards)
 
+    # --- bundles ---------------------------------------------------------------------------------
+
+    def trained(self, wildcards: Wildcards) -> str:
+        """Return the folder of a method's encoder."""
+        return f"results/train/{self.encoder(wildcards)}"
+
+    def development_stores(self, wildcards: Wildcards) -> list[str]:
+        """Return the patch stores of the development cohort, in the view that is scored."""
+        view = self.settings.encoders[self.encoder(wildcards)].view
+        return self.targets.stores(self.development(wildcards), view)
+
+    def evaluations(self, wildcards: Wildcards) -> list[str]:
+        """Return the statistics of a method on every cohort that it scores."""
+        names = self.targets.scored_by_method[wildcards.method]
+        return [f"results/evaluate/{wildcards.method}/{name}" for name in names]
+
     # --- of the whole study ----------------------------------------------------------------------
 
     def trained_encoders(self, wildcards: Wildcards = None) -> list[str]:

@@ -109,7 +109,7 @@ class Manifests:
         comparisons = self.study.endpoint.comparisons
         if "networks" in comparisons:
             yield from self._encoders()
-        if "tile_timing" in comparisons:
+        if "tile_timing" in comparisons or self.targets.compares_encoders:
             for encoder in self.targets.encoders:
                 for name in self.study.settings.cohorts:
                     if name in self.targets.encoded_cohorts(encoder):

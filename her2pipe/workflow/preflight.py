@@ -247,7 +247,19 @@ def notes(study: Study) -> list[str]:
         slides = list(rows.values())
         lines.append(f"{name}: {_labels(study, name, slides)}")
         lines += [f"{name}: {note}" for note in _cohort_notes(study, name, slides)]
-    return lines + published.notes(study)
+    return [*lines, *_licences(study), *published.notes(study)]
+
+
+def _licences(study: Study) -> Iterator[str]:
+    """Say which weights of the study's methods may not be used commercially."""
+    texts = []
+    for name in Targets(study).encoders:
+        encoder = study.settings.encoders.get(name)
+        if encoder and encoder.preset and encoder.weights != "none":
+            preset = PRESETS[encoder.preset]
+            texts += [f"{name} ({preset.licence})"] * preset.non_commercial
+    if texts:
+        yield f"licences forbid commercial use of the weights of {', '.join(texts)}"
 
 
 def _labels(study: Study, name: str, rows: list[Row]) -> str:

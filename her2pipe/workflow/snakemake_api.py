@@ -142,12 +142,13 @@ def prepare(workflow: Workflow) -> FailureHandler:
     """Let jobs find the package, listen for failures, and explain a lock; return the listener."""
     # Rules call the her2pipe beside this Python. In a conda environment of their own they call
     # that environment's Python, which finds the package on the shared file system.
-    if "conda" in map(str, workflow.deployment_settings.deployment_method):
+    deployed = set(map(str, workflow.deployment_settings.deployment_method))
+    if "conda" in deployed:
         shell.prefix(
             f"export PYTHONPATH={shlex.quote(str(location.import_path()))};"
             ' her2pipe() {{ python -m her2pipe.cli "$@"; }}; '
         )
-    else:
+    elif "apptainer" not in deployed:  # an image has a her2pipe of its own
         folder = shlex.quote(str(Path(sys.executable).parent))
         shell.prefix(f"export PATH={folder}:$PATH; ")
     handler = FailureHandler()

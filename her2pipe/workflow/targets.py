@@ -69,6 +69,14 @@ class Targets:
         """Return the cohorts that methods of an encoder score."""
         return {name for m, name in self.scores if self.encoder_of(m) == encoder}
 
+    @property
+    def compares_encoders(self) -> bool:
+        """Whether two encoders or more have an aggregation in common."""
+        encoders: dict[str, set[str]] = {}
+        for method in self.study.settings.methods.values():
+            encoders.setdefault(method.aggregate, set()).add(method.encoder)
+        return any(len(names) > 1 for names in encoders.values())
+
     # --- batches and stores ----------------------------------------------------------------------
 
     @cached_property
@@ -224,4 +232,5 @@ class Targets:
             *(f"results/describe/{encoder}/{name}" for encoder, name in self.described),
             *(f"results/deploy/{encoder}" for encoder in self.study.settings.deploy.encoders),
             *(f"results/explain/{'/'.join(folder)}" for folder in self.explained),
+            *(f"results/bundle/{method}" for method in self.study.settings.bundle.methods),
         ]
