@@ -15,8 +15,8 @@ from her2pipe.manifest import Item
 from her2pipe.models.description import ModelDescription, ParameterCount
 from her2pipe.reporting import html
 from her2pipe.reporting.comparison import _non_commercial
-from her2pipe.reporting.encoders import Encoders
 from her2pipe.reporting.inputs import ReportInputs
+from her2pipe.reporting.networks import Encoders
 
 AREAS = {  # of four methods on three cohorts
     "a+linear_probe": {"B": 0.8, "C": 0.7, "D": 0.9},
@@ -182,7 +182,7 @@ def test_the_page_compares_encoders_and_names_licences(compared):
         "linear_probe",
         "clam",
     ]
-    assert cells[0] == ["a", "0.800 ± 0.082", "0.700 ± 0.082"]
+    assert cells[0] == ["a", "0.800\u00a0±\u00a00.082", "0.700\u00a0±\u00a00.082"]
     assert ranks.rows[0][0].text == "a+linear_probe"
     assert "n = 3 cohorts" in test.rows[0][-1].text
     (warning,) = _non_commercial(inputs)
