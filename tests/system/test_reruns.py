@@ -113,6 +113,7 @@ def study(columns):
         "train": {
             "device": "cpu",
             "train_views": ["64"],
+            "frozen": [],
             "architecture": "resnet10t",
             "fractions": {"64": {"HER2-": 0.5, "HER2+": 0.7}},
         },
