@@ -19,6 +19,7 @@ from her2pipe.errors import Her2Error, is_out_of_memory
 # verb: its module
 VERBS = {**{step: f"steps.{step}" for step in STEPS}, "cohort": "steps.cohort"}
 VERBS |= {"prune": "steps.prune", "status": "steps.status"}
+VERBS |= {"run": "steps.run"}
 
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -18,6 +18,7 @@ from typing import Any
 
 from her2pipe.errors import LINE_BREAKS, Her2Error
 
+CONTENT_DIGEST = "content_digest"  # key of a JSON file that holds the digest of all others
 NAME_BYTES = 255  # of a file's name, on the file systems in use
 FORMULA = re.compile("'*[=+@-].")  # a spreadsheet runs what begins so
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?")
@@ -229,8 +230,43 @@ def read_json(path: str | Path, what: str) -> dict[str, Any]:
     """Read a JSON file; `what` names what it should have been."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Her2Error(f"not {what}: {error}", str(path), "give the right folder") from None
+
+
+def write_record(path: str | Path, values: dict[str, Any]) -> None:
+    """Write a JSON object atomically, with a digest of its own content."""
+    content = {key: value for key, value in values.items() if key != CONTENT_DIGEST}
+    sealed = content | {CONTENT_DIGEST: _content_digest(content)}
+    write_text(path, json.dumps(sealed, indent=1) + "\n")
+
+
+def read_record(path: str | Path, what: str, fix: str) -> dict[str, Any]:
+    """Read a file of `write_record`; one without a digest is read as it is.
+
+    Parameters
+    ----------
+    path : path
+    what, fix : str
+        What the file should be, and what to do where it is not what was written.
+
+    Raises
+    ------
+    Her2Error
+        When there is none, it is no JSON object, or its content is not what was written.
+    """
+    content = read_json(path, what)
+    if not isinstance(content, dict):
+        raise Her2Error(f"not {what}: it holds no JSON object", str(path), "give the right folder")
+    digest = content.pop(CONTENT_DIGEST, None)
+    if digest is not None and digest != _content_digest(content):
+        raise Her2Error(f"{Path(path).name} was changed after it was written", str(path), fix)
+    return content
+
+
+def _content_digest(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def file_digest(path: str | Path) -> str:

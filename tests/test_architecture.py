@@ -17,13 +17,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "her2pipe"
 # A package may import from its own row or from rows above, and never in a circle.
 LAYERS = [
-    {"her2pipe", "errors", "files", "registry", "manifest", "deferred"},
+    {"her2pipe", "errors", "files", "registry", "manifest", "deferred", "location"},
     {"config"},
     {"stats", "slides", "stain", "store"},
     {"cohorts", "models", "synthetic", "patch_features"},
     {"endpoints"},
     {"training", "aggregation"},
     {"evaluation", "plotting"},
+    {"bundles"},
     {"reporting"},
     {"workflow", "steps"},
     {"cli"},

@@ -10,7 +10,6 @@ The class answers what it needs and serves; an instance scores the slides of one
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ from her2pipe.config.aggregation import FitSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
-from her2pipe.files import file_digest, read_json, write_text
+from her2pipe.files import file_digest, read_record, write_record
 from her2pipe.registry import Citation
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ class FitMetadata(BaseModel):
     `classes` are the targets it predicts, `features` is the width of a patch's features, `members`
     the number of networks, `slides` the number of training slides of each target, `held_out_by`
     where threshold and held-out scores come from (`held_out.py`), `epochs` those of a fit to all
-    training slides, which no slide stopped.
+    training slides, which no slide stopped, `c` the inverse strength of a regression's penalty.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -172,6 +171,7 @@ class FitMetadata(BaseModel):
     versions: dict[str, str] = {}
     held_out_by: str = ""
     epochs: list[int] = []
+    c: float | None = None
     training_set_digest: str = ""
     members: int = 0
     parameters: int = 0
@@ -381,7 +381,11 @@ def load(name: str, folder: str | Path) -> FittedModel:
         When it is none, of another aggregation, or its files do not belong together.
     """
     folder = Path(folder)
-    values = read_json(folder / "model.json", "a fitted aggregation")
+    values = read_record(
+        folder / "model.json",
+        "a fitted aggregation",
+        "restore the folder as it was written, or fit again",
+    )
     if values.get("aggregation") != name:
         raise Her2Error(
             f"the model was fitted for the aggregation {values.get('aggregation', '(none)')},"
@@ -435,5 +439,4 @@ def save(model: FittedModel, folder: Path) -> None:
         save_file(arrays, folder / "model.safetensors")
         digest = file_digest(folder / "model.safetensors")
         metadata = metadata.model_copy(update={"digest": digest})
-    text = json.dumps(metadata.model_dump(mode="json", exclude_unset=True), indent=1)
-    write_text(folder / "model.json", text + "\n")
+    write_record(folder / "model.json", metadata.model_dump(mode="json", exclude_unset=True))

@@ -13,7 +13,6 @@ from her2pipe import stats
 from her2pipe.aggregation.base import Arrays, TrainingSlide
 from her2pipe.aggregation.networks import NetworkAggregation, positive_targets
 from her2pipe.cohorts.split import deal_folds
-from her2pipe.config import NetworkFitSettings
 from her2pipe.endpoints.base import Endpoint
 
 if TYPE_CHECKING:
@@ -36,11 +35,17 @@ class NetworkFit(NamedTuple):
     parameters: int  # weights of a network
 
 
-def assign_folds(slides: Sequence[TrainingSlide], settings: NetworkFitSettings) -> dict[str, int]:
+def assign_folds(slides: Sequence[TrainingSlide], settings: Any) -> dict[str, int]:
     """Deal the patients into folds, each class in proportion.
 
     A patient counts for the highest class among their slides. With one fold it holds `holdout` of
     each class, at least one patient; all others have the number -1 and are never held out.
+
+    Parameters
+    ----------
+    slides : sequence of TrainingSlide
+    settings : FoldFitSettings
+        Of an aggregation that has a `fit_seed`.
 
     Returns
     -------
@@ -227,14 +232,28 @@ class _SlideObjective:
         if not outputs:
             return {}
         p, targets = outputs
-        known = targets.cpu().numpy()
-        if self._positive:
-            score = p[:, self._positive].sum(1) if p.ndim > 1 else p
-            return {"auc": area(np.isin(known, self._positive), score.cpu().numpy())}
-        try:
-            return {"auc": stats.macro_auc(known, p.double().cpu().numpy())}
-        except stats.StatisticUndefined:  # a class that no held-out slide is of
-            return {"auc": math.nan}
+        auc = held_out_auc(targets.cpu().numpy(), p.double().cpu().numpy(), self._positive)
+        return {"auc": auc}
+
+
+def held_out_auc(targets: np.ndarray, p: np.ndarray, positive: Sequence[int]) -> float:
+    """Return the AUC of held-out slides; NaN where it is not defined.
+
+    Parameters
+    ----------
+    targets : (V,) int
+    p : (V, C) or (V,) float
+        Class probabilities, or scores of the positive targets.
+    positive : sequence of int
+        Targets whose summed probability is tested; none: the macro-AUC of all.
+    """
+    if positive:
+        score = p[:, list(positive)].sum(1) if p.ndim > 1 else p
+        return area(np.isin(targets, positive), score)
+    try:
+        return stats.macro_auc(targets, p)
+    except stats.StatisticUndefined:  # a class that no held-out slide is of
+        return math.nan
 
 
 def area(positive: np.ndarray, scores: np.ndarray) -> float:

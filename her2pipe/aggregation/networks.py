@@ -12,14 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from her2pipe.aggregation.base import (
-    Aggregation,
-    Arrays,
-    Bag,
-    FittedModel,
-    SlideScore,
-    TrainingSlide,
-)
+from her2pipe.aggregation.base import Arrays, SlideScore, TrainingSlide
+from her2pipe.aggregation.fitted import FittedAggregation
 from her2pipe.config import NetworkFitSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.errors import Her2Error
@@ -28,12 +22,10 @@ if TYPE_CHECKING:
     import torch
 
 
-class NetworkAggregation(Aggregation):
+class NetworkAggregation(FittedAggregation):
     """An aggregation whose score is the mean of several networks' class probabilities."""
 
     family = "Network-based"
-    reads = "features"
-    fits = "weights"
     Settings: ClassVar[type[NetworkFitSettings]]
     by_auc: ClassVar[bool] = False  # epochs are compared by held-out AUC, then loss
     calibrates: ClassVar[bool] = False  # scores become probabilities on slides not trained on
@@ -44,11 +36,6 @@ class NetworkAggregation(Aggregation):
     @abstractmethod
     def network(cls, features: int, targets: int, settings: Any) -> torch.nn.Module:
         """Make the network, with random weights, for patches of so many features."""
-
-    @classmethod
-    def prepare(cls, bag: Bag, settings: Any) -> Any:
-        """Return what the network reads of a slide; by default the features, (N, d) float16."""
-        return bag.features
 
     @classmethod
     def tensors(cls, inputs: Any, device: Any) -> Any:
@@ -118,16 +105,6 @@ class NetworkAggregation(Aggregation):
     # --- scoring ---------------------------------------------------------------------------------
 
     @cached_property
-    def fit_settings(self) -> Any:
-        """Settings that the model was fitted with."""
-        return self.fitted_settings(self._fitted)
-
-    @property
-    def _fitted(self) -> FittedModel:
-        assert self.model is not None  # the constructor refuses an instance without one
-        return self.model
-
-    @cached_property
     def networks(self) -> list[torch.nn.Module]:
         """The fitted networks, ready to score."""
         metadata = self._fitted.metadata
@@ -137,18 +114,6 @@ class NetworkAggregation(Aggregation):
             )
             for member in self._fitted.members
         ]
-
-    def validate(self, bag: Bag) -> None:
-        """Refuse other features, and a model of other targets."""
-        super().validate(bag)
-        classes = self._fitted.metadata.classes
-        if tuple(classes) != tuple(self.endpoint.targets):
-            raise Her2Error(
-                f"the model was fitted for {', '.join(classes)},"
-                f" the study has {', '.join(self.endpoint.targets)}",
-                "model and study",
-                "fit again with the classes of the study",
-            )
 
     def score_inputs(self, inputs: Any) -> SlideScore:
         """Score what `prepare` returned of a slide."""
@@ -163,10 +128,6 @@ class NetworkAggregation(Aggregation):
             pairs = [self.outputs(network, slide) for network in self.networks]
             p, patches = (torch.stack(part).mean(0).numpy() for part in zip(*pairs, strict=True))
         return p, patches
-
-    def _score(self, bag: Bag) -> SlideScore:
-        """Score a slide by the networks' mean probabilities."""
-        return self.score_inputs(self.prepare(bag, self.fit_settings))
 
 
 def with_weights(network: torch.nn.Module, member: Arrays) -> torch.nn.Module:

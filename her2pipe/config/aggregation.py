@@ -54,8 +54,8 @@ class FitSettings(Section):
         return self
 
 
-class NetworkFitSettings(FitSettings):
-    """Fitting a network that aggregates; an aggregation has defaults of its own."""
+class FoldFitSettings(FitSettings):
+    """Fitting weights, judged on slides that are held out."""
 
     holdout: float = setting(
         0.2,
@@ -65,6 +65,11 @@ class NetworkFitSettings(FitSettings):
         lt=1,
         choice=True,
     )
+
+
+class NetworkFitSettings(FoldFitSettings):
+    """Fitting a network that aggregates; an aggregation has defaults of its own."""
+
     learning_rate: float = setting(2e-4, "Adam's step size", "", gt=0, lt=1)
     weight_decay: float = setting(1e-5, "Adam's weight decay", "", ge=0, lt=1)
     dropout: float = setting(0.25, "share of units dropped", "", ge=0, lt=1)
@@ -82,12 +87,16 @@ class NetworkFitSettings(FitSettings):
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
 
 
-class TargetSettings(NetworkFitSettings):
-    """Fitting a network for status, levels or classes."""
+class Targets(Section):
+    """What an aggregation predicts that serves status, levels and classes."""
 
     targets: Literal["binary", "levels"] = setting(
         "binary", "endpoint her2: what is predicted, HER2 status or the five levels"
     )
+
+
+class TargetSettings(Targets, NetworkFitSettings):
+    """Fitting a network for status, levels or classes."""
 
 
 def fit_settings(name: Any) -> type[FitSettings] | None:

@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from her2pipe.config.base import Section
 from her2pipe.errors import Her2Error
-from her2pipe.files import read_json, write_text
+from her2pipe.files import read_json, read_record, write_record, write_text
 
 if TYPE_CHECKING:
     from her2pipe.stain.profile import Profile
 
 FILE = "model.json"
+RESTORE = "restore the folder as it was written, or train again"
 # Versions of her2pipe's own networks, raised when one computes otherwise from equal weights. One
 # beyond the first stands in the params of the jobs that train such a network, so that they, and no
 # others, run again; a model of another version is refused.
@@ -74,6 +75,11 @@ class ModelDescription(_Record):
     features: int = 0  # width of these
     parameters: ParameterCount | None = None
     versions: dict[str, str] = {}
+    # whose weights it has or started from
+    preset: str = ""  # name of the published encoder, see `her2pipe encoders`
+    licence: str = ""  # of these weights
+    non_commercial: bool = False  # whether the licence forbids commercial use
+    citation: str = ""  # DOI or arXiv number
     # what its outputs are
     classes: list[str] = []
     outputs: int | None = None  # of the head; None: one per class
@@ -99,10 +105,10 @@ class ModelDescription(_Record):
         Raises
         ------
         Her2Error
-            When there is none, or it is not what is written here.
+            When there is none, or it is not what was written here.
         """
         path = Path(folder) / FILE
-        data = read_json(path, "a trained model")
+        data = read_record(path, "a trained model", RESTORE)
         try:
             return cls(**data)
         except (ValidationError, TypeError) as error:
@@ -111,9 +117,8 @@ class ModelDescription(_Record):
             ) from None
 
     def write(self, folder: str | Path) -> None:
-        """Write the fields that were given into a model's folder."""
-        fields = self.model_dump(mode="json", exclude_unset=True)
-        write_text(Path(folder) / FILE, json.dumps(fields, indent=1) + "\n")
+        """Write the fields that were given, and a digest of them, into a model's folder."""
+        write_record(Path(folder) / FILE, self.model_dump(mode="json", exclude_unset=True))
 
     def having(self, **changes: Any) -> ModelDescription:
         """Return the description with some fields changed, or with None, left out."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,14 @@ ELLIPSE_CORNERS = 720
 MASK_BYTES = 1e9  # most memory a decoded mask may take
 MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, OSError, RecursionError)
 MOST_BYTES = 200_000_000  # of a file of outlines: some millions of corners
+# Commas and brackets of GeoJSON (three a corner), tags of XML (one a corner): each takes 100 to 500
+# bytes of memory.
+MOST_VALUES, MOST_ELEMENTS = 12_000_000, 2_000_000
 NAMES_NOTED = 5
 BAND_PIXELS = 4_000_000  # of a mask, examined at a time
-LARGE = 20_000  # corners, from which on outlines are halved with the patches
-# Corners times edges that lie beside each other, from which on outlines are halved, too, and from
+LARGE = 20_000  # corners, from which on areas are summed edge by edge
+ROUNDING = 1e-9  # of shares that are sums
+# Corners times edges that lie beside each other, from which on areas are summed, too, and from
 # which on a raster counts: a union of 8,000 spikes (1e7) takes half a second, of 16,000 four.
 BUSY, ENTANGLED = 1e5, 1e7
 RASTER_SIDE = 64  # raster points along the side of a patch, at most
@@ -204,7 +208,18 @@ def read_outlines(path: Path, names: list[str]) -> Regions:
             str(path),
             "simplify its outlines, or save it as a mask image",
         )
-    return (_aperio if path.suffix.lower() == ".xml" else _geojson)(path, names)
+    is_xml = path.suffix.lower() == ".xml"
+    data = path.read_bytes()
+    values = data.count(b"<") if is_xml else sum(map(data.count, (b",", b"[", b"{")))
+    del data
+    most = MOST_ELEMENTS if is_xml else MOST_VALUES
+    if values > most:
+        raise Her2Error(
+            f"the annotation holds {values:,} values, at most {most:,} are read",
+            str(path),
+            "simplify its outlines, or save it as a mask image",
+        )
+    return (_aperio if is_xml else _geojson)(path, names)
 
 
 def _notes(regions: Regions) -> list[str]:
@@ -358,10 +373,10 @@ def _geojson_areas(geometry: dict | None) -> list:
 
 # --- areas inside outlines -----------------------------------------------------------------------
 #
-# Outlines of usual shape are intersected exactly. Very large ones are halved with the patches,
-# again and again, so that a patch meets only corners near it. Of outlines whose edges lie beside
-# each other almost everywhere (a million spikes, a scribble that crosses itself) an exact union
-# takes hours: their parity is counted on a raster.
+# Outlines of usual shape are intersected exactly. Of very large ones the area is summed edge by
+# edge, which is as exact. Of outlines whose edges lie beside each other almost everywhere (a
+# million spikes, a scribble that crosses itself, hundreds of ragged regions over each other) an
+# exact union takes hours: their parity is counted on a raster.
 
 
 def shares(
@@ -397,7 +412,7 @@ def shares(
 
     coords = np.asarray(coords, float).reshape(-1, 2)
     slide = (0.0, 0.0, float(size_px0[0]), float(size_px0[1]))
-    entanglement = max(map(_entanglement, (positive, negative)))
+    entanglement = _entanglement([*positive, *negative])
     if entanglement > ENTANGLED:
         fraction, pixel = _on_raster(positive, negative, coords, side_px0, size_px0)
         corners = np.concatenate([ring for region in positive for ring in _rings(region)])
@@ -434,15 +449,14 @@ def _exactly(geometry: Any, coords: np.ndarray, side_px0: int, is_busy: bool) ->
     """Area shares by exact intersection; only patches on the border pay for one."""
     import shapely
 
+    if is_busy or shapely.get_num_coordinates(geometry) > LARGE:
+        return _on_grid(geometry, coords, side_px0)
     x, y = coords.T
     boxes = shapely.box(x, y, x + side_px0, y + side_px0)
     shapely.prepare(geometry)
     fraction = shapely.contains_properly(geometry, boxes).astype(np.float32)
     border = np.flatnonzero(shapely.intersects(geometry, boxes) & (fraction == 0))
-    if is_busy or shapely.get_num_coordinates(geometry) > LARGE:
-        _halve(geometry, coords, border, side_px0, fraction)
-    else:
-        _intersect(geometry, boxes, border, side_px0, fraction)
+    _intersect(geometry, boxes, border, side_px0, fraction)
     return fraction
 
 
@@ -460,25 +474,90 @@ def _intersect(
         fraction[i] = min(1.0, shapely.area(inside).sum() / side_px0**2)
 
 
-def _halve(
-    geometry: Any, coords: np.ndarray, border: np.ndarray, side_px0: int, fraction: np.ndarray
-) -> None:
-    """Halve the patches by their longer extent, with what of the geometry lies about each half."""
+def _on_grid(geometry: Any, coords: np.ndarray, side_px0: int) -> np.ndarray:
+    """Area shares by Green's theorem, exactly, in a time that grows with the corners alone.
+
+    Edges are cut where they cross the lines of the patches. What remains of one lies in one cell
+    between lines, takes from it the area to its right, and all of the cells beyond in its row.
+    """
     import shapely
 
-    if not len(border):
-        return
-    places = coords[border]
-    low, high = places.min(0), places.max(0) + side_px0
-    near = shapely.intersection(geometry, shapely.box(*low, *high))
-    if len(border) < 4 or shapely.get_num_coordinates(near) < LARGE // 10:
-        x, y = coords.T
-        boxes = shapely.box(x, y, x + side_px0, y + side_px0)
-        _intersect(near, boxes, border, side_px0, fraction)
-        return
-    order = border[np.argsort(places[:, int(np.ptp(places, axis=0).argmax())], kind="stable")]
-    for half in np.array_split(order, 2):
-        _halve(near, coords, half, side_px0, fraction)
+    lines = [np.unique([values, values + side_px0]) for values in coords.T]
+    shape = len(lines[1]) - 1, len(lines[0])  # a first column for what lies left of all patches
+    beside, beyond = np.zeros(shape[0] * shape[1]), np.zeros(shape[0] * shape[1])
+    widths = np.diff(lines[0], prepend=lines[0][0])
+    rings, of_polygon = shapely.get_rings(shapely.get_parts(geometry), return_index=True)
+    is_hole = np.append(False, of_polygon[1:] == of_polygon[:-1])
+    weights = np.where(is_hole == shapely.is_ccw(rings), 1.0, -1.0)  # y points down
+    for ring, weight in zip(rings, weights, strict=True):
+        for edges in _chunks(shapely.get_coordinates(ring), lines):
+            pieces = _cut_at(_cut_at(edges, 1, lines[1]), 0, lines[0])
+            middle = (pieces[:, :2] + pieces[:, 2:]) / 2
+            column, row = (
+                np.searchsorted(lines[axis], middle[:, axis], "right") for axis in (0, 1)
+            )
+            met = (row > 0) & (row < len(lines[1])) & (column < len(lines[0]))
+            pieces, middle, column = pieces[met], middle[met], column[met]
+            cell = (row[met] - 1) * shape[1] + column
+            height = weight * (pieces[:, 3] - pieces[:, 1])
+            right = np.where(column > 0, lines[0][column] - middle[:, 0], 0.0)
+            beside += np.bincount(cell, height * right, len(beside))
+            beyond += np.bincount(cell, height, len(beyond))
+    covered = np.cumsum(beyond.reshape(shape), axis=1) - beyond.reshape(shape)
+    sums = np.zeros((shape[0] + 1, shape[1]))
+    np.cumsum((beside.reshape(shape) + covered * widths).cumsum(1), 0, out=sums[1:])
+    left, top = (np.searchsorted(lines[axis], coords[:, axis]) for axis in (0, 1))
+    right, bottom = (np.searchsorted(lines[axis], coords[:, axis] + side_px0) for axis in (0, 1))
+    areas = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    return _snap(areas / side_px0**2)
+
+
+def _snap(share: np.ndarray) -> np.ndarray:
+    """Return shares without what rounding leaves of none and of all."""
+    share = np.where(np.abs(share) < ROUNDING, 0.0, share)
+    return np.where(share > 1 - ROUNDING, 1.0, share).clip(0, 1).astype(np.float32)
+
+
+def _chunks(ring: np.ndarray, lines: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the edges of a ring, (n, 4) as x, y, x, y; so many at once as cross `CHUNK` lines."""
+    edges = np.concatenate([ring[:-1], ring[1:]], axis=1)
+    edges = edges[edges[:, 1] != edges[:, 3]]  # level ones enclose nothing
+    ends = np.cumsum(1 + sum(_crossed(edges, axis, lines[axis])[1] for axis in (0, 1)))
+    start = 0
+    while start < len(edges):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + CHUNK, "right")))
+        yield edges[start:stop]
+        start = stop
+
+
+def _crossed(edges: np.ndarray, axis: int, lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first line that lies within each edge, and how many do."""
+    ends = edges[:, axis], edges[:, axis + 2]
+    first = np.searchsorted(lines, np.minimum(*ends), "right")
+    return first, np.maximum(np.searchsorted(lines, np.maximum(*ends), "left") - first, 0)
+
+
+def _cut_at(edges: np.ndarray, axis: int, lines: np.ndarray) -> np.ndarray:
+    """Cut edges, (n, 4), where they cross lines of one axis; the pieces keep their direction."""
+    first, count = _crossed(edges, axis, lines)
+    edge = np.repeat(np.arange(len(edges)), count + 1)
+    place = np.arange(len(edge)) - np.repeat(np.cumsum(count + 1) - count - 1, count + 1)
+    start, stop = edges[edge, axis], edges[edge, axis + 2]
+    length = np.where(stop == start, 1.0, stop - start)
+    descends = stop < start
+    last = first[edge] + count[edge] - 1
+    at = np.where(descends, last - place, first[edge] + place)  # line at the end of a piece
+    before = np.where(descends, at + 1, at - 1)
+    limit = len(lines) - 1
+    share = [(lines[line.clip(0, limit)] - start) / length for line in (before, at)]
+    share[0] = np.where(place == 0, 0.0, share[0])
+    share[1] = np.where(place == count[edge], 1.0, share[1])
+    way = edges[edge, 2:] - edges[edge, :2]
+    pieces = np.concatenate([edges[edge, :2] + s[:, None] * way for s in share], axis=1)
+    for column, line, inner in ((axis, before, place > 0), (axis + 2, at, place < count[edge])):
+        pieces[inner, column] = lines[line[inner]]
+    return pieces
 
 
 # --- on a raster ---------------------------------------------------------------------------------
@@ -493,16 +572,22 @@ def _rings(region: Any) -> list[np.ndarray]:
 
 
 def _entanglement(regions: list[Any]) -> float:
-    """Return a measure of the time a union takes: corners times edges that lie side by side."""
-    most = 0.0
-    for region in regions:
-        for ring in _rings(region):
-            if len(ring) > 2:
-                extent = np.ptp(ring, axis=0)
-                way = np.abs(np.diff(ring, axis=0)).sum(0)
-                if extent.all():
-                    most = max(most, len(ring) * float((way / extent).min()))
-    return most
+    """Return a measure of the time a union takes: corners times edges that lie side by side.
+
+    Summed over rings, and times the rings that lie over each other.
+    """
+    total, areas, boxes = 0.0, 0.0, []
+    for ring in (ring for region in regions for ring in _rings(region)):
+        extent = np.ptp(ring, axis=0) if len(ring) > 2 else np.zeros(2)
+        if extent.all():
+            way = np.abs(np.diff(ring, axis=0)).sum(0)
+            total += len(ring) * float((way / extent).min())
+            areas += float(extent.prod())
+            boxes.append((*ring.min(0), *ring.max(0)))
+    if not boxes:
+        return 0.0
+    low, high = np.min(boxes, axis=0)[:2], np.max(boxes, axis=0)[2:]
+    return total * max(1.0, areas / float((high - low).prod()))
 
 
 def _on_raster(
@@ -513,21 +598,28 @@ def _on_raster(
     size_px0: tuple[int, int],
 ) -> tuple[np.ndarray, float]:
     """Area shares by counting points; return also how far these are apart, level-0 px."""
-    edges = [ring for region in (*positive, *negative) for ring in _rings(region)]
-    heights = sum(np.abs(np.diff(ring[:, 1].clip(0, size_px0[1]))).sum() for ring in edges)
+    regions = [_rings(region) for region in (*positive, *negative)]
+    rings = [ring for region in regions for ring in region]
+    heights = sum(np.abs(np.diff(ring[:, 1].clip(0, size_px0[1]))).sum() for ring in rings)
+    reaches = [_reach(region, size_px0) for region in regions]
+    area = sum((right - left) * (bottom - top) for left, top, right, bottom in reaches)
+    area = max(area / 2, float(size_px0[0] * size_px0[1]))
     points = RASTER_SIDE
     while points > 1 and (
         heights * points / side_px0 > RASTER_CROSSINGS
-        or np.prod(size_px0) * (points / side_px0) ** 2 > RASTER_POINTS
+        or area * (points / side_px0) ** 2 > RASTER_POINTS
     ):
         points //= 2
     pixel = side_px0 / points
     columns, rows = (int(np.ceil(length / pixel)) for length in size_px0)
     mask = np.zeros((rows, columns), bool)
-    for region in positive:
-        mask |= _parity(_rings(region), pixel, rows, columns)
-    for region in negative:
-        mask &= ~_parity(_rings(region), pixel, rows, columns)
+    for number, (region, reach) in enumerate(zip(regions, reaches, strict=True)):
+        left, top = int(reach[0] // pixel), int(reach[1] // pixel)
+        part = mask[top : int(-(-reach[3] // pixel)), left : int(-(-reach[2] // pixel))]
+        inside = _parity([ring / pixel - (left, top) for ring in region], *part.shape)
+        part |= inside
+        if number >= len(positive):
+            part &= ~inside
     sums = np.zeros((rows + 1, columns + 1), np.int32)
     np.cumsum(mask, 0, out=sums[1:, 1:])
     np.cumsum(sums, 1, out=sums)
@@ -537,11 +629,17 @@ def _on_raster(
     return (counts / points**2).astype(np.float32), pixel
 
 
-def _parity(rings: list[np.ndarray], pixel: float, rows: int, columns: int) -> np.ndarray:
+def _reach(rings: list[np.ndarray], size_px0: tuple[int, int]) -> tuple[float, ...]:
+    """Return left, top, right and bottom of a region on the slide, level-0 px."""
+    corners = np.concatenate([np.zeros((0, 2)), *rings]).clip(0, size_px0)
+    return (*corners.min(0), *corners.max(0)) if len(corners) else (0.0,) * 4
+
+
+def _parity(rings: list[np.ndarray], rows: int, columns: int) -> np.ndarray:
     """Return whether the middle of each raster point is enclosed an odd number of times."""
     flips = np.zeros(rows * (columns + 1), np.uint8)
     for ring in rings:
-        a, b = ring[:-1] / pixel, ring[1:] / pixel
+        a, b = ring[:-1], ring[1:]
         low, high = np.minimum(a[:, 1], b[:, 1]), np.maximum(a[:, 1], b[:, 1])
         first = np.ceil(low - 0.5).clip(0, rows).astype(int)
         count = np.ceil(high - 0.5).clip(0, rows).astype(int) - first

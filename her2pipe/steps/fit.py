@@ -29,6 +29,8 @@ from her2pipe.aggregation.base import (
     TrainingSlide,
     save,
 )
+from her2pipe.aggregation.estimators import EstimatorAggregation
+from her2pipe.aggregation.fitted import FittedAggregation
 from her2pipe.aggregation.held_out import (
     ENCODER_FOLDS,
     IN_SAMPLE,
@@ -56,6 +58,7 @@ UNUSED_SETTINGS = ("reflex", "reflex_margin")
 SLIDES = (
     *("slide", "patient", "side", "class", "fold", "score", "held_out_by", "exclusion_reason"),
 )
+REGULARISATION = ("fold", "c", "loss", "auc", "scored")
 HISTORY = ("fold", "epoch", "train_loss", "validation_loss", "validation_auc")
 MACHINE = ("device", "save_s")  # settings that do not change what is fitted
 NOT_USED = {"train": "", "validation": "kept for validation", "test": "kept for testing"}
@@ -149,6 +152,8 @@ def run(args: Any, split: SplitSettings, fit: FitSettings, labels: LabelSettings
     log.info("%d training slides; held-out slides are of: %s", len(training.slides), source)
     if issubclass(aggregation, NetworkAggregation):
         _fit_networks(args, development, metadata)
+    elif issubclass(aggregation, EstimatorAggregation):
+        _fit_estimator(args, development, metadata)
     else:
         _fit_threshold(args, development, metadata)
 
@@ -164,7 +169,7 @@ def _validate(aggregation: type[Aggregation], endpoint: Endpoint) -> None:
 
 def _folds(aggregation: type[Aggregation], fit: FitSettings, source: str) -> int:
     """Return how many folds there must be slides for; 0: none."""
-    if source == IN_SAMPLE and not issubclass(aggregation, NetworkAggregation):
+    if source == IN_SAMPLE and not issubclass(aggregation, FittedAggregation):
         return 0
     return fit.folds if source in (INNER_FOLDS, ENCODER_FOLDS, IN_SAMPLE) else 0
 
@@ -267,8 +272,8 @@ class DevelopmentCohort:
         return SideData(slides, *next(iter(encoders), ("", "", 0, "")))
 
     def _inputs(self, bag: Bag) -> Any:
-        """Return what a network reads of a slide; where a threshold is fitted, its score."""
-        if not issubclass(self.aggregation, NetworkAggregation):
+        """Return what is read of a slide; where a threshold alone is fitted, its score."""
+        if not issubclass(self.aggregation, FittedAggregation):
             return self.aggregation(self.endpoint).score(bag).score
         if not bag.features.shape[1]:
             raise Her2Error(
@@ -297,6 +302,14 @@ class Development:
     def fold_count(self) -> int:
         """Number of fits that are judged."""
         return _folds(self.cohort.aggregation, self.cohort.fit, self.held_out_by) or 1
+
+    def deal_folds(self) -> None:
+        """Deal the training slides into inner folds, where their encoders have not done so."""
+        from her2pipe.aggregation.fitting import assign_folds
+
+        if self.held_out_by in (INNER_FOLDS, IN_SAMPLE):
+            numbers = assign_folds(self.training.slides, self.cohort.fit)
+            self.folds = {slide: number + 1 for slide, number in numbers.items()}
 
     def fold(self, number: int) -> Fold:
         """Return the slides of a fold, from 0, read anew where it has an encoder of its own."""
@@ -408,18 +421,50 @@ def _fit_threshold(args: Any, development: Development, metadata: FitMetadata) -
         _write(folder, model, development, scores)
 
 
+def _fit_estimator(args: Any, development: Development, metadata: FitMetadata) -> None:
+    """Fit a regression and write it, with the held-out slides that chose its regularisation."""
+    import sklearn
+    from threadpoolctl import threadpool_limits
+
+    from her2pipe.aggregation.estimators import fit_estimator
+
+    aggregation = development.cohort.aggregation
+    assert issubclass(aggregation, EstimatorAggregation)
+    development.deal_folds()
+    versions = {**metadata.versions, "scikit-learn": sklearn.__version__}
+    metadata = metadata.model_copy(update={"versions": versions})
+    digest = development.digest(metadata)
+    with threadpool_limits(1):  # sums in one order, whatever the number of CPUs
+        result = fit_estimator(
+            aggregation,
+            development.endpoint,
+            development.cohort.fit,
+            metadata,
+            development.fold_count,
+            development.fold,
+            development.training.slides,
+        )
+    update = {
+        "training_set_digest": digest,
+        "members": 1,
+        "parameters": result.parameters,
+        "c": result.strength,
+    }
+    model = FittedModel(metadata.model_copy(update=update), [result.member])
+    with replacing_folder(args.folder) as folder:
+        _write(folder, model, development, result.scores)
+        write_table(folder / "regularisation.tsv", REGULARISATION, result.rows)
+
+
 def _fit_networks(args: Any, development: Development, metadata: FitMetadata) -> None:
     """Fit networks and write them, with what judged them."""
     import torch
 
-    from her2pipe.aggregation.fitting import assign_folds
     from her2pipe.plotting import charts, style
     from her2pipe.training.checkpoint import Checkpoint
 
     torch.set_num_threads(args.threads)
-    if development.held_out_by in (INNER_FOLDS, IN_SAMPLE):
-        numbers = assign_folds(development.training.slides, development.cohort.fit)
-        development.folds = {slide: number + 1 for slide, number in numbers.items()}
+    development.deal_folds()
     versions = {**metadata.versions, "torch": torch.__version__}
     metadata = metadata.model_copy(update={"versions": versions})
     digest = development.digest(metadata)

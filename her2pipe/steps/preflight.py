@@ -10,6 +10,7 @@ import contextlib
 import logging
 from pathlib import Path
 
+from her2pipe import location
 from her2pipe.cohorts import sheet, survey
 from her2pipe.config import PreflightSettings, SlidesSettings, TileSettings
 from her2pipe.errors import Her2Error, raise_all
@@ -83,10 +84,10 @@ def _pair(text: str) -> tuple[str, str]:
 def _of_study(args):
     """Check a study as planning does, print its notes; return cohorts of slides and settings."""
     from her2pipe.config import load
-    from her2pipe.workflow import preflight, progress
+    from her2pipe.workflow import preflight
     from her2pipe.workflow.study import Study
 
-    file = Path(args.configfile or progress.ROOT / "config.yaml").resolve()
+    file = Path(args.configfile or location.demo_study()).resolve()
     with contextlib.chdir(args.directory):
         study = Study.load(load.read(file), str(file))
         raise_all(preflight.problems(study))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from her2pipe import location
 from her2pipe.config import load
-from her2pipe.errors import Her2Error
 from her2pipe.workflow import preflight, progress, run_log
 from her2pipe.workflow.study import Study
 
@@ -22,14 +22,8 @@ def arguments(parser) -> None:
 
 def run(args) -> None:
     """Print what is done, stale, missing and excluded, and what a run would do."""
-    if not (progress.ROOT / "Snakefile").exists():
-        raise Her2Error(
-            "the workflow is not beside the package",
-            str(progress.ROOT),
-            "call the her2pipe that `make setup` puts into .venv",
-        )
     folder = Path(args.directory).resolve()
-    file = Path(args.configfile or progress.ROOT / "config.yaml").resolve()
+    file = Path(args.configfile or location.demo_study()).resolve()
     slides = progress.read_slides(file, folder)
     jobs = progress.summarise(file, folder, list(slides), args.profile)
     print(f"Study {args.configfile or 'config.yaml'}, results in {folder}/results")

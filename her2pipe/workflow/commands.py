@@ -10,6 +10,7 @@ import shlex
 from functools import cached_property
 
 from her2pipe.aggregation.base import AGGREGATIONS
+from her2pipe.aggregation.fitted import FittedAggregation
 from her2pipe.aggregation.held_out import INTERNAL
 from her2pipe.config import (
     ImagesSettings,
@@ -176,8 +177,9 @@ class Commands:
         chosen = ["epoch of the encoder"] * (encoder.task != "none" and encoder.stop_epochs > 0)
         chosen += ["steps of the encoder"] * (encoder.task != "none" and encoder.reduce_epochs > 0)
         if self.targets.held_out_by(name) == INTERNAL:
-            has_networks = AGGREGATIONS[method.aggregate].fits == "weights"
-            chosen += ["epochs of the aggregation"] * has_networks
+            aggregation = AGGREGATIONS[method.aggregate]
+            if issubclass(aggregation, FittedAggregation):
+                chosen.append(f"{aggregation.chosen_on_held_out} of the aggregation")
             chosen += ["threshold"] * bool(self.study.endpoint.positive)
         return ", ".join(chosen)
 

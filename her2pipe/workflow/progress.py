@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from her2pipe import location
 from her2pipe.cohorts import sheet
 from her2pipe.config import STEPS, load
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.files import read_table
 
-ROOT = Path(__file__).resolve().parents[2]
 MISTAKE = re.compile(r"^her2pipe: (.+)\n  where: (.+)\n  fix:   (.+)$", re.M)
 # Snakemake's findings, and what they mean to the owner of a study.
 MEANINGS = {
@@ -64,7 +64,7 @@ def summarise(
         "-m",
         "snakemake",
         "--snakefile",
-        ROOT / "Snakefile",
+        location.snakefile(),
         "--summary",
         "--directory",
         folder,

@@ -25,6 +25,7 @@ from snakemake import exceptions
 from snakemake.logging import logger
 from snakemake.shell import shell
 
+from her2pipe import location
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.workflow import preflight, run_log
 from her2pipe.workflow.study import Study
@@ -134,11 +135,10 @@ class FoldedLists(logging.Filter):
 def prepare(workflow: Workflow) -> FailureHandler:
     """Let jobs find the package, listen for failures, and explain a lock; return the listener."""
     # Rules call the her2pipe beside this Python. In a conda environment of their own they call
-    # that environment's Python, which finds the package where the Snakefile is: on the shared file
-    # system.
+    # that environment's Python, which finds the package on the shared file system.
     if "conda" in map(str, workflow.deployment_settings.deployment_method):
         shell.prefix(
-            f"export PYTHONPATH={shlex.quote(str(workflow.basedir))};"
+            f"export PYTHONPATH={shlex.quote(str(location.import_path()))};"
             ' her2pipe() {{ python -m her2pipe.cli "$@"; }}; '
         )
     else:

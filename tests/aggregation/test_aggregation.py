@@ -77,7 +77,7 @@ def test_asking_an_aggregation_imports_nothing_slow():
         " print(AGGREGATIONS.names(), *{'torch', 'scipy'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "('clam', 'mean', 'mlp', 'probabilistic', 'slidegraph')\n"
+    assert run.stdout == "('clam', 'linear_probe', 'mean', 'mlp', 'probabilistic', 'slidegraph')\n"
 
 
 def test_an_aggregation_of_ones_own(make):
@@ -397,9 +397,9 @@ def test_which_aggregation_suits_which_endpoint():
         for name, labels in (("status", None), ("grades", GRADES), ("two", TWO))
     }
     assert suited == {
-        "status": ["clam", "mean", "mlp", "probabilistic", "slidegraph"],
-        "grades": ["clam", "mean", "mlp"],
-        "two": ["clam", "mean", "mlp", "slidegraph"],
+        "status": ["clam", "linear_probe", "mean", "mlp", "probabilistic", "slidegraph"],
+        "grades": ["clam", "linear_probe", "mean", "mlp"],
+        "two": ["clam", "linear_probe", "mean", "mlp", "slidegraph"],
     }
     with pytest.raises(Her2Error, match="ranks slides of two classes, not of 3"):
         scorer("slidegraph", GRADES)
@@ -413,6 +413,7 @@ def test_what_is_fitted():
     }
     assert fits == {
         "clam": (True, True),
+        "linear_probe": (True, True),
         "mean": (True, False),
         "mlp": (True, True),
         "probabilistic": (False, False),

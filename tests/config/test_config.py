@@ -106,7 +106,7 @@ def test_all_mistakes_are_reported_with_key_and_line(tmp_path):
                     }
                 }
             },
-            "targets is a setting of clam, mlp, not of slidegraph",
+            "targets is a setting of clam, linear_probe, mlp, not of slidegraph",
         ),
         (
             {"encoders": {"swin-t": {"task": "features"}}},
@@ -197,6 +197,7 @@ def test_a_shared_fit_setting_goes_to_the_aggregations_that_have_it():
     fits = {name: method.fit for name, method in study.methods.items()}
     assert {name for name in fits if getattr(fits[name], "folds", 0) == 2} == {
         "clam",
+        "linear_probe",
         "mean",
         "mlp",
         "slidegraph",

@@ -8,7 +8,7 @@ import torch
 
 from her2pipe.config import StainSettings
 from her2pipe.errors import Her2Error
-from her2pipe.files import read_table
+from her2pipe.files import read_table, write_record
 from her2pipe.models import inference, weights
 from her2pipe.stain.base import estimate
 from her2pipe.stain.normalise import normalise_batch
@@ -112,7 +112,7 @@ def test_another_stain_method_is_refused(tmp_path, make, model, her2pipe):
     about = json.loads((model / "model.json").read_text())
     about["stain"]["method"] = "macenko"
     about["stain_digest"] = Profile.from_dict(about["stain"]).digest()
-    (model / "model.json").write_text(json.dumps(about))
+    write_record(model / "model.json", about)
     code, stderr = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
     assert code == 1
     assert "tiled for stain method vahadane, the encoder expects macenko" in stderr
@@ -121,7 +121,7 @@ def test_another_stain_method_is_refused(tmp_path, make, model, her2pipe):
 def test_another_target_is_refused(tmp_path, make, model, her2pipe):
     about = json.loads((model / "model.json").read_text())
     about["stain"]["max_concentration"][0] *= 1.1
-    (model / "model.json").write_text(json.dumps(about))
+    write_record(model / "model.json", about)
     code, stderr = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
     assert code == 1
     assert "stain target is not the one" in stderr

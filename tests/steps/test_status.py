@@ -2,12 +2,13 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from her2pipe import location
 from her2pipe.errors import Her2Error
 from her2pipe.steps import status
-from her2pipe.workflow import progress
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,9 +22,11 @@ def test_a_mistake_in_the_study_is_three_lines(tmp_path, her2pipe):
 
 
 def test_without_the_workflow_it_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "ROOT", tmp_path)
-    with pytest.raises(Her2Error, match="workflow is not beside the package"):
-        status.run(None)
+    monkeypatch.setattr(location, "PACKAGE", tmp_path / "her2pipe")
+    monkeypatch.setattr(location, "BUILT_IN", tmp_path / "her2pipe/project")
+    args = SimpleNamespace(configfile=None, directory=tmp_path)
+    with pytest.raises(Her2Error, match="workflow is neither inside the package nor beside it"):
+        status.run(args)
 
 
 @pytest.mark.slow

@@ -181,6 +181,13 @@ def fit(folder):
             "fold": [int(row["fold"]) for row in slides],
             "score": rounded([row["score"] for row in slides], 1),
         }
+    words = ["fit", folder / "bags", folder / "probe", "--sheet", folder / "bags.tsv"]
+    assert main([*map(str, words), "--aggregate", "linear_probe", "--folds", "2"]) == 0
+    rows = read_table(folder / "probe" / "regularisation.tsv")
+    summaries["linear_probe"] = {
+        "loss": rounded([row["loss"] for row in rows], 4),
+        "score": rounded([r["score"] for r in read_table(folder / "probe" / "slides.tsv")], 4),
+    }
     return summaries
 
 

@@ -152,6 +152,17 @@ def test_a_file_too_large_to_hold_is_refused(tmp_path, monkeypatch):
     assert "at most" in problem.what
 
 
+@pytest.mark.parametrize("write", [lambda folder: geojson(folder, region(square(0, 0, 9))), xml])
+def test_more_values_than_memory_bears_are_refused(tmp_path, monkeypatch, write):
+    """A hostile file of 200 MB may hold tens of millions of tiny values."""
+    path = write(tmp_path)
+    measure(path, COORDS, SIDE, SIZE, NAMES)
+    monkeypatch.setattr(annotation, "MOST_VALUES", 10)
+    monkeypatch.setattr(annotation, "MOST_ELEMENTS", 5)
+    (problem,) = problems_of(measure, path, COORDS, SIDE, SIZE, NAMES)
+    assert "values, at most" in problem.what
+
+
 def spikes(corners, seed=0):
     """A star of many long, thin spikes."""
     rng = np.random.default_rng(seed)
@@ -170,11 +181,26 @@ def test_a_raster_counts_what_areas_are():
     assert np.abs(counted - exact).max() < 0.02  # spikes are thinner than points are apart
 
 
-def test_halving_gives_the_same_areas(monkeypatch):
-    star = Polygon(spikes(1000))
-    exact = annotation._exactly(star, COORDS, SIDE, False)
-    monkeypatch.setattr(annotation, "LARGE", 40)
-    assert annotation._exactly(star, COORDS, SIDE, True) == pytest.approx(exact, abs=1e-6)
+def test_sums_over_edges_give_the_same_areas():
+    """Of a star with a hole, and of patches that overlap as those at a slide's edge do."""
+    star = Polygon(spikes(1000)).difference(Polygon(square(150, 100, 60)[0]))
+    shape = star.union(Polygon(square(-50, 250, 90)[0]))
+    for coords in (COORDS, np.array([[0, 0], [0, 255], [137, 60], [190, 90], [317, 200]])):
+        exact = annotation._exactly(shape, coords, SIDE, False)
+        assert annotation._on_grid(shape, coords, SIDE) == pytest.approx(exact, abs=1e-6)
+    everything = annotation._on_grid(Polygon(square(-50, -50, 500)[0]), COORDS, SIDE)
+    assert everything.tolist() == [1] * len(COORDS)
+
+
+def test_ragged_regions_over_each_other_are_counted():
+    """An exact union of hundreds of these takes minutes."""
+    heap = [Polygon(spikes(1500, seed)) for seed in range(12)]
+    fraction, inside, notes = annotation.shares(heap, [], COORDS, SIDE, SIZE)
+    assert (inside, len(notes)) == (1, 1)
+    exact, _, none = annotation.shares([Polygon(spikes(1500))], [], COORDS, SIDE, SIZE)
+    assert none == []
+    assert (fraction > exact - 0.01).all()
+    assert fraction.max() <= 1
 
 
 def test_a_million_spikes_are_measured_on_a_raster(tmp_path, monkeypatch):

@@ -103,7 +103,7 @@ def spoilt(path, how):
 def test_spoilt_weights(tmp_path, make, how, has_its_digest):
     import json
 
-    from her2pipe.files import file_digest
+    from her2pipe.files import file_digest, write_record
     from her2pipe.models import weights
     from her2pipe.training import dataloader
 
@@ -114,9 +114,65 @@ def test_spoilt_weights(tmp_path, make, how, has_its_digest):
     if has_its_digest:
         described = json.loads((model / "model.json").read_text())
         described["digest"] = file_digest(model / "model.safetensors")
-        (model / "model.json").write_text(json.dumps(described))
+        write_record(model / "model.json", described)
     with pytest.raises(Her2Error, match=r"safetensors"):
         weights.load(model)
+
+
+def fitted(folder):
+    """Write a fitted aggregation of one small network."""
+    from her2pipe.aggregation import base
+
+    metadata = base.FitMetadata(
+        aggregation="mlp", classes=["HER2-", "HER2+"], features=3, members=1, threshold=0.5
+    )
+    folder.mkdir()
+    base.save(base.FittedModel(metadata, [{"w": np.eye(3, dtype=np.float32)}]), folder)
+    return lambda: base.load("mlp", folder)
+
+
+def encoder(folder):
+    """Write the description of a network, which says how its input is standardised."""
+    from her2pipe.models.description import ModelDescription
+
+    folder.mkdir()
+    fields = {"classes": ["a", "b"], "mean": [0.5, 0.25, 1 / 3], "std": [0.1, 0.2, 0.3]}
+    ModelDescription(architecture="resnet10t", **fields, stain={"method": "none"}).write(folder)
+    return lambda: ModelDescription.read(folder)
+
+
+@pytest.mark.parametrize("make_model", [encoder, fitted])
+def test_a_flipped_bit_of_a_model_description(tmp_path, make_model):
+    """Another mean or threshold gives other scores, silently; weights would still be right."""
+    read = make_model(tmp_path / "m")
+    path, before = tmp_path / "m" / "model.json", read()
+    whole = path.read_bytes()
+    for place in range(0, 8 * len(whole), 7):
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << place % 8
+        path.write_bytes(content)
+        try:
+            same = str(read()) == str(before)
+        except Her2Error as error:
+            same = error.where == str(path)
+        assert same or b'"content_digest"' not in bytes(content), place
+
+
+@pytest.mark.parametrize("make_model", [encoder, fitted])
+def test_a_model_description_edited_by_hand(tmp_path, make_model):
+    import json
+
+    read = make_model(tmp_path / "m")
+    path = tmp_path / "m" / "model.json"
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps(written))  # laid out otherwise, and as it was
+    read()
+    path.write_text(json.dumps({**written, "classes": written["classes"][::-1]}))
+    with pytest.raises(Her2Error, match=r"model\.json was changed after it was written"):
+        read()
+    del written["content_digest"]  # as earlier versions wrote it
+    path.write_text(json.dumps({**written, "classes": written["classes"][::-1]}))
+    read()
 
 
 # --- checkpoints ---------------------------------------------------------------------------------
