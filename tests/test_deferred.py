@@ -3,11 +3,11 @@
 import importlib
 import importlib.util
 import inspect
-import subprocess
 import sys
 from itertools import count
 
 import pytest
+from process_server import shared
 from training_sets import SMALL
 
 from her2pipe import deferred
@@ -89,10 +89,11 @@ def test_an_imported_package_is_left_alone(package):
 STEPS = """
 import sys
 import torch
-from her2pipe import cli, deferred
+from her2pipe import deferred
+from her2pipe.cli import main
 store, model, out, *words = sys.argv[1:]
-assert cli.main(words) == 0
-assert cli.main(["encode", store, out, "--model", model]) == 0
+assert main(words) == 0
+assert main(["encode", store, out, "--model", model]) == 0
 assert not deferred.is_loaded("torch._dynamo"), "torch's compiler was imported"
 assert "sympy" not in sys.modules
 
@@ -117,5 +118,5 @@ def test_steps_leave_the_compiler_alone_that_works_when_asked(development, tmp_p
     model = tmp_path / "model"
     words = ["train", *stores, model, "--sheet", sheet, *SMALL, "--max-epochs", "1"]
     words = [str(word) for word in (stores[0], model, tmp_path / "encoded", *words)]
-    run = subprocess.run([sys.executable, "-c", STEPS, *words], capture_output=True, text=True)
+    run = shared().run(STEPS, ["her2pipe", *words], tmp_path)
     assert run.returncode == 0, run.stderr

@@ -194,12 +194,13 @@ def _prepare_steps():
     """Import what the jobs of rules do, and put off what they put off."""
     from her2pipe import deferred
 
+    os.fsync = lambda file: None  # as in `conftest.py`
     deferred.defer_compiler()
     _load([*LIBRARIES, *_modules("")])
 
 
-# By the package that code is to run.
-PREPARE = {"snakemake": _prepare_workflow, "her2pipe": _prepare_steps}
+# By what code imports.
+PREPARE = {"snakemake": _prepare_workflow, "her2pipe.cli": _prepare_steps}
 
 
 def _load(names):

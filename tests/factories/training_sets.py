@@ -11,7 +11,7 @@ from stores import make_store, stained
 
 HEADER = "slide\tpath\tpatient\tsplit\ther2\n"
 SMALL = (
-    *("--architecture", "resnet10t", "--input-px", "32", "--frozen", "--train-views", "64"),
+    *("--architecture", "test_resnet", "--input-px", "32", "--frozen", "--train-views", "64"),
     *("--batch-size", "16", "--learning-rate", "1e-3", "--device", "cpu"),
 )
 

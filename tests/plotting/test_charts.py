@@ -14,6 +14,8 @@ from her2pipe import stats
 from her2pipe.plotting import charts, overlays, style
 from her2pipe.plotting.patch_map import PatchMap
 
+pytestmark = pytest.mark.pictures
+
 LEVELS = ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
 CLASSES = ["HER2-", "HER2+", "Non-tumour"]
 

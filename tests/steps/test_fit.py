@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -57,9 +58,15 @@ def planted(folder, train, validation, seed=1, patches=24, levels=False):
     return folder
 
 
+@pytest.fixture(scope="module")
+def small_files(tmp_path_factory):
+    return planted(tmp_path_factory.mktemp("small") / "small", 16, 6)
+
+
 @pytest.fixture
-def small(tmp_path):
-    return planted(tmp_path / "small", 16, 6)
+def small(small_files, tmp_path):
+    """A cohort with a signal that a test may change."""
+    return shutil.copytree(small_files, tmp_path / "small")
 
 
 def fit(her2pipe, folder, out, name, *more, sheet="sheet.tsv"):
@@ -293,8 +300,8 @@ def in_sample(folder, seen, **more):
         write_slide(folder / f"S{i:03d}.h5", features, p=p, **more)
 
 
-@pytest.fixture
-def seen(tmp_path):
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
     """Encodings of 20 training and 12 validation slides by an encoder and by those of two folds."""
     from her2pipe.cohorts.split import encoder_folds
     from her2pipe.config import SplitSettings
@@ -305,8 +312,7 @@ def seen(tmp_path):
         + ("positive" if i % 2 else "negative")
         for i in range(32)
     ]
-    folder = tmp_path / "seen"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("seen")
     (folder / "sheet.tsv").write_text("\n".join(lines) + "\n")
     fold = encoder_folds(cohort.load(folder / "sheet.tsv", check_files=False), SplitSettings(), 2)
     in_sample(folder / "e", range(20), task="classify")
@@ -448,12 +454,12 @@ def test_flags_are_those_of_the_aggregation(small, tmp_path, capsys):
 CLASSES = ("--endpoint", "class", "--column", "grade", "--classes", "low", "middle", "high")
 
 
-@pytest.fixture
-def grades(tmp_path):
+@pytest.fixture(scope="module")
+def grades_files(tmp_path_factory):
     """Slides of three grades, the patches of each shifted along an axis of its own."""
     random = np.random.default_rng(3)
-    folder = tmp_path / "grades"
-    (folder / "e").mkdir(parents=True)
+    folder = tmp_path_factory.mktemp("grades")
+    (folder / "e").mkdir()
     lines = ["slide\tpath\tpatient\tsplit\tgrade"]
     for i in range(24):
         features = random.normal(size=(16, 8))
@@ -466,6 +472,12 @@ def grades(tmp_path):
     return folder
 
 
+@pytest.fixture
+def grades(grades_files, tmp_path):
+    return shutil.copytree(grades_files, tmp_path / "grades")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["clam", "mlp"])
 def test_classes_of_a_study(tmp_path, her2pipe, grades, name):
     """Fitted, scored and evaluated: grades that features show are called right."""
