@@ -132,6 +132,7 @@ def _environment(import_path):
 
 def _serve(listener):
     """Fork for each request; when standard input is closed, end all forks and return."""
+    sys.path.append(str(HERE / "forked"))  # what forks start may find modules where they do
     prepared, clients = set(), {}  # connection of each fork that runs
     selector = selectors.DefaultSelector()
     selector.register(sys.stdin, selectors.EVENT_READ)

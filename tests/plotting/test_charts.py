@@ -89,6 +89,7 @@ def figures(scores, groups):
 # --- all figures
 
 
+@pytest.mark.slow
 def test_saved_files_are_whole_and_always_the_same_bytes(tmp_path, figures, scores, groups):
     again = every_figure(scores, groups)
     for kind, figure in figures.items():

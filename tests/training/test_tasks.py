@@ -30,7 +30,7 @@ DENSITY = (
     "--batch-size",
     "8",
     "--learning-rate",
-    "1e-4",
+    "5e-4",
     *NET,
 )
 FINGERPRINT = (
