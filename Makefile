@@ -1,10 +1,12 @@
 # make demo   set up and run the demo study      make test   set up and run the tests
 # make setup  only set up                        make lint   style, types and workflow checks
-# make bench  measure against named peers        make pins   renew requirements.txt
+# make bench  measure against named peers        make pins   renew requirements.txt and envs
 # make demo-ihc    IHC grades, in the folder demo-ihc
 # make demo-light  lightweight networks on images, in the folder demo-light
 # make cluster     the demo study through a SLURM started on this machine (root, Debian)
 # make fast        the tests that take little   make coverage   all, and which lines they run
+# make test-versions  the fast tests under Python 3.12 and 3.13
+# make wheel       the package with its workflow, to be installed elsewhere, in dist
 
 # Not the one of .venv, if that is active: it is about to be replaced.
 PYTHON ?= $(shell PATH="$$(printf %s "$$PATH" | sed 's|[^:]*/\.venv/bin:*||g')"; \
@@ -16,7 +18,8 @@ export PYTHONUNBUFFERED := 1
 # A study starts Python hundreds of times: compiled modules halve the time each start takes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo demo-ihc demo-light cluster test fast coverage bench lint pins schema clean
+.PHONY: setup demo demo-ihc demo-light cluster test fast test-versions coverage bench lint pins wheel \
+  schema clean
 
 setup: $(READY)
 
@@ -30,7 +33,7 @@ $(READY): requirements.txt pyproject.toml
 	@touch $(READY)
 
 demo: $(READY)
-	@echo "her2pipe: the demo study, about 340 short jobs; five to ten minutes on two cores"
+	@echo "her2pipe: the demo study, about 350 short jobs; five to ten minutes on two cores"
 	$(BIN)/snakemake --cores all --quiet rules host reason \
 	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1
 	@echo
@@ -79,6 +82,9 @@ test: $(READY)
 fast: $(READY)
 	$(PYTEST) -m "not slow and not slurm and not envs and not demo"
 
+test-versions: $(READY)
+	$(BIN)/python tests/versions.py -n 2 --dist loadscope
+
 coverage: $(READY)
 	$(PYTEST) --cov --cov-report=term
 
@@ -93,8 +99,13 @@ bench: $(READY)
 	for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
 
 pins: $(READY)
-	$(BIN)/uv pip compile -q --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-	  --extra test --extra slurm pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate \
+	  --no-emit-index-url --all-extras pyproject.toml -o requirements.txt
+	$(BIN)/python envs/pins.py
+
+wheel: $(READY)
+	$(BIN)/uv build --quiet --no-build-isolation
+	@ls dist
 
 schema: $(READY)
 	$(BIN)/python -m her2pipe.config.schema > studies/schema.json

@@ -1,7 +1,5 @@
 # her2pipe: tile -> (pretrain ->) train -> encode -> (fit ->) score -> evaluate -> compare -> report
-#   snakemake --cores all                                  the demo study (config.yaml)
-#   snakemake --cores all --configfile studies/my.yaml     a study of your own
-#   snakemake --cores all -n                               what would run, and why
+#   snakemake --cores all [-n] [--configfile studies/my.yaml]   -n: what would run, and why
 
 from pathlib import Path
 
@@ -25,6 +23,7 @@ include: "workflow/preflight.smk"
 include: "workflow/tile.smk"
 include: "workflow/pretrain.smk"
 include: "workflow/train.smk"
+include: "workflow/unpack.smk"
 include: "workflow/encode.smk"
 include: "workflow/fit.smk"
 include: "workflow/score.smk"
@@ -33,6 +32,7 @@ include: "workflow/compare.smk"
 include: "workflow/describe.smk"
 include: "workflow/heatmap.smk"
 include: "workflow/deploy.smk"
+include: "workflow/bundle.smk"
 include: "workflow/explain.smk"
 include: "workflow/ledger.smk"
 include: "workflow/report.smk"

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from her2pipe import __version__, deferred
+from her2pipe import __version__, deferred, extras
 from her2pipe.config import STEPS, Section, flags
 from her2pipe.errors import Her2Error, is_out_of_memory
 
 # verb: its module
 VERBS = {**{step: f"steps.{step}" for step in STEPS}, "cohort": "steps.cohort"}
-VERBS |= {"prune": "steps.prune", "status": "steps.status"}
-VERBS |= {"run": "steps.run"}
+VERBS |= {"prune": "steps.prune", "status": "steps.status", "encoders": "steps.encoders"}
+VERBS |= {"init": "steps.init", "run": "steps.run", "predict": "steps.predict"}
 
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -50,6 +50,8 @@ def _mistake(error: Exception, verb: str) -> Her2Error | None:
     """Return what a user can mend, of an error; None of a bug, which is to be seen."""
     if isinstance(error, Her2Error):
         return error
+    if isinstance(error, ImportError):
+        return extras.of_import(error)
     if is_out_of_memory(error):
         fix = "give the job more memory, fewer threads, or a smaller batch"
         return Her2Error("out of memory", f"her2pipe {verb}", fix)

@@ -33,7 +33,7 @@ class Her2Error(Exception):
 
 def one_line(text: str) -> str:
     """Return a text as one line of bounded length, whatever a file put into it."""
-    text = LINE_BREAKS.sub(" ", text)
+    text = LINE_BREAKS.sub(" ", text).encode(errors="replace").decode()  # halves of letters, too
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
 
 

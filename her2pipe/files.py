@@ -236,9 +236,14 @@ def read_json(path: str | Path, what: str) -> dict[str, Any]:
 
 def write_record(path: str | Path, values: dict[str, Any]) -> None:
     """Write a JSON object atomically, with a digest of its own content."""
+    write_text(path, record_text(values))
+
+
+def record_text(values: dict[str, Any]) -> str:
+    """Return the text of a JSON object with a digest of its own content, as `write_record` does."""
     content = {key: value for key, value in values.items() if key != CONTENT_DIGEST}
     sealed = content | {CONTENT_DIGEST: _content_digest(content)}
-    write_text(path, json.dumps(sealed, indent=1) + "\n")
+    return json.dumps(sealed, indent=1) + "\n"
 
 
 def read_record(path: str | Path, what: str, fix: str) -> dict[str, Any]:

@@ -152,4 +152,6 @@ READERS: Registry = Registry("slide reader", "her2pipe.slides")
 STAIN_METHODS: Registry = Registry("stain method", "her2pipe.stain")
 # Functions that build a network, called as timm calls its own:
 # build(pretrained=False, num_classes=1000, **options). 0 classes: no head.
-ENCODERS: Registry = Registry("network", "her2pipe.models")
+ENCODERS: Registry = Registry("network", "her2pipe.models.networks")
+# Published encoders by name, as `her2pipe.models.presets.preset.Preset` describes them.
+PRESETS: Registry = Registry("preset", "her2pipe.models.presets")

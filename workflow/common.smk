@@ -17,6 +17,11 @@ manifests = Manifests(inputs)
 failure_handler = snakemake_api.prepare(workflow)
 
 
+if study.settings.study.container:  # of all rules
+
+    container: study.settings.study.container
+
+
 onstart:
     manifests.write()
     run_log.start()

@@ -1,7 +1,7 @@
 # Write an encoder's network as ONNX files, and measure their size, speed and agreement.
 rule deploy:
     input:
-        model="results/train/{encoder}",
+        model=inputs.model,
         stores=inputs.training_stores,
     output:
         directory("results/deploy/{encoder}"),

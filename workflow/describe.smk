@@ -1,7 +1,7 @@
 # How the patches of one cohort look by grade of p(HER2+), as one encoder grades them.
 rule describe:
     input:
-        model="results/train/{encoder}",
+        model=inputs.model,
         encodings=inputs.cohort_encodings,
         stores=inputs.cohort_stores,
     output:

@@ -1,7 +1,7 @@
 # Run an encoder over one batch of a cohort's slides.
 rule encode:
     input:
-        model="results/train/{encoder}",
+        model=inputs.model,
         stores=inputs.batch_stores,
     output:
         directory("results/encode/{encoder}/{cohort}/{batch}"),

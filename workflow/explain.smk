@@ -3,7 +3,7 @@ rule explain:
     input:
         stores=inputs.batch_stores,
         encodings="results/encode/{encoder}/{cohort}/{batch}",
-        model="results/train/{encoder}",
+        model=inputs.model,
     output:
         report(
             directory("results/explain/{encoder}/{cohort}/{batch}"),

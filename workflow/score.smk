@@ -3,6 +3,8 @@ rule score:
     input:
         encodings=inputs.cohort_encodings,
         model=inputs.fitted,
+        reference=inputs.reference,
+        stores=inputs.compared_stores,
     output:
         "results/score/{method}/{cohort}.tsv",
     log:
@@ -20,7 +22,9 @@ rule score:
         labels=fingerprints.cohort("score"),
         aggregate=commands.aggregation,
         model=commands.model,
+        drift=commands.drift,
         settings=commands.settings("score"),
     shell:
         "her2pipe score {input.encodings:q} {output:q} --aggregate {params.aggregate}"
-        " {params.model:q} --sheet {params.sheet:q} {params.settings} > {log:q} 2>&1"
+        " {params.model:q} {params.drift:q} --sheet {params.sheet:q} {params.settings}"
+        " > {log:q} 2>&1"

@@ -26,6 +26,7 @@ from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, read_record, write_record
+from her2pipe.models.description import PatchConditions
 from her2pipe.registry import Citation
 
 if TYPE_CHECKING:
@@ -155,7 +156,8 @@ class FitMetadata(BaseModel):
     `classes` are the targets it predicts, `features` is the width of a patch's features, `members`
     the number of networks, `slides` the number of training slides of each target, `held_out_by`
     where threshold and held-out scores come from (`held_out.py`), `epochs` those of a fit to all
-    training slides, which no slide stopped, `c` the inverse strength of a regression's penalty.
+    training slides, which no slide stopped, `c` the inverse strength of a regression's penalty,
+    `patches` how the patches were cut.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -176,6 +178,7 @@ class FitMetadata(BaseModel):
     members: int = 0
     parameters: int = 0
     threshold: float | None = None
+    patches: PatchConditions | None = None
     digest: str = ""
 
 

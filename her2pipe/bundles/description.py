@@ -160,6 +160,8 @@ class BundleDescription(_Record):
     encoder : BundledEncoder
     aggregate, task, view : str
         Aggregation, task of the encoder, and view whose patches are scored.
+    kind : str
+        What is scored: slides, or images that are taken whole.
     fit : dict
         Settings that the aggregation was fitted with; empty where nothing is.
     settings : dict
@@ -189,6 +191,7 @@ class BundleDescription(_Record):
     encoder: BundledEncoder
     aggregate: str
     task: str = "classify"
+    kind: str = "slides"
     view: str = "adaptive"
     fit: dict[str, Any] = {}
     settings: dict[str, dict[str, Any]] = {}

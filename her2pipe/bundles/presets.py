@@ -23,14 +23,19 @@ def fetch_weights(encoder: BundledEncoder, folder: Path) -> None:
 
     description = ModelDescription.read(folder)
     train = description.section(TrainSettings)
-    is_source = train.weights == "source"
-    source = sources.find(train.architecture, is_source)
+    is_source = bool(train.preset) or train.weights == "source"
+    source = (
+        sources.of_preset(train.preset)
+        if train.preset
+        else sources.find(train.architecture, is_source)
+    )
     model = weights.start(
         description.architecture,
         description.head_outputs,
         description.input_px,
         str(source.weights) if is_source else train.weights,
         description.stages,
+        train.preset,
         pooling=description.pooling,
         mean=description.mean,
         std=description.std,
@@ -45,5 +50,5 @@ def fetch_weights(encoder: BundledEncoder, folder: Path) -> None:
             f"the weights of {encoder.preset or encoder.architecture} that are published now are"
             " others than the method was made with",
             train.architecture,
-            "ask for the revision that the bundle's card names, or train the method again",
+            "ask who made the bundle for the revision of these weights",
         )

@@ -126,6 +126,25 @@ def open_bundle(path: str | Path, unpack_to: str | Path | None = None) -> Bundle
     return Bundle(path, folder, description)
 
 
+def verify(path: str | Path) -> BundleDescription:
+    """Check every file of a bundle, and write none.
+
+    Raises
+    ------
+    Her2Error
+        As `open_bundle` does.
+    """
+    path, description = Path(path), read_description(path)
+    if path.is_dir():
+        _check_folder(path, description)
+        return description
+    with _archive(path) as archive:
+        for name, file in description.files.items():
+            with archive.open(name) as source, open(os.devnull, "wb") as nothing:
+                _copy_checked(source, nothing, file, name, path)
+    return description
+
+
 def read_description(path: str | Path) -> BundleDescription:
     """Read what a bundle says of itself; its files are checked by name and size claimed, not read.
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from her2pipe.config import (
     flags,
 )
 from her2pipe.errors import BadSlideError, Her2Error
+from her2pipe.slides.open import refuse_special
+from her2pipe.slides.tiff_directory import BITS_MAX, refuse_inflated
 from her2pipe.slides.tissue import grey_variance
 from her2pipe.store import ImageMetadata, Images, PatchMetadata, compress, write_patches
 
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MPX_MAX = 1000  # Pillow holds a decoded image in memory, 4 bytes per pixel
 PILLOW_LIMIT = threading.Lock()  # it is one for all threads
+DARK = 1 << BITS_MAX - 8  # least 8-bit value of samples that use more bits
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
@@ -54,7 +57,10 @@ def decode(path: str | Path):
 
     where = str(path)
     try:
+        refuse_special(Path(path))
         with _opened(path) as image:
+            refuse_inflated(path, *image.size)
+            is_16_bit = ";16" in str(image.tile)
             if image.width * image.height > MPX_MAX * 1e6:
                 what = f"the image has {image.width} x {image.height} px"
                 raise BadSlideError(what, where, f"use one of at most {MPX_MAX} Mpx")
@@ -62,6 +68,9 @@ def decode(path: str | Path):
                 what = f"the image's pixels are in mode {image.mode}"
                 raise BadSlideError(what, where, "save it as 8-bit RGB")
             image.load()
+            if is_16_bit and max(high for _, high in _extrema(image)) < DARK:
+                what = f"the image's 16-bit samples use {BITS_MAX} bits or fewer"
+                raise BadSlideError(what, where, "save it as 8-bit RGB")
             ImageOps.exif_transpose(image, in_place=True)
             return image
     except FileNotFoundError:
@@ -74,6 +83,12 @@ def decode(path: str | Path):
         reason = " ".join(str(error).replace(where, "the file").split())
         what = f"the image cannot be read: {reason}"
         raise BadSlideError(what, where, "export it again") from None
+
+
+def _extrema(image: Any) -> list[tuple[float, float]]:
+    """Return the least and the largest value of each band."""
+    extrema = image.getextrema()
+    return [extrema] if image.getbands()[1:] == () else list(extrema)
 
 
 def _opened(path: str | Path):

@@ -26,6 +26,8 @@ LABELS = ("her2", "ihc", "fish_ratio", "fish_copies", "fish", "er", "pr", "pcr",
 OPTIONAL = ("mpp", "scene", "annotation", "split", *LABELS)
 PATHS = ("path", "annotation")
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
+BRACES = re.compile("[{}]")
+NO_BRACES = "rename the file or folder: braces have a meaning for Snakemake"
 
 
 class UndeclaredColumnError(LookupError):
@@ -135,7 +137,10 @@ def load(
     sheet = Path(sheet)
     problems: list[Her2Error] = []
     rows: list[Row] = []
-    lines: dict[str, int] = {}
+    names: dict[str, Row] = {}
+    if brace := BRACES.search(str(root)):
+        what = f"the folder of the slides has a {brace[0]} at character {brace.start() + 1}: {root}"
+        problems.append(Her2Error(what, f"root of {sheet}", NO_BRACES))
     slides: dict[tuple[str, str], str] = {}
     files: dict[tuple[int, int, str], Row] = {}
     for line, values in _read(sheet, problems):
@@ -144,10 +149,12 @@ def load(
             problems.append(Her2Error(what, f"{sheet} line {line}, column {column}", fix))
 
         row = _row(values, line, Path(root), wrong)
-        if row.slide in lines:
-            what = f"duplicate slide {row.slide} (first on line {lines[row.slide]})"
-            wrong("slide", what, "give every slide a name of its own")
-        lines[row.slide] = line
+        if twin := names.get(row.slide.casefold()):
+            what = f"duplicate slide {row.slide} (first on line {twin.line})"
+            if twin.slide != row.slide:
+                what = f"slides {twin.slide} (line {twin.line}) and {row.slide} differ only in case"
+            wrong("slide", what, "give every slide a name of its own: files are named by it")
+        names[row.slide.casefold()] = row
         image = row.path, row.scene
         if image in slides:
             what = f"slide {row.slide} is the same file as {slides[image]}"
@@ -266,11 +273,12 @@ def _row(
     def number(column: str) -> float | None:
         if spellings.is_unknown(get(column)):
             return None
-        try:
-            value = float(get(column))
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and value >= 0) or (column == "mpp" and value == 0):
+        value = spellings.read_number(get(column))
+        if (
+            value is None
+            or not (math.isfinite(value) and value >= 0)
+            or (column == "mpp" and value == 0)
+        ):
             wrong(column, f"{column} is {get(column)!r}", "give a positive number, or leave empty")
             return None
         return value
@@ -283,15 +291,20 @@ def _row(
             wrong(column, f"{column} is empty{says}", "fill it in")
         if spellings.is_empty(cell):
             values[column] = ""
+    values["patient"] = spellings.as_name(get("patient"))
     for column in ("slide", "patient"):
-        if spellings.is_rounded(get(column)):
-            what = f"{column} {get(column)} is a number that a spreadsheet rounded"
+        spoilt = "number that a spreadsheet rounded" if spellings.is_rounded(get(column)) else ""
+        spoilt = spoilt or (
+            "date or time of a spreadsheet" if spellings.is_time(get(column)) else ""
+        )
+        if spoilt:
+            what = f"{column} {get(column)} is a {spoilt}"
             wrong(column, what, "give the column the format Text, and enter the names anew")
     for column in PATHS:
-        if brace := re.search("[{}]", get(column)):
+        if brace := BRACES.search(get(column)):
             what = f"the path has a {brace[0]} at character {brace.start() + 1}: "
             what += _short(get(column))
-            wrong(column, what, "rename the file or folder: braces have a meaning for Snakemake")
+            wrong(column, what, NO_BRACES)
     if get("slide") and not re.match(PLAIN_NAME, get("slide")):
         wrong(
             "slide",
@@ -340,7 +353,9 @@ def _row(
 def _without_breaks(column: str, cell: str, wrong: Callable[[str, str, str], None]) -> str:
     """Return a cell without characters that end lines; of a name or path they are mistakes."""
     strange = CONTROL.search(cell)
-    if strange is None:
+    if strange is None and column in ("slide", "patient"):
+        strange = spellings.UNSEEN.search(cell)
+    if strange is None or spellings.is_empty(cell):
         return cell
     if column in ("slide", "patient", *PATHS):
         code = f"U+{ord(strange[0]):04X}"

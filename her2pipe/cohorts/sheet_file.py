@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import stat
 import zipfile
 from pathlib import Path
@@ -12,8 +13,14 @@ from her2pipe.errors import LINE_BREAKS, Her2Error
 from her2pipe.files import unescaped
 
 SPREADSHEETS = (".xlsx", ".xlsm")
-MOST_BYTES = 500_000_000  # of a sheet, unpacked
+MOST_BYTES = 200_000_000  # of a sheet, unpacked
 EXACT_DIGITS = 15  # of a number in a spreadsheet; what is beyond became zeros
+WORKSHEET = re.compile(r"xl/worksheets/[^/]+\.xml")
+MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="([^"]{1,40})"')
+CELL = re.compile(
+    rb'<(?:\w+:)?c\s[^>]*?r="([A-Z]{1,3}\d{1,7})"[^>/]*>(.*?)</(?:\w+:)?c>', re.DOTALL
+)
+FORMULA, VALUE = re.compile(rb"<(?:\w+:)?f[\s>/]"), re.compile(rb"<(?:\w+:)?v>[^<]")
 
 Lines = list[tuple[int, list[str]]]
 
@@ -82,9 +89,13 @@ def _workbook(path: Path) -> Lines:
 
     try:
         with zipfile.ZipFile(path) as archive:
-            size = sum(part.file_size for part in archive.infolist())
-        if size > MOST_BYTES:
-            raise _too_large(path, size)
+            parts = archive.infolist()
+            size = sum(part.file_size for part in parts)
+            if size > MOST_BYTES:
+                raise _too_large(path, size)
+            for part in parts:
+                if WORKSHEET.fullmatch(part.filename):
+                    _refuse_half_read(path, archive.read(part))
         book = load_workbook(path, read_only=True, data_only=True)
         try:
             filled = {
@@ -110,6 +121,25 @@ def _workbook(path: Path) -> Lines:
     return next(iter(filled.values()), [])
 
 
+def _refuse_half_read(path: Path, xml: bytes) -> None:
+    """Refuse what would silently be read as empty: merged cells, and formulas never computed."""
+    if merged := MERGED.search(xml):
+        raise Her2Error(
+            f"the spreadsheet has merged cells ({merged[1].decode()}), all but one of which are"
+            " empty",
+            str(path),
+            "unmerge them, and fill in each",
+        )
+    for cell in CELL.finditer(xml):
+        is_text = b't="str"' in cell[0]  # which may be empty
+        if FORMULA.search(cell[2]) and not (is_text or VALUE.search(cell[2])):
+            raise Her2Error(
+                f"cell {cell[1].decode()} of the spreadsheet is a formula that was never computed",
+                str(path),
+                "open the file in a spreadsheet program and save it, or enter values",
+            )
+
+
 def _worksheet(sheet: Any) -> Lines:
     """Return the rows of a worksheet that hold something, without empty cells at their ends."""
     lines = []
@@ -132,6 +162,8 @@ def _text(value: Any) -> str:
         value = int(value)
     if isinstance(value, int) and len(str(abs(value))) > EXACT_DIGITS:
         return f"{value:.5E}"  # what a spreadsheet shows, and sheets refuse as a name
-    if isinstance(value, (datetime.datetime, datetime.date)):
+    if isinstance(value, datetime.datetime | datetime.date):
         return value.isoformat()
+    if isinstance(value, datetime.time | datetime.timedelta):
+        return str(value)  # as 12:30:00, which sheets refuse as a name
     return _cell(LINE_BREAKS.sub(" ", str(value)))

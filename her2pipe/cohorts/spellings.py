@@ -7,16 +7,17 @@ lone `-` is no status, for it may be a negative result or none, and neither is `
 from __future__ import annotations
 
 import re
+import unicodedata
 
 EMPTY = {
-    *("", "na", "n/a", "#n/a", "n.a", "nan", "null", "none", "nil", "nd", "n.d", "?", "??"),
-    *("-", "--", "---", "–", "—", "_", ".", "..", "unknown", "unk", "not known", "missing"),
+    *("na", "n/a", "#n/a", "n.a", "n/k", "nan", "-nan", "nat", "null", "none", "nil", "nd", "n.d"),
+    *("unknown", "unk", "not known", "missing", "undefined", "unspecified", "unavailable"),
     *("not available", "not applicable", "not done", "not performed", "not evaluated"),
-    *("not reported", "not tested", "no data", "no result", "blank", "tbd"),
+    *("not reported", "not specified", "not tested", "no data", "no result", "blank", "tbd"),
+    *("anonymous", "anonymised", "anonymized", "na_character_", "1.#qnan", "1.#ind", "-1.#ind"),
     *("#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!"),  # what a formula left
 }
 UNDECIDED = {"equivocal", "indeterminate", "inconclusive", "borderline"}
-UNKNOWN = EMPTY | UNDECIDED
 POSITIVE = {"positive", "pos", "1", "amplified", "amp", "amplification"}
 NEGATIVE = {
     *("negative", "neg", "0", "not amplified", "non amplified", "nonamplified", "unamplified"),
@@ -28,12 +29,21 @@ IHC = re.compile(
     r"(?:her2(?:/neu)?)?[\s:=]*(?:ihc)?[\s:=]*(?:score|grade)?[\s:=]*"
     r"(?:([0-3])(?:[.,]0+)?\s*(\+?)|\+\s*([1-3])|(\+{1,3}))"
 )
-SPREADSHEET_NUMBER = re.compile(r"[+-]?\d([.,]\d+)?[eE]\+\d{2,3}")
+DASHES = re.compile(r"[-–—_.?*/#~!\s]*")  # only these: there is nothing to say
+UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+# With digits after the point, or a sign of the exponent, it is no name such as 1E5.
+SPREADSHEET_NUMBER = re.compile(r"[+-]?\d([.,]\d+[eE][+-]?\d{1,4}|[eE]\+\d{2,4})")
+SPREADSHEET_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?|\d{1,2}:\d\d:\d\d")
+NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 
 
 def plain(text: str) -> str:
-    """Return a cell's words in lower case, without brackets around them or a stop at the end."""
-    words = " ".join(text.strip().casefold().split())
+    """Return a cell's words in lower case, without brackets around them or a stop at the end.
+
+    What looks like a letter, digit or nothing is taken for it: `ＮＡ` and `３＋` of wide
+    keyboards, marks of no width.
+    """
+    words = " ".join(UNSEEN.sub("", unicodedata.normalize("NFKC", text)).casefold().split())
     while len(words) > 2 and words[0] + words[-1] in ("[]", "()", "<>", "''"):
         words = words[1:-1].strip()
     return words if len(words) < 2 else words.rstrip(".")
@@ -41,12 +51,13 @@ def plain(text: str) -> str:
 
 def is_empty(text: str) -> bool:
     """Whether a cell is empty, or says only that there is nothing to say: `NA`, `-`, `unknown`."""
-    return plain(text) in EMPTY
+    words = plain(text)
+    return words in EMPTY or DASHES.fullmatch(words) is not None
 
 
 def is_unknown(text: str) -> bool:
     """Whether a cell is empty, or holds a result that decides nothing, such as `equivocal`."""
-    return plain(text) in UNKNOWN
+    return is_empty(text) or is_undecided(text)
 
 
 def is_undecided(text: str) -> bool:
@@ -57,6 +68,26 @@ def is_undecided(text: str) -> bool:
 def is_rounded(text: str) -> bool:
     """Whether a spreadsheet made a rounded number of a long name: `1.23457E+14`."""
     return SPREADSHEET_NUMBER.fullmatch(text.strip()) is not None
+
+
+def is_time(text: str) -> bool:
+    """Whether a spreadsheet made a date or a time of a name such as `3-12`."""
+    return SPREADSHEET_TIME.fullmatch(text.strip()) is not None
+
+
+def read_number(text: str) -> float | None:
+    """Read a number, with point or decimal comma; None where it is none.
+
+    >>> [read_number(text) for text in ("0.25", "0,25", "2.5e-1", "0_25", "25%")]
+    [0.25, 0.25, 0.25, None, None]
+    """
+    digits = unicodedata.normalize("NFKC", text.strip())
+    return float(digits.replace(",", ".")) if NUMBER.fullmatch(digits) else None
+
+
+def as_name(text: str) -> str:
+    """Return a name as one would compare it: composed letters, single spaces."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def read_status(text: str) -> bool | None:

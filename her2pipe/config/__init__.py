@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from her2pipe.config.aggregation import (
     FitSettings,
@@ -17,8 +17,10 @@ from her2pipe.config.aggregation import (
     SharedFitSettings,
     TargetSettings,
     over_shared,
+    with_bundled_encoders,
 )
 from her2pipe.config.base import (
+    ADAPTIVE,
     CLASSES,
     LEVELS,
     NAME_MOST,
@@ -29,7 +31,8 @@ from her2pipe.config.base import (
     Section,
 )
 from her2pipe.config.endpoints import LabelSettings
-from her2pipe.config.evaluation import CompareSettings, EvaluateSettings
+from her2pipe.config.evaluation import CompareSettings, DriftSettings, EvaluateSettings
+from her2pipe.config.grid import GridSettings
 from her2pipe.config.reporting import (
     GRADES,
     DescribeSettings,
@@ -52,6 +55,8 @@ from her2pipe.config.slides import (
     TileSettings,
 )
 from her2pipe.config.training import (
+    BundleSettings,
+    CompatibilitySettings,
     DeploySettings,
     Encoder,
     EncodeSettings,
@@ -59,9 +64,12 @@ from her2pipe.config.training import (
     PretrainSettings,
     ScoreSettings,
     TrainSettings,
+    UnpackSettings,
+    over_shared_training,
 )
 
 __all__ = [
+    "ADAPTIVE",
     "CLASSES",
     "GRADES",
     "LEVELS",
@@ -70,17 +78,21 @@ __all__ = [
     "STEPS",
     "VIEW",
     "WHOLE",
+    "BundleSettings",
     "Cohort",
     "CompareSettings",
+    "CompatibilitySettings",
     "Config",
     "DeploySettings",
     "DescribeSettings",
     "DrawSettings",
+    "DriftSettings",
     "EncodeSettings",
     "Encoder",
     "EvaluateSettings",
     "ExplainSettings",
     "FitSettings",
+    "GridSettings",
     "HeatmapSettings",
     "ImagesSettings",
     "LabelSettings",
@@ -103,6 +115,7 @@ __all__ = [
     "TargetSettings",
     "TileSettings",
     "TrainSettings",
+    "UnpackSettings",
 ]
 
 STEPS = (
@@ -112,6 +125,7 @@ STEPS = (
     "tile",
     "pretrain",
     "train",
+    "unpack",
     "encode",
     "fit",
     "score",
@@ -121,13 +135,26 @@ STEPS = (
     "heatmap",
     "explain",
     "deploy",
+    "bundle",
     "ledger",
     "report",
 )
 
 
+def _methods_or_grid(schema: dict[str, Any]) -> None:
+    """Let a study file have methods, or a grid that makes them."""
+    schema["required"].remove("methods")
+    schema["anyOf"] = [{"required": ["methods"]}, {"required": ["grid"]}]
+
+
+def _over(common: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
+    return {**common, **named}
+
+
 class Config(Section):
     """A study file."""
+
+    model_config = ConfigDict(json_schema_extra=_methods_or_grid)
 
     study: StudySettings = Field(default_factory=StudySettings)
     cohorts: dict[Name, Cohort] = Field(..., min_length=1)
@@ -143,17 +170,22 @@ class Config(Section):
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
     pretrainings: dict[Name, Pretraining] = Field({})
     train: TrainSettings = Field(default_factory=TrainSettings)
-    encoders: dict[Name, Encoder] = Field(..., min_length=1)
+    encoders: dict[Name, Encoder] = Field({})
+    unpack: UnpackSettings = Field(default_factory=UnpackSettings)
     encode: EncodeSettings = Field(default_factory=EncodeSettings)
+    compatibility: CompatibilitySettings = Field(default_factory=CompatibilitySettings)
     fit: SharedFitSettings = Field(default_factory=SharedFitSettings)
     methods: dict[Name, Method] = Field(..., min_length=1)
+    grid: GridSettings = Field(default_factory=GridSettings)
     score: ScoreSettings = Field(default_factory=ScoreSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    drift: DriftSettings = Field(default_factory=DriftSettings)
     compare: CompareSettings = Field(default_factory=CompareSettings)
     describe: DescribeSettings = Field(default_factory=DescribeSettings)
     heatmap: HeatmapSettings = Field(default_factory=HeatmapSettings)
     explain: ExplainSettings = Field(default_factory=ExplainSettings)
     deploy: DeploySettings = Field(default_factory=DeploySettings)
+    bundle: BundleSettings = Field(default_factory=BundleSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)
 
@@ -163,17 +195,18 @@ class Config(Section):
         """Lay the settings of each encoder over those of `train`, and of each pre-training."""
         if not isinstance(data, dict):
             return data
+        data = with_bundled_encoders(data)
         for shared, several in (("train", "encoders"), ("pretrain", "pretrainings")):
             common, named = data.get(shared) or {}, data.get(several)
             if isinstance(common, dict) and isinstance(named, dict):
+                lay = over_shared_training if several == "encoders" else _over
                 merged = {
-                    k: {**common, **(v or {})} if isinstance(v or {}, dict) else v
+                    k: lay(common, v or {}) if isinstance(v or {}, dict) else v
                     for k, v in named.items()
                 }
                 data = {**data, several: merged}
         if isinstance(data.get("methods"), dict):
             data = {**data, "methods": over_shared(data)}
         return {
-            k: {} if v is None and k not in ("cohorts", "encoders", "methods") else v
-            for k, v in data.items()
+            k: {} if v is None and k not in ("cohorts", "methods") else v for k, v in data.items()
         }

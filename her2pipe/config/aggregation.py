@@ -143,8 +143,14 @@ def _detail(error: Any, key: str, value: Any) -> InitErrorDetails:
 
 
 class Method(Section):
-    """One row of the method table: an encoder and an aggregation."""
+    """One row of the method table: an encoder and an aggregation, or a bundle of both."""
 
+    bundle: str = setting(
+        "",
+        "folder or .zip that `her2pipe bundle` wrote, in place of all but `cohorts`: its encoder,"
+        " aggregation, threshold and settings are applied as they are",
+        flag=False,
+    )
     encoder: Name = setting(..., "name under `encoders`")
     aggregate: Annotated[str, OneOf(AGGREGATIONS)] = setting(
         "probabilistic", "name of the aggregation"
@@ -205,6 +211,8 @@ class Method(Section):
             "title": "Fit",
             "description": cls.model_fields["fit"].description,
         }
+        inner["required"] = []
+        inner["anyOf"] = [{"required": ["encoder"]}, {"required": ["bundle"]}]
         default = cls.model_fields["aggregate"].default
         inner["allOf"] = [
             {
@@ -295,3 +303,17 @@ def over_shared(data: dict[str, Any]) -> dict[str, Any]:
             common = {k: v for k, v in shared.items() if settings and k in settings.model_fields}
             merged[name] = {**method, "fit": {**common, **(method.get("fit") or {})}}
     return merged
+
+
+def with_bundled_encoders(data: dict[str, Any]) -> dict[str, Any]:
+    """Give each method of a bundle an encoder of its own name, in the values of a study file."""
+    methods, encoders = data.get("methods"), data.get("encoders")
+    if not isinstance(methods, dict) or not isinstance(encoders or {}, dict):
+        return data
+    bundled = {k: v for k, v in methods.items() if isinstance(v, dict) and v.get("bundle")}
+    if not bundled:
+        return data
+    return data | {
+        "methods": methods | {name: {"encoder": name} | v for name, v in bundled.items()},
+        "encoders": {name: {} for name in bundled} | (encoders or {}),
+    }

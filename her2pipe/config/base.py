@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ LEVELS = ("0", "1+", "2+/FISH-", "2+/FISH+", "3+")
 CLASSES = ("HER2-", "HER2+", "Non-tumour")
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 NAME_MOST = 200  # characters: files are named by it, with endings of their own
+ADAPTIVE = "adaptive"  # the view whose patches are as large as the slide's area asks for (Eq. 1)
 WHOLE = "whole"  # the one view of an image that is no slide
 VIEW = r"^(adaptive|whole|[1-9][0-9]*|[1-9][0-9]*(\.[0-9]+)?um)$"
 
@@ -60,11 +62,11 @@ class OneOf:
     """
 
     registry: Registry
-    also: str = ""  # a name that is allowed beside those of the registry
+    also: str | None = None  # a name, or nothing (""), that is allowed beside those of the registry
 
     def names(self) -> list[str]:
         """Return all names allowed."""
-        return [*([self.also] if self.also else []), *sorted(self.registry.names())]
+        return [*([] if self.also is None else [self.also]), *sorted(self.registry.names())]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_after_validator_function(self._validate, handler(source))
@@ -74,7 +76,9 @@ class OneOf:
 
     def _validate(self, name: str) -> str:
         if name not in self.names():
-            raise ValueError(f"use one of: {', '.join(self.names())}")
+            near = difflib.get_close_matches(name, self.names(), 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(f"{hint}use one of: {', '.join(filter(None, self.names()))}")
         return name
 
 
@@ -82,6 +86,11 @@ class Section(BaseModel):
     """A section of a study file: unknown keys are refused and values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+    @property
+    def stated(self) -> frozenset[str]:
+        """Settings that are written as flags even where they have their default value."""
+        return frozenset()
 
 
 def mistake(what: str, fix: str) -> PydanticCustomError:

@@ -16,6 +16,7 @@ from her2pipe.config import WHOLE, PretrainSettings, TrainSettings
 from her2pipe.config.aggregation import AGGREGATIONS
 from her2pipe.config.endpoints import CHECKED, ENDPOINTS, LabelSettings
 from her2pipe.config.mistakes import Mistake
+from her2pipe.config.training import over_shared_training
 from her2pipe.registry import STAIN_METHODS
 
 Check = Callable[["RawStudy"], Iterator[Mistake]]
@@ -40,8 +41,20 @@ class RawStudy:
         return {str(name): v if isinstance(v, dict) else {} for name, v in items}
 
     def encoder(self, name: Any) -> dict[str, Any]:
-        """Return an encoder's settings, laid over those of `train`."""
-        return {**self.section("train"), **self.named("encoders").get(str(name), {})}
+        """Return an encoder's settings, laid over its preset's and those of `train`."""
+        return over_shared_training(
+            self.section("train"), self.named("encoders").get(str(name), {})
+        )
+
+    @property
+    def bundled(self) -> list[str]:
+        """Methods that are bundles; their encoders have their names."""
+        return [name for name, method in self.named("methods").items() if method.get("bundle")]
+
+    @property
+    def trained_encoders(self) -> list[str]:
+        """Encoders that are trained, or frozen, in the study itself."""
+        return [name for name in self.named("encoders") if name not in self.bundled]
 
     def task(self, encoder: Any) -> str:
         """Return what an encoder is trained for."""
@@ -62,10 +75,18 @@ class RawStudy:
         """Cohorts that may be scored."""
         return [name for name, role in self.roles.items() if role != "pretraining"]
 
-    def development(self, encoder: dict[str, Any]) -> str:
-        """Return the cohort an encoder is trained on."""
+    def development(self, encoder: str) -> str:
+        """Return the cohort an encoder is trained on; of a bundle none."""
+        if encoder in self.bundled:
+            return ""
         first = next((n for n, role in self.roles.items() if role == "development"), "")
-        return str(encoder.get("develop") or first)
+        return str(self.named("encoders").get(encoder, {}).get("develop") or first)
+
+    def kind(self, encoder: str) -> str:
+        """Return what an encoder learns from, slides or images; of a bundle nothing."""
+        if encoder in self.bundled:
+            return ""
+        return str(self.named("cohorts").get(self.development(encoder), {}).get("kind", "slides"))
 
 
 def find_mistakes(data: Any, has_others: bool = False) -> list[Mistake]:
@@ -90,6 +111,17 @@ def _choice(names: Collection) -> str:
 # --- names ---------------------------------------------------------------------------------------
 
 
+def names_that_differ_in_case(study: RawStudy) -> Iterator[Mistake]:
+    """Find names of one section that are one on file systems without upper and lower case."""
+    for section in ("cohorts", "encoders", "methods", "pretrainings"):
+        first: dict[str, str] = {}
+        for name in study.named(section):
+            twin = first.setdefault(name.casefold(), name)
+            if twin != name:
+                what = f"{twin} and {name} differ only in case, and name files and folders"
+                yield Mistake((section, name), what, "choose another name for one of them")
+
+
 def unknown_names(study: RawStudy) -> Iterator[Mistake]:
     """Find names of encoders, methods, cohorts and pre-trainings that there are none of."""
     encoders, methods = study.section("encoders"), study.section("methods")
@@ -103,7 +135,7 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
         for name, method in study.named("methods").items()
         if "encoder" in method
     ]
-    for section in ("heatmap", "report"):
+    for section in ("heatmap", "bundle", "report"):
         names = study.section(section).get("methods")
         named += [
             ((section, "methods"), f"{section}.methods names an unknown method", name, methods)
@@ -134,6 +166,15 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
     for key, what, value, choices in named:
         if value not in choices:
             yield Mistake(key, f"{what}: {value}", _choice(choices))
+
+
+def bundles_of_bundles(study: RawStudy) -> Iterator[Mistake]:
+    """Find methods that are to be bundled, and are a bundle already."""
+    names = study.section("bundle").get("methods")
+    for name in names if isinstance(names, list) else []:
+        if name in study.bundled:
+            what = f"bundle.methods names {name}, which is applied from a bundle"
+            yield Mistake(("bundle", "methods"), what, "leave it out: pass that bundle on")
 
 
 def matched_pairs(study: RawStudy) -> Iterator[Mistake]:
@@ -267,10 +308,8 @@ def views_of_fractions(study: RawStudy) -> Iterator[Mistake]:
     defaults = TrainSettings()
     views: dict[str, list[str]] = {}
     for name in study.named("encoders"):
-        encoder = study.encoder(name)
-        cohort = study.named("cohorts").get(study.development(encoder), {})
-        named = encoder.get("train_views", defaults.train_views)
-        views[name] = [WHOLE] if cohort.get("kind") == "images" else list(map(str, named))
+        named = study.encoder(name).get("train_views", defaults.train_views)
+        views[name] = [WHOLE] if study.kind(name) == "images" else list(map(str, named))
     places: list[tuple[tuple[str, ...], list[str]]]
     places = [(("encoders", name), names) for name, names in views.items()]
     places.append((("train",), sorted({view for names in views.values() for view in names})))
@@ -314,16 +353,17 @@ def endpoint(study: RawStudy) -> Iterator[Mistake]:
 
 def development_cohorts(study: RawStudy) -> Iterator[Mistake]:
     """Find encoders that have no development cohort to be trained on."""
-    roles = study.roles
-    if not roles:
+    roles, trained = study.roles, study.trained_encoders
+    if not roles or (study.bundled and not trained):
         return
     development = [name for name, role in roles.items() if role == "development"]
     if not development:
-        what, fix = "0 cohorts have the role development", "give one: encoders are trained on it"
+        what = "0 cohorts have the role development"
+        fix = "give one: encoders are trained on it; methods that are bundles need none"
         yield Mistake(("cohorts",), what, fix)
         return
-    for name, encoder in study.named("encoders").items():
-        if (cohort := study.development(encoder)) not in development:
+    for name in trained:
+        if (cohort := study.development(name)) not in development:
             what = f"encoder {name} learns from {cohort}, which is no cohort for development"
             yield Mistake(
                 ("encoders", name, "develop"), what, f"use one of: {', '.join(development)}"
@@ -355,7 +395,7 @@ def pretraining_cohorts(study: RawStudy) -> Iterator[Mistake]:
 
 def scored_cohorts(study: RawStudy) -> Iterator[Mistake]:
     """Find methods whose cohorts are unknown, or unlike the one their encoder is trained on."""
-    if "development" not in study.roles.values():
+    if not study.bundled and "development" not in study.roles.values():
         return
     cohorts, methods, scored = study.named("cohorts"), study.named("methods"), study.scored_cohorts
     stain_method = study.section("stain").get("stain_method", "")
@@ -365,14 +405,13 @@ def scored_cohorts(study: RawStudy) -> Iterator[Mistake]:
         names = method.get("cohorts")
         names = names if isinstance(names, list) and names else scored
         unscored -= set(map(str, names))
-        encoder = study.named("encoders").get(str(method.get("encoder")), {})
-        kind = cohorts.get(study.development(encoder), {}).get("kind", "slides")
+        kind = study.kind(name if name in study.bundled else str(method.get("encoder")))
         key = ("methods", name, "cohorts")
         for cohort in names:
             if cohort not in scored:
                 what = f"method {name} scores {cohort}, which is no cohort to be scored"
                 yield Mistake(key, what, f"use: {', '.join(scored)}")
-            elif not keeps_colours and cohorts[cohort].get("kind", "slides") != kind:
+            elif kind and not keeps_colours and cohorts[cohort].get("kind", "slides") != kind:
                 what = (
                     f"method {name} learns from {kind} and scores"
                     f" {cohort}: images keep their colours, slides are normalised"
@@ -389,11 +428,11 @@ def whole_slides(study: RawStudy) -> Iterator[Mistake]:
     if "development" not in study.roles.values():
         return
     for name, encoder in study.named("encoders").items():
-        if encoder.get("view") != "whole":
+        if encoder.get("view") != "whole" or name in study.bundled:
             continue
         methods = [m for m in study.named("methods").values() if m.get("encoder") == name]
         used = {c for m in methods for c in (m.get("cohorts") or study.scored_cohorts)}
-        used.add(study.development(encoder))
+        used.add(study.development(name))
         kinds = {c: study.named("cohorts").get(c, {}).get("kind", "slides") for c in used}
         if slides := sorted(c for c, kind in kinds.items() if kind == "slides"):
             what = f"encoder {name} takes images whole, but {slides[0]} is a cohort of slides"
@@ -403,6 +442,8 @@ def whole_slides(study: RawStudy) -> Iterator[Mistake]:
 
 CHECKS: tuple[Check, ...] = (
     unknown_names,
+    bundles_of_bundles,
+    names_that_differ_in_case,
     fractions,
     views_of_fractions,
     endpoint,

@@ -27,6 +27,25 @@ class EvaluateSettings(Section):
     )
 
 
+class DriftSettings(Section):
+    """When a slide counts as unlike those a bundle was developed on."""
+
+    widen: float = setting(
+        1.0,
+        "a value is out of range beyond the development slides' 1 % and 99 % quantiles by more than"
+        " so many of their standard deviations (from the 5 % and 95 % quantiles)",
+        "standard deviations",
+        ge=0,
+        choice=True,
+    )
+    tolerance: float = setting(
+        0.05, "... and by more than this share of their median", "relative", ge=0, choice=True
+    )
+    slides_min: int = setting(
+        10, "fewer development slides give no range", "slides", ge=2, choice=True
+    )
+
+
 class CompareSettings(Section):
     """The method table."""
 
@@ -39,6 +58,13 @@ class CompareSettings(Section):
         10_000, "class: resamples of patients for differences of AUCs", "", ge=100, le=100_000
     )
     resample_seed: int = setting(2025, "class: seed of the resamples", "", ge=0)
+    friedman_cohorts: int = setting(
+        3,
+        "external cohorts from which on the ranks of three methods or more are tested (Friedman)",
+        "cohorts",
+        ge=2,
+        choice=True,
+    )
     matched: list[tuple[Applied, Applied]] = setting(
         [],
         "class: pairs of [method, cohort] whose cohorts hold the same cases, such as two stains",

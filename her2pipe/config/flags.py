@@ -36,7 +36,7 @@ def to_flags(
 
     Only what differs from the defaults is written, and the number of the step's algorithm, which
     changes with its defaults: so a new setting, or one that is spelled out with its default value,
-    reruns nothing.
+    reruns nothing. Those that a preset would fill otherwise are written in any case.
 
     Parameters
     ----------
@@ -52,7 +52,8 @@ def to_flags(
         values = section.model_dump(mode="json")
         for name, field in flag_fields(kind).items():
             default = getattr(section, name) == field.get_default(call_default_factory=True)
-            if name in leave or (default and name != "algorithm"):
+            is_needed = name == "algorithm" or name in section.stated
+            if name in leave or (default and not is_needed):
                 continue
             words.append(_flag(name))
             value = values[name]
@@ -78,10 +79,17 @@ def add_flags(parser: argparse.ArgumentParser, model: type[Section]) -> None:
         group.add_argument(
             _flag(name),
             dest=name,
-            nargs="*" if isinstance(field.default, (list, tuple)) else None,
+            **_count(field),
             metavar=name.upper(),
             help=text.replace("%", "%%"),
         )
+
+
+def _count(field: FieldInfo) -> dict[str, Any]:
+    """Return how many words follow a flag: any number in a list; none where it can only be true."""
+    if isinstance(field.default, (list, tuple)):
+        return {"nargs": "*"}
+    return {"nargs": "?", "const": "true"} if field.default is False else {}
 
 
 def _range(field: FieldInfo) -> str:

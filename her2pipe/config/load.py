@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from her2pipe.config import Config
+from her2pipe.config import Config, grid
 from her2pipe.config.cross_references import RawStudy, find_mistakes
 from her2pipe.config.mistakes import Mistake, explain
 from her2pipe.errors import Her2Error, raise_all
 
+MISREAD = re.compile(r"[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+")  # octal, base 60
 MOST_BYTES = 5_000_000  # of a study file
 MOST_VALUES = 100_000  # of a study file, aliases counted wherever they stand
 MOST_DEPTH = 50  # of values inside values
@@ -50,7 +54,7 @@ def read(path: str | Path) -> Any:
         return yaml.constructor.SafeConstructor().construct_document(node)
     except yaml.YAMLError as error:  # of a value that YAML takes for a date, say
         raise _not_yaml(error, path) from None
-    except (ValueError, OverflowError, TypeError) as error:
+    except (ValueError, OverflowError, TypeError, LookupError) as error:
         what = f"a value of the study file cannot be read: {error}"
         raise Her2Error(what, str(path), "put it in quotes") from None
 
@@ -125,27 +129,41 @@ def _measure(root: yaml.Node, path: str) -> None:
 def check(data: Any, path: str) -> Config:
     """Check a study's settings; `path` is the file they came from, for the messages."""
     _refuse_endless(data, path)
-    lines, repeated = _key_lines(path)
-    mistakes: list[Mistake] = []
+    lines = _key_lines(path)
+    where = places(path)
+    mistakes = [
+        Mistake(key, f"{text} is the number {value} to YAML", f'write {value}, or "{text}"')
+        for key, text, value in lines.misread
+    ]
     data = _with_text_keys(data, (), mistakes)
     problems = [
         Her2Error(f"duplicate key {'.'.join(key)}", f"{path} line {line}", "keep one of the two")
-        for key, line in repeated
+        for key, line in lines.repeated
     ]
 
-    def where(key: tuple[str, ...]) -> str:
-        line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)
-        return f"{path}{f' line {line}' if line else ''}, key {'.'.join(key) or '(all)'}"
-
+    data, of_grid, of_its_names = grid.expand(data)
     config = None
     try:
         config = Config.model_validate(data if data is not None else {})
     except ValidationError as error:
         mistakes += _where_written(explain(error, Config), RawStudy(data))
+    mistakes += of_its_names
     mistakes += find_mistakes(data, has_others=bool(mistakes))
+    mistakes = list(dict.fromkeys(grid.where_given(each, of_grid) for each in mistakes))
     raise_all(problems + [Her2Error(what, where(key), fix) for key, what, fix in mistakes])
     assert config is not None
     return config
+
+
+def places(path: str) -> Callable[[Key], str]:
+    """Return a function that says where in a study file a key stands, or would stand."""
+    lines = _key_lines(path).of_keys
+
+    def where(key: Key) -> str:
+        line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)
+        return f"{path}{f' line {line}' if line else ''}, key {'.'.join(key) or '(all)'}"
+
+    return where
 
 
 def _with_text_keys(value: Any, key: Key, mistakes: list[Mistake]) -> Any:
@@ -205,25 +223,50 @@ def _refuse_endless(data: Any, path: str) -> None:
         raise Her2Error(f"the study has more than {MOST_VALUES:,} values", path, REMEDY)
 
 
-def _key_lines(path: str) -> tuple[dict[Key, int], list[tuple[Key, int]]]:
-    """Return the line of every key of a YAML file, and the keys that stand twice."""
-    lines: dict[Key, int] = {}
-    repeated: list[tuple[Key, int]] = []
+@dataclass(frozen=True)
+class _Lines:
+    """What the text of a study file says beside its values.
+
+    Attributes
+    ----------
+    of_keys : dict
+        Line of every key.
+    repeated : list
+        Keys that stand twice, and the line of the second.
+    misread : list
+        Keys of numbers that YAML takes for others than people do: the text and its value.
+    """
+
+    of_keys: dict[Key, int] = field(default_factory=dict)
+    repeated: list[tuple[Key, int]] = field(default_factory=list)
+    misread: list[tuple[Key, str, int]] = field(default_factory=list)
+
+
+def _key_lines(path: str) -> _Lines:
+    """Read the lines of a study file's keys; none where the settings are from elsewhere."""
+    lines = _Lines()
 
     def walk(node: yaml.Node | None, key: Key) -> None:
-        if isinstance(node, yaml.MappingNode):
+        if isinstance(node, yaml.ScalarNode):
+            if not node.style and node.tag.endswith(":int") and MISREAD.fullmatch(node.value):
+                value = yaml.constructor.SafeConstructor().construct_yaml_int(node)
+                lines.misread.append((key, node.value, value))
+        elif isinstance(node, yaml.SequenceNode):
+            for number, item in enumerate(node.value):
+                walk(item, (*key, str(number)))
+        elif isinstance(node, yaml.MappingNode):
             for name, value in node.value:
                 inner = (*key, str(name.value))
-                if inner in lines:
-                    repeated.append((inner, name.start_mark.line + 1))
-                lines[inner] = name.start_mark.line + 1
+                if inner in lines.of_keys:
+                    lines.repeated.append((inner, name.start_mark.line + 1))
+                lines.of_keys[inner] = name.start_mark.line + 1
                 walk(value, inner)
 
     try:
         root = _compose(path)
         if root is not None:
             _measure(root, path)
-    except Her2Error:  # settings from elsewhere have no lines
-        return lines, repeated
+    except Her2Error:
+        return lines
     walk(root, ())
-    return lines, repeated
+    return lines

@@ -29,7 +29,9 @@ class DescribeSettings(Section):
 
     algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
     encoders: list[Name] = setting(
-        [], "encoders whose patches are described; none named: the first method's", flag=False
+        [],
+        "encoders whose patches are described; none named: the first method's that is no bundle",
+        flag=False,
     )
     cohorts: list[Name] = setting(
         [], "cohorts whose patches are described; none named: all", flag=False

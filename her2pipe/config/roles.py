@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from her2pipe.config import Config
 
+APPLY = "apply"  # of slides that are scored and need no labels
+
+
+def is_bundled(study: Config, encoder: str) -> bool:
+    """Whether an encoder comes with a bundle: it then has the name of the bundle's method."""
+    method = study.methods.get(encoder)
+    return method is not None and bool(method.bundle)
+
 
 def development(study: Config, encoder: str) -> str:
-    """Return the cohort an encoder is trained on: its own, or the first of that role."""
+    """Return the cohort an encoder is trained on: its own, or the first of that role.
+
+    One of a bundle is trained elsewhere: empty.
+    """
+    if is_bundled(study, encoder):
+        return ""
     first = next(n for n, cohort in study.cohorts.items() if cohort.role == "development")
     return study.encoders[encoder].develop or first
 
@@ -18,10 +31,14 @@ def scored(study: Config, method: str) -> list[str]:
 
 
 def role(study: Config, method: str, cohort: str) -> str:
-    """Return what a cohort is to a method; another encoder's development cohort is external."""
+    """Return what a cohort is to a method.
+
+    Another encoder's development cohort is external, as are slides that a model is applied to:
+    those of them that have labels are judged as external ones.
+    """
     role = study.cohorts[cohort].role
     is_own = cohort == development(study, study.methods[method].encoder)
-    return "external" if role == "development" and not is_own else role
+    return "external" if role == APPLY or (role == "development" and not is_own) else role
 
 
 def pretraining(study: Config, encoder: str) -> str:
@@ -36,7 +53,7 @@ def tested_cohorts(study: Config) -> dict[str, set[str]]:
     tested: dict[str, set[str]] = {}
     for name, method in study.methods.items():
         trained_on = development(study, method.encoder)
-        cohorts = {*scored(study, name), trained_on}
+        cohorts = {*scored(study, name), *filter(None, [trained_on])}
         for training in filter(None, (trained_on, pretraining(study, method.encoder))):
             tested.setdefault(training, set()).update(cohorts - {training})
     return tested

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
-from her2pipe.config.base import ALGORITHM, Name, OneOf, Section, setting
+from her2pipe.config.base import ALGORITHM, Name, OneOf, Section, View, setting
 from her2pipe.registry import READERS, STAIN_METHODS
 
 
 class StudySettings(Section):
-    """What the study is called."""
+    """What the study is called, and where its rules run."""
 
     title: str = setting("A her2pipe study", "title of the report")
+    container: str = setting(
+        "", "image that all rules run in, with --software-deployment-method apptainer"
+    )
 
 
 class Cohort(Section):
     """One cohort: a sheet and a role."""
 
     sheet: str = setting(..., "TSV sheet; relative to this file, or to the working directory")
-    role: Literal["development", "external", "treatment", "pretraining"] = setting(
-        ..., "what the cohort is for"
+    role: Literal["development", "external", "treatment", "apply", "pretraining"] = setting(
+        ...,
+        "what the cohort is for; apply: slides to be scored, which need no labels; where they have"
+        " some, they are external",
     )
     kind: Literal["slides", "images"] = setting(
         "slides", "what the rows of the sheet are: whole slides, or images that are taken whole"
@@ -237,7 +242,17 @@ class TileSettings(Section):
     """Cutting a slide into patches."""
 
     algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
-    patch_px: int = setting(512, "side of a stored patch", "px", ge=16, le=4096)
+    patch_px: int = setting(
+        512,
+        "side of a stored patch; where it is not given, a view that only encoders with a published"
+        " preset read is stored at the largest size they want",
+        "px",
+        ge=16,
+        le=4096,
+    )
+    view_px: dict[View, Annotated[int, Field(ge=16, le=4096)]] = setting(
+        {}, "side of a stored patch of single views, in place of patch_px", "px", False
+    )
     adaptive_side_px0: float = setting(
         512.0, "Eq. 1: crop side of a slide of adaptive_area_px0", "level-0 px", gt=0
     )

@@ -1,12 +1,14 @@
-"""Settings from patches to slide scores: pretrain, train, encode, score, deploy."""
+"""Settings from patches to slide scores: pretrain, train, unpack, encode, score, deploy."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import model_validator
 
-from her2pipe.config.base import ALGORITHM, Fraction, Name, Section, View, setting
+from her2pipe.config.base import ALGORITHM, Fraction, Name, OneOf, Section, View, setting
+from her2pipe.registry import PRESETS
 
 Precision = Literal["auto", "float32", "bfloat16"]
 PRECISION = "arithmetic; auto is bfloat16 autocast on CUDA and float32 on a CPU"
@@ -109,6 +111,12 @@ class TrainSettings(ScheduleSettings):
         "what is predicted in training: classify (patch classes), density (DAB of IHC), fingerprint"
         " (which slide a patch is of), or none (frozen features)",
     )
+    preset: Annotated[str, OneOf(PRESETS, "")] = setting(
+        "",
+        "a published encoder by its name (see her2pipe encoders), which fills architecture,"
+        " model_args, sizes, interpolation, mean, std, pooling, features, weights, task,"
+        " stain_target and an encoder's view; what is given beside it overrides it",
+    )
     architecture: str = setting("swin_tiny_patch4_window7_224", ARCHITECTURE + SOURCES)
     model_args: dict[str, Any] = setting(
         {}, "options of timm's network, such as {init_values: 1.0e-5}; classes by their name"
@@ -118,16 +126,20 @@ class TrainSettings(ScheduleSettings):
     )
     weights: str = setting(
         "none",
-        "starting weights: none, imagenet (timm hub), source (of an architecture hf-hub: or"
-        " local-dir:), a file (.safetensors, .bin, .pth, .pt), a model's folder",
+        "starting weights: none, imagenet (timm hub), source (of the preset, or of an architecture"
+        " hf-hub: or local-dir:), a file (.safetensors, .bin, .pth, .pt), a model's folder",
+    )
+    licence: str = setting(
+        "", "licence of the starting weights, for the page; of a preset it is known"
     )
     features: str = setting(
         "pooled", "features kept: pooled (before the head), or a stage's average, e.g. layer3"
     )
-    pooling: Literal["head", "cls", "mean", "cls+mean"] = setting(
+    pooling: Literal["head", "pooler", "cls", "mean", "cls+mean"] = setting(
         "head",
-        "how tokens become pooled features: head (as the network's last layer reads them), the"
-        " class token, the mean of the patches' tokens, or both side by side",
+        "how tokens become pooled features: head (as the network's last layer reads them), pooler"
+        " (by attention of its own), the class token, the mean of the patches' tokens, or both of"
+        " these side by side",
     )
     input_px: int = setting(224, "side of the network's input", "px", ge=16, le=2048)
     resize_px: int = setting(
@@ -234,12 +246,30 @@ class TrainSettings(ScheduleSettings):
     compile: bool = setting(False, COMPILE)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_preset(cls, data: Any) -> Any:
+        """Fill what the preset states and nothing beside it overrides."""
+        if not isinstance(data, dict):
+            return data
+        filled = over_preset(data)
+        return {k: v for k, v in filled.items() if k in data or k in cls.model_fields}
+
+    @property
+    def stated(self) -> frozenset[str]:
+        """Settings that a preset fills: a command states them, whatever their value."""
+        return frozenset(PRESETS[self.preset].settings()) if self.preset else frozenset()
+
     @model_validator(mode="after")
     def _consistent(self):
+        self._agree_with_preset()
         if {len(self.mean), len(self.std)} - {0, 3} or len(self.mean) != len(self.std):
             raise ValueError("mean and std are three numbers each, or left out")
-        if self.weights == "source" and not self.architecture.startswith(SOURCE_PREFIXES):
-            raise ValueError("weights source needs an architecture hf-hub:... or local-dir:...")
+        is_described = self.architecture.startswith(SOURCE_PREFIXES)
+        if self.weights == "source" and not (self.preset or is_described):
+            raise ValueError(
+                "weights source needs a preset, or an architecture hf-hub:... or local-dir:..."
+            )
         if 0 in self.std:
             raise ValueError("std divides: it cannot be 0")
         if 0 < self.resize_px < self.input_px:
@@ -256,6 +286,43 @@ class TrainSettings(ScheduleSettings):
             raise ValueError("task fingerprint works on pairs: batch_size must be even")
         return self
 
+    def _agree_with_preset(self) -> None:
+        """Refuse weights that are another network's than the one described beside a preset."""
+        if not self.preset:
+            return
+        preset = PRESETS[self.preset]
+        is_described = self.architecture.startswith(SOURCE_PREFIXES)
+        if self.weights == "source" and not is_described:
+            if self.architecture != preset.architecture:
+                raise ValueError(
+                    f"weights source are those of {preset.architecture}, by preset {self.preset}:"
+                    " leave architecture out, or give a file of its weights"
+                )
+            if preset.weights != "source":
+                raise ValueError(
+                    f"preset {self.preset} has no file of weights: use {preset.weights}"
+                )
+        if self.weights == "imagenet" and preset.weights != "imagenet":
+            raise ValueError(
+                f"preset {self.preset} is no network of ImageNet: leave weights or preset out"
+            )
+
+
+def over_preset(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay settings over those of the preset they name; single options of its network, too."""
+    name = values.get("preset")
+    if not isinstance(name, str) or not name or name not in PRESETS:
+        return dict(values)
+    filled = PRESETS[name].settings()
+    if isinstance(options := values.get("model_args"), dict):
+        values = {**values, "model_args": {**filled.get("model_args", {}), **options}}
+    return {**filled, **values}
+
+
+def over_shared_training(common: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the settings of an encoder over its preset's, and both over those of `train`."""
+    return {**over_preset(common), **over_preset(named)}
+
 
 class Encoder(TrainSettings):
     """One encoder: training settings of its own over those of `train`."""
@@ -269,6 +336,12 @@ class Encoder(TrainSettings):
     pretrain: str = setting(
         "", "name under `pretrainings` whose network training starts from; empty: none", flag=False
     )
+
+
+class UnpackSettings(Section):
+    """Taking encoder and aggregation out of a bundle."""
+
+    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
 
 
 class EncodeSettings(Section):
@@ -336,3 +409,36 @@ class DeploySettings(Section):
         50, "patches timed one by one, on one thread; the median is reported", "patches", ge=5
     )
     deploy_seed: int = setting(2025, "seed of the patches drawn", "", ge=0)
+
+
+class BundleSettings(Section):
+    """A trained method as a bundle: one folder, or zip, to be given away."""
+
+    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    methods: list[Name] = setting([], "methods that are bundled; none named: none", flag=False)
+    license: str = setting(
+        "other",
+        "terms of the bundle, as Hugging Face names licences (mit, cc-by-nc-4.0); other: not yet"
+        " stated",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$",
+    )
+    contact: str = setting("", "whom users of the bundle write to; shown on its card")
+
+
+class CompatibilitySettings(Section):
+    """Whether patches are such as an encoder or an aggregation was made for."""
+
+    allow_mismatch: bool = setting(
+        False,
+        "use patches of another view, size, scale or stain method than a model was made for; every"
+        " score is flagged then. false: they are refused",
+    )
+    scale_tolerance: float = setting(
+        0.25,
+        "how much larger or smaller patches of a fixed view may be on the slide than any that the"
+        " model was made with",
+        "relative",
+        ge=0,
+        le=10,
+        choice=True,
+    )

@@ -17,6 +17,16 @@ import numpy as np
 from her2pipe.cohorts.sheet import Row
 
 NO_TARGET = -1  # number of a target that is not known
+SEPARATOR = "; "  # between the flags of a score
+
+
+def flags_of(cell: str) -> list[str]:
+    """Return the flags of a score, of the text in its table.
+
+    >>> flags_of("reflex; drift")
+    ['reflex', 'drift']
+    """
+    return cell.split(SEPARATOR) if cell else []
 
 
 class Target(NamedTuple):
@@ -69,6 +79,10 @@ class Characteristic(NamedTuple):
     title: str
     labels: Sequence[str]
     label_of: Callable[[Row], str | None]
+
+
+# Tables of `evaluation.encoders`, which have rows where encoders have an aggregation in common.
+ENCODERS_COMPARED = ("encoders", "ranks", "friedman")
 
 
 @dataclass(frozen=True)

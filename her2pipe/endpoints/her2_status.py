@@ -10,6 +10,7 @@ import numpy as np
 from her2pipe.cohorts.sheet import Row
 from her2pipe.config import CLASSES, LEVELS
 from her2pipe.endpoints.base import (
+    ENCODERS_COMPARED,
     Characteristic,
     Endpoint,
     FigureCaption,
@@ -48,7 +49,10 @@ class Her2Status(Endpoint):
         *("auc", "bootstrap", "patch", "levels", "operating_point", "calibration"),
         *("decision", "auc_by_subgroup"),
     )
-    comparisons = ("methods", "table2", "delong", "drift", "published", "networks", "timing")
+    comparisons = (
+        *("methods", "table2", "delong", "drift", "published", "networks", "timing"),
+        *ENCODERS_COMPARED,
+    )
     slide_columns = (
         *("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr", "rcb"),
         *("used", "exclusion_reason"),

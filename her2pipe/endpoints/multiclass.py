@@ -12,11 +12,13 @@ from her2pipe.cohorts import spellings
 from her2pipe.cohorts.sheet import Row
 from her2pipe.config import LabelSettings
 from her2pipe.endpoints.base import (
+    ENCODERS_COMPARED,
     Characteristic,
     Endpoint,
     FigureCaption,
     Prediction,
     Target,
+    flags_of,
 )
 from her2pipe.errors import Her2Error
 
@@ -38,7 +40,10 @@ class Multiclass(Endpoint):
     target_label = "true class"
     positive = ()
     positive_patch_class = ""
-    comparisons = ("methods", "classes", "pairs", "matched", "networks", "timing", "tile_timing")
+    comparisons = (
+        *("methods", "classes", "pairs", "matched", "networks", "timing", "tile_timing"),
+        *ENCODERS_COMPARED,
+    )
     caption_lead = "Classes predicted on images of breast cancer"
     caption_methods = (
         "A slide's class is that of its sheet. Patients, never slides, are split into training and "
@@ -237,7 +242,7 @@ class Multiclass(Endpoint):
     def slide_caption(self, slide: Mapping[str, str]) -> str:
         """Return the call with its probability, and the class of the sheet."""
         p = float(slide[f"p_{slide['call']}"])
-        reflex = ", flagged for reflex FISH" if slide.get("flag") == REFLEX else ""
+        reflex = ", flagged for reflex FISH" if REFLEX in flags_of(slide.get("flag", "")) else ""
         sheet = slide["true_class"] or "no class"
         return f"Called {slide['call']} (p {p:.2f}){reflex}; sheet: {sheet}."
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from her2pipe.evaluation import metrics, precision_recall, results, write
 from her2pipe.evaluation.metrics import (
     Cohort,
     Probabilities,
+    Recalibration,
     Results,
     analysis,
     defined,
@@ -253,26 +253,13 @@ def _cutoff(cohort: Cohort) -> tuple[str, float | None]:
     return f"Youden's index on {len(y)} training slides", threshold
 
 
-@dataclass(frozen=True)
-class Recalibration:
-    """Platt's logistic fit to the internal validation slides of the development cohort.
-
-    `fitted_on` counts them, `slides` names them; `note` says why there is no fit.
-    """
-
-    slope: float = 0.0
-    intercept: float = 0.0
-    fitted_on: int = 0
-    slides: frozenset[str] = frozenset()
-    note: str = ""
-
-    def probability(self, scores: Sequence[float] | np.ndarray) -> np.ndarray:
-        """Return the probability of HER2-positive of each score, (n,)."""
-        return 1 / (1 + np.exp(-(self.slope * np.asarray(scores, float) + self.intercept)))
-
-
 def recalibrate(cohort: Cohort) -> Recalibration:
-    """Fit the probability of HER2-positive to the internal validation slides."""
+    """Fit the probability of HER2-positive to the internal validation slides.
+
+    That of a bundle was fitted when it was developed, and is never fitted to new slides.
+    """
+    if cohort.recalibration:
+        return cohort.recalibration
     internal, truth = with_outcome([s for s in cohort.development if s.used], STATUS)
     try:
         fit = stats.platt(truth, scores_of(internal))

@@ -25,7 +25,7 @@ METHODS = (
     *("patients", "logit_low", "logit_high", "interval", "note"),
 )
 NETWORKS = ("method", "encoder", "architecture", "weights", "parameters", "trained", "input_px",
-            "model_mb", "stand_in")  # fmt: skip
+            "model_mb", "stand_in", "preset", "licence")  # fmt: skip
 TILES = ("encoder", "slides", "tiles", "ms_per_tile")
 TIMING = ("method", "aggregation", "cohort", "slides", "seconds", "seconds_per_slide")
 DRIFT = ("method", "reference", "cohort", "slides", "reference_n", "n", "median_shift", "ks", "p",
@@ -104,7 +104,10 @@ class Table:
 
 
 TABLES: dict[str, Callable[[Study], Table]] = {}
-MODULES = ("her2pipe.evaluation.table2",)  # that register tables, beside this one
+MODULES = (
+    "her2pipe.evaluation.table2",
+    "her2pipe.evaluation.encoders",
+)  # that register tables, beside this one
 
 
 def table(function: Callable[[Study], Table]) -> Callable[[Study], Table]:
@@ -399,6 +402,8 @@ def networks(study: Study) -> Table:
                     "input_px": model.input_px,
                     "stand_in": study.stand_ins.get(method),
                     "model_mb": weights.stat().st_size / 1e6 if weights.exists() else None,
+                    "preset": model.preset,
+                    "licence": model.licence,
                 }
             )
     return Table(NETWORKS, rows, optional=True)

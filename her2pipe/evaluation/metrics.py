@@ -26,6 +26,24 @@ Table = tuple[Sequence[str], Sequence[dict[str, Any]]]  # columns, rows
 
 
 @dataclass(frozen=True)
+class Recalibration:
+    """Platt's logistic fit to the internal validation slides of the development cohort.
+
+    `fitted_on` counts them, `slides` names them; `note` says why there is no fit.
+    """
+
+    slope: float = 0.0
+    intercept: float = 0.0
+    fitted_on: int = 0
+    slides: frozenset[str] = frozenset()
+    note: str = ""
+
+    def probability(self, scores: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return the probability of HER2-positive of each score, (n,)."""
+        return 1 / (1 + np.exp(-(self.slope * np.asarray(scores, float) + self.intercept)))
+
+
+@dataclass(frozen=True)
 class Cohort:
     """What the analyses of one method on one cohort are made from.
 
@@ -37,6 +55,8 @@ class Cohort:
     settings : EvaluateSettings
     development : list of Slide
         All slides of the development cohort with the method's scores, of both sides.
+    recalibration : Recalibration, optional
+        One that is given, in place of a fit to the development cohort.
     patches : iterable, optional
         Slide, (N, C) float and C class names of each encoding, one at a time.
     is_fitted : bool
@@ -49,6 +69,7 @@ class Cohort:
     slides: list[Slide]
     settings: EvaluateSettings
     development: list[Slide] = field(default_factory=list)
+    recalibration: Recalibration | None = None
     patches: Probabilities | None = None
     is_fitted: bool = False
     gives_probability: bool = True

@@ -15,7 +15,7 @@ import numpy as np
 
 from her2pipe import stats
 from her2pipe.config import EvaluateSettings
-from her2pipe.endpoints.base import Endpoint
+from her2pipe.endpoints.base import Endpoint, flags_of
 from her2pipe.endpoints.multiclass import REFLEX
 from her2pipe.evaluation import metrics, precision_recall, results, write
 from her2pipe.evaluation.metrics import (
@@ -278,8 +278,8 @@ def _per_class(units: Mapping[str, Unit]) -> Iterator[dict[str, Any]]:
 def reflex(cohort: Cohort) -> Results:
     """List the slides that go to reflex FISH, and how often the calls of the others are right."""
     slides = cohort.slides
-    flagged = [s.slide for s in slides if s.flag == REFLEX]
-    rest = slide_items([s for s in slides if s.flag != REFLEX], cohort.endpoint)
+    flagged = [s.slide for s in slides if REFLEX in flags_of(s.flag)]
+    rest = slide_items([s for s in slides if REFLEX not in flags_of(s.flag)], cohort.endpoint)
     flagged_slides = results.Reflex(
         n=len(flagged),
         of=len(slides),

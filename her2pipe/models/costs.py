@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -30,17 +30,29 @@ def count_with_statistics(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters()) + sum(b.numel() for b in running)
 
 
-def multiply_adds(model: nn.Module, input_px: int) -> int:
+def multiply_adds(model: nn.Module, input_px: int, stage: str = "") -> int:
     """Count multiply-adds of one image, in convolutions, matrix products and attention.
 
     Half of what torch counts as floating-point operations; norms, activations and pooling are not
     in it.
+
+    Parameters
+    ----------
+    model : nn.Module
+    input_px : int
+    stage : str
+        What is run: features, as `inference.forward` takes it; empty: the whole network.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     device = next(model.parameters()).device
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(torch.zeros(1, 3, input_px, input_px, device=device))
+        image = torch.zeros(1, 3, input_px, input_px, device=device)
+        model.eval()
+        if stage:
+            inference.forward(cast(Network, model), image, stage)
+        else:
+            model(image)
     return counter.get_total_flops() // 2
 
 

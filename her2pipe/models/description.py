@@ -56,6 +56,41 @@ class TargetScale(_Record):
     std: list[float]
 
 
+class PatchConditions(_Record):
+    """How the patches were cut that a network or an aggregation was trained on.
+
+    Attributes
+    ----------
+    views : list of str
+        Views of these patches.
+    view : str
+        The one view it is to be used on, as a bundle states it; empty where none is stated.
+    patch_px : list of int
+        Sides of stored patches, px.
+    adaptive_area_px0, adaptive_side_px0 : float or None
+        Of the adaptive view (Eq. 1), level-0 px^2 and px; None where no patch is of that view.
+    side_px0, side_um, mpp : pair of float, or None
+        Least and largest side of a patch on the slide, level-0 px and microns, and microns per
+        level-0 px; None where unknown, or of images, which are taken whole.
+    magnifications : list of float
+        Objectives of the slides, where they are known.
+    stain_method, stain_digest : str
+        How stains were estimated, and the target that patches were brought to; empty where unknown.
+    """
+
+    views: list[str] = []
+    view: str = ""
+    patch_px: list[int] = []
+    adaptive_area_px0: float | None = None
+    adaptive_side_px0: float | None = None
+    side_px0: tuple[float, float] | None = None
+    side_um: tuple[float, float] | None = None
+    mpp: tuple[float, float] | None = None
+    magnifications: list[float] = []
+    stain_method: str = ""
+    stain_digest: str = ""
+
+
 class ModelDescription(_Record):
     """All that must be known of a network to use it, to repeat it, and to report on it."""
 
@@ -74,6 +109,7 @@ class ModelDescription(_Record):
     stage: str = "pooled"  # what of it is kept as features
     features: int = 0  # width of these
     parameters: ParameterCount | None = None
+    mmacs: float | None = None  # multiply-adds of one patch, millions; counted of frozen networks
     versions: dict[str, str] = {}
     # whose weights it has or started from
     preset: str = ""  # name of the published encoder, see `her2pipe encoders`
@@ -88,6 +124,7 @@ class ModelDescription(_Record):
     start: dict[str, Any] = {}  # weights, their name or digest, images: where training started
     images: dict[str, Any] = {}  # of a pre-training: source, digest, sizes, exclusion_reasons
     train_views: list[str] = []
+    patches: PatchConditions | None = None  # None of older models
     stain: dict[str, Any] = {}  # profile that patches are brought to
     stain_digest: str = ""
     training_set: list[dict[str, Any]] = []  # patches by side, view and class
@@ -133,6 +170,8 @@ class ModelDescription(_Record):
     @property
     def starting_weights(self) -> str:
         """Where training started, in words: with the exact name of published weights."""
+        if self.task == "none" and self.start.get("weights") == "none":
+            return f"random numbers, seed {self.settings.get('train_seed')}: a stand-in"
         weights, name = self.start.get("weights") or "", self.start.get("name")
         return f"{weights} ({name})" if name else str(weights)
 

@@ -39,7 +39,8 @@ def create(
     stages : int
         Keep only so many of a timm network's first stages; 0 for all.
     pooling : str
-        `head`, as the network does it; of one with tokens also `cls`, `mean` or `cls+mean`.
+        `head`, as the network does it; `pooler`, the same, of one that does it by attention; of one
+        with tokens also `cls`, `mean` or `cls+mean`.
     mean, std : sequence of float
         By which the input is standardised, RGB in 0 to 1; the network's own without.
     **options
@@ -54,6 +55,15 @@ def create(
     """
     import timm
 
+    if pooling == "pooler":
+        model = create(name, classes, input_px, stages, mean=mean, std=std, **options)
+        if getattr(model, "attn_pool", None) is None:
+            raise Her2Error(
+                f"{name} pools no tokens by attention of its own",
+                "option --pooling",
+                "leave it at head, or choose cls or mean",
+            )
+        return model  # its last layer reads what the pooler gives
     if pooling != "head":
         from her2pipe.models.truncated import PooledTokens
 

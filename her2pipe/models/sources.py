@@ -12,6 +12,8 @@ from typing import Any
 
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_json
+from her2pipe.models.presets import hub
+from her2pipe.registry import PRESETS
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
 CONFIG, WEIGHTS = "config.json", ("model.safetensors", "pytorch_model.bin")
@@ -56,13 +58,33 @@ def find(name: str, fetch_weights: bool = True) -> Source:
         return _described(config, weights)
     if name.startswith(FOLDER):
         folder = Path(name.removeprefix(FOLDER))
-        files = [folder / file for file in WEIGHTS if (folder / file).is_file()]
-        if fetch_weights and not files:
+        weights = file_of(folder)
+        if fetch_weights and not weights:
             raise Her2Error(
                 "the folder has no weights", str(folder), f"it needs {' or '.join(WEIGHTS)}"
             )
-        return _described(folder / CONFIG, next(iter(files), None))
+        return _described(folder / CONFIG, weights)
     return Source(name)
+
+
+def file_of(folder: Path, preset: str = "") -> Path | None:
+    """Return the weights in a folder of the hub's layout: the preset's file, or a usual one."""
+    names = [PRESETS[preset].file.rpartition("/")[2]] if preset else []
+    files = (folder / name for name in (*names, *WEIGHTS) if name)
+    return next((file for file in files if file.is_file()), None)
+
+
+def of_preset(name: str) -> Source:
+    """Return the network of a preset, with its weights from the cache or the hub.
+
+    Raises
+    ------
+    Her2Error
+        When there are none here and the hub cannot be asked.
+    """
+    preset = PRESETS[name]
+    scale = {"mean": list(preset.mean), "std": list(preset.std)}
+    return Source(preset.architecture, preset.model_args, **scale, weights=hub.fetch(preset))
 
 
 def _described(config: Path, weights: Path | None) -> Source:

@@ -14,23 +14,30 @@ import torch
 from her2pipe import __version__
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest
-from her2pipe.models import costs, inference, truncated
+from her2pipe.models import costs, inference, renaming, sources, truncated
 from her2pipe.models.base import BODY, Network
-from her2pipe.models.description import ModelDescription, version_of
+from her2pipe.models.description import FILE, ModelDescription, version_of
 from her2pipe.models.factory import create
+from her2pipe.registry import PRESETS
 
 WEIGHTS = "model.safetensors"
 # timm's function of a network's module that gives weights new names, and resizes their tables.
 RENAMES_WEIGHTS = "checkpoint_filter_fn"
-TORCH_FILES = (".bin", ".pth", ".pt")
-WRAPPERS = ("state_dict", "model")  # under which checkpoints keep the network's tensors
-PARALLEL = "module."  # begins names of a network that was trained on several devices
+TORCH_FILES = (".bin", ".pth", ".pt", ".torch")
+WRAPPERS = ("state_dict", "model", "teacher")  # under which checkpoints keep a network's tensors
+KERNEL = "patch_embed"  # is in the names of kernels that timm would interpolate
 COUNTER = "num_batches_tracked"
 AUXILIARY_HEADS = ("AuxLogits",)  # of training alone, which published files may hold
 
 
 def start(
-    name: str, classes: int, input_px: int, weights: str, stages: int = 0, **options: Any
+    name: str,
+    classes: int,
+    input_px: int,
+    weights: str,
+    stages: int = 0,
+    preset: str = "",
+    **options: Any,
 ) -> Network:
     """Build a network with its starting weights.
 
@@ -43,6 +50,8 @@ def start(
         folder written by `save`. Of the last two every tensor must be one of the network's, and
         every one of the network's must be there, but for the head, which is taken over where it
         fits. A network that is the first part of another takes that part of the other's.
+    preset : str
+        Name of the preset whose names of tensors a file may have.
     **options
         Others that `factory.create` takes.
 
@@ -55,7 +64,7 @@ def start(
         options["pretrained"] = True
     model = create(name, classes, input_px, stages, **options)
     if weights not in ("none", "imagenet"):
-        _fill(model, name, Path(weights))
+        fill(model, name, Path(weights), preset)
     return model
 
 
@@ -69,18 +78,56 @@ def published_name(model: Network) -> str:
     return ".".join(filter(None, names))
 
 
-def _fill(model: Network, name: str, path: Path) -> None:
-    """Give a network the weights of a file or folder."""
+def weights_file(path: Path, preset: str = "") -> Path:
+    """Return the file of weights that a path stands for: itself, or what a folder has.
+
+    A folder is one written by `save`, or one in the hub's layout, with the preset's file.
+
+    Raises
+    ------
+    Her2Error
+        When there is none, or a model's weights are not those described.
+    """
+    if path.is_dir() and (path / FILE).is_file():
+        return read_verified(path)[0]
     if path.is_dir():
-        path = read_verified(path)[0]
+        path = sources.file_of(path, preset) or path
     if not path.is_file():
         raise Her2Error(
             "the starting weights do not exist", str(path), "correct `weights` of the encoder"
         )
-    tensors = _read(path)
+    return path
+
+
+def fill(model: Network, name: str, path: Path, preset: str = "", with_values: bool = True) -> None:
+    """Give a network the weights of a file or folder, under whatever known names they have.
+
+    Parameters
+    ----------
+    model : Network
+    name : str
+        Of the network.
+    path : path
+        File or folder.
+    preset : str
+        As `start` takes it.
+    with_values : bool
+        Without values only names and shapes are read, and compared with those of a network that has
+        no values either, on torch's device `meta`.
+
+    Raises
+    ------
+    Her2Error
+        When the weights are missing, or another network's.
+    """
+    path = weights_file(path, preset)
+    tensors, core = _read(path, with_values), _core(model)
+    if preset:
+        described = PRESETS[preset]
+        tensors = renaming.renamed(tensors, described.renaming, described.left_out, core)
     mismatch = load_tensors(model, tensors)
-    if mismatch and (renamed := _renamed(model, tensors)):
-        mismatch = min(mismatch, load_tensors(model, renamed), key=len)
+    if mismatch and (by_timm := _renamed(core, tensors)):
+        mismatch = min(mismatch, load_tensors(model, by_timm), key=len)
     if mismatch:
         raise Her2Error(
             f"these are not the weights of {name}: {mismatch}",
@@ -89,46 +136,61 @@ def _fill(model: Network, name: str, path: Path) -> None:
         )
 
 
-def _renamed(model: Network, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _core(model: Network) -> Network:
+    """Return the network that timm or a module of `networks` built."""
+    return model.body if isinstance(model, truncated.CutNetwork) else model
+
+
+def _renamed(core: Network, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename tensors of a published file as timm does; nothing where it has no names for them.
 
     timm interpolates tables of positions to the size of the input, and would interpolate kernels of
     another network, too: those stay as they are, and do not fit.
     """
-    core = model.body if isinstance(model, truncated.CutNetwork) else model
     rename = getattr(sys.modules[type(core).__module__], RENAMES_WEIGHTS, None)
     if rename is None:
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # timm's, of its own way to interpolate
-        renamed = rename(dict(tensors), core)
+        try:
+            renamed = rename(dict(tensors), core)
+        except (RuntimeError, ValueError, KeyError, IndexError):  # of another network's tables
+            return {}
     resized = {
         name: tensors[name]
         for name, tensor in renamed.items()
-        if name in tensors and tensor.numel() != tensors[name].numel() and "pos" not in name
+        if KERNEL in name and name in tensors and tensor.numel() != tensors[name].numel()
     }
     return {**renamed, **resized}
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    """Read the tensors of a file; of torch's own kinds nothing but tensors is unpickled."""
-    from safetensors import SafetensorError
+def _read(path: Path, with_values: bool = True) -> dict[str, torch.Tensor]:
+    """Read the tensors of a file; of torch's own kinds nothing but tensors is unpickled.
+
+    Without values they are on the device `meta`, and no more than names and shapes is read.
+    """
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     if path.suffix in TORCH_FILES:
-        return _read_torch(path)
+        return _read_torch(path, with_values)
     try:
-        return load_file(path)
+        if with_values:
+            return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     except SafetensorError as error:
         raise Her2Error(
             f"the weights are no safetensors file: {error}", str(path), "give another file"
         ) from None
 
 
-def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+def _read_torch(path: Path, with_values: bool) -> dict[str, torch.Tensor]:
     """Read a file that torch wrote: tensors by name, or below the usual names of checkpoints."""
+    device = "cpu" if with_values else "meta"
     try:
-        data: Any = torch.load(path, map_location="cpu", weights_only=True)
+        data: Any = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch and its unpickler have many ways to refuse a file
         raise Her2Error(
             f"the weights are no file of tensors: {' '.join(str(error).split())[:200]}",
@@ -144,9 +206,7 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
             str(path),
             "give a state dict of a network",
         )
-    if data and all(name.startswith(PARALLEL) for name in data):
-        data = {name.removeprefix(PARALLEL): tensor for name, tensor in data.items()}
-    return data
+    return renaming.without_prefixes(data)
 
 
 @dataclass(frozen=True)
@@ -168,7 +228,7 @@ class Mismatch:
         }
         return "; ".join(
             f"{len(names)} tensor{'s are' if names[1:] else ' is'} {what}"
-            f" ({', '.join(names[:3])}{', ...' if names[3:] else ''})"
+            f" ({', '.join(n.removeprefix(BODY) for n in names[:3])}{', ...' if names[3:] else ''})"
             for what, names in parts.items()
             if names
         )

@@ -126,7 +126,7 @@ ONLY_NAMED = (
     "pairs",
     "matched",
 )  # files of which only the named columns are shown
-ELSEWHERE = ("networks", "timing", "tile_timing")
+ELSEWHERE = ("networks", "timing", "tile_timing", "encoders", "ranks", "friedman")
 FIGURES = {
     "forest": "{measure} of each method on each cohort with {percent} {interval}, and n slides.",
     "roc_panels": "ROC curves of HER2 status, one panel per method and a curve per cohort, with "
@@ -141,6 +141,7 @@ NETWORKS = (
     METHOD,
     Column("architecture", "Network"),
     Column("weights", "Starting weights"),
+    Column("licence", "Licence of these"),
     Column("parameters", "Parameters", "count"),
     Column("trained", "Of them trained", "count"),
     Column("input_px", "Input, px", "count"),
@@ -162,11 +163,14 @@ class Methods(Section):
     def blocks(self, inputs: ReportInputs) -> list[Block]:
         """Return what compare wrote: the first table, the networks, the figures, other tables."""
         folder = Path(next(iter(inputs.manifest.paths("compare"))))
+        if not inputs.evaluates:
+            return _networks(folder)
         tables = _tables(folder, inputs.percent)
         networks = _networks(folder)
         return [
             *tables[:1],
             *_chosen_on_reported(inputs),
+            *_non_commercial(inputs),
             *networks,
             *_figures(folder, inputs),
             *map(html.fold_long, tables[1:]),
@@ -190,6 +194,19 @@ def _chosen_on_reported(inputs: ReportInputs) -> list[Block]:
         "it. External cohorts chose nothing."
     )
     return [Text(text, warnings)] if warnings else []
+
+
+def _non_commercial(inputs: ReportInputs) -> list[Block]:
+    """Name weights whose licence forbids commercial use, and the methods that rest on them."""
+    texts = []
+    for item in inputs.manifest.select("train"):
+        model = ModelDescription.read(item.path)
+        if model.non_commercial:
+            evaluated = [e.metrics for e in inputs.evaluations if e.metrics.encoder == item.encoder]
+            methods = ", ".join(dict.fromkeys(metrics.method for metrics in evaluated))
+            texts.append(f"{item.encoder} ({model.licence}), in {methods}")
+    text = "Weights whose licence forbids commercial use, of methods and of what they yield: "
+    return [Text(f"{text}{'; '.join(texts)}.")] if texts else []
 
 
 def _tables(folder: Path, percent: str) -> list[Table]:
@@ -324,10 +341,12 @@ class Summary(Section):
         """Return the key figures, a paragraph, and the main numbers of the summarised method."""
         method, sentences = summarised_method(inputs)
         text = [inputs.endpoint().caption_classes, *_training_sizes(inputs), *sentences]
+        if not inputs.evaluates:
+            text = ["No slide has a label, so that scores are given, and nothing is evaluated."]
         return [
             Custom("key_figures", _key_figures(inputs)),
             Text(" ".join(filter(None, text))),
-            _main_numbers(inputs, method),
+            *([_main_numbers(inputs, method)] if inputs.evaluates else []),
         ]
 
 
@@ -349,8 +368,8 @@ def _key_figures(inputs: ReportInputs) -> list[tuple[str, str]]:
 def _training_sizes(inputs: ReportInputs) -> list[str]:
     """Say how many patches the encoders were trained on."""
     counts = []
-    for folder in inputs.manifest.paths("train"):
-        training_set = ModelDescription.read(folder).training_set
+    for item in inputs.trained_encoders:
+        training_set = ModelDescription.read(item.path).training_set
         rows = [row for row in training_set if row.get("side") == "train"]
         counts += [sum(row["used"] for row in rows)] if rows else []
     if not counts:
@@ -438,6 +457,7 @@ def _main_numbers(inputs: ReportInputs, method: str) -> Table:
         f"{endpoint.caption_interval}"
     )
     evaluations = [e for e in inputs.evaluations if e.metrics.method == method]
+    evaluations = [e for e in evaluations if e.metrics.cohort not in inputs.unlabelled]
     rows = [_main_row(inputs, e) for e in evaluations]
     if any(row.get("accuracy") is not None for row in rows):
         caption += f"; intervals of accuracy are {SHARES}, of κ over resampled patients"

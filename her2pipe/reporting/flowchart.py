@@ -140,6 +140,7 @@ def flow_counts(
             "the ledger and the evaluation folders",
             "run the workflow again",
         )
+    is_applied = flow.role == "apply"
     flow.role = ROLES.get(flow.role, flow.role)
     flow.endpoint = endpoint.target_label
     flow.patients = len({row["patient"] for row in ledger})
@@ -155,6 +156,8 @@ def flow_counts(
             flow.training[slide["exclusion_reason"]] += 1
         elif group := endpoint.group_label(slide):
             flow.evaluated[group] += 1
+        elif is_applied:
+            flow.unknown["no label, which none needs"] += 1
         else:
             flow.unknown[endpoint.unknown_reason(slide)] += 1
     return flow

@@ -15,12 +15,13 @@ from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.evaluation.results import Evaluation, read
 from her2pipe.files import read_json, read_table
-from her2pipe.manifest import Manifest
+from her2pipe.manifest import Item, Manifest
 
 ROLES = {
     "development": "development",
     "external": "external validation",
     "treatment": "neoadjuvant treatment",
+    "apply": "slides to be scored",
     "pretraining": "pre-training",
 }
 
@@ -202,6 +203,29 @@ class ReportInputs:
     def of_cohort(self, cohort: str) -> Iterator[Evaluation]:
         """Yield the evaluations of a cohort."""
         return (e for e in self.evaluations if e.metrics.cohort == cohort)
+
+    @property
+    def trained_encoders(self) -> list[Item]:
+        """Encoders that the study itself trained; those of bundles are left out."""
+        bundled = {item.encoder for item in self.manifest.select("unpack")}
+        return [item for item in self.manifest.select("train") if item.encoder not in bundled]
+
+    @cached_property
+    def unlabelled(self) -> set[str]:
+        """Cohorts of slides to be scored of which none has a label, so that none is evaluated."""
+        labelled = {
+            e.metrics.cohort
+            for e in self.evaluations
+            for row in e.table
+            if self.endpoint(e.metrics.role).group_label(row)
+        }
+        applied = {name for name, cohort in self.study.cohorts.items() if cohort.role == "apply"}
+        return applied - labelled
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether any cohort of the study is evaluated."""
+        return not self.cohorts or bool(set(self.cohorts) - self.unlabelled)
 
     @cached_property
     def index(self) -> OutputIndex:

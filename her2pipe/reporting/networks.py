@@ -42,8 +42,11 @@ class Training(Section):
     def blocks(self, inputs: ReportInputs) -> list[Block]:
         """Return a part for each pre-trained network and each encoder."""
         blocks: list[Block] = []
-        for kind, title in (("pretrain", "Pre-training"), ("train", "Encoder")):
-            for item in inputs.manifest.select(kind):
+        for title, items in (
+            ("Pre-training", inputs.manifest.select("pretrain")),
+            ("Encoder", inputs.trained_encoders),
+        ):
+            for item in items:
                 blocks += network(Path(item.path), item.encoder, title)
         return blocks
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from her2pipe.endpoints.base import flags_of
 from her2pipe.evaluation.results import (
     Area,
     Correlation,
@@ -21,13 +22,14 @@ from her2pipe.evaluation.results import (
 from her2pipe.registry import Registry
 from her2pipe.reporting import captions, html
 from her2pipe.reporting.captions import AREAS, SHARES, estimate_text, neighbour_share
-from her2pipe.reporting.html import Block, Column, Folded, Grid, Heading, Table
+from her2pipe.reporting.html import Block, Column, Folded, Grid, Heading, Table, Text
 from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
 
 TableMaker = Callable[[Evaluation, ReportInputs], Table | None]
 RESULT_TABLES: Registry[TableMaker] = Registry("table of results", "her2pipe.reporting")
 ONLY_OF_FIGURE_METHODS = ("reflex",)
+UNLABELLED = "No slide has a label; the scores are in the table of slides."
 UNITS = {"tile": "Tiles", "slide": "Slides", "patient": "Patients"}
 MAIN = (
     Column("measure", "Measure"),
@@ -63,6 +65,8 @@ class Results(Section):
     def blocks(self, inputs: ReportInputs) -> list[Block]:
         """Return a part for each method: in full, or its numbers folded."""
         blocks: list[Block] = []
+        if not inputs.evaluates:
+            return blocks
         for method in inputs.methods:
             evaluations = [e for e in inputs.evaluations if e.metrics.method == method]
             if method in inputs.figure_methods:
@@ -77,6 +81,8 @@ class Results(Section):
     def _in_full(self, evaluation: Evaluation, inputs: ReportInputs) -> list[Block]:
         """Lay out tables, figures, slides and numbers of an evaluation."""
         cohort = evaluation.metrics.cohort
+        if cohort in inputs.unlabelled:
+            return [Heading(f"Cohort {cohort}", 4), Text(UNLABELLED)]
         first, *others = _tables(evaluation, inputs, inputs.endpoint(evaluation.metrics.role))
         return [
             Heading(f"Cohort {cohort}", 4),
@@ -89,6 +95,8 @@ class Results(Section):
 
     def _numbers(self, evaluation: Evaluation, inputs: ReportInputs) -> list[Block]:
         """Lay out the tables and numbers of an evaluation."""
+        if evaluation.metrics.cohort in inputs.unlabelled:
+            return [Text(f"Cohort {evaluation.metrics.cohort}: {UNLABELLED}")]
         endpoint = inputs.endpoint(evaluation.metrics.role)
         tables = _tables(evaluation, inputs, endpoint, ONLY_OF_FIGURE_METHODS)
         return [*map(html.fold_long, tables), _all_numbers(evaluation)]
@@ -387,7 +395,8 @@ def reflex(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
     metrics, labels = evaluation.metrics, inputs.study.labels
     if not metrics.reflex or not metrics.reflex.n:
         return None
-    rows = [r for r in evaluation.table if r.get("flag") == "reflex" and r.get("used") == "True"]
+    used = [row for row in evaluation.table if row.get("used") == "True"]
+    rows = [row for row in used if "reflex" in flags_of(row.get("flag", ""))]
     rows.sort(key=lambda row: html.to_float(row.get("margin")) or 0)
     reasons = []
     if labels and labels.reflex:

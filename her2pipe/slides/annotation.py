@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from her2pipe.config import TileSettings
-from her2pipe.errors import LINE_BREAKS, BadSlideError, Her2Error
+from her2pipe.errors import BadSlideError, Her2Error, one_line
 
 NOT_REGIONS = {"detection", "cell", "tile", "tma_core"}  # types of QuPath objects
 AREAS = {"Polygon", "MultiPolygon"}
@@ -27,7 +27,9 @@ MOST_BYTES = 200_000_000  # of a file of outlines: some millions of corners
 # Commas and brackets of GeoJSON (three a corner), tags of XML (one a corner): each takes 100 to 500
 # bytes of memory.
 MOST_VALUES, MOST_ELEMENTS = 12_000_000, 2_000_000
+FARTHEST_PX0 = 1e9  # of a corner; no slide has as many pixels along a side
 NAMES_NOTED = 5
+EXIF_ORIENTATION = 274
 BAND_PIXELS = 4_000_000  # of a mask, examined at a time
 LARGE = 20_000  # corners, from which on areas are summed edge by edge
 ROUNDING = 1e-9  # of shares that are sums
@@ -174,7 +176,9 @@ def measure(
     try:
         if not is_outlines(path):
             return Measured(*_mask_fraction(path, coords, side_px0, size_px0))
-        regions = read_outlines(path, names)
+        with np.errstate(invalid="ignore", over="ignore"):  # no numbers are refused below
+            regions = read_outlines(path, names)
+        _refuse_absurd(regions)
         notes = _notes(regions)
         if not regions.positive:
             return Measured(np.zeros(len(coords), np.float32), notes)
@@ -233,6 +237,15 @@ def _notes(regions: Regions) -> list[str]:
     return notes
 
 
+def _refuse_absurd(regions: Regions) -> None:
+    """Refuse corners that no slide has: no numbers, or beyond any number of pixels."""
+    for region in (*regions.positive, *regions.negative):
+        for ring in _rings(region):
+            absurd = ring[~(np.abs(ring) <= FARTHEST_PX0).all(1)]
+            if len(absurd):
+                raise ValueError(f"a corner lies at {absurd[0, 0]:g}, {absurd[0, 1]:g}")
+
+
 def _outside(path: Path, regions: list[Any], size_px0: tuple[int, int]) -> OutsideError:
     import shapely
 
@@ -266,7 +279,7 @@ def _refuse_without_tumour(path: Path, regions: Regions, all_classes: set[str]) 
 
 def _words(text: object) -> str:
     """Return a name as one line, whatever characters it holds."""
-    return " ".join(LINE_BREAKS.sub(" ", str(text or "")).split())
+    return " ".join(one_line(str(text or "")).split())
 
 
 # --- Aperio ImageScope ---------------------------------------------------------------------------
@@ -325,6 +338,8 @@ def _aperio_area(region: ElementTree.Element):
 def _geojson(path: Path, names: list[str]) -> Regions:
     data = json.loads(path.read_text(encoding="utf-8-sig"))
     if isinstance(data, dict):
+        if data.get("type") in AREAS | NO_AREAS | {"GeometryCollection"}:
+            data = {"type": "Feature", "geometry": data}
         data = data["features"] if data.get("type") == "FeatureCollection" else [data]
     regions, classes = Regions([], [], []), set()
     for feature in data:
@@ -707,6 +722,8 @@ def _open_mask(path: Path):
                 )
             if ";16" in str(mask.tile) and not mask.mode.startswith("I"):
                 raise ValueError("it has 16-bit colours, which lose small values; save it as 8-bit")
+            if mask.getexif().get(EXIF_ORIENTATION, 1) != 1:  # some programs turn it, others do not
+                raise ValueError("its EXIF data turn it; save it upright, without them")
             yield mask
     finally:
         Image.MAX_IMAGE_PIXELS = limit

@@ -56,6 +56,10 @@ class UnsupportedError(BadSlideError):
         self.reason = f"the {reader} reader does not take it, {reason}"
 
 
+class UnknownFormatError(BadSlideError):
+    """A file of a format that a reader does not know; another may."""
+
+
 class RefusedError(BadSlideError):
     """A file that no reader shall take, though one might."""
 

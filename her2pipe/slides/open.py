@@ -11,18 +11,22 @@ from typing import Any
 
 from her2pipe.config import SlidesSettings
 from her2pipe.errors import BadSlideError, Her2Error
+from her2pipe.extras import MissingLibraryError
 from her2pipe.slides.base import (
     READERS,
     RefusedError,
     Slide,
+    UnknownFormatError,
     UnsupportedError,
     one_mpp,
     raise_if_system_error,
     unreadable,
 )
 from her2pipe.slides.level_check import shows_the_same
-from her2pipe.slides.tiff_directory import Survey, refuse_inflated, survey
+from her2pipe.slides.tiff_directory import Survey, few_bits, refuse_inflated, survey
 
+EXIF_ORIENTATION = 274
+MPP_LEAST, MPP_MOST = 0.01, 100.0  # beyond no microscope scans: a lost unit, or decimal point
 SIGNATURES = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
@@ -64,7 +68,7 @@ def open_slide(
     try:
         if not path.exists():
             raise Her2Error("the slide does not exist", str(path), "check the path in the sheet")
-        _refuse_special(path)
+        refuse_special(path)
         slide = _open(path, settings, scene)
     except PermissionError:
         raise Her2Error(
@@ -80,7 +84,7 @@ def open_slide(
     return slide
 
 
-def _refuse_special(path: Path) -> None:
+def refuse_special(path: Path) -> None:
     """Refuse what is neither a file nor a folder of files: reading a pipe may wait for ever.
 
     Raises
@@ -120,6 +124,9 @@ def _open(path: Path, settings: SlidesSettings, scene: str) -> Slide:
             raise
         except BadSlideError as error:
             errors.append(error)
+        except MissingLibraryError:
+            if all(isinstance(error, UnknownFormatError) for error in errors):
+                raise  # else a reader that knows the format has found the fault
         if name != names[-1] and not _is_whole(path, signature):
             fault = f"the {signature} file is cut short or damaged" if signature else "not a slide"
             reason = errors[-1].what.removeprefix("unreadable: ")
@@ -144,7 +151,7 @@ def _opened_by(
     else:
         listed = survey(path) if "TIFF" in signature else None
         if signature in ("PNG", "JPEG"):
-            refuse_inflated(path, *_claimed_size(path))
+            _refuse_odd_image(path)
         slide = reader(path, settings)
         try:
             if listed is not None:
@@ -156,20 +163,36 @@ def _opened_by(
     return slide
 
 
-def _claimed_size(path: Path) -> tuple[int, int]:
-    """Return width and height that an image's header claims; (0, 0) where it cannot be read."""
+def _refuse_odd_image(path: Path) -> None:
+    """Refuse an image that claims more than it holds, that is turned, or that other readers darken.
+
+    Raises
+    ------
+    RefusedError
+    """
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             with Image.open(path) as image:
-                return image.size
+                refuse_inflated(path, *image.size)
+                is_16_bit = ";16" in str(image.tile)
+                if image.getexif().get(EXIF_ORIENTATION, 1) != 1:  # coordinates have two meanings
+                    raise RefusedError.because(path, "its EXIF data turn it; save it upright")
         except Image.DecompressionBombError as error:
             raise RefusedError.because(path, str(error)) from None
+        except RefusedError:
+            raise
         except (OSError, ValueError, SyntaxError) as error:
             raise_if_system_error(error)
-            return 0, 0
+            return
+    if is_16_bit:
+        import cv2
+
+        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if pixels is not None and (few := few_bits(int(pixels.max()))):
+            raise RefusedError.because(path, few)
 
 
 def _look_over(slide: Slide, listed: Survey) -> None:
@@ -236,6 +259,8 @@ def _is_whole(path: Path, signature: str) -> bool:
 def _settle_mpp(slide: Slide, settings: SlidesSettings, sheet: float | None) -> None:
     """Choose between header and sheet, or refuse when they disagree."""
     header = slide.mpp
+    if header is not None and not MPP_LEAST <= header <= MPP_MOST:
+        header = None
     if header is None or (sheet is not None and settings.mpp_policy == "sheet"):
         slide.mpp, slide.mpp_source = sheet, "sheet" if sheet is not None else "unknown"
         return

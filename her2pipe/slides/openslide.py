@@ -14,6 +14,7 @@ from her2pipe.slides.base import (
     PRINT_MPP,
     READERS,
     LevelSlide,
+    UnknownFormatError,
     downsample,
     one_mpp,
     raise_if_system_error,
@@ -69,7 +70,10 @@ class OpenSlideSlide(LevelSlide):
                 handle = openslide.OpenSlide(str(self.path))
             except openslide.OpenSlideError as error:
                 raise_if_system_error(error)
-                raise unreadable(self.path, error) from None
+                mistake = unreadable(self.path, error)
+                if isinstance(error, openslide.OpenSlideUnsupportedFormatError):
+                    mistake = UnknownFormatError(*mistake.args)
+                raise mistake from None
             self._of_thread.handle = handle
             self._handles.append(handle)
         return handle

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from her2pipe import extras
 from her2pipe.config import SlidesSettings
 from her2pipe.slides.base import (
     READERS,
@@ -28,6 +29,7 @@ class TiatoolboxSlide(LevelSlide):
 
     def __init__(self, path: str | Path, settings: SlidesSettings):
         super().__init__(path, settings)
+        extras.require("tiatoolbox")
         logging.getLogger("tiatoolbox").setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its libraries warn of their own future

@@ -156,6 +156,10 @@ def one_scene(
     RefusedError
     """
     copies = {page.offset for page in levels}
+    if slide.parent is not None and slide.parent.offset not in copies | {slide.page.offset}:
+        raise RefusedError.because(
+            path, f"its largest image, {slide}, lies inside a smaller one that shows something else"
+        )
     others = [
         image
         for image in listed
@@ -275,6 +279,11 @@ def _narrow_samples(page: Any) -> str:
         data = page.parent.filehandle.read(min(count, 2 * SAMPLED_PX))
         pixels = page.decode(data, number)[0]
         largest = max(largest, int(pixels.max()) if pixels is not None else 0)
+    return few_bits(largest)
+
+
+def few_bits(largest: int) -> str:
+    """Say that 16-bit samples use the lower bits alone, of which `largest` is the largest value."""
     bits = largest.bit_length()
     if bits > BITS_MAX or not largest:
         return ""

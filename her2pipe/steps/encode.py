@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from her2pipe.config import EncodeSettings, flags
+from her2pipe.bundles.compatibility import Patches, adaptive, check, remark_on_unknown
+from her2pipe.config import CompatibilitySettings, EncodeSettings, flags
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
 
@@ -24,16 +25,19 @@ if TYPE_CHECKING:
     from her2pipe.store import PatchStore
 
 log = logging.getLogger(__name__)
-SETTINGS = (EncodeSettings,)
+SETTINGS = (EncodeSettings, CompatibilitySettings)
 TIMINGS = ("slide", "patches", "seconds", "patches_per_s")
 # Attributes a store hands on.
 CARRIED = (
     "slide",
     "status",
     "view",
+    "patch_size",
     "patch_size_level0",
     "width_px0",
     "height_px0",
+    "mpp",
+    "objective",
     "dropped",
     "note",
 )
@@ -47,7 +51,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
 
 
-def run(args: argparse.Namespace, encode: EncodeSettings) -> None:
+def run(
+    args: argparse.Namespace, encode: EncodeSettings, compatibility: CompatibilitySettings
+) -> None:
     """Encode each store; the folder appears when all are done."""
     import torch
 
@@ -64,13 +70,20 @@ def run(args: argparse.Namespace, encode: EncodeSettings) -> None:
         description.stain_target(args.model),
         device,
     )
+    model_name = f"encoder {args.model}"
+    remark_on_unknown(description.patches, model_name)
     timings = []
     with replacing_folder(args.folder) as folder:
         for done, path in enumerate(stores, start=1):
             began = time.monotonic()
             with PatchStore(path) as store:
-                slide = store.metadata.slide
+                slide, stain = store.metadata.slide, store.stain
+                mismatch = ""
+                if not store.exclusion_reason:
+                    cut = Patches.of_store(store.metadata, stain)
+                    mismatch = check(description.patches, cut, compatibility, path, model_name)
                 coords, probabilities, features = encode_store(store, encoder, encode, args.threads)
+                area, side = adaptive(store.metadata)
                 metadata = EncodingMetadata(
                     algorithm=encode.algorithm,
                     settings=flags.as_json(encode),
@@ -81,7 +94,10 @@ def run(args: argparse.Namespace, encode: EncodeSettings) -> None:
                     model_digest=description.digest,
                     stain_digest=description.stain_digest,
                     reason=store.exclusion_reason,
-                    stain=store.stain,
+                    stain=stain,
+                    mismatch=mismatch,
+                    adaptive_area_px0=area,
+                    adaptive_side_px0=side,
                     **{name: getattr(store.metadata, name) for name in CARRIED},
                 )
                 path = folder / f"{slide}.h5"

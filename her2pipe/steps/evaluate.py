@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +14,13 @@ from her2pipe.cohorts import sheet as cohorts
 from her2pipe.cohorts.split import SPLIT_COLUMNS
 from her2pipe.config import EvaluateSettings, LabelSettings, SplitSettings
 from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.errors import Her2Error
 from her2pipe.evaluation.join import count_exclusions, join
 from her2pipe.evaluation.results import VALIDATION_SLIDE, Metrics, Slide
 from her2pipe.files import replacing_folder
+
+if TYPE_CHECKING:
+    from her2pipe.evaluation.metrics import Recalibration
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +74,12 @@ def arguments(parser) -> None:
         help="the method's scores of the development cohort, for its cut-off and the calibration",
     )
     parser.add_argument("--development-sheet", help="sheet of the development cohort")
+    parser.add_argument(
+        "--platt",
+        type=json.loads,
+        help="recalibration that came with a bundle, in place of one to the development cohort"
+        ' (JSON: {"slope": 4.1, "intercept": -2.0, "fitted_on": 31})',
+    )
     for name, text in (
         ("images", "pack of the cohort's images, to look for copies"),
         ("trained-on", "pack of images the method was trained on, none of which may be among them"),
@@ -105,6 +117,7 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
             used,
             evaluate,
             development=development,
+            recalibration=_recalibration(args.platt),
             patches=_probabilities(args.encoding) if args.encoding else None,
             is_fitted=aggregation is None or aggregation.fits == "weights",
             gives_probability=aggregation is None or aggregation.gives_probability,
@@ -136,6 +149,20 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
         if main.interval_note:
             result += f"; {main.interval_note}"
     log.info("%s on %s: n %d, %s", args.method, args.cohort, len(used), result)
+
+
+def _recalibration(platt: dict[str, float] | None) -> Recalibration | None:
+    """Return the fit that came with a bundle, if one did."""
+    from her2pipe.evaluation.metrics import Recalibration
+
+    if platt is None:
+        return None
+    try:
+        slope, intercept = float(platt["slope"]), float(platt["intercept"])
+        return Recalibration(slope, intercept, int(platt["fitted_on"] or 0))
+    except (TypeError, KeyError, ValueError):
+        what = "the recalibration is not slope, intercept and fitted_on"
+        raise Her2Error(what, "option --platt", "give them as JSON") from None
 
 
 def _chosen_on_these(args, slides: Sequence[Slide]) -> str:

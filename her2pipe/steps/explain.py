@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from her2pipe.config import ExplainSettings
+from her2pipe.bundles.compatibility import Patches, check, remark_on_unknown
+from her2pipe.config import CompatibilitySettings, ExplainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
 from her2pipe.plotting.patch_map import PatchMap
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from her2pipe.models.weights import ModelDescription, Network
     from her2pipe.store.patches import PatchStore
 
-SETTINGS = (ExplainSettings,)
+SETTINGS = (ExplainSettings, CompatibilitySettings)
 TABLE = ("slide", "class", "x", "y", "probability", "evidence")
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def arguments(parser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
 
 
-def run(args, explain: ExplainSettings) -> None:
+def run(args, explain: ExplainSettings, compatibility: CompatibilitySettings) -> None:
     """Explain every slide that is not excluded."""
     import torch
 
@@ -60,6 +61,8 @@ def run(args, explain: ExplainSettings) -> None:
     log.info("%s: evidence of %s", description.architecture, layer)
     mapper = _EvidenceMapper(model, description, layer, device, args.threads, explain)
     files = {path.stem: path for path in encodings(args.encoding)}
+    model_name = f"encoder {args.model}"
+    remark_on_unknown(description.patches, model_name)
     rows: list[dict[str, Any]] = []
     with replacing_folder(args.folder) as folder:
         for path in distinct_stores(args.stores):
@@ -68,7 +71,9 @@ def run(args, explain: ExplainSettings) -> None:
                 if store.exclusion_reason:
                     log.info("%s: excluded", slide)
                     continue
-                p = _probabilities(store, files.get(slide))
+                patches = Patches.of_store(store.metadata, store.stain)
+                check(description.patches, patches, compatibility, path, model_name)
+                p = _probabilities(store, files.get(slide), description.digest)
                 rows += explain_slide(store, p, mapper, folder)
         write_table(folder / "patches.tsv", TABLE, rows)
 
@@ -113,8 +118,8 @@ class _EvidenceMapper:
         return torch.cat(maps).cpu().numpy()  # the one place where the host waits
 
 
-def _probabilities(store: PatchStore, path: Path | None) -> np.ndarray:
-    """Read the probabilities of a slide's patches, (N, C) float32."""
+def _probabilities(store: PatchStore, path: Path | None, model_digest: str) -> np.ndarray:
+    """Read the probabilities of a slide's patches by the model, (N, C) float32."""
     from her2pipe.store import read_encoding
 
     slide = store.metadata.slide
@@ -124,6 +129,9 @@ def _probabilities(store: PatchStore, path: Path | None) -> np.ndarray:
     encoding = read_encoding(path, features=False)
     if not np.array_equal(encoding.coords, store.coords):
         raise Her2Error(f"the encoding of slide {slide} is of other patches", str(path), fix)
+    if encoding.metadata.model_digest not in ("", model_digest):
+        fix = "encode the slide with the model that is to be explained"
+        raise Her2Error(f"the encoding of slide {slide} is of another model", str(path), fix)
     return encoding.probabilities
 
 

@@ -39,6 +39,7 @@ from her2pipe.aggregation.held_out import (
     held_out_by,
 )
 from her2pipe.aggregation.networks import NetworkAggregation
+from her2pipe.bundles.compatibility import Patches, conditions
 from her2pipe.cohorts import sheet
 from her2pipe.cohorts.split import assign_sides, encoder_folds
 from her2pipe.config import CLASSES, FitSettings, LabelSettings, Section, SplitSettings
@@ -46,6 +47,7 @@ from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
+from her2pipe.models.description import PatchConditions
 
 if TYPE_CHECKING:
     from her2pipe.aggregation.inner_folds import Fold, JudgedFit
@@ -143,6 +145,7 @@ def run(args: Any, split: SplitSettings, fit: FitSettings, labels: LabelSettings
         slides=dict(Counter(endpoint.targets[slide.target] for slide in training.slides)),
         versions={"her2pipe": __version__},
         held_out_by=source,
+        **({"patches": training.patches} if training.patches else {}),
     )
     if not training.task:
         log.warning(
@@ -205,6 +208,7 @@ class SideData:
     encoder_digest: str
     features: int  # width of a patch's features
     task: str  # what the encoder was trained for
+    patches: PatchConditions | None  # how the patches were cut; None where encodings do not say
 
 
 @dataclass(frozen=True)
@@ -235,6 +239,7 @@ class DevelopmentCohort:
         """
         slides: list[TrainingSlide] = []
         encoders: dict[tuple[str, str, int, str], str] = {}
+        patches: list[Patches] = []
         for row in self.rows:
             entry = self.manifest[row.slide]
             if entry.side != side:
@@ -260,6 +265,7 @@ class DevelopmentCohort:
             bag.validate(files.path(row.slide))
             encoder = metadata.encoder, metadata.model_digest, bag.features.shape[1], metadata.task
             encoders.setdefault(encoder, row.slide)
+            patches += [Patches.of_encoding(metadata)] * bool(metadata.patch_size)
             target = self.endpoint.targets.index(label)
             slides.append(TrainingSlide(row.slide, row.patient, target, self._inputs(bag)))
         if len(encoders) > 1:
@@ -269,7 +275,7 @@ class DevelopmentCohort:
                 "encodings",
                 "encode the development cohort again",
             )
-        return SideData(slides, *next(iter(encoders), ("", "", 0, "")))
+        return SideData(slides, *next(iter(encoders), ("", "", 0, "")), _conditions(patches))
 
     def _inputs(self, bag: Bag) -> Any:
         """Return what is read of a slide; where a threshold alone is fitted, its score."""
@@ -280,6 +286,12 @@ class DevelopmentCohort:
                 f"the encoding of {bag.slide} holds no features", "encodings", "encode it again"
             )
         return self.aggregation.prepare(bag, self.fit)
+
+
+def _conditions(patches: Sequence[Patches]) -> PatchConditions | None:
+    """Return how the patches were cut; the view that all have is the one to score."""
+    views = {each.view for each in patches}
+    return conditions(patches, views.pop() if len(views) == 1 else "")
 
 
 @dataclass
@@ -325,7 +337,8 @@ class Development:
 
     def digest(self, metadata: FitMetadata) -> str:
         """Return the digest of all that decides what is fitted."""
-        digest = hashlib.sha256(metadata.model_dump_json().encode())
+        content = metadata.model_dump_json(exclude={"patches"})  # the slides' inputs say more
+        digest = hashlib.sha256(content.encode())
         for slide in [*self.training.slides, *self.validation]:
             fold = self.folds.get(slide.slide)
             digest.update(f"{slide.slide}/{slide.target}/{fold}".encode())

@@ -7,16 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from her2pipe.aggregation.base import AGGREGATIONS, Bag, scorer
-from her2pipe.config import HeatmapSettings, LabelSettings
+from her2pipe.bundles.compatibility import check_encoding
+from her2pipe.config import CompatibilitySettings, HeatmapSettings, LabelSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder
 from her2pipe.plotting.patch_map import PatchMap
 
 if TYPE_CHECKING:
+    from her2pipe.store import Encoding
     from her2pipe.store.patches import PatchMetadata
 
-SETTINGS = (HeatmapSettings, LabelSettings)
+SETTINGS = (HeatmapSettings, LabelSettings, CompatibilitySettings)
 UNUSED_SETTINGS = ("reflex", "reflex_margin")
 log = logging.getLogger(__name__)
 
@@ -37,16 +41,18 @@ def arguments(parser) -> None:
     parser.add_argument("--model", help="folder written by her2pipe fit; networks need one")
 
 
-def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
+def run(
+    args, heatmap: HeatmapSettings, labels: LabelSettings, compatibility: CompatibilitySettings
+) -> None:
     """Draw every slide that is not excluded."""
-    from her2pipe.store import PatchStore, distinct_stores, encodings
+    from her2pipe.store import PatchStore, distinct_stores, encodings, read_encoding
 
     files = {path.stem: path for path in encodings(args.encoding)}
     aggregation = scorer(args.aggregate, labels, folder=args.model)
     with replacing_folder(args.folder) as folder:
         for path in distinct_stores(args.stores):
             with PatchStore(path) as store:
-                metadata, overview = store.metadata, store.overview
+                metadata, overview, coords = store.metadata, store.overview, store.coords
                 if store.exclusion_reason:
                     log.info("%s: excluded, no map", metadata.slide)
                     continue
@@ -56,7 +62,17 @@ def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
                     str(path),
                     "give its encoding to --encoding",
                 )
-            bag = _bag(files[metadata.slide], metadata, aggregation.reads == "features")
+            encoding = read_encoding(files[metadata.slide], aggregation.reads == "features")
+            check_encoding(
+                encoding.metadata, aggregation.model, compatibility, files[metadata.slide]
+            )
+            if not np.array_equal(encoding.coords, coords):
+                raise Her2Error(
+                    f"the encoding of slide {metadata.slide} is of other patches",
+                    str(files[metadata.slide]),
+                    "give the encoding of this slide's store to --encoding",
+                )
+            bag = _bag(encoding, files[metadata.slide], metadata)
             values, label = aggregation.contributions(bag)
             patches = PatchMap(
                 slide=bag.slide,
@@ -75,11 +91,8 @@ def run(args, heatmap: HeatmapSettings, labels: LabelSettings) -> None:
             _draw(patches, overview, folder, heatmap)
 
 
-def _bag(path: Path, metadata: PatchMetadata, with_features: bool) -> Bag:
-    """Read the encoding of a slide; an older one takes the slide's size from its store."""
-    from her2pipe.store import read_encoding
-
-    encoding = read_encoding(path, features=with_features)
+def _bag(encoding: Encoding, path: Path, metadata: PatchMetadata) -> Bag:
+    """Return the bag of a slide; an older encoding takes the slide's size from its store."""
     size = {key: getattr(metadata, key) for key in ("patch_size_level0", "width_px0", "height_px0")}
     encoding = replace(encoding, metadata=replace(encoding.metadata, **size))
     bag = Bag.of(encoding)

@@ -31,6 +31,13 @@ def arguments(parser) -> None:
     parser.add_argument(
         "--sheet", action="append", required=True, metavar="COHORT=SHEET", help="sheet of a cohort"
     )
+    parser.add_argument(
+        "--apply",
+        action="append",
+        default=[],
+        metavar="COHORT",
+        help="cohort whose slides need no label, so that none is remarked on; may be repeated",
+    )
 
 
 def run(args, ledger: LedgerSettings, labels: LabelSettings) -> None:
@@ -48,7 +55,7 @@ def run(args, ledger: LedgerSettings, labels: LabelSettings) -> None:
         name, _, sheet = pair.partition("=")
         if name not in scores:
             raise Her2Error(f"cohort {name} has no scores", sheet, "score the cohort")
-        rows += ledger_rows(name, sheet, scores[name], endpoint)
+        rows += ledger_rows(name, sheet, scores[name], endpoint, name not in args.apply)
     add_shared_patients(rows)
     write_table(args.ledger, COLUMNS, rows)
     count = Counter(row["status"] for row in rows)
@@ -57,7 +64,7 @@ def run(args, ledger: LedgerSettings, labels: LabelSettings) -> None:
 
 
 def ledger_rows(
-    name: str, sheet: str, scores: list[str], endpoint: Endpoint
+    name: str, sheet: str, scores: list[str], endpoint: Endpoint, needs_labels: bool = True
 ) -> list[dict[str, Any]]:
     """Give each row of a sheet its status: scored by every method, or excluded and why.
 
@@ -82,7 +89,7 @@ def ledger_rows(
     for row in rows:
         by_method = [table[row.slide] for table in tables.values()]
         excluded = [score["reason"] for score in by_method if score["flag"] == "excluded"]
-        unlabelled = endpoint.exclusion_reason(row)
+        unlabelled = endpoint.exclusion_reason(row) if needs_labels else ""
         notes = [note for note in (unlabelled, row.label_conflict) if note]
         notes += dict.fromkeys(score["reason"] for score in by_method if score["reason"])
         ledger.append(

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from her2pipe.aggregation.base import AGGREGATIONS, Aggregation, Bag, scorer
+from her2pipe.bundles.compatibility import SameEncoder, check_encoding, remark_on_unknown
+from her2pipe.bundles.description import parse
+from her2pipe.bundles.drift import QUANTITIES, measure, out_of_range
 from her2pipe.cohorts import sheet
-from her2pipe.config import LabelSettings, ScoreSettings
-from her2pipe.errors import Her2Error
+from her2pipe.config import CompatibilitySettings, DriftSettings, LabelSettings, ScoreSettings
+from her2pipe.endpoints.base import SEPARATOR
 from her2pipe.files import write_table
 
 if TYPE_CHECKING:
-    from her2pipe.store import Encoding
+    from her2pipe.store import Encoding, Encodings
 
-SETTINGS = (ScoreSettings, LabelSettings)
+SETTINGS = (ScoreSettings, LabelSettings, DriftSettings, CompatibilitySettings)
+MISMATCH = "mismatch"  # flag of a score of patches that the method was not made for
 SHEET_COLUMNS = ("patient",)
 COLUMNS = (
     *("slide", "patient", "score", "level", "call", "patches", "tumour_patches", "stained_area"),
@@ -32,9 +36,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", help="folder written by her2pipe fit; networks need one")
     parser.add_argument("--sheet", help="sheet of the cohort, for the patients' names")
+    parser.add_argument(
+        "--reference",
+        help="description of a bundle (.json): slides unlike its development slides are flagged",
+    )
+    parser.add_argument(
+        "--stores",
+        action="append",
+        default=[],
+        help="patch stores of the slides, or folders of them, for the comparison; may be repeated",
+    )
 
 
-def run(args: Any, settings: ScoreSettings, labels: LabelSettings) -> None:
+def run(
+    args: Any,
+    settings: ScoreSettings,
+    labels: LabelSettings,
+    drift: DriftSettings,
+    compatibility: CompatibilitySettings,
+) -> None:
     """Score every slide; excluded ones keep their row and their reason."""
     from her2pipe.store import Encodings
 
@@ -45,33 +65,56 @@ def run(args: Any, settings: ScoreSettings, labels: LabelSettings) -> None:
             for r in sheet.load(args.sheet, check_files=False, columns=SHEET_COLUMNS)
         }
     aggregation = scorer(args.aggregate, labels, settings, args.model)
-    rows = []
+    if aggregation.model:
+        remark_on_unknown(aggregation.model.metadata.patches, f"aggregation {args.model}")
+    rows, encoder = [], SameEncoder()
     files = Encodings(args.encodings, features=aggregation.reads == "features")
     for slide in files:
-        row = score_slide(files[slide], files.path(slide), aggregation)
+        encoder.check(files[slide].metadata, files.path(slide))
+        row = score_slide(files[slide], files.path(slide), aggregation, compatibility)
         rows.append({"patient": patients.get(row["slide"], "")} | row)
-    write_table(args.scores, (*COLUMNS, *aggregation.endpoint.score_columns), rows)
+    columns = (*COLUMNS, *aggregation.endpoint.score_columns)
+    if args.reference:
+        add_drift(rows, args.reference, args.stores, files, drift)
+        columns += tuple(name for name in QUANTITIES if name not in COLUMNS)
+    write_table(args.scores, columns, rows)
 
 
-def score_slide(encoding: Encoding, path: Path, aggregation: Aggregation) -> dict[str, Any]:
+def add_drift(
+    rows: list[dict[str, Any]],
+    reference: str,
+    stores: list[str],
+    files: Encodings,
+    drift: DriftSettings,
+) -> None:
+    """Add to each scored slide what is compared with a bundle's slides, and what is unlike them."""
+    known = parse(Path(reference).read_bytes(), reference).reference
+    by_slide = {row["slide"]: row for row in rows if row["flag"] != "excluded"}
+    scores = {slide: row["score"] for slide, row in by_slide.items()}
+    for slide, values in measure(stores, files, scores):
+        row = by_slide[slide]
+        row |= values
+        if notes := out_of_range(values, known, drift):
+            row["flag"] = SEPARATOR.join(filter(None, (row["flag"], "drift")))
+            unlike = f"unlike the development slides: {', '.join(notes)}"
+            row["reason"] = "; ".join(filter(None, (row.get("reason"), unlike)))
+
+
+def score_slide(
+    encoding: Encoding, path: Path, aggregation: Aggregation, compatibility: CompatibilitySettings
+) -> dict[str, Any]:
     """Score one encoding, of the file `path`: its row of the table.
 
     Raises
     ------
     Her2Error
-        When the encoding is damaged, or not of the encoder the model was fitted on.
+        When the encoding is damaged, or not such as the model was fitted on.
     """
-    metadata, model = encoding.metadata, aggregation.model
+    metadata = encoding.metadata
     row: dict[str, Any] = {"slide": metadata.slide}
     if metadata.status == "excluded":
         return row | {"patches": 0, "flag": "excluded", "reason": metadata.reason}
-    if model and model.metadata.encoder_digest != metadata.model_digest:
-        raise Her2Error(
-            f"slide {metadata.slide} was encoded by another model than the aggregation was"
-            " fitted on",
-            str(path),
-            "encode and fit with the same encoder",
-        )
+    mismatch = check_encoding(metadata, aggregation.model, compatibility, path)
     bag = Bag.of(encoding)
     bag.validate(path)
     if not len(bag):
@@ -82,6 +125,9 @@ def score_slide(encoding: Encoding, path: Path, aggregation: Aggregation) -> dic
     if p is not None:
         row |= aggregation.endpoint.score_row(p)
     dropped = f"{metadata.dropped} patches dropped: damaged tiles" if metadata.dropped else ""
-    if notes := list(filter(None, (dropped, metadata.note))):
+    if mismatch:
+        row["flag"] = SEPARATOR.join(filter(None, (row["flag"], MISMATCH)))
+        mismatch = f"not such patches as the method was made for: {mismatch}"
+    if notes := list(filter(None, (dropped, metadata.note, mismatch))):
         row["reason"] = "; ".join(notes)
     return row

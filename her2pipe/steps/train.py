@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from her2pipe.bundles.compatibility import Patches, conditions
 from her2pipe.cohorts import duplicates, sheet
 from her2pipe.cohorts.split import HELD_OUT, assign_sides, encoder_folds
 from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings, flags
+from her2pipe.config.training import SOURCE_PREFIXES
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, replacing_folder, write_table
-from her2pipe.models.description import ModelDescription, ParameterCount
+from her2pipe.models.description import FILE, ModelDescription, ParameterCount, PatchConditions
+from her2pipe.registry import PRESETS
 
 if TYPE_CHECKING:
     from her2pipe.models.sources import Source
+    from her2pipe.store import SlidePatches
     from her2pipe.training.checkpoint import Checkpoint, Rows
     from her2pipe.training.sampling import DevelopmentSet
     from her2pipe.training.tasks import TrainingSet
@@ -66,14 +70,19 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
     """
     import torch
 
-    from her2pipe.models import gpu, inference, sources, weights
+    from her2pipe.models import costs, gpu, inference, sources, weights
     from her2pipe.store import PatchStore, slides_of
     from her2pipe.training.checkpoint import Checkpoint
     from her2pipe.training.encoder import PatchBatches, train_encoder
     from her2pipe.training.sampling import DevelopmentSet
 
     endpoint = endpoint_of(labels)
-    source = sources.find(train.architecture, train.weights == SOURCE)
+    is_preset = train.weights == SOURCE and not train.architecture.startswith(SOURCE_PREFIXES)
+    source = (
+        sources.of_preset(train.preset)
+        if is_preset
+        else sources.find(train.architecture, train.weights == SOURCE)
+    )
     _validate_fractions(train, endpoint)
     sections = (split, train, *([labels] if labels != LabelSettings() else []))
     torch.set_num_threads(args.threads)
@@ -100,6 +109,7 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
             train.input_px,
             str(source.weights) if train.weights == SOURCE else train.weights,
             train.stages,
+            train.preset,
             pooling=train.pooling,
             mean=train.mean or source.mean,
             std=train.std or source.std,
@@ -107,6 +117,10 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
         )
         inference.freeze(model, train.frozen if data.objective else [""])  # "" is all of it
         description = _describe(model, data, sections, train, source)
+        description = description.having(patches=_conditions(development.stores))
+        if not data.objective:
+            count = costs.multiply_adds(model, train.input_px, data.stage)
+            description = description.having(mmacs=round(count / 1e6, 3))
         if args.fold:
             description = description.having(fold=args.fold)
         _log_training_set(data, description.parameters, train)
@@ -274,6 +288,7 @@ def _describe(
         train_views=train.train_views,
         **({"model_args": model_args} if model_args else {}),
         **_changed(train, "pooling", "resize_px", "interpolation"),
+        **_origin(train, model),
         stain=data.stain_target.as_dict(),
         stain_digest=data.stain_target.digest(),
         training_set=data.table,
@@ -283,6 +298,12 @@ def _describe(
     )
 
 
+def _conditions(stores: Sequence[SlidePatches]) -> PatchConditions | None:
+    """Return how the patches of the development cohort were cut."""
+    used = [store for store in stores if not store.exclusion_reason]
+    return conditions(Patches.of_store(store.metadata, store.stain) for store in used)
+
+
 def _changed(train: TrainSettings, *names: str) -> dict[str, Any]:
     """Return the settings of these names that differ from their defaults."""
     default = TrainSettings()
@@ -290,16 +311,46 @@ def _changed(train: TrainSettings, *names: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != getattr(default, name)}
 
 
+def _origin(train: TrainSettings, model: Any) -> dict[str, Any]:
+    """Return preset, licence and citation of the starting weights, where they are known.
+
+    A network that is trained further, or read out, has the licence of what it started from: that
+    of another model's folder, which has its own from where that started, or of timm's weights.
+    """
+    licence = {"licence": train.licence} if train.licence else {}
+    if (Path(train.weights) / FILE).is_file():
+        keys = {"preset", "licence", "non_commercial", "citation"}
+        description = ModelDescription.read(train.weights)
+        return description.model_dump(include=keys, exclude_unset=True) | licence
+    if train.weights == "none":
+        return licence
+    if not train.preset:
+        name = model.pretrained_cfg.get("license") if train.weights == "imagenet" else ""
+        if not name or licence:
+            return licence
+        return {"licence": name} | ({"non_commercial": True} if "-nc" in name.lower() else {})
+    preset = PRESETS[train.preset]
+    origin = {"preset": preset.name, "licence": preset.licence, "citation": preset.citation}
+    return {**origin, "non_commercial": preset.non_commercial, **licence}
+
+
 def _start(train: TrainSettings, model: Any, source: Source) -> dict[str, Any]:
     """Return where the starting weights are from."""
+    from her2pipe.models import sources
     from her2pipe.models.weights import published_name
 
     path = Path(train.weights)
     start: dict[str, Any] = {"weights": path.name}
     if train.weights == SOURCE and source.weights:
-        return start | {"name": train.architecture, "digest": file_digest(source.weights)}
+        name = train.architecture
+        if not name.startswith(SOURCE_PREFIXES):
+            preset = PRESETS[train.preset]
+            name = "@".join(filter(None, (f"{preset.hub}/{preset.file}", preset.revision)))
+        return start | {"name": name, "digest": file_digest(source.weights)}
     if train.weights == "imagenet":
         return start | {"name": published_name(model)}
+    if path.is_dir() and not (path / FILE).is_file():
+        path = sources.file_of(path, train.preset) or path
     if path.is_dir():
         keys = {"digest", "images", "training_set_digest"}
         description = ModelDescription.read(path)

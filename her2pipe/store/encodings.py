@@ -55,8 +55,12 @@ class EncodingMetadata:
         As in the patch store.
     stain : dict
         Stain profile of the slide, as `Profile.from_dict` takes it; empty without one.
-    patch_size_level0, width_px0, height_px0, dropped : int
-        As in the patch store.
+    patch_size, patch_size_level0, width_px0, height_px0, dropped : int
+        As in the patch store; a patch size of 0 is unknown.
+    mpp, objective, adaptive_area_px0, adaptive_side_px0 : float or None
+        As in the patch store and its settings.
+    mismatch : str
+        In what the patches are others than the encoder was made for; empty where in nothing.
     """
 
     algorithm: int = 1
@@ -73,10 +77,16 @@ class EncodingMetadata:
     note: str = ""
     stain: dict[str, Any] = field(default_factory=dict)
     view: str = ""
+    patch_size: int = 0
     patch_size_level0: int = 0
     width_px0: int = 0
     height_px0: int = 0
     dropped: int = 0
+    mpp: float | None = None
+    objective: float | None = None
+    adaptive_area_px0: float | None = None
+    adaptive_side_px0: float | None = None
+    mismatch: str = ""
 
 
 @dataclass(frozen=True, eq=False)

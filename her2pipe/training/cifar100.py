@@ -78,17 +78,35 @@ def read(path: str | Path, sums: Sequence[str]) -> dict[str, tuple[np.ndarray, n
     return {side: _images(file, data) for side, (file, data) in sides.items()}
 
 
+def check_sum(file: Path, sums: Sequence[str]) -> None:
+    """Refuse a file whose MD5 is none of those known.
+
+    Raises
+    ------
+    Her2Error
+    """
+    with file.open("rb") as content:
+        _expect(file, hashlib.file_digest(content, _md5).hexdigest(), sums)
+
+
 def _trusted_bytes(file: Path, sums: Sequence[str]) -> bytes:
     """Return the bytes of a file whose MD5 is known."""
     data = file.read_bytes()
-    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    _expect(file, _md5(data).hexdigest(), sums)
+    return data
+
+
+def _md5(data: bytes = b"") -> Any:
+    return hashlib.md5(data, usedforsecurity=False)
+
+
+def _expect(file: Path, md5: str, sums: Sequence[str]) -> None:
     if md5 not in [each.lower() for each in sums]:
         raise Her2Error(
             f"the file's MD5 is {md5}, which is none of those expected: it is not read",
             str(file),
             "download it again; for another set of images in this format give its images_md5",
         )
-    return data
 
 
 def _unpacked(archive: tuple[Path, bytes]) -> dict[Path, bytes]:

@@ -6,8 +6,9 @@ one form however a study spells it, and the number of the step's algorithm.
 
 from __future__ import annotations
 
+import os
 import shlex
-from functools import cached_property
+from functools import cache
 
 from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.aggregation.fitted import FittedAggregation
@@ -39,6 +40,7 @@ class Commands:
         self.config = inputs.study.settings
         sections = [getattr(self.config, name) for name in type(self.config).model_fields]
         self._sections = [section for section in sections if isinstance(section, Section)]
+        self._tile_flags = cache(self._tile_flags_of)
 
     def settings(self, step: str, *of_job: Section) -> str:
         """Return the flags of a step's settings.
@@ -92,12 +94,12 @@ class Commands:
 
     def tile(self, wildcards: Wildcards) -> str:
         """Return the settings of a slide's tiling, or of a pack's."""
-        return self._tile_flags[self.study.is_images(wildcards.cohort)]
+        return self._tile_flags(wildcards.view, self.study.is_images(wildcards.cohort))
 
-    @cached_property
-    def _tile_flags(self) -> dict[bool, str]:
-        """Flags of packs of images, and of slides, which are of many jobs."""
-        return {True: self._flags("tile"), False: self._flags("tile", without=(ImagesSettings,))}
+    def _tile_flags_of(self, view: str, is_images: bool) -> str:
+        """Return the flags of packs of images, or of slides under a view, which many jobs share."""
+        settings = self.config.tile.model_copy(update={"patch_px": self.targets.patch_px(view)})
+        return self._flags("tile", (settings,), without=() if is_images else (ImagesSettings,))
 
     def pretraining_stores(self, wildcards: Wildcards) -> list[str]:
         """Return the options that name the packs of a pre-training's cohort, if it has one."""
@@ -147,9 +149,11 @@ class Commands:
     def evaluate(self, wildcards: Wildcards) -> list[str]:
         """Return the options that say what an evaluation is of."""
         method = self.config.methods[wildcards.method]
+        training_cohort = self.inputs.development(wildcards)
+        bundle = self.study.bundles.get(wildcards.method)
+        calibration = bundle.description.calibration if bundle else None
         options = {
             "sheet": self.inputs.sheet(wildcards),
-            "development-sheet": self.inputs.development_sheet(wildcards),
             "role": roles.role(self.config, wildcards.method, wildcards.cohort),
             "cohort": wildcards.cohort,
             "method": wildcards.method,
@@ -159,7 +163,12 @@ class Commands:
             "held-out-by": self.targets.held_out_by(wildcards.method),
             "chosen-by-validation": self.chosen_by_validation(wildcards.method),
         }
-        packs = [f"--images={path}" for path in self.inputs.scored_packs(wildcards)]
+        if training_cohort:
+            options["development-sheet"] = self.study.sheets[training_cohort]
+        if calibration:
+            options["platt"] = calibration.model_dump_json()
+        packs = [f"--development={path}" for path in self.inputs.development_scores(wildcards)]
+        packs += [f"--images={path}" for path in self.inputs.scored_packs(wildcards)]
         packs += [f"--trained-on={path}" for path in self.inputs.training_packs(wildcards)]
         return [f"--{name}={value}" for name, value in options.items()] + packs
 
@@ -171,7 +180,9 @@ class Commands:
         return " and ".join(stages) or "none"
 
     def chosen_by_validation(self, name: str) -> str:
-        """Return what of a method the validation slides choose."""
+        """Return what of a method the study's own validation slides choose."""
+        if name in self.study.bundles:
+            return ""
         method = self.config.methods[name]
         encoder = self.config.encoders[method.encoder]
         chosen = ["epoch of the encoder"] * (encoder.task != "none" and encoder.stop_epochs > 0)
@@ -187,9 +198,23 @@ class Commands:
         """Return the module whose maps are explained; empty: the step chooses it."""
         return self.config.explain.layers.get(wildcards.encoder, "")
 
+    def drift(self, wildcards: Wildcards) -> list[str]:
+        """Return the options that compare a bundle's new slides with its development ones."""
+        words = [f"--reference={path}" for path in self.inputs.reference(wildcards)]
+        stores = self.inputs.compared_stores(wildcards)
+        # A folder, not hundreds of files; but packs of an earlier number may lie beside images'.
+        if not self.study.is_images(wildcards.cohort):
+            stores = sorted({os.path.dirname(path) for path in stores})
+        return words + [f"--stores={path}" for path in stores]
+
     def ledger_sheets(self) -> list[str]:
-        """Return the options that name the sheets of all scored cohorts."""
-        return [f"--sheet={name}={self.study.sheets[name]}" for name in self.targets.scored_cohorts]
+        """Return the options that name the sheets of all scored cohorts, and those to apply to."""
+        names = self.targets.scored_cohorts
+        applied = [n for n in names if self.config.cohorts[n].role == roles.APPLY]
+        return [
+            *(f"--sheet={name}={self.study.sheets[name]}" for name in names),
+            *(f"--apply={name}" for name in applied),
+        ]
 
     def surveyed_sheets(self) -> list[str]:
         """Return the options that name sheets and roots of all cohorts of slides."""

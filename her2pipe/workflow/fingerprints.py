@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from types import ModuleType
 
+from her2pipe.bundles.settings import score_settings
 from her2pipe.cohorts.sheet import Row
 from her2pipe.config import Section, roles
 from her2pipe.endpoints.base import Endpoint
@@ -130,7 +131,24 @@ class Fingerprints:
             "evaluate", self.study.endpoint, self.settings.evaluate, "DEVELOPMENT_COLUMNS"
         )
         name = self.inputs.development(wildcards)
-        return self._digest(name, tuple(columns)) if columns else ""
+        return self._digest(name, tuple(columns)) if columns and name else ""
+
+    def bundle(self, wildcards: Wildcards) -> str:
+        """Return the digest of a method's bundle, wherever it lies."""
+        return self.study.bundles[wildcards.method].description.digest
+
+    def bundled(self, wildcards: Wildcards) -> str:
+        """Return the digest of what a new bundle says of the study beside its results."""
+        development = self.inputs.development(wildcards)
+        names = [*self.targets.scored_by_method[wildcards.method], development]
+        cohorts = {name: self.settings.cohorts[name] for name in dict.fromkeys(names)}
+        content = {
+            "title": self.settings.study.title,
+            "cohorts": {name: [cohort.title, cohort.role] for name, cohort in cohorts.items()},
+            "confidence": self.settings.evaluate.confidence,
+            **score_settings(self.settings),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def surveyed(self) -> list[str]:
         """Return the digests of all cohorts of slides, of what is looked over."""

@@ -9,7 +9,7 @@ from her2pipe.aggregation.held_out import ENCODER_FOLDS
 from her2pipe.config import WHOLE, roles
 from her2pipe.workflow.fold_encoders import encoder_and_fold, fold_encoders
 from her2pipe.workflow.study import SYNTHETIC_IMAGES, Wildcards
-from her2pipe.workflow.targets import Targets
+from her2pipe.workflow.targets import AGGREGATION, BUNDLE, Targets
 
 
 class Inputs:
@@ -48,6 +48,10 @@ class Inputs:
     def development_sheet(self, wildcards: Wildcards) -> str:
         """Return the sheet of the cohort that a job's encoder is trained on."""
         return self.study.sheets[self.development(wildcards)]
+
+    def model(self, wildcards: Wildcards) -> str:
+        """Return the folder of a job's encoder: trained, or taken out of a bundle."""
+        return self.targets.model(wildcards.encoder)
 
     # --- tile ------------------------------------------------------------------------------------
 
@@ -168,12 +172,24 @@ class Inputs:
     def fitted(self, wildcards: Wildcards) -> list[str]:
         """Return the fitted model of a method's aggregation, if it has one."""
         aggregation = self.settings.methods[wildcards.method].aggregate
-        has_model = AGGREGATIONS[aggregation].is_fitted(self.study.endpoint)
-        return [f"results/fit/{wildcards.method}"] if has_model else []
+        if not AGGREGATIONS[aggregation].is_fitted(self.study.endpoint):
+            return []
+        is_bundle = wildcards.method in self.study.bundles
+        return [f"results/{AGGREGATION if is_bundle else 'fit'}/{wildcards.method}"]
 
-    def development_scores(self, wildcards: Wildcards) -> str:
-        """Return a method's scores of the cohort its encoder is trained on."""
-        return f"results/score/{wildcards.method}/{self.development(wildcards)}.tsv"
+    def development_scores(self, wildcards: Wildcards) -> list[str]:
+        """Return a method's scores of the cohort its encoder is trained on; of a bundle none."""
+        name = self.development(wildcards)
+        return [f"results/score/{wildcards.method}/{name}.tsv"] if name else []
+
+    def reference(self, wildcards: Wildcards) -> list[str]:
+        """Return what a bundle says of its development slides, which others are compared with."""
+        is_bundle = wildcards.method in self.study.bundles
+        return [f"results/{BUNDLE}/{wildcards.method}.json"] if is_bundle else []
+
+    def compared_stores(self, wildcards: Wildcards) -> list[str]:
+        """Return the patch stores of slides that are compared with a bundle's own."""
+        return self.cohort_stores(wildcards) if self.reference(wildcards) else []
 
     def scored_packs(self, wildcards: Wildcards) -> list[str]:
         """Return the packs of a cohort of images."""
@@ -193,11 +209,27 @@ class Inputs:
         """Return the packs that an evaluation searches for copies of images."""
         return self.scored_packs(wildcards) + self.training_packs(wildcards)
 
+    # --- bundles ---------------------------------------------------------------------------------
+
+    def trained(self, wildcards: Wildcards) -> str:
+        """Return the folder of a method's encoder."""
+        return f"results/train/{self.encoder(wildcards)}"
+
+    def development_stores(self, wildcards: Wildcards) -> list[str]:
+        """Return the patch stores of the development cohort, in the view that is scored."""
+        view = self.settings.encoders[self.encoder(wildcards)].view
+        return self.targets.stores(self.development(wildcards), view)
+
+    def evaluations(self, wildcards: Wildcards) -> list[str]:
+        """Return the statistics of a method on every cohort that it scores."""
+        names = self.targets.scored_by_method[wildcards.method]
+        return [f"results/evaluate/{wildcards.method}/{name}" for name in names]
+
     # --- of the whole study ----------------------------------------------------------------------
 
     def trained_encoders(self, wildcards: Wildcards = None) -> list[str]:
         """Return the folders of all encoders that methods use."""
-        return [f"results/train/{name}" for name in self.targets.encoders]
+        return [self.targets.model(name) for name in self.targets.encoders]
 
     def report_stores(self, wildcards: Wildcards = None) -> list[str]:
         """Return the patch stores whose slides the report shows."""

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from her2pipe.bundles import applied
 from her2pipe.config import load
 from her2pipe.errors import Her2Error
 from her2pipe.location import project, snakefile
@@ -48,8 +49,8 @@ def command(
         With every mistake of the study file, or when there is no such profile.
     """
     changed = any(map(CONFIG.match, options))
-    load.read(study) if changed else load.load(study)
     here = study.absolute().parent
+    load.read(study) if changed else applied.load_study(study, folder or here)
     words = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile())]
     words += ["--configfile", str(study), "--directory", str(folder or here)]
     beside = here / PROFILE

@@ -18,6 +18,7 @@ from her2pipe.config import LabelSettings
 from her2pipe.files import write_text
 from her2pipe.manifest import Item, Manifest
 from her2pipe.workflow.inputs import Inputs
+from her2pipe.workflow.targets import BUNDLE
 
 FOLDER = "results/manifest"
 
@@ -59,6 +60,8 @@ class Manifests:
         settings = self.study.settings
         cohorts = {n: {"title": c.title, "role": c.role} for n, c in settings.cohorts.items()}
         values = settings.model_dump(mode="json", exclude=self._unused())
+        for name in self.study.bundles:  # of its training only what it says itself is known
+            values["encoders"].pop(name)
         return {"title": settings.study.title, "cohorts": cohorts, "settings": values}
 
     def study_digest(self) -> str:
@@ -82,7 +85,15 @@ class Manifests:
 
     def _encoders(self) -> Iterator[Item]:
         for name in self.targets.encoders:
-            yield Item("train", encoder=name, path=f"results/train/{name}")
+            yield Item("train", encoder=name, path=self.targets.model(name))
+
+    def _bundles(self) -> Iterator[Item]:
+        """List what bundles say of themselves, and the scores they gave."""
+        for name in self.study.bundles:
+            yield Item("unpack", name, name, path=f"results/{BUNDLE}/{name}.json")
+            for cohort in self.targets.scored_by_method[name]:
+                path = f"results/score/{name}/{cohort}.tsv"
+                yield Item("score", name, name, cohort=cohort, path=path)
 
     def _encodings(self, encoder: str, cohort: str) -> Iterator[Item]:
         for batch in self.targets.batches(cohort):
@@ -98,7 +109,7 @@ class Manifests:
         comparisons = self.study.endpoint.comparisons
         if "networks" in comparisons:
             yield from self._encoders()
-        if "tile_timing" in comparisons:
+        if "tile_timing" in comparisons or self.targets.compares_encoders:
             for encoder in self.targets.encoders:
                 for name in self.study.settings.cohorts:
                     if name in self.targets.encoded_cohorts(encoder):
@@ -115,6 +126,7 @@ class Manifests:
         yield Item("compare", path="results/compare")
         yield Item("ledger", path="results/ledger/ledger.tsv")
         yield from self._evaluations()
+        yield from self._bundles()
         yield from self._encoders()
         for name in targets.pretrainings:
             yield Item("pretrain", encoder=name, path=f"results/pretrain/{name}")

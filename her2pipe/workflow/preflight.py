@@ -1,42 +1,42 @@
 """What can be known of a study before its first job: mistakes, and notes for the user.
 
 Runs while a study is planned, so it opens files but computes nothing. Networks are built without
-weights by a process of their own (`workflow.buildable`); which ones could be built is remembered in
+weights by a process of their own (`workflow.networks`); which ones could be built is remembered in
 the user's cache folder, so that this costs seconds once and nothing later.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import os
 import stat
 import struct
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
-from importlib import metadata
 from pathlib import Path
 
-from her2pipe import __version__
+from her2pipe import extras
 from her2pipe.aggregation.held_out import INTERNAL
+from her2pipe.bundles.read import verify
 from her2pipe.cohorts.sheet import OPTIONAL, REQUIRED, Row
 from her2pipe.cohorts.split import assign_sides
 from her2pipe.cohorts.survey import label_counts
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
-from her2pipe.files import write_text
+from her2pipe.models import sources
+from her2pipe.models.presets import hub
+from her2pipe.registry import PRESETS
+from her2pipe.training import cifar100
 from her2pipe.workflow.fingerprints import sheet_columns
+from her2pipe.workflow.networks import published, trials
+from her2pipe.workflow.networks.published import used_encoders
 from her2pipe.workflow.study import SYNTHETIC_IMAGES, SYNTHETIC_SLIDES, Study
 from her2pipe.workflow.targets import Targets
 
 PENDING = (SYNTHETIC_SLIDES, SYNTHETIC_IMAGES)
 OUTLINES = {".xml": b"<", ".geojson": b"{[", ".json": b"{["}  # how their text begins
-NETWORK_KEYS = {"architecture", "input_px", "stages", "features", "model_args", "pooling"}
 DESCRIBED = ("hf-hub:", "local-dir:")  # architectures that files elsewhere describe
-TORCH_FILES = (".bin", ".pth", ".pt")  # no header tells what they hold
-SECONDS = 120  # to build all networks of a study, torch's start included
+TORCH_FILES = (".bin", ".pth", ".pt", ".torch")  # no header tells what they hold
 SAFETENSORS_HEADER = 100_000_000  # bytes, at most
 
 
@@ -47,11 +47,34 @@ def problems(study: Study) -> list[Her2Error]:
     """Return what would stop a job for certain: files, weights, and networks."""
     return [
         *_unreadable(study),
+        *_bundles(study),
         *_weights(study),
         *_archives(study),
         *_unjudged_fits(study),
         *_networks(study),
+        *published.problems(study),
     ]
+
+
+def missing_libraries(study: Study) -> Iterator[Her2Error]:
+    """Find libraries that the jobs of a study need of the Python that runs them."""
+    libraries = ["tiatoolbox"] if study.settings.slides.reader == "tiatoolbox" else []
+    libraries += ["onnx", "onnxruntime"] if study.settings.deploy.encoders else []
+    for library in libraries:
+        try:
+            extras.require(library)
+        except extras.MissingLibraryError as error:
+            yield error
+
+
+def _bundles(study: Study) -> Iterator[Her2Error]:
+    """Find bundles that are no longer what was written, by the digests of all their files."""
+    for name, bundle in study.bundles.items():
+        try:
+            verify(bundle.path)
+        except Her2Error as error:
+            where = f"{study.file}, key methods.{name}.bundle; {error.where}"
+            yield Her2Error(error.what, where, error.fix)
 
 
 def _unreadable(study: Study) -> Iterator[Her2Error]:
@@ -87,22 +110,32 @@ def _annotation_fault(path: Path) -> str:
 
 def _weights(study: Study) -> Iterator[Her2Error]:
     """Find starting weights that are no safetensors file, and no folder of a model."""
+    for name in used_encoders(study):
+        encoder = study.settings.encoders[name]
+        if encoder.architecture.startswith(sources.FOLDER):
+            try:
+                sources.find(encoder.architecture, encoder.weights == "source")
+            except Her2Error as error:
+                where = f"{study.file}, key encoders.{name}.architecture; {error.where}"
+                yield Her2Error(error.what, where, error.fix)
     for name, files in study.encoder_files.items():
         path = Path(files.get("weights", ""))
         if not files.get("weights") or str(path).startswith("results/"):
             continue
-        if reason := _weights_fault(path):
+        if reason := _weights_fault(path, study.settings.encoders[name].preset):
             where = f"{study.file}, key encoders.{name}.weights"
             fix = "give a file of tensors, or the folder that her2pipe train wrote"
             yield Her2Error(f"the starting weights {path} {reason}", where, fix)
 
 
-def _weights_fault(path: Path) -> str:
+def _weights_fault(path: Path, preset: str = "") -> str:
     """Return why a file or folder holds no weights, from its header."""
     if path.is_dir():
-        if not (path / "model.json").is_file():
+        is_model = (path / "model.json").is_file()
+        weights = path / "model.safetensors" if is_model else sources.file_of(path, preset)
+        if weights is None:
             return "are a folder without model.json"
-        path = path / "model.safetensors"
+        path = weights
     try:
         with path.open("rb") as file:
             if path.suffix in TORCH_FILES:
@@ -120,19 +153,26 @@ def _weights_fault(path: Path) -> str:
 
 
 def _archives(study: Study) -> Iterator[Her2Error]:
-    """Find archives of pre-training images that are empty or may not be read."""
+    """Find archives of pre-training images that are damaged, or not those that were published."""
     for name, (_, files) in study.pretraining_images.items():
+        where = f"{study.file}, key pretrainings.{name}.images"
+        is_trained = Path(f"results/pretrain/{name}/model.json").exists()
         for file in map(Path, files):
             if not os.access(file, os.R_OK) or not file.stat().st_size:
                 what = f"the images {file} are empty, or may not be read"
-                where = f"{study.file}, key pretrainings.{name}.images"
                 yield Her2Error(what, where, "get the archive again")
+            elif not is_trained:
+                try:
+                    cifar100.check_sum(file, study.settings.pretrainings[name].images_md5)
+                except Her2Error as error:
+                    yield Her2Error(error.what, f"{where}; {error.where}", error.fix)
 
 
 def _unjudged_fits(study: Study) -> Iterator[Her2Error]:
     """Find methods whose fit the internal validation side shall judge, but has no slides for it."""
     targets = Targets(study)
-    fitted = [m for m in study.settings.methods if targets.held_out_by(m) == INTERNAL]
+    methods = [name for name in study.settings.methods if name not in study.bundles]
+    fitted = [name for name in methods if targets.held_out_by(name) == INTERNAL]
     for name, cohort in study.settings.cohorts.items() if fitted else ():
         if cohort.role != "development":
             continue
@@ -154,71 +194,47 @@ def _unjudged_fits(study: Study) -> Iterator[Her2Error]:
             )
 
 
+def _with_weights(study: Study, name: str) -> dict:
+    """Return the network of an encoder, with its weights where they are here already."""
+    encoder = study.settings.encoders[name]
+    network = trials.of_encoder(encoder)
+    file = study.encoder_files.get(name, {}).get("weights", "")
+    if encoder.weights == "source" and encoder.preset and not published.is_described(encoder):
+        file = str(hub.local_file(PRESETS[encoder.preset]) or "")
+    if not file or file.startswith("results/") or _weights_fault(Path(file), encoder.preset):
+        return network  # made later, to be fetched, or reported as no weights at all
+    return trials.with_weights(network, Path(file), encoder.preset)
+
+
 def _networks(study: Study) -> Iterator[Her2Error]:
     """Find networks that cannot be built, or do not take their input."""
-    wanted: dict[str, dict] = {}
-    used = {method.encoder for method in study.settings.methods.values()}
-    for name in sorted(used):
-        wanted[f"encoders.{name}"] = study.settings.encoders[name].model_dump(include=NETWORK_KEYS)
+    wanted = {f"encoders.{name}": _with_weights(study, name) for name in used_encoders(study)}
     for name in study.pretraining_images:
-        values = study.settings.pretrainings[name].model_dump(include={"architecture", "input_px"})
-        wanted[f"pretrainings.{name}"] = values
+        wanted[f"pretrainings.{name}"] = trials.of_encoder(study.settings.pretrainings[name])
     untried = {
         place: network
         for place, network in wanted.items()
-        if not network["architecture"].startswith(DESCRIBED) and not _remembered(network).exists()
+        if not network["architecture"].startswith(DESCRIBED) and trials.remembered(network) is None
     }
-    if not untried:
-        return
-    command = [sys.executable, "-m", "her2pipe.workflow.buildable", json.dumps([*untried.values()])]
-    # Plugins are found where this process finds them, whatever made them importable.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    try:
-        run = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-            env=environment,
-        )
-        faults = json.loads(run.stdout.splitlines()[-1])
-    except (subprocess.TimeoutExpired, ValueError, IndexError):
-        return  # no torch beside the workflow: the jobs have it in environments of their own
-    for (place, network), fault in zip(untried.items(), faults, strict=True):
-        if fault:
-            what, _, fix = fault.partition("; ")
-            key = "input_px" if "input of" in what else "architecture"
-            if "stage" in what or "module" in what:
-                key = "features" if network.get("features", "pooled") != "pooled" else "stages"
-            elif "these options" in what:
-                key = "model_args"
-            elif "token" in what:
-                key = "pooling"
-            where = f"{study.file}, key {place}.{key}"
-            yield Her2Error(what, where, fix or "choose another network, or another input_px")
-        else:
-            _remember(network)
-
-
-def _remembered(network: dict) -> Path:
-    """Return the file that says that a network can be built by the libraries in use."""
-    versions = [__version__]
-    for name in ("timm", "torch"):
-        try:
-            versions.append(metadata.version(name))
-        except metadata.PackageNotFoundError:
-            versions.append("")
-    key = json.dumps([network, versions], sort_keys=True)
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return folder / "her2pipe" / "networks" / hashlib.sha256(key.encode()).hexdigest()[:24]
-
-
-def _remember(network: dict) -> None:
-    try:
-        write_text(_remembered(network), json.dumps(network))
-    except OSError:  # a home one may not write to: it is tried again next time
-        return
+    for place, trial in trials.run(untried).items():
+        network = untried[place]
+        if not trial.fault:
+            trials.remember(network, trial)
+            continue
+        is_of_weights = "not the weights" in trial.fault  # which names several faults
+        parts = trial.fault.rpartition("; ") if is_of_weights else trial.fault.partition("; ")
+        what, _, fix = parts
+        key = "input_px" if "input of" in what else "architecture"
+        if is_of_weights:
+            key = "weights"
+        elif "stage" in what or "module" in what:
+            key = "features" if network.get("features", "pooled") != "pooled" else "stages"
+        elif "these options" in what:
+            key = "model_args"
+        elif "token" in what:
+            key = "pooling"
+        where = f"{study.file}, key {place}.{key}"
+        yield Her2Error(what, where, fix or "choose another network, or another input_px")
 
 
 # --- notes ---------------------------------------------------------------------------------------
@@ -231,7 +247,19 @@ def notes(study: Study) -> list[str]:
         slides = list(rows.values())
         lines.append(f"{name}: {_labels(study, name, slides)}")
         lines += [f"{name}: {note}" for note in _cohort_notes(study, name, slides)]
-    return lines
+    return [*lines, *_licences(study), *published.notes(study)]
+
+
+def _licences(study: Study) -> Iterator[str]:
+    """Say which weights of the study's methods may not be used commercially."""
+    texts = []
+    for name in Targets(study).encoders:
+        encoder = study.settings.encoders.get(name)
+        if encoder and encoder.preset and encoder.weights != "none":
+            preset = PRESETS[encoder.preset]
+            texts += [f"{name} ({preset.licence})"] * preset.non_commercial
+    if texts:
+        yield f"licences forbid commercial use of the weights of {', '.join(texts)}"
 
 
 def _labels(study: Study, name: str, rows: list[Row]) -> str:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from her2pipe import location
+from her2pipe.bundles import applied
 from her2pipe.cohorts import sheet
-from her2pipe.config import STEPS, load
+from her2pipe.config import STEPS
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.files import read_table
 
@@ -47,7 +48,7 @@ class Job:
 
 def read_slides(file: Path, folder: Path) -> dict[str, list[str]]:
     """Read the names of each cohort's slides; files are not looked for."""
-    study, slides = load.load(file), {}
+    study, slides = applied.load_study(file, folder), {}
     for name, cohort in study.cohorts.items():
         beside = file.parent / cohort.sheet
         path = beside if beside.exists() else folder / cohort.sheet

@@ -76,6 +76,17 @@ def lock_owner(folder: str | Path = ".") -> Her2Error | None:
     return Her2Error(what, str(folder.resolve()), fix)
 
 
+def is_abandoned(folder: str | Path = ".") -> bool:
+    """Whether a folder is locked by a run of this machine that was killed."""
+    folder = Path(folder)
+    try:
+        note = json.loads((folder / NOTE).read_text())
+        here, process = note["host"] == socket.gethostname(), int(note["process"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return here and any((folder / LOCKS).glob("*.lock")) and not _is_snakemake(process)
+
+
 def _is_snakemake(process: int) -> bool:
     """Whether a process of this machine is a run; numbers are given out again."""
     try:

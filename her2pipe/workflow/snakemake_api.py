@@ -64,13 +64,19 @@ def load_study(config: Mapping[str, Any], workflow: Workflow) -> Study:
     try:
         study = Study.load(config, study_file(workflow), check_files=is_main)
         if is_main:
-            raise_all(preflight.problems(study))
+            libraries = [] if _in_environments(workflow) else preflight.missing_libraries(study)
+            raise_all([*preflight.problems(study), *libraries])
     except Her2Error as mistake:
         raise StudyError(str(mistake)) from None
     if is_main:
         for line in preflight.as_lines(preflight.notes(study)):
             logger.info(line)
     return study
+
+
+def _in_environments(workflow: Workflow) -> bool:
+    """Whether jobs run with other libraries than this process."""
+    return bool(workflow.deployment_settings.deployment_method)
 
 
 class FailureHandler(logging.Handler):
@@ -136,12 +142,13 @@ def prepare(workflow: Workflow) -> FailureHandler:
     """Let jobs find the package, listen for failures, and explain a lock; return the listener."""
     # Rules call the her2pipe beside this Python. In a conda environment of their own they call
     # that environment's Python, which finds the package on the shared file system.
-    if "conda" in map(str, workflow.deployment_settings.deployment_method):
+    deployed = set(map(str, workflow.deployment_settings.deployment_method))
+    if "conda" in deployed:
         shell.prefix(
             f"export PYTHONPATH={shlex.quote(str(location.import_path()))};"
             ' her2pipe() {{ python -m her2pipe.cli "$@"; }}; '
         )
-    else:
+    elif "apptainer" not in deployed:  # an image has a her2pipe of its own
         folder = shlex.quote(str(Path(sys.executable).parent))
         shell.prefix(f"export PATH={folder}:$PATH; ")
     handler = FailureHandler()

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from her2pipe.bundles import applied
+from her2pipe.bundles.applied import AppliedBundle
 from her2pipe.cohorts import sheet
 from her2pipe.cohorts.sheet import Row
 from her2pipe.cohorts.split import check_leaks
@@ -44,6 +46,8 @@ class Study:
         Of each encoder the files its settings name, by setting.
     pretraining_images : dict
         Of each pre-training in use where its images are, and the files that hold them.
+    bundles : dict
+        Bundle of each method that is one.
     """
 
     settings: Config
@@ -53,6 +57,7 @@ class Study:
     roots: dict[str, str]
     encoder_files: dict[str, dict[str, str]] = field(default_factory=dict)
     pretraining_images: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
+    bundles: dict[str, AppliedBundle] = field(default_factory=dict)
 
     @classmethod
     def load(cls, data: Mapping[str, Any], file: str, check_files: bool = True) -> Study:
@@ -73,12 +78,22 @@ class Study:
         Her2Error
             With all mistakes of the settings, or of all sheets.
         """
+        paths = {
+            name: find(path, "bundle", file, f"methods.{name}.bundle")
+            for name, path in applied.named(data).items()
+        }
+        bundles: dict[str, AppliedBundle] = {}
+        if paths:
+            data, bundles = applied.lay_over(data, file, paths)
         settings = load.check(data, file)
         sheets, roots, rows = _read_sheets(settings, file, check_files)
-        encoders = {name: _encoder_files(settings, file, name) for name in settings.encoders}
+        encoders = {
+            name: {} if name in bundles else _encoder_files(settings, file, name)
+            for name in settings.encoders
+        }
         used = {encoder.pretrain for encoder in settings.encoders.values() if encoder.pretrain}
         images = {name: _images(settings, file, name) for name in sorted(used)}
-        study = cls(settings, file, sheets, rows, roots, encoders, images)
+        study = cls(settings, file, sheets, rows, roots, encoders, images, bundles)
         if check_files:
             study.check_cohorts()
         return study
@@ -111,7 +126,7 @@ class Study:
         return self.settings.cohorts[cohort].kind == "images"
 
     def development(self, encoder: str) -> str:
-        """Return the cohort an encoder is trained on."""
+        """Return the cohort an encoder is trained on; of a bundle none."""
         return roles.development(self.settings, encoder)
 
 
@@ -121,13 +136,17 @@ def find(path: str, what: str, file: str, key: str, fix: str = "") -> str:
     Raises
     ------
     Her2Error
-        When it is in neither.
+        When it is in neither, or Snakemake would take its path for a pattern.
     """
     for folder in (Path(file).parent, Path.cwd()):
         place = folder / path
-        if place.exists():
+        if os.path.exists(place):
             near = os.path.relpath(place)
-            return str(place) if near.startswith("..") else near
+            near = str(place) if near.startswith("..") else near
+            if brace := sheet.BRACES.search(near):
+                where = f"{file}, key {key}"
+                raise Her2Error(f"the {what} has a {brace[0]}: {near}", where, sheet.NO_BRACES)
+            return near
     raise Her2Error(
         f"the {what} {path} does not exist",
         f"{file}, key {key}",

@@ -9,7 +9,12 @@ from her2pipe.aggregation.held_out import held_out_by
 from her2pipe.cohorts.sheet import Row
 from her2pipe.cohorts.split import batch_count, batch_of
 from her2pipe.config import WHOLE, roles
+from her2pipe.config.training import TRAINED_ON_SLIDES
+from her2pipe.registry import PRESETS
 from her2pipe.workflow.study import Study
+
+# What `unpack` makes of a bundle, below results: a folder, or a file, by method.
+ENCODER, AGGREGATION, BUNDLE = "unpack/encoder", "unpack/aggregation", "unpack/bundle"
 
 
 class Targets:
@@ -46,6 +51,11 @@ class Targets:
         """Return the encoder of a method."""
         return self.study.settings.methods[method].encoder
 
+    def model(self, encoder: str) -> str:
+        """Return the folder of an encoder: as trained, or as it came with a bundle."""
+        is_bundled = encoder in self.study.bundles
+        return f"results/{ENCODER if is_bundled else 'train'}/{encoder}"
+
     def held_out_by(self, method: str) -> str:
         """Return which slides judge the fit of a method; empty where nothing is fitted."""
         settings = self.study.settings.methods[method]
@@ -58,6 +68,14 @@ class Targets:
     def encoded_cohorts(self, encoder: str) -> set[str]:
         """Return the cohorts that methods of an encoder score."""
         return {name for m, name in self.scores if self.encoder_of(m) == encoder}
+
+    @property
+    def compares_encoders(self) -> bool:
+        """Whether two encoders or more have an aggregation in common."""
+        encoders: dict[str, set[str]] = {}
+        for method in self.study.settings.methods.values():
+            encoders.setdefault(method.aggregate, set()).add(method.encoder)
+        return any(len(names) > 1 for names in encoders.values())
 
     # --- batches and stores ----------------------------------------------------------------------
 
@@ -98,6 +116,31 @@ class Targets:
             return [f"results/tile/{WHOLE}/{cohort}/{batch}.h5" for batch in self.batches(cohort)]
         return [f"results/tile/{view}/{cohort}/{slide}.h5" for slide in self.study.rows[cohort]]
 
+    def patch_px(self, view: str) -> int:
+        """Return the side at which patches of a view are stored, px.
+
+        As the study gives it for the view, or for all. Where it gives neither, a view that only
+        encoders with a published preset read is stored at the largest size they want.
+        """
+        tile = self.study.settings.tile
+        if view in tile.view_px or "patch_px" in tile.model_fields_set or view == WHOLE:
+            return tile.view_px.get(view, tile.patch_px)
+        sizes = [self._wanted_px(name) for name in self.encoders if view in self.views_of(name)]
+        return max(sizes) if sizes and all(sizes) else tile.patch_px
+
+    def _wanted_px(self, encoder: str) -> int:
+        """Return the side of stored patches that an encoder's preset is meant for; 0: none."""
+        settings = self.study.settings.encoders[encoder]
+        if not settings.preset or not PRESETS[settings.preset].is_foundation:
+            return 0
+        return max(settings.resize_px or settings.input_px, PRESETS[settings.preset].patch_px)
+
+    def views_of(self, encoder: str) -> list[str]:
+        """Return the views of slides that an encoder reads: for scores, and for training."""
+        settings = self.study.settings.encoders[encoder]
+        by_patches = settings.task in TRAINED_ON_SLIDES
+        return [settings.view, *(settings.train_views if by_patches else [])]
+
     def encodings(self, encoder: str, cohort: str) -> list[str]:
         """Return the folders of encodings that make up a cohort."""
         return [f"results/encode/{encoder}/{cohort}/{batch}" for batch in self.batches(cohort)]
@@ -130,7 +173,8 @@ class Targets:
     def described(self) -> list[tuple[str, str]]:
         """Encoder and cohort of each description of patches."""
         settings = self.study.settings
-        status = [e.encoder for e in settings.methods.values() if self.grades_patches(e.encoder)]
+        trained = [m.encoder for m in settings.methods.values() if not m.bundle]
+        status = [name for name in trained if self.grades_patches(name)]
         return [
             (encoder, name)
             for encoder in settings.describe.encoders or status[:1]
@@ -188,4 +232,5 @@ class Targets:
             *(f"results/describe/{encoder}/{name}" for encoder, name in self.described),
             *(f"results/deploy/{encoder}" for encoder in self.study.settings.deploy.encoders),
             *(f"results/explain/{'/'.join(folder)}" for folder in self.explained),
+            *(f"results/bundle/{method}" for method in self.study.settings.bundle.methods),
         ]

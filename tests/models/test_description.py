@@ -81,3 +81,31 @@ def test_no_torch_is_needed_to_read_one():
     code = "import sys, her2pipe.models.description; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+def test_a_licence_is_that_of_the_weights_training_started_from(tmp_path):
+    from types import SimpleNamespace
+
+    from her2pipe.config import TrainSettings
+    from her2pipe.models.description import ModelDescription
+    from her2pipe.steps.train import _origin
+
+    network = SimpleNamespace(pretrained_cfg={"license": "cc-by-nc-4.0"})
+    ModelDescription(licence="X", non_commercial=True, preset="uni").write(tmp_path)
+    own = {"licence": "X", "non_commercial": True, "preset": "uni"}
+    assert _origin(TrainSettings(weights=str(tmp_path)), network) == own
+    imagenet = _origin(TrainSettings(weights="imagenet"), network)
+    assert imagenet == {"licence": "cc-by-nc-4.0", "non_commercial": True}
+    assert _origin(TrainSettings(weights="imagenet", licence="Y"), network) == {"licence": "Y"}
+    assert _origin(TrainSettings(), network) == {}
+    uni = _origin(TrainSettings(preset="uni"), network)
+    assert (uni["licence"], uni["non_commercial"]) == ("CC-BY-NC-ND-4.0", True)
+
+
+def test_random_weights_are_called_so():
+    from her2pipe.models.description import ModelDescription
+
+    values = {"start": {"weights": "none"}, "settings": {"train_seed": 7}}
+    frozen = ModelDescription(task="none", **values)
+    assert frozen.starting_weights == "random numbers, seed 7: a stand-in"
+    assert ModelDescription(**values).starting_weights == "none"

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from her2pipe.errors import Her2Error
-from her2pipe.models import costs, factory, inference, lightweight, truncated, weights
+from her2pipe.models import costs, factory, inference, truncated, weights
+from her2pipe.models.networks import lightweight
 
 CUT = [  # network, stage kept, its name, features: one that keeps maps, channels last, and tokens
     ("resnet10t", 3, "layer2", 128),
@@ -201,7 +202,7 @@ def test_weights_of_the_whole_network_are_taken_from_its_file(tmp_path):
         {k: v for k, v in full.state_dict().items() if "layer2" not in k},
         tmp_path / "less.safetensors",
     )
-    with pytest.raises(Her2Error, match=r"not the weights of resnet10t: .* missing.*body\.layer2"):
+    with pytest.raises(Her2Error, match=r"not the weights of resnet10t: .* missing.*layer2"):
         weights.start("resnet10t", 3, 64, str(tmp_path / "less.safetensors"), stages=3)
     # what is cut away may lack, and nothing else may be there
     first = {k: v for k, v in full.state_dict().items() if "layer3" not in k}

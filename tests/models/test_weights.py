@@ -106,10 +106,10 @@ def test_weights_of_another_network_are_refused(network, other, message, monkeyp
     model = factory.create(name, **options)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     tensors = tensors_of(other_name, **other_options)
-    monkeypatch.setattr(weights, "_read", lambda path: tensors)
+    monkeypatch.setattr(weights, "_read", lambda path, with_values: tensors)
     (tmp_path / "w").touch()
     with pytest.raises(Her2Error) as error:
-        weights._fill(model, name, tmp_path / "w")
+        weights.fill(model, name, tmp_path / "w")
     assert message in error.value.what
     assert equal(model.state_dict(), before)
 
@@ -132,7 +132,7 @@ def test_what_says_nothing_of_the_network_is_passed_over():
 def test_positions_follow_the_size_of_the_input(tmp_path):
     save_file(tensors_of(VIT, depth=1), tmp_path / "w.safetensors")
     model = factory.create(VIT, 2, 64, depth=1)
-    weights._fill(model, VIT, tmp_path / "w.safetensors")
+    weights.fill(model, VIT, tmp_path / "w.safetensors")
     assert model.pos_embed.shape == (1, 1 + 16, 192)
 
 

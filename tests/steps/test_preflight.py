@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +18,8 @@ from her2pipe import cli
 from her2pipe.cohorts import survey
 from her2pipe.config import PreflightSettings
 from her2pipe.files import read_table
-from her2pipe.workflow import buildable, preflight
+from her2pipe.workflow import preflight
+from her2pipe.workflow.networks import buildable, published, remote, trials
 from her2pipe.workflow.study import Study
 
 SHEETS = {"A": sheet_lines("A", 6), "B": sheet_lines("B", 5)}
@@ -194,23 +197,195 @@ def test_a_network_is_tried_once(load, monkeypatch):
     def run(command, **_):
         networks = json.loads(command[-1])
         tried.append(networks)
-        return SimpleNamespace(stdout=json.dumps([""] * len(networks)))
+        return SimpleNamespace(stdout=json.dumps([{"fault": ""}] * len(networks)))
 
-    monkeypatch.setattr(preflight.subprocess, "run", run)
+    monkeypatch.setattr(trials.subprocess, "run", run)
     assert [*preflight._networks(study)] == []
     assert [*preflight._networks(study)] == []
     assert len(tried) == 1
     wrong = load(encoder_with(architecture="resnet81"))
     monkeypatch.setattr(
-        preflight.subprocess,
+        trials.subprocess,
         "run",
         lambda *_, **__: SimpleNamespace(
-            stdout='["unknown architecture resnet81; did you mean resnet18?"]'
+            stdout='[{"fault": "unknown architecture resnet81; did you mean resnet18?"}]'
         ),
     )
     (problem,) = preflight._networks(wrong)
     assert problem.where == "study.yaml, key encoders.small.architecture"
     assert problem.fix == "did you mean resnet18?"
+
+
+def test_weights_that_are_here_are_compared_with_their_network(load, tmp_path, monkeypatch):
+    """By names and shapes, before the first job; again when the file has changed."""
+    import torch
+
+    from her2pipe.models import factory
+
+    def tried(networks):
+        return {k: trials.Trial(**buildable.tried(network)) for k, network in networks.items()}
+
+    monkeypatch.setattr(trials, "run", tried)
+    state = factory.create("resnet10t", 3).state_dict()
+    less = {k: v for k, v in state.items() if not k.startswith("layer3.")}
+    torch.save({"state_dict": less | {"extra": torch.zeros(1)}}, tmp_path / "w.pth")
+    study = load(encoder_with(architecture="resnet10t", weights="w.pth"))
+    (problem,) = preflight._networks(study)
+    assert "tensors are missing (layer3.0.conv1.weight" in problem.what
+    assert "1 tensor is not of this network (extra)" in problem.what
+    assert problem.where == "study.yaml, key encoders.small.weights"
+    assert problem.fix == "give weights of the same architecture and input size"
+    torch.save(state, tmp_path / "w.pth")
+    assert [*preflight._networks(study)] == []
+    tries = []
+    monkeypatch.setattr(trials, "run", lambda networks: tries.extend(networks) or {})
+    assert [*preflight._networks(study)] == tries == []  # remembered
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub's cache of this test, and answers of a hub that is never asked."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    answers = {"answer": "", "asked": 0}
+
+    def ask(remotes):
+        answers["asked"] += 1
+        return dict.fromkeys(remotes, answers["answer"])
+
+    def cache(repository, *files):
+        folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text("c0ffee")
+        (folder / "snapshots" / "c0ffee").mkdir(parents=True)
+        for file in files:
+            (folder / "snapshots" / "c0ffee" / file).write_text("x")
+
+    monkeypatch.setattr(remote, "ask", ask)
+    return SimpleNamespace(answers=answers, cache=cache, constants=constants)
+
+
+def test_weights_of_the_hub_are_here_or_within_reach(load, hub, monkeypatch):
+    study = load(encoder_with(architecture="hf-hub:o/n@main", weights="source"))
+    assert [*published.problems(study)] == published.notes(study) == []
+    hub.answers["answer"] = "unreachable: ConnectError"
+    assert [*published.problems(study)] == []
+    (note,) = published.notes(study)
+    assert note.startswith("the weights of encoder small (o/n) are not in the cache")
+    assert note.endswith("fetch them first: hf download o/n --revision main")
+    hub.answers["answer"] = "refused: its owners must grant access first"
+    (problem,) = published.problems(study)
+    assert problem.what.endswith("cannot be fetched from o/n, its owners must grant access first")
+    assert published.notes(study) == []
+    asked = hub.answers["asked"]
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    (problem,) = published.problems(study)
+    assert "HF_HUB_OFFLINE forbids to fetch them" in problem.what
+    hub.cache("o/n", "config.json", "pytorch_model.bin")
+    assert [*published.problems(study)] == published.notes(study) == []
+    assert hub.answers["asked"] == asked
+
+
+def test_weights_of_presets_are_in_the_cache_or_to_be_fetched(load, hub, monkeypatch):
+    study = load(encoder_with(preset="chief", task="classify"))
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    (problem,) = published.problems(study)
+    assert problem.fix == "fetch them where there is a network: her2pipe encoders fetch chief"
+    assert problem.what.endswith("forbids to fetch them: MahmoodLab/hest-bench")
+
+
+def test_published_weights_are_looked_for_where_timm_has_them(load, hub):
+    change = encoder_with(architecture="resnet10t", weights="imagenet", input_px=64)
+    study = load(change)
+    network = trials.of_encoder(study.settings.encoders["small"])
+    trials.remember(network, trials.Trial(**buildable.tried(network)))
+    hub.answers["answer"] = "unreachable: ConnectError"
+    (note,) = published.notes(study)
+    assert "(timm/resnet10t.c3_in1k)" in note
+    hub.cache("timm/resnet10t.c3_in1k", "model.safetensors")
+    assert published.notes(study) == []
+
+
+def test_networks_without_published_weights(load, hub, tmp_path):
+    study = load(encoder_with(architecture="ather2", weights="imagenet"))
+    network = trials.of_encoder(study.settings.encoders["small"])
+    trials.remember(network, trials.Trial(weights=asdict(remote.Remote())))
+    (problem,) = published.problems(study)
+    assert problem.what == "there are no published weights of ather2"
+    assert problem.where == "study.yaml, key encoders.small.weights"
+    trials.remember(network, trials.Trial())  # of a plugin: nobody knows
+    assert [*published.problems(study)] == []
+    done = tmp_path / "results" / "train" / "small"
+    done.mkdir(parents=True)
+    (done / "model.json").touch()
+    trials.remember(network, trials.Trial(weights=asdict(remote.Remote())))
+    assert [*published.problems(study)] == []
+
+
+def test_a_file_of_a_server_is_looked_for_in_the_cache_of_torch(hub, tmp_path):
+    alexnet = buildable.tried({"architecture": "alexnet", "input_px": 224})["weights"]
+    place = remote.Remote(url=alexnet["url"], files=())
+    assert not remote.is_cached(place)
+    file = tmp_path / "torch" / "hub" / "checkpoints" / alexnet["url"].rpartition("/")[2]
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert remote.is_cached(place)
+
+
+def test_a_network_that_never_answers_is_given_up(monkeypatch):
+    import threading
+
+    monkeypatch.setattr(remote, "TOTAL_S", 0.1)
+    silence = threading.Event()
+    monkeypatch.setattr(remote, "_on_hub", lambda _: silence.wait(20))
+    place = remote.Remote("o/never")
+    assert remote.ask((place,))[place].startswith("unreachable: no answer")
+    silence.set()
+
+
+def test_answers_of_a_server(tmp_path):
+    """A server's refusal differs from no server: only the second may be otherwise for a job."""
+    import http.server
+    import threading
+
+    (tmp_path / "w.pth").write_bytes(b"x")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    handler.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        here, gone = (remote.Remote(url=f"{url}/{name}.pth", files=()) for name in "wx")
+        answers = remote.ask((here, gone))
+        server.shutdown()
+    assert answers == {here: "", gone: "refused: the server answers 404"}
+    nowhere = remote.Remote(url="http://127.0.0.1:9/w.pth", files=())
+    assert remote.ask((nowhere,))[nowhere].startswith("unreachable: ")
+
+
+def test_a_folder_of_a_network_is_looked_into(load, tmp_path):
+    (tmp_path / "net").mkdir()
+    study = load(encoder_with(architecture="local-dir:net", weights="source"))
+    (problem,) = preflight._weights(study)
+    assert problem.what == "the folder has no weights"
+    (tmp_path / "net" / "model.safetensors").touch()
+    (problem,) = preflight._weights(study)
+    assert "not a description of a timm network" in problem.what
+
+
+def test_an_archive_is_known_by_its_sum(load, tmp_path, monkeypatch):
+    (tmp_path / "cifar-100-python.tar.gz").write_bytes(b"half of it")
+    change = encoder_with(pretrain="objects", weights="none")
+    study = load(change | {"pretrainings": {"objects": {"architecture": "resnet10t"}}})
+    (problem,) = preflight._archives(study)
+    assert problem.what.startswith("the file's MD5 is ")
+    assert problem.where.startswith("study.yaml, key pretrainings.objects.images; ")
+    done = tmp_path / "results" / "pretrain" / "objects"
+    done.mkdir(parents=True)
+    (done / "model.json").touch()  # nobody reads them any more
+    assert [*preflight._archives(study)] == []
 
 
 def test_fractions_of_views_that_nothing_is_trained_on(load):

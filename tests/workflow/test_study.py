@@ -168,7 +168,7 @@ def test_inputs_of_a_job(load):
     assert inputs.development(job(method="TL-mlp", cohort="B")) == "A"
     assert inputs.fitted(job(method="TL-PA")) == []
     assert inputs.fitted(job(method="TL-mlp")) == ["results/fit/TL-mlp"]
-    assert inputs.development_scores(job(method="TL-mean")) == "results/score/TL-mean/A.tsv"
+    assert inputs.development_scores(job(method="TL-mean")) == ["results/score/TL-mean/A.tsv"]
     batch = inputs.targets.batches("B")[0]
     assert inputs.batch_encodings(job(method="TL-PA", cohort="B", batch=batch)) == (
         f"results/encode/small/B/{batch}"

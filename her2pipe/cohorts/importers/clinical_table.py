@@ -32,10 +32,7 @@ COLUMNS = {
     "rcb": ("rcbclass", "rcbcategory", "rcb", "rcbindex", "rcbscore"),
     "scanner": ("scanner", "scannermodel"),
 }  # fmt: skip
-NOTHING_KNOWN = spellings.UNKNOWN - {"equivocal"} | {
-    "not available", "not evaluated", "null", "none", "not applicable", "pending", "discrepancy",
-    "not performed",
-}  # fmt: skip
+NOTHING_KNOWN = {"pending", "discrepancy"}  # beside what says so everywhere
 YES = {"yes", "y", "true", "1", "pcr", "responder", "completeresponse", "complete"}
 NO = {"no", "n", "false", "0", "nonpcr", "nopcr", "nonresponder", "residualdisease", "residual",
       "residualtumor", "rd", "partialresponse", "partial", "incomplete"}  # fmt: skip
@@ -127,7 +124,9 @@ def key(name: str) -> str:
 def clean(cell: str) -> str:
     """Strip a cell; what says that nothing is known, such as [Not Evaluated], is empty."""
     text = cell.strip().strip('"')
-    return "" if text.strip("[]").lower() in NOTHING_KNOWN else text
+    words = spellings.plain(text)
+    is_unknown = words in NOTHING_KNOWN or (spellings.is_unknown(text) and words != "equivocal")
+    return "" if is_unknown else text
 
 
 def patient(text: str) -> str:

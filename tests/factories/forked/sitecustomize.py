@@ -7,7 +7,7 @@ every Python that starts, so it loads little.
 import os
 import sys
 
-BUILDABLE = "her2pipe.workflow.buildable"
+BUILDABLE = "her2pipe.workflow.networks.buildable"
 
 if "HER2PIPE_PROCESS_SERVER" in os.environ:
     is_job, is_built = sys.argv[0].endswith("/her2pipe"), sys.orig_argv[1:3] == ["-m", BUILDABLE]

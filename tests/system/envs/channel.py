@@ -57,15 +57,15 @@ def package(name: str, version: str, needs: list[str], files: dict[str, str]) ->
     }
 
 
-def write(folder: Path, wanted: dict[str, str], python: str) -> None:
-    """Write a channel that has each wanted package (name: version) and a later one beside it."""
+def write(folder: Path, versions: dict[str, list[str]], python: str) -> None:
+    """Write a channel that has each package in its versions."""
     entries = {}
     (folder / "noarch").mkdir(parents=True)
     (folder / "linux-64").mkdir()
-    for name, version in wanted.items():
+    for name, numbers in versions.items():
         script = {"bin/python": f'#!/bin/sh\nexec "{python}" "$@"\n'} if name == "python" else {}
-        mark = {f"share/stand-in/{name}": f"{version}\n"}
-        for number in (version, "999"):  # an unpinned name would get this one
+        for number in numbers:
+            mark = {f"share/stand-in/{name}": f"{number}\n"}
             needs = [] if name == "python" else ["python"]
             archive, entry = package(name, number, needs, script | mark)
             file = f"{name}-{number}-0.tar.bz2"

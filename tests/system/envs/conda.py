@@ -1,7 +1,8 @@
 """A stand-in for conda on a machine without it: the calls Snakemake makes, and no others.
 
 HER2PIPE_CHANNEL names a folder that stands for conda-forge: environments are solved and linked from
-it. Without it they are built of the same versions from the Python package index, by uv.
+it, and pip is given nothing to do. Without it the pip section is installed as it stands, by uv,
+into a Python of this machine.
 HER2PIPE_CONDA names the folder conda would be installed in.
 """
 
@@ -17,31 +18,20 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[3]
 HOME = Path(os.environ["HER2PIPE_CONDA"])
 ACTIVATE = """\
 export CONDA_PREFIX="$1"
 export PATH="$1/bin:$PATH"
 unset PYTHONPATH
 """
-# Names that differ between conda and the Python package index.
-PIP = {
-    "opencv": ["opencv-python"],
-    "openslide-python": ["openslide-python", "openslide-bin"],
-    "pytorch": ["torch"],
-}
 
 
-def read(file: str | Path) -> tuple[list[str], dict[str, str]]:
-    """Read an environment file: its channels, and its packages (name: version)."""
+def read(file: str | Path) -> tuple[list[str], list[str], list[str]]:
+    """Read an environment file: its channels, and what conda and pip are to install."""
     content = yaml.safe_load(Path(file).read_text())
-    pairs = [spec.split("=", 1) for spec in content["dependencies"]]
-    return content["channels"], {name.strip(): version for name, version in pairs}
-
-
-def pip_names(packages: dict[str, str]) -> list[str]:
-    """Names of the same packages in the Python package index."""
-    return [pip for name in packages if name != "python" for pip in PIP.get(name, [name])]
+    *packages, section = content["dependencies"]
+    assert list(section) == ["pip"], section
+    return content["channels"], packages, section["pip"]
 
 
 async def solve(file: str, prefix: str) -> None:
@@ -49,11 +39,11 @@ async def solve(file: str, prefix: str) -> None:
     from rattler import Channel, VirtualPackage, install, solve
     from rattler.platform import Platform
 
-    channels, _ = read(file)
+    channels, packages, _ = read(file)
     assert channels == ["conda-forge", "nodefaults"], channels
     records = await solve(
         [Channel(Path(os.environ["HER2PIPE_CHANNEL"]).as_uri())],
-        yaml.safe_load(Path(file).read_text())["dependencies"],
+        packages,
         platforms=[Platform.current(), Platform("noarch")],
         virtual_packages=VirtualPackage.detect(),
     )
@@ -61,14 +51,14 @@ async def solve(file: str, prefix: str) -> None:
 
 
 def build(file: str, prefix: str) -> None:
-    """Build an environment of the pinned versions from the Python package index."""
-    _, packages = read(file)
+    """Build an environment of what conda would hand to pip, and of nothing else."""
+    _, _, pins = read(file)
     uv = str(Path(sys.executable).parent / "uv")
     quiet = {"check": True, "stdout": sys.stderr}
     subprocess.run([uv, "venv", "-q", "--python", sys.executable, prefix], **quiet)
-    words = ["pip", "install", "-q", "--python", f"{prefix}/bin/python"]
-    pins = ["-c", str(ROOT / "requirements.txt")]
-    subprocess.run([uv, *words, *pins, *pip_names(packages)], **quiet)
+    words = ["pip", "install", "-q", "--no-deps", "--python", f"{prefix}/bin/python"]
+    subprocess.run([uv, *words, *pins], **quiet)
+    subprocess.run([uv, "pip", "check", "-q", "--python", f"{prefix}/bin/python"], **quiet)
 
 
 def main(words: list[str]) -> None:

@@ -122,6 +122,27 @@ def test_a_class_name_is_one_line(tmp_path, mark):
     assert problem.what.endswith("its classes: Stroma x")
 
 
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"type": "Polygon", "coordinates": [[[*c, 7] for c in square(0, 0, 100)[0]]]},
+        {"type": "Polygon", "coordinates": [square(0, 0, 100)[0][:4]]},
+        {"type": "Polygon", "coordinates": [[list(map(str, c)) for c in square(0, 0, 100)[0]]]},
+        {"type": "MultiPolygon", "coordinates": [square(0, 0, 100), square(0, 0, 100)]},
+    ],
+    ids=["three dimensions", "not closed", "numbers as text", "twice"],
+)
+def test_other_ways_to_write_a_square(tmp_path, geometry):
+    feature = {"type": "Feature", "geometry": geometry, "properties": None}
+    (tmp_path / "a.geojson").write_text(json.dumps(feature))
+    (tmp_path / "b.json").write_text(json.dumps({"type": "GeometryCollection",
+                                                 "geometries": [geometry]}))  # fmt: skip
+    for name in ("a.geojson", "b.json"):
+        assert (
+            measure(tmp_path / name, COORDS, SIDE, SIZE, NAMES).fraction.tolist() == [1] + [0] * 11
+        )
+
+
 # --- hostile -------------------------------------------------------------------------------------
 
 
@@ -143,6 +164,34 @@ def test_entities_that_expand_are_refused(tmp_path):
     laughs = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 12))
     path.write_text(f'<!DOCTYPE x [<!ENTITY l0 "ha">{laughs}]><Annotations>&l11;</Annotations>')
     assert problems_of(measure, path, COORDS, SIDE, SIZE, NAMES)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 1e308, -1e12])
+def test_corners_that_no_slide_has(tmp_path, number):
+    """A corner at 1e308 made every patch of the slide tumour."""
+    outline = [[[0, 0], [number, 0], [number, number], [0, 100], [0, 0]]]
+    (problem,) = problems_of(measure, geojson(tmp_path, region(outline)), COORDS, SIDE, SIZE, NAMES)
+    assert f"a corner lies at {number:g}, 0" in problem.what
+    path = xml(tmp_path, corners=((0, 0), (number, 0), (100, 100)))
+    assert "a corner lies at" in problems_of(measure, path, COORDS, SIDE, SIZE, NAMES)[0].what
+
+
+def test_half_a_letter_in_a_name(tmp_path):
+    """JSON may hold one; no file of UTF-8 can."""
+    path = geojson(tmp_path, region(square(0, 0, 9), classification={"name": "\ud800Stroma"}))
+    (problem,) = problems_of(measure, path, COORDS, SIDE, SIZE, NAMES)
+    assert str(problem).encode()
+
+
+@pytest.mark.parametrize("turn", [2, 3, 6])
+def test_a_mask_that_its_metadata_turn(tmp_path, turn):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[annotation.EXIF_ORIENTATION] = turn
+    Image.new("L", (40, 30)).save(tmp_path / "m.png", exif=exif.tobytes())
+    (problem,) = problems_of(measure, tmp_path / "m.png", COORDS, SIDE, SIZE, NAMES)
+    assert "EXIF data turn it" in problem.what
 
 
 def test_a_file_too_large_to_hold_is_refused(tmp_path, monkeypatch):

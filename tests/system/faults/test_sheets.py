@@ -1,5 +1,6 @@
 """Sheets as they come: each is read as it is meant, or refused in three lines that say why."""
 
+import datetime
 import os
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def refused(folder, *lines, header=HEADER, check_files=False):
 @pytest.mark.parametrize(
     "nobody",
     ["NA", "nan", "NaN", "unknown", "-", "--", "—", "n/a", "N.A.", "None", "[Not Available]", "?",
-     "#N/A", "#REF!", "unk", "(unknown)", "null"],
+     "#N/A", "#REF!", "unk", "(unknown)", "null", "N/A.", "???", "ＮＡ", "<NA>", "NaT", "***",
+     "\u200b", "not specified", "anonymous", "-nan"],
 )  # fmt: skip
 def test_a_patient_that_names_nobody_is_empty(tmp_path, nobody):
     """Else all slides without a patient would be those of one patient."""
@@ -54,7 +56,9 @@ def test_names_that_only_look_empty_are_names(tmp_path):
     assert [row.patient for row in rows] == names
 
 
-@pytest.mark.parametrize("name", ["1.23457E+14", "1,23457E+14", "2E+05", "-1.5e+10"])
+@pytest.mark.parametrize(
+    "name", ["1.23457E+14", "1,23457E+14", "2E+05", "-1.5e+10", "1.23457E14", "1.2E-05", "1E+0014"]
+)
 @pytest.mark.parametrize("column", ["slide", "patient"])
 def test_a_rounded_number_is_no_name(tmp_path, column, name):
     row = f"{name}\tp\tP1" if column == "slide" else f"S1\tp\t{name}"
@@ -69,6 +73,31 @@ def test_a_name_longer_than_files_may_have(tmp_path):
     (problem,) = refused(tmp_path, f"{'x' * 300}\tp\tP1")
     assert "too long: 300 characters" in problem.what
     assert load(tmp_path, f"{'x' * NAME_MOST}\tp\tP1")[0].slide == "x" * NAME_MOST
+
+
+@pytest.mark.parametrize("name", ["2020-12-03T00:00:00", "12:30:00"])
+def test_a_date_or_time_is_no_name(tmp_path, name):
+    (problem,) = refused(tmp_path, f"S1\tp\t{name}")
+    assert problem.what == f"patient {name} is a date or time of a spreadsheet"
+
+
+def test_names_that_look_alike_are_one(tmp_path):
+    """Two ways of Unicode to write one letter, and spaces of two kinds, made two patients."""
+    rows = load(tmp_path, "S1\tp\tMu\u0308ller 1", "S2\tq\tM\u00fcller\u00a01")
+    assert {row.patient for row in rows} == {"M\u00fcller 1"}
+
+
+@pytest.mark.parametrize("mark", ["\u200b", "\u202e", "\u2066", "\u00ad", "\ufeff"])
+def test_marks_that_nobody_sees_are_in_no_name(tmp_path, mark):
+    (problem,) = refused(tmp_path, f"S1\tp\tP1{mark}x")
+    assert f"U+{ord(mark):04X}, at place 3" in problem.what
+    header = f"{HEADER}\ther2"
+    assert load(tmp_path, f"S1\tp\tP1\tpos{mark}itive", header=header)[0].positive is True
+
+
+def test_slides_that_differ_only_in_case(tmp_path):
+    (problem,) = refused(tmp_path, "s1\tp\tP1", "S1\tq\tP2")
+    assert problem.what == "slides s1 (line 2) and S1 differ only in case"
 
 
 # --- paths ---------------------------------------------------------------------------------------
@@ -122,6 +151,15 @@ def test_braces_mean_something_to_snakemake(tmp_path, column):
     assert problem.where.endswith(f"line 2, column {column}")
 
 
+def test_braces_in_the_folder_of_the_slides(tmp_path):
+    problems = refused_in(tmp_path, "d{x}", "S1\ta.svs\tP1", "S2\tb.svs\tP2")
+    assert [p.what for p in problems] == ["the folder of the slides has a { at character 2: d{x}"]
+
+
+def refused_in(folder, root, *lines):
+    return problems_of(sheet.load, write(folder, *lines), root=root, check_files=False)
+
+
 def test_the_home_folder_is_understood(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.svs").touch()
@@ -158,10 +196,24 @@ def test_common_spellings_of_results(tmp_path):
         rows = load(tmp_path, *lines, header=f"{HEADER}\ther2")
         assert {row.value("her2") for row in rows} == {expected}
     scores = {"0": ["0", "IHC 0", "0+"], "1+": ["1", "1+", "IHC1+"], "2+": ["Score 2+", "++"],
-              "3+": ["3", "3+", "HER2 3+", "+3", "score: 3"]}  # fmt: skip
+              "3+": ["3", "3+", "HER2 3+", "+3", "score: 3", "３＋"]}  # fmt: skip
     for level, words in scores.items():
         lines = [f"S{i}\tp{i}\tP{i}\t{word}" for i, word in enumerate(words)]
         assert {row.ihc for row in load(tmp_path, *lines, header=f"{HEADER}\tihc")} == {level}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0,25", 0.25), ("０.２５", 0.25), ("2.5e-1", 0.25), (" .25", 0.25)]
+)
+def test_numbers_as_people_write_them(tmp_path, text, value):
+    (row,) = load(tmp_path, f"S1\tp\tP1\t{text}", header=f"{HEADER}\tmpp")
+    assert row.mpp == value
+
+
+@pytest.mark.parametrize("text", ["0_25", "0x1p-2", "25%", "1e-400", "0,2,5", "-0.0", "inf"])
+def test_what_is_no_number(tmp_path, text):
+    (problem,) = refused(tmp_path, f"S1\tp\tP1\t{text}", header=f"{HEADER}\tmpp")
+    assert problem.what == f"mpp is {text!r}"
 
 
 @pytest.mark.parametrize("word", ["-", "+", "yes", "2+", "maybe", "positive?", "0/1"])
@@ -204,7 +256,7 @@ def test_a_spreadsheet_is_a_sheet(tmp_path):
         ["slide", "path", "patient", "her2", "ihc", "mpp", "note"],
         [],
         ["S1", "a.svs", 1234567890123, True, 3, 0.25, "x\u2028y"],
-        [2, "b.svs", "P2", None, "1+", None, "=1+1"],
+        [2, "b.svs", "P2", None, "1+"],
     )
     with pytest.raises(Her2Error, match="her2 is 'true'"):
         sheet.load(path, check_files=False)
@@ -223,6 +275,27 @@ def test_long_numbers_of_a_spreadsheet_are_no_names(tmp_path):
     path = xlsx(tmp_path / "s.xlsx", ["slide", "path", "patient"], ["S1", "a", 12345678901234567])
     (problem,) = problems_of(sheet.load, path, check_files=False)
     assert "spreadsheet rounded" in problem.what
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.merge_cells("C2:C3"), "has merged cells (C2:C3)"),
+        (lambda s: s.__setitem__("D2", '=IF(1,"pos","neg")'), "cell D2 of the spreadsheet is a"),
+        (lambda s: s.__setitem__("C2", datetime.datetime(2020, 12, 3)), "date or time of a"),
+        (lambda s: s.__setitem__("C2", datetime.time(12, 30)), "date or time of a"),
+    ],
+)
+def test_what_a_spreadsheet_would_hide(tmp_path, change, words):
+    """All but the first of merged cells are empty, and so is a formula never computed."""
+    head, row = ["slide", "path", "patient", "her2"], ["a", "P1", "pos"]
+    path = xlsx(tmp_path / "s.xlsx", head, ["S1", *row], ["S2", "b", "P1", "neg"])
+    sheet.load(path, check_files=False)
+    book = openpyxl.load_workbook(path)
+    change(book.active)
+    book.save(path)
+    (problem,) = problems_of(sheet.load, path, check_files=False)
+    assert words in problem.what
 
 
 def test_a_spreadsheet_of_two_tables_is_refused(tmp_path):

@@ -15,7 +15,7 @@ import tifffile
 from her2pipe.config import SlidesSettings
 from her2pipe.errors import BadSlideError
 from her2pipe.slides.base import Slide
-from her2pipe.slides.open import open_slide
+from her2pipe.slides.open import _refuse_odd_image, open_slide
 
 pytestmark = pytest.mark.faults
 GROWTH_KB = 200_000  # that one hostile slide may add to the peak of this process
@@ -147,3 +147,71 @@ def test_what_is_no_regular_file(tmp_path):
     folder.mkdir()
     os.mkfifo(folder / "1.dcm")
     assert "1.dcm in it is not a regular file" in refused(folder)
+
+
+# --- of which it is not clear what they show -----------------------------------------------------
+
+
+@pytest.mark.parametrize(("suffix", "turn"), [("png", 3), ("jpg", 6), ("jpg", 2)])
+def test_an_image_that_its_metadata_turn(tmp_path, suffix, turn):
+    """Some readers turn it and others do not: coordinates of annotations have two meanings."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[274] = turn
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(slides.tissue(300, 200)).save(path, exif=exif.tobytes())
+    assert refused(path) == "unreadable: its EXIF data turn it; save it upright"
+
+
+def test_an_image_of_twelve_bits_in_sixteen(tmp_path):
+    import cv2
+
+    picture = slides.tissue(300, 200).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), picture * 16)
+    assert "16-bit samples use 12 bits alone" in refused(tmp_path / "a.png")
+    cv2.imwrite(str(tmp_path / "b.png"), picture * 257)
+    _refuse_odd_image(tmp_path / "b.png")  # all bits are used
+
+
+def test_an_image_inside_a_smaller_one(tmp_path):
+    """A label among the inner images, larger than the slide."""
+    options = {"photometric": "rgb", "tile": (128, 128), "metadata": None}
+    picture, label = slides.tissue(512, 448), np.full((896, 1024, 3), 200, np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(picture, **options, subifds=1)
+        file.write(label, **options)
+    assert "lies inside a smaller one that shows something else" in refused(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("text", ["2520", "1e-9", "0", "-0.25", "0.25.0"])
+def test_a_scale_that_no_microscope_has(tmp_path, text):
+    path = slides.svs(tmp_path / "a.svs", slides.tissue(480, 480), mpp=text)
+    with open_slide(path, SlidesSettings()) as slide:
+        assert (slide.mpp, slide.mpp_source) == (None, "unknown")
+    with open_slide(path, SlidesSettings(), mpp_sheet=0.25) as slide:
+        assert (slide.mpp, slide.mpp_source) == (0.25, "sheet")
+
+
+# --- images that are no slides -------------------------------------------------------------------
+
+
+def test_hostile_images_of_a_cohort_of_images(tmp_path):
+    import cv2
+
+    from her2pipe.cohorts.image_pack import decode
+
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("/dev/zero")
+    cv2.imwrite(str(tmp_path / "c.png"), slides.tissue(300, 200).astype(np.uint16) * 16)
+    bomb = np.zeros((12_000, 12_000), np.uint8)
+    cv2.imwrite(str(tmp_path / "d.png"), bomb)
+    reasons = []
+    for name in "abcd":
+        with pytest.raises(BadSlideError) as caught:
+            decode(tmp_path / f"{name}.png")
+        reasons.append(caught.value.what)
+    assert "it is a pipe" in reasons[0]
+    assert "it is a device" in reasons[1]
+    assert "16-bit samples use 14 bits or fewer" in reasons[2]
+    assert "claims 12000 x 12000 px" in reasons[3]

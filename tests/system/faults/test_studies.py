@@ -51,6 +51,12 @@ def bomb(levels):
         ("x: 2020-99-99", "cannot be read"),
         ("x: !!python/object/apply:os.system [ls]", "is not YAML"),
         ("\0", "is not YAML"),
+        ("x: !!bool abc", "cannot be read"),
+        ("x: !!int abc", "cannot be read"),
+        ("x: " + "9" * 5000, "cannot be read"),
+        ("? [a, b]\n: 1", "is not YAML"),
+        ("x: {<<: 5}", "is not YAML"),
+        (f"{STUDY}---\n{STUDY}", "is not YAML"),
     ],
 )
 def test_text_that_is_no_study(tmp_path, text, words):
@@ -97,6 +103,37 @@ def test_a_name_that_yaml_takes_for_something_else(tmp_path, section, name):
     assert len(named) == 1
     assert named[0].where.split(", key ")[1].startswith(f"{section}.")
     assert named[0].fix.startswith("put it in quotes: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("12:30", 750), ("0512", 330), ("010", 8), ("1:00:01", 3601)]
+)
+def test_numbers_that_yaml_takes_for_others(tmp_path, text, value):
+    """Octal and base 60 of YAML 1.1 gave patches of 330 px in place of 512, silently."""
+    study = STUDY + f"tile: {{patch_px: {text}}}\n"
+    problems = problems_of(load.load, write(tmp_path, study))
+    assert problems[0].what == f"{text} is the number {value} to YAML"
+    assert problems[0].where.endswith("line 7, key tile.patch_px")
+    in_list = "labels: {endpoint: class, column: x, classes: [a, 010]}\n"
+    assert problems_of(load.load, write(tmp_path, STUDY + in_list))[0].what.startswith("010 is")
+    for usual in ("512", "5_12", "0x200", "0"):
+        text = STUDY + f"train: {{train_seed: {usual}}}\n"
+        assert load.load(write(tmp_path, text)).train.train_seed in (512, 0)
+
+
+def test_merge_keys_and_anchors_are_understood(tmp_path):
+    encoders = "  e: &e {max_epochs: 3}\n  f: {<<: *e, input_px: 64}\n  g: *e"
+    study = load.load(write(tmp_path, STUDY.replace("  e: {}", encoders)))
+    assert {encoder.max_epochs for encoder in study.encoders.values()} == {3}
+    assert study.encoders["f"].input_px == 64
+
+
+def test_names_that_differ_only_in_case(tmp_path):
+    """Where files have no upper and lower case one method's results would replace the other's."""
+    text = STUDY.replace("  M: {encoder: e}", "  M: {encoder: e}\n  m: {encoder: e}")
+    (problem,) = problems_of(load.load, write(tmp_path, text))
+    assert problem.what.startswith("M and m differ only in case")
+    assert problem.where.endswith("line 7, key methods.m")
 
 
 def test_a_mistake_of_a_shared_section_is_reported_where_it_is_written(tmp_path):

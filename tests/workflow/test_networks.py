@@ -3,7 +3,7 @@
 import pytest
 
 from her2pipe.workflow import preflight
-from her2pipe.workflow.buildable import fault
+from her2pipe.workflow.networks.buildable import fault
 
 VIT = {"architecture": "vit_tiny_patch16_224", "input_px": 32}
 

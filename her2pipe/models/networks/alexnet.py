@@ -28,6 +28,7 @@ class AlexNet(models.AlexNet, Network):
         self.pretrained_cfg = {
             "architecture": "alexnet",
             "tag": "imagenet1k_v1",  # torchvision's name of its weights
+            "url": models.AlexNet_Weights.IMAGENET1K_V1.url,
             "mean": (0.485, 0.456, 0.406),
             "std": (0.229, 0.224, 0.225),
         }

@@ -1,0 +1,168 @@
+"""Drift: how slides differ from those a method was developed on, measured slide by slide.
+
+A bundle keeps the distribution of each quantity over its training slides; new slides are measured
+likewise, and a value outside the range of the distribution is flagged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from her2pipe.bundles.description import Distribution
+from her2pipe.config import CLASSES, DriftSettings
+from her2pipe.stain.optical_density import EOSIN, HAEMATOXYLIN, angle_deg, unit
+
+if TYPE_CHECKING:
+    from her2pipe.stain.profile import Profile
+    from her2pipe.store import Encodings, SlidePatches
+
+NON_TUMOUR = CLASSES[-1]
+NORMAL_90 = 3.2897  # standard deviations between the 5 % and 95 % quantiles of a normal one
+
+
+class Quantity(NamedTuple):
+    """What is measured of a slide: in a word or two, in full, and its unit."""
+
+    name: str
+    title: str
+    unit: str = ""
+
+
+QUANTITIES = {
+    "mpp": Quantity("scale", "Scale of the slide", "µm/px"),
+    "haematoxylin_angle": Quantity("haematoxylin hue", "Angle of haematoxylin from Ruifrok's", "°"),
+    "counterstain_angle": Quantity(
+        "second stain hue", "Angle of the second stain from Ruifrok's eosin", "°"
+    ),
+    "stain_angle": Quantity("angle of the stains", "Angle between the two stains", "°"),
+    "haematoxylin": Quantity("haematoxylin", "Strength of haematoxylin", "OD"),
+    "counterstain": Quantity("second stain", "Strength of the second stain", "OD"),
+    "variance": Quantity("patch variance", "Mean grey-level variance of patches", "levels²"),
+    "patches": Quantity("patches", "Patches of the slide"),
+    "tumour_share": Quantity("tumour share", "Share of patches that are called tumour"),
+    "score": Quantity("score", "Score"),
+}
+
+
+def quantities(
+    slide: SlidePatches, classes: Sequence[str], probabilities: np.ndarray, score: float | None
+) -> dict[str, float]:
+    """Measure a slide; what it does not have, or what says nothing of it, is left out.
+
+    Parameters
+    ----------
+    slide : PatchStore or PackedImage
+        One slide that is not excluded, or an image, which has one patch and so no shares.
+    classes : sequence of str
+        Classes of patches.
+    probabilities : (N, C) float
+        Of each patch.
+    score : float or None
+        The method's.
+    """
+    from her2pipe.store import PatchStore
+
+    values: dict[str, float | None] = {"mpp": slide.metadata.mpp or None, "score": score}
+    if profile := _own_stain(slide):
+        reference = unit(np.array([HAEMATOXYLIN, EOSIN]))
+        vectors = zip(profile.matrix, reference, strict=True)
+        angles = [angle_deg(vector, other) for vector, other in vectors]
+        values |= {"haematoxylin_angle": angles[0], "counterstain_angle": angles[1]}
+        values |= {"stain_angle": profile.angle_deg}
+        strengths = map(float, profile.max_concentration)
+        values |= dict(zip(("haematoxylin", "counterstain"), strengths, strict=True))
+    if len(slide):
+        values["variance"] = float(np.mean(slide.variance, dtype=float))
+    if isinstance(slide, PatchStore):
+        values["patches"] = float(len(slide))
+        if NON_TUMOUR in classes and len(probabilities):
+            is_tumour = probabilities.argmax(axis=1) != list(classes).index(NON_TUMOUR)
+            values["tumour_share"] = float(is_tumour.mean())
+    known = {name: value for name, value in values.items() if value is not None}
+    return {name: known[name] for name in QUANTITIES if math.isfinite(known.get(name, math.nan))}
+
+
+def _own_stain(slide: SlidePatches) -> Profile | None:
+    """Return the stain profile estimated on the slide; None where another stands in, or is none."""
+    from her2pipe.stain.profile import Profile
+
+    profile = Profile.from_dict(stain) if (stain := slide.stain) else None
+    return profile if profile and not (profile.keeps_colours or profile.fallback) else None
+
+
+def measure(
+    stores: Sequence[str | Path], encodings: Encodings, scores: Mapping[str, float | None]
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Measure the slides of patch stores that are scored, one after the other.
+
+    Parameters
+    ----------
+    stores : sequence of path
+        Patch stores, or folders of them.
+    encodings : Encodings
+        Of the same slides.
+    scores : mapping of str to float
+        Score of each slide that is measured.
+    """
+    from her2pipe import store as files
+
+    for path in files.encodings(stores):
+        with files.PatchStore(path) as store:
+            for slide in files.slides_of(store):
+                name = slide.metadata.slide
+                if name not in scores or slide.exclusion_reason or name not in encodings:
+                    continue
+                encoding = encodings[name]
+                classes, p = encoding.metadata.classes, encoding.probabilities
+                yield name, quantities(slide, classes, p, scores[name])
+
+
+class Range(NamedTuple):
+    """Values that are taken as within the development slides' distribution, both ends included."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, (int, float)) and self.low <= value <= self.high
+
+
+def usual_range(distribution: Distribution, drift: DriftSettings) -> Range | None:
+    """Return the range outside which a value is flagged; None where too few slides give none.
+
+    From the 1 % to the 99 % quantile, widened on either side by `drift.widen` standard deviations,
+    as the 5 % and 95 % quantiles of a normal distribution give them, and at least by
+    `drift.tolerance` times the median.
+    """
+    if distribution.n < drift.slides_min:
+        return None
+    spread = (distribution.q95 - distribution.q05) / NORMAL_90
+    margin = max(drift.widen * spread, drift.tolerance * abs(distribution.q50))
+    return Range(distribution.q01 - margin, distribution.q99 + margin)
+
+
+def out_of_range(
+    values: Mapping[str, float], reference: Mapping[str, Distribution], drift: DriftSettings
+) -> list[str]:
+    """Name the quantities of a slide that lie outside the development slides', with both.
+
+    >>> known = Distribution(n=50, mean=5, sd=1, q01=3, q05=3.5, q50=5, q95=6.5, q99=7)
+    >>> out_of_range({"score": 9.0}, {"score": known}, DriftSettings())
+    ['score 9 (2.088 to 7.912)']
+    """
+    notes = []
+    for name, quantity in QUANTITIES.items():
+        limits = usual_range(reference[name], drift) if name in reference else None
+        if limits is None or name not in values or values[name] in limits:
+            continue
+        space = "" if quantity.unit in ("", "°") else " "
+        notes.append(
+            f"{quantity.name} {values[name]:.4g}{space}{quantity.unit}"
+            f" ({limits.low:.4g} to {limits.high:.4g})"
+        )
+    return notes

@@ -1,0 +1,1 @@
+"""Networks that timm lacks, which register themselves (`registry.ENCODERS`)."""

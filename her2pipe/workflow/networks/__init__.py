@@ -1,0 +1,1 @@
+"""Networks that a study names: whether they can be built, and their weights be had."""

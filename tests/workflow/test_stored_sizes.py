@@ -1,0 +1,58 @@
+"""At which size patches are stored: as the study says, or as the presets of a view want them."""
+
+import pytest
+import yaml
+
+from her2pipe.workflow.commands import Commands
+from her2pipe.workflow.inputs import Inputs
+from her2pipe.workflow.study import Study
+from her2pipe.workflow.targets import Targets
+
+STUDY = {
+    "cohorts": {"A": {"sheet": "A.tsv", "role": "development"}},
+    "train": {"fractions": {}},
+    "encoders": {
+        "uni": {"preset": "uni"},
+        "hibou": {"preset": "hibou-b"},
+        "giga": {"preset": "prov-gigapath"},
+        "conch": {"preset": "conch"},
+        "shared": {"preset": "virchow2", "view": "adaptive"},
+        "swin": {"task": "none", "view": "adaptive"},
+    },
+}
+
+
+@pytest.fixture
+def sizes(tmp_path, monkeypatch):
+    """Stored sizes by view, and what the tile command says of them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.svs").touch()
+    (tmp_path / "A.tsv").write_text("slide\tpath\tpatient\ther2\nS1\ta.svs\tP1\tpositive\n")
+
+    def of(**changes):
+        methods = {name: {"encoder": name, "aggregate": "clam"} for name in STUDY["encoders"]}
+        study = {**STUDY, "methods": methods, **changes}
+        (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+        targets = Targets(Study.load(study, "study.yaml", check_files=False))
+        commands = Commands(Inputs(targets))
+
+        def flags(view):
+            wildcards = type("Wildcards", (), {"view": view, "cohort": "A"})
+            words = commands.tile(wildcards).split()
+            return words[words.index("--patch-px") + 1] if "--patch-px" in words else ""
+
+        views = ("112um", "128um", "256um", "adaptive")
+        return [targets.patch_px(view) for view in views], [flags(view) for view in views]
+
+    return of
+
+
+def test_a_view_is_stored_as_its_encoders_want_it(sizes):
+    assert sizes() == ([224, 256, 512, 512], ["224", "256", "", ""])
+
+
+def test_a_size_that_is_given_holds(sizes):
+    """The published size, spelled out, is the default's command: nothing reruns."""
+    assert sizes(tile={"patch_px": 512}) == ([512] * 4, [""] * 4)
+    assert sizes(tile={"patch_px": 96}) == ([96] * 4, ["96"] * 4)
+    assert sizes(tile={"view_px": {"112um": 448}})[0] == [448, 256, 512, 512]
