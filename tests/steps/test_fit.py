@@ -104,7 +104,10 @@ def cohort_with_signal(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "more"),
-    [("clam", ("--max-epochs", "6")), ("slidegraph", ("--max-epochs", "12", "--learning-rate", "3e-3"))],
+    [
+        ("clam", ("--max-epochs", "6")),
+        ("slidegraph", ("--max-epochs", "12", "--learning-rate", "3e-3")),
+    ],
 )
 def test_a_planted_signal_is_found_and_none_where_there_is_none(
     tmp_path, her2pipe, cohort_with_signal, name, more
