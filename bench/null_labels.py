@@ -16,6 +16,7 @@ import torch
 
 from her2pipe import stats
 from her2pipe.aggregation.base import AGGREGATIONS, Bag, FitMetadata, TrainingSlide
+from her2pipe.aggregation.estimators import EstimatorAggregation, fit_estimator
 from her2pipe.aggregation.fitting import assign_folds
 from her2pipe.aggregation.inner_folds import Fitter, Fold, fit_by_folds
 from her2pipe.endpoints.lookup import endpoint_of
@@ -25,9 +26,10 @@ COHORTS, SLIDES, FOLDS, PATCHES, WIDTH = 24, 40, 2, 8, 8
 SHOWN = 1.5  # shift of the features of a slide whose label the encoder has seen, in SD
 COORDS = np.stack([np.arange(PATCHES) % 4, np.arange(PATCHES) // 4], 1).astype(np.int32) * 512
 AGGREGATE = {  # few epochs of large steps
-    "clam": {"max_epochs": 2, "min_epochs": 1, "learning_rate": 2e-3},
-    "slidegraph": {"max_epochs": 8, "learning_rate": 2e-2, "best_epochs": 3},
-    "mlp": {"max_epochs": 6, "learning_rate": 2e-2, "hidden": 16},
+    "clam": {"device": "cpu", "max_epochs": 2, "min_epochs": 1, "learning_rate": 2e-3},
+    "slidegraph": {"device": "cpu", "max_epochs": 8, "learning_rate": 2e-2, "best_epochs": 3},
+    "mlp": {"device": "cpu", "max_epochs": 6, "learning_rate": 2e-2, "hidden": 16},
+    "linear_probe": {},
 }
 ENCODERS = ("frozen", "one per fold", "one, which has seen all")
 TARGETS = np.arange(SLIDES) % 2
@@ -36,7 +38,7 @@ TARGETS = np.arange(SLIDES) % 2
 def held_out_auc(name: str, encoder: str, seed: int) -> stats.AUC:
     """Fit to one cohort by inner folds and return the AUC of the held-out scores."""
     aggregation = AGGREGATIONS[name]
-    fit = aggregation.Settings(folds=FOLDS, device="cpu", **AGGREGATE[name])
+    fit = aggregation.Settings(folds=FOLDS, **AGGREGATE[name])
 
     def slides(seen: np.ndarray) -> list[TrainingSlide]:
         random = np.random.default_rng(seed)
@@ -65,6 +67,9 @@ def held_out_auc(name: str, encoder: str, seed: int) -> stats.AUC:
         features=WIDTH,
         settings=fit.model_dump(mode="json"),
     )
+    if issubclass(aggregation, EstimatorAggregation):
+        result = fit_estimator(aggregation, endpoint_of(), fit, metadata, FOLDS, fold, by_all)
+        return stats.auc(TARGETS == 1, [result.scores[f"S{i}"] for i in range(SLIDES)])
     with tempfile.TemporaryDirectory() as folder:
         fitter = Fitter(aggregation, endpoint_of(), fit, metadata, Checkpoint(f"{folder}/c", "x"))
         result = fit_by_folds(fitter, FOLDS, fold, by_all if encoder == "one per fold" else ())

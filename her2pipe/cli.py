@@ -73,15 +73,14 @@ def _run(verb: str, words: list[str]) -> None:
     """Run a verb with its arguments and flags."""
     if verb not in VERBS:
         raise Her2Error(f"unknown verb {verb}", "command line", f"use one of: {', '.join(VERBS)}")
-    module = importlib.import_module(f"her2pipe.{VERBS[verb]}")
-    parser = argparse.ArgumentParser(prog=f"her2pipe {verb}", description=summary(module))
-    module.arguments(parser)
-    sections = settings_of(module, words)
-    for section in sections:
-        flags.add_flags(parser, section)
-    args = parser.parse_intermixed_args(words)
-    deferred.defer_compiler()
-    with log_to_stderr(verb):
+    with deferred.quick_start(), log_to_stderr(verb):
+        module = importlib.import_module(f"her2pipe.{VERBS[verb]}")
+        parser = argparse.ArgumentParser(prog=f"her2pipe {verb}", description=summary(module))
+        module.arguments(parser)
+        sections = settings_of(module, words)
+        for section in sections:
+            flags.add_flags(parser, section)
+        args = parser.parse_intermixed_args(words)
         module.run(args, *(flags.from_flags(section, args) for section in sections))
 
 

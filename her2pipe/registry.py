@@ -12,7 +12,6 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from functools import cache
-from importlib import metadata
 from typing import Generic, NamedTuple, TypeVar
 
 from her2pipe.errors import Her2Error
@@ -129,6 +128,8 @@ def load_plugins() -> tuple[str, ...]:
     Her2Error
         When a plugin cannot be imported.
     """
+    from importlib import metadata
+
     names = []
     for entry in sorted(metadata.entry_points(group=PLUGINS), key=lambda entry: entry.name):
         try:

@@ -1,10 +1,12 @@
 """Imports that are put off: what a stand-in knows costs nothing, all else is the package itself."""
 
+import gc
 import importlib
 import importlib.util
 import inspect
 import sys
 from itertools import count
+from pathlib import Path
 
 import pytest
 from process_server import shared
@@ -86,6 +88,28 @@ def test_an_imported_package_is_left_alone(package):
     assert deferred.is_loaded(package)
 
 
+def test_a_quick_start_ends_with_the_job():
+    """Libraries find no docstrings to rewrite, and Python collects less garbage, until then."""
+    threshold = gc.get_threshold()
+    with deferred.quick_start():
+        assert inspect.getdoc(len) is None
+        assert gc.get_threshold()[0] == deferred.COLLECTED_OBJECTS > threshold[0]
+    assert inspect.getdoc(len).startswith("Return")
+    assert gc.get_threshold() == threshold
+
+
+def test_a_stand_in_is_an_attribute_of_its_parent(package):
+    """`import package.module as name` asks the parent, and so does NumPy's `__getattr__`."""
+    parent = importlib.import_module(package)
+    name = f"{package}.later"
+    Path(parent.__file__).with_name("later.py").write_text("value = 3\n")
+    deferred.defer({name: {}})
+    assert not deferred.is_loaded(name)
+    assert parent.later.value == 3
+    assert deferred.is_loaded(name)
+    assert parent.later is sys.modules[name]
+
+
 STEPS = """
 import sys
 import torch
@@ -96,6 +120,7 @@ assert main(words) == 0
 assert main(["encode", store, out, "--model", model]) == 0
 assert not deferred.is_loaded("torch._dynamo"), "torch's compiler was imported"
 assert "sympy" not in sys.modules
+assert not deferred.is_loaded("numpy.f2py"), "NumPy's interface to Fortran was imported"
 
 @torch.compile(backend="eager")
 def double(x):
@@ -108,6 +133,15 @@ optimiser = torch.optim.SGD([x], lr=1)
 x.sum().backward()
 optimiser.step()
 assert x.tolist() == [0, 0]
+
+import numpy
+with deferred.quick_start():  # they bear it without docstrings
+    import matplotlib.figure
+    import scipy.stats
+    import sklearn.metrics
+assert not deferred.is_loaded("numpy.f2py")
+assert numpy.f2py.get_include()
+assert deferred.is_loaded("numpy.f2py")
 """
 
 

@@ -312,6 +312,39 @@ class TileSettings(Section):
         le=255,
         choice=True,
     )
+    void_level: int = setting(
+        2,
+        "a pixel is as black as what a scanner pads with when no channel is above this",
+        "levels",
+        ge=0,
+        le=254,
+        choice=True,
+    )
+    void_px: int = setting(
+        15,
+        "black areas at least so wide are void, which is background; narrower ones are ink, dirt"
+        " or tissue",
+        "px",
+        ge=1,
+        le=255,
+        choice=True,
+    )
+    void_share: float = setting(
+        0.01,
+        "a patch is looked at for void from this share of black on; 1: only where it is all black",
+        "fraction",
+        ge=0,
+        le=1,
+        choice=True,
+    )
+    void_edge_px: int = setting(
+        4,
+        "how far compression and resampling blur the edge of void, which is left out with it",
+        "px",
+        ge=0,
+        le=64,
+        choice=True,
+    )
     screen: float = setting(
         # Three real sections, 5 views: no patch skipped at 0.05 had a variance over 46.
         0.05,

@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Iterator, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from her2pipe import __version__
@@ -15,7 +16,7 @@ from her2pipe.config import Section as SettingsSection
 from her2pipe.config.aggregation import fit_settings
 from her2pipe.config.base import CHOICE, is_choice
 from her2pipe.models.description import ModelDescription
-from her2pipe.registry import STAIN_METHODS, Citation
+from her2pipe.registry import PRESETS, STAIN_METHODS, Citation
 from her2pipe.reporting import html
 from her2pipe.reporting.html import Block, Column, Custom, Folded, Heading, Text
 from her2pipe.reporting.inputs import ReportInputs
@@ -91,6 +92,11 @@ WORKS_BY_USE = {
         Citation("Resampling of patients", "Davison and Hinkley 1997",
                  "Bootstrap Methods and their Application, Cambridge University Press",
                  "10.1017/CBO9780511802843"),
+    ),
+    "friedman": (
+        Citation("Test of ranks", "Friedman 1937",
+                 "Journal of the American Statistical Association 32:675",
+                 "10.1080/01621459.1937.10503522"),
     ),
     "explain": (
         Citation("Grad-CAM", "Selvaraju et al. 2017",
@@ -178,12 +184,31 @@ def _sections(
 
 def cited_works(inputs: ReportInputs) -> list[Citation]:
     """Return the works to cite: the general ones, and those of what the study uses."""
-    uses = [inputs.endpoint().name, *(["explain"] if inputs.manifest.select("explain") else [])]
+    compared = [Path(folder) / "friedman.tsv" for folder in inputs.manifest.paths("compare")]
+    uses = [inputs.endpoint().name]
+    uses += ["friedman"] * any(path.exists() for path in compared)
+    uses += ["explain"] * bool(inputs.manifest.select("explain"))
     works = [work for use in uses for work in WORKS_BY_USE.get(use, ())]
     for name in dict.fromkeys(e.metrics.aggregation for e in inputs.evaluations):
         works += AGGREGATIONS[name].citations if name else ()
+    works += _published_encoders(inputs)
     works += STAIN_METHODS[inputs.study.setting("stain", "stain_method", "vahadane")].citations
     return list(dict.fromkeys([WORKS[0], *works, *WORKS[1:]]))
+
+
+def _published_encoders(inputs: ReportInputs) -> Iterator[Citation]:
+    """Yield the works that describe the published weights of the study's encoders."""
+    for folder in inputs.manifest.paths("train"):
+        model = ModelDescription.read(folder)
+        if not model.citation:
+            continue
+        title = PRESETS[model.preset].title if model.preset in PRESETS else model.architecture
+        kind, _, number = model.citation.partition(":")
+        doi = f"10.48550/arXiv.{number}" if kind == "arXiv" else model.citation
+        if doi.startswith("10."):
+            yield Citation("Weights of an encoder", title, "as published", doi)
+        else:
+            yield Citation("Weights of an encoder", title, model.citation, "")
 
 
 def versions(inputs: ReportInputs) -> dict[str, str]:

@@ -26,7 +26,7 @@ TOLERANCE, TOLERANCE_SHARE = 8.0, 0.4
 
 def shows_the_same(
     slide: Slide, fine: float, coarse: float, places: Sequence[tuple[float, float]] = ()
-) -> bool:
+) -> bool | None:
     """Compare what a slide gives at the resolution of two of its levels.
 
     Parameters
@@ -40,8 +40,8 @@ def shows_the_same(
 
     Returns
     -------
-    bool
-        False also where no window can be read.
+    bool or None
+        None where no window can be read.
     """
     side_px0 = round(WINDOW_PX * coarse)
     out_px = WINDOW_PX, WINDOW_PX
@@ -64,7 +64,7 @@ def shows_the_same(
         compared += 1
         if _differ(_cells(window), _cells(finer)):
             return False
-    return compared > 0
+    return True if compared else None
 
 
 def _corners(slide: Slide, side_px0: int) -> Sequence[tuple[int, int]]:

@@ -156,6 +156,7 @@ def _opened_by(
         try:
             if listed is not None:
                 _look_over(slide, listed)
+            _prove_levels(slide)
         except Her2Error:
             slide.close()
             raise
@@ -196,12 +197,12 @@ def _refuse_odd_image(path: Path) -> None:
 
 
 def _look_over(slide: Slide, listed: Survey) -> None:
-    """Compare what a reader took for the slide with the file's own directories, and its levels.
+    """Compare what a reader took for the slide with the file's own directories.
 
     Raises
     ------
     RefusedError
-        When it took another image, or levels show others.
+        When it took another image.
     """
     size = slide.width_px0, slide.height_px0
     if size != listed.size:
@@ -214,8 +215,18 @@ def _look_over(slide: Slide, listed: Survey) -> None:
         slide.mpp = one_mpp(listed.mpp, slide.path)
     if slide.objective is None:
         slide.objective = listed.objective
+
+
+def _prove_levels(slide: Slide) -> None:
+    """Compare the levels of whatever format: a reader takes what a file calls so.
+
+    Raises
+    ------
+    RefusedError
+        When one shows something else than the next finer one.
+    """
     for finer, level in itertools.pairwise(slide.level_downsamples):
-        if not shows_the_same(slide, finer, level):
+        if shows_the_same(slide, finer, level) is False:
             raise RefusedError.because(
                 slide.path,
                 f"{slide.title} takes an image for a level, {level:.4g} times reduced, that does"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import warnings
 from pathlib import Path
 
@@ -44,6 +45,13 @@ class TiatoolboxSlide(LevelSlide):
                 raise_if_system_error(error)
                 raise unreadable(path, error) from None
         self.width_px0, self.height_px0 = (int(v) for v in info.slide_dimensions)
+        largest = max(info.level_dimensions, key=math.prod)
+        if math.prod(largest) > self.width_px0 * self.height_px0:
+            raise unreadable(
+                path,
+                f"its first image has {self.width_px0} x {self.height_px0} px, the largest"
+                f" {largest[0]} x {largest[1]}",
+            )
         self.mpp = None if info.mpp is None else one_mpp([float(v) for v in info.mpp], path)
         self.level_downsamples = [float(v) for v in info.level_downsamples]
         self.objective = to_float(info.objective_power)

@@ -212,7 +212,8 @@ class _PatchWork:
         self._jitter = np.random.default_rng(seed).integers(0, self._step, (patches, 2))
 
     def __call__(self, index: int, patch: np.ndarray) -> tuple[float, bytes, np.ndarray | None]:
-        variance, tile = tissue_variance(patch), self._tile
+        tile = self._tile
+        variance = tissue_variance(patch, tile)
         if variance < tile.variance_min:
             return variance, b"", None
         if tile.white_max < 1 and white_share(patch, tile.white_level) > tile.white_max:

@@ -18,10 +18,6 @@ Corner = tuple[int, int]  # top left, level-0 px
 # of `variance_min`, from which on one of them proves the look deceptive.
 PROBES_MIN, PROBES_SHARE, PROBES_VARIANCE = 4, 0.02, 0.5
 
-# Void: pixels as black as this, in areas this wide, over this share of a patch; and how far its
-# edge is blurred by resampling and compression.
-VOID_LEVEL, VOID_CORE_PX, VOID_SHARE, VOID_EDGE_PX = 2, 15, 0.01, 4
-
 
 def crop_side(
     view: str,
@@ -169,22 +165,22 @@ def grey_variance(patch: np.ndarray) -> float:
     return float(cv2.meanStdDev(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY))[1][0, 0] ** 2)
 
 
-def tissue_variance(patch: np.ndarray) -> float:
+def tissue_variance(patch: np.ndarray, tile: TileSettings) -> float:
     """Return the grey-level variance of what a patch shows, (side, side, 3) uint8 RGB.
 
-    Void, with which scanners pad what they did not scan, is left out: wide areas of pure black.
-    Beside glass it would look like the richest of tissue. Where nothing is left the variance is 0,
-    and of a patch without void it is `grey_variance`.
+    Void, with which scanners pad what they did not scan, is left out: wide areas of pure black, as
+    `tile.void_*` say. Beside glass it would look like the richest of tissue. Where nothing is left
+    the variance is 0, and of a patch without void it is `grey_variance`.
     """
     import cv2
 
-    black = cv2.inRange(patch, (0, 0, 0), (VOID_LEVEL,) * 3)
-    if cv2.countNonZero(black) < VOID_SHARE * black.size:
+    black = cv2.inRange(patch, (0, 0, 0), (tile.void_level,) * 3)
+    if cv2.countNonZero(black) < tile.void_share * black.size:
         return grey_variance(patch)
-    core = cv2.erode(black, np.ones((VOID_CORE_PX, VOID_CORE_PX), np.uint8))
-    if cv2.countNonZero(core) < VOID_SHARE * black.size:
+    core = cv2.erode(black, np.ones((tile.void_px, tile.void_px), np.uint8))
+    if not cv2.countNonZero(core) or cv2.countNonZero(core) < tile.void_share * black.size:
         return grey_variance(patch)  # ink, dirt
-    margin = VOID_CORE_PX + 2 * VOID_EDGE_PX
+    margin = tile.void_px + 2 * tile.void_edge_px
     shown = cv2.bitwise_not(cv2.dilate(core, np.ones((margin, margin), np.uint8)))
     if not cv2.countNonZero(shown):
         return 0.0

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from her2pipe.errors import Her2Error
+from her2pipe.errors import Her2Error, raise_all
 from her2pipe.models.presets import hub
 from her2pipe.models.presets.preset import Preset
 from her2pipe.registry import PRESETS
@@ -59,10 +59,17 @@ def run(args: Any) -> None:
         )
     actions = {"show": _show, "fetch": _fetch, "check": lambda p: _check(p, args.weights)}
     if args.action == "list":
-        print("\n".join(_table(presets or list(PRESETS))))
+        kinds = ("source", "imagenet", "none")
+        ordered = sorted(PRESETS, key=lambda preset: kinds.index(preset.weights))
+        print("\n".join(_table(presets or ordered)))
         return
+    problems: list[Her2Error] = []
     for preset in presets:
-        print("\n".join(actions[args.action](preset)))
+        try:
+            print("\n".join(actions[args.action](preset)), flush=True)
+        except Her2Error as error:  # the others may do
+            problems.append(error)
+    raise_all(problems)
 
 
 def _table(presets: list[Preset]) -> Iterator[str]:

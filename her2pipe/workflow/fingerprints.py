@@ -16,10 +16,11 @@ from types import ModuleType
 
 from her2pipe.bundles.settings import score_settings
 from her2pipe.cohorts.sheet import Row
-from her2pipe.config import Section, roles
+from her2pipe.config import Encoder, Section, roles
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.models.description import version_of
+from her2pipe.registry import PRESETS
 from her2pipe.workflow.inputs import Inputs
 from her2pipe.workflow.study import Wildcards
 
@@ -101,7 +102,7 @@ class Fingerprints:
         return self._of("pretrain", images, settings) if images in self.study.rows else ""
 
     def network(self, step: str) -> Callable[[Wildcards], list[str]]:
-        """Return the params function for the version of a job's network, where it has several."""
+        """Return the params function for a network's version and its preset's weights, if any."""
 
         def version(wildcards: Wildcards) -> list[str]:
             job = (
@@ -110,7 +111,11 @@ class Fingerprints:
                 else self.settings.pretrainings[wildcards.pretraining]
             )
             number = version_of(job.architecture)
-            return [f"{job.architecture} version {number}"] if number > 1 else []
+            texts = [f"{job.architecture} version {number}"] if number > 1 else []
+            if isinstance(job, Encoder) and job.preset and job.weights == "source":
+                preset = PRESETS[job.preset]  # whose file may be corrected
+                texts.append(f"weights {preset.sha256[:16] or preset.revision or preset.hub}")
+            return texts
 
         return version
 

@@ -37,6 +37,7 @@ PENDING = (SYNTHETIC_SLIDES, SYNTHETIC_IMAGES)
 OUTLINES = {".xml": b"<", ".geojson": b"{[", ".json": b"{["}  # how their text begins
 DESCRIBED = ("hf-hub:", "local-dir:")  # architectures that files elsewhere describe
 TORCH_FILES = (".bin", ".pth", ".pt", ".torch")  # no header tells what they hold
+SCALE_TOLERANCE = 0.2  # share by which a scale may differ from a preset's before it is noted
 SAFETENSORS_HEADER = 100_000_000  # bytes, at most
 
 
@@ -227,6 +228,8 @@ def _networks(study: Study) -> Iterator[Her2Error]:
         key = "input_px" if "input of" in what else "architecture"
         if is_of_weights:
             key = "weights"
+        elif any(what.endswith(f"no module {module}") for module in network.get("frozen", ())):
+            key = "frozen"
         elif "stage" in what or "module" in what:
             key = "features" if network.get("features", "pooled") != "pooled" else "stages"
         elif "these options" in what:
@@ -247,7 +250,26 @@ def notes(study: Study) -> list[str]:
         slides = list(rows.values())
         lines.append(f"{name}: {_labels(study, name, slides)}")
         lines += [f"{name}: {note}" for note in _cohort_notes(study, name, slides)]
-    return [*lines, *_licences(study), *published.notes(study)]
+    return [*lines, *_licences(study), *_scales(study), *published.notes(study)]
+
+
+def _scales(study: Study) -> Iterator[str]:
+    """Say which encoders see patches at another scale than their preset is meant for."""
+    for name in used_encoders(study):
+        encoder = study.settings.encoders[name]
+        preset = PRESETS[encoder.preset] if encoder.preset else None
+        if preset is None or not preset.view or study.is_images(study.development(name)):
+            continue
+        meant = float(preset.view.removesuffix("um")) / (preset.resize_px or preset.input_px)
+        is_fixed = encoder.view.endswith("um")
+        side_px = encoder.resize_px or encoder.input_px
+        scale = float(encoder.view.removesuffix("um")) / side_px if is_fixed else None
+        if scale is None or abs(scale / meant - 1) > SCALE_TOLERANCE:
+            seen = f"at {scale:.3g} um/px" if scale else "at a scale that differs by slide"
+            yield (
+                f"encoder {name} sees view {encoder.view} {seen}; its preset {preset.name} is meant"
+                f" for {meant:.3g} (view: {preset.view})"
+            )
 
 
 def _licences(study: Study) -> Iterator[str]:

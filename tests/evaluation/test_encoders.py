@@ -14,9 +14,10 @@ from her2pipe.files import read_table, write_table
 from her2pipe.manifest import Item
 from her2pipe.models.description import ModelDescription, ParameterCount
 from her2pipe.reporting import html
+from her2pipe.reporting.citations import cited_works
 from her2pipe.reporting.comparison import _non_commercial
-from her2pipe.reporting.encoders import Encoders
 from her2pipe.reporting.inputs import ReportInputs
+from her2pipe.reporting.networks import Encoders
 
 AREAS = {  # of four methods on three cohorts
     "a+linear_probe": {"B": 0.8, "C": 0.7, "D": 0.9},
@@ -129,7 +130,10 @@ def compared(tmp_path_factory):
             evaluations.append(place)
     train = []
     for name, values in {
-        "a": {"licence": "CC-BY-NC-ND-4.0", "non_commercial": True, "preset": "uni", "mmacs": 61.5},
+        "a": {
+            **{"licence": "CC-BY-NC-ND-4.0", "non_commercial": True, "preset": "uni"},
+            **{"mmacs": 61.5, "citation": "arXiv:1234.5678"},
+        },
         "b": {"licence": "Apache-2.0", "start": {"weights": "imagenet"}},
     }.items():
         (folder / "train" / name).mkdir(parents=True)
@@ -182,9 +186,12 @@ def test_the_page_compares_encoders_and_names_licences(compared):
         "linear_probe",
         "clam",
     ]
-    assert cells[0] == ["a", "0.800 ± 0.082", "0.700 ± 0.082"]
+    assert cells[0] == ["a", "0.800\u00a0±\u00a00.082", "0.700\u00a0±\u00a00.082"]
     assert ranks.rows[0][0].text == "a+linear_probe"
     assert "n = 3 cohorts" in test.rows[0][-1].text
+    works = {work.doi: work for work in cited_works(inputs)}
+    assert works["10.48550/arXiv.1234.5678"].who == "UNI"
+    assert "10.1080/01621459.1937.10503522" in works
     (warning,) = _non_commercial(inputs)
     assert "a (CC-BY-NC-ND-4.0), in a+linear_probe, a+clam." in warning.text
 

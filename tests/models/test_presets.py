@@ -210,6 +210,45 @@ def test_networks_have_the_published_tensors(networks):
     assert wrong == []
 
 
+def test_baselines_and_ours_have_their_size():
+    wrong = []
+    for preset in PRESETS:
+        if preset.weights == "source":
+            continue
+        if preset.name == "pruneff4":  # is cut by running it, which needs values
+            network = factory.create(preset.architecture, 0)
+        else:
+            network = on_meta(TrainSettings(preset=preset.name))
+        count = costs.count_parameters(network).total
+        if preset.features == "layer3":
+            count -= costs.count_parameters(network.layer4).total
+        width = inference.feature_width(network, preset.input_px, preset.features)
+        if (count, width) != (preset.parameters, preset.width):
+            wrong.append(f"{preset.name}: {count} parameters, {width} features")
+        own = [list(network.pretrained_cfg[key]) for key in ("mean", "std")]
+        if own != [preset.mean, preset.std]:
+            wrong.append(f"{preset.name}: {own}")
+    assert wrong == []
+
+
+def test_positions_of_a_larger_grid_are_those_that_timm_interpolates(tmp_path):
+    """Kaiko's ViT-L/14 from DINOv2's names and 37 x 37 positions, against timm's at each image."""
+    settings = small("kaiko-vitl14")
+    full = timms(
+        settings.model_copy(update={"model_args": settings.model_args | {"img_size": 518}})
+    )
+    state = full.state_dict()
+    half = state.pop("cls_token") / 2
+    state["cls_token"], state["mask_token"] = half, torch.zeros(1, 192)
+    state["register_tokens"] = state.pop("reg_token")
+    state["pos_embed"] = torch.cat([half, state["pos_embed"]], 1)
+    torch.save(state, tmp_path / "vitl14.pth")
+    images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        features = inference.forward(started(settings, tmp_path / "vitl14.pth"), images)[1]
+        assert torch.allclose(features, full.forward_features(images)[:, 0], atol=1e-5)
+
+
 # --- weights that are not the network's ----------------------------------------------------------
 
 
@@ -229,7 +268,7 @@ def test_weights_that_are_another_networks_are_refused(tmp_path):
         folder = tmp_path / str(len(outcomes))
         folder.mkdir()
         save(PRESETS["uni2-h"], tensors, folder)
-        encoder = settings.model_dump() | {"weights_file": str(folder)}
+        encoder = settings.model_dump(exclude={"frozen"}) | {"weights_file": str(folder)}
         fault = buildable.fault(encoder)
         outcomes[message] = (message in fault) if message else fault == ""
     assert outcomes == dict.fromkeys(states, True)
@@ -312,8 +351,7 @@ def test_layer_scale_by_hand_equals_timms():
 )
 def test_features_are_those_of_transformers(kind, name, tmp_path):
     """From a file that transformers itself writes; of midnight at another grid than the file's."""
-    import transformers
-
+    transformers = pytest.importorskip("transformers")
     shared = {"hidden_size": 192, "num_hidden_layers": 2, "num_attention_heads": 3}
     side = 518 if name == "midnight" else 224
     torch.manual_seed(0)

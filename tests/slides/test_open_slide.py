@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from her2pipe.config import SlidesSettings
 from her2pipe.errors import BadSlideError, Her2Error
-from her2pipe.slides.base import READERS, Slide, UnsupportedError, unreadable
-from her2pipe.slides.open import _is_whole, open_slide
+from her2pipe.slides.base import READERS, LevelSlide, Slide, UnsupportedError, unreadable
+from her2pipe.slides.open import _is_whole, _prove_levels, open_slide
 from her2pipe.slides.openslide import OpenSlideSlide
 from her2pipe.store import PatchStore
 
@@ -323,6 +323,37 @@ def test_what_tiatoolbox_opens(tmp_path):
         except BadSlideError as error:
             found[path.name] = error.what
     assert found == dict.fromkeys(("a.png", "b.ome.tif", "c.zarr"), "tiatoolbox")
+    group.create_array("1", data=np.zeros((1400, 1800, 3), np.uint8), chunks=(256, 256, 3))
+    with pytest.raises(BadSlideError, match="its first image has 900 x 700 px, the largest 1800 x"):
+        open_slide(ngff, AUTO)
+
+
+class TwoLevels(LevelSlide):
+    """A slide in memory, as some container with two levels: any reader's of any format."""
+
+    title = "test reader"
+
+    def __init__(self, base, coarse):
+        super().__init__("slide.xyz", AUTO)
+        self.height_px0, self.width_px0 = base.shape[:2]
+        self._pixels = [np.pad(p, ((0, 99), (0, 99), (0, 0)), mode="edge") for p in (base, coarse)]
+        self.level_downsamples = [1.0, base.shape[0] / coarse.shape[0]]
+
+    def _read(self, x, y, width_px0, height_px0, factor):
+        level = int(factor >= self.level_downsamples[1])
+        scale = self.level_downsamples[level]
+        top, left, bottom, right = (round(v / scale) for v in (y, x, y + height_px0, x + width_px0))
+        pixels = np.ascontiguousarray(self._pixels[level][top:bottom, left:right])
+        return pixels, (0, 0, pixels.shape[1], pixels.shape[0])
+
+
+def test_levels_of_any_reader_are_compared():
+    half = slides.halve(PICTURE, 2)
+    _prove_levels(TwoLevels(PICTURE, half))
+    _prove_levels(TwoLevels(np.full_like(PICTURE, 255), np.full_like(half, 255)))
+    for other in (half[::-1], half[:, ::-1], np.full_like(half, 255), np.roll(half, 40, 1)):
+        with pytest.raises(BadSlideError, match="test reader takes an image for a level, 2 times"):
+            _prove_levels(TwoLevels(PICTURE, np.ascontiguousarray(other)))
 
 
 # --- readers of others ---------------------------------------------------------------------------

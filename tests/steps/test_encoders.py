@@ -99,6 +99,18 @@ def test_weights_are_fetched_from_the_cache_and_verified(tiny, her2pipe, capsys)
         "her2pipe: pytorch_model.bin of MahmoodLab/UNI could not be had"
     )
     assert "ask the owners of MahmoodLab/UNI for access" in message
+    blob = tiny.parents[2] / "blobs" / PRESETS["tiny"].sha256
+    blob.parent.mkdir()
+    tiny.rename(blob)
+    other = tiny.parents[1] / "another" / tiny.name  # as the client keeps another revision of it
+    other.parent.mkdir()
+    other.symlink_to(blob)
+    code, message = her2pipe("encoders", "fetch", "uni", "tiny", "phikon")
+    assert code == 1
+    assert message.count("could not be had") == 2
+    assert hub.local_file(PRESETS["tiny"]) == other
+    other.unlink()
+    blob.rename(tiny)
     tiny.write_bytes(tiny.read_bytes() + b" ")
     code, message = her2pipe("encoders", "fetch", "tiny")
     assert code == 1

@@ -182,6 +182,10 @@ def test_annotations_are_looked_into(tmp_path, name, content, reason):
         ({"architecture": "resnet81", "input_px": 64}, "unknown architecture resnet81"),
         ({"architecture": "resnet18", "input_px": 64, "features": "layer9"}, "layer9"),
         ({"architecture": "alexnet", "input_px": 32}, "takes no input of"),
+        (
+            {"architecture": "resnet18", "input_px": 64, "frozen": ["layers.0"]},
+            "no module layers.0",
+        ),
     ],
 )
 def test_networks_are_built_without_weights(encoder, words):
@@ -295,6 +299,19 @@ def test_weights_of_presets_are_in_the_cache_or_to_be_fetched(load, hub, monkeyp
     (problem,) = published.problems(study)
     assert problem.fix == "fetch them where there is a network: her2pipe encoders fetch chief"
     assert problem.what.endswith("forbids to fetch them: MahmoodLab/hest-bench")
+
+
+def test_another_scale_than_the_presets_is_noted(load):
+    def scales(**values):
+        study = load(encoder_with(preset="uni", weights="none", task="classify", **values))
+        return [note for note in preflight.notes(study) if "its preset" in note]
+
+    assert scales() == scales(view="128um") == scales(view="224um", input_px=448) == []
+    (note,) = scales(view="256um")
+    assert note == (
+        "encoder small sees view 256um at 1.14 um/px; its preset uni is meant for 0.5 (view: 112um)"
+    )
+    assert "at a scale that differs by slide" in scales(view="adaptive")[0]
 
 
 def test_published_weights_are_looked_for_where_timm_has_them(load, hub):

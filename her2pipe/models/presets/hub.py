@@ -14,16 +14,24 @@ Availability = Literal["present", "fetchable", "absent", "none"]
 
 
 def local_file(preset: Preset) -> Path | None:
-    """Return the weights file in the client's cache, if it is there; asks no network."""
+    """Return the weights file in the client's cache, if it is there; asks no network.
+
+    It may have been fetched at another revision: the client names what it keeps by SHA-256.
+    """
     if preset.weights != "source":
         return None
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.file_download import repo_folder_name
 
     name, kind = preset.repository
     path = try_to_load_from_cache(
         name, preset.file, revision=preset.revision or None, repo_type=kind
     )
-    return Path(path) if isinstance(path, str) else None
+    if isinstance(path, str):
+        return Path(path)
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)
+    others = sorted(folder.glob(f"snapshots/*/{preset.file}")) if preset.sha256 else []
+    return next((file for file in others if file.resolve().name == preset.sha256), None)
 
 
 def availability(preset: Preset) -> Availability:

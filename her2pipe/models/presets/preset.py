@@ -23,7 +23,9 @@ class Preset(Section):
     interpolation: Literal["area", "bilinear", "bicubic"] = Field(..., description="of the resize")
     mean: list[Fraction] = Field(..., min_length=3, max_length=3, description="of R, G, B")
     std: list[Fraction] = Field(..., min_length=3, max_length=3, description="of R, G, B")
-    pooling: Literal["head", "pooler", "cls", "mean", "cls+mean"] = Field("head")
+    pooling: Literal["head", "pooler", "cls", "mean", "cls+mean"] = Field(
+        "head", description="of tokens, as the setting of an encoder"
+    )
     features: str = Field("pooled", description="features kept: pooled, or a stage")
     width: int = Field(..., ge=1, description="features of a patch")
     parameters: int = Field(..., ge=1, description="of the network that gives them")

@@ -40,9 +40,9 @@ def fault(encoder: Mapping[str, Any], use: Callable[[Any], Any] = lambda _: None
     Parameters
     ----------
     encoder : dict
-        `architecture`, `input_px`, and where they are given `stages`, `features`, `model_args` and
-        `pooling`; and `weights_file`, a file or folder that is here, with the `preset` whose names
-        of tensors it may have.
+        `architecture`, `input_px`, and where they are given `stages`, `features`, `model_args`,
+        `pooling`, and modules it must have, `frozen`; and `weights_file`, a file or folder that is
+        here, with the `preset` whose names of tensors it may have.
     use : callable
         Is given the network as soon as it is built.
     """
@@ -58,6 +58,7 @@ def fault(encoder: Mapping[str, Any], use: Callable[[Any], Any] = lambda _: None
             pooling = str(encoder.get("pooling") or "head")
             model = create(name, 3, side, stages, pooling, **options).eval()
             use(model)
+            inference.freeze(model, encoder.get("frozen") or [])
             images = torch.zeros(1, 3, side, side)
             inference.forward(model, images, str(encoder.get("features") or "pooled"))
         if file := encoder.get("weights_file"):

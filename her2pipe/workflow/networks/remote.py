@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from her2pipe.models.presets import hub
 from her2pipe.models.presets.preset import Preset
+from her2pipe.registry import PRESETS
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # names by which timm looks for them
 REQUEST_S, TOTAL_S = 3, 6  # for one question, and for all of them
@@ -91,6 +93,8 @@ def of_preset(preset: Preset) -> Remote:
 
 def is_cached(remote: Remote) -> bool:
     """Return whether all that is needed was fetched before."""
+    if remote.preset:
+        return hub.local_file(PRESETS[remote.preset]) is not None
     if not remote.repository:
         return _cached_file(remote).is_file()
     from huggingface_hub import try_to_load_from_cache

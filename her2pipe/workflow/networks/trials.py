@@ -44,7 +44,8 @@ class Trial:
 
 def of_encoder(settings: Section) -> dict[str, Any]:
     """Return what of an encoder's or pre-training's settings decides on its network."""
-    return settings.model_dump(include=NETWORK_KEYS)
+    is_trained = getattr(settings, "task", "none") != "none"
+    return settings.model_dump(include=NETWORK_KEYS | ({"frozen"} if is_trained else set()))
 
 
 def with_weights(network: Mapping[str, Any], path: Path, preset: str) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""At which size patches are stored: as the study says, or as the presets of a view want them."""
+"""Jobs of encoders with presets: the size of stored patches, and what trains them again."""
 
 import pytest
 import yaml
 
+from her2pipe.registry import PRESETS
 from her2pipe.workflow.commands import Commands
+from her2pipe.workflow.fingerprints import Fingerprints
 from her2pipe.workflow.inputs import Inputs
 from her2pipe.workflow.study import Study
 from her2pipe.workflow.targets import Targets
@@ -23,8 +25,8 @@ STUDY = {
 
 
 @pytest.fixture
-def sizes(tmp_path, monkeypatch):
-    """Stored sizes by view, and what the tile command says of them."""
+def inputs(tmp_path, monkeypatch):
+    """Inputs of a study of several presets, with changes."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.svs").touch()
     (tmp_path / "A.tsv").write_text("slide\tpath\tpatient\ther2\nS1\ta.svs\tP1\tpositive\n")
@@ -33,8 +35,18 @@ def sizes(tmp_path, monkeypatch):
         methods = {name: {"encoder": name, "aggregate": "clam"} for name in STUDY["encoders"]}
         study = {**STUDY, "methods": methods, **changes}
         (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
-        targets = Targets(Study.load(study, "study.yaml", check_files=False))
-        commands = Commands(Inputs(targets))
+        return Inputs(Targets(Study.load(study, "study.yaml", check_files=False)))
+
+    return of
+
+
+@pytest.fixture
+def sizes(inputs):
+    """Stored sizes by view, and what the tile command says of them."""
+
+    def of(**changes):
+        job_inputs = inputs(**changes)
+        targets, commands = job_inputs.targets, Commands(job_inputs)
 
         def flags(view):
             wildcards = type("Wildcards", (), {"view": view, "cohort": "A"})
@@ -56,3 +68,13 @@ def test_a_size_that_is_given_holds(sizes):
     assert sizes(tile={"patch_px": 512}) == ([512] * 4, [""] * 4)
     assert sizes(tile={"patch_px": 96}) == ([96] * 4, ["96"] * 4)
     assert sizes(tile={"view_px": {"112um": 448}})[0] == [448, 256, 512, 512]
+
+
+def test_a_presets_training_runs_again_with_another_file(inputs):
+    network = Fingerprints(inputs()).network("train")
+
+    def params(encoder):
+        return network(type("Wildcards", (), {"encoder": encoder}))
+
+    assert params("uni") == [f"weights {PRESETS['uni'].sha256[:16]}"]
+    assert params("swin") == []
