@@ -17,6 +17,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 deferred.defer_compiler()  # as the command line does
 # It is there for power cuts, which no test sees, and takes milliseconds of waiting per file.
 os.fsync = lambda file: None
+COLLECTED = gc.get_threshold()
+gc.set_threshold(deferred.COLLECTED_OBJECTS)  # while tests are imported, as while a job is
 
 
 def pytest_configure(config):
@@ -33,6 +35,7 @@ def pytest_collection_finish(session):
         _draw_once()
         gc.collect()
         gc.freeze()
+    gc.set_threshold(*COLLECTED)
 
 
 def _draw_once():

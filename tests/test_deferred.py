@@ -4,12 +4,12 @@ import gc
 import importlib
 import importlib.util
 import inspect
+import subprocess
 import sys
 from itertools import count
 from pathlib import Path
 
 import pytest
-from process_server import shared
 from training_sets import SMALL
 
 from her2pipe import deferred
@@ -113,11 +113,10 @@ def test_a_stand_in_is_an_attribute_of_its_parent(package):
 STEPS = """
 import sys
 import torch
-from her2pipe import deferred
-from her2pipe.cli import main
+from her2pipe import cli, deferred
 store, model, out, *words = sys.argv[1:]
-assert main(words) == 0
-assert main(["encode", store, out, "--model", model]) == 0
+assert cli.main(words) == 0
+assert cli.main(["encode", store, out, "--model", model]) == 0
 assert not deferred.is_loaded("torch._dynamo"), "torch's compiler was imported"
 assert "sympy" not in sys.modules
 assert not deferred.is_loaded("numpy.f2py"), "NumPy's interface to Fortran was imported"
@@ -152,5 +151,5 @@ def test_steps_leave_the_compiler_alone_that_works_when_asked(development, tmp_p
     model = tmp_path / "model"
     words = ["train", *stores, model, "--sheet", sheet, *SMALL, "--max-epochs", "1"]
     words = [str(word) for word in (stores[0], model, tmp_path / "encoded", *words)]
-    run = shared().run(STEPS, ["her2pipe", *words], tmp_path)
+    run = subprocess.run([sys.executable, "-c", STEPS, *words], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

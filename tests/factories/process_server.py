@@ -196,8 +196,8 @@ def _prepare_steps():
     from her2pipe import deferred
 
     os.fsync = lambda file: None  # as in `conftest.py`
-    deferred.defer_compiler()
-    _load([*LIBRARIES, *_modules("")])
+    with deferred.quick_start():
+        _load([*LIBRARIES, *_modules("")])
 
 
 # By what code imports.
