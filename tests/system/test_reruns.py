@@ -112,7 +112,8 @@ def study(columns):
         "train": {
             "device": "cpu",
             "train_views": ["64"],
-            "architecture": "resnet10t",
+            "architecture": "test_resnet",
+            "frozen": [],
             "fractions": {"64": {"HER2-": 0.5, "HER2+": 0.7}},
         },
         "encode": {"device": "cpu"},
