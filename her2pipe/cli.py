@@ -50,11 +50,11 @@ def _mistake(error: Exception, verb: str) -> Her2Error | None:
     """Return what a user can mend, of an error; None of a bug, which is to be seen."""
     if isinstance(error, Her2Error):
         return error
-    if isinstance(error, ImportError):
-        return extras.of_import(error)
     if is_out_of_memory(error):
         fix = "give the job more memory, fewer threads, or a smaller batch"
         return Her2Error("out of memory", f"her2pipe {verb}", fix)
+    if isinstance(error, ImportError) and (missing := extras.of_import(error)):
+        return missing
     code, where, text = None, None, str(error)
     if isinstance(error, OSError):  # a full disk, a file one may not read: the machine's mistakes
         code, where, text = error.errno, error.filename, error.strerror or text

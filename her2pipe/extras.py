@@ -5,6 +5,7 @@ A library that is not there is named with its extra, whoever imports it.
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 
 from her2pipe.errors import Her2Error
@@ -16,6 +17,8 @@ EXTRAS = {
     "onnxruntime": ("deploy", "running networks as ONNX"),
     "snakemake_executor_plugin_slurm": ("slurm", "submitting jobs to SLURM"),
 }
+SHARED_OBJECT = re.compile(r"(\S+\.so[.\d]*): cannot open shared object file")
+OPENCV_NEEDS = "libgl1 libglib2.0-0 libxcb1"  # of a system without a desktop
 
 
 class MissingLibraryError(Her2Error):
@@ -46,6 +49,12 @@ def missing(library: str) -> MissingLibraryError:
 
 
 def of_import(error: ImportError) -> Her2Error | None:
-    """Return what a user can do about an import that failed; None if it is no extra's."""
+    """Return what a user can do about an import that failed; None if it is a bug."""
+    if of_system := SHARED_OBJECT.search(str(error)):
+        return Her2Error(
+            f"the system lacks the library {of_system[1]}",
+            "import of a package that needs it",
+            f"install it; on Debian and Ubuntu: apt-get install {OPENCV_NEEDS}",
+        )
     library = (error.name or "").split(".")[0]
     return missing(library) if library in EXTRAS and find_spec(library) is None else None

@@ -51,6 +51,15 @@ def test_a_failed_import_is_three_lines_wherever_it_happens(without, her2pipe, m
     )
 
 
+def test_a_library_that_the_system_lacks_is_named_with_its_package():
+    text = "libGL.so.1: cannot open shared object file: No such file or directory"
+    error = extras.of_import(ImportError(text, name="cv2"))
+    assert error.what == "the system lacks the library libGL.so.1"
+    assert "apt-get install libgl1" in error.fix
+    memory = ImportError("libtorch.so: failed to map segment from shared object", name="torch")
+    assert cli._mistake(memory, "train").what == "out of memory"
+
+
 def test_an_import_that_no_extra_mends_is_a_bug(without):
     assert extras.of_import(ModuleNotFoundError(name="nothing")) is None
     assert extras.of_import(ImportError("cannot import name")) is None

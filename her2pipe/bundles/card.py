@@ -40,6 +40,7 @@ TASKS = {
     "fingerprint": "trained without labels, by contrast of patches of one slide with others'",
     "none": "frozen: its weights are as published, and were not trained on these slides",
 }
+SIDES = {"train": "training"}
 LINK = "https://doi.org/"
 
 
@@ -66,7 +67,7 @@ def model_card(description: BundleDescription, data: DevelopmentData, contact: s
         ("Use", _use(description)),
         ("How a slide is scored", _scoring(description, endpoint)),
         ("Data it was developed on", _development(description, data)),
-        ("Preprocessing", _preprocessing(description)),
+        ("Preprocessing", _preprocessing(description, data)),
         ("Results", _results(description, data)),
         ("Limits", _limits(description, data)),
         ("Licences", _licences(description)),
@@ -142,7 +143,7 @@ def _intended_use(description: BundleDescription, endpoint: Endpoint) -> Iterato
         what = "images such as those it was developed on"
     else:
         what = "scanned slides, stained and prepared as those it was developed on"
-    yield f"Research on {what}: to score {endpoint.summary}, to"
+    yield f"Research on {what}: to predict {endpoint.summary}, to"
     yield "validate the method on other cohorts, and to compare it with others."
 
 
@@ -201,7 +202,9 @@ def _scoring(description: BundleDescription, endpoint: Endpoint) -> Iterator[str
 
 
 def _development(description: BundleDescription, data: DevelopmentData) -> Iterator[str]:
-    sides = ", ".join(f"{count} on the {side} side" for side, count in data.slides.items())
+    sides = ", ".join(
+        f"{count} on the {SIDES.get(side, side)} side" for side, count in data.slides.items()
+    )
     what = description.kind
     yield (
         f"Cohort {data.cohort}{f' ({data.title})' if data.title else ''}:"
@@ -218,7 +221,7 @@ def _development(description: BundleDescription, data: DevelopmentData) -> Itera
     yield "known here; ask the authors for more."
 
 
-def _preprocessing(description: BundleDescription) -> Iterator[str]:
+def _preprocessing(description: BundleDescription, data: DevelopmentData) -> Iterator[str]:
     tile, stain = description.settings.get("tile", {}), description.settings.get("stain", {})
     if description.view == WHOLE:
         yield f"- An image is taken whole ({description.settings['images']['shape']})."
@@ -229,16 +232,20 @@ def _preprocessing(description: BundleDescription) -> Iterator[str]:
             " the slide's area."
         )
     else:
-        unit = "" if description.view.endswith("um") else " level-0 px"
-        yield f"- View: squares of {description.view}{unit}."
+        is_um = description.view.endswith("um")
+        side = f"{description.view.removesuffix('um')} {'µm' if is_um else 'level-0 px'}"
+        yield f"- View: squares of {side} a side."
     yield f"- Patches are stored at {tile.get('patch_px')} x {tile.get('patch_px')} px."
-    if description.view != WHOLE:
+    if description.view != WHOLE and tile.get("variance_min"):
         yield (
-            f"- A patch whose grey-level variance is below {tile.get('variance_min'):g} is"
-            " background."
+            f"- A patch whose grey-level variance is below {tile['variance_min']:g} is background."
         )
+    if data.keeps_colours:
+        yield "- Patches keep their colours."
+    else:
         method = stain.get("stain_method")
-        yield f"- Stains are estimated by {method}; the target is in `{ENCODER}/model.json`."
+        yield f"- Stains are estimated by {method}, and brought to the target in the encoder's"
+        yield f"  `{ENCODER}/model.json`."
     expects = description.expects
     if expects.mpp_low is not None and expects.mpp_high is not None:
         low, high = f"{expects.mpp_low:.3g}", f"{expects.mpp_high:.3g}"
@@ -298,12 +305,13 @@ def _limits(description: BundleDescription, data: DevelopmentData) -> Iterator[s
         yield f"- It was developed on {data.patients} patients only."
     yield "- Other scanners, laboratories and populations may give other scores: check a sample"
     yield "  with known labels before use, and look at how far its slides differ (drift)."
-    yield "- The threshold was chosen for the development cohort's mix of cases."
+    if description.threshold is not None:
+        yield "- The threshold was chosen for the development cohort's mix of cases."
     if description.calibration:
         yield "- Probabilities hold where the share of positive cases is as in that cohort."
-    if any(r.overlap for r in description.results):
-        yield "- Figures of the development cohort are better than on new slides where something"
-        yield "  was chosen on these very slides."
+    if any("chosen" in r.overlap for r in description.results):
+        yield "- Figures of the development cohort are better than on new slides: something was"
+        yield "  chosen on these very slides."
 
 
 def _licences(description: BundleDescription) -> Iterator[str]:
@@ -334,7 +342,7 @@ def _files(description: BundleDescription, contact: str) -> Iterator[str]:
     yield f"- `{ENCODER}/`: the network" + (
         "" if description.encoder.weights == INCLUDED else ", without its weights"
     )
-    if AGGREGATIONS[description.aggregate].fits or description.threshold is not None:
+    if description.fit:
         yield f"- `{AGGREGATION}/`: the fitted aggregation"
     versions: Iterable[str] = (f"{name} {v}" for name, v in description.versions.items())
     yield ""

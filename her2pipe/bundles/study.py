@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from her2pipe import __version__
 from her2pipe.aggregation.base import AGGREGATIONS, Aggregation, FittedModel, load
-from her2pipe.bundles.compatibility import Patches, conditions
+from her2pipe.bundles.compatibility import KEEPS_COLOURS, Patches, conditions
 from her2pipe.bundles.description import (
     AGGREGATION,
     ENCODER,
@@ -106,6 +106,8 @@ class DevelopmentData:
         That the encoder was trained on.
     confidence : float
         Level of the intervals.
+    keeps_colours : bool
+        Whether patches are brought to no stain target.
     """
 
     cohort: str
@@ -115,6 +117,7 @@ class DevelopmentData:
     classes: dict[str, int]
     patches: int
     confidence: float
+    keeps_colours: bool = False
 
 
 class FinishedStudy:
@@ -430,15 +433,20 @@ def _result(study: FinishedStudy, metrics: Metrics) -> CohortResult:
         patients=metrics.patients,
         n=area.n if area.n is not None else (slides.n if slides else None),
         events=area.positives,
-        measure=f"{endpoint.main_measure}, {area.endpoint or endpoint.summary}",
+        measure=_measure(endpoint.main_measure, area.endpoint or endpoint.summary),
         auc=_interval(area) or Interval(),
         operating_point=(point.rule or "") if point else "",
         sensitivity=_interval(point.sensitivity) if point else None,
         specificity=_interval(point.specificity) if point else None,
         accuracy=_interval(point.accuracy if point else slides.accuracy if slides else None),
         kappa=_interval(slides.kappa) if slides else None,
-        overlap=_overlap(metrics),
+        overlap=_overlap(metrics, "images" if study.is_images else "slides"),
     )
+
+
+def _measure(name: str, what: str) -> str:
+    """Return the name of a number and what it is of, each once."""
+    return what if what.startswith(name) else f"{name}, {what}"
 
 
 def _interval(estimate: Estimate | None) -> Interval | None:
@@ -449,14 +457,13 @@ def _interval(estimate: Estimate | None) -> Interval | None:
     return Interval(**finite, n=estimate.n, interval=estimate.interval or "")
 
 
-def _overlap(metrics: Metrics) -> str:
+def _overlap(metrics: Metrics, kind: str) -> str:
     """Return which of a cohort's slides the method had seen."""
     if metrics.role != DEVELOPMENT:
         return ""
-    judged = metrics.held_out_by or "slides that were not trained on"
-    chosen = f"; {metrics.chosen_on_these} chosen on these very slides" * bool(
-        metrics.chosen_on_these
-    )
+    judged = metrics.held_out_by or f"{kind} that were not trained on"
+    chosen = f"; {metrics.chosen_on_these}: chosen on these very {kind}"
+    chosen *= bool(metrics.chosen_on_these)
     return f"of the development cohort: {judged}{chosen}"
 
 
@@ -477,9 +484,8 @@ def _licences(study: FinishedStudy) -> list[Licence]:
 def _citations(study: FinishedStudy) -> list[Citation]:
     works = [*([LI_2025] if study.config.labels.endpoint == "her2" else [])]
     works += study.aggregation.citations
-    works += STAIN_METHODS[study.config.stain.stain_method].citations * (
-        study.network.stain.get("method") != "none"
-    )
+    if study.network.stain.get("method") != KEEPS_COLOURS:
+        works += STAIN_METHODS[study.config.stain.stain_method].citations
     cited = [Citation(**work._asdict()) for work in works]
     if doi := study.network.citation:
         cited.append(Citation(what="Encoder", who=study.network.architecture, where="", doi=doi))
@@ -499,6 +505,7 @@ def _data(study: FinishedStudy) -> DevelopmentData:
         classes=study.fitted[1].metadata.slides if study.fitted else {},
         patches=sum(int(row["used"]) for row in rows if row.get("side") == TRAIN),
         confidence=study.config.evaluate.confidence,
+        keeps_colours=study.network.stain.get("method") == KEEPS_COLOURS,
     )
 
 

@@ -23,6 +23,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", default="results", help="folder of the results of a study [default: results]"
     )
+    parser.add_argument(
+        "--notes",
+        help="text (.md) that the card ends with: what only you know, as how cohorts were chosen",
+    )
 
 
 def run(args: argparse.Namespace, bundle: BundleSettings) -> None:
@@ -36,6 +40,8 @@ def run(args: argparse.Namespace, bundle: BundleSettings) -> None:
     if target.exists() and target.is_dir() == (target.suffix == ZIP):
         raise Her2Error("the bundle cannot be written there", str(target), "name another place")
     card = model_card(contents.description, contents.data, bundle.contact)
+    if args.notes:
+        card = f"{card}\n## Notes of the authors\n\n{_text(args.notes)}\n"
     if target.suffix == ZIP:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".bundle", dir=target.parent) as name:
@@ -52,3 +58,13 @@ def run(args: argparse.Namespace, bundle: BundleSettings) -> None:
             "nobody may use a bundle whose terms are not stated: give them by --license"
             " (bundle.license)"
         )
+
+
+def _text(path: str) -> str:
+    """Read the authors' notes."""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Her2Error(
+            f"the notes cannot be read: {error}", path, "give a text file (UTF-8)"
+        ) from None

@@ -217,6 +217,17 @@ def test_a_zip_is_the_folder_s_bundle(finished, bundles, tmp_path, her2pipe):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.zip", "unpacked"]
 
 
+def test_a_card_ends_with_the_authors_notes(finished, tmp_path, her2pipe):
+    (tmp_path / "notes.md").write_text("Consecutive biopsies of 2019.\n")
+    words = ["bundle", "TL-PA", tmp_path / "b", "--results", finished[0] / "results"]
+    assert her2pipe(*words, "--notes", tmp_path / "notes.md")[0] == 0
+    card = (tmp_path / "b/README.md").read_text()
+    assert card.endswith("## Notes of the authors\n\nConsecutive biopsies of 2019.\n")
+    open_bundle(tmp_path / "b")
+    code, message = her2pipe(*words, "--notes", tmp_path / "none.md")
+    assert (code, "notes cannot be read" in message) == (1, True)
+
+
 def test_a_bundle_scores_as_the_study_did(finished, bundles, tmp_path, her2pipe):
     """Encoded and scored by the bundle alone."""
     results, bundle = finished[0] / "results", bundles["TL-mlp"]
