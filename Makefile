@@ -4,7 +4,7 @@
 # make demo-ihc    IHC grades, in the folder demo-ihc
 # make demo-light  lightweight networks on images, in the folder demo-light
 # make cluster     the demo study through a SLURM started on this machine (root, Debian)
-# make coverage    the tests, and which lines they run
+# make fast        the tests that take little   make coverage   all, and which lines they run
 # make test-versions  the fast tests under Python 3.12 and 3.13
 # make audit       a list of all libraries (CycloneDX, in dist), and their known weaknesses
 # make wheel       the package with its workflow, to be installed elsewhere, in dist
@@ -19,7 +19,8 @@ export PYTHONUNBUFFERED := 1
 # A study starts Python hundreds of times: compiled modules halve the time each start takes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo demo-ihc demo-light cluster test test-versions coverage bench lint pins wheel audit schema clean
+.PHONY: setup demo demo-ihc demo-light cluster test fast test-versions coverage bench lint pins wheel \
+  audit schema clean
 
 setup: $(READY)
 
@@ -73,14 +74,20 @@ cluster: $(READY)
 	@echo "Done. Open  $(CLUSTER)/results/report/index.html   the study as one page"
 	@echo "      See   $(CLUSTER)/logs/slurm                  SLURM's messages for failed jobs"
 
+# In the order of folders: large tests come before small ones, and no core waits for the last.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(PYTEST)
+
+fast: $(READY)
+	$(PYTEST) -m "not slow and not slurm and not envs and not demo"
 
 test-versions: $(READY)
 	$(BIN)/python tests/versions.py -n 2 --dist loadscope
 
 coverage: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -63,10 +63,11 @@ def texture(side: int) -> np.ndarray:
 
 
 def deflated(gigabytes: int) -> bytes:
-    """Compress zeros that hold so much."""
-    stream = zlib.compressobj(9, zlib.DEFLATED)
-    parts = [stream.compress(bytes(1 << 26)) for _ in range(16 * gigabytes)]
-    return b"".join(parts) + stream.flush()
+    """Compress zeros that hold so much: one block, again and again."""
+    stream, count = zlib.compressobj(9, zlib.DEFLATED, -15), 64 * gigabytes
+    block = stream.compress(bytes(1 << 24)) + stream.flush(zlib.Z_FULL_FLUSH)
+    check = ((count << 24) % 65521) << 16 | 1
+    return b"\x78\xda" + block * count + b"\x03\0" + check.to_bytes(4, "big")
 
 
 @kind("deflate tiles that inflate to 3 GB each")
@@ -81,11 +82,11 @@ def zstd_bomb(folder: Path) -> list[str]:
     return tiled(folder / "a.tif", 50000, imagecodecs.zstd_encode(bytes(1 << 30)))
 
 
-@kind("WebP tiles of 16,383 px in place of 256")
+@kind("WebP tiles of 8,192 px in place of 256")
 def webp_bomb(folder: Path) -> list[str]:
     import imagecodecs
 
-    large = imagecodecs.webp_encode(np.zeros((16_383, 16_383, 3), np.uint8))
+    large = imagecodecs.webp_encode(np.zeros((8_192, 8_192, 3), np.uint8))
     return tiled(folder / "a.tif", 50001, large)
 
 

@@ -46,8 +46,25 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """Fill a folder beside its place and move it there only when it is complete."""
+    """Fill a folder beside its place and move it there only when it is complete.
+
+    What stood there goes, if it is an output, too: see `_refuse_to_lose`.
+
+    Raises
+    ------
+    Her2Error
+        When a file stands there, or a folder that holds other things.
+    """
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise Her2Error("the output folder is a file", str(path), "give another folder")
+    place = path.resolve()
+    if place in (Path.home(), *Path.home().parents, Path.cwd(), *Path.cwd().parents):
+        raise Her2Error(
+            "the output would replace a folder that holds more",
+            str(path),
+            "give a folder of its own",
+        )
     partial = _partial_path(path)
     partial.mkdir()
     try:
@@ -56,10 +73,26 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
+        if path.is_dir():
+            _refuse_to_lose(path, partial)
         shutil.rmtree(path, ignore_errors=True)
         partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _refuse_to_lose(path: Path, partial: Path) -> None:
+    """Refuse to replace a folder of other things: of other names, and of other kinds of files."""
+    there, new = ({entry.name for entry in folder.iterdir()} for folder in (path, partial))
+    there = {name for name in there if not name.startswith(".")}
+    kinds = {Path(name).suffix for name in new}
+    foreign = sorted(name for name in there if Path(name).suffix not in kinds)
+    if new and foreign and not there & new:
+        raise Her2Error(
+            f"the output would replace a folder of other things, such as {foreign[0]}",
+            str(path),
+            "give a folder of its own",
+        )
 
 
 def _partial_path(path: Path) -> Path:
@@ -69,6 +102,8 @@ def _partial_path(path: Path) -> Path:
     name of a slide or cohort has a ~, so nothing but this very output's are met. A process
     of this machine that still runs (Snakemake was killed, its job was not) keeps its own.
     """
+    if not path.name:
+        raise Her2Error("the output has no name", repr(str(path)), "give a file or folder to write")
     path.parent.mkdir(parents=True, exist_ok=True)
     name, ending = path.name, f"~{this_process()}.part"
     if len(os.fsencode(f".{name}{ending}")) > NAME_BYTES:  # the name itself may fit all the same

@@ -1,8 +1,11 @@
 """Shared fixtures: synthetic stores, encodings and models, made without slides."""
 
+import gc
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
+import process_server
 import pytest
 from small_study import finished, study  # noqa: F401 - fixtures of every test that runs the workflow
 from stores import CLASSES, DATA, make_bag, make_encoding, make_model, make_store, stained
@@ -12,6 +15,51 @@ from her2pipe import deferred
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 deferred.defer_compiler()  # as the command line does
+# It is there for power cuts, which no test sees, and takes milliseconds of waiting per file.
+os.fsync = lambda file: None
+COLLECTED = gc.get_threshold()
+gc.set_threshold(deferred.COLLECTED_OBJECTS)  # while tests are imported, as while a job is
+
+
+def pytest_configure(config):
+    """Start one process server for all processes of pytest-xdist."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        server = process_server.ProcessServer()
+        os.environ[process_server.SHARED] = server.address
+        config.add_cleanup(server.close)
+
+
+def pytest_collection_finish(session):
+    """Draw figures once; keep modules from garbage collections, a million objects each time."""
+    if not session.config.option.collectonly:
+        _draw_once()
+        gc.collect()
+        gc.freeze()
+    gc.set_threshold(*COLLECTED)
+
+
+def _draw_once():
+    """Write a PNG without pixels beside an SVG of the same figure, but where a test looks at it.
+
+    Most tests run steps for their tables; figures take half of the time, their pixels a quarter.
+    """
+    from her2pipe.plotting import style
+
+    def save(figure, stem, formats=("png", "svg"), save=style.save):
+        if {"png", "svg"} <= set(formats) and not looked_at:
+            Path(f"{stem}.png").write_bytes(b"\x89PNG")
+            formats = [kind for kind in formats if kind != "png"]
+        return save(figure, stem, formats)
+
+    style.save = save
+
+
+looked_at = []  # the test at work, if it is marked `pictures`
+
+
+@pytest.fixture(autouse=True)
+def _looks_at_pictures(request):
+    looked_at[:] = [request.node] if request.node.get_closest_marker("pictures") else []
 
 
 @pytest.fixture

@@ -4,15 +4,18 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from her2pipe import files
+from her2pipe.errors import Her2Error
 
 
 @pytest.mark.parametrize("kind", ["replacing", "replacing_folder"])
 def test_after_an_error_nothing_is_left_and_the_old_one_stays(tmp_path, kind):
-    files.write_text(tmp_path / "out", "old")
+    old = tmp_path / "out" / ("x" if kind == "replacing_folder" else "")
+    files.write_text(old, "old")
 
     def fail():
         with getattr(files, kind)(tmp_path / "out") as part:
@@ -22,7 +25,7 @@ def test_after_an_error_nothing_is_left_and_the_old_one_stays(tmp_path, kind):
     with pytest.raises(RuntimeError):
         fail()
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
-    assert (tmp_path / "out").read_text() == "old"
+    assert old.read_text() == "old"
 
 
 @pytest.mark.parametrize("kind", ["replacing", "replacing_folder"])
@@ -78,3 +81,44 @@ def test_parts_of_two_machines_never_meet(tmp_path, monkeypatch):
             names.add(part.name)
     assert len(names) == 2
     assert str(os.getpid()) in next(iter(names))
+
+
+def fill(path, *names):
+    with files.replacing_folder(path) as folder:
+        for name in names:
+            (folder / name).write_text("new")
+
+
+def test_a_folder_of_other_things_is_never_replaced(tmp_path, monkeypatch):
+    """A slip of the command line took a folder of slides for the output, and it was gone."""
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    (slides / "a.svs").write_text("precious")
+    with pytest.raises(Her2Error, match=r"a folder of other things, such as a\.svs"):
+        fill(slides, "table.tsv")
+    assert (slides / "a.svs").read_text() == "precious"
+    assert [p.name for p in tmp_path.iterdir()] == ["slides"]
+    monkeypatch.chdir(slides)
+    for place in (".", "..", slides, tmp_path, "/", Path.home()):
+        with pytest.raises(Her2Error, match=r"holds more|has no name"):
+            fill(place, "a.svs")
+    (tmp_path / "f").touch()
+    with pytest.raises(Her2Error, match="the output folder is a file"):
+        fill(tmp_path / "f", "a.tsv")
+    assert (slides / "a.svs").read_text() == "precious"
+
+
+def test_an_older_output_is_replaced_whatever_it_holds_beside(tmp_path):
+    fill(tmp_path / "out", "table.tsv", "S1.h5", "old.png")
+    (tmp_path / "out" / ".snakemake_timestamp").touch()
+    fill(tmp_path / "out", "table.tsv", "S2.h5")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["S2.h5", "table.tsv"]
+    fill(tmp_path / "out", "S3.h5", "other.tsv")  # no common name, but the same kinds of files
+    (tmp_path / "empty").mkdir()
+    fill(tmp_path / "empty", "table.tsv")
+
+
+@pytest.mark.parametrize("place", ["", "."])
+def test_an_output_without_a_name(place):
+    with pytest.raises(Her2Error, match="the output has no name"), files.replacing(place):
+        pass

@@ -8,6 +8,7 @@ from her2pipe.workflow.manifests import Manifests
 from her2pipe.workflow.resources import gpus, growing, threads_for
 from her2pipe.workflow.targets import Targets
 
+snakemake_api.plan_quickly()
 study = snakemake_api.load_study(config, workflow)
 targets = Targets(study)
 inputs = Inputs(targets)

@@ -15,12 +15,14 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
-from her2pipe.bundles.description import BundleDescription
+from her2pipe.bundles.description import AGGREGATION, BundleDescription
 from her2pipe.bundles.read import read_description
+from her2pipe.bundles.settings import SECTIONS
 from her2pipe.config import Config, Section, load
 from her2pipe.config.aggregation import fit_settings
 from her2pipe.errors import Her2Error, raise_all
 
+MODEL = "model.json"  # of a fitted aggregation
 WITH_BUNDLE = ("bundle", "cohorts", "stand_in")  # settings of a method that is a bundle
 
 
@@ -109,13 +111,16 @@ def lay_over(
 
 
 def fixed_settings(description: BundleDescription) -> dict[str, dict[str, Any]]:
-    """Return the settings a bundle fixes, by section of a study file; those known here."""
-    fixed = {}
-    for section, values in description.settings.items():
-        kind = _section(section)
-        if kind is not None:
-            known = {k: v for k, v in values.items() if k in kind.model_fields}
-            fixed[section] = {k: v for k, v in known.items() if k != "algorithm"}
+    """Return the settings a bundle fixes, by section of a study file: all that decide a score.
+
+    One that its program did not have yet is at its default, with which scores are as before.
+    """
+    fixed: dict[str, dict[str, Any]] = {}
+    for section, others in SECTIONS.items():
+        kind, stated = _section(section), description.settings.get(section, {})
+        assert kind is not None
+        names = [name for name in kind.model_fields if name not in ("algorithm", *others)]
+        fixed[section] = {name: stated.get(name, _default(section, name)) for name in names}
     return fixed
 
 
@@ -146,7 +151,8 @@ def _encoder(description: BundleDescription) -> dict[str, Any]:
 
 def _method(description: BundleDescription, name: str) -> dict[str, Any]:
     kind = fit_settings(description.aggregate)
-    known = kind.model_fields if kind else {}
+    is_fitted = f"{AGGREGATION}/{MODEL}" in description.files
+    known = kind.model_fields if kind and is_fitted else {}
     fit = {k: v for k, v in description.fit.items() if k in known and k != "algorithm"}
     return {"encoder": name, "aggregate": description.aggregate} | ({"fit": fit} if fit else {})
 

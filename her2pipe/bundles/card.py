@@ -320,7 +320,8 @@ def _licences(description: BundleDescription) -> Iterator[str]:
     else:
         yield f"Terms of this bundle: {description.license}."
     for licence in description.licences:
-        yield f"- {licence.part}, {licence.source}: {licence.licence}."
+        terms = f"{licence.licence}{' (no commercial use)' * licence.non_commercial}"
+        yield f"- {licence.part}, {licence.source}: {terms}."
     if description.encoder.weights != INCLUDED:
         yield (
             f"- The weights of {description.encoder.preset} may not be passed on: they are fetched"

@@ -133,6 +133,7 @@ class Licence(_Record):
     part: str
     licence: str
     source: str = ""
+    non_commercial: bool = False
 
 
 class Citation(_Record):

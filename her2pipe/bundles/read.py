@@ -36,6 +36,7 @@ from her2pipe.files import replacing_folder
 CHUNK_BYTES = 1 << 20
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1
+INFLATION_MAX, SMALL_BYTES = 100, 1_000_000  # of a packed file; weights hardly shrink at all
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,12 @@ def _described(archive: zipfile.ZipFile, path: Path) -> BundleDescription:
         is_plain_file = kind in (0, stat.S_IFREG) and not entry.flag_bits & ENCRYPTED
         if not is_plain_file or entry.compress_type not in METHODS:
             what = f"{entry.filename} of the bundle is a link, encrypted, or packed unusually"
+            raise Her2Error(what, str(path), FIX)
+        if entry.file_size > SMALL_BYTES + INFLATION_MAX * entry.compress_size:
+            times = entry.file_size / max(1, entry.compress_size)
+            what = (
+                f"{entry.filename} of the bundle claims to be {times:.0f} times what it is packed"
+            )
             raise Her2Error(what, str(path), FIX)
     by_name = {entry.filename: entry for entry in entries}
     if FILE not in by_name:

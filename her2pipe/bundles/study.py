@@ -468,15 +468,15 @@ def _overlap(metrics: Metrics, kind: str) -> str:
 
 
 def _licences(study: FinishedStudy) -> list[Licence]:
-    network = study.network
-    licence, source = network.licence, _source(network)
-    if not (licence or source):
+    network, source = study.network, _source(study.network)
+    if not (network.licence or source):
         return []
     return [
         Licence(
             part="starting weights of the encoder" if network.task != "none" else "encoder",
-            licence=licence or "not stated",
+            licence=network.licence or "not stated",
             source=source or network.starting_weights,
+            non_commercial=network.non_commercial,
         )
     ]
 

@@ -312,7 +312,7 @@ def _encoder_costs(rows: Sequence[Row]) -> Table:
     by_encoder = {row["encoder"]: row for row in reversed(rows)}
     caption = (
         "Encoders. Time and disk: means over the slides of this run, reading the patches and their"
-        " colours included, start-up not; encodings hold features in half precision. Multiply-adds:"
-        " counted of frozen networks."
+        " colours included, start-up not; a slide is an image where cohorts are of images."
+        " Encodings hold features in half precision. Multiply-adds are counted of frozen networks."
     )
     return html.table(caption, ENCODER_COSTS, list(reversed(by_encoder.values())))

@@ -25,6 +25,7 @@ from her2pipe.slides.base import (
 from her2pipe.slides.level_check import shows_the_same
 from her2pipe.slides.tiff_directory import Survey, few_bits, refuse_inflated, survey
 
+MOST_PX0 = 2e11  # of level 0; the largest slides have a tenth of it
 EXIF_ORIENTATION = 274
 MPP_LEAST, MPP_MOST = 0.01, 100.0  # beyond no microscope scans: a lost unit, or decimal point
 SIGNATURES = {
@@ -77,6 +78,11 @@ def open_slide(
             "allow reading the file, and entering the folders it lies in",
         ) from None
     try:
+        if slide.width_px0 * slide.height_px0 > MOST_PX0:
+            raise unreadable(
+                path,
+                f"it claims {slide.width_px0} x {slide.height_px0} px, more than any slide has",
+            )
         _settle_mpp(slide, settings, mpp_sheet)
     except Her2Error:
         slide.close()

@@ -31,11 +31,11 @@ class TiatoolboxSlide(LevelSlide):
     def __init__(self, path: str | Path, settings: SlidesSettings):
         super().__init__(path, settings)
         extras.require("tiatoolbox")
-        logging.getLogger("tiatoolbox").setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its libraries warn of their own future
             from tiatoolbox.wsicore.wsireader import WSIReader
 
+            logging.getLogger("tiatoolbox").setLevel(logging.ERROR)  # its import sets another
             try:
                 self._slide = WSIReader.open(str(path))
                 info = self._slide.info

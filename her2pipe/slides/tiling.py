@@ -23,6 +23,7 @@ from her2pipe.slides.tissue import (
 )
 from her2pipe.store import PatchMetadata, PatchWriter, compress
 
+MOST_CELLS = 5_000_000  # of a grid, which is held in memory; a large slide has 100,000
 SAMPLE_GRID = 16  # pixels taken along each side of a kept patch for the stain estimate
 NO_TISSUE_INSIDE = "no patch with tissue lies inside the annotation"
 SAMPLE_TIMES = 50  # pixels held for the stain estimate, over those it uses: most may be glass
@@ -92,6 +93,13 @@ class Tiler:
         """
         size = slide.width_px0, slide.height_px0
         side = crop_side(metadata.view, *size, slide.mpp, self.tile, str(slide.path))
+        cells = (size[0] // side) * (size[1] // side)
+        if cells > MOST_CELLS:
+            raise BadSlideError(
+                f"too many patches: {cells:,} of side {side} px, at most {MOST_CELLS:,}",
+                str(slide.path),
+                "choose a larger view",
+            )
         corners = tile_grid(*size, side, self.tile.edge)
         metadata.width_px0, metadata.height_px0 = size
         metadata.mpp, metadata.mpp_source = slide.mpp, slide.mpp_source

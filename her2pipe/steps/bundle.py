@@ -51,6 +51,14 @@ def run(args: argparse.Namespace, bundle: BundleSettings) -> None:
     else:
         with replacing_folder(target) as folder:
             description = write_bundle(folder, contents.description, card, contents.files)
+    for licence in description.licences:
+        log.warning(
+            "%s, %s: %s; the terms of the bundle, %s, must agree with these",
+            licence.part,
+            licence.source,
+            licence.licence,
+            description.license,
+        )
     size = sum(file.bytes for file in description.files.values())
     log.info("%s: %.1f MB, digest %s", description.method, size / 1e6, description.digest[:16])
     if description.license == "other":

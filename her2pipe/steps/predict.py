@@ -63,6 +63,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="where to compute [auto | cpu | cuda; default auto: a graphics card, if there is one]",
     )
+    parser.add_argument(
+        "--allow-mismatch",
+        action="store_true",
+        help="score slides of a scale that the bundle was not made for, too, and flag them; else"
+        " they stop the run",
+    )
     parser.add_argument("-n", "--dry-run", action="store_true", help="only list what would run")
     # Options of other verbs, which here are refused with the reason.
     parser.add_argument("--view", help=argparse.SUPPRESS)
@@ -81,8 +87,11 @@ def run(args: argparse.Namespace) -> None:
     bundle, folder = Path(args.bundle).expanduser(), Path(args.folder).expanduser()
     description = read_description(bundle)
     refuse_changes(args, description)
-    device = {} if args.device == EncodeSettings().device else {"device": args.device}
-    settings = {"encode": device} if device else {}
+    settings: dict[str, dict[str, Any]] = {}
+    if args.device != EncodeSettings().device:
+        settings["encode"] = {"device": args.device}
+    if args.allow_mismatch:
+        settings["compatibility"] = {"allow_mismatch": True}
     study = prediction.write_study(folder, bundle, description, args.slides, settings)
     if run_log.is_abandoned(folder):
         launch.call(launch.command(study, folder, options=["--unlock", *QUIET]))
@@ -147,11 +156,12 @@ def summary(folder: Path, method: str) -> list[str]:
     if len(rows) > MOST_SHOWN:
         lines.append(f"... and {len(rows) - MOST_SHOWN} more")
     results = folder / "results"
+    maps = results / "heatmap" / method / prediction.COHORT  # images have none
     return [
         *lines,
         "",
         f"Scores  {scores}",
         f"Page    {results / 'report' / 'index.html'}",
         f"Ledger  {results / 'ledger' / 'ledger.tsv'}",
-        f"Maps    {results / 'heatmap' / method / prediction.COHORT}",
+        *([f"Maps    {maps}"] if maps.exists() else []),
     ]

@@ -71,7 +71,7 @@ def run(args, preflight: PreflightSettings, slides: SlidesSettings) -> None:
         with replacing_folder(args.folder) as folder:
             write_table(folder / "slides.tsv", survey.COLUMNS, survey.rows(headers))
             write_table(folder / "notes.tsv", NOTES, notes)
-    log.info("%d slides opened, %d notes", len(headers), len(notes))
+    log.info("%d slides looked at, %d notes", len(headers), len(notes))
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -159,6 +159,8 @@ def read_encoding(path: str | Path, features: bool = True) -> Encoding:
         check_coords(file, coords, metadata.width_px0, metadata.height_px0)
         probabilities = array(file, "probabilities", "f", (rows, len(metadata.classes)))
         check_range(file, "probabilities", probabilities, -ROUNDING, 1 + ROUNDING)
+        if not np.isfinite(probabilities).all():
+            raise damaged(file, "probabilities holds what is no number")
         if features:
             values = array(file, "features", "f", (rows, None))
         else:
@@ -179,6 +181,8 @@ def _metadata(file: h5py.File) -> EncodingMetadata:
         stain = json.loads(values.get("stain", "{}"))
     if not isinstance(classes, list) or not isinstance(stain, dict):
         raise damaged(file, f"its classes are {classes!r:.80}, its stain is {stain!r:.80}")
+    if len(set(map(str, classes))) < len(classes):
+        raise damaged(file, f"its classes are {classes!r:.80}, one of them twice")
     parsed = {"classes": tuple(map(str, classes)), "stain": stain}
     metadata = fill(EncodingMetadata, values | parsed, file, REQUIRED)
     check_texts(file, values)

@@ -128,7 +128,7 @@ def array(
         sealed = file.attrs.get("version", 1) >= 2 and not data.fletcher32
     if (digest is not None or sealed) and digest != _digest(values):
         raise damaged(file, f"{name} does not match its checksum")
-    return values
+    return values.astype(values.dtype.newbyteorder("="), copy=False)  # torch takes no other
 
 
 def attributes(item: h5py.HLObject) -> dict[str, Any]:

@@ -59,17 +59,23 @@ class Manifests:
         """Return title, cohorts and settings of the study, for its page."""
         settings = self.study.settings
         cohorts = {n: {"title": c.title, "role": c.role} for n, c in settings.cohorts.items()}
-        values = settings.model_dump(mode="json", exclude=self._unused())
-        for name in self.study.bundles:  # of its training only what it says itself is known
-            values["encoders"].pop(name)
+        values = self._settings()
         return {"title": settings.study.title, "cohorts": cohorts, "settings": values}
 
     def study_digest(self) -> str:
         """Return the fingerprint of what the study says beyond the defaults."""
-        values = self.study.settings.model_dump(
-            mode="json", exclude=self._unused(), exclude_defaults=True
-        )
+        values = self._settings(exclude_defaults=True)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _settings(self, exclude_defaults: bool = False) -> dict[str, Any]:
+        """Return the study's settings; a bundle is named by its digest, wherever it lies."""
+        values = self.study.settings.model_dump(
+            mode="json", exclude=self._unused(), exclude_defaults=exclude_defaults
+        )
+        for name, bundle in self.study.bundles.items():
+            values["methods"][name]["bundle"] = bundle.description.digest
+            values["encoders"].pop(name)  # of its training only what it says itself is known
+        return values
 
     def _unused(self) -> set[str] | None:
         return {"labels"} if self.study.settings.labels == LabelSettings() else None

@@ -9,23 +9,27 @@
 - `record.input` and `record.output` of its event `job_info`: shortened, for a dry run would print
   hundreds of paths for a job.
 - `snakemake.exceptions.LockException`: replaced, so that who holds the lock is said in three lines.
+- `snakemake.common.get_function_params`: its answers are kept. Snakemake asks 30 times per job for
+  the parameters of the same few functions, which was a sixth of the time of planning.
 """
 
 from __future__ import annotations
 
+import functools
+import gc
 import logging
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from snakemake import exceptions
+from snakemake import common, exceptions, rules
 from snakemake.logging import logger
 from snakemake.shell import shell
 
-from her2pipe import location
+from her2pipe import deferred, location
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.workflow import preflight, run_log
 from her2pipe.workflow.study import Study
@@ -44,6 +48,36 @@ class StudyError(exceptions.WorkflowError):
     def __traceback__(self) -> None:
         """Hide where it was raised: the user's mistake stands in the study, not in a program."""
         return None
+
+
+def plan_quickly() -> None:
+    """Take from planning what is repeated for every job; plans stay the same."""
+    # A plan is millions of objects that stay, and no garbage.
+    gc.set_threshold(max(gc.get_threshold()[0], deferred.COLLECTED_OBJECTS))
+    ask = getattr(common, "get_function_params", None)
+    if ask and not hasattr(ask, "__wrapped__"):
+        for module in (common, rules):
+            module.get_function_params = kept(ask)
+
+
+def kept(parameters: Callable) -> Callable:
+    """Return a function that keeps what `parameters` returns of functions and methods.
+
+    A method is the same whatever object it is of.
+    """
+    known: dict[Hashable, Any] = {}
+
+    @functools.wraps(parameters)
+    def get(function: Any) -> Any:
+        key = (getattr(function, "__func__", function), hasattr(function, "__self__"))
+        try:
+            if key not in known:
+                known[key] = parameters(function)
+        except TypeError:  # a callable object that cannot be a key
+            return parameters(function)
+        return known[key]
+
+    return get
 
 
 def study_file(workflow: Workflow) -> str:

@@ -138,7 +138,7 @@ class Targets:
     def views_of(self, encoder: str) -> list[str]:
         """Return the views of slides that an encoder reads: for scores, and for training."""
         settings = self.study.settings.encoders[encoder]
-        by_patches = settings.task in TRAINED_ON_SLIDES
+        by_patches = settings.task in TRAINED_ON_SLIDES and encoder not in self.study.bundles
         return [settings.view, *(settings.train_views if by_patches else [])]
 
     def encodings(self, encoder: str, cohort: str) -> list[str]:

@@ -112,3 +112,10 @@ def test_a_study_without_encoders_needs_bundles():
             {"cohorts": COHORTS, "encoders": {"e": {}}, "methods": {"T": {"encoder": "e"}}},
             "study.yaml",
         )
+
+
+def test_a_setting_the_bundle_does_not_know_is_at_its_default(bundle):
+    """It came with a later program, whose default gives the scores of before."""
+    data = {"methods": {"X": {"bundle": bundle}}, "stain": {"stain_pixels": 5000}}
+    (mistake,) = mistakes(data, X=bundle)
+    assert mistake.what.endswith("the bundle of method X was made with 20000")

@@ -226,7 +226,7 @@ def test_a_bomb_is_not_unpacked(bundle, tmp_path):
         return bytes(5_000_000) if entry.filename == name else data
 
     packed = rezipped(bundle, tmp_path / "m.zip", inflate)
-    with pytest.raises(Her2Error, match="does not match its digest"):
+    with pytest.raises(Her2Error, match=r"claims to be \d+ times what it is packed"):
         open_bundle(packed)
     honest = struct.pack("<L", 5_000_000)
     lying = packed.read_bytes().replace(honest, struct.pack("<L", size))

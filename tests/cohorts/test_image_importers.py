@@ -190,7 +190,7 @@ def test_real_images_are_trained_on_and_predicted(data, tmp_path, her2pipe):
         "--sheet",
         sheet,
         "--architecture",
-        "resnet10t",
+        "test_resnet",
         "--input-px",
         "64",
         "--max-epochs",

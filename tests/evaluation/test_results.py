@@ -1,6 +1,7 @@
 """metrics.json: one model, written and read by one module."""
 
 import json
+import shutil
 
 import class_evaluations
 import numpy as np
@@ -37,12 +38,12 @@ def status_slides(n=24):
     return rows
 
 
-@pytest.fixture
-def evaluated(tmp_path):
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
     """An evaluation of response with every part but those of patches, as it was before writing."""
-    endpoint = endpoint_of(role="treatment")
-    write_table(tmp_path / "rows.tsv", endpoint.slide_columns, status_slides())
-    slides = results.as_slides(results.read_table(tmp_path / "rows.tsv"))
+    folder, endpoint = tmp_path_factory.mktemp("evaluated"), endpoint_of(role="treatment")
+    write_table(folder / "rows.tsv", endpoint.slide_columns, status_slides())
+    slides = results.as_slides(results.read_table(folder / "rows.tsv"))
     settings = EvaluateSettings(resamples=100)
     computed = metrics.compute(Cohort(endpoint, slides, settings, slides))
     written = results.Metrics(
@@ -54,8 +55,8 @@ def evaluated(tmp_path):
         exclusion_reasons={"excluded": 1},
         **computed.parts,
     )
-    write.write_evaluation(tmp_path, endpoint, slides, written, computed)
-    return tmp_path, written, slides
+    write.write_evaluation(folder, endpoint, slides, written, computed)
+    return folder, written, slides
 
 
 def test_metrics_are_read_as_they_were_written(evaluated):
@@ -102,8 +103,8 @@ def test_metrics_of_classes_are_read_as_they_were_written(tmp_path):
     assert excluded.probabilities is None
 
 
-def test_a_file_of_another_version_is_refused(evaluated):
-    folder, *_ = evaluated
+def test_a_file_of_another_version_is_refused(evaluated, tmp_path):
+    folder = shutil.copytree(evaluated[0], tmp_path / "evaluated")
     path = folder / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"gini": 0.5}))
     with pytest.raises(Her2Error, match="not an evaluation of this version: gini"):

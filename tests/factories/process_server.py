@@ -28,8 +28,12 @@ import process_client
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+SHARED = "HER2PIPE_TESTS_SERVER"  # names the server of all processes of pytest-xdist
 # What Snakemake and the steps import inside functions.
-SNAKEMAKE = ("cli", "storage", "report.html_reporter", "executors.local", "executors.dryrun")
+SNAKEMAKE = (
+    *("cli", "storage", "report.html_reporter", "executors.local", "executors.dryrun"),
+    *("executors.touch", "linting.rules", "linting.snakefiles", "profiles", "sourcecache"),
+)
 LIBRARIES = (
     *("bokeh.plotting", "bokeh.resources", "cv2", "h5py", "imagecodecs", "jinja2", "openslide"),
     *("matplotlib.backends.backend_agg", "matplotlib.figure", "pandas", "safetensors.torch"),
@@ -39,35 +43,17 @@ LIBRARIES = (
 )
 
 
-class ProcessServer:
-    """A server that runs until it is closed, or the process that started it ends.
+class Client:
+    """Runs code in forks of a server.
 
     Parameters
     ----------
-    import_path : str or Path, optional
-        Folder of further packages, which the server imports, too.
+    address : str
+        Path of the server's socket.
     """
 
-    def __init__(self, import_path=""):
-        self._folder = tempfile.TemporaryDirectory(prefix="her2pipe-")
-        self.address = f"{self._folder.name}/socket"
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self.address)
-            listener.listen(64)
-            self._process = subprocess.Popen(
-                [sys.executable, __file__, str(listener.fileno())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[listener.fileno()],
-                cwd=ROOT,
-                env=_environment(import_path),
-            )
-
-    def close(self):
-        """End the server."""
-        self._process.stdin.close()
-        self._process.wait()
-        self._folder.cleanup()
+    def __init__(self, address):
+        self.address = address
 
     def run(self, code, words, folder):
         """Run code in a fork, and as forks the jobs it starts; return the finished process.
@@ -94,9 +80,45 @@ class ProcessServer:
             return subprocess.CompletedProcess(words, ended, output.read(), errors.read())
 
 
+class ProcessServer(Client):
+    """A server that runs until it is closed, or the process that started it ends.
+
+    Parameters
+    ----------
+    import_path : str or Path, optional
+        Folder of further packages, which the server imports, too.
+    """
+
+    def __init__(self, import_path=""):
+        self._folder = tempfile.TemporaryDirectory(prefix="her2pipe-")
+        super().__init__(f"{self._folder.name}/socket")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self.address)
+            listener.listen(64)
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(listener.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[listener.fileno()],
+                cwd=ROOT,
+                env=_environment(import_path),
+            )
+
+    def close(self):
+        """End the server."""
+        self._process.stdin.close()
+        self._process.wait()
+        self._folder.cleanup()
+
+
 @cache
 def shared():
-    """Return the server of this process, started when it is first asked for."""
+    """Return the server of all tests, started when it is first asked for.
+
+    Processes of pytest-xdist use the one of the process that started them (`conftest.py`).
+    """
+    if SHARED in os.environ:
+        return Client(os.environ[SHARED])
     server = ProcessServer()
     atexit.register(server.close)
     return server
@@ -110,8 +132,8 @@ def _environment(import_path):
 
 def _serve(listener):
     """Fork for each request; when standard input is closed, end all forks and return."""
-    _load([f"snakemake.{name}" for name in SNAKEMAKE])
-    prepared, clients = False, {}  # connection of each fork that runs
+    sys.path.append(str(HERE / "forked"))  # what forks start may find modules where they do
+    prepared, clients = set(), {}  # connection of each fork that runs
     selector = selectors.DefaultSelector()
     selector.register(sys.stdin, selectors.EVENT_READ)
     selector.register(listener, selectors.EVENT_READ)
@@ -124,9 +146,12 @@ def _serve(listener):
             if key.fileobj is listener:
                 connection, _ = listener.accept()
                 request, streams = _receive(connection)
-                if not prepared and request["code"] == process_client.COMMAND:
-                    _load([*LIBRARIES, *_modules()])
-                    prepared = True
+                for package, prepare in PREPARE.items():
+                    if package in request["code"] and package not in prepared:
+                        prepare()
+                        prepared.add(package)
+                        gc.collect()
+                        gc.freeze()  # or forks would copy its pages when they collect garbage
                 if not (child := os.fork()):
                     selector.close()
                     listener.close()
@@ -151,19 +176,46 @@ def _serve(listener):
                 os.kill(key.data, signal.SIGKILL)
 
 
+def _prepare_workflow():
+    """Do what every run of Snakemake does before it reads a study, and forks need not repeat.
+
+    It looks for plugins, and pydantic completes the models of settings when they are first used.
+    """
+    _load(["smart_open", *(f"snakemake.{name}" for name in SNAKEMAKE)])
+    _load(_modules("steps", "workflow"))
+    from snakemake.cli import get_argument_parser
+
+    from her2pipe.config import load
+
+    get_argument_parser()
+    load.load(ROOT / "config.yaml")
+
+
+def _prepare_steps():
+    """Import what the jobs of rules do, and put off what they put off."""
+    from her2pipe import deferred
+
+    os.fsync = lambda file: None  # as in `conftest.py`
+    with deferred.quick_start():
+        _load([*LIBRARIES, *_modules("")])
+
+
+# By what code imports.
+PREPARE = {"snakemake": _prepare_workflow, "her2pipe.cli": _prepare_steps}
+
+
 def _load(names):
-    """Import modules for all forks to come."""
     for name in names:
         importlib.import_module(name)
-    gc.collect()
-    gc.freeze()  # or forks would copy the pages of all objects when they collect garbage
 
 
-def _modules():
-    """Return the names of all modules of her2pipe."""
+def _modules(*packages):
+    """Return the names of all modules of packages of her2pipe; of all of them for ""."""
     import her2pipe
 
-    return [module.name for module in pkgutil.walk_packages(her2pipe.__path__, "her2pipe.")]
+    names = [module.name for module in pkgutil.walk_packages(her2pipe.__path__, "her2pipe.")]
+    starts = tuple(f"her2pipe.{package}" for package in packages)
+    return [name for name in names if name.startswith(starts)]
 
 
 def _receive(connection):

@@ -37,7 +37,7 @@ STUDY = {
         "frozen": [],
         "device": "cpu",
         "fractions": {},
-        "architecture": "resnet10t",
+        "architecture": "test_resnet",
         "input_px": 64,
         "train_views": ["adaptive"],
     },

@@ -106,10 +106,10 @@ def make_model(folder, target):
     from her2pipe.models import factory, weights
 
     torch.manual_seed(1)
-    network = factory.create("resnet10t", 3)
+    network = factory.create("test_resnet", 3)
     description = weights.describe(
         network,
-        "resnet10t",
+        "test_resnet",
         64,
         classes=CLASSES,
         stain=target.as_dict(),

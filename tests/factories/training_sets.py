@@ -2,18 +2,16 @@
 
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from process_server import shared
 from stores import make_store, stained
 
 HEADER = "slide\tpath\tpatient\tsplit\ther2\n"
 SMALL = (
-    *("--architecture", "resnet10t", "--input-px", "32", "--frozen", "--train-views", "64"),
+    *("--architecture", "test_resnet", "--input-px", "32", "--frozen", "--train-views", "64"),
     *("--batch-size", "16", "--learning-rate", "1e-3", "--device", "cpu"),
 )
 
@@ -44,17 +42,26 @@ def development(development_files, tmp_path):
     return [tmp_path / f"S{i}.h5" for i in range(6)], tmp_path / "sheet.tsv"
 
 
-def kill_after_a_checkpoint(words):
-    """Run a command that trains in a process of its own; kill it when it has kept an epoch.
+KILLED = """
+import os, signal, sys, threading, time
+from her2pipe.cli import main
+
+def watch(checkpoint):
+    while not os.path.exists(checkpoint):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=watch, args=[sys.argv.pop()], daemon=True).start()
+sys.exit(main())
+"""
+
+
+def kill_after_a_checkpoint(words, checkpoint="checkpoint.pt"):
+    """Run a command that trains in a process of its own; it is killed when it has kept an epoch.
 
     The command's folder to write is a word named `killed`.
     """
     out = next(Path(word) for word in words if Path(word).name == "killed")
-    checkpoint = out.with_name(f".{out.name}.resume") / "checkpoint.pt"
-    command = [sys.executable, "-m", "her2pipe.cli", *map(str, words)]
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not checkpoint.exists() and run.poll() is None:
-        time.sleep(0.01)
-    run.send_signal(signal.SIGKILL)
-    message = run.communicate()[1]
-    assert run.returncode == -signal.SIGKILL, f"it ended before it could be killed: {message}"
+    checkpoint = out.with_name(f".{out.name}.resume") / checkpoint
+    run = shared().run(KILLED, ["her2pipe", *map(str, words), checkpoint], out.parent)
+    assert run.returncode == -signal.SIGKILL, f"it ended before it could be killed: {run.stderr}"

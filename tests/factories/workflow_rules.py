@@ -1,17 +1,17 @@
 """The rules of the demo study as Snakemake itself has read them."""
 
 import json
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
+
+from process_server import shared
 
 ROOT = Path(__file__).parents[2]
 
 
 @cache
 def rules():
-    """Return what each rule declares, by its name; the workflow is read in a process of its own.
+    """Return what each rule declares, by its name; the workflow is read by a process of its own.
 
     Returns
     -------
@@ -20,8 +20,8 @@ def rules():
         `conda` (path or None), `shell`; and `resources`: names, with their amounts at the first
         two attempts (`mem_mb: [1000, 2000]`), None where these depend on the job.
     """
-    command = [sys.executable, __file__]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    code = f"import runpy, snakemake; runpy.run_path({__file__!r}, run_name='__main__')"
+    run = shared().run(code, [__file__], ROOT)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
 

@@ -14,6 +14,8 @@ from her2pipe import stats
 from her2pipe.plotting import charts, overlays, style
 from her2pipe.plotting.patch_map import PatchMap
 
+pytestmark = pytest.mark.pictures
+
 LEVELS = ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
 CLASSES = ["HER2-", "HER2+", "Non-tumour"]
 
@@ -87,6 +89,7 @@ def figures(scores, groups):
 # --- all figures
 
 
+@pytest.mark.slow
 def test_saved_files_are_whole_and_always_the_same_bytes(tmp_path, figures, scores, groups):
     again = every_figure(scores, groups)
     for kind, figure in figures.items():

@@ -8,6 +8,8 @@ from matplotlib.colors import to_hex
 from her2pipe import stats
 from her2pipe.plotting import charts, panels, style
 
+pytestmark = pytest.mark.pictures
+
 
 def curves(cohorts, seed=0):
     random, by_cohort = np.random.default_rng(seed), {}

@@ -78,7 +78,7 @@ def test_a_network_without_classes_is_reported(development, tmp_path, her2pipe):
         "--task",
         "none",
         "--architecture",
-        "resnet10t",
+        "test_resnet",
         "--input-px",
         "64",
     )

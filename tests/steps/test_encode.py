@@ -62,7 +62,7 @@ def test_every_patch_gets_its_own_numbers(tmp_path, make, model, her2pipe):
                     p = network(image).softmax(1).numpy()[0]
                 assert np.allclose(found.probabilities[i], p, atol=1e-4)
         assert np.allclose(found.probabilities.sum(1), 1, atol=1e-5)
-        assert found.features.shape[1] == 512
+        assert found.features.shape[1] == 96
         assert found.metadata.encoder == "resnet"
         assert found.metadata.width_px0 == found.metadata.height_px0 == 640
         assert list(found.metadata.classes) == make.classes

@@ -46,6 +46,7 @@ def evaluated(tmp_path, her2pipe, sheet, scores, *more, role="external"):
     return json.loads((tmp_path / "out" / "metrics.json").read_text()), tmp_path / "out"
 
 
+@pytest.mark.pictures
 def test_the_known_auc(tmp_path, write, her2pipe):
     """Labels 0, 0, 1, 1 and scores .1, .4, .35, .8: AUC 0.75, DeLong variance 0.125."""
     her2 = ("negative", "negative", "positive", "positive")

@@ -37,11 +37,11 @@ def slide(tmp_path_factory):
     with PatchStore(folder / "S1.h5") as store:
         target = Profile.from_dict(store.stain)
     torch.manual_seed(1)
-    network = factory.create("resnet10t", 3)
-    description = {"architecture": "resnet10t", "classes": ["1+", "2+", "3+"], "input_px": 64}
+    network = factory.create("test_resnet", 3)
+    description = {"architecture": "test_resnet", "classes": ["1+", "2+", "3+"], "input_px": 64}
     description |= {
         **inference.normalisation(network),
-        "features": 512,
+        "features": 96,
         "stain": target.as_dict(),
         "stain_digest": target.digest(),
     }

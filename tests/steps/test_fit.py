@@ -1,14 +1,12 @@
 """Fitting: on which slides alone, what is written, and resuming after a kill."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
+import re
+import shutil
 
 import numpy as np
 import pytest
+from training_sets import kill_after_a_checkpoint
 
 from her2pipe import stats
 from her2pipe.aggregation.base import AGGREGATIONS, Bag, FittedModel, load
@@ -41,7 +39,7 @@ def write_slide(path, features, coords=None, digest="d", status="ok", reason="",
     write_encoding(path, coords, p or np.zeros((n, 0)), features, metadata)
 
 
-def planted(folder, train, validation, seed=1, patches=24, shuffled=False, levels=False):
+def planted(folder, train, validation, seed=1, patches=24, levels=False):
     """Write slides of noise, some patches of the positive ones shifted, and their sheet."""
     random = np.random.default_rng(seed)
     (folder / "e").mkdir(parents=True)
@@ -52,78 +50,83 @@ def planted(folder, train, validation, seed=1, patches=24, shuffled=False, level
         if positive:
             features[random.choice(patches, 4, replace=False), :3] += 4
         write_slide(folder / "e" / f"S{i:03d}.h5", features)
-        label = bool(random.random() < 0.5) if shuffled else positive
         side = "train" if i < train else "validation"
-        status = "positive" if label else "negative"
-        ihc = ("3+" if label else ("0", "1+")[i // 2 % 2]) if levels and i != 0 else ""
+        status = "positive" if positive else "negative"
+        ihc = ("3+" if positive else ("0", "1+")[i // 2 % 2]) if levels and i != 0 else ""
         lines.append(f"S{i:03d}\tx{i}\tP{i:03d}\t{side}\t{status}\t{ihc}")
     (folder / "sheet.tsv").write_text("\n".join(lines) + "\n")
     return folder
 
 
+@pytest.fixture(scope="module")
+def small_files(tmp_path_factory):
+    return planted(tmp_path_factory.mktemp("small") / "small", 16, 6)
+
+
 @pytest.fixture
-def small(tmp_path):
-    return planted(tmp_path / "small", 16, 6)
+def small(small_files, tmp_path):
+    """A cohort with a signal that a test may change."""
+    return shutil.copytree(small_files, tmp_path / "small")
 
 
-def fit(her2pipe, folder, out, name, *more):
-    return her2pipe(
-        "fit",
-        folder / "e",
-        out,
-        "--sheet",
-        folder / "sheet.tsv",
-        "--aggregate",
-        name,
-        *QUICK,
-        *more,
-    )
+def fit(her2pipe, folder, out, name, *more, sheet="sheet.tsv"):
+    words = ["fit", folder / "e", out, "--sheet", folder / sheet, "--aggregate", name]
+    return her2pipe(*words, *QUICK, *more)
 
 
 def contents(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
-def held_out_auc(her2pipe, folder, out, name):
+def held_out_auc(her2pipe, folder, out, name, sheet):
     code, stderr = her2pipe(
         "score", folder / "e", folder / "s.tsv", "--aggregate", name, "--model", out
     )
     assert code == 0, stderr
     scores = {row["slide"]: float(row["score"]) for row in read_table(folder / "s.tsv")}
-    rows = [r for r in cohort.load(folder / "sheet.tsv", check_files=False) if r.split != "train"]
+    rows = [r for r in cohort.load(folder / sheet, check_files=False) if r.split != "train"]
     return area(np.array([r.positive for r in rows]), np.array([scores[r.slide] for r in rows]))
 
 
 @pytest.fixture(scope="module")
-def cohorts(tmp_path_factory):
-    """Folders of a cohort with a signal, and of one whose labels are drawn by chance."""
-    folder = tmp_path_factory.mktemp("planted")
-    return {
-        shuffled: planted(folder / str(shuffled), 40, 160, seed=4, shuffled=shuffled)
-        for shuffled in (False, True)
-    }
+def cohort_with_signal(tmp_path_factory):
+    """Folder of a cohort with a signal, `sheet.tsv`; labels of `chance.tsv` are drawn by chance."""
+    folder = planted(tmp_path_factory.mktemp("planted") / "cohort", 40, 120, seed=4)
+    random = np.random.default_rng(4)
+    lines = []
+    for line in (folder / "sheet.tsv").read_text().splitlines():
+        drawn = ("negative", "positive")[random.integers(2)]
+        lines.append(re.sub("positive|negative", drawn, line))
+    (folder / "chance.tsv").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "more"),
-    [("clam", ("--max-epochs", "6")), ("slidegraph", ("--max-epochs", "30"))],
+    [
+        ("clam", ("--max-epochs", "6")),
+        ("slidegraph", ("--max-epochs", "12", "--learning-rate", "3e-3")),
+    ],
 )
 def test_a_planted_signal_is_found_and_none_where_there_is_none(
-    tmp_path, her2pipe, cohorts, name, more
+    tmp_path, her2pipe, cohort_with_signal, name, more
 ):
-    for shuffled, folder in cohorts.items():
-        code, stderr = fit(her2pipe, folder, tmp_path / f"m{shuffled}", name, *more)
+    folder, areas = cohort_with_signal, {}
+    for sheet in ("sheet.tsv", "chance.tsv"):
+        code, stderr = fit(her2pipe, folder, tmp_path / sheet, name, *more, sheet=sheet)
         assert code == 0, stderr
-        found = held_out_auc(her2pipe, folder, tmp_path / f"m{shuffled}", name)
-        assert abs(found - 0.5) <= 0.15 if shuffled else found >= 0.9
+        areas[sheet] = held_out_auc(her2pipe, folder, tmp_path / sheet, name, sheet)
+    assert areas["sheet.tsv"] >= 0.9
+    assert abs(areas["chance.tsv"] - 0.5) <= 0.15
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_other_slides_influence_nothing(tmp_path, her2pipe, small, name):
     """Labels and encodings of the validation side are turned and broken: not a byte changes."""
-    assert fit(her2pipe, small, tmp_path / "one", name)[0] == 0
+    epochs = ("--max-epochs", "2")
+    assert fit(her2pipe, small, tmp_path / "one", name, *epochs)[0] == 0
     text = (small / "sheet.tsv").read_text().splitlines()
     turn = {"positive": "negative", "negative": "positive"}
     for i, line in enumerate(text):
@@ -132,12 +135,12 @@ def test_other_slides_influence_nothing(tmp_path, her2pipe, small, name):
             text[i] = "\t".join([*cells[:4], turn[cells[4]], *cells[5:]])
             (small / "e" / f"{cells[0]}.h5").write_bytes(b"no encoding at all")
     (small / "sheet.tsv").write_text("\n".join(text) + "\n")
-    assert fit(her2pipe, small, tmp_path / "two", name)[0] == 0
+    assert fit(her2pipe, small, tmp_path / "two", name, *epochs)[0] == 0
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     # And the training side does: one label turned is another model.
     text[1] = text[1].replace("negative", "positive")
     (small / "sheet.tsv").write_text("\n".join(text) + "\n")
-    assert fit(her2pipe, small, tmp_path / "three", name)[0] == 0
+    assert fit(her2pipe, small, tmp_path / "three", name, *epochs)[0] == 0
     name = "model.safetensors"
     assert contents(tmp_path / "one")[name] != contents(tmp_path / "three")[name]
 
@@ -145,20 +148,11 @@ def test_other_slides_influence_nothing(tmp_path, her2pipe, small, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["clam", "slidegraph"])
 def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, her2pipe, small, name):
-    more = ("--max-epochs", "12", "--min-epochs", "12", "--save-s", "0")
+    more = ("--max-epochs", "6", "--min-epochs", "6", "--save-s", "0")
     assert fit(her2pipe, small, tmp_path / "whole", name, *more)[0] == 0
     out, checkpoint = tmp_path / "killed", tmp_path / ".killed.resume"
-    command = ["fit", small / "e", out, "--sheet", small / "sheet.tsv", "--aggregate", name, *QUICK]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "her2pipe.cli", *map(str, [*command, *more])],
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    while not (checkpoint / "fold1.pt").exists() and run.poll() is None:
-        time.sleep(0.01)
-    run.send_signal(signal.SIGKILL)
-    run.wait()
-    assert run.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    words = ["fit", small / "e", out, "--sheet", small / "sheet.tsv", "--aggregate", name, *QUICK]
+    kill_after_a_checkpoint([*words, *more], "fold1.pt")
     assert not out.exists()
     code, stderr = fit(her2pipe, small, out, name, *more)
     assert code == 0
@@ -169,11 +163,12 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, her2pipe, small, name)
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_gpu_learns_the_same_every_time(tmp_path, her2pipe, small, name):
+def test_a_gpu_learns_the_same_every_time(tmp_path, her2pipe, request, name):
     import torch
 
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
+    small = request.getfixturevalue("small")
     for run in ("one", "two"):
         assert fit(her2pipe, small, tmp_path / run, name, "--device", "cuda")[0] == 0
     one, two = (load(name, tmp_path / run) for run in ("one", "two"))
@@ -308,8 +303,8 @@ def in_sample(folder, seen, **more):
         write_slide(folder / f"S{i:03d}.h5", features, p=p, **more)
 
 
-@pytest.fixture
-def seen(tmp_path):
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
     """Encodings of 20 training and 12 validation slides by an encoder and by those of two folds."""
     from her2pipe.cohorts.split import encoder_folds
     from her2pipe.config import SplitSettings
@@ -320,8 +315,7 @@ def seen(tmp_path):
         + ("positive" if i % 2 else "negative")
         for i in range(32)
     ]
-    folder = tmp_path / "seen"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("seen")
     (folder / "sheet.tsv").write_text("\n".join(lines) + "\n")
     fold = encoder_folds(cohort.load(folder / "sheet.tsv", check_files=False), SplitSettings(), 2)
     in_sample(folder / "e", range(20), task="classify")
@@ -463,12 +457,12 @@ def test_flags_are_those_of_the_aggregation(small, tmp_path, capsys):
 CLASSES = ("--endpoint", "class", "--column", "grade", "--classes", "low", "middle", "high")
 
 
-@pytest.fixture
-def grades(tmp_path):
+@pytest.fixture(scope="module")
+def grades_files(tmp_path_factory):
     """Slides of three grades, the patches of each shifted along an axis of its own."""
     random = np.random.default_rng(3)
-    folder = tmp_path / "grades"
-    (folder / "e").mkdir(parents=True)
+    folder = tmp_path_factory.mktemp("grades")
+    (folder / "e").mkdir()
     lines = ["slide\tpath\tpatient\tsplit\tgrade"]
     for i in range(24):
         features = random.normal(size=(16, 8))
@@ -481,6 +475,12 @@ def grades(tmp_path):
     return folder
 
 
+@pytest.fixture
+def grades(grades_files, tmp_path):
+    return shutil.copytree(grades_files, tmp_path / "grades")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["clam", "mlp"])
 def test_classes_of_a_study(tmp_path, her2pipe, grades, name):
     """Fitted, scored and evaluated: grades that features show are called right."""

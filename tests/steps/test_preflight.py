@@ -75,11 +75,12 @@ def test_one_scale_is_not_mixed():
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="no real data beside the project")
-def test_real_slides(tmp_path):
+def test_real_slides(tmp_path, capsys):
     files = {
         "small": "wsi/CMU-1-Small-Region.svs",
         "dapi": "wsi/test3-DAPI-2-(387).ndpi",
         "broken": "wsi/broken.svs",
+        "dicom": "wsi/wsi2dcm_jpeg.dcm",
         "thumb": "tcga_brca_thumbs/TCGA-A2-A0CX-01Z-00-DX1.png",
     }
     lines = ["slide\tpath\tpatient\tannotation"]
@@ -87,11 +88,19 @@ def test_real_slides(tmp_path):
         annotation = DATA / "annotations/TCGA-EJ-5518-01Z-00-DX1.xml" if name == "small" else ""
         lines.append(f"{name}\t{DATA / file}\tP-{name}\t{annotation}")
     (tmp_path / "S.tsv").write_text("\n".join(lines) + "\n")
-    cli.main(["preflight", str(tmp_path / "out"), f"--sheet=B={tmp_path / 'S.tsv'}"])
-    notes = " | ".join(row["note"] for row in read_table(tmp_path / "out" / "notes.tsv"))
-    assert "small: the annotation lies outside the slide" in notes
-    assert "no resolution in header or sheet" in notes
-    assert "broken: " in notes
+    assert cli.main(["preflight", str(tmp_path / "out"), f"--sheet=B={tmp_path / 'S.tsv'}"]) == 0
+    notes = [row["note"] for row in read_table(tmp_path / "out" / "notes.tsv")]
+    assert notes == [
+        "small: the annotation lies outside the slide: its regions reach from (2832, 13255) to"
+        " (47018, 54498), the slide has 2220 x 2967 px",
+        "broken: unreadable: not a slide (OpenSlide: Unsupported or missing image file)",
+        "no resolution in header or sheet: thumb",
+        "mixed scales: from 0.2282 um/px (dapi) to 16.78 (dicom)",
+        "mixed magnifications: 1 at 20x, 1 at 40x",
+    ]
+    printed = capsys.readouterr().out
+    assert "slides           5, of which 1 cannot be opened" in printed
+    assert "um/px            0.228175 to 16.7" in printed
 
 
 # --- the study -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from her2pipe.synthetic import shapes
 from her2pipe.training import cifar100
 
 SMALL = (
-    *("--architecture", "resnet10t", "--input-px", "32", "--batch-size", "25", "--learning-rate"),
+    *("--architecture", "test_resnet", "--input-px", "32", "--batch-size", "25", "--learning-rate"),
     *("1e-3", "--device", "cpu"),
 )
 
@@ -206,7 +206,7 @@ def test_step_learns_shapes_and_an_encoder_starts_from_it(tmp_path, her2pipe):
         "history.svg",
     }
     assert not (tmp_path / ".shapes.resume").exists()
-    model = weights.start("resnet10t", 3, 64, str(out)).state_dict()
+    model = weights.start("test_resnet", 3, 64, str(out)).state_dict()
     trained = weights.load(out)[0].state_dict()
     for name in trained:
         taken = model[name].shape == trained[name].shape and torch.equal(model[name], trained[name])

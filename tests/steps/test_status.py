@@ -1,14 +1,19 @@
 """What `her2pipe status` says: done, stale, missing, excluded, and what a run would do."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from process_client import SNAKEMAKE
+from process_server import shared
+from small_study import arguments
 
 from her2pipe import location
 from her2pipe.errors import Her2Error
 from her2pipe.steps import status
+from her2pipe.workflow import progress
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,12 +35,25 @@ def test_without_the_workflow_it_says_so(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("workflow")
-def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys):
+def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys, monkeypatch):
     """The benchmark's simulated study, small: nothing to do, then a cohort comes."""
     spec = importlib.util.spec_from_file_location("growth", ROOT / "bench/growth.py")
     growth = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(growth)
+
+    def run(command, **_):
+        """Run Snakemake in a fork of the process server, not in a process of its own."""
+        python, *words = map(str, command)
+        assert (python, words[:2]) == (sys.executable, ["-m", "snakemake"])
+        return shared().run(SNAKEMAKE, words[1:], ROOT)
+
+    def snakemake(folder, *words, launch=("-c", SNAKEMAKE)):
+        done = shared().run(launch[1], arguments(folder, *words), ROOT)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, 0, 0
+
+    monkeypatch.setattr(progress.subprocess, "run", run)
+    monkeypatch.setattr(growth, "snakemake", snakemake)
     sizes = {"A": 6, "B": 6}
     growth.simulate(tmp_path, sizes, encoders=2)
     growth.finish(tmp_path)

@@ -205,7 +205,7 @@ def test_frozen_features_are_the_starting_weights(development, tmp_path, make, h
     sheet.write_text(sheet.read_text().replace("positive", "").replace("negative", ""))
     make.store(tmp_path / "S1.h5", [], [], status="excluded", reason="no tissue")
     torch.manual_seed(3)
-    other = factory.create("resnet10t", 7)
+    other = factory.create("test_resnet", 7)
     save_file(other.state_dict(), tmp_path / "start.safetensors")
     words = [
         "train",
@@ -218,7 +218,7 @@ def test_frozen_features_are_the_starting_weights(development, tmp_path, make, h
         "--features",
         "layer2",
         "--architecture",
-        "resnet10t",
+        "test_resnet",
         "--input-px",
         "32",
         "--weights",
@@ -228,7 +228,7 @@ def test_frozen_features_are_the_starting_weights(development, tmp_path, make, h
     assert code == 0, stderr
     model, about = weights.load(tmp_path / "m")
     assert (about.classes, about.training_set, about.stage) == ([], [], "layer2")
-    assert about.features == 128
+    assert about.features == 48
     assert about.parameters.trainable == 0
     assert read_table(tmp_path / "m" / "history.tsv") == []
     slides = read_table(tmp_path / "m" / "slides.tsv")
@@ -243,7 +243,7 @@ def test_frozen_features_are_the_starting_weights(development, tmp_path, make, h
     assert code == 0, stderr
     found = read_encoding(tmp_path / "out" / "S0.h5")
     assert found.probabilities.shape == (24, 0)
-    assert found.features.shape == (24, 128)
+    assert found.features.shape == (24, 48)
     assert list(found.metadata.classes) == []
 
 
@@ -260,7 +260,7 @@ def test_frozen_features_need_colours(development, tmp_path, make, her2pipe):
         "--task",
         "none",
         "--architecture",
-        "resnet10t",
+        "test_resnet",
         "--input-px",
         "64",
     )
@@ -355,7 +355,7 @@ def test_weights_from_a_file(development, tmp_path, her2pipe):
 
     stores, sheet = development
     torch.manual_seed(3)
-    other = factory.create("resnet10t", 7)  # another head: it does not fit and is left out
+    other = factory.create("test_resnet", 7)  # another head: it does not fit and is left out
     save_file(other.state_dict(), tmp_path / "start.safetensors")
     words = [
         "train",
@@ -388,7 +388,7 @@ def test_weights_of_another_network_are_reported(development, tmp_path, her2pipe
     save_file(factory.create("resnet18", 3).state_dict(), tmp_path / "start.safetensors")
     (tmp_path / "text.safetensors").write_text("no weights")
     for name, wanted in (
-        ("start", "these are not the weights of resnet10t"),
+        ("start", "these are not the weights of test_resnet"),
         ("text", "no safetensors file"),
         ("none", "do not exist"),
     ):

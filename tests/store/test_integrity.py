@@ -178,3 +178,43 @@ def test_a_patch_that_claims_another_size_is_not_decoded(tmp_path, make):
         pytest.raises(Her2Error, match="it is of 4096 x 64 px, not of 64"),
     ):
         patches.pixels(0)
+
+
+def test_what_is_no_probability_is_found_in_files_of_version_1(files):
+    for value, words in (
+        (np.nan, "what is no number"),
+        (np.inf, "not within"),
+        (1.5, "not within"),
+    ):
+        values = np.full((6, 3), 1 / 3, np.float32)
+        values[2, 1] = value
+        change(files / "E.h5", "probabilities", values)
+        with pytest.raises(Her2Error, match=words):
+            read_encoding(files / "E.h5")
+
+
+def test_numbers_in_another_order_of_bytes(files):
+    """As other programs on other machines write them; torch takes the machine's own only."""
+    before = store.read_encoding(files / "E.h5")
+    for name in ("coords", "probabilities", "features"):
+        values = getattr(before, name)
+        change(files / "E.h5", name, values.astype(values.dtype.newbyteorder(">")))
+    after = store.read_encoding(files / "E.h5")
+    for name in ("coords", "probabilities", "features"):
+        assert getattr(after, name).dtype.isnative
+        assert getattr(after, name).tolist() == getattr(before, name).tolist()
+
+
+def test_zeros_and_tiny_numbers_are_numbers(files):
+    values = np.full((6, 3), -0.0, np.float32)
+    values[:, 1] = np.float32(1e-42)
+    change(files / "E.h5", "probabilities", values)
+    assert store.read_encoding(files / "E.h5").probabilities.tolist() == values.tolist()
+
+
+def test_a_class_named_twice(files):
+    with h5py.File(files / "E.h5", "r+") as file:
+        file.attrs["version"] = 1
+        file.attrs["classes"] = '["a", "b", "a"]'
+    with pytest.raises(Her2Error, match="one of them twice"):
+        read_encoding(files / "E.h5")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import slides as slides_of_tests
 
 from her2pipe.files import read_table
 from her2pipe.store import PatchStore
@@ -58,7 +59,7 @@ def test_kept_patches_cover_the_tissue_and_not_the_glass(section, name):
 
 @pytest.mark.parametrize("name", ["C2", "CMU"])
 def test_patches_equal_an_independent_read(section, name):
-    """PSNR of stored patches against level-0 pixels read by OpenSlide and resized by Pillow."""
+    """PSNR, colour and place of patches against pixels read by OpenSlide and resized by Pillow."""
     import openslide
     from PIL import Image
 
@@ -70,8 +71,10 @@ def test_patches_equal_an_independent_read(section, name):
             x, y = map(int, store.coords[i])
             region = slide.read_region((x, y), 0, (side, side)).convert("RGB")
             wanted = np.asarray(region.resize((512, 512), Image.Resampling.BICUBIC), float)
-            error = ((wanted - store.pixels(i)) ** 2).mean()
-            assert 10 * np.log10(255**2 / error) >= 38
+            patch = store.pixels(i)
+            assert slides_of_tests.psnr(patch, wanted) >= 38
+            assert np.abs((patch - wanted).mean((0, 1))).max() < 0.5
+            assert slides_of_tests.shift(patch, wanted.astype(np.uint8)) < 0.25
 
 
 def test_from_slide_to_score(section, tmp_path, make, her2pipe):

@@ -195,7 +195,7 @@ def small_study():
         "learning_rate": 1e-3,
         "device": "cpu",
     }
-    study["encoders"] = {"small": {"architecture": "resnet10t", "view": VIEW}}
+    study["encoders"] = {"small": {"architecture": "test_resnet", "view": VIEW}}
     study["methods"] = {"net": {"encoder": "small", "aggregate": "mean"}}
     study["encode"] = {"device": "cpu"}
     study["evaluate"] = {"resamples": 100}

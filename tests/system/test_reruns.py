@@ -5,12 +5,11 @@ Results are empty files that Snakemake holds for made (`--touch`), so that only 
 
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 import yaml
-from small_study import LOCALLY, ROOT, arguments, snakemake, write_study
+from process_client import SNAKEMAKE
+from small_study import snakemake, write_study
 
 pytestmark = [pytest.mark.xdist_group("reruns"), pytest.mark.slow]
 TOUCH = (  # touching waits a tenth of a second per job, for clocks coarser than ours
@@ -113,7 +112,8 @@ def study(columns):
         "train": {
             "device": "cpu",
             "train_views": ["64"],
-            "architecture": "resnet10t",
+            "architecture": "test_resnet",
+            "frozen": [],
             "fractions": {"64": {"HER2-": 0.5, "HER2+": 0.7}},
         },
         "encode": {"device": "cpu"},
@@ -161,16 +161,9 @@ def again(made, tmp_path):
     return folder
 
 
-def jobs(folder, code=""):
-    """Return (rule, its cohort, encoder or method) of each job that a run would do.
-
-    `code`, where given, is run by a Python of its own, before anything is imported.
-    """
-    if code:
-        command = [sys.executable, "-c", code, *arguments(folder, *LOCALLY, "--dry-run")[1:]]
-        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    else:
-        run = snakemake(folder, "--dry-run")
+def jobs(folder, code=SNAKEMAKE):
+    """Return (rule, its cohort, encoder or method) of each job that a run would do."""
+    run = snakemake(folder, "--dry-run", code=code)
     assert run.returncode == 0, run.stdout + run.stderr
     plan = set()
     for block in re.split(r"\n(?=\[)", run.stdout + run.stderr):

@@ -105,7 +105,7 @@ def test_mistakes_of_all_sheets_come_together(tmp_path):
 
 def test_encoders_share_a_pre_training_and_frozen_ones_tile_their_own_view_only(tmp_path):
     study = STUDY | {
-        "pretrain": {"images": "synthetic", "device": "cpu", "architecture": "resnet10t"},
+        "pretrain": {"images": "synthetic", "device": "cpu", "architecture": "test_resnet"},
         "pretrainings": {"shapes": {}, "idle": {}},
         "encoders": {
             "one": {"pretrain": "shapes"},
@@ -147,7 +147,7 @@ def test_an_encoder_of_dab_density_reads_pairs(tmp_path):
 
 def test_images_that_are_not_there_are_reported(tmp_path):
     study = STUDY | {
-        "pretrain": {"architecture": "resnet10t"},
+        "pretrain": {"architecture": "test_resnet"},
         "pretrainings": {"cifar": {}},
         "encoders": {"small": {"pretrain": "cifar"}},
     }

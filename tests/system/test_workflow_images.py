@@ -153,7 +153,7 @@ def test_a_planted_copy_is_refused(again, copy, of, message):
         ),
         ({"methods": {"on-he": STUDY["methods"]["on-he"]}}, "cohort IHC is scored by no method"),
         (
-            {"pretrainings": {"tumours": {"architecture": "resnet10t", "images": "X"}}},
+            {"pretrainings": {"tumours": {"architecture": "test_resnet", "images": "X"}}},
             "pre-training tumours names cohort X, whose role is another",
         ),
         (

@@ -74,7 +74,7 @@ def test_hubers_loss_by_hand():
 
 def test_outputs_come_in_od():
     torch.manual_seed(1)
-    model = factory.create("resnet10t", 4).eval()
+    model = factory.create("test_resnet", 4).eval()
     images = torch.randn(2, 3, 64, 64)
     mean, std = np.array([0.1, 0.2, 0.0, 0.5]), np.array([0.05, 0.1, 0.02, 0.3])
     with torch.no_grad():
@@ -86,7 +86,7 @@ def test_outputs_come_in_od():
 
 
 def test_a_head_that_is_not_linear_is_reported():
-    model = factory.create("resnet10t", 0)
+    model = factory.create("test_resnet", 0)
     with pytest.raises(Her2Error, match="ends in Identity"):
         dab_regression.scale_to_od(model, np.zeros(4), np.ones(4))
 

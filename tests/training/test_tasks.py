@@ -9,7 +9,7 @@ import torch
 from stores import make_store, stained
 
 from her2pipe.cohorts.split import assign_sides
-from her2pipe.config import SplitSettings, TrainSettings
+from her2pipe.config import SplitSettings, SynthesiseSettings, TrainSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table
@@ -17,7 +17,7 @@ from her2pipe.models import factory, inference, weights
 from her2pipe.store import read_encoding
 from her2pipe.training import checkpoint, tasks
 
-NET = ("--architecture", "resnet10t", "--frozen", "--device", "cpu", "--plateau-epochs", "99")
+NET = ("--architecture", "test_resnet", "--frozen", "--device", "cpu", "--plateau-epochs", "99")
 DENSITY = (
     "--task",
     "density",
@@ -30,7 +30,7 @@ DENSITY = (
     "--batch-size",
     "8",
     "--learning-rate",
-    "1e-4",
+    "5e-4",
     *NET,
 )
 FINGERPRINT = (
@@ -122,6 +122,8 @@ def test_density_goes_on_after_a_stop_and_repeats_itself(
     development, tmp_path, her2pipe, monkeypatch
 ):
     stores, sheet = development
+    small = SynthesiseSettings(width_um=260, height_um=260)
+    monkeypatch.setattr("her2pipe.training.registered_pairs.FIELD", small)
     words = ["--sheet", sheet, *DENSITY, "--synthetic-pairs", "5", "--max-epochs", "2"]
     assert her2pipe("train", *stores, tmp_path / "whole", *words)[0] == 0
     keep = checkpoint.Checkpoint.save
@@ -164,7 +166,7 @@ def test_fingerprints_find_patches_of_the_same_slide(development, tmp_path, her2
     assert float(found["trained"]["validation_retrieval"]) > 2 * chance
     assert float(found["trained"]["train_loss"]) < float(found["still"]["train_loss"])
     about = json.loads((tmp_path / "trained" / "model.json").read_text())
-    assert (about["classes"], about["outputs"], about["features"]) == ([], 0, 512)
+    assert (about["classes"], about["outputs"], about["features"]) == ([], 0, 96)
     rows = {row["side"]: row for row in about["training_set"]}
     assert rows["train"]["used"] == 7 * 16
     assert rows["train"]["patients"] == 6
@@ -172,7 +174,7 @@ def test_fingerprints_find_patches_of_the_same_slide(development, tmp_path, her2
     assert code == 0, stderr
     encoded = read_encoding(tmp_path / "e" / "S0.h5")
     assert encoded.probabilities.shape == (16, 0)
-    assert encoded.features.shape == (16, 512)
+    assert encoded.features.shape == (16, 96)
 
 
 @pytest.mark.slow
@@ -277,8 +279,8 @@ def test_mistakes_are_reported(development, tmp_path, her2pipe, words, what):
 
 def test_a_density_model_is_loaded_with_its_head(tmp_path):
     torch.manual_seed(2)
-    model = factory.create("resnet10t", 4, 48)
-    about = weights.describe(model, "resnet10t", 48, "outputs", classes=[], outputs=4)
+    model = factory.create("test_resnet", 4, 48)
+    about = weights.describe(model, "test_resnet", 48, "outputs", classes=[], outputs=4)
     assert about.features == 4
     (tmp_path / "m").mkdir()
     weights.save(model, about, tmp_path / "m")

@@ -12,6 +12,8 @@ from her2pipe.errors import Her2Error
 from her2pipe.models.presets.preset import Preset
 from her2pipe.registry import PRESETS
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # written in C, where there is one
+
 
 def read(text: str, where: str) -> list[Preset]:
     """Read presets from the text of a YAML file: its keys are their names.
@@ -24,7 +26,7 @@ def read(text: str, where: str) -> list[Preset]:
         When one is incomplete or wrong.
     """
     presets = []
-    for name, values in (yaml.safe_load(text) or {}).items():
+    for name, values in (yaml.load(text, LOADER) or {}).items():
         if name.startswith("."):
             continue
         try:

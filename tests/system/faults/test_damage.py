@@ -17,7 +17,7 @@ from her2pipe.training.checkpoint import Checkpoint
 from her2pipe.workflow.run_log import Failure
 
 pytestmark = pytest.mark.faults
-FLIPS = 400
+FLIPS = 250
 
 
 def contents(path):
@@ -137,7 +137,7 @@ def encoder(folder):
 
     folder.mkdir()
     fields = {"classes": ["a", "b"], "mean": [0.5, 0.25, 1 / 3], "std": [0.1, 0.2, 0.3]}
-    ModelDescription(architecture="resnet10t", **fields, stain={"method": "none"}).write(folder)
+    ModelDescription(architecture="test_resnet", **fields, stain={"method": "none"}).write(folder)
     return lambda: ModelDescription.read(folder)
 
 

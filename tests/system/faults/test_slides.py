@@ -16,6 +16,7 @@ from her2pipe.config import SlidesSettings
 from her2pipe.errors import BadSlideError
 from her2pipe.slides.base import Slide
 from her2pipe.slides.open import _refuse_odd_image, open_slide
+from her2pipe.store import PatchStore
 
 pytestmark = pytest.mark.faults
 GROWTH_KB = 200_000  # that one hostile slide may add to the peak of this process
@@ -103,6 +104,20 @@ def test_tiles_that_claim_to_be_larger(tmp_path, name):
     side = 1 << 17 if name == "jpeg2000" else 2048
     path = tiled(tmp_path / "bomb.tif", compression, encode(side))
     assert "corrupt" in refused(path, "tiff")
+
+
+def test_a_slide_larger_than_any(tmp_path):
+    data = slides.jpeg(np.zeros((4096, 4096, 3), np.uint8))
+    path = tiled(tmp_path / "claim.tif", 7, data, 900_000, 4096)
+    assert "claims 900000 x 900000 px, more than any slide has" in refused(path)
+
+
+def test_a_grid_larger_than_memory(tmp_path, her2pipe):
+    path = tiled(tmp_path / "a.tif", 7, slides.jpeg(slides.tissue(256, 256)), 4096)
+    code, message = her2pipe("tile", path, tmp_path / "S.h5", "--view", "1")
+    assert code == 0, message
+    with PatchStore(tmp_path / "S.h5") as store:
+        assert store.exclusion_reason.startswith("too many patches: 16,777,216 of side 1 px")
 
 
 @pytest.mark.parametrize("tile", [1 << 13, 3_000_000_000])
