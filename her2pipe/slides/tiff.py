@@ -20,6 +20,7 @@ from her2pipe.errors import BadSlideError
 from her2pipe.slides.base import (
     READERS,
     UNREADABLE,
+    RefusedError,
     Slide,
     UnsupportedError,
     one_mpp,
@@ -79,14 +80,16 @@ class TiffSlide(Slide):
         """Decode a few tiles: a flavour that the decoder does not know is for another reader."""
         level = self.levels[0]
         view, order = self._new_view((0, 1, 1), 0), np.argsort(level.sizes, axis=None)[::-1]
-        reason = ""
+        reason, is_inflated = "", False
         for tile in order[:: max(1, len(order) // 4)]:
             try:
                 view.decode(*np.unravel_index(tile, level.sizes.shape))
                 return
             except CorruptTileError as error:
-                reason = str(error)
+                reason, is_inflated = str(error), is_inflated or error.is_inflated
         self.close()
+        if is_inflated:  # other readers hold whatever a tile claims
+            raise RefusedError.because(self.path, reason)
         raise UnsupportedError(self.path, "tiff", reason)
 
     def _prove_levels(self) -> None:

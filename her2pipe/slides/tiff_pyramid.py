@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from her2pipe.errors import BadSlideError
+from her2pipe.errors import BadSlideError, is_out_of_memory
 from her2pipe.slides.base import (
     RefusedError,
     UnsupportedError,
@@ -29,6 +29,11 @@ from her2pipe.slides.tiff_directory import (
     slide_of,
     unusual_samples,
 )
+
+
+class InflatedError(ValueError):
+    """A tile that claims more pixels than it may have, or whose size nobody can know before."""
+
 
 Decoder = Callable[[bytes, int, np.ndarray], np.ndarray]
 
@@ -304,7 +309,7 @@ class _Jpeg:
         stream = self._stream(data)
         height, width = simplejpeg.decode_jpeg_header(stream)[:2]
         if height >= 2 * self._shape[0] or width >= 2 * self._shape[1]:
-            raise ValueError(f"it claims {(height, width)} px, not {self._shape}")
+            raise InflatedError(f"it claims {(height, width)} px, not {self._shape}")
         least = {"min_height": self._shape[0] // scale, "min_width": self._shape[1] // scale}
         try:
             return simplejpeg.decode_jpeg(stream, "RGB", buffer=into, **least)
@@ -332,7 +337,7 @@ def _jpeg_2000(
 
     claimed = _jpeg_2000_size(data)
     if claimed != shape:  # decoders hold all that is claimed
-        raise ValueError(f"it claims {claimed} px, not {shape}")
+        raise InflatedError(f"it claims {claimed} px, not {shape}")
     if scale == 1:
         import imagecodecs
 
@@ -383,4 +388,9 @@ def _packed(
 def _image(name: str, data: bytes, scale: int, into: np.ndarray) -> np.ndarray:
     import imagecodecs
 
-    return getattr(imagecodecs, f"{name}_decode")(data, out=into)  # its shape is checked first
+    try:
+        return getattr(imagecodecs, f"{name}_decode")(data, out=into)  # its shape is checked first
+    except Exception as error:  # a class of its own for each codec; other readers check nothing
+        if is_out_of_memory(error):
+            raise
+        raise InflatedError(str(error)) from None

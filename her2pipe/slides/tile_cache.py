@@ -14,7 +14,7 @@ import numpy as np
 
 from her2pipe.slides.base import raise_if_system_error
 from her2pipe.slides.resample import MARGIN_PX
-from her2pipe.slides.tiff_pyramid import JPEG_2000, PADDING_BYTES, Level
+from her2pipe.slides.tiff_pyramid import JPEG_2000, PADDING_BYTES, InflatedError, Level
 
 WHITE = 255
 CACHE_TILES = 64  # kept if they are not large
@@ -33,7 +33,9 @@ DAMAGE: tuple[type[Exception], ...] = (
 
 
 class CorruptTileError(Exception):
-    """A tile that cannot be decoded."""
+    """A tile that cannot be decoded; `is_inflated`: it would take more memory than a tile may."""
+
+    is_inflated = False
 
 
 class TileCache:
@@ -221,7 +223,9 @@ class TileCache:
                 raise MemoryError(str(error)) from error
             if isinstance(error, OSError) and error.errno is not None:  # Pillow's own have none
                 raise
-            raise CorruptTileError(f"tile {column}, {row} is corrupt: {error}") from None
+            corrupt = CorruptTileError(f"tile {column}, {row} is corrupt: {error}")
+            corrupt.is_inflated = isinstance(error, InflatedError)
+            raise corrupt from None
         if more == 1:
             return pixels
         return cv2.resize(pixels, shape[1::-1], dst=out, interpolation=cv2.INTER_AREA)

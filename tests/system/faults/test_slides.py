@@ -104,6 +104,7 @@ def test_tiles_that_claim_to_be_larger(tmp_path, name):
     side = 1 << 17 if name == "jpeg2000" else 2048
     path = tiled(tmp_path / "bomb.tif", compression, encode(side))
     assert "corrupt" in refused(path, "tiff")
+    assert "corrupt" in refused(path)  # and no other reader is let at it
 
 
 def test_a_slide_larger_than_any(tmp_path):
