@@ -6,6 +6,7 @@
 # make cluster     the demo study through a SLURM started on this machine (root, Debian)
 # make fast        the tests that take little   make coverage   all, and which lines they run
 # make test-versions  the fast tests under Python 3.12 and 3.13
+# make audit       a list of all libraries (CycloneDX, in dist), and their known weaknesses
 # make wheel       the package with its workflow, to be installed elsewhere, in dist
 
 # Not the one of .venv, if that is active: it is about to be replaced.
@@ -19,7 +20,7 @@ export PYTHONUNBUFFERED := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo demo-ihc demo-light cluster test fast test-versions coverage bench lint pins wheel \
-  schema clean
+  audit schema clean
 
 setup: $(READY)
 
@@ -106,6 +107,12 @@ pins: $(READY)
 wheel: $(READY)
 	$(BIN)/uv build --quiet --no-build-isolation
 	@ls dist
+
+audit: $(READY)
+	@mkdir -p dist
+	$(BIN)/uvx -q --from cyclonedx-bom==7.5.0 cyclonedx-py environment --pyproject pyproject.toml \
+	  --output-reproducible -o dist/her2pipe.cdx.json $(BIN)/python
+	$(BIN)/uvx -q --from pip-audit==2.10.1 pip-audit -r requirements.txt --no-deps --disable-pip
 
 schema: $(READY)
 	$(BIN)/python -m her2pipe.config.schema > studies/schema.json

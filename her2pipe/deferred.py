@@ -33,14 +33,15 @@ def quick_start() -> Iterator[None]:
     """Make the imports of a job cheap while it runs; its results stay the same.
 
     Garbage is collected less often, as imported modules make many objects and no garbage. Libraries
-    are given no docstrings to rewrite, which is half of the import of scipy.stats: as under
-    `python -OO`, they find none. Torch's compiler waits until something is compiled.
+    are given no docstrings to rewrite, which is a third of the import of scipy.stats: as under
+    `python -OO`, they find none. What no step uses of libraries waits until it is asked for.
     """
     collected, getdoc = gc.get_threshold(), inspect.getdoc
     gc.set_threshold(COLLECTED_OBJECTS)
     inspect.getdoc = _no_documentation
     defer_compiler()
     defer_fortran()
+    defer_hub()
     try:
         yield
     finally:
@@ -172,6 +173,13 @@ def defer_fortran() -> None:
     import numpy  # noqa: F401  # every step needs it
 
     defer({"numpy.f2py": {}})
+
+
+def defer_hub() -> None:
+    """Put off the import of the hub's whole interface, of which timm asks for two names."""
+    interface = "huggingface_hub.hf_api"
+    names = ("HfApi", "model_info")
+    defer({interface: {name: function(interface, interface, name) for name in names}})
 
 
 def _disable(fn: Callable | None = None, recursive: bool = True, **options: Any) -> Callable:

@@ -120,6 +120,7 @@ assert cli.main(["encode", store, out, "--model", model]) == 0
 assert not deferred.is_loaded("torch._dynamo"), "torch's compiler was imported"
 assert "sympy" not in sys.modules
 assert not deferred.is_loaded("numpy.f2py"), "NumPy's interface to Fortran was imported"
+assert not deferred.is_loaded("huggingface_hub.hf_api"), "the hub's interface was imported"
 
 @torch.compile(backend="eager")
 def double(x):
@@ -141,6 +142,9 @@ with deferred.quick_start():  # they bear it without docstrings
 assert not deferred.is_loaded("numpy.f2py")
 assert numpy.f2py.get_include()
 assert deferred.is_loaded("numpy.f2py")
+from huggingface_hub import HfApi
+assert HfApi(library_name="her2pipe").library_name == "her2pipe"
+assert deferred.is_loaded("huggingface_hub.hf_api")
 """
 
 

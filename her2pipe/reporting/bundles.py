@@ -114,7 +114,8 @@ def sentences(bundle: BundleDescription) -> Iterator[str]:
         yield f"A slide is positive from a score of {bundle.threshold:.3g} on."
     yield (
         "Nothing of it was trained, fitted or chosen on the slides of this study: view, stain,"
-        " cut-offs and threshold are its own."
+        " cut-offs and threshold are its own. A bundle names no slides: whoever applies it must"
+        " know that none of these is among those it was developed on."
     )
     if bundle.calibration:
         n = bundle.calibration.fitted_on

@@ -311,6 +311,8 @@ def test_networks_and_time_per_tile(tmp_path, her2pipe):
         "model_mb": "2.500000",
         "stand_in": "",
         "weights": "",
+        "preset": "",
+        "licence": "",
     }
 
 

@@ -411,9 +411,8 @@ def test_what_does_not_belong_together_is_reported(tmp_path, her2pipe, small):
 def test_scoring_with_another_encoder_is_reported(tmp_path, her2pipe, small):
     assert fit(her2pipe, small, tmp_path / "m", "mlp")[0] == 0
     write_slide(small / "e" / "S020.h5", np.zeros((5, 16)), digest="another")
-    code, stderr = her2pipe(
-        "score", small / "e", tmp_path / "s.tsv", "--aggregate", "mlp", "--model", tmp_path / "m"
-    )
+    words = tmp_path / "s.tsv", "--aggregate", "mlp", "--model", tmp_path / "m"
+    code, stderr = her2pipe("score", small / "e" / "S020.h5", *words)
     assert code == 1
     assert "encoded by another model than the aggregation was fitted on" in stderr
     code, stderr = her2pipe("score", small / "e", tmp_path / "s.tsv", "--aggregate", "clam")

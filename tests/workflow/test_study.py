@@ -4,8 +4,10 @@ import shlex
 from types import SimpleNamespace
 
 import pytest
+from bundles import make_tiny_bundle
 from small_study import STUDY, sheet_lines, write_study
 
+from her2pipe.bundles.read import read_description
 from her2pipe.errors import Her2Error, ManyErrors
 from her2pipe.manifest import Manifest
 from her2pipe.workflow.commands import Commands
@@ -340,3 +342,44 @@ def test_resources():
     assert [growing(500)(None, attempt) for attempt in (1, 2, 3)] == [500, 1000, 1500]
     assert [gpus(device) for device in ("cpu", "cuda", "auto")] == [0, 1, 1]
     assert [threads_for(device, 4) for device in ("cpu", "cuda")] == [1, 4]
+
+
+# --- bundles
+
+
+def test_a_bundle_beside_trained_methods_is_applied_and_compared(load, tmp_path):
+    """It reads the same stores, has parts of its own, and takes nothing from cohort A's labels."""
+    settings = load().settings
+    fixed = {
+        name: getattr(settings, name).model_dump(mode="json") for name in ("tile", "stain", "score")
+    }
+    calibration = {"slope": 4.0, "intercept": -2.0, "fitted_on": 9}
+    folder = make_tiny_bundle(tmp_path / "m", settings=fixed, calibration=calibration)
+    methods = STUDY["methods"] | {"M": {"bundle": "m"}}
+    inputs = load({"methods": methods})
+    study, targets, commands = inputs.study, inputs.targets, Commands(inputs)
+    assert targets.scored_by_method["M"] == ["A", "B"]
+    assert targets.encoders == ["M", "small"]
+    assert inputs.trained_encoders() == ["results/unpack/encoder/M", "results/train/small"]
+    of_bundle, of_trained = job(method="M", cohort="B"), job(method="TL-mlp", cohort="B")
+    assert inputs.fitted(of_bundle) == ["results/unpack/aggregation/M"]
+    assert inputs.fitted(of_trained) == ["results/fit/TL-mlp"]
+    assert inputs.cohort_stores(of_bundle) == inputs.cohort_stores(of_trained)
+    assert inputs.reference(of_bundle) == ["results/unpack/bundle/M.json"]
+    assert inputs.reference(of_trained) == inputs.compared_stores(of_trained) == []
+    assert commands.drift(of_bundle) == [
+        "--reference=results/unpack/bundle/M.json",
+        "--stores=results/tile/adaptive/B",
+    ]
+    assert commands.drift(of_trained) == []
+    # Cohort A trained the others; to the bundle it is external, and chooses no cut-off.
+    words = commands.evaluate(job(method="M", cohort="A"))
+    assert "--role=external" in words
+    assert any(word.startswith('--platt={"slope":4.0') for word in words)
+    assert not [word for word in words if word.startswith("--development")]
+    assert "--role=development" in commands.evaluate(job(method="TL-mlp", cohort="A"))
+    assert Fingerprints(inputs).cutoff(of_bundle) == ""
+    assert Fingerprints(inputs).bundle(of_bundle) == read_description(folder).digest
+    described = Manifests(inputs).describe_study()
+    assert described["settings"]["methods"]["M"]["bundle"] == study.bundles["M"].description.digest
+    assert set(described["settings"]["encoders"]) == {"small"}
