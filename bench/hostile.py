@@ -122,10 +122,10 @@ def claimed_slide(folder: Path) -> list[str]:
     return [*tiled(folder / "a.tif", 8, tile, 1_000_000, 1024), "--view", "64"]
 
 
-@kind("a slide of 32,768 px, all tiles one, deflate, no levels")
+@kind("a slide of 8,192 px, all tiles one, deflate, no levels")
 def one_tile(folder: Path) -> list[str]:
     tile = zlib.compress(texture(256).tobytes(), 1)
-    return tiled(folder / "a.tif", 8, tile, 32_768)
+    return tiled(folder / "a.tif", 8, tile, 8_192)
 
 
 @kind("10,000 pages")

@@ -23,7 +23,13 @@ from her2pipe.slides.base import (
     unreadable,
 )
 from her2pipe.slides.level_check import shows_the_same
-from her2pipe.slides.tiff_directory import Survey, few_bits, refuse_inflated, survey
+from her2pipe.slides.tiff_directory import (
+    Survey,
+    few_bits,
+    pages_of,
+    refuse_inflated,
+    survey,
+)
 
 MOST_PX0 = 2e11  # of level 0; the largest slides have a tenth of it
 EXIF_ORIENTATION = 274
@@ -264,7 +270,7 @@ def _is_whole(path: Path, signature: str) -> bool:
         with tifffile.TiffFile(path) as tiff:
             ends = [
                 offset + count
-                for page in tiff.pages
+                for page in pages_of(tiff)
                 for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
             ]
     except Exception as error:  # whatever the parser stumbled over, the file is not whole

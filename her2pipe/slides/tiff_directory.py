@@ -295,10 +295,24 @@ def few_bits(largest: int) -> str:
 # --- pages -------------------------------------------------------------------------------------
 
 
+def pages_of(tiff: Any) -> Iterator[Any]:
+    """Yield the pages of an open TIFF; too many, or one that follows itself, are damage.
+
+    Raises
+    ------
+    ValueError
+    """
+    return _pages(tiff.pages)
+
+
 def _pages(pages: Any) -> Iterator[Any]:
+    offsets: set[int] = set()
     for number, page in enumerate(pages):
         if number == PAGES_MAX:
             raise ValueError(f"more than {PAGES_MAX} pages")
+        if page.offset in offsets:
+            raise ValueError(f"page {number + 1} is one of those before it")
+        offsets.add(page.offset)
         yield page.aspage() if hasattr(page, "aspage") else page
 
 

@@ -107,6 +107,15 @@ def test_tiles_that_claim_to_be_larger(tmp_path, name):
     assert "corrupt" in refused(path)  # and no other reader is let at it
 
 
+def test_pages_that_follow_themselves(tmp_path):
+    """Looking for the last one never ended."""
+    path = tiled(tmp_path / "a.tif", 7, slides.jpeg(slides.tissue(256, 256)))
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, 8 + 2 + 12 * 11, 8)
+    path.write_bytes(data)
+    assert "cut short or damaged" in refused(path)
+
+
 def test_a_slide_larger_than_any(tmp_path):
     data = slides.jpeg(np.zeros((4096, 4096, 3), np.uint8))
     path = tiled(tmp_path / "claim.tif", 7, data, 900_000, 4096)
