@@ -419,7 +419,7 @@ def load(name: str, folder: str | Path) -> FittedModel:
         for key, array in load_file(weights).items():
             number, _, name = key.partition(".")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise ValueError(f"{key} holds what is no number")
+                raise ValueError(f"{key} holds values that are not numbers")
             members[int(number)][name] = array
     except (SafetensorError, ValueError, IndexError, TypeError) as error:
         raise Her2Error(

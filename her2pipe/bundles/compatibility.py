@@ -3,6 +3,10 @@
 The same slide is scored otherwise when it is cut in another view, at another scale, or brought to
 other colours. So a model keeps how its patches were cut, and what uses it compares. What a model of
 an older version does not say is not compared.
+
+Patches of another view, size or stain method are a mistake of the study, and refused. A single
+slide of another scale in the model's own view is that slide's matter: it is excluded with the
+reason (`OtherScaleError`), and stops no cohort.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from her2pipe.config import ADAPTIVE, WHOLE, CompatibilitySettings, TileSettings
-from her2pipe.errors import Her2Error
+from her2pipe.errors import BadSlideError, Her2Error
 from her2pipe.models.description import PatchConditions
 
 if TYPE_CHECKING:
@@ -26,6 +30,10 @@ log = logging.getLogger(__name__)
 MICRONS = "um"
 KEEPS_COLOURS = "none"  # the stain method of patches that keep their own
 AREA_ROUNDING = 1e-6  # relative
+
+
+class OtherScaleError(BadSlideError):
+    """A slide is of a scale that the model was not made for, in a view that it was made for."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +197,11 @@ def is_fixed(view: str) -> bool:
     return view not in ("", ADAPTIVE, WHOLE)
 
 
+def _knows(expected: PatchConditions, view: str) -> bool:
+    """Return whether a view is one of those that a model was made for."""
+    return any(same_view(known, view) for known in (expected.view, *expected.views) if known)
+
+
 def _scale(expected: PatchConditions, patches: Patches, tolerance: float) -> list[str]:
     """Compare the size of patches of a fixed view with those a model was made with.
 
@@ -265,6 +278,8 @@ def check(
 
     Raises
     ------
+    OtherScaleError
+        When the slide alone is to blame; `what` is the reason to exclude it.
     Her2Error
     """
     if expected is None:
@@ -275,11 +290,19 @@ def check(
         return ""
     text = "; ".join(differences)
     if not settings.allow_mismatch:
-        raise Her2Error(
-            f"slide {patches.slide} does not suit the {model.partition(' ')[0]}: {text}",
-            f"{where}, {model}",
+        kind = model.partition(" ")[0]
+        fix = (
             "tile and encode it as the model's slides were, or allow it by --allow-mismatch"
-            " (compatibility.allow_mismatch), which flags every score",
+            " (compatibility.allow_mismatch), which flags every score"
+        )
+        if differences == _scale(expected, patches, settings.scale_tolerance) and _knows(
+            expected, patches.view
+        ):
+            raise OtherScaleError(
+                f"other scale than the {kind}'s: {text}", f"{where}, {model}", fix
+            )
+        raise Her2Error(
+            f"slide {patches.slide} does not suit the {kind}: {text}", f"{where}, {model}", fix
         )
     log.warning("%s does not suit the %s: %s", patches.slide, model, text)
     return text
@@ -309,6 +332,8 @@ def check_encoding(
 
     Raises
     ------
+    OtherScaleError
+        When the slide is of another scale than the aggregation's.
     Her2Error
         When it is of another encoder, or of other patches than are allowed.
     """

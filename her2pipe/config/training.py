@@ -431,7 +431,7 @@ class CompatibilitySettings(Section):
     allow_mismatch: bool = setting(
         False,
         "use patches of another view, size, scale or stain method than a model was made for; every"
-        " score is flagged then. false: they are refused",
+        " score is flagged then. false: they are refused, a single slide of another scale excluded",
     )
     scale_tolerance: float = setting(
         0.25,

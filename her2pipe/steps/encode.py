@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from her2pipe.bundles.compatibility import Patches, adaptive, check, remark_on_unknown
+from her2pipe.bundles.compatibility import (
+    OtherScaleError,
+    Patches,
+    adaptive,
+    check,
+    remark_on_unknown,
+)
 from her2pipe.config import CompatibilitySettings, EncodeSettings, flags
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
@@ -30,7 +36,6 @@ TIMINGS = ("slide", "patches", "seconds", "patches_per_s")
 # Attributes a store hands on.
 CARRIED = (
     "slide",
-    "status",
     "view",
     "patch_size",
     "patch_size_level0",
@@ -78,11 +83,17 @@ def run(
             began = time.monotonic()
             with PatchStore(path) as store:
                 slide, stain = store.metadata.slide, store.stain
-                mismatch = ""
-                if not store.exclusion_reason:
+                mismatch, reason = "", store.exclusion_reason
+                if not reason:
                     cut = Patches.of_store(store.metadata, stain)
-                    mismatch = check(description.patches, cut, compatibility, path, model_name)
-                coords, probabilities, features = encode_store(store, encoder, encode, args.threads)
+                    try:
+                        mismatch = check(description.patches, cut, compatibility, path, model_name)
+                    except OtherScaleError as error:
+                        reason = error.what
+                        log.warning("%s: excluded: %s", slide, reason)
+                coords, probabilities, features = encode_store(
+                    store, encoder, encode, args.threads, is_excluded=bool(reason)
+                )
                 area, side = adaptive(store.metadata)
                 metadata = EncodingMetadata(
                     algorithm=encode.algorithm,
@@ -93,7 +104,8 @@ def run(
                     classes=tuple(description.classes),
                     model_digest=description.digest,
                     stain_digest=description.stain_digest,
-                    reason=store.exclusion_reason,
+                    status="excluded" if reason else store.metadata.status,
+                    reason=reason,
                     stain=stain,
                     mismatch=mismatch,
                     adaptive_area_px0=area,
@@ -129,9 +141,13 @@ class Encoder:
 
 
 def encode_store(
-    store: PatchStore, encoder: Encoder, encode: EncodeSettings, threads: int
+    store: PatchStore,
+    encoder: Encoder,
+    encode: EncodeSettings,
+    threads: int,
+    is_excluded: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute probabilities and features of all patches of a slide.
+    """Compute probabilities and features of all patches of a slide; of none if it is excluded.
 
     Returns
     -------
@@ -153,9 +169,9 @@ def encode_store(
     from her2pipe.training import dataloader
 
     description, device = encoder.description, encoder.device
-    if not len(store):
+    if is_excluded or not len(store):
         shape = (0, len(description.classes)), (0, description.features)
-        return store.coords, np.zeros(shape[0], np.float32), np.zeros(shape[1], np.float16)
+        return store.coords[:0], np.zeros(shape[0], np.float32), np.zeros(shape[1], np.float16)
     precision = encode.precision
     if precision == "auto" and description.task == "none":  # frozen: its encoder's own setting
         precision = description.settings.get("precision", precision)

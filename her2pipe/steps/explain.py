@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from her2pipe.bundles.compatibility import Patches, check, remark_on_unknown
+from her2pipe.bundles.compatibility import OtherScaleError, Patches, check, remark_on_unknown
 from her2pipe.config import CompatibilitySettings, ExplainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
@@ -72,7 +72,11 @@ def run(args, explain: ExplainSettings, compatibility: CompatibilitySettings) ->
                     log.info("%s: excluded", slide)
                     continue
                 patches = Patches.of_store(store.metadata, store.stain)
-                check(description.patches, patches, compatibility, path, model_name)
+                try:
+                    check(description.patches, patches, compatibility, path, model_name)
+                except OtherScaleError as error:
+                    log.warning("%s: excluded: %s", slide, error.what)
+                    continue
                 p = _probabilities(store, files.get(slide), description.digest)
                 rows += explain_slide(store, p, mapper, folder)
         write_table(folder / "patches.tsv", TABLE, rows)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from her2pipe.aggregation.base import AGGREGATIONS, Bag, scorer
-from her2pipe.bundles.compatibility import check_encoding
+from her2pipe.bundles.compatibility import OtherScaleError, check_encoding
 from her2pipe.config import CompatibilitySettings, HeatmapSettings, LabelSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder
@@ -63,9 +63,16 @@ def run(
                     "give its encoding to --encoding",
                 )
             encoding = read_encoding(files[metadata.slide], aggregation.reads == "features")
-            check_encoding(
-                encoding.metadata, aggregation.model, compatibility, files[metadata.slide]
-            )
+            if encoding.metadata.status == "excluded":
+                log.info("%s: excluded, no map: %s", metadata.slide, encoding.metadata.reason)
+                continue
+            try:
+                check_encoding(
+                    encoding.metadata, aggregation.model, compatibility, files[metadata.slide]
+                )
+            except OtherScaleError as error:
+                log.info("%s: excluded, no map: %s", metadata.slide, error.what)
+                continue
             if not np.array_equal(encoding.coords, coords):
                 raise Her2Error(
                     f"the encoding of slide {metadata.slide} is of other patches",

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from her2pipe.aggregation.base import AGGREGATIONS, Aggregation, Bag, scorer
-from her2pipe.bundles.compatibility import SameEncoder, check_encoding, remark_on_unknown
+from her2pipe.bundles.compatibility import (
+    OtherScaleError,
+    SameEncoder,
+    check_encoding,
+    remark_on_unknown,
+)
 from her2pipe.bundles.description import parse
 from her2pipe.bundles.drift import QUANTITIES, measure, out_of_range
 from her2pipe.cohorts import sheet
@@ -17,6 +23,8 @@ from her2pipe.files import write_table
 
 if TYPE_CHECKING:
     from her2pipe.store import Encoding, Encodings
+
+log = logging.getLogger(__name__)
 
 SETTINGS = (ScoreSettings, LabelSettings, DriftSettings, CompatibilitySettings)
 MISMATCH = "mismatch"  # flag of a score of patches that the method was not made for
@@ -115,7 +123,11 @@ def score_slide(
     row: dict[str, Any] = {"slide": metadata.slide}
     if metadata.status == "excluded":
         return row | {"patches": 0, "flag": "excluded", "reason": metadata.reason}
-    mismatch = check_encoding(metadata, aggregation.model, compatibility, path)
+    try:
+        mismatch = check_encoding(metadata, aggregation.model, compatibility, path)
+    except OtherScaleError as error:
+        log.warning("%s: excluded: %s", metadata.slide, error.what)
+        return row | {"patches": 0, "flag": "excluded", "reason": error.what}
     bag = Bag.of(encoding)
     bag.validate(path)
     if not len(bag):

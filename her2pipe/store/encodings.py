@@ -160,7 +160,7 @@ def read_encoding(path: str | Path, features: bool = True) -> Encoding:
         probabilities = array(file, "probabilities", "f", (rows, len(metadata.classes)))
         check_range(file, "probabilities", probabilities, -ROUNDING, 1 + ROUNDING)
         if not np.isfinite(probabilities).all():
-            raise damaged(file, "probabilities holds what is no number")
+            raise damaged(file, "probabilities holds values that are not numbers")
         if features:
             values = array(file, "features", "f", (rows, None))
         else:

@@ -282,7 +282,7 @@ class PatchStore:
         }
         for name, values in arrays.items():
             if not np.isfinite(values).all():
-                raise damaged(file, f"stain/{name} holds what is no number")
+                raise damaged(file, f"stain/{name} holds values that are not numbers")
         return {**attributes(group), **{name: values.tolist() for name, values in arrays.items()}}
 
     @property

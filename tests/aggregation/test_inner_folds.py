@@ -77,6 +77,7 @@ def judged(name, folder, shift_of_fold, with_encoders):
     return fit_by_folds(fitter(name, fit, folder), FOLDS, fold_of, all_slides * with_encoders)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNT)
 def test_labels_without_meaning_are_not_found_on_held_out_slides(name, tmp_path):
     """By a frozen encoder, and by encoders of folds that know their training slides by heart."""
@@ -95,6 +96,7 @@ def test_labels_without_meaning_are_not_found_on_held_out_slides(name, tmp_path)
     assert naive.value > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNT)
 def test_a_planted_effect_is_found(name, tmp_path):
     def planted(held_out):

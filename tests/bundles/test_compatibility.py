@@ -8,6 +8,7 @@ from three_lines import problems_of
 
 from her2pipe.aggregation.base import FitMetadata, FittedModel
 from her2pipe.bundles.compatibility import (
+    OtherScaleError,
     Patches,
     SameEncoder,
     adaptive,
@@ -98,6 +99,17 @@ def test_a_mismatch_is_refused_or_returned(caplog):
         text = check(ADAPTIVE, cut(), ALLOWED, "S.h5", "encoder E")
     assert text == "view 1024, not adaptive"
     assert text in caplog.text
+
+
+def test_a_slide_of_another_scale_in_a_known_view_is_that_slides_matter():
+    settings = CompatibilitySettings()
+    (problem,) = problems_of(check, TILED, cut("1024", mpp=1.0), settings, "S.h5", "encoder E")
+    assert isinstance(problem, OtherScaleError)
+    assert problem.what.startswith("other scale than the encoder's: patches of view 1024 are 1024")
+    # a view that the model never saw, or another difference beside, is the study's
+    for patches in (cut("4096", 4096.0), cut("1024", mpp=1.0, patch_px=64)):
+        (problem,) = problems_of(check, TRAINED, patches, settings, "S.h5", "encoder E")
+        assert not isinstance(problem, OtherScaleError)
 
 
 def test_models_of_older_versions_are_used_with_a_remark(caplog):

@@ -10,7 +10,7 @@ NETWORKS = [
     ("pruneff4", 112, 0),
     ("ather2", 128, 0),
     ("resnet10t", 64, 0),
-    ("swin_tiny_patch4_window7_224", 56, 2),
+    pytest.param("swin_tiny_patch4_window7_224", 56, 2, marks=pytest.mark.slow),
 ]
 REAL = [("pruneff4", 224), ("ather2", 512), ("mobilenetv3_small_100", 224)]
 
@@ -69,6 +69,7 @@ def test_levels_are_standardised_inside():
     assert p.sum().item() == pytest.approx(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "px"), REAL)
 def test_the_files_are_the_network_on_real_patches(name, px, tmp_path, data):
     """At the published sizes, on H&E and IHC."""

@@ -210,6 +210,7 @@ def test_networks_have_the_published_tensors(networks):
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_baselines_and_ours_have_their_size():
     wrong = []
     for preset in PRESETS:

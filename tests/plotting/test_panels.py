@@ -40,6 +40,7 @@ def every_figure(name="A"):
     }
 
 
+@pytest.mark.slow
 def test_texts_can_be_read_and_stay_inside():
     for kind, figure in {
         **every_figure(),

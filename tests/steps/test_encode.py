@@ -10,6 +10,7 @@ from her2pipe.config import StainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, write_record
 from her2pipe.models import inference, weights
+from her2pipe.models.description import PatchConditions
 from her2pipe.stain.base import estimate
 from her2pipe.stain.normalise import normalise_batch
 from her2pipe.stain.profile import Profile
@@ -94,6 +95,37 @@ def test_an_excluded_slide_in_a_batch_excludes_itself_only(tmp_path, make, model
     assert bad.metadata.reason == "blank"
     assert bad.probabilities.shape == (0, 3)
     assert len(read_encoding(tmp_path / "out" / "S1.h5").probabilities) == 3
+
+
+def test_a_slide_of_another_scale_excludes_itself_only(tmp_path, make, model, her2pipe):
+    network, description = weights.load(model)
+    taught = PatchConditions(views=["64"], patch_px=[64], side_px0=(64, 64), side_um=(16, 16))
+    weights.save(network, description.model_copy(update={"patches": taught}), model)
+    stores = [
+        make.store(
+            tmp_path / f"{name}.h5", make.stained(3, 1), [(0, 0), (64, 0), (128, 0)], mpp=mpp
+        )
+        for name, mpp in {"near": 0.25, "far": 0.5, "unknown": 0}.items()
+    ]
+    words = ["encode", *stores, tmp_path / "out", "--model", model, "--device", "cpu"]
+    code, stderr = her2pipe(*words)
+    assert code == 0, stderr
+    assert "far: excluded: other scale than the encoder's" in stderr
+    encodings = {path.stem: read_encoding(path) for path in (tmp_path / "out").glob("*.h5")}
+    assert {name: len(encoding) for name, encoding in encodings.items()} == {
+        "near": 3,
+        "far": 0,
+        "unknown": 3,
+    }
+    assert encodings["far"].metadata.status == "excluded"
+    assert "32 um a side on the slide (0.5 um/px)" in encodings["far"].metadata.reason
+    assert her2pipe("score", tmp_path / "out", tmp_path / "s.tsv")[0] == 0
+    rows = {row["slide"]: row for row in read_table(tmp_path / "s.tsv")}
+    assert rows["far"]["flag"] == "excluded"
+    assert rows["far"]["reason"] == encodings["far"].metadata.reason
+    assert rows["near"]["score"]
+    assert her2pipe(*words, "--allow-mismatch")[0] == 0
+    assert len(read_encoding(tmp_path / "out/far.h5")) == 3
 
 
 def test_output_that_is_not_finite_is_an_error(tmp_path, make, model, her2pipe):

@@ -92,7 +92,7 @@ def change(path, name, values):
         ("S", "jpeg/offsets", np.array([0, 9, 5, 7]), "jpeg/offsets are not those"),
         ("S", "variance", np.zeros(2, np.float32), "variance is float32 of shape"),
         ("S", "variance", np.full(3, -1, np.float32), "variance holds -1"),
-        ("S", "stain/matrix", np.full((2, 3), np.nan), "what is no number"),
+        ("S", "stain/matrix", np.full((2, 3), np.nan), "not numbers"),
         ("S", "jpeg", None, "it lacks jpeg"),
         ("S", "jpeg", np.zeros(3), "jpeg/offsets"),
         ("S", "coords", h5py.SoftLink("/variance"), "coords is a link to elsewhere"),
@@ -182,7 +182,7 @@ def test_a_patch_that_claims_another_size_is_not_decoded(tmp_path, make):
 
 def test_what_is_no_probability_is_found_in_files_of_version_1(files):
     for value, words in (
-        (np.nan, "what is no number"),
+        (np.nan, "not numbers"),
         (np.inf, "not within"),
         (1.5, "not within"),
     ):
