@@ -31,4 +31,4 @@ rule evaluate:
         settings=commands.settings("evaluate"),
     shell:
         "her2pipe evaluate {input.scores:q} {output:q} --encoding {input.encodings:q}"
-        " {params.options:q} {params.settings} > {log:q} 2>&1"
+        " --development {input.development:q} {params.options:q} {params.settings} > {log:q} 2>&1"

@@ -21,10 +21,8 @@ rule score:
         sheet=inputs.sheet,
         labels=fingerprints.cohort("score"),
         aggregate=commands.aggregation,
-        model=commands.model,
-        drift=commands.drift,
+        model=commands.scoring,
         settings=commands.settings("score"),
     shell:
         "her2pipe score {input.encodings:q} {output:q} --aggregate {params.aggregate}"
-        " {params.model:q} {params.drift:q} --sheet {params.sheet:q} {params.settings}"
-        " > {log:q} 2>&1"
+        " {params.model:q} --sheet {params.sheet:q} {params.settings} > {log:q} 2>&1"

@@ -71,6 +71,7 @@ def arguments(parser) -> None:
     )
     parser.add_argument(
         "--development",
+        nargs="?",
         help="the method's scores of the development cohort, for its cut-off and the calibration",
     )
     parser.add_argument("--development-sheet", help="sheet of the development cohort")

@@ -146,6 +146,13 @@ class Commands:
         """Return the option that names a method's fitted model, if it has one."""
         return [f"--model={path}" for path in self.inputs.fitted(wildcards)]
 
+    def scoring(self, wildcards: Wildcards) -> list[str]:
+        """Return the options that name a method's fitted model, and what came with a bundle.
+
+        One param for both: an empty one beside it would rerun the scores of all other methods.
+        """
+        return self.model(wildcards) + self._drift(wildcards)
+
     def evaluate(self, wildcards: Wildcards) -> list[str]:
         """Return the options that say what an evaluation is of."""
         method = self.config.methods[wildcards.method]
@@ -154,6 +161,7 @@ class Commands:
         calibration = bundle.description.calibration if bundle else None
         options = {
             "sheet": self.inputs.sheet(wildcards),
+            "development-sheet": self.study.sheets[training_cohort] if training_cohort else "",
             "role": roles.role(self.config, wildcards.method, wildcards.cohort),
             "cohort": wildcards.cohort,
             "method": wildcards.method,
@@ -163,12 +171,9 @@ class Commands:
             "held-out-by": self.targets.held_out_by(wildcards.method),
             "chosen-by-validation": self.chosen_by_validation(wildcards.method),
         }
-        if training_cohort:
-            options["development-sheet"] = self.study.sheets[training_cohort]
         if calibration:
             options["platt"] = calibration.model_dump_json()
-        packs = [f"--development={path}" for path in self.inputs.development_scores(wildcards)]
-        packs += [f"--images={path}" for path in self.inputs.scored_packs(wildcards)]
+        packs = [f"--images={path}" for path in self.inputs.scored_packs(wildcards)]
         packs += [f"--trained-on={path}" for path in self.inputs.training_packs(wildcards)]
         return [f"--{name}={value}" for name, value in options.items()] + packs
 
@@ -198,7 +203,7 @@ class Commands:
         """Return the module whose maps are explained; empty: the step chooses it."""
         return self.config.explain.layers.get(wildcards.encoder, "")
 
-    def drift(self, wildcards: Wildcards) -> list[str]:
+    def _drift(self, wildcards: Wildcards) -> list[str]:
         """Return the options that compare a bundle's new slides with its development ones."""
         words = [f"--reference={path}" for path in self.inputs.reference(wildcards)]
         stores = self.inputs.compared_stores(wildcards)

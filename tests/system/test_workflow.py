@@ -1,6 +1,7 @@
 """The workflow as a user runs it: lint, dry runs, a small study end to end, and what reruns."""
 
 import json
+import os
 import re
 import time
 import zipfile
@@ -35,11 +36,33 @@ def test_lint():
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_the_demo_plans_every_job_once():
-    words = ["snakemake", "--cores", "2", "--dry-run", "--forceall", "--quiet", "rules"]
+@pytest.fixture(scope="module")
+def demo_plan():
+    """Text of the dry run of the whole demo, with the commands."""
+    words = ["snakemake", "--cores", "2", "--dry-run", "--forceall", "--printshellcmds"]
     run = shared().run(SNAKEMAKE, words, ROOT)
     assert run.returncode == 0, run.stderr
-    counted = dict(re.findall(r"^(\w+) +(\d+)$", run.stdout + run.stderr, re.M))
+    return run.stdout + run.stderr
+
+
+def test_an_upgrade_calls_each_step_as_before(demo_plan):
+    """A command that differs reruns its step in every study, though no result does.
+
+    Where results change, the step's `algorithm` rises, and with it the command; where the demo's
+    settings change, so may this. Then write the file anew: `HER2PIPE_GOLDEN=write pytest
+    tests/system/test_workflow.py -k upgrade`.
+    """
+    commands: dict[str, str] = {}
+    for step, words in re.findall(r"Shell command: her2pipe (\w+) (.*)", demo_plan):
+        commands[step] = min(words, commands.get(step, words))
+    path = Path(__file__).parent / "golden" / "commands.json"
+    if os.environ.get("HER2PIPE_GOLDEN") == "write":
+        path.write_text(json.dumps(commands, indent=1, sort_keys=True) + "\n")
+    assert commands == json.loads(path.read_text())
+
+
+def test_the_demo_plans_every_job_once(demo_plan):
+    counted = dict(re.findall(r"^(\w+) +(\d+)$", demo_plan, re.M))
     study = load.load(ROOT / "config.yaml")
     rows = {n: sheet.load(ROOT / c.sheet, check_files=False) for n, c in study.cohorts.items()}
     slides = sum(map(len, rows.values()))
