@@ -404,7 +404,7 @@ def test_a_folder_of_a_network_is_looked_into(load, tmp_path):
 def test_an_archive_is_known_by_its_sum(load, tmp_path, monkeypatch):
     (tmp_path / "cifar-100-python.tar.gz").write_bytes(b"half of it")
     change = encoder_with(pretrain="objects", weights="none")
-    study = load(change | {"pretrainings": {"objects": {"architecture": "resnet10t"}}})
+    study = load(change | {"pretrainings": {"objects": {"architecture": "test_resnet"}}})
     (problem,) = preflight._archives(study)
     assert problem.what.startswith("the file's MD5 is ")
     assert problem.where.startswith("study.yaml, key pretrainings.objects.images; ")
