@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from her2pipe.errors import Her2Error
 from her2pipe.store.disk import creating, opened, write_attributes
 from her2pipe.store.images import Images, images_of, write_images
 from her2pipe.store.integrity import (
@@ -274,9 +275,15 @@ def encodings(paths: Sequence[str | Path]) -> list[Path]:
     Raises
     ------
     Her2Error
-        When two of them are named alike: what is made of one would stand for the other.
+        When two of them are named alike: what is made of one would stand for the other. When a
+        folder holds none.
     """
-    files = [f for p in paths for f in (sorted(Path(p).glob("*.h5")) if Path(p).is_dir() else [p])]
-    ordered = sorted(map(Path, files), key=lambda path: path.stem)
+    files: list[Path] = []
+    for path in map(Path, paths):
+        inside = sorted(path.glob("*.h5")) if path.is_dir() else [path]
+        if not inside:
+            raise Her2Error("the folder holds no file .h5", str(path), "check the path")
+        files += inside
+    ordered = sorted(files, key=lambda path: path.stem)
     refuse_namesakes((path.stem, path) for path in ordered)
     return ordered

@@ -144,6 +144,13 @@ def test_step(tmp_path, make, her2pipe):
     )
 
 
+def test_a_folder_without_encodings_is_refused(tmp_path, her2pipe):
+    (tmp_path / "empty").mkdir()
+    code, stderr = her2pipe("score", tmp_path / "empty", tmp_path / "scores.tsv")
+    assert (code, "holds no file .h5" in stderr) == (1, True)
+    assert not (tmp_path / "scores.tsv").exists()
+
+
 def test_probabilities_that_are_not_numbers_stop_the_step(tmp_path, make, her2pipe):
     make.encoding(tmp_path / "S1.h5", [[math.nan, 0.5, 0.5]])
     code, stderr = her2pipe("score", tmp_path / "S1.h5", tmp_path / "scores.tsv")
