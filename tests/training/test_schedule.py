@@ -268,7 +268,7 @@ def test_a_cut_network_is_trained_by_its_schedule(development, tmp_path, her2pip
     losses = [float(row["validation_loss"]) for row in rows]
     assert rates == [1e-3 * 0.5 ** schedule.reductions(losses[:n], 1) for n in range(len(rows))]
     model, about = weights.load(tmp_path / "m")
-    assert (about.stages, about.features) == (3, 128)
-    assert costs.count_parameters(model).total < 500_000
+    assert (about.stages, about.features) == (3, 48)
+    assert costs.count_parameters(model).total < 100_000
     code, text = her2pipe("encode", stores[0], tmp_path / "e", "--model", tmp_path / "m")
     assert code == 0, text
