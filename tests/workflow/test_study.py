@@ -367,11 +367,12 @@ def test_a_bundle_beside_trained_methods_is_applied_and_compared(load, tmp_path)
     assert inputs.cohort_stores(of_bundle) == inputs.cohort_stores(of_trained)
     assert inputs.reference(of_bundle) == ["results/unpack/bundle/M.json"]
     assert inputs.reference(of_trained) == inputs.compared_stores(of_trained) == []
-    assert commands.drift(of_bundle) == [
+    assert commands.scoring(of_bundle) == [
+        "--model=results/unpack/aggregation/M",
         "--reference=results/unpack/bundle/M.json",
         "--stores=results/tile/adaptive/B",
     ]
-    assert commands.drift(of_trained) == []
+    assert commands.scoring(of_trained) == ["--model=results/fit/TL-mlp"]
     # Cohort A trained the others; to the bundle it is external, and chooses no cut-off.
     words = commands.evaluate(job(method="M", cohort="A"))
     assert "--role=external" in words
