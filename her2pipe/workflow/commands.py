@@ -159,9 +159,10 @@ class Commands:
         training_cohort = self.inputs.development(wildcards)
         bundle = self.study.bundles.get(wildcards.method)
         calibration = bundle.description.calibration if bundle else None
-        options = {
-            "sheet": self.inputs.sheet(wildcards),
-            "development-sheet": self.study.sheets[training_cohort] if training_cohort else "",
+        options = {"sheet": self.inputs.sheet(wildcards)}
+        if training_cohort:
+            options["development-sheet"] = self.study.sheets[training_cohort]
+        options |= {
             "role": roles.role(self.config, wildcards.method, wildcards.cohort),
             "cohort": wildcards.cohort,
             "method": wildcards.method,
