@@ -68,6 +68,7 @@ def test_nothing_stands_on_a_legend():
                 assert not legend.overlaps(label.get_window_extent(renderer)), kind
 
 
+@pytest.mark.slow
 def test_saved_figures_are_the_same_bytes_and_show_names_as_they_are(tmp_path):
     again, odd = every_figure(), every_figure(ODD_NAME)
     for kind, figure in every_figure().items():

@@ -14,6 +14,7 @@ from her2pipe.files import read_table
 from her2pipe.models import costs, weights
 
 
+@pytest.mark.slow
 def test_a_trained_network_is_written_and_measured(development, tmp_path, her2pipe):
     stores, sheet = development
     model, out = tmp_path / "small", tmp_path / "out"

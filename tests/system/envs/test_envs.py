@@ -127,6 +127,7 @@ def started(tmp_path):
     return folder
 
 
+@pytest.mark.envs
 @pytest.mark.slow
 @pytest.mark.xdist_group("workflow")
 def test_a_workflow_in_environments_of_a_channel(started):

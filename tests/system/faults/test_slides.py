@@ -65,7 +65,7 @@ def test_a_tile_that_inflates_beyond_its_size(tmp_path):
     assert "corrupt" in refused(path, "tiff")
 
 
-@pytest.mark.parametrize("name", ["lzma", "zstd"])
+@pytest.mark.parametrize("name", [pytest.param("lzma", marks=pytest.mark.slow), "zstd"])
 def test_the_same_by_other_packers(tmp_path, name):
     data = getattr(imagecodecs, f"{name}_encode")(bytes(300 << 20))
     path = tiled(tmp_path / "bomb.tif", {"lzma": 34925, "zstd": 50000}[name], data)
