@@ -122,8 +122,8 @@ def test_a_decision_curve_has_both_references(scores):
         np.testing.assert_array_equal(line.get_ydata(), values)
 
 
-def test_a_figure_saved_twice_is_the_same(tmp_path, figures):
-    first, second = (style.save(figures["boxes"], tmp_path / stem) for stem in "ab")
+def test_a_figure_drawn_twice_is_the_same(tmp_path, groups):
+    first, second = (style.save(charts.boxes(groups), tmp_path / stem) for stem in "ab")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 

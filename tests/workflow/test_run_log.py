@@ -186,8 +186,11 @@ def locked(tmp_path):
 
 def test_who_is_at_work(locked):
     with subprocess.Popen(
-        [sys.executable, "-c", "input()", "snakemake"], stdin=subprocess.PIPE
+        [sys.executable, "-uc", "print(); input()", "snakemake"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as process:
+        process.stdout.readline()  # it is what its command line says from now on
         run_log.start(locked)
         note = json.loads((locked / run_log.NOTE).read_text())
         assert note["process"] == os.getpid()
