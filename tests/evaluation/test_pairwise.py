@@ -102,6 +102,7 @@ def test_tables_of_a_study_of_classes(tmp_path, her2pipe):
     assert {"forest.svg", "pairs.svg", "pairs.png"} <= names
 
 
+@pytest.mark.slow
 def test_every_pair_on_the_slides_of_both(tmp_path, her2pipe):
     out = compared(tmp_path, her2pipe, three(tmp_path), "--resamples", 400)
     rows = read_table(out / "pairs.tsv")

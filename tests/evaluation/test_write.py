@@ -101,6 +101,7 @@ def test_only_the_validation_side_of_the_development_cohort_counts(tmp_path):
     assert metrics["evaluated"] == 7
 
 
+@pytest.mark.slow
 def test_two_runs_give_the_same_bytes(tmp_path, made):
     again = class_evaluations.evaluation(tmp_path)
     for path in made.iterdir():

@@ -93,6 +93,7 @@ def test_the_map_peaks_where_the_answer_is(kind, px, layer):
         assert math.hypot((y + 0.5) * px / side - row, (x + 0.5) * px / side - column) < px / 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet10t", "swin_tiny_patch4_window7_224"])
 def test_nothing_is_left_behind_and_batches_change_nothing(name):
     torch.manual_seed(0)
@@ -119,6 +120,7 @@ DEEPEST = [  # name, input, stage of at least 6 x 6
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "px", "layer"), DEEPEST)
 def test_the_deepest_map_that_is_large_enough(name, px, layer):
     model = factory.create(name, 3, px).eval()

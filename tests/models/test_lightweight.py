@@ -138,6 +138,7 @@ def test_attention_weighs_channels_then_places():
     assert torch.allclose(found, maps * gate * torch.tensor([0.5, place]).view(1, 1, 1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "stages", "stage", "width"), CUT)
 def test_a_cut_network_gives_what_its_last_stage_gave(name, stages, stage, width):
     torch.manual_seed(0)

@@ -32,6 +32,7 @@ def lively(name, px, stages):
     return onnx_export.LevelsToProbabilities(model, **inference.normalisation(model)).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "px", "stages"), NETWORKS, ids=lambda v: str(v))
 def test_the_files_are_the_network(name, px, stages, tmp_path, make):
     """Any number of patches; 1e-4 in full, and in 8 bits a few hundredths of the logits' range."""

@@ -150,6 +150,7 @@ def test_png_has_200_dots_per_inch_of_a_column(tmp_path, scores):
         assert image.width == round(85 / 25.4 * 200)
 
 
+@pytest.mark.slow
 def test_names_show_as_they_are_written(tmp_path, scores, groups):
     for kind, figure in every_figure(scores, groups, ODD_NAME).items():
         drawn = texts(figure)

@@ -54,6 +54,7 @@ def test_texts_can_be_read_and_stay_inside():
         assert (box.max <= figure.get_size_inches() + 0.01).all(), kind
 
 
+@pytest.mark.slow
 def test_nothing_stands_on_a_legend():
     """The label of the x axis and the legend of the last row do not overlap."""
     figures = every_figure()

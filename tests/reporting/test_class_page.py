@@ -13,6 +13,8 @@ from her2pipe.files import read_table
 from her2pipe.reporting import html, slide_viewer
 from her2pipe.store.encodings import Encoding, EncodingMetadata
 
+pytestmark = pytest.mark.slow  # a whole study, or all figures of one
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):

@@ -21,6 +21,8 @@ from her2pipe.bundles.study import DevelopmentData, newest, without_paths
 from her2pipe.files import read_table
 from her2pipe.models.description import ModelDescription
 
+pytestmark = pytest.mark.slow  # a whole study, or all figures of one
+
 METHODS = ("TL-PA", "TL-mean", "TL-mlp")
 
 

@@ -14,6 +14,8 @@ from her2pipe.files import read_table
 from her2pipe.patch_features import features
 from her2pipe.stain.base import estimate
 
+pytestmark = pytest.mark.slow  # a whole study, or all figures of one
+
 P = [0.1, 0.35, 0.38, 0.45, 0.55, 0.65, 0.75, 0.9]
 
 

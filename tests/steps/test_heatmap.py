@@ -84,6 +84,7 @@ def test_both_viewers_get_the_patches_of_the_store(tmp_path, slides, her2pipe):
         assert boxes == [(x, y, x + side, y + side) for x, y in corners]
 
 
+@pytest.mark.slow
 def test_two_runs_give_the_same_bytes(tmp_path, slides, her2pipe):
     stores, encodings = slides
     for out in ("one", "two"):

@@ -75,6 +75,7 @@ def test_nuclear_area_and_density_grow_with_severity(seed):
     assert size == sorted(size)
 
 
+@pytest.mark.slow
 def test_neighbouring_levels_overlap():
     scanner = Scanner(objective=20)
     share = defaultdict(list)

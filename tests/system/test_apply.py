@@ -12,7 +12,7 @@ from her2pipe.bundles.description import parse
 from her2pipe.cli import main
 from her2pipe.files import read_json, read_table
 
-pytestmark = pytest.mark.xdist_group("workflow")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
 METHODS = ("TL-PA", "TL-mlp")
 
 

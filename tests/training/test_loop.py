@@ -195,6 +195,7 @@ def test_who_lost_its_checkpoint_to_another_process_stops(tmp_path, monkeypatch)
     assert not second.folder.exists()
 
 
+@pytest.mark.slow
 def test_the_younger_of_two_processes_has_the_checkpoint(tmp_path):
     """The elder had not come to its claim yet when Snakemake was killed and started again."""
     code = (

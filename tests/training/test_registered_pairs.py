@@ -146,6 +146,7 @@ def test_settings_are_those_the_slides_were_tiled_with(tmp_path, make):
     assert cutter.variance_min == 77
 
 
+@pytest.mark.slow
 def test_drawn_pairs_show_every_severity():
     source = Drawn(4, seed=5)
     assert source.names == [f"synthetic-{i:04}" for i in range(4)]

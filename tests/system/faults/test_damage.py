@@ -35,6 +35,7 @@ def contents(path):
         return [*texts, *pixels, *(array.tobytes() for array in arrays)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["S", "E"])
 def test_one_flipped_bit_anywhere(tmp_path, make, name):
     """Of a whole file: what is read is equal, or it is refused in three lines."""
