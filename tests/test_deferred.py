@@ -143,7 +143,7 @@ assert not deferred.is_loaded("numpy.f2py")
 assert numpy.f2py.get_include()
 assert deferred.is_loaded("numpy.f2py")
 from huggingface_hub import HfApi
-assert HfApi(library_name="her2pipe").library_name == "her2pipe"
+assert HfApi(user_agent="her2pipe").user_agent == "her2pipe"
 assert deferred.is_loaded("huggingface_hub.hf_api")
 """
 

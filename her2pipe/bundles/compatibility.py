@@ -68,12 +68,7 @@ class Patches:
     def of_store(cls, metadata: PatchMetadata, stain: dict[str, Any]) -> Patches:
         """Describe the patches of a store, or of one image of a pack."""
         return cls(
-            metadata.slide,
-            metadata.view,
-            metadata.patch_size,
-            None if metadata.view == WHOLE else float(metadata.patch_size_level0) or None,
-            metadata.mpp or None,
-            metadata.objective or None,
+            *_geometry(metadata),
             *adaptive(metadata),
             str(stain.get("method", "")),
         )
@@ -82,12 +77,7 @@ class Patches:
     def of_encoding(cls, metadata: EncodingMetadata) -> Patches:
         """Describe the patches that an encoding was made of."""
         return cls(
-            metadata.slide,
-            metadata.view,
-            metadata.patch_size,
-            None if metadata.view == WHOLE else float(metadata.patch_size_level0) or None,
-            metadata.mpp or None,
-            metadata.objective or None,
+            *_geometry(metadata),
             metadata.adaptive_area_px0,
             metadata.adaptive_side_px0,
             str(metadata.stain.get("method", "")),
@@ -98,6 +88,15 @@ class Patches:
     def side_um(self) -> float | None:
         """Side of a patch on the slide, microns; None where the scale is not known."""
         return self.side_px0 * self.mpp if self.side_px0 and self.mpp else None
+
+
+def _geometry(
+    metadata: PatchMetadata | EncodingMetadata,
+) -> tuple[str, str, int, float | None, float | None, float | None]:
+    """Return slide, view, patch size, side on the slide, scale and objective."""
+    side_px0 = None if metadata.view == WHOLE else float(metadata.patch_size_level0) or None
+    scale = metadata.mpp or None, metadata.objective or None
+    return metadata.slide, metadata.view, metadata.patch_size, side_px0, *scale
 
 
 def adaptive(metadata: PatchMetadata) -> tuple[float | None, float | None]:

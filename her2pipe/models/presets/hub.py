@@ -38,7 +38,7 @@ def availability(preset: Preset) -> Availability:
     """Say whether weights are here, as far as this machine knows; asks no network.
 
     `present`: in the cache. `fetchable`: the client may ask for them. `absent`: it may not, because
-    it is told to be offline, or because access is by request and there is no token. `none`: they
+    it is set to be offline, or because access is by request and there is no token. `none`: they
     are timm's, or there are none.
     """
     if preset.weights != "source":
