@@ -141,9 +141,10 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
             ((section, "methods"), f"{section}.methods names an unknown method", name, methods)
             for name in (names if isinstance(names, list) else [])
         ]
-    if (reference := study.section("compare").get("reference")) not in (None, ""):
-        what = "compare.reference names an unknown method"
-        named.append((("compare", "reference"), what, reference, methods))
+    for section, key in (("compare", "reference"), ("report", "primary")):
+        if (method := study.section(section).get(key)) not in (None, ""):
+            what = f"{section}.{key} names an unknown method"
+            named.append(((section, key), what, method, methods))
     named += [
         (
             ("synthesise", "scanners", name),

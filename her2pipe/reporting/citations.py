@@ -35,9 +35,9 @@ CHOICE_COLUMNS = (
 )
 LIBRARIES = (
     "numpy", "scipy", "pandas", "scikit-learn", "scikit-posthocs", "matplotlib", "bokeh", "jinja2",
-    "h5py", "opencv-python", "simplejpeg", "pydantic", "torch", "torchvision", "timm",
-    "tiatoolbox", "openslide-python", "tifffile", "imagecodecs", "shapely", "safetensors",
-    "snakemake",
+    "h5py", "opencv-python", "scikit-image", "pillow", "simplejpeg", "pydantic", "torch",
+    "torchvision", "timm", "torch-geometric", "onnx", "onnxruntime", "tiatoolbox",
+    "openslide-python", "tifffile", "imagecodecs", "shapely", "safetensors", "snakemake",
 )  # fmt: skip
 WORKS = (
     Citation("TL-PA", "Li et al. 2025", "Breast Cancer Research 27:62",
