@@ -7,6 +7,7 @@ as data URIs, and its drawings, so that the browser saves those from itself.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -31,15 +32,22 @@ class Link:
 class Exits:
     """The ids of a page's tables and figures, and the files beside it.
 
+    Parameters
+    ----------
+    blocks : iterable of Block
+        All blocks of the page; of those that differ from run to run no file lies beside it.
+
     Attributes
     ----------
     files : dict
         Name of a file to its text, or to the path that it is a copy of.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: Iterable[html.Block] = ()) -> None:
         self.files: dict[str, str | Path] = {}
         self._ids: set[str] = set()
+        varying = [block for block in html.walk(blocks) if isinstance(block, html.RunDependent)]
+        self._varying = [block for each in varying for block in html.walk([each])]
 
     def identify(self, block: html.Table | html.Figure) -> str:
         """Return the id of a table or figure, which no other of the page has."""
@@ -68,9 +76,11 @@ class Exits:
         return links
 
     def _table(self, block: html.Table, name: str) -> Link:
-        self.files[name] = block.tsv
-        if len(block.tsv.encode()) > MOST_EMBEDDED:
-            return _link("TSV", name)
+        varies = any(block is each for each in self._varying)
+        if not varies:
+            self.files[name] = block.tsv
+            if len(block.tsv.encode()) > MOST_EMBEDDED:
+                return _link("TSV", name)
         address = "data:text/tab-separated-values;charset=utf-8," + quote(block.tsv, safe=",:;/()")
         return Link("TSV", address, name)
 

@@ -56,7 +56,9 @@ def page(inputs: ReportInputs) -> Page:
         section = SECTIONS[name]()
         if blocks := section.blocks(inputs):
             sections.append((name, section.title, blocks))
-    exits, script, style = Exits(), html.source("page.js"), html.source("style.css")
+    all_blocks = [block for _, _, blocks in sections for block in blocks]
+    exits = Exits(all_blocks)
+    script, style = html.source("page.js"), html.source("style.css")
     text = html.render(
         "page.html",
         title=inputs.study.title,
@@ -66,18 +68,18 @@ def page(inputs: ReportInputs) -> Page:
         exits=exits,
         script=script,
         style=style,
-        policy=_policy(script, style, sections),
+        policy=_policy(script, style, all_blocks),
     )
     return Page(text, exits)
 
 
-def _policy(script: str, style: str, sections: Sequence[tuple[str, str, Sequence]]) -> str:
+def _policy(script: str, style: str, blocks: Sequence[html.Block]) -> str:
     """Return the Content-Security-Policy: nothing is fetched, no other script than ours runs.
 
     Bokeh, which draws the slides to zoom into, makes style elements as it draws.
     """
-    blocks = list(html.walk(block for _, _, blocks in sections for block in blocks))
-    libraries = [b.values for b in blocks if isinstance(b, html.Custom) and b.macro == "bokeh"]
+    custom = [block for block in html.walk(blocks) if isinstance(block, html.Custom)]
+    libraries = [block.values for block in custom if block.macro == "bokeh"]
     styles = "'unsafe-inline'" if libraries else html.digest(style)
     scripts = " ".join(html.digest(text) for text in (script, *libraries))
     return (
