@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 from matplotlib import colormaps, style
@@ -75,24 +75,8 @@ def format_p(p: float) -> str:
     return "P < 0.001" if p < 0.001 else f"P = {p:.{3 if p < 0.1 else 2}f}"
 
 
-class RankCorrelation(Protocol):
-    """A rank correlation: None where it, its interval or its P is not given."""
-
-    @property
-    def rho(self) -> float | None: ...
-
-    @property
-    def low(self) -> float | None: ...
-
-    @property
-    def high(self) -> float | None: ...
-
-    @property
-    def p(self) -> float | None: ...
-
-
-def format_spearman(correlation: RankCorrelation, n: int) -> str:
-    """Format a rank correlation with its interval, P and number of slides; empty without one."""
+def format_spearman(correlation: Any, n: int) -> str:
+    """Format a rank correlation (rho, low, high, p; each may be None) with its number of slides."""
     if correlation.rho is None:
         return ""
     rho = format_interval(correlation.rho, correlation.low, correlation.high)
