@@ -141,10 +141,9 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
             ((section, "methods"), f"{section}.methods names an unknown method", name, methods)
             for name in (names if isinstance(names, list) else [])
         ]
-    for section, key in (("compare", "reference"), ("report", "primary")):
-        if (method := study.section(section).get(key)) not in (None, ""):
-            what = f"{section}.{key} names an unknown method"
-            named.append(((section, key), what, method, methods))
+    for place in (("compare", "reference"), ("report", "primary")):
+        if (method := study.section(place[0]).get(place[1])) not in (None, ""):
+            named.append((place, f"{'.'.join(place)} names an unknown method", method, methods))
     named += [
         (
             ("synthesise", "scanners", name),

@@ -362,7 +362,7 @@ def learning_curves(
 def _epochs(axes: Axes, epochs: Sequence[float] | np.ndarray) -> None:
     """Label an axis of epochs: whole numbers, also where there is only one."""
     axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     if len(only := set(epochs)) == 1:
         (epoch,) = only
         axes.set(xlim=(epoch - 1, epoch + 1), xticks=[epoch])
