@@ -8,6 +8,7 @@
 # make test-versions  the fast tests under Python 3.12 and 3.13
 # make audit       a list of all libraries (CycloneDX, in dist), and their known weaknesses
 # make wheel       the package with its workflow, to be installed elsewhere, in dist
+# make definition  renew container/her2pipe.def, Apptainer's image, from the Dockerfile
 
 # Not the one of .venv, if that is active: it is about to be replaced.
 PYTHON ?= $(shell PATH="$$(printf %s "$$PATH" | sed 's|[^:]*/\.venv/bin:*||g')"; \
@@ -20,7 +21,7 @@ export PYTHONUNBUFFERED := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo demo-ihc demo-light cluster test fast test-versions coverage bench lint pins wheel \
-  audit schema clean
+  definition audit schema clean
 
 setup: $(READY)
 
@@ -108,6 +109,9 @@ wheel: $(READY)
 	$(BIN)/uv build --quiet --no-build-isolation
 	@ls dist
 
+definition: $(READY)
+	$(BIN)/python container/definition.py
+
 audit: $(READY)
 	@mkdir -p dist
 	$(BIN)/uvx -q --from cyclonedx-bom==7.5.0 cyclonedx-py environment --pyproject pyproject.toml \
@@ -118,4 +122,4 @@ schema: $(READY)
 	$(BIN)/python -m her2pipe.config.schema > studies/schema.json
 
 clean:
-	rm -rf results logs benchmarks .snakemake demo-ihc demo-light demo-cluster
+	rm -rf results logs benchmarks .snakemake demo-ihc demo-light demo-cluster demo-3.*
