@@ -3,8 +3,8 @@
 Each version gets an environment of its own beside `.venv`, of the same pins. A version that this
 machine does not have is passed over, and named. What follows the versions goes to pytest.
 
-With --demo, the demo study in place of the tests, in the folder demo-VERSION, each of whose scores and
-AUCs must be that of the demo in `results`, to the last digit (`make demo` first).
+With --demo, the demo study in place of the tests, in the folder demo-VERSION: its scores and AUCs
+must be those of the demo in `results`, to the last digit (`make demo` first).
 """
 
 import argparse

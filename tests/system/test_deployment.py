@@ -34,7 +34,7 @@ exec env -i PATH={image}:/usr/bin:/bin bash -c "$2"
 
 
 def deployed(folder):
-    """Let snakedeploy deploy this clone, with a rule of the user's; return the Snakefile it wrote."""
+    """Deploy this clone by snakedeploy, with a rule of the user's; return the Snakefile."""
     deploy = pytest.importorskip("snakedeploy.deploy").deploy
     source, deployment = folder / "source", folder / "deployed"
     source.mkdir()

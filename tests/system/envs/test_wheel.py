@@ -1,9 +1,8 @@
-"""A wheel in an empty environment: a study from `init` to its page, with the scores of this Python."""
+"""A wheel in an empty environment: a study from `init` to its page, with the same scores."""
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from small_study import LOCALLY, ROOT, snakemake
