@@ -46,6 +46,7 @@ from her2pipe.config.slides import (
     DrawSettings,
     ImagesSettings,
     PreflightSettings,
+    RejectSettings,
     Scanner,
     SlidesSettings,
     SplitSettings,
@@ -53,6 +54,7 @@ from her2pipe.config.slides import (
     StudySettings,
     SynthesiseSettings,
     TileSettings,
+    TissueSettings,
 )
 from her2pipe.config.training import (
     BundleSettings,
@@ -102,6 +104,7 @@ __all__ = [
     "PreflightSettings",
     "PretrainSettings",
     "Pretraining",
+    "RejectSettings",
     "ReportSettings",
     "Scanner",
     "ScoreSettings",
@@ -114,6 +117,7 @@ __all__ = [
     "SynthesiseSettings",
     "TargetSettings",
     "TileSettings",
+    "TissueSettings",
     "TrainSettings",
     "UnpackSettings",
 ]
@@ -163,6 +167,7 @@ class Config(Section):
     images: ImagesSettings = Field(default_factory=ImagesSettings)
     split: SplitSettings = Field(default_factory=SplitSettings)
     stain: StainSettings = Field(default_factory=StainSettings)
+    tissue: TissueSettings = Field(default_factory=TissueSettings)
     synthesise: SynthesiseSettings = Field(default_factory=SynthesiseSettings)
     draw: DrawSettings = Field(default_factory=DrawSettings)
     preflight: PreflightSettings = Field(default_factory=PreflightSettings)
