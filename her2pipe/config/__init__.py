@@ -40,12 +40,14 @@ from her2pipe.config.reporting import (
     HeatmapSettings,
     LedgerSettings,
     ReportSettings,
+    SmallNumberSettings,
 )
 from her2pipe.config.slides import (
     Cohort,
     DrawSettings,
     ImagesSettings,
     PreflightSettings,
+    RejectSettings,
     Scanner,
     SlidesSettings,
     SplitSettings,
@@ -53,6 +55,7 @@ from her2pipe.config.slides import (
     StudySettings,
     SynthesiseSettings,
     TileSettings,
+    TissueSettings,
 )
 from her2pipe.config.training import (
     BundleSettings,
@@ -102,18 +105,21 @@ __all__ = [
     "PreflightSettings",
     "PretrainSettings",
     "Pretraining",
+    "RejectSettings",
     "ReportSettings",
     "Scanner",
     "ScoreSettings",
     "Section",
     "SharedFitSettings",
     "SlidesSettings",
+    "SmallNumberSettings",
     "SplitSettings",
     "StainSettings",
     "StudySettings",
     "SynthesiseSettings",
     "TargetSettings",
     "TileSettings",
+    "TissueSettings",
     "TrainSettings",
     "UnpackSettings",
 ]
@@ -163,6 +169,7 @@ class Config(Section):
     images: ImagesSettings = Field(default_factory=ImagesSettings)
     split: SplitSettings = Field(default_factory=SplitSettings)
     stain: StainSettings = Field(default_factory=StainSettings)
+    tissue: TissueSettings = Field(default_factory=TissueSettings)
     synthesise: SynthesiseSettings = Field(default_factory=SynthesiseSettings)
     draw: DrawSettings = Field(default_factory=DrawSettings)
     preflight: PreflightSettings = Field(default_factory=PreflightSettings)

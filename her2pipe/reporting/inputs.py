@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from her2pipe.config import LabelSettings, ReportSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.errors import Her2Error
 from her2pipe.evaluation.results import Evaluation, read
 from her2pipe.files import read_json, read_table
 from her2pipe.manifest import Item, Manifest
@@ -144,6 +145,8 @@ class ReportInputs:
         Methods whose figures are shown cohort by cohort.
     benchmarks : Path or None
         Folder of the jobs' times, as Snakemake keeps them.
+    anchors : set of str
+        Ids of the page's sections, tables and figures, for the sections that are built last.
     """
 
     study: Study
@@ -153,6 +156,7 @@ class ReportInputs:
     evaluations: list[Evaluation]
     figure_methods: list[str] = field(default_factory=list)
     benchmarks: Path | None = None
+    anchors: set[str] = field(default_factory=set)
 
     @classmethod
     def read(
@@ -163,16 +167,29 @@ class ReportInputs:
         figure_methods: Sequence[str] = (),
         benchmarks: str | Path | None = None,
     ) -> ReportInputs:
-        """Read the files that a manifest names."""
+        """Read the files that a manifest names.
+
+        Raises
+        ------
+        Her2Error
+            When there is no evaluation of the primary method.
+        """
         files = Manifest.read(manifest)
         evaluations = [read(path) for path in files.paths("evaluate")]
+        named = dict.fromkeys(e.metrics.method for e in evaluations)
+        if settings.primary and settings.primary not in named:
+            raise Her2Error(
+                f"no evaluation of the primary method {settings.primary}",
+                "setting report.primary",
+                f"use one of: {', '.join(named)}",
+            )
         return cls(
             study=Study.read(study),
             manifest=files,
             settings=settings,
             ledger=[row for path in files.paths("ledger") for row in read_table(path)],
             evaluations=evaluations,
-            figure_methods=list(figure_methods) or [e.metrics.method for e in evaluations[:1]],
+            figure_methods=list(figure_methods) or [settings.primary or next(iter(named), "")],
             benchmarks=Path(benchmarks) if benchmarks else None,
         )
 

@@ -7,12 +7,14 @@ blocks. Packages of others add their own through the entry points `her2pipe.plug
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from her2pipe import __version__
 from her2pipe.registry import Registry
 from her2pipe.reporting import html
+from her2pipe.reporting.exits import Exits
 from her2pipe.reporting.inputs import ReportInputs
 
 
@@ -25,10 +27,14 @@ class Section(ABC):
         Its heading.
     place : int
         Sections stand in the order of their places; those of her2pipe are 10 apart.
+    links : bool
+        Whether it is built after all others, so that it can link to what they hold
+        (`ReportInputs.anchors`).
     """
 
     title: ClassVar[str]
     place: ClassVar[int]
+    links: ClassVar[bool] = False
 
     @abstractmethod
     def blocks(self, inputs: ReportInputs) -> Sequence[html.Block]:
@@ -38,18 +44,60 @@ class Section(ABC):
 SECTIONS: Registry[type[Section]] = Registry("section of the page", "her2pipe.reporting")
 
 
-def page(inputs: ReportInputs) -> str:
+@dataclass(frozen=True)
+class Page:
+    """The study's page, and the files that its links lead to."""
+
+    text: str
+    exits: Exits
+
+
+def page(inputs: ReportInputs) -> Page:
     """Return the study's page."""
-    names = sorted(SECTIONS.names(), key=lambda name: SECTIONS[name].place)
-    sections = []
-    for name in names:
-        section = SECTIONS[name]()
-        if blocks := section.blocks(inputs):
-            sections.append((name, section.title, blocks))
-    return html.render(
+    built = {}
+    for name in sorted(SECTIONS.names(), key=lambda name: SECTIONS[name].links):
+        if blocks := SECTIONS[name]().blocks(inputs):
+            built[name] = blocks
+            inputs.anchors.update(_anchors(name, blocks))
+    names = sorted(built, key=lambda name: SECTIONS[name].place)
+    sections = [(name, SECTIONS[name].title, built[name]) for name in names]
+    all_blocks = [block for _, _, blocks in sections for block in blocks]
+    exits = Exits(all_blocks)
+    script, style = html.source("page.js"), html.source("style.css")
+    text = html.render(
         "page.html",
         title=inputs.study.title,
         lead=inputs.endpoint().caption_lead,
         version=__version__,
         sections=sections,
+        exits=exits,
+        script=script,
+        style=style,
+        policy=_policy(script, style, all_blocks),
+    )
+    return Page(text, exits)
+
+
+def _anchors(name: str, blocks: Sequence[html.Block]) -> Iterator[str]:
+    """Yield the ids that links to a section and to its tables and figures lead to."""
+    yield html.section_id(name)
+    for block in html.walk(blocks):
+        if isinstance(block, (html.Table, html.Figure)) and block.id:
+            yield block.id
+        elif isinstance(block, html.Custom) and block.macro == "flow_chart":
+            yield "fig-flow"
+
+
+def _policy(script: str, style: str, blocks: Sequence[html.Block]) -> str:
+    """Return the Content-Security-Policy: nothing is fetched, no other script than ours runs.
+
+    Bokeh, which draws the slides to zoom into, makes style elements as it draws.
+    """
+    custom = [block for block in html.walk(blocks) if isinstance(block, html.Custom)]
+    libraries = [block.values for block in custom if block.macro == "bokeh"]
+    styles = "'unsafe-inline'" if libraries else html.digest(style)
+    scripts = " ".join(html.digest(text) for text in (script, *libraries))
+    return (
+        f"default-src 'none'; img-src data:; style-src {styles}; script-src {scripts}; "
+        "base-uri 'none'; form-action 'none'"
     )
