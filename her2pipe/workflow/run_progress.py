@@ -126,14 +126,14 @@ class RunProgress:
         """Write the state as one line."""
         done, total = sum(self.done.values()), sum(self.total.values())
         parts = [f"{done} of {total} jobs"]
-        if steps := self._steps():
-            parts.append(steps)
+        if done < total:
+            parts.append(self.estimate(now))
         if self.running:
             oldest = sorted(self.running.values(), key=lambda job: job.began)
             more = f" and {len(oldest) - SHOWN} more" if len(oldest) > SHOWN else ""
             parts.append("now " + "; ".join(job.title for job in oldest[:SHOWN]) + more)
-        if done < total:
-            parts.append(self.estimate(now))
+        if steps := self._steps():
+            parts.append(steps)
         return "her2pipe: " + " | ".join(parts)
 
     def _steps(self) -> str:
@@ -181,7 +181,7 @@ def table(progress: RunProgress, estimate: str) -> list[str]:
         lines += ["", "at work"]
     now = time.time()
     for job in sorted(progress.running.values(), key=lambda job: job.began):
-        lines.append(f"  {job.title}, since {duration(now - job.began)}")
+        lines.append(f"  {job.title}, for {duration(now - job.began)}")
         if epoch := job.epoch:
             lines.append(f"    {epoch}")
     return lines

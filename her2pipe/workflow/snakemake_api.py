@@ -203,7 +203,7 @@ class ProgressHandler(logging.Handler):
         """Describe a job by its rule and wildcards: a slide by its name alone."""
         values = dict(record.wildcards or {})
         name = values.get("slide") or " ".join(
-            str(value) for key, value in values.items() if key not in ("view", "batch")
+            str(value) for key, value in values.items() if key != "view"
         )
         log = next(iter(map(str, record.log or [])), "")
         epochs = self._epochs(record.rule_name, name)

@@ -28,8 +28,8 @@ def test_the_estimate_by_hand():
     assert progress.remaining(50) == (pytest.approx(30), ["train"])
     assert progress.estimate(50) == "more than half a minute left (not yet timed: train)"
     assert progress.line(50) == (
-        "her2pipe: 2 of 5 jobs | tile 2/4 | now tile S3"
-        " | more than half a minute left (not yet timed: train)"
+        "her2pipe: 2 of 5 jobs | more than half a minute left (not yet timed: train)"
+        " | now tile S3 | tile 2/4"
     )
 
 
