@@ -40,6 +40,7 @@ from her2pipe.config.reporting import (
     HeatmapSettings,
     LedgerSettings,
     ReportSettings,
+    SmallNumberSettings,
 )
 from her2pipe.config.slides import (
     Cohort,
@@ -108,6 +109,7 @@ __all__ = [
     "Section",
     "SharedFitSettings",
     "SlidesSettings",
+    "SmallNumberSettings",
     "SplitSettings",
     "StainSettings",
     "StudySettings",

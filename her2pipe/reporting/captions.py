@@ -25,14 +25,24 @@ from her2pipe.evaluation.results import (
     Unit,
 )
 from her2pipe.registry import Registry
-from her2pipe.reporting.html import Figure, format_interval, format_number, format_p, svg_or_png
+from her2pipe.reporting.html import (
+    Figure,
+    figure_id,
+    format_interval,
+    format_number,
+    format_p,
+    svg_or_png,
+)
 from her2pipe.reporting.inputs import ReportInputs
 
 Sentences = list[str]
 # (the part of the metrics, the metrics it belongs to, level of the intervals) -> sentences
 Statistic = Callable[[Any, Metrics, str], Sentences]
 STATISTICS: Registry[Statistic] = Registry("statistic of the page", "her2pipe.reporting")
-BOXES = "Dots are slides; boxes span the quartiles, whiskers 1.5 times their height at most."
+BOXES = (
+    "Dots are slides; boxes, where a group has slides enough, span the quartiles, whiskers 1.5 "
+    "times their height at most."
+)
 AREAS = "Obuchowski's over patients (DeLong's where each patient has one)"
 SHARES = "Rao and Scott's over patients (Wilson's where each patient has one)"
 
@@ -51,7 +61,9 @@ def figures(evaluation: Evaluation, inputs: ReportInputs) -> list[Figure]:
             sentences = sentences_of(caption.statistic, caption.part, metrics, inputs.percent)
         text = " ".join([f"{title}: {who}.", *sentences])
         alt = f"{title}. {who}. {' '.join(sentences[:1])}".strip()
-        blocks.append(Figure(svg_or_png(evaluation.folder / stem), alt, text))
+        source = evaluation.folder / stem
+        name = figure_id(stem, metrics.method, metrics.cohort)
+        blocks.append(Figure(svg_or_png(source), alt, text, id=name, source=source))
     return blocks
 
 
@@ -133,7 +145,8 @@ def _correlation(spearman: Correlation, percent: str) -> Sentences:
     rho = format_interval(spearman.rho, spearman.low, spearman.high, 2)
     if spearman.low is not None:
         rho += _interval_name(spearman, percent)
-    return [f"Spearman's ρ {rho}; P {p_phrase(spearman.p)}.", *_interval_note(spearman)]
+    p = "" if spearman.p is None else f"; P {p_phrase(spearman.p)}"
+    return [f"Spearman's ρ {rho}{p}.", *_interval_note(spearman)]
 
 
 def _reliability(part: Reliability | None) -> str:
@@ -144,7 +157,21 @@ def _reliability(part: Reliability | None) -> str:
     if part.brier is None:
         return ""
     brier, ece = format_number(part.brier), format_number(part.ece)
-    return f"Brier score {brier}, expected calibration error {ece}."
+    return f"Brier score {brier}, expected calibration error {ece}{calibration_line(part)}."
+
+
+def calibration_line(part: Reliability) -> str:
+    """Format calibration slope, calibration in the large and observed over expected."""
+    if part.observed_expected is None:
+        return ""
+    slope = "not defined (the probabilities separate the classes)"
+    if part.calibration_slope is not None:
+        slope = format_number(part.calibration_slope, 2)
+    return (
+        f"; calibration slope {slope}, in the large "
+        f"{format_number(part.calibration_in_the_large, 2)}, observed to expected "
+        f"{format_number(part.observed_expected, 2)}"
+    )
 
 
 # --- statistics ----------------------------------------------------------------------------------
@@ -256,6 +283,7 @@ def dunn(part: Groups, metrics: Metrics, percent: str) -> Sentences:
     return [
         "P below the diagonal unadjusted, above it after Holm; two-sided, corrected for ties.",
         *_of_patients(part),
+        *([f"Tested {part.dunn_note}."] if part.dunn_note else []),
         f"Slides: {_sizes(part)}.",
     ]
 
@@ -279,6 +307,8 @@ def rank_sum(part: Response, metrics: Metrics, percent: str) -> Sentences:
     test = [f"Two-sided rank-sum test{what}: P {p_phrase(p)}, n = {n}."] if p is not None else []
     if part.dunn_p is not None:
         test.insert(0, f"Dunn's test{what}: P {p_phrase(part.dunn_p)}.")
+    if part.rank_sum_note:
+        test.append(f"{part.rank_sum_note[:1].upper()}{part.rank_sum_note[1:]}.")
     return [*test, BOXES]
 
 
@@ -305,6 +335,11 @@ def calibration(part: Calibration, metrics: Metrics, percent: str) -> Sentences:
         sentences.append(
             f"Platt's fit to {format_number(fit.fitted_on, 0)} internal validation slides (slope "
             f"{slope}, intercept {intercept}) is reported only and applied to no score."
+        )
+    if fit and fit.same_slides:
+        sentences.append(
+            "These are the slides of the fit, so that the recalibrated score is judged on what it "
+            "was fitted to, and looks better than it is."
         )
     return [*sentences, f"n = {format_number(part.n, 0)} slides."] if sentences else []
 

@@ -132,7 +132,8 @@ FIGURES = {
     "roc_panels": "ROC curves of HER2 status, one panel per method and a curve per cohort, with "
     "AUC, {percent} interval and n slides.",
     "drift": "Scores of every cohort by HER2 status: n slides below each cohort, "
-    "HER2-negative + HER2-positive; bars are medians and quartiles.",
+    "HER2-negative + HER2-positive; bars, where a group has slides enough, are medians and "
+    "quartiles.",
     "pairs": "P of every pair of methods, two-sided, after Holm over the pairs of a cohort: below "
     "the diagonal of the difference of macro-AUC over resampled patients, above it of the calls by "
     "McNemar's exact test, or sign flips of patients who have several slides.",
@@ -224,7 +225,7 @@ def _tables(folder: Path, percent: str) -> list[Table]:
             elif columns[-1].key == "macro_auc":
                 columns = (*columns, *_class_areas(rows[0]), NOTE)
             text = " ".join([caption.format(percent=percent), *footnotes])
-            tables.append(html.table(text, columns, rows))
+            tables.append(html.table(text, columns, rows, id=html.table_id(stem)))
     return tables
 
 
@@ -295,7 +296,8 @@ def _networks(folder: Path) -> list[Block]:
         "colours included, start-up not."
     )
     caption = " ".join([caption, *_mark_footnotes(rows)])
-    return [RunDependent([html.table(caption, NETWORKS, rows)])] if rows else []
+    name = html.table_id("networks")
+    return [RunDependent([html.table(caption, NETWORKS, rows, id=name)])] if rows else []
 
 
 def _figures(folder: Path, inputs: ReportInputs) -> list[Block]:
@@ -312,7 +314,8 @@ def _figures(folder: Path, inputs: ReportInputs) -> list[Block]:
         if image := html.svg_or_png(folder / stem):
             caption = FIGURES.get(stem, _title(stem)).format(**words)
             wide = _width_pt(folder / f"{stem}.svg") > WIDE_PT
-            blocks.append(html.Figure(image, re.split(r"[:,]", caption)[0], caption, wide))
+            name = html.figure_id(stem)
+            blocks.append(html.Figure(image, caption, caption, wide, name, folder / stem))
     return blocks
 
 
@@ -461,7 +464,7 @@ def _main_numbers(inputs: ReportInputs, method: str) -> Table:
     rows = [_main_row(inputs, e) for e in evaluations]
     if any(row.get("accuracy") is not None for row in rows):
         caption += f"; intervals of accuracy are {SHARES}, of κ over resampled patients"
-    return html.table(f"{caption}.", columns, rows)
+    return html.table(f"{caption}.", columns, rows, id=html.table_id("summary"))
 
 
 def _main_row(inputs: ReportInputs, evaluation: Evaluation) -> dict[str, Any]:

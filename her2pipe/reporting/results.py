@@ -30,6 +30,16 @@ TableMaker = Callable[[Evaluation, ReportInputs], Table | None]
 RESULT_TABLES: Registry[TableMaker] = Registry("table of results", "her2pipe.reporting")
 ONLY_OF_FIGURE_METHODS = ("reflex",)
 UNLABELLED = "No slide has a label; the scores are in the table of slides."
+OPERATING = {
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "Positive predictive value",
+    "npv": "Negative predictive value",
+    "lr_positive": "Positive likelihood ratio",
+    "lr_negative": "Negative likelihood ratio",
+    "accuracy": "Accuracy",
+    "f1": "F1",
+}
 UNITS = {"tile": "Tiles", "slide": "Slides", "patient": "Patients"}
 MAIN = (
     Column("measure", "Measure"),
@@ -116,7 +126,11 @@ def _folded(summary: str, table: Table) -> Folded:
 def _all_numbers(evaluation: Evaluation) -> Folded:
     metrics = evaluation.metrics
     table = html.table(
-        f"All numbers: {_who(metrics)}.", NUMBERS, flatten(metrics.numbers()), numbered=False
+        f"All numbers: {_who(metrics)}.",
+        NUMBERS,
+        flatten(metrics.numbers()),
+        numbered=False,
+        id=_table_id("all-numbers", metrics),
     )
     return _folded(f"All numbers of {metrics.method} on cohort {metrics.cohort}", table)
 
@@ -125,7 +139,8 @@ def slide_table(evaluation: Evaluation, inputs: ReportInputs) -> Table:
     """List the scores of every slide."""
     columns = slide_columns(inputs.endpoint(evaluation.metrics.role).slide_columns)
     caption = f"Scores of every slide: {_who(evaluation.metrics)}."
-    return html.table(caption, columns, evaluation.table, numbered=False)
+    name = _table_id("slides", evaluation.metrics)
+    return html.table(caption, columns, evaluation.table, numbered=False, id=name)
 
 
 def slide_columns(names: Iterable[str]) -> list[Column]:
@@ -138,14 +153,22 @@ def slide_columns(names: Iterable[str]) -> list[Column]:
     ]
 
 
+def _table_id(what: str, metrics: Metrics) -> str:
+    return html.table_id(what, metrics.method, metrics.cohort)
+
+
 def _who(metrics: Metrics) -> str:
     return f"{metrics.method}, cohort {metrics.cohort}"
 
 
 def _evaluated(metrics: Metrics) -> str:
-    """State how many slides count."""
+    """State how many slides count, and of how many the label is known."""
     slides = html.count_of(metrics.slides, "slide")
-    return f"{metrics.evaluated:,} of {slides} scored and not used for training"
+    text = f"{metrics.evaluated:,} of {slides} scored and not used for training"
+    n = metrics.main().n
+    if n is None or n == metrics.evaluated:
+        return text
+    return f"{text}, of which {n:,} have a known {metrics.endpoint_object().target_label}"
 
 
 def flatten(value: Any, name: str = "") -> Iterable[dict[str, str]]:
@@ -179,7 +202,8 @@ def numbers(evaluation: Evaluation, inputs: ReportInputs) -> Table:
         "have the prevalence."
     )
     contrast = inputs.endpoint(metrics.role).contrast
-    return html.table(caption, MAIN, main_rows(metrics, contrast), sortable=False)
+    name = _table_id("numbers", metrics)
+    return html.table(caption, MAIN, main_rows(metrics, contrast), sortable=False, id=name)
 
 
 def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]:
@@ -211,6 +235,9 @@ def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]
         )
     if bootstrap := metrics.bootstrap:
         resamples = f"{html.format_number(bootstrap.resamples, 0)} resamples of patients"
+        if (drawn := bootstrap.resamples_drawn) and drawn != bootstrap.resamples:
+            resamples = resamples.replace(" resamples", f" of {drawn:,} resamples")
+            resamples += "; the others hold fewer than two slides of a class"
         if bootstrap.interval_note:
             resamples = bootstrap.interval or ""
         rows.append(_row("AUC, bootstrap", bootstrap, resamples))
@@ -234,10 +261,11 @@ def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]
         kappa = _row("Quadratic-weighted κ of levels", levels.kappa)
         rows.append(kappa | {"n": levels.called, "items": "slides"})
     if point := metrics.operating_point:
-        for key in ("sensitivity", "specificity", "accuracy", "f1"):
-            name = "F1" if key == "f1" else key.capitalize()
-            row = _row(f"{name} at {point.rule or ''}", getattr(point, key))
-            rows.append(row if row["n"] else row | {"n": point.n, "items": "slides"})
+        for key, name in OPERATING.items():
+            if (estimate := getattr(point, key)) is not None:
+                row = _row(f"{name} at {point.rule or ''}", estimate)
+                n = point.n if row["n"] is None else row["n"]
+                rows.append(row | {"n": n, "items": "slides"})
         rows.append({"measure": "Operating point", "note": point.note})
     if decision := metrics.decision:
         rows += _decision_rows(decision)
@@ -344,7 +372,7 @@ def units(evaluation: Evaluation, inputs: ReportInputs) -> Table:
         rule = "count with the last of them" if metrics.ordered else "are excluded"
         caption += f" Patients whose slides are of several classes, {patients.mixed:,}, {rule}."
     columns = [Column("measure", "Measure"), *(Column(k, UNITS[k], "written") for k in shown)]
-    return html.table(caption, columns, rows, sortable=False)
+    return html.table(caption, columns, rows, sortable=False, id=_table_id("numbers", metrics))
 
 
 @RESULT_TABLES.register("per_class")
@@ -386,7 +414,7 @@ def per_class(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
         f"Each class against the others: {_who(metrics)}. Sensitivity and specificity of the "
         f"calls, slides. {inputs.percent} intervals: of AUCs {AREAS}; of shares {SHARES}."
     )
-    return html.table(caption, columns, rows, sortable=False)
+    return html.table(caption, columns, rows, sortable=False, id=_table_id("classes", metrics))
 
 
 @RESULT_TABLES.register("reflex")
@@ -412,7 +440,7 @@ def reflex(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
         caption += f" Accuracy of the others: {estimate_text(others)}, {inputs.percent} interval."
     hidden = ("flag", "used", "exclusion_reason", "score")
     names = [n for n in inputs.endpoint(metrics.role).slide_columns if n not in hidden]
-    return html.table(caption, slide_columns(names), rows)
+    return html.table(caption, slide_columns(names), rows, id=_table_id("reflex", metrics))
 
 
 @RESULT_TABLES.register("subgroups")
@@ -440,4 +468,4 @@ def subgroups(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
     for row in rows:
         row["note"] = row["note"] or row["interval_note"]
         row["column"] = row["column"].upper() if row["column"] in ("er", "pr") else row["column"]
-    return html.table(caption, columns, rows)
+    return html.table(caption, columns, rows, id=_table_id("subgroups", metrics))

@@ -30,7 +30,7 @@ def cluster():
 
 def queue(name):
     """Return HTCondor's records of the jobs of a rule: those that are there, or those that were."""
-    names = "-attributes,ClusterId,JobBatchName,JobStatus,Arguments,RequestGpus,RequestMemory"
+    names = "-attributes,ClusterId,JobBatchName,JobStatus,Args,RequestGPUs,RequestMemory"
     said = pool.run(f"bin/{name}", "-json", *names.split(",", 1)).stdout
     return sorted(json.loads(said or "[]"), key=lambda job: job["ClusterId"])
 
@@ -44,7 +44,7 @@ def ran(cluster, local, tmp_path_factory):
     run = begin(folder, *targets, *WORDS, before=pool.as_user(), variables=pool.VARIABLES)
     try:
         until(lambda: not (folder / "faults/tile-B-4").read_text(), run)
-        (job,) = (job for job in queue("condor_q") if "slide=B-4" in job["Arguments"])
+        (job,) = (job for job in queue("condor_q") if "slide=B-4" in job["Args"])
         pool.run("bin/condor_rm", str(job["ClusterId"]))
         run.wait(600)
     finally:
@@ -70,6 +70,6 @@ def test_a_failed_and_a_removed_job_are_done_again_with_more(ran):
 
 def test_a_card_is_asked_for_by_the_resource_gpu(ran):
     asked = {job["JobBatchName"].split("-")[0]: job for job in queue("condor_history")}
-    assert asked["encode"]["RequestGpus"] == 1
+    assert asked["encode"]["RequestGPUs"] == 1
     assert asked["encode"]["RequestMemory"] == 6000
-    assert asked["tile"]["RequestGpus"] == 0
+    assert asked["tile"]["RequestGPUs"] == 0
