@@ -26,12 +26,13 @@ export PYTHONDONTWRITEBYTECODE :=
 
 setup: $(READY)
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt profiles/slurm/requirements.txt pyproject.toml
 	@echo "her2pipe: setting up .venv (about a minute and 6 GB, once)"
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --quiet -r requirements.txt
+	$(BIN)/uv pip install --quiet --no-deps -r profiles/slurm/requirements.txt
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
@@ -66,7 +67,7 @@ CLUSTER := demo-cluster
 cluster: $(READY)
 	@echo "her2pipe: the demo study through a SLURM of one node, in $(CLUSTER); about a quarter of an hour"
 	$(BIN)/python tests/system/slurm/node.py start
-	$(BIN)/snakemake --profile profiles/slurm --directory $(CLUSTER) --jobs 8 --latency-wait 15 \
+	$(BIN)/snakemake --profile $(CURDIR)/profiles/slurm --directory $(CLUSTER) --jobs 8 --latency-wait 15 \
 	  --slurm-init-seconds-before-status-checks 3 \
 	  --groups synthesise=slides tile=slides score=statistics evaluate=statistics \
 	  compare=summary ledger=summary report=summary --group-components slides=4 \

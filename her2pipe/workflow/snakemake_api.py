@@ -10,6 +10,7 @@
   says `quiet: host`, one line of progress stands in place of Snakemake's block for every job.
 - `record.input` and `record.output` of its event `job_info`: shortened, for a dry run would print
   hundreds of paths for a job.
+- `workflow.rules` and their `resources`: a profile may give one by the name of another.
 - `snakemake.exceptions.LockException`: replaced, so that who holds the lock is said in three lines.
 - `snakemake.common.get_function_params`: its answers are kept. Snakemake asks 30 times per job for
   the parameters of the same few functions, which was a sixth of the time of planning.
@@ -35,7 +36,7 @@ from snakemake.shell import shell
 
 from her2pipe import deferred, location
 from her2pipe.errors import Her2Error, raise_all
-from her2pipe.workflow import preflight, run_log, run_progress
+from her2pipe.workflow import preflight, resources, run_log, run_progress
 from her2pipe.workflow.study import Study
 
 Workflow = Any  # snakemake.workflow.Workflow
@@ -299,6 +300,12 @@ def prepare(workflow: Workflow, study: Study) -> Listeners:
 
 def _lock_error() -> exceptions.WorkflowError:
     return exceptions.WorkflowError(str(run_log.lock_owner()))
+
+
+def link_resources(workflow: Workflow) -> None:
+    """Translate what the rules ask for into the words of the executor, as the profile says."""
+    for rule in workflow.rules:
+        resources.link(rule.resources)
 
 
 def succeed(listeners: Listeners) -> None:
