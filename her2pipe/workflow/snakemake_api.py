@@ -114,18 +114,36 @@ def _in_environments(workflow: Workflow) -> bool:
 
 
 class FailureHandler(logging.Handler):
-    """Listens to Snakemake's log for jobs that fail, and for those that succeed after all."""
+    """Listens to Snakemake's log for jobs that fail, and for those that succeed after all.
 
-    def __init__(self) -> None:
+    It also listens for the first job, ahead of which `start` is called: Snakemake calls `onstart`
+    of the main Snakefile alone, and never that of a module.
+
+    Parameters
+    ----------
+    start : callable, optional
+        What is to be done once, before the first job.
+    """
+
+    def __init__(self, start: Callable[[], None] = lambda: None) -> None:
         super().__init__()
         self.failures = run_log.Failures()
         self.killed: list[str] = []
+        self._start, self._started = start, False
+
+    def begin(self) -> None:
+        """Do what is to be done before the first job, the first time this is called."""
+        if not self._started:
+            self._started = True
+            self._start()
 
     def emit(self, record: Any) -> None:
         """Take in one event."""
         event = getattr(record, "event", None)
         event, text = str(getattr(event, "value", event)), str(record.msg)
-        if "died with <Signals" in text:  # an event of its own, before the job's error
+        if event == "job_started":
+            self.begin()
+        elif "died with <Signals" in text:  # an event of its own, before the job's error
             self.killed.append(text)
         elif event == "error" and (late := LATE.search(text)):
             self.failures.add([int(late[2])], [late[1]], MISSING.findall(text), [], text)
@@ -172,8 +190,11 @@ class FoldedLists(logging.Filter):
         return True
 
 
-def prepare(workflow: Workflow) -> FailureHandler:
-    """Let jobs find the package, listen for failures, and explain a lock; return the listener."""
+def prepare(workflow: Workflow, start: Callable[[], None]) -> FailureHandler:
+    """Let jobs find the package, listen for failures, and explain a lock; return the listener.
+
+    `start` is called in a run that is no dry run, before its first job.
+    """
     # Rules call the her2pipe beside this Python. In a conda environment of their own they call
     # that environment's Python, which finds the package on the shared file system.
     deployed = set(map(str, workflow.deployment_settings.deployment_method))
@@ -185,7 +206,7 @@ def prepare(workflow: Workflow) -> FailureHandler:
     elif "apptainer" not in deployed:  # an image has a her2pipe of its own
         folder = shlex.quote(str(Path(sys.executable).parent))
         shell.prefix(f"export PATH={folder}:$PATH; ")
-    handler = FailureHandler()
+    handler = FailureHandler(start)
     if workflow.is_main_process:
         logger.addFilter(FoldedLists())
         logger.addHandler(handler)

@@ -44,6 +44,18 @@ def test_a_job_that_succeeds_later_has_not_failed(tmp_path):
     assert run_log.finish(handler.failures, tmp_path) == ""
 
 
+def test_a_run_begins_once_with_its_first_job():
+    """Whether Snakemake says so by `onstart`, or, of a module, by the first job alone."""
+    begun = []
+    handler = FailureHandler(lambda: begun.append(len(begun)))
+    handler.emit(record("run_info", msg="Job stats", stats={}))
+    assert begun == []
+    for _ in range(2):
+        handler.emit(record("job_started", jobs=[1, 2]))
+    handler.begin()
+    assert begun == [0]
+
+
 def test_failures_are_reported_with_step_slide_reason_and_logs(tmp_path):
     (tmp_path / "logs/slurm").mkdir(parents=True)
     log = tmp_path / "logs/A-1.log"
