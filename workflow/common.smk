@@ -22,7 +22,7 @@ def start():
     run_log.start()
 
 
-failure_handler = snakemake_api.prepare(workflow, start)
+listeners = snakemake_api.prepare(workflow, study, start)
 
 
 if study.settings.study.container:  # of all rules
@@ -31,12 +31,12 @@ if study.settings.study.container:  # of all rules
 
 
 onstart:
-    failure_handler.begin()
+    listeners.start.begin()
 
 
 onsuccess:
-    run_log.finish(failure_handler.failures)
+    snakemake_api.succeed(listeners)
 
 
 onerror:
-    snakemake_api.report_failures(failure_handler)
+    snakemake_api.report_failures(listeners)
