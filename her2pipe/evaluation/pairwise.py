@@ -118,16 +118,28 @@ def delong(
         patients = [patient[slide] for slide in both]
         a, b = ([side[slide][1] for slide in both] for side in (scores, others))
         row = PairedComparison(evaluation.method, reference, evaluation.cohort, len(y))
-        row = replace(row, patients=len(set(patients)))
-        try:
-            area, other = stats.auc(y, a).value, stats.auc(y, b).value
-            test = stats.delong(y, a, b, patients, confidence)
-            numbers: dict[str, Any] = {"auc": area, "other_auc": other, "difference": area - other}
-            numbers |= {key: getattr(test, key) for key in ("low", "high", "z", "p", "interval")}
-            rows.append(replace(row, **numbers, note=test.interval_note or ""))
-        except stats.StatisticUndefined as reason:
-            rows.append(replace(row, note=str(reason)))
+        rows.append(paired_areas(row, y, a, b, patients, confidence))
     return adjust(rows, lambda row: row.cohort)
+
+
+def paired_areas(
+    row: PairedComparison,
+    y: Sequence[bool],
+    a: Sequence[float],
+    b: Sequence[float],
+    patients: Sequence[str],
+    confidence: float,
+) -> PairedComparison:
+    """Compare the AUCs of two scores of the same slides, (n,) each."""
+    row = replace(row, patients=len(set(patients)))
+    try:
+        area, other = stats.auc(y, a).value, stats.auc(y, b).value
+        test = stats.delong(y, a, b, patients, confidence)
+    except stats.StatisticUndefined as reason:
+        return replace(row, note=str(reason))
+    numbers: dict[str, Any] = {"auc": area, "other_auc": other, "difference": area - other}
+    numbers |= {key: getattr(test, key) for key in ("low", "high", "z", "p", "interval")}
+    return replace(row, **numbers, note=test.interval_note or "")
 
 
 # --- calls of classes ----------------------------------------------------------------------------

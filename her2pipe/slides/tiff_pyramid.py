@@ -26,6 +26,7 @@ from her2pipe.slides.tiff_directory import (
     is_foreign,
     one_scene,
     same_field,
+    scanner,
     slide_of,
     unusual_samples,
 )
@@ -93,6 +94,8 @@ class Pyramid:
     mpp : (float or None, float or None)
         Microns per level-0 px along x and y.
     objective : float or None
+    scanner : str
+        Vendor and model.
     icc : bytes
     pages : list of tifffile.TiffPage
         Of the levels.
@@ -105,6 +108,7 @@ class Pyramid:
     levels: list[Level]
     mpp: tuple[float | None, float | None]
     objective: float | None
+    scanner: str
     icc: bytes
     pages: list[Any]
     images: list[TiffImage]
@@ -186,7 +190,7 @@ def _pyramid(tiff, path, scene: str) -> Pyramid:
     mpp, objective = header(tiff, slide)
     icc = base.tags.valueof(34675)
     icc = icc if isinstance(icc, bytes) else b""
-    return Pyramid(levels, mpp, objective, icc, pages, listed, slide)
+    return Pyramid(levels, mpp, objective, scanner(tiff, slide), icc, pages, listed, slide)
 
 
 def _sane(page) -> bool:

@@ -113,6 +113,7 @@ def test_ndpi(data):
         assert slide.reader == "tiff"
         assert slide.objective == 40
         assert slide.mpp == pytest.approx(0.2282, abs=1e-4)
+        assert slide.scanner.startswith("Hamamatsu ")
         with opened(path, "openslide") as other:
             assert (slide.width_px0, slide.height_px0) == (other.width_px0, other.height_px0)
             for side in (600, 1449):

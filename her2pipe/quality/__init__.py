@@ -1,0 +1,1 @@
+"""Quality of slides: what a patch store says of its slide, what of it is out of range."""
