@@ -3,12 +3,13 @@ rule report:
     input:
         manifests.report_inputs,
     output:
-        report(
+        page=report(
             "results/report/index.html",
             caption="report/page.rst",
             category="Study page",
             labels={"what": "the whole study"},
         ),
+        files=directory("results/report/files"),
     log:
         "logs/report.log",
     benchmark:
@@ -28,5 +29,5 @@ rule report:
         labels=fingerprints.scored_cohorts("report"),
         settings=commands.settings("report"),
     shell:
-        "her2pipe report {params.manifest:q} {output:q} --study {params.study:q}"
+        "her2pipe report {params.manifest:q} {output.page:q} --study {params.study:q}"
         " --benchmarks benchmarks {params.options:q} {params.settings} > {log:q} 2>&1"

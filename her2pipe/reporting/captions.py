@@ -25,7 +25,14 @@ from her2pipe.evaluation.results import (
     Unit,
 )
 from her2pipe.registry import Registry
-from her2pipe.reporting.html import Figure, format_interval, format_number, format_p, svg_or_png
+from her2pipe.reporting.html import (
+    Figure,
+    figure_id,
+    format_interval,
+    format_number,
+    format_p,
+    svg_or_png,
+)
 from her2pipe.reporting.inputs import ReportInputs
 
 Sentences = list[str]
@@ -51,7 +58,9 @@ def figures(evaluation: Evaluation, inputs: ReportInputs) -> list[Figure]:
             sentences = sentences_of(caption.statistic, caption.part, metrics, inputs.percent)
         text = " ".join([f"{title}: {who}.", *sentences])
         alt = f"{title}. {who}. {' '.join(sentences[:1])}".strip()
-        blocks.append(Figure(svg_or_png(evaluation.folder / stem), alt, text))
+        source = evaluation.folder / stem
+        name = figure_id(stem, metrics.method, metrics.cohort)
+        blocks.append(Figure(svg_or_png(source), alt, text, id=name, source=source))
     return blocks
 
 

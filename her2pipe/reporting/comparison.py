@@ -126,7 +126,7 @@ ONLY_NAMED = (
     "pairs",
     "matched",
 )  # files of which only the named columns are shown
-ELSEWHERE = ("networks", "timing", "tile_timing", "encoders", "ranks", "friedman")
+ELSEWHERE = ("networks", "timing", "tile_timing", "encoders", "ranks", "friedman", "sensitivity")
 FIGURES = {
     "forest": "{measure} of each method on each cohort with {percent} {interval}, and n slides.",
     "roc_panels": "ROC curves of HER2 status, one panel per method and a curve per cohort, with "
@@ -224,7 +224,7 @@ def _tables(folder: Path, percent: str) -> list[Table]:
             elif columns[-1].key == "macro_auc":
                 columns = (*columns, *_class_areas(rows[0]), NOTE)
             text = " ".join([caption.format(percent=percent), *footnotes])
-            tables.append(html.table(text, columns, rows))
+            tables.append(html.table(text, columns, rows, id=html.table_id(stem)))
     return tables
 
 
@@ -295,7 +295,8 @@ def _networks(folder: Path) -> list[Block]:
         "colours included, start-up not."
     )
     caption = " ".join([caption, *_mark_footnotes(rows)])
-    return [RunDependent([html.table(caption, NETWORKS, rows)])] if rows else []
+    name = html.table_id("networks")
+    return [RunDependent([html.table(caption, NETWORKS, rows, id=name)])] if rows else []
 
 
 def _figures(folder: Path, inputs: ReportInputs) -> list[Block]:
@@ -312,7 +313,8 @@ def _figures(folder: Path, inputs: ReportInputs) -> list[Block]:
         if image := html.svg_or_png(folder / stem):
             caption = FIGURES.get(stem, _title(stem)).format(**words)
             wide = _width_pt(folder / f"{stem}.svg") > WIDE_PT
-            blocks.append(html.Figure(image, re.split(r"[:,]", caption)[0], caption, wide))
+            alt, name = re.split(r"[:,]", caption)[0], html.figure_id(stem)
+            blocks.append(html.Figure(image, alt, caption, wide, name, folder / stem))
     return blocks
 
 
@@ -461,7 +463,7 @@ def _main_numbers(inputs: ReportInputs, method: str) -> Table:
     rows = [_main_row(inputs, e) for e in evaluations]
     if any(row.get("accuracy") is not None for row in rows):
         caption += f"; intervals of accuracy are {SHARES}, of κ over resampled patients"
-    return html.table(f"{caption}.", columns, rows)
+    return html.table(f"{caption}.", columns, rows, id=html.table_id("summary"))
 
 
 def _main_row(inputs: ReportInputs, evaluation: Evaluation) -> dict[str, Any]:

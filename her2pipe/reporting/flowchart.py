@@ -90,6 +90,7 @@ class Cohorts(Section):
                 "+ evaluated.",
                 FLOW_TABLE,
                 [flow.counts() for flow in flows],
+                id=html.table_id("flow"),
             )
         )
         blocks += shared_patients(inputs.ledger)
@@ -172,7 +173,12 @@ def exclusion_table(ledger: Sequence[Mapping[str, str]]) -> Block:
     if not rows:
         return Text("No slide was excluded, and none has a note.")
     return html.fold_long(
-        html.table("Slides excluded, and slides scored with a note.", columns, rows)
+        html.table(
+            "Slides excluded, and slides scored with a note.",
+            columns,
+            rows,
+            id=html.table_id("exclusions"),
+        )
     )
 
 
@@ -223,7 +229,8 @@ def cohort_table(inputs: ReportInputs) -> Table | None:
         caption += f" {note}"
     head = [Column("label", "Characteristic"), *(Column(n, f"Cohort {n}") for n in sheets)]
     rows = describe_cohorts(sheets, inputs.index.scans, endpoint)
-    return html.table(caption, head, rows, sortable=False, group="group")
+    name = html.table_id("cohorts")
+    return html.table(caption, head, rows, sortable=False, group="group", id=name)
 
 
 def image_note(cohorts: Mapping[str, Mapping[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.evaluation.results import Evaluation
 from her2pipe.manifest import Item
-from her2pipe.reporting.html import Block, Custom, Figure, Text, jpeg_uri, to_float
+from her2pipe.reporting.html import Block, Custom, Figure, Text, figure_id, jpeg_uri, to_float
 from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
 
@@ -115,7 +115,8 @@ def _heat_map(
         f"{value}; right, its most probable class where the encoder has classes."
     )
     alt = f"Slide {row['slide']} of cohort {cohort}: overview and maps of its patches. {label}"
-    return Figure(jpeg_uri(path), alt.strip(), caption, wide=True)
+    name, source = figure_id(f"map-{row['slide']}", method, cohort), path.with_suffix("")
+    return Figure(jpeg_uri(path), alt.strip(), caption, True, name, source)
 
 
 def _view(

@@ -1,26 +1,30 @@
 """Blocks of the page: tables, figures, texts, numbers as readers expect them, embedded images.
 
-A section of the page is a list of blocks; `templates/blocks.html` holds how each is written.
+A section of the page is a list of blocks; `templates/blocks.html` holds how each is written. Every
+table and figure has an id that stays (`figure_id`, `table_id`), so that others can link to it.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote
 
-from her2pipe.files import read_table
+from her2pipe.files import read_table, table_text
 
 NONE = "–"
 SAFE_IN_SVG = " !$'()*+,-./:;=?@[]_~"  # what both a data URI and an attribute leave alone
 LONG = 24  # rows from which on a table is folded
+ID_LENGTH = 60  # characters of an id made of a caption
 
 
 class Column(NamedTuple):
@@ -49,6 +53,27 @@ class Cell(NamedTuple):
 # --- blocks ------------------------------------------------------------------------------------
 
 
+def slug(text: str) -> str:
+    """Return a text as a part of an id: letters, digits, `+`, `_` and `.`, else hyphens."""
+    plain = unicodedata.normalize("NFKC", text)
+    return re.sub(r"[^\w.+]+", "-", plain).strip("-.")
+
+
+def figure_id(what: str, method: str = "", cohort: str = "") -> str:
+    """Return the id of a figure: `fig-TL-PA-C-roc`."""
+    return "-".join(["fig", *(slug(each) for each in (method, cohort, what) if each)])
+
+
+def table_id(what: str, method: str = "", cohort: str = "") -> str:
+    """Return the id of a table: `tab-methods`, `tab-TL-PA-C-numbers`."""
+    return "-".join(["tab", *(slug(each) for each in (method, cohort, what) if each)])
+
+
+def section_id(name: str) -> str:
+    """Return the id of a section, by its name in the registry: `sec-summary`."""
+    return f"sec-{slug(name)}"
+
+
 class Block:
     """A block of the page; `macro` names the macro of `blocks.html` that writes it."""
 
@@ -75,7 +100,11 @@ class Text(Block):
 
 @dataclass(frozen=True)
 class Table(Block):
-    """A table; `groups` names the group of each row, and `numbered` counts it among the tables."""
+    """A table; `groups` names the group of each row, and `numbered` counts it among the tables.
+
+    `id` is made of the caption where it is empty. `tsv` is what readers can take away: the values
+    as computed, not as printed.
+    """
 
     caption: str
     head: list[dict[str, Any]]
@@ -83,17 +112,32 @@ class Table(Block):
     groups: list[str] | None = None
     sortable: bool = True
     numbered: bool = True
+    id: str = ""
+    tsv: str = field(default="", repr=False)
     macro: ClassVar[str] = "table"
+
+    @property
+    def parts(self) -> list[tuple[str, list[list[Cell]]]]:
+        """The rows by group: name of the group, empty where there is none, and its rows."""
+        names = self.groups or [""] * len(self.rows)
+        pairs = itertools.groupby(zip(names, self.rows, strict=True), lambda pair: pair[0])
+        return [(name, [row for _, row in group]) for name, group in pairs]
 
 
 @dataclass(frozen=True)
 class Figure(Block):
-    """A figure: a data URI, its description for those who cannot see it, and the caption."""
+    """A figure: a data URI, its description for those who cannot see it, and the caption.
+
+    `id` is made of the caption where it is empty. `source` is the path, without its ending, of the
+    files that the figure was saved as; readers can take them away.
+    """
 
     image: str
     alt: str
     caption: str
     wide: bool = False
+    id: str = ""
+    source: Path | None = None
     macro: ClassVar[str] = "figure"
 
 
@@ -129,6 +173,14 @@ class Custom(Block):
 
     macro: str  # type: ignore[misc]
     values: Any = field(default=None)
+
+
+def walk(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield blocks, and those inside them, in the order they stand."""
+    for block in blocks:
+        yield block
+        if isinstance(block, (Grid, Folded, RunDependent)):
+            yield from walk(block.blocks)
 
 
 # --- numbers -----------------------------------------------------------------------------------
@@ -204,10 +256,11 @@ def table(
     sortable: bool = True,
     numbered: bool = True,
     group: str = "",
+    id: str = "",
 ) -> Table:
     """Lay out a table; its first column heads the rows, columns without a value are left out.
 
-    `group` is the key of the rows' groups, if they have any.
+    `group` is the key of the rows' groups, if they have any; `id` is one that `table_id` returns.
     """
     rows = list(rows)
     shown = [
@@ -222,7 +275,18 @@ def table(
         groups=[row[group] for row in rows] if group else None,
         sortable=sortable and len(rows) > 1,
         numbered=numbered,
+        id=id,
+        tsv=_tsv(shown, rows, group),
     )
+
+
+def _tsv(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], group: str) -> str:
+    """Return the values of a table's columns, of the ends of intervals, and of the groups."""
+    keys = [group] if group else []
+    keys += [key for column in columns for key in (column.key, *column.bounds)]
+    known = {key for row in rows for key in row}
+    keys = [key for key in dict.fromkeys(keys) if key in known or key == columns[0].key]
+    return table_text(keys, map(dict, rows))
 
 
 def fold_long(block: Table) -> Block:
@@ -366,5 +430,20 @@ def render(template: str, **values: Any) -> str:
     )
     environment.filters["script_json"] = lambda value: Markup(script_json(value))
     environment.globals["numbered"] = _numbering()
-    environment.globals["source"] = lambda name: Markup(loader.get_source(environment, name)[0])
+    environment.globals["section_id"] = section_id
     return environment.get_template(template).render(**values)
+
+
+def source(name: str) -> Any:
+    """Return the text of a template that is a script or a style, as its element holds it."""
+    from importlib.resources import files
+
+    from markupsafe import Markup
+
+    text = (files("her2pipe.reporting") / "templates" / name).read_text(encoding="utf-8")
+    return Markup(text.strip())
+
+
+def digest(text: str) -> str:
+    """Return the digest of an element's text as a Content-Security-Policy names it."""
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"

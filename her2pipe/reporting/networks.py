@@ -20,6 +20,7 @@ from her2pipe.reporting.html import (
     RunDependent,
     Table,
     Text,
+    figure_id,
 )
 from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
@@ -83,7 +84,9 @@ def network(folder: Path, name: str, kind: str = "Encoder") -> list[Block]:
     if curves := html.svg_or_png(folder / "history"):
         epochs = html.count_of(len(history), "epoch")
         caption = f"Learning curves of {who}: loss and accuracy by epoch; n = {epochs}."
-        blocks.append(Grid([Figure(curves, f"Loss by epoch, {who}.", caption)]))
+        alt, source = f"Loss by epoch, {who}.", folder / "history"
+        drawing = Figure(curves, alt, caption, id=figure_id("training", name), source=source)
+        blocks.append(Grid([drawing]))
     if history:
         columns = [c for c in html.infer_columns(history) if c.key != "seconds"]
         title = f"Every epoch of {who}"

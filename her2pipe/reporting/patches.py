@@ -54,20 +54,20 @@ def _described(item: Item, nuclei: bool) -> list[Block]:
     if image := html.svg_or_png(folder / "boxes"):
         text = "Selected patch features by grade, most different first."
         caption = " ".join(filter(None, (text, who, test, size)))
-        blocks.append(Figure(image, f"{text} {who}", caption, wide=True))
+        blocks.append(_figure(image, f"{text} {who}", caption, item, "boxes"))
     if image := html.svg_or_png(folder / "dunn_maps"):
         text = "Dunn's test of three features between grades, of patches and of slide means."
         caption = (
             f"{text} {who} P below the diagonal unadjusted, above it after Holm; two-sided, "
             "corrected for ties."
         )
-        blocks.append(Figure(image, f"{text} {who}", caption, wide=True))
+        blocks.append(_figure(image, f"{text} {who}", caption, item, "dunn_maps"))
     titles = {"examples": "Example patches of each grade."}
     if nuclei:
         titles["nuclei"] = "The same patches with the detected nuclei."
     for stem, text in titles.items():
         if image := html.jpeg_uri(folder / f"{stem}.png", 1200):
-            blocks.append(Figure(image, f"{text} {who}", f"{text} {who} {size}", wide=True))
+            blocks.append(_figure(image, f"{text} {who}", f"{text} {who} {size}", item, stem))
     if notes := [note[:1].upper() + note[1:] for note in metadata.get("notes", [])]:
         blocks.append(Text(f"{'. '.join(notes)}."))
     for stem, items in (("ranked", "patches"), ("slide_means", "slide means")):
@@ -80,6 +80,12 @@ def _described(item: Item, nuclei: bool) -> list[Block]:
             table = html.table(caption, html.infer_columns(rows), rows)
             blocks.append(Folded(f"Every feature, ranked on {items}", [table], "raw"))
     return blocks
+
+
+def _figure(image: str, alt: str, caption: str, item: Item, stem: str) -> Figure:
+    """Return a wide figure of a cohort's described patches."""
+    name = html.figure_id(f"patches-{stem}", cohort=item.cohort)
+    return Figure(image, alt, caption, True, name, Path(item.path) / stem)
 
 
 def _selection(metadata: Mapping[str, Any]) -> str:

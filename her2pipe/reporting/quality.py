@@ -100,6 +100,7 @@ class Quality(Section):
                 "measured on them. Batches that differ here may differ in their scores, too.",
                 BATCH,
                 batches,
+                id=html.table_id("quality"),
             ),
             *_flagged_table(flagged),
             *_figure(measured),
@@ -157,7 +158,8 @@ def _summary(measured: Mapping[str, Sequence[Row]], flagged: Sequence[Row]) -> T
 
 def _flagged_table(flagged: Sequence[Row]) -> list[Block]:
     caption = "Flagged slides: what is out of range, as a pathologist would see it."
-    return [html.fold_long(html.table(caption, FLAGGED, flagged))] if flagged else []
+    table = html.table(caption, FLAGGED, flagged, id=html.table_id("flagged"))
+    return [html.fold_long(table)] if flagged else []
 
 
 def _batches(measured: Mapping[str, Sequence[Row]], flagged: Sequence[Row]) -> list[dict[str, Any]]:
@@ -216,7 +218,7 @@ def _figure(measured: Mapping[str, Sequence[Row]]) -> list[Block]:
         "named are outliers of their cohort."
     )
     alt = "Stain, glass and focus of slides by cohort and scanner"
-    return [html.Figure(image, alt, caption, wide=True)]
+    return [html.Figure(image, alt, caption, wide=True, id=html.figure_id("quality"))]
 
 
 def _all_slides(measured: Mapping[str, Sequence[Row]]) -> list[Block]:
@@ -236,7 +238,7 @@ def _all_slides(measured: Mapping[str, Sequence[Row]]) -> list[Block]:
         *(*MEDIANS[2:], Column("flag", "Flag")),
     ]
     caption = "Quality of every slide; all columns are in results/quality."
-    table = html.table(caption, columns, rows)
+    table = html.table(caption, columns, rows, id=html.table_id("quality-slides"))
     return [Folded(f"Quality of every slide: {len(rows)} rows", [table])]
 
 
@@ -254,4 +256,5 @@ def _sensitivity(inputs: ReportInputs) -> list[Block]:
         f"marks, from the same encodings. Differences (without less with) with {inputs.percent} "
         "intervals, paired by slide; P after Holm over the methods of a cohort."
     )
-    return [html.fold_long(html.table(caption, SENSITIVITY, rows))]
+    name = html.table_id("sensitivity")
+    return [html.fold_long(html.table(caption, SENSITIVITY, rows, id=name))]

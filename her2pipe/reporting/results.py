@@ -116,7 +116,11 @@ def _folded(summary: str, table: Table) -> Folded:
 def _all_numbers(evaluation: Evaluation) -> Folded:
     metrics = evaluation.metrics
     table = html.table(
-        f"All numbers: {_who(metrics)}.", NUMBERS, flatten(metrics.numbers()), numbered=False
+        f"All numbers: {_who(metrics)}.",
+        NUMBERS,
+        flatten(metrics.numbers()),
+        numbered=False,
+        id=_table_id("all-numbers", metrics),
     )
     return _folded(f"All numbers of {metrics.method} on cohort {metrics.cohort}", table)
 
@@ -125,7 +129,8 @@ def slide_table(evaluation: Evaluation, inputs: ReportInputs) -> Table:
     """List the scores of every slide."""
     columns = slide_columns(inputs.endpoint(evaluation.metrics.role).slide_columns)
     caption = f"Scores of every slide: {_who(evaluation.metrics)}."
-    return html.table(caption, columns, evaluation.table, numbered=False)
+    name = _table_id("slides", evaluation.metrics)
+    return html.table(caption, columns, evaluation.table, numbered=False, id=name)
 
 
 def slide_columns(names: Iterable[str]) -> list[Column]:
@@ -136,6 +141,10 @@ def slide_columns(names: Iterable[str]) -> list[Column]:
         else SLIDE_COLUMNS.get(name, Column(name, name.capitalize()))
         for name in names
     ]
+
+
+def _table_id(what: str, metrics: Metrics) -> str:
+    return html.table_id(what, metrics.method, metrics.cohort)
 
 
 def _who(metrics: Metrics) -> str:
@@ -179,7 +188,8 @@ def numbers(evaluation: Evaluation, inputs: ReportInputs) -> Table:
         "have the prevalence."
     )
     contrast = inputs.endpoint(metrics.role).contrast
-    return html.table(caption, MAIN, main_rows(metrics, contrast), sortable=False)
+    name = _table_id("numbers", metrics)
+    return html.table(caption, MAIN, main_rows(metrics, contrast), sortable=False, id=name)
 
 
 def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]:
@@ -344,7 +354,7 @@ def units(evaluation: Evaluation, inputs: ReportInputs) -> Table:
         rule = "count with the last of them" if metrics.ordered else "are excluded"
         caption += f" Patients whose slides are of several classes, {patients.mixed:,}, {rule}."
     columns = [Column("measure", "Measure"), *(Column(k, UNITS[k], "written") for k in shown)]
-    return html.table(caption, columns, rows, sortable=False)
+    return html.table(caption, columns, rows, sortable=False, id=_table_id("numbers", metrics))
 
 
 @RESULT_TABLES.register("per_class")
@@ -386,7 +396,7 @@ def per_class(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
         f"Each class against the others: {_who(metrics)}. Sensitivity and specificity of the "
         f"calls, slides. {inputs.percent} intervals: of AUCs {AREAS}; of shares {SHARES}."
     )
-    return html.table(caption, columns, rows, sortable=False)
+    return html.table(caption, columns, rows, sortable=False, id=_table_id("classes", metrics))
 
 
 @RESULT_TABLES.register("reflex")
@@ -412,7 +422,7 @@ def reflex(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
         caption += f" Accuracy of the others: {estimate_text(others)}, {inputs.percent} interval."
     hidden = ("flag", "used", "exclusion_reason", "score")
     names = [n for n in inputs.endpoint(metrics.role).slide_columns if n not in hidden]
-    return html.table(caption, slide_columns(names), rows)
+    return html.table(caption, slide_columns(names), rows, id=_table_id("reflex", metrics))
 
 
 @RESULT_TABLES.register("subgroups")
@@ -440,4 +450,4 @@ def subgroups(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
     for row in rows:
         row["note"] = row["note"] or row["interval_note"]
         row["column"] = row["column"].upper() if row["column"] in ("er", "pr") else row["column"]
-    return html.table(caption, columns, rows)
+    return html.table(caption, columns, rows, id=_table_id("subgroups", metrics))

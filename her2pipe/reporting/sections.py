@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from her2pipe import __version__
 from her2pipe.registry import Registry
 from her2pipe.reporting import html
+from her2pipe.reporting.exits import Exits
 from her2pipe.reporting.inputs import ReportInputs
 
 
@@ -38,7 +40,15 @@ class Section(ABC):
 SECTIONS: Registry[type[Section]] = Registry("section of the page", "her2pipe.reporting")
 
 
-def page(inputs: ReportInputs) -> str:
+@dataclass(frozen=True)
+class Page:
+    """The study's page, and the files that its links lead to."""
+
+    text: str
+    exits: Exits
+
+
+def page(inputs: ReportInputs) -> Page:
     """Return the study's page."""
     names = sorted(SECTIONS.names(), key=lambda name: SECTIONS[name].place)
     sections = []
@@ -46,10 +56,33 @@ def page(inputs: ReportInputs) -> str:
         section = SECTIONS[name]()
         if blocks := section.blocks(inputs):
             sections.append((name, section.title, blocks))
-    return html.render(
+    all_blocks = [block for _, _, blocks in sections for block in blocks]
+    exits = Exits(all_blocks)
+    script, style = html.source("page.js"), html.source("style.css")
+    text = html.render(
         "page.html",
         title=inputs.study.title,
         lead=inputs.endpoint().caption_lead,
         version=__version__,
         sections=sections,
+        exits=exits,
+        script=script,
+        style=style,
+        policy=_policy(script, style, all_blocks),
+    )
+    return Page(text, exits)
+
+
+def _policy(script: str, style: str, blocks: Sequence[html.Block]) -> str:
+    """Return the Content-Security-Policy: nothing is fetched, no other script than ours runs.
+
+    Bokeh, which draws the slides to zoom into, makes style elements as it draws.
+    """
+    custom = [block for block in html.walk(blocks) if isinstance(block, html.Custom)]
+    libraries = [block.values for block in custom if block.macro == "bokeh"]
+    styles = "'unsafe-inline'" if libraries else html.digest(style)
+    scripts = " ".join(html.digest(text) for text in (script, *libraries))
+    return (
+        f"default-src 'none'; img-src data:; style-src {styles}; script-src {scripts}; "
+        "base-uri 'none'; form-action 'none'"
     )

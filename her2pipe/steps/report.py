@@ -1,13 +1,15 @@
-"""Step report: the study as one self-contained page."""
+"""Step report: the study as one self-contained page, and beside it what readers take away."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from her2pipe.config import ReportSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.files import write_text
 from her2pipe.reporting import flowchart, quality, sections
+from her2pipe.reporting.exits import FOLDER
 from her2pipe.reporting.inputs import ReportInputs
 
 SETTINGS = (ReportSettings,)
@@ -39,6 +41,7 @@ def arguments(parser) -> None:
 def run(args, report: ReportSettings) -> None:
     """Write the page."""
     inputs = ReportInputs.read(args.manifest, args.study, report, args.methods, args.benchmarks)
-    text = sections.page(inputs)
-    write_text(args.page, text)
-    log.info("%s: %.1f MB", args.page, len(text.encode()) / 1e6)
+    page, path = sections.page(inputs), Path(args.page)
+    write_text(path, page.text)
+    page.exits.write(path.with_name(FOLDER))
+    log.info("%s: %.1f MB", path, len(page.text.encode()) / 1e6)

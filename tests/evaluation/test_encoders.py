@@ -14,8 +14,8 @@ from her2pipe.files import read_table, write_table
 from her2pipe.manifest import Item
 from her2pipe.models.description import ModelDescription, ParameterCount
 from her2pipe.reporting import html
-from her2pipe.reporting.citations import cited_works
 from her2pipe.reporting.comparison import _non_commercial
+from her2pipe.reporting.disclosure.citations import cited_works
 from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.networks import Encoders
 

@@ -135,7 +135,7 @@ def test_grad_cam_of_slides_chosen_as_the_heat_maps(study, text, page_of):
     assert "Called" in pictures[0]
     whole = [c for c in page_of.captions if "The same evidence over the slide" in c]
     assert len(whole) == 1  # that of the others was not drawn
-    assert 'href="#gradcam"' in text
+    assert 'href="#sec-gradcam"' in text
 
 
 def test_two_runs_differ_in_their_times_alone(study, text):

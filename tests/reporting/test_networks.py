@@ -2,13 +2,17 @@
 
 import json
 import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from her2pipe.config import ReportSettings
 from her2pipe.files import write_table
 from her2pipe.manifest import Item, Manifest
-from her2pipe.reporting import citations, networks, throughput
+from her2pipe.reporting import networks
+from her2pipe.reporting.disclosure import citations, throughput
+from her2pipe.reporting.disclosure.versions import LIBRARIES
 from her2pipe.reporting.html import Table, Text
 from her2pipe.reporting.inputs import ReportInputs, Study
 
@@ -72,3 +76,12 @@ def test_citations_follow_what_is_used():
     dois = [work.doi for work in works if work.doi]
     assert len(set(dois)) == len(dois)
     assert all(re.fullmatch(r"10\.\d{4,5}/\S+", doi) for doi in dois)
+
+
+def test_versions_are_of_all_that_is_installed_with_it():
+    """Every library that pyproject.toml declares, and what graphs and deployment need."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *extras["formats"], *extras["deploy"]]
+    names = {re.match("[A-Za-z0-9_-]+", each)[0] for each in declared}
+    assert names | {"torch-geometric"} <= set(LIBRARIES)

@@ -8,7 +8,8 @@ from her2pipe.config import LabelSettings, ReportSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.evaluation.results import Evaluation, Metrics
 from her2pipe.manifest import Item, Manifest
-from her2pipe.reporting import captions, citations, comparison, results
+from her2pipe.reporting import captions, comparison, results
+from her2pipe.reporting.disclosure import citations
 from her2pipe.reporting.inputs import ReportInputs, Study
 
 LABELS = LabelSettings(endpoint="class", classes=["1+", "2+"])

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from urllib.parse import unquote
 
 import pytest
 import status_study
@@ -10,6 +11,7 @@ from manifests import write_manifest
 from page_reader import Reader
 
 from her2pipe.cli import main
+from her2pipe.files import read_table
 from her2pipe.manifest import Item, Manifest
 from her2pipe.reporting import html, sections
 
@@ -46,9 +48,51 @@ def page(text):
 
 
 def test_nothing_is_fetched(page):
-    assert [a for a in page.asked if not a.startswith(("data:image/", "https://doi.org/10."))] == []
+    harmless = "data:image/", "https://doi.org/10.", "data:text/tab-separated-values", "files/"
+    assert [a for a in page.asked if not a.startswith(harmless)] == []
     assert page.policy.startswith("default-src 'none'; img-src data:;")
     assert not any(source in page.policy for source in ("http", "*", "'self'", "blob:", "eval"))
+
+
+def test_only_the_pages_own_scripts_run(study, text, page):
+    """Each script that browsers run is one of those named by digest; no element has handlers."""
+    scripts = re.search("script-src ([^;]*)", page.policy)[1].split()
+    assert all(source.startswith("'sha256-") for source in scripts)
+    elements = re.findall(
+        r"<script(?: type=\"text/plain\" id=\"bokeh\")?>(.*?)</script>", text, re.S
+    )
+    assert sorted(html.digest(element) for element in elements) == sorted(scripts)
+    assert not re.search(r"<[a-z][^<>]*\son[a-z]+\s*=", text)
+    plain = write(study, "--zoom-px", "0", name="hashed.html")
+    assert "unsafe-inline" not in Reader(plain).policy
+    (style,) = re.findall("<style>(.*?)</style>", plain, re.S)
+    assert html.digest(style) in Reader(plain).policy
+
+
+def test_tables_and_figures_can_be_linked_and_taken_away(study):
+    """Ids are unique and stay; a link leads to a file that holds what the page shows."""
+    text = write(study, name="linked/index.html")
+    ids = re.findall(r'\sid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert {"sec-results", "fig-TL-PA-C-roc", "tab-TL-PA-C-numbers", "tab-table2"} <= set(ids)
+    inner = set(re.findall(r'href="#([^"]+)"', text))
+    assert inner <= set(ids)
+    folder = study[0] / "linked" / "files"
+    names = set(re.findall(r'href="files/([^"]+)"', text))
+    assert names <= {path.name for path in folder.iterdir()}
+    rows = read_table(folder / "tab-TL-PA-C-numbers.tsv")
+    assert rows[0] == {
+        "measure": "AUC, HER2-positive against HER2-negative",
+        "value": "0.900000",
+        "low": "0.700000",
+        "high": "1.000000",
+        "how": "DeLong",
+        "p": "",
+        "n": "6",
+        "items": "slides",
+    }
+    embedded = re.search(r'href="data:text/[^,]*,([^"]*)" download="tab-TL-PA-C-numbers.tsv"', text)
+    assert unquote(embedded[1]) == (folder / "tab-TL-PA-C-numbers.tsv").read_text()
 
 
 def test_what_sheets_hold_is_text(text, page):

@@ -13,11 +13,14 @@
     heads.forEach((head) => head.removeAttribute("aria-sort"));
     heads[column].setAttribute("aria-sort", up ? "ascending" : "descending");
     const numeric = heads[column].classList.contains("n");
-    const rows = [...table.tBodies[0].rows].map((row) => ({ row, key: key(row, column) }));
     const compare = (a, b) => (numeric ? a.key - b.key : words.compare(a.key, b.key));
-    const full = rows.filter((each) => each.key !== "").sort((a, b) => (up ? 1 : -1) * compare(a, b));
-    const empty = rows.filter((each) => each.key === "");
-    table.tBodies[0].append(...full.concat(empty).map((each) => each.row));
+    for (const body of table.tBodies) {
+      const plain = [...body.rows].filter((row) => !row.classList.contains("group"));
+      const rows = plain.map((row) => ({ row, key: key(row, column) }));
+      const full = rows.filter((each) => each.key !== "").sort((a, b) => (up ? 1 : -1) * compare(a, b));
+      const empty = rows.filter((each) => each.key === "");
+      body.append(...full.concat(empty).map((each) => each.row));
+    }
   }
 
   for (const table of document.querySelectorAll("table.sortable")) {
@@ -31,6 +34,70 @@
       head.replaceChildren(button);
     });
   }
+
+  // A narrow screen shows wide tables one row below the other, each cell beside its heading.
+  const narrow = matchMedia("(max-width: 560px)");
+  function fold() {
+    for (const table of document.querySelectorAll(".scroll > table")) {
+      const heads = [...table.tHead.rows[0].cells];
+      const folds = narrow.matches && heads.length > 2;
+      table.classList.toggle("folded", folds);
+      for (const body of folds ? table.tBodies : [])
+        for (const cell of body.querySelectorAll("td"))
+          cell.dataset.title = heads[cell.cellIndex].textContent.trim();
+    }
+  }
+  narrow.addEventListener("change", fold);
+  fold();
+
+  // What scrolls sideways can be reached by keyboard; what does not is no stop on the way.
+  const scrolls = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const wider = target.scrollWidth > target.clientWidth + 1;
+      const caption = target.querySelector("caption .here");
+      if (wider) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+      if (wider && caption) target.setAttribute("aria-label", caption.textContent.trim());
+      else target.removeAttribute("aria-label");
+      if (wider) target.setAttribute("role", "group");
+      else target.removeAttribute("role");
+    }
+  });
+  for (const box of document.querySelectorAll(".scroll")) scrolls.observe(box);
+
+  // A drawing is saved from the page itself, which may have been sent without its files.
+  for (const link of document.querySelectorAll('figure .take a[download$=".svg"]')) {
+    const image = link.closest("figure").querySelector("img");
+    if (image && image.src.startsWith("data:image/svg")) link.href = image.src;
+  }
+
+  // The contents show where the reader is.
+  const entries = new Map();
+  for (const link of document.querySelectorAll("nav a")) {
+    const section = document.getElementById(decodeURIComponent(link.hash.slice(1)));
+    if (section) entries.set(section, link);
+  }
+  const inView = new Set();
+  const reading = new IntersectionObserver((changes) => {
+    for (const { target, isIntersecting } of changes)
+      isIntersecting ? inView.add(target) : inView.delete(target);
+    const current = [...entries.keys()].find((section) => inView.has(section));
+    for (const [section, link] of entries)
+      if (section === current) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+  }, { rootMargin: "-80px 0px -60% 0px" });
+  for (const section of entries.keys()) reading.observe(section);
+
+  // A link into what is folded away unfolds it.
+  function unfold() {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    for (let box = target.parentElement; box; box = box.parentElement)
+      if (box.tagName === "DETAILS") box.open = true;
+    target.scrollIntoView();
+  }
+  addEventListener("hashchange", unfold);
+  unfold();
 
   // Paper shows what is folded away, but neither viewers nor raw numbers.
   let folded = [];

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from her2pipe import __version__
 from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.config import Config, PretrainSettings, TrainSettings
 from her2pipe.config import Section as SettingsSection
@@ -18,6 +15,7 @@ from her2pipe.config.base import CHOICE, is_choice
 from her2pipe.models.description import ModelDescription
 from her2pipe.registry import PRESETS, STAIN_METHODS, Citation
 from her2pipe.reporting import html
+from her2pipe.reporting.disclosure.versions import versions
 from her2pipe.reporting.html import Block, Column, Custom, Folded, Heading, Text
 from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
@@ -33,12 +31,6 @@ CHOICE_COLUMNS = (
     Column("default", "Default", "written"),
     Column("meaning", "Meaning"),
 )
-LIBRARIES = (
-    "numpy", "scipy", "pandas", "scikit-learn", "scikit-posthocs", "matplotlib", "bokeh", "jinja2",
-    "h5py", "opencv-python", "simplejpeg", "pydantic", "torch", "torchvision", "timm",
-    "tiatoolbox", "openslide-python", "tifffile", "imagecodecs", "shapely", "safetensors",
-    "snakemake",
-)  # fmt: skip
 WORKS = (
     Citation("TL-PA", "Li et al. 2025", "Breast Cancer Research 27:62",
              "10.1186/s13058-025-02008-7"),
@@ -209,18 +201,3 @@ def _published_encoders(inputs: ReportInputs) -> Iterator[Citation]:
             yield Citation("Weights of an encoder", title, "as published", doi)
         else:
             yield Citation("Weights of an encoder", title, model.citation, "")
-
-
-def versions(inputs: ReportInputs) -> dict[str, str]:
-    """Return versions of this program and its libraries, as known here or in a model."""
-    trained: dict[str, str] = {}
-    for folder in inputs.manifest.paths("train"):
-        trained |= ModelDescription.read(folder).versions
-    numbers = {"her2pipe": __version__, "Python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            numbers[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            if name in trained:
-                numbers[name] = f"{trained[name]} (training)"
-    return numbers
