@@ -52,6 +52,7 @@ from her2pipe.config.slides import (
     DrawSettings,
     ImagesSettings,
     PreflightSettings,
+    RejectSettings,
     Scanner,
     SlidesSettings,
     SplitSettings,
@@ -59,6 +60,7 @@ from her2pipe.config.slides import (
     StudySettings,
     SynthesiseSettings,
     TileSettings,
+    TissueSettings,
 )
 from her2pipe.config.training import (
     BundleSettings,
@@ -110,6 +112,7 @@ __all__ = [
     "PretrainSettings",
     "Pretraining",
     "QualitySettings",
+    "RejectSettings",
     "ReportSettings",
     "Scanner",
     "ScoreSettings",
@@ -122,6 +125,7 @@ __all__ = [
     "SynthesiseSettings",
     "TargetSettings",
     "TileSettings",
+    "TissueSettings",
     "TrainSettings",
     "UnpackSettings",
 ]
@@ -172,6 +176,7 @@ class Config(Section):
     images: ImagesSettings = Field(default_factory=ImagesSettings)
     split: SplitSettings = Field(default_factory=SplitSettings)
     stain: StainSettings = Field(default_factory=StainSettings)
+    tissue: TissueSettings = Field(default_factory=TissueSettings)
     synthesise: SynthesiseSettings = Field(default_factory=SynthesiseSettings)
     draw: DrawSettings = Field(default_factory=DrawSettings)
     preflight: PreflightSettings = Field(default_factory=PreflightSettings)

@@ -1,1 +1,1 @@
-"""Quality of slides: what a patch store says of its slide, what of it is out of range."""
+"""Quality of slides and patches: artefacts, what is out of range, and what to leave out."""

@@ -36,8 +36,9 @@ def _of_slide(row: Mapping[str, Any], settings: QualitySettings) -> Iterator[Fla
         row.get(name) for name in ("uncovered", "background_level", "jpeg_quality")
     )
     if scale and scale > settings.mpp_max:
-        limit = f"{settings.mpp_max:g} um/px" + (" (10x)" if 0.9 < settings.mpp_max < 1.2 else "")
-        yield Flag("scale", f"wrong scale: {scale:.4g} um/px, coarser than {limit}")
+        about_10x = " (10x)" if 0.9 < settings.mpp_max < 1.2 else ""
+        coarsest = f"{settings.mpp_max:g} um/px{about_10x}"
+        yield Flag("scale", f"wrong scale: {scale:.4g} um/px, coarser than {coarsest}")
     if tissue is not None and tissue < settings.tissue_min_mm2:
         yield Flag("tissue", f"little tissue: {tissue:.2g} mm2")
     if patches is not None and patches < settings.patches_min:

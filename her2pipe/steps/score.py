@@ -23,6 +23,7 @@ from her2pipe.config import (
     DriftSettings,
     LabelSettings,
     PlausibilitySettings,
+    RejectSettings,
     ScoreSettings,
 )
 from her2pipe.files import read_table, write_table
@@ -30,7 +31,7 @@ from her2pipe.quality import limits
 from her2pipe.quality.flags import ACCEPTED, ALL, SEPARATOR, Flag, add, flags_of
 
 if TYPE_CHECKING:
-    from her2pipe.store import Encoding, Encodings
+    from her2pipe.store import Encoding, EncodingMetadata, Encodings
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ SETTINGS = (
     LabelSettings,
     DriftSettings,
     CompatibilitySettings,
+    RejectSettings,
     PlausibilitySettings,
 )
 MISMATCH = "mismatch"  # flag of a score of patches that the method was not made for
@@ -85,6 +87,7 @@ def run(
     labels: LabelSettings,
     drift: DriftSettings,
     compatibility: CompatibilitySettings,
+    rejection: RejectSettings,
     plausibility: PlausibilitySettings,
 ) -> None:
     """Score every slide; excluded ones keep their row and their reason. Flags change no score."""
@@ -104,13 +107,14 @@ def run(
     for slide in files:
         if not aggregation.model:  # with one, each is compared with that of the fit
             encoder.check(files[slide].metadata, files.path(slide))
-        row = score_slide(files[slide], files.path(slide), aggregation, compatibility)
+        row = score_slide(
+            files[slide], files.path(slide), aggregation, compatibility, rejection.reject
+        )
         rows.append({"patient": patients.get(row["slide"], "")} | row)
         if row["flag"] != "excluded":
             if args.sensitivity:
-                row |= both_scores(files[slide], aggregation, reject.reject)
-            scale = files[slide].metadata.mpp, files[slide].metadata.model_mpp
-            add(row, limits.of_score(row, plausibility, *scale))
+                row |= both_scores(files[slide], aggregation, rejection.reject)
+            add(row, limits.of_score(row, plausibility, *_scales(files[slide].metadata)))
     if args.quality:
         add_quality(rows, args.quality)
     columns = (*COLUMNS, *aggregation.endpoint.score_columns)
@@ -142,6 +146,12 @@ def add_drift(
             add(row, [Flag("drift", unlike)])
 
 
+def _scales(metadata: EncodingMetadata) -> tuple[float | None, tuple[float, float] | None]:
+    """Return the scale of a slide, and those of the slides its encoder was trained on, um/px."""
+    least, most = metadata.model_mpp_min, metadata.model_mpp_max
+    return metadata.mpp, (least, most) if least and most else None
+
+
 def add_quality(rows: list[dict[str, Any]], path: str) -> None:
     """Add the flags of the slides themselves, and their reasons, to those that are scored."""
     known = {row["slide"]: row for row in read_table(path)}
@@ -171,9 +181,15 @@ def both_scores(
 
 
 def score_slide(
-    encoding: Encoding, path: Path, aggregation: Aggregation, compatibility: CompatibilitySettings
+    encoding: Encoding,
+    path: Path,
+    aggregation: Aggregation,
+    compatibility: CompatibilitySettings,
+    reject: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score one encoding, of the file `path`: its row of the table.
+
+    Patches with one of the artefacts in `reject` are left out.
 
     Raises
     ------
@@ -189,17 +205,18 @@ def score_slide(
     except OtherScaleError as error:
         log.warning("%s: excluded: %s", metadata.slide, error.what)
         return row | {"patches": 0, "flag": "excluded", "reason": error.what}
-    bag = Bag.of(encoding)
+    left_out = encoding.rejection_note(reject)
+    bag = Bag.of(encoding.without(reject))
     bag.validate(path)
     if not len(bag):
-        return row | {"patches": 0, "flag": "excluded", "reason": "no patches"}
+        return row | {"patches": 0, "flag": "excluded", "reason": left_out or "no patches"}
     result = vars(aggregation.score(bag))
     p = result.pop("class_probabilities")
     row |= {"patches": len(bag)} | result
     if p is not None:
         row |= aggregation.endpoint.score_row(p)
     dropped = f"{metadata.dropped} patches dropped: damaged tiles" if metadata.dropped else ""
-    row["reason"] = SEPARATOR.join(filter(None, (dropped, metadata.note)))
+    row["reason"] = SEPARATOR.join(filter(None, (dropped, left_out, metadata.note)))
     if mismatch:
         text = f"not such patches as the method was made for: {mismatch}"
         add(row, [Flag(MISMATCH, text)])
