@@ -7,38 +7,51 @@ import slides
 from stores import make_encoding
 
 from her2pipe.cli import main
+from her2pipe.config import SlidesSettings
 from her2pipe.files import read_table
+from her2pipe.slides.open import open_slide
 from her2pipe.store import PatchStore
 
-PICTURE = slides.tissue(1200, 900, seed=5, glass=150)
-TILE = ("--view", "100", "--patch-px", "100")
+TILE = ("--view", "128", "--patch-px", "128")
 SHEET = "slide\tpath\tpatient\n"
 NAMES = ("blurred", "marked", "ordinary", "overview")
 
 
-def marked():
+def drawn(folder):
+    """A drawn section of 420 x 340 um at 0.499 um/px."""
+    path = folder / "drawn.svs"
+    size = "--width-um", "420", "--height-um", "340"
+    assert main(["synthesise", str(path), *size, "--objective", "20", "--seed", "3"]) == 0
+    with open_slide(path, SlidesSettings()) as slide:
+        size = slide.width_px0, slide.height_px0
+        return slide.region(0, 0, *size, size)
+
+
+def marked(picture):
     """The picture with a stroke of blue pen over the tissue."""
-    picture = PICTURE.copy()
-    cv2.line(picture, (200, 700), (1000, 200), (20, 60, 170), 24, cv2.LINE_AA)
-    return picture
+    height, width = picture.shape[:2]
+    stroke = (width // 4, height // 4), (3 * width // 4, 3 * height // 4)
+    return cv2.line(picture.copy(), *stroke, (20, 60, 170), 12, cv2.LINE_AA)
 
 
-def blurred():
+def blurred(picture):
     """The picture, its left half out of focus."""
-    picture = PICTURE.copy()
-    picture[:, :600] = cv2.GaussianBlur(picture, (0, 0), 5)[:, :600]
-    return picture
+    half = picture.shape[1] // 2
+    soft = cv2.GaussianBlur(picture, (0, 0), 2.5)
+    return np.concatenate([soft[:, :half], picture[:, half:]], axis=1)
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     """Patch stores of four slides and an excluded one, with their sheet."""
     folder = tmp_path_factory.mktemp("quality")
-    pictures = {"ordinary": PICTURE, "marked": marked(), "blurred": blurred(), "overview": PICTURE}
+    picture = drawn(folder)
+    pictures = {"ordinary": picture, "marked": marked(picture), "blurred": blurred(picture)}
+    pictures["overview"] = picture
     (folder / "stores").mkdir()
     for name, picture in pictures.items():
-        scale = {"mpp": 28.97} if name == "overview" else {}
-        path = slides.svs(folder / f"{name}.svs", picture, tile=256, levels=(1,), **scale)
+        mpp = 28.97 if name == "overview" else 0.499
+        path = slides.svs(folder / f"{name}.svs", picture, tile=256, levels=(1,), mpp=mpp)
         assert main(["tile", str(path), str(folder / "stores" / f"{name}.h5"), *TILE]) == 0
     (folder / "empty.svs").write_bytes(b"no slide")
     words = ["tile", str(folder / "empty.svs"), str(folder / "stores" / "empty.h5")]
@@ -53,7 +66,6 @@ def table(cohort):
     """The quality table of these slides, by slide."""
     out = cohort / "B.tsv"
     words = ["quality", cohort / "stores", "--table", out, "--sheet", cohort / "sheet.tsv"]
-    words += ["--tissue-min-mm2", "0.01"]  # of 0.034, so that the pictures may be small
     assert main(list(map(str, words))) == 0
     return {row["slide"]: row for row in read_table(out)}
 
@@ -77,12 +89,14 @@ def test_each_slide_is_flagged_with_the_reason_a_pathologist_gives(table):
 def test_columns_are_of_header_sheet_and_patches(table):
     row = table["marked"]
     assert (row["patient"], row["scanner"]) == ("P-marked", "Aperio")
-    assert (float(row["mpp"]), float(row["objective"])) == (0.25, 40)
-    assert int(row["accepted"]) == int(row["patches"]) - int(row["pen"])
+    assert (float(row["mpp"]), float(row["objective"])) == (0.499, 40)
+    marked = [int(row[name]) for name in ("pen", "blur", "fold", "bubble")]
+    left = int(row["patches"]) - int(row["accepted"])  # patches with one of these or several
+    assert max(marked) <= left <= sum(marked)
     assert float(row["pen_share"]) == pytest.approx(int(row["pen"]) / int(row["patches"]), abs=1e-6)
     assert int(row["cells"]) == int(row["patches"]) + int(row["background"])
-    # 900 x 600 px of tissue at 0.25 um/px
-    assert float(table["ordinary"]["tissue_mm2"]) == pytest.approx(0.03375, rel=0.1)
+    # About half of 420 x 340 um is tissue.
+    assert float(table["ordinary"]["tissue_mm2"]) == pytest.approx(0.07, rel=0.1)
     assert float(table["ordinary"]["background_level"]) == pytest.approx(243, abs=3)
     assert float(table["ordinary"]["jpeg_quality"]) == pytest.approx(90, abs=2)  # as written
 
@@ -111,7 +125,7 @@ def test_flags_reach_scores_and_ledger_and_change_no_score(cohort, table, tmp_pa
 
 
 def test_a_slide_by_hand_is_tiled_and_printed(cohort, capsys):
-    words = ["quality", str(cohort / "marked.svs"), "--view", "100"]
+    words = ["quality", str(cohort / "marked.svs"), "--view", "128"]
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "pen or ink on" in printed
