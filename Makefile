@@ -7,7 +7,9 @@
 # make fast        the tests that take little   make coverage   all, and which lines they run
 # make test-versions  the fast tests under Python 3.12 and 3.13
 # make audit       a list of all libraries (CycloneDX, in dist), and their known weaknesses
+# make docs        the manual as a site, in site, to be opened from disk (needs no network)
 # make wheel       the package with its workflow, to be installed elsewhere, in dist
+# make definition  renew container/her2pipe.def, Apptainer's image, from the Dockerfile
 
 # Not the one of .venv, if that is active: it is about to be replaced.
 PYTHON ?= $(shell PATH="$$(printf %s "$$PATH" | sed 's|[^:]*/\.venv/bin:*||g')"; \
@@ -19,8 +21,8 @@ export PYTHONUNBUFFERED := 1
 # A study starts Python hundreds of times: compiled modules halve the time each start takes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo demo-ihc demo-light cluster test fast test-versions coverage bench lint pins wheel \
-  audit schema clean
+.PHONY: setup demo demo-ihc demo-light cluster test fast test-versions coverage bench lint docs pins \
+  wheel definition audit schema clean
 
 setup: $(READY)
 
@@ -96,6 +98,10 @@ lint: $(READY)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "Open  site/index.html"
+
 bench: $(READY)
 	for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
 
@@ -108,6 +114,9 @@ wheel: $(READY)
 	$(BIN)/uv build --quiet --no-build-isolation
 	@ls dist
 
+definition: $(READY)
+	$(BIN)/python container/definition.py
+
 audit: $(READY)
 	@mkdir -p dist
 	$(BIN)/uvx -q --from cyclonedx-bom==7.5.0 cyclonedx-py environment --pyproject pyproject.toml \
@@ -118,4 +127,4 @@ schema: $(READY)
 	$(BIN)/python -m her2pipe.config.schema > studies/schema.json
 
 clean:
-	rm -rf results logs benchmarks .snakemake demo-ihc demo-light demo-cluster
+	rm -rf site results logs benchmarks .snakemake demo-ihc demo-light demo-cluster demo-3.*

@@ -27,7 +27,7 @@ LAYERS = [
     {"bundles"},
     {"reporting"},
     {"workflow", "steps"},
-    {"cli"},
+    {"cli", "verbs"},
 ]
 HEAVY = {
     *("torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy"),

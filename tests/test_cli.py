@@ -28,6 +28,43 @@ def test_help_of_every_verb(capsys):
     assert without == []
 
 
+def test_what_was_meant_is_named(her2pipe):
+    for words, hint in (
+        (["scor"], "did you mean score?"),
+        (["score", "--agregate", "mean", "in", "out"], "did you mean --aggregate?"),
+        (["tile", "in", "out", "--pach-px=12"], "did you mean --patch-px?"),
+        (["report", "one", "two", "three"], "her2pipe report --help lists all"),
+    ):
+        code, message = her2pipe(*words)
+        assert code == 1
+        assert hint in message.splitlines()[2], message
+
+
+def test_flags_of_the_workflow_alone_are_not_shown(capsys):
+    for verb in ("evaluate", "score"):
+        with pytest.raises(SystemExit):
+            cli.main([verb, "--help"])
+    text = capsys.readouterr().out
+    assert "--role" in text
+    assert "--cutoffs" in text
+    assert [flag for flag in ("--algorithm", "--trained ", "--held-out-by") if flag in text] == []
+
+
+def test_shells_complete_verbs_and_flags(capsys):
+    pytest.importorskip("shtab")
+    assert cli.main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert all(word in script for word in (" score ", " cohort ", "--aggregate", "--patch-px"))
+
+
+def test_help_needs_no_library(tmp_path):
+    """The overview is a table: neither pydantic nor numpy is imported for it."""
+    code = "import sys; from her2pipe import cli; cli.main(['--help']); print(sorted(sys.modules))"
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "'pydantic'" not in text.stdout
+    assert "'numpy'" not in text.stdout
+
+
 def test_mistakes_take_three_lines(her2pipe, tmp_path):
     for words in (
         ["tilt"],

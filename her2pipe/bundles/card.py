@@ -1,6 +1,6 @@
 """Model card of a bundle, in the form that Hugging Face shows: a YAML head, then Markdown.
 
-Whatever it says comes from the bundle's description; `docs/bundles.md` lists its sections.
+Whatever it says comes from the bundle's description; `docs/how-to/bundles.md` lists its sections.
 """
 
 from __future__ import annotations

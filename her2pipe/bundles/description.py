@@ -1,6 +1,6 @@
 """Description of a bundle: `bundle.json`, as it is written and read everywhere.
 
-Nothing here needs torch. `docs/bundles.md` is the specification of the format.
+Nothing here needs torch. `docs/how-to/bundles.md` is the specification of the format.
 """
 
 from __future__ import annotations

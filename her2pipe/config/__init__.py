@@ -46,6 +46,7 @@ from her2pipe.config.reporting import (
     HeatmapSettings,
     LedgerSettings,
     ReportSettings,
+    SmallNumberSettings,
 )
 from her2pipe.config.slides import (
     Cohort,
@@ -119,6 +120,7 @@ __all__ = [
     "Section",
     "SharedFitSettings",
     "SlidesSettings",
+    "SmallNumberSettings",
     "SplitSettings",
     "StainSettings",
     "StudySettings",

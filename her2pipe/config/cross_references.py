@@ -141,9 +141,9 @@ def unknown_names(study: RawStudy) -> Iterator[Mistake]:
             ((section, "methods"), f"{section}.methods names an unknown method", name, methods)
             for name in (names if isinstance(names, list) else [])
         ]
-    if (reference := study.section("compare").get("reference")) not in (None, ""):
-        what = "compare.reference names an unknown method"
-        named.append((("compare", "reference"), what, reference, methods))
+    for place in (("compare", "reference"), ("report", "primary")):
+        if (method := study.section(place[0]).get(place[1])) not in (None, ""):
+            named.append((place, f"{'.'.join(place)} names an unknown method", method, methods))
     named += [
         (
             ("synthesise", "scanners", name),

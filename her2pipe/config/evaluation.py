@@ -10,7 +10,7 @@ Applied = tuple[Name, Name]  # a method and a cohort it is applied to
 class EvaluateSettings(Section):
     """Statistics of one method on one cohort."""
 
-    algorithm: int = setting(4, ALGORITHM, ge=4, le=4)
+    algorithm: int = setting(5, ALGORITHM, ge=5, le=5)
     confidence: float = setting(0.95, "level of the confidence intervals", "", gt=0.5, lt=1)
     resamples: int = setting(
         2000, "resamples of patients for the bootstrap interval of the AUC", "", ge=100, le=100_000
@@ -160,7 +160,7 @@ class QualitySettings(PlausibilitySettings):
 class CompareSettings(Section):
     """The method table."""
 
-    algorithm: int = setting(4, ALGORITHM, ge=4, le=4)
+    algorithm: int = setting(5, ALGORITHM, ge=5, le=5)
     confidence: float = setting(0.95, "level of the confidence intervals", "", gt=0.5, lt=1)
     reference: str = setting(
         "", "method the others are tested against; empty: TL-PA if there is one, else the first"

@@ -55,7 +55,7 @@ def to_flags(
             is_needed = name == "algorithm" or name in section.stated
             if name in leave or (default and not is_needed):
                 continue
-            words.append(_flag(name))
+            words.append(flag(name))
             value = values[name]
             if isinstance(value, list):
                 words += [str(item) for item in value]
@@ -66,7 +66,8 @@ def to_flags(
     return shlex.join(words)
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """Return the flag of a setting."""
     return f"--{name.replace('_', '-')}"
 
 
@@ -74,10 +75,10 @@ def add_flags(parser: argparse.ArgumentParser, model: type[Section]) -> None:
     """Add one flag per setting to a parser, with unit, range and default in its help."""
     group = parser.add_argument_group((model.__doc__ or "").splitlines()[0].rstrip("."))
     for name, field in flag_fields(model).items():
-        notes = [_extra(field)["unit"], _range(field), f"default {json.dumps(field.default)}"]
+        notes = [_extra(field)["unit"], limits(field), f"default {json.dumps(field.default)}"]
         text = f"{field.description} [{'; '.join(note for note in notes if note)}]"
         group.add_argument(
-            _flag(name),
+            flag(name),
             dest=name,
             **_count(field),
             metavar=name.upper(),
@@ -92,7 +93,8 @@ def _count(field: FieldInfo) -> dict[str, Any]:
     return {"nargs": "?", "const": "true"} if field.default is False else {}
 
 
-def _range(field: FieldInfo) -> str:
+def limits(field: FieldInfo) -> str:
+    """Write the values that a setting may have, empty where any may be."""
     if names := [limit.names() for limit in field.metadata if isinstance(limit, OneOf)]:
         return " | ".join(names[0])
     if choices := re.findall(r"Literal\[(.*)\]", str(field.annotation)):
@@ -124,7 +126,7 @@ def from_flags(model: type[AnySection], args: argparse.Namespace) -> AnySection:
     except ValidationError as error:
         problems: list[Her2Error] = []
         for key, what, fix in explain(error, model):
-            where = f"option {_flag('.'.join(key))}" if key else "options"
+            where = f"option {flag('.'.join(key))}" if key else "options"
             problems.append(Her2Error(what, where, fix))
         raise_all(problems)
         raise

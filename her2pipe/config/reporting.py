@@ -14,7 +14,7 @@ GRADES = ("I", "II", "III", "IV", "V")
 class HeatmapSettings(Section):
     """Slide overlays."""
 
-    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
+    algorithm: int = setting(3, ALGORITHM, ge=3, le=3)
     methods: list[Name] = setting(
         [], "methods whose maps are drawn; none named: the first one", flag=False
     )
@@ -157,14 +157,34 @@ class LedgerSettings(Section):
     algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
 
 
-class ReportSettings(Section):
+class SmallNumberSettings(Section):
+    """When numbers are too small for intervals, box plots and tests."""
+
+    min_n: int = setting(
+        5,
+        "a group of fewer slides, or of fewer patients, is drawn as points and gets a note in place"
+        " of interval, box plot and test",
+        "slides",
+        ge=1,
+        choice=True,
+    )
+
+
+class ReportSettings(SmallNumberSettings):
     """The study's page."""
 
-    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
+    algorithm: int = setting(3, ALGORITHM, ge=3, le=3)
+    primary: str = setting(
+        "",
+        "method whose result the page opens with; empty: the first, or of classes that of the"
+        " highest macro-AUC on internal validation slides",
+    )
     gallery: int = setting(4, "heat maps shown per cohort", "slides", ge=0)
     zoom_px: int = setting(
         2048, "longer side of the slides one can zoom into; 0: no viewer", "px", ge=0, le=8192
     )
     methods: list[Name] = setting(
-        [], "methods whose figures are shown cohort by cohort; none named: the first", flag=False
+        [],
+        "methods whose figures are shown cohort by cohort; none named: the primary one",
+        flag=False,
     )

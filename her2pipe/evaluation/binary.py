@@ -28,9 +28,11 @@ from her2pipe.evaluation.metrics import (
 )
 from her2pipe.evaluation.precision_recall import Scored
 from her2pipe.evaluation.results import Area, Estimate, PrecisionRecall, Slide
+from her2pipe.evaluation.small_numbers import without_intervals
 from her2pipe.plotting import charts, style
 
 STATUS = Her2Status()
+OF_BOTH_CLASSES = ("balanced_accuracy", "f1", "ppv", "npv", "lr_positive", "lr_negative")
 
 
 def with_outcome(slides: Sequence[Slide], endpoint: Endpoint) -> tuple[list[Slide], list[bool]]:
@@ -50,13 +52,14 @@ def area(cohort: Cohort, endpoint: Endpoint | None = None) -> Area:
     endpoint = endpoint or cohort.endpoint
     known, y = with_outcome(cohort.slides, endpoint)
     patients, confidence = patients_of(known), cohort.settings.confidence
-    return Area(
+    computed = Area(
         n=len(y),
         positives=sum(y),
         patients=len(set(patients)),
         endpoint=" v ".join(endpoint.contrast),
         **defined(stats.clustered_auc, y, scores_of(known), patients, confidence, "slides"),
     )
+    return without_intervals(computed, cohort.min_n)
 
 
 def roc_results(cohort: Cohort, endpoint: Endpoint, roc_area: Area, stem: str) -> Results:
@@ -78,6 +81,7 @@ def precision_recall_results(
     scored = Scored(np.array(y, bool), np.array(scores_of(known), float), patients_of(known))
     name = endpoint.contrast[0]
     curve_area = precision_recall.area(scored, cohort.settings, name)
+    curve_area = without_intervals(curve_area, cohort.min_n, patients=len(set(scored.patients)))
     drawn = precision_recall.curves(
         stem, {name: curve_area}, {name: scored}, {name: name}, cohort.settings.confidence
     )
@@ -108,7 +112,8 @@ def resampled_area(cohort: Cohort) -> Results:
         settings.resamples,
         settings.resample_seed,
     )
-    sizes = {"n": len(y), "patients": len(set(patients)), "seed": settings.resample_seed}
+    sizes = {"n": len(y), "positives": sum(y), "patients": len(set(patients))}
+    sizes |= {"seed": settings.resample_seed, "resamples_drawn": settings.resamples}
     return Results({"bootstrap": Area(**sizes, **interval)})
 
 
@@ -121,7 +126,8 @@ def level_groups(cohort: Cohort) -> Results:
     if any(slide.level for slide in cohort.slides):
         more, counts = agreement(cohort.slides, cohort.settings)
         groups = computed.parts["levels"].model_dump(exclude_unset=True)
-        computed.parts["levels"] = results.Groups(**groups, **more)
+        levels = results.Groups(**groups, **more)
+        computed.parts["levels"] = without_intervals(levels, cohort.min_n)
         computed.add(write.confusion(counts, LEVELS, "true_level"))
     return computed
 
@@ -170,18 +176,21 @@ def response(cohort: Cohort) -> Results:
     names = {True: "pCR", False: "non-pCR", None: None}
     scores = grouped_scores(cohort.slides, lambda slide: names[slide.pcr], ("pCR", "non-pCR"))
     tested = {name: scores.tested.get(name, []) for name in ("non-pCR", "pCR")}
+    few = stats.too_few(map(len, tested.values()), cohort.min_n, scores.items)
     numbers = roc_area.model_dump(exclude_unset=True) | {"auprc": auprc}
+    drawn_note = f"no test: {few}"
     try:
-        numbers["rank_sum_p"] = p = stats.mann_whitney(*tested.values()).p
-        numbers["dunn_p"] = dunn_p = float(stats.dunn(tested).to_numpy()[0, 1])
-        numbers["tested"] = scores.items
-        of_what = "" if scores.items == "slides" else f" of {scores.items}"
-        computed.figures["pcr"] = lambda: charts.boxes(
-            scores.slides,
-            endpoint.score_label,
-            endpoint.target_label,
-            f"Dunn's test{of_what}: {style.format_p(dunn_p)}; rank-sum test: {style.format_p(p)}",
-        )
+        p = stats.mann_whitney(*tested.values()).p
+        dunn_p = float(stats.dunn(tested).to_numpy()[0, 1])
+        if few:
+            numbers["rank_sum_note"] = drawn_note
+        else:
+            numbers |= {"rank_sum_p": p, "dunn_p": dunn_p, "tested": scores.items}
+            of_what = "" if scores.items == "slides" else f" of {scores.items}"
+            tests = f"{style.format_p(dunn_p)}; rank-sum test: {style.format_p(p)}"
+            drawn_note = f"Dunn's test{of_what}: {tests}"
+        axes = endpoint.score_label, endpoint.target_label, drawn_note
+        computed.figures["pcr"] = lambda: charts.boxes(scores.slides, *axes, min_n=cohort.min_n)
     except stats.StatisticUndefined as reason:
         numbers["rank_sum_note"] = str(reason)
     computed.parts["pcr"] = results.Response(**numbers)
@@ -215,25 +224,76 @@ def operating_point(cohort: Cohort) -> Results:
         if cutoff is None:
             return Results({"operating_point": results.OperatingPoint(n=len(y), note=rule)})
         called = [slide.score >= cutoff for slide in slides]
-    truth, call = np.array(y, bool), np.array(called, bool)
-    how = cohort.settings.confidence, patients_of(slides)
-    point = results.OperatingPoint(
-        n=len(y),
-        rule=rule,
-        cutoff=cutoff,
-        counts=results.Counts(
-            true_positive=int((truth & call).sum()),
-            false_positive=int((~truth & call).sum()),
-            true_negative=int((~truth & ~call).sum()),
-            false_negative=int((truth & ~call).sum()),
-        ),
-        sensitivity=estimate(stats.sensitivity, truth, call, True, *how),
-        specificity=estimate(stats.specificity, truth, call, True, *how),
-        accuracy=estimate(stats.accuracy, truth, call, *how),
-        balanced_accuracy=estimate(stats.balanced_accuracy, truth, call),
-        f1=estimate(stats.f1, truth, call, True),
+    point = calls_against(np.array(y, bool), np.array(called, bool), patients_of(slides), cohort)
+    return Results({"operating_point": point.model_copy(update={"rule": rule, "cutoff": cutoff})})
+
+
+def calls_against(
+    truth: np.ndarray, call: np.ndarray, patients: Sequence[str], cohort: Cohort
+) -> results.OperatingPoint:
+    """Compare binary calls with the truth, (n,) bool each: counts, shares, likelihood ratios.
+
+    Where all slides are of one class, only the share called right means anything.
+    """
+    how = cohort.settings.confidence, patients
+    names = np.asarray(patients)
+    n, positives = len(truth), int(truth.sum())
+    counts = results.Counts(
+        true_positive=int((truth & call).sum()),
+        false_positive=int((~truth & call).sum()),
+        true_negative=int((~truth & ~call).sum()),
+        false_negative=int((truth & ~call).sum()),
     )
-    return Results({"operating_point": point})
+    numbers = {
+        "sensitivity": estimate(stats.sensitivity, truth, call, True, *how),
+        "specificity": estimate(stats.specificity, truth, call, True, *how),
+        "accuracy": estimate(stats.accuracy, truth, call, *how),
+        "ppv": estimate(stats.clustered_share, truth[call], names[call], how[0]),
+        "npv": estimate(stats.clustered_share, ~truth[~call], names[~call], how[0]),
+    }
+    sizes = {"sensitivity": positives, "specificity": n - positives}
+    sizes |= {"ppv": int(call.sum()), "npv": int((~call).sum())}
+    for name, size in sizes.items():  # a share without a value has its n, too
+        numbers[name] = numbers[name].model_copy(update={"n": size})
+    if positives in (0, n):
+        only = "positive" if positives else "negative"
+        none = Estimate(n=n, note=f"needs both classes: all {n} slides are {only}")
+        numbers |= dict.fromkeys(OF_BOTH_CLASSES, none)
+    else:
+        numbers |= {
+            "balanced_accuracy": estimate(stats.balanced_accuracy, truth, call),
+            "f1": estimate(stats.f1, truth, call, True),
+            **_likelihood_ratios(counts, len(set(patients)) == n, how[0]),
+        }
+    smaller = min(positives, n - positives)
+    for name in ("lr_positive", "lr_negative"):
+        numbers[name] = without_intervals(numbers[name], cohort.min_n, smaller)
+    return results.OperatingPoint(n=n, counts=counts, **numbers)
+
+
+def _likelihood_ratios(
+    counts: results.Counts, is_one_each: bool, confidence: float
+) -> dict[str, Estimate]:
+    """Return both ratios; the interval is of independent slides, one of each patient."""
+    estimates = {}
+    ratios = stats.likelihood_ratios(
+        counts.true_positive,
+        counts.false_positive,
+        counts.true_negative,
+        counts.false_negative,
+        confidence,
+    )
+    denominators = {"lr_positive": "1 - specificity", "lr_negative": "specificity"}
+    for (name, denominator), ratio in zip(denominators.items(), ratios, strict=True):
+        if ratio is None:
+            estimates[name] = Estimate(note=f"not defined: {denominator} is 0")
+        elif ratio.low is None or not is_one_each:
+            note = "a count is 0" if is_one_each else "patients have several slides"
+            estimates[name] = Estimate(value=ratio.value, interval_note=f"no interval: {note}")
+        else:
+            ends = {"low": ratio.low, "high": ratio.high, "interval": "logarithm of the ratio"}
+            estimates[name] = Estimate(value=ratio.value, **ends)
+    return estimates
 
 
 def _cutoff(cohort: Cohort) -> tuple[str, float | None]:
@@ -296,8 +356,10 @@ def calibration(cohort: Cohort) -> Results:
             intercept=fit.intercept,
             **_reliability(y, p, patients, cohort.settings),
         )
+    views = {name: without_intervals(view, cohort.min_n) for name, view in views.items()}
     numbers = results.Calibration(n=len(y), **views)
-    return write.calibration(numbers, views, cohort.settings.confidence)
+    how = {"confidence": cohort.settings.confidence, "bins": cohort.settings.calibration_bins}
+    return write.calibration(numbers, views, **how)
 
 
 def _reliability(
@@ -306,7 +368,13 @@ def _reliability(
     if len(p) and not (min(p) >= 0 and max(p) <= 1):
         return {"note": "the scores leave 0 to 1: they are no probabilities"}
     how = settings.calibration_bins, settings.confidence, patients
-    return defined(stats.calibration, y, p, *how)
+    numbers = defined(stats.calibration, y, p, *how)
+    if "note" in numbers:
+        return numbers
+    line = stats.calibration_line(y, p)
+    fitted = {"calibration_slope": line.slope, "calibration_in_the_large": line.in_the_large}
+    fitted |= {"observed_expected": line.observed_expected}
+    return numbers | {name: value for name, value in fitted.items() if value is not None}
 
 
 @analysis("auc_by_subgroup")
@@ -321,6 +389,7 @@ def patch_area(cohort: Cohort) -> Results:
     if cohort.patches is None:
         return Results()
     roc_area, scored = patch_metrics(cohort.slides, cohort.patches, cohort.settings)
+    roc_area = without_intervals(roc_area, cohort.min_n)
     if scored is None:
         return Results({"patch": roc_area})
     name, confidence = STATUS.contrast[0], cohort.settings.confidence

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from her2pipe import stats
-from her2pipe.config import CompareSettings
+from her2pipe.config import CompareSettings, SmallNumberSettings
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation import pairwise
 from her2pipe.evaluation.results import Area, Estimate, Evaluation, Slide
@@ -54,6 +54,8 @@ class Study:
         Cohort to its slides, and those to their case.
     scores : dict
         Method and cohort to the table of scores, where `score` gave two, with and without patches.
+    min_n : int
+        Slides, or patients, from which on a group gets intervals, box plots and tests.
     """
 
     evaluations: list[Evaluation]
@@ -65,6 +67,7 @@ class Study:
     stand_ins: dict[str, str] = field(default_factory=dict)
     cases: dict[str, dict[str, str]] = field(default_factory=dict)
     scores: dict[tuple[str, str], str] = field(default_factory=dict)
+    min_n: int = SmallNumberSettings().min_n
 
     @property
     def reference(self) -> str:
@@ -282,7 +285,7 @@ def delong(study: Study) -> Table:
     confidence = study.settings.confidence
     rows = [
         vars(row) | {"reference": row.other, "reference_auc": row.other_auc}
-        for row in pairwise.delong(study.evaluations, study.reference, confidence)
+        for row in pairwise.delong(study.evaluations, study.reference, confidence, study.min_n)
     ]
     curves: dict[str, dict[str, charts.RocCurve]] = {}
     for evaluation in study.evaluations:
@@ -299,7 +302,7 @@ def delong(study: Study) -> Table:
 @table
 def pairs(study: Study) -> Table:
     """Compare every two methods on the slides of a cohort that both call."""
-    rows = pairwise.pairs(study.evaluations, study.settings)
+    rows = pairwise.pairs(study.evaluations, study.settings, study.min_n)
     matrices = {}
     for name in dict.fromkeys(row.cohort for row in rows):
         compared = [row for row in rows if row.cohort == name]
@@ -314,7 +317,8 @@ def pairs(study: Study) -> Table:
 @table
 def matched(study: Study) -> Table:
     """Compare two methods on two cohorts that hold the same cases."""
-    rows = pairwise.matched(study.evaluations, study.matched, study.cases, study.settings)
+    named = study.matched, study.cases, study.settings, study.min_n
+    rows = pairwise.matched(study.evaluations, *named)
     return Table(pairwise.MATCHED, list(map(vars, rows)), optional=True)
 
 
@@ -328,7 +332,7 @@ def drift(study: Study) -> Table:
     applied.
     """
     rows = [
-        _drift_row(method, base, evaluation, group)
+        _drift_row(method, base, evaluation, group, study.min_n)
         for method, evaluations in study.by_method.items()
         for base, evaluation in _drift_pairs(evaluations)
         for group in STATUS_GROUPS
@@ -337,7 +341,8 @@ def drift(study: Study) -> Table:
         e.cohort: {n: _scores(e, status) for n, status in STATUS_GROUPS.items() if n != "all"}
         for e in study.by_method[study.reference]
     }
-    figures = {"drift": lambda: charts.score_shift(shown, f"Scores of {study.reference}")}
+    title = f"Scores of {study.reference}"
+    figures = {"drift": lambda: charts.score_shift(shown, title, study.min_n)}
     known = any(scores for groups in shown.values() for scores in groups.values())
     return Table(DRIFT, rows, figures if known else {})
 
@@ -349,7 +354,9 @@ def _drift_pairs(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation
     yield from itertools.combinations([e for e in evaluations if e.role == "external"], 2)
 
 
-def _drift_row(method: str, base: Evaluation, evaluation: Evaluation, group: str) -> dict[str, Any]:
+def _drift_row(
+    method: str, base: Evaluation, evaluation: Evaluation, group: str, min_n: int
+) -> dict[str, Any]:
     """Compare the scores of a group of slides, one of `STATUS_GROUPS`, of two cohorts."""
     reference, scores = (_scores(e, STATUS_GROUPS[group]) for e in (base, evaluation))
     row: dict[str, Any] = {
@@ -360,9 +367,11 @@ def _drift_row(method: str, base: Evaluation, evaluation: Evaluation, group: str
         "reference_n": len(reference),
         "n": len(scores),
     }
-    patients = (_patients(e, STATUS_GROUPS[group]) for e in (base, evaluation))
+    patients = [_patients(e, STATUS_GROUPS[group]) for e in (base, evaluation)]
+    few = stats.too_few([len(set(names)) for names in patients], min_n, "patients")
     try:
-        return row | stats.drift(reference, scores, *patients)._asdict()
+        shift = stats.drift(reference, scores, *patients)._asdict()
+        return row | shift | ({"p": None, "note": f"no test: {few}"} if few else {})
     except stats.StatisticUndefined as reason:
         return row | {"note": str(reason)}
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from her2pipe import stats
-from her2pipe.config import EvaluateSettings
+from her2pipe.config import EvaluateSettings, SmallNumberSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.evaluation.results import Area, Estimate, Slide, Subgroup
+from her2pipe.evaluation.small_numbers import without_intervals_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,6 +64,8 @@ class Cohort:
         Whether the aggregation was trained on features.
     gives_probability : bool
         Whether the score is a probability of the positive class.
+    min_n : int
+        Slides, or patients, from which on a group gets intervals, box plots and tests.
     """
 
     endpoint: Endpoint
@@ -73,6 +76,7 @@ class Cohort:
     patches: Probabilities | None = None
     is_fitted: bool = False
     gives_probability: bool = True
+    min_n: int = SmallNumberSettings().min_n
 
 
 @dataclass
@@ -113,11 +117,14 @@ def load_analyses() -> None:
 
 
 def compute(cohort: Cohort) -> Results:
-    """Make every analysis of the cohort's endpoint."""
+    """Make every analysis of the cohort's endpoint; numbers of too few slides get no interval."""
     load_analyses()
     results = Results()
     for name in cohort.endpoint.analyses:
         results.add(ANALYSES[name](cohort))
+    results.parts = {
+        name: without_intervals_in(part, cohort.min_n) for name, part in results.parts.items()
+    }
     return results
 
 
@@ -196,7 +203,8 @@ def subgroups(cohort: Cohort, area: Callable[[Cohort], Area]) -> Results:
     for column in settings.subgroups:
         for value in sorted({slide.subgroups.get(column, "") for slide in cohort.slides} - {""}):
             slides = [s for s in cohort.slides if s.subgroups.get(column) == value]
-            numbers = area(Cohort(cohort.endpoint, slides, settings)).model_dump(exclude_unset=True)
+            group = Cohort(cohort.endpoint, slides, settings, min_n=cohort.min_n)
+            numbers = area(group).model_dump(exclude_unset=True)
             if numbers["n"] < settings.subgroup_min:
                 few = f"needs at least {settings.subgroup_min} slides: there are {numbers['n']}"
                 numbers = {k: v for k, v in numbers.items() if k in ("n", "positives", "patients")}

@@ -29,6 +29,7 @@ from her2pipe.evaluation.metrics import (
 )
 from her2pipe.evaluation.precision_recall import Scored
 from her2pipe.evaluation.results import Area, Estimate, Slide, Unit
+from her2pipe.evaluation.small_numbers import without_intervals
 from her2pipe.plotting import style
 
 PER_CLASS = (
@@ -202,6 +203,7 @@ def units(cohort: Cohort) -> Results:
     by_unit = {name: compute_unit(each, endpoint.ordered, settings) for name, each in items.items()}
     of_patients = by_unit["patient"].model_dump(exclude_unset=True)
     by_unit["patient"] = Unit(**of_patients, mixed=mixed)
+    by_unit = {name: without_intervals(each, cohort.min_n) for name, each in by_unit.items()}
     unit = by_unit["slide"]
     macro = {"note": unit.note}
     if unit.macro_auc is not None:
@@ -303,7 +305,9 @@ def call_calibration(cohort: Cohort) -> Results:
     top = np.clip(items.p.max(1, initial=0), 0, 1)
     how = settings.calibration_bins, settings.confidence, items.patients
     numbers = results.Calibration(**defined(stats.calibration, items.right, top, *how))
-    axes = {"xlabel": "probability of the called class", "ylabel": "share of slides called right"}
+    numbers = without_intervals(numbers, cohort.min_n)
+    axes: dict[str, Any] = {"xlabel": "probability of the called class"}
+    axes |= {"ylabel": "share of slides called right", "bins": settings.calibration_bins}
     return write.calibration(numbers, {"likeliest class": numbers}, settings.confidence, **axes)
 
 
@@ -318,7 +322,8 @@ def area(cohort: Cohort) -> Area:
     """Compute the macro-AUC of slides."""
     items = slide_items(cohort.slides, cohort.endpoint)
     macro = macro_auc(items, cohort.settings).model_dump(exclude_unset=True)
-    return Area(n=len(items.truth), patients=len(set(items.patients)), **macro)
+    computed = Area(n=len(items.truth), patients=len(set(items.patients)), **macro)
+    return without_intervals(computed, cohort.min_n)
 
 
 @analysis("macro_auc_by_subgroup")

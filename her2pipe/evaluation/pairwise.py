@@ -85,6 +85,20 @@ def adjust(
     return adjusted
 
 
+def without_test(row: PairedComparison, min_n: int, *sizes: int) -> PairedComparison:
+    """Return a comparison without intervals and P where a group it is made of is too small.
+
+    `sizes` counts the slides of each class, where there are two; n and patients always count.
+    """
+    why = stats.too_few([row.n, row.patients, *sizes], min_n)
+    if not why or (row.p is None and row.mcnemar_p is None):
+        return row
+    dropped = ("low", "high", "z", "p", "accuracy_low", "accuracy_high", "mcnemar_p")
+    note = "; ".join(filter(None, [row.note, f"no interval and no test: {why}"]))
+    none: dict[str, Any] = dict.fromkeys((*dropped, "mcnemar_mid_p"))
+    return replace(row, **none, note=note)
+
+
 # --- one outcome, scores -------------------------------------------------------------------------
 
 
@@ -99,7 +113,7 @@ def outcomes(evaluation: Evaluation) -> dict[str, tuple[bool, float]]:
 
 
 def delong(
-    evaluations: Sequence[Evaluation], reference: str, confidence: float = 0.95
+    evaluations: Sequence[Evaluation], reference: str, confidence: float = 0.95, min_n: int = 1
 ) -> list[PairedComparison]:
     """Test each method's AUC against the reference's, cohort by cohort, on the slides of both.
 
@@ -118,7 +132,7 @@ def delong(
         patients = [patient[slide] for slide in both]
         a, b = ([side[slide][1] for slide in both] for side in (scores, others))
         row = PairedComparison(evaluation.method, reference, evaluation.cohort, len(y))
-        rows.append(paired_areas(row, y, a, b, patients, confidence))
+        rows.append(paired_areas(row, y, a, b, patients, confidence, min_n))
     return adjust(rows, lambda row: row.cohort)
 
 
@@ -129,6 +143,7 @@ def paired_areas(
     b: Sequence[float],
     patients: Sequence[str],
     confidence: float,
+    min_n: int,
 ) -> PairedComparison:
     """Compare the AUCs of two scores of the same slides, (n,) each."""
     row = replace(row, patients=len(set(patients)))
@@ -139,7 +154,8 @@ def paired_areas(
         return replace(row, note=str(reason))
     numbers: dict[str, Any] = {"auc": area, "other_auc": other, "difference": area - other}
     numbers |= {key: getattr(test, key) for key in ("low", "high", "z", "p", "interval")}
-    return replace(row, **numbers, note=test.interval_note or "")
+    row = replace(row, **numbers, note=test.interval_note or "")
+    return without_test(row, min_n, sum(y), len(y) - sum(y))
 
 
 # --- calls of classes ----------------------------------------------------------------------------
@@ -220,7 +236,9 @@ def by_case(slides: Calls, cases: Mapping[str, str]) -> Calls:
     )
 
 
-def pairs(evaluations: Sequence[Evaluation], settings: CompareSettings) -> list[PairedComparison]:
+def pairs(
+    evaluations: Sequence[Evaluation], settings: CompareSettings, min_n: int = 1
+) -> list[PairedComparison]:
     """Compare every two methods on the slides of a cohort that both call.
 
     Macro-AUCs over resampled patients, calls by McNemar's exact test, or exact sign flips of
@@ -237,7 +255,8 @@ def pairs(evaluations: Sequence[Evaluation], settings: CompareSettings) -> list[
         for method, other in itertools.combinations(by_method, 2):
             names = tuple(sorted({*by_method[method].names} & {*by_method[other].names}))
             row = PairedComparison(method, other, cohort, len(names))
-            rows.append(paired_comparison(row, items(method, names), items(other, names), settings))
+            row = paired_comparison(row, items(method, names), items(other, names), settings)
+            rows.append(without_test(row, min_n))
     return adjust(rows, lambda row: row.cohort)
 
 
@@ -295,6 +314,7 @@ def matched(
     wanted: Iterable[Sequence[str]],
     cases: Mapping[str, Mapping[str, str]],
     settings: CompareSettings,
+    min_n: int = 1,
 ) -> list[PairedComparison]:
     """Compare two methods on two cohorts that hold the same cases, such as two stains of them.
 
@@ -305,6 +325,8 @@ def matched(
     cases : mapping
         Cohort to its slides, and those to their case.
     settings : CompareSettings
+    min_n : int
+        Cases, or patients, from which on there are intervals and tests.
 
     Raises
     ------
@@ -326,7 +348,7 @@ def matched(
             for m, c in ((method, cohort), (other, other_cohort))
         )
         row = PairedComparison(method, other, cohort, 0, other_cohort)
-        rows.append(_matched(row, first, second, settings))
+        rows.append(without_test(_matched(row, first, second, settings), min_n))
     return adjust(rows, lambda row: "")
 
 

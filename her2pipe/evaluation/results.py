@@ -76,6 +76,7 @@ class Area(Estimate):
     endpoint: str | None = None
     seed: int | None = None
     resamples: int | None = None
+    resamples_drawn: int | None = None  # of which `resamples` hold enough slides of both classes
 
 
 class PrecisionRecall(Estimate):
@@ -180,7 +181,10 @@ class Counts(Part):
 
 
 class OperatingPoint(Part):
-    """Binary calls at a cut-off that was not chosen on these slides."""
+    """Binary calls at a cut-off that was not chosen on these slides.
+
+    Predictive values are those at this cohort's prevalence; likelihood ratios do not depend on it.
+    """
 
     n: int
     note: str | None = None
@@ -192,22 +196,31 @@ class OperatingPoint(Part):
     accuracy: Estimate | None = None
     balanced_accuracy: Estimate | None = None
     f1: Estimate | None = None
+    ppv: Estimate | None = None
+    npv: Estimate | None = None
+    lr_positive: Estimate | None = None
+    lr_negative: Estimate | None = None
 
 
 class Reliability(Part):
     """Predicted probabilities against observed shares, by bin; (bins,) each.
 
-    After Platt's fit, also its coefficients and how many other slides it was made on.
+    `low` and `high` are None in bins of too few slides. `calibration_slope`,
+    `calibration_in_the_large` and `observed_expected` are 1, 0 and 1 where probabilities fit; after
+    Platt's fit stand also its coefficients and how many other slides it was made on.
     """
 
     predicted: list[float] | None = None
     observed: list[float] | None = None
-    low: list[float] | None = None
-    high: list[float] | None = None
+    low: list[float | None] | None = None
+    high: list[float | None] | None = None
     n: list[int] | int | None = None
     brier: float | None = None
     ece: float | None = None
     interval: str | None = None
+    calibration_slope: float | None = None
+    calibration_in_the_large: float | None = None
+    observed_expected: float | None = None
     note: str | None = None
     fitted_on: int | None = None
     same_slides: bool | None = None

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from her2pipe.config import CompareSettings
 from her2pipe.evaluation.method_table import Study, Table, table
 from her2pipe.evaluation.pairwise import (
     Calls,
@@ -23,6 +22,7 @@ from her2pipe.evaluation.pairwise import (
     outcomes,
     paired_areas,
     paired_comparison,
+    without_test,
 )
 from her2pipe.evaluation.results import Evaluation, probabilities_in
 from her2pipe.files import read_table
@@ -49,7 +49,7 @@ def sensitivity(study: Study) -> Table:
         both = {name: scores[name] for name in used if scores[name].get(f"{ACCEPTED}_score")}
         counts.append(_counts([scores[name] for name in used]))
         compare = _classes if evaluation.metrics.classes else _areas
-        compared.append(compare(evaluation, both, study.settings))
+        compared.append(compare(evaluation, both, study))
     rows = [
         vars(row)
         | number
@@ -72,7 +72,7 @@ def _counts(rows: Sequence[Mapping[str, str]]) -> dict[str, int]:
     }
 
 
-def _areas(evaluation: Evaluation, scores: Scores, settings: CompareSettings) -> PairedComparison:
+def _areas(evaluation: Evaluation, scores: Scores, study: Study) -> PairedComparison:
     """Compare the AUCs of one outcome, by DeLong's or Obuchowski's variance."""
     known = {name: outcome for name, (outcome, _) in outcomes(evaluation).items() if name in scores}
     patients = {s.slide: s.patient for s in evaluation.slides}
@@ -81,16 +81,18 @@ def _areas(evaluation: Evaluation, scores: Scores, settings: CompareSettings) ->
         [float(scores[name][f"{key}_score"]) for name in known] for key in (ACCEPTED, ALL)
     )
     of_slides = [patients[name] for name in known]
-    return paired_areas(row, list(known.values()), accepted, every, of_slides, settings.confidence)
+    limits = study.settings.confidence, study.min_n
+    return paired_areas(row, list(known.values()), accepted, every, of_slides, *limits)
 
 
-def _classes(evaluation: Evaluation, scores: Scores, settings: CompareSettings) -> PairedComparison:
+def _classes(evaluation: Evaluation, scores: Scores, study: Study) -> PairedComparison:
     """Compare macro-AUCs over resampled patients, and calls by McNemar's test."""
     slides = calls(evaluation)
     slides = slides.of([name for name in slides.names if name in scores])
     row = PairedComparison(evaluation.method, "", evaluation.cohort, len(slides.names))
     accepted, every = (_scored(slides, scores, key) for key in (ACCEPTED, ALL))
-    return paired_comparison(row, accepted, every, settings)
+    row = paired_comparison(row, accepted, every, study.settings)
+    return without_test(row, study.min_n)
 
 
 def _scored(slides: Calls, scores: Scores, key: str) -> Calls:

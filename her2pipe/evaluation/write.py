@@ -28,6 +28,7 @@ from her2pipe.evaluation.results import (
     Slide,
     write_metrics,
 )
+from her2pipe.evaluation.small_numbers import without_intervals
 from her2pipe.files import write_table
 from her2pipe.plotting import charts, style
 from her2pipe.plotting.charts import RocCurve
@@ -112,13 +113,13 @@ def ordered_groups(
     ranks = [order.index(getattr(slide, key)) for slide in known]
     scores = [slide.score for slide in known]
     how = cohort.settings.confidence, patients_of(known)
-    note, results = "", Results()
-    try:
-        correlation = stats.spearman(ranks, scores, *how)
-        note = style.format_spearman(correlation, len(known))
-        rank_correlation = Correlation(**defined(lambda: correlation))
-    except stats.StatisticUndefined as reason:
-        rank_correlation = Correlation(note=str(reason))
+    results = Results()
+    rank_correlation = without_intervals(
+        Correlation(**defined(stats.spearman, ranks, scores, *how)),
+        cohort.min_n,
+        len(known),
+        len(set(how[1])),
+    )
     numbers: dict[str, Any] = {
         "n": len(known),
         "patients": len(set(how[1])),
@@ -128,17 +129,20 @@ def ordered_groups(
         "spearman": rank_correlation,
     }
     if groups:
-        results.figures[part] = lambda: charts.boxes(
-            groups, cohort.endpoint.score_label, label, note
-        )
+        note = style.format_spearman(rank_correlation, len(known))
+        axes = cohort.endpoint.score_label, label, note
+        results.figures[part] = lambda: charts.boxes(groups, *axes, min_n=cohort.min_n)
+    tested = {k: v for k, v in grouped.tested.items() if not stats.too_few([len(v)], cohort.min_n)}
+    tests = {}
+    if omitted := [name for name in grouped.tested if name not in tested]:
+        few = f"fewer than {cohort.min_n} {grouped.items}: {', '.join(omitted)}"
+        numbers["dunn_note"] = f"without groups of {few}"
     try:
-        tests = {
-            "unadjusted": stats.dunn(grouped.tested),
-            "holm": stats.dunn(grouped.tested, "holm"),
-        }
+        if len(tested) < 2 and omitted:
+            raise stats.StatisticUndefined(f"needs 2 groups; those of {few} are not tested")
+        tests = {"unadjusted": stats.dunn(tested), "holm": stats.dunn(tested, "holm")}
     except stats.StatisticUndefined as reason:
         numbers["dunn_note"] = str(reason)
-        tests = {}
     for name, p in tests.items():
         numbers[f"dunn_{name}"] = PairwiseP(groups=list(p.index), p=p.to_numpy().tolist())
     if tests and list_tests:
@@ -146,7 +150,7 @@ def ordered_groups(
             lines: Any = tests[name].to_dict("index")
             rows: list[dict[str, Any]] = [{"group": k, **line} for k, line in lines.items()]
             results.tables[stem] = ("group", *tests[name].index), rows
-        sizes = [len(values) for values in grouped.tested.values()]
+        sizes = [len(values) for values in tested.values()]
         results.figures[f"{part}_dunn"] = lambda: charts.p_value_matrix(
             tests["unadjusted"], "", label, n=sizes, adjusted=tests["holm"]
         )

@@ -37,6 +37,7 @@ from her2pipe.plotting.style import (
     side_bar,
     styled,
 )
+from her2pipe.stats.small import too_few
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -185,11 +186,13 @@ def draw_box(axes: Axes, x: float, values: np.ndarray) -> None:
 
 
 @styled
-def boxes(groups: Mapping, ylabel="HER2 score", xlabel="HER2 level", note="", title="") -> Figure:
+def boxes(
+    groups: Mapping, ylabel="HER2 score", xlabel="HER2 level", note="", title="", min_n: int = 1
+) -> Figure:
     """Draw the values of each group, (n,) float, under a box plot, in the given order, with n.
 
-    Boxes span the quartiles, whiskers reach the last value within 1.5 box heights. `note` (say,
-    `format_spearman`) stands above the axes.
+    Boxes span the quartiles, whiskers reach the last value within 1.5 box heights; groups of fewer
+    than `min_n` values have none. `note` (say, `format_spearman`) stands above the axes.
     """
     figure = new_figure(COLUMN_MM, 65)
     axes = figure.add_subplot()
@@ -199,7 +202,8 @@ def boxes(groups: Mapping, ylabel="HER2 score", xlabel="HER2 level", note="", ti
             raise ValueError(f"{bad} of {len(values)} values are not finite numbers")
         if not len(values):
             continue
-        draw_box(axes, i, values)
+        if not too_few([len(values)], min_n):
+            draw_box(axes, i, values)
         dots: Look = {"s": 10, "alpha": 0.6} if len(values) <= 100 else {"s": 2, "alpha": 0.35}
         dots["rasterized"] = len(values) > 1000  # a vector drawing of each would be huge
         jitter = np.arange(len(values)) * 0.6180339887 % 1 - 0.5  # golden ratio: never clumps
@@ -351,9 +355,17 @@ def learning_curves(
         if axes.lines:
             axes.legend(loc="best")  # named, or a busy machine gets a warning
     panels[0].set_title(title)
-    panels[1].set_xlabel("epoch")
-    panels[1].xaxis.get_major_locator().set_params(integer=True)
+    _epochs(panels[1], epoch)
     return finish(figure)
+
+
+def _epochs(axes: Axes, epochs: Sequence[float] | np.ndarray) -> None:
+    """Label an axis of epochs: whole numbers, also where there is only one."""
+    axes.set_xlabel("epoch")
+    axes.locator_params(axis="x", integer=True)
+    if len(only := set(epochs)) == 1:
+        (epoch,) = only
+        axes.set(xlim=(epoch - 1, epoch + 1), xticks=[epoch])
 
 
 @styled
@@ -376,8 +388,8 @@ def fold_curves(rows: Iterable[Mapping[str, Any]], title: str = "") -> Figure:
     panels[0].legend(looks, ["training slides", "held-out slides"], loc="best")
     panels[0].set(ylabel="loss", title=title)
     panels[1].axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-    panels[1].set(ylabel="AUC of the held-out slides", xlabel="epoch", ylim=(-0.03, 1.03))
-    panels[1].xaxis.get_major_locator().set_params(integer=True)
+    panels[1].set(ylabel="AUC of the held-out slides", ylim=(-0.03, 1.03))
+    _epochs(panels[1], [row["epoch"] for row in rows])
     panels[1].legend(loc="best", ncols=3)
     return finish(figure)
 
@@ -430,19 +442,24 @@ def reliability(
     title: str = "",
     xlabel: str = "predicted probability of HER2-positive",
     ylabel: str = "observed share of HER2-positive slides",
+    bins: int = 10,
 ) -> Figure:
-    """Draw observed shares of positive slides over predicted probabilities.
+    """Draw observed shares of positive slides over predicted probabilities, and below the bins' n.
 
     `views` maps `as_it_is` and `recalibrated` to lists `predicted`, `observed`, `low`, `high`, `n`
-    of equal length, the numbers `brier` and `ece`, and the name of the `interval`.
+    of equal length, the numbers `brier` and `ece`, and the name of the `interval`. `low` and `high`
+    are None in bins of too few slides. `bins` is how many of equal width 0 to 1 is cut into.
     """
-    figure = new_figure(COLUMN_MM, COLUMN_MM + 12 + 3.2 * len(views))
-    axes = figure.add_subplot(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    figure = new_figure(COLUMN_MM, COLUMN_MM + 26 + 3.2 * len(views))
+    axes, histogram = figure.subplots(2, sharex=True, height_ratios=[4, 1])
+    axes.set(box_aspect=1, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     handles, texts = [], []
+    width = 1 / bins / len(views)
     for i, (view, calibration) in enumerate(views.items()):
         x, y = np.array(calibration["predicted"]), np.array(calibration["observed"])
-        reach = np.array([y - calibration["low"], calibration["high"] - y]).clip(min=0)
+        low, high = (np.array(calibration[end], float) for end in ("low", "high"))
+        reach = np.nan_to_num(np.array([y - low, high - y]).clip(min=0))
         look: Look = {
             "color": (BLUE, VERMILLION)[i % 2],
             "marker": "os"[i % 2],
@@ -453,20 +470,31 @@ def reliability(
         handles.append(Line2D([], [], **look))
         numbers = f"Brier {calibration['brier']:.3f}, ECE {calibration['ece']:.3f}"
         texts.append(f"{CALIBRATIONS.get(view, view)}: {numbers}, n = {sum(calibration['n']):,}")
-    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        left = np.minimum((x * bins).astype(int), bins - 1) / bins + i * width
+        sizes: Look = {"align": "edge", "color": look["color"], "alpha": 0.8}
+        bars = histogram.bar(left, calibration["n"], width, **sizes)
+        histogram.bar_label(bars, [f"{n:,}" for n in calibration["n"]], size=6, padding=0.5)
+    axes.set(ylabel=ylabel, title=title)
+    axes.tick_params(labelbottom=False)
+    histogram.set(xlabel=xlabel, ylabel="slides")
+    histogram.margins(y=0.3)
+    histogram.yaxis.get_major_locator().set_params(integer=True, nbins=3)
     intervals = "; ".join(
         dict.fromkeys(view.get("interval") or "Wilson" for view in views.values())
     )
-    heading = f"bars: {100 * confidence:g} % confidence interval ({intervals})"
+    heading = f"bars: {100 * confidence:g} % confidence interval ({intervals}); below, n of bins"
     draw_legend(figure, handles, texts, loc="outside lower center", title=heading, handlelength=3)
     return finish(figure)
 
 
 @styled
-def score_shift(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str = "") -> Figure:
+def score_shift(
+    scores: Mapping[str, Mapping[str, Sequence[float]]], title: str = "", min_n: int = 1
+) -> Figure:
     """Draw the scores of every cohort by status, to show how they move between cohorts.
 
-    `scores` maps a cohort to its groups, `HER2-negative` and `HER2-positive`, (n,) float each.
+    `scores` maps a cohort to its groups, `HER2-negative` and `HER2-positive`, (n,) float each;
+    those of fewer than `min_n` have no median and quartiles.
     """
     figure = new_figure(COLUMN_MM if len(scores) <= 5 else PAGE_MM, 70)
     axes = figure.add_subplot()
@@ -485,6 +513,8 @@ def score_shift(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str 
             axes.scatter(
                 spread, values, color=(BLUE, VERMILLION)[k % 2], marker="os"[k % 2], **dots
             )
+            if too_few([len(values)], min_n):
+                continue
             low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
             axes.plot([x, x], [low, high], color="black", linewidth=0.8, zorder=3)
             axes.plot([x - 0.15, x + 0.15], [middle] * 2, color="black", linewidth=1.4, zorder=3)
@@ -495,6 +525,6 @@ def score_shift(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str 
         {"color": (BLUE, VERMILLION)[k % 2], "marker": "os"[k % 2]} for k in range(len(groups))
     ]
     handles = [Line2D([], [], linestyle="", markersize=3.5, **look) for look in looks]
-    heading = "bars: median and quartiles"
+    heading = "bars: median and quartiles" + f", from {min_n} slides on" * (min_n > 1)
     draw_legend(figure, handles, groups, loc="outside lower center", ncols=2, title=heading)
     return finish(figure)

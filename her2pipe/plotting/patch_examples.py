@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 
 from her2pipe.plotting.charts import draw_box
 from her2pipe.plotting.style import BLUE, PAGE_MM, Look, new_figure, styled
+from her2pipe.stats.small import too_few
 
 COLUMNS = 4
 SHOWN_PX = 240  # side of a patch in a figure, 30 mm at 200 dots per inch
@@ -39,10 +40,13 @@ class Example:
 
 
 @styled
-def boxes(panels: Sequence[Panel], grades: Sequence[str], title="", foot="") -> Figure:
+def boxes(
+    panels: Sequence[Panel], grades: Sequence[str], title="", foot="", min_n: int = 1
+) -> Figure:
     """Draw features by grade, a small box plot each, in the given order; at most a page.
 
-    Boxes span the quartiles, whiskers reach the last value within 1.5 box heights.
+    Boxes span the quartiles, whiskers reach the last value within 1.5 box heights; grades of fewer
+    than `min_n` values have none.
     """
     rows = math.ceil(len(panels) / COLUMNS)
     figure, height_mm = _page(rows * 39 + 16)
@@ -50,7 +54,7 @@ def boxes(panels: Sequence[Panel], grades: Sequence[str], title="", foot="") -> 
     place |= {"bottom": 11 / height_mm, "top": 1 - 13 / height_mm}
     grid = figure.subplots(rows, COLUMNS, squeeze=False, gridspec_kw=place)
     for axes, panel in zip(grid.flat, panels, strict=False):
-        _panel(axes, panel, grades)
+        _panel(axes, panel, grades, min_n)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     figure.text(0.5, 1 - 3 / height_mm, title, ha="center", va="top", size=8)
@@ -65,13 +69,14 @@ def _page(height_mm: float) -> tuple[Figure, float]:
     return figure, height_mm
 
 
-def _panel(axes: Axes, panel: Panel, grades: Sequence[str]) -> None:
+def _panel(axes: Axes, panel: Panel, grades: Sequence[str], min_n: int) -> None:
     for i, name in enumerate(grades):
         values = np.sort(np.asarray(panel.groups.get(name, ()), float))
         if not len(values):
             axes.text(i, 0.5, "none", transform=axes.get_xaxis_transform(), ha="center", size=5)
             continue
-        draw_box(axes, i, values)
+        if not too_few([len(values)], min_n):
+            draw_box(axes, i, values)
         jitter = np.arange(len(values)) * 0.6180339887 % 1 - 0.5  # golden ratio: never clumps
         look: Look = {"s": 4, "alpha": 0.4, "color": BLUE, "linewidths": 0, "zorder": 2}
         axes.scatter(i + jitter / 2, values, rasterized=len(values) > 60, **look)

@@ -21,14 +21,15 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.transforms import BboxBase
 
-from her2pipe import stats
 from her2pipe.files import replacing
 
 Look = dict[str, Any]  # how something is drawn: options of matplotlib
 COLUMN_MM, PAGE_MM = 85.0, 180.0
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 BLUE, VERMILLION = OKABE_ITO[:2]
-CLASS_COLOURS = (BLUE, VERMILLION, "#F0E442", *OKABE_ITO[2:])
+# Of classes: distinct in print, too, where they are three greys, and none is the yellow or the
+# green of viridis, which colours the values in the map beside them.
+CLASS_COLOURS = ("#56B4E9", "#9C3A00", "#E0D8EC", "#CC79A7", "#0072B2", "#E69F00", "#000000")
 CANVAS = {"png": FigureCanvasAgg, "jpg": FigureCanvasAgg, "svg": FigureCanvasSVG}
 OPTIONS: dict[str, Look] = {
     # no dates and no versions; a light compression, which takes a third of the time
@@ -74,10 +75,13 @@ def format_p(p: float) -> str:
     return "P < 0.001" if p < 0.001 else f"P = {p:.{3 if p < 0.1 else 2}f}"
 
 
-def format_spearman(correlation: stats.Correlation, n: int) -> str:
-    """Format a rank correlation with its interval, P and number of slides."""
+def format_spearman(correlation: Any, n: int) -> str:
+    """Format a rank correlation (rho, low, high, p; each may be None) with its number of slides."""
+    if correlation.rho is None:
+        return ""
     rho = format_interval(correlation.rho, correlation.low, correlation.high)
-    return f"Spearman ρ = {rho}, {format_p(correlation.p)}, n = {n:,}"
+    p = "" if correlation.p is None else f", {format_p(correlation.p)}"
+    return f"Spearman ρ = {rho}{p}, n = {n:,}"
 
 
 def format_interval(value: float | None, low: float | None, high: float | None) -> str:

@@ -39,7 +39,10 @@ Sentences = list[str]
 # (the part of the metrics, the metrics it belongs to, level of the intervals) -> sentences
 Statistic = Callable[[Any, Metrics, str], Sentences]
 STATISTICS: Registry[Statistic] = Registry("statistic of the page", "her2pipe.reporting")
-BOXES = "Dots are slides; boxes span the quartiles, whiskers 1.5 times their height at most."
+BOXES = (
+    "Dots are slides; boxes, where a group has slides enough, span the quartiles, whiskers 1.5 "
+    "times their height at most."
+)
 AREAS = "Obuchowski's over patients (DeLong's where each patient has one)"
 SHARES = "Rao and Scott's over patients (Wilson's where each patient has one)"
 
@@ -142,7 +145,8 @@ def _correlation(spearman: Correlation, percent: str) -> Sentences:
     rho = format_interval(spearman.rho, spearman.low, spearman.high, 2)
     if spearman.low is not None:
         rho += _interval_name(spearman, percent)
-    return [f"Spearman's ρ {rho}; P {p_phrase(spearman.p)}.", *_interval_note(spearman)]
+    p = "" if spearman.p is None else f"; P {p_phrase(spearman.p)}"
+    return [f"Spearman's ρ {rho}{p}.", *_interval_note(spearman)]
 
 
 def _reliability(part: Reliability | None) -> str:
@@ -153,7 +157,21 @@ def _reliability(part: Reliability | None) -> str:
     if part.brier is None:
         return ""
     brier, ece = format_number(part.brier), format_number(part.ece)
-    return f"Brier score {brier}, expected calibration error {ece}."
+    return f"Brier score {brier}, expected calibration error {ece}{calibration_line(part)}."
+
+
+def calibration_line(part: Reliability) -> str:
+    """Format calibration slope, calibration in the large and observed over expected."""
+    if part.observed_expected is None:
+        return ""
+    slope = "not defined (the probabilities separate the classes)"
+    if part.calibration_slope is not None:
+        slope = format_number(part.calibration_slope, 2)
+    return (
+        f"; calibration slope {slope}, in the large "
+        f"{format_number(part.calibration_in_the_large, 2)}, observed to expected "
+        f"{format_number(part.observed_expected, 2)}"
+    )
 
 
 # --- statistics ----------------------------------------------------------------------------------
@@ -265,6 +283,7 @@ def dunn(part: Groups, metrics: Metrics, percent: str) -> Sentences:
     return [
         "P below the diagonal unadjusted, above it after Holm; two-sided, corrected for ties.",
         *_of_patients(part),
+        *([f"Tested {part.dunn_note}."] if part.dunn_note else []),
         f"Slides: {_sizes(part)}.",
     ]
 
@@ -288,6 +307,8 @@ def rank_sum(part: Response, metrics: Metrics, percent: str) -> Sentences:
     test = [f"Two-sided rank-sum test{what}: P {p_phrase(p)}, n = {n}."] if p is not None else []
     if part.dunn_p is not None:
         test.insert(0, f"Dunn's test{what}: P {p_phrase(part.dunn_p)}.")
+    if part.rank_sum_note:
+        test.append(f"{part.rank_sum_note[:1].upper()}{part.rank_sum_note[1:]}.")
     return [*test, BOXES]
 
 
@@ -314,6 +335,11 @@ def calibration(part: Calibration, metrics: Metrics, percent: str) -> Sentences:
         sentences.append(
             f"Platt's fit to {format_number(fit.fitted_on, 0)} internal validation slides (slope "
             f"{slope}, intercept {intercept}) is reported only and applied to no score."
+        )
+    if fit and fit.same_slides:
+        sentences.append(
+            "These are the slides of the fit, so that the recalibrated score is judged on what it "
+            "was fitted to, and looks better than it is."
         )
     return [*sentences, f"n = {format_number(part.n, 0)} slides."] if sentences else []
 

@@ -132,7 +132,8 @@ FIGURES = {
     "roc_panels": "ROC curves of HER2 status, one panel per method and a curve per cohort, with "
     "AUC, {percent} interval and n slides.",
     "drift": "Scores of every cohort by HER2 status: n slides below each cohort, "
-    "HER2-negative + HER2-positive; bars are medians and quartiles.",
+    "HER2-negative + HER2-positive; bars, where a group has slides enough, are medians and "
+    "quartiles.",
     "pairs": "P of every pair of methods, two-sided, after Holm over the pairs of a cohort: below "
     "the diagonal of the difference of macro-AUC over resampled patients, above it of the calls by "
     "McNemar's exact test, or sign flips of patients who have several slides.",
@@ -313,8 +314,8 @@ def _figures(folder: Path, inputs: ReportInputs) -> list[Block]:
         if image := html.svg_or_png(folder / stem):
             caption = FIGURES.get(stem, _title(stem)).format(**words)
             wide = _width_pt(folder / f"{stem}.svg") > WIDE_PT
-            alt, name = re.split(r"[:,]", caption)[0], html.figure_id(stem)
-            blocks.append(html.Figure(image, alt, caption, wide, name, folder / stem))
+            name = html.figure_id(stem)
+            blocks.append(html.Figure(image, caption, caption, wide, name, folder / stem))
     return blocks
 
 

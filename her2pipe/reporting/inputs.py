@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from her2pipe.config import LabelSettings, ReportSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.errors import Her2Error
 from her2pipe.evaluation.results import Evaluation, read
 from her2pipe.files import read_json, read_table
 from her2pipe.manifest import Item, Manifest
@@ -163,16 +164,29 @@ class ReportInputs:
         figure_methods: Sequence[str] = (),
         benchmarks: str | Path | None = None,
     ) -> ReportInputs:
-        """Read the files that a manifest names."""
+        """Read the files that a manifest names.
+
+        Raises
+        ------
+        Her2Error
+            When there is no evaluation of the primary method.
+        """
         files = Manifest.read(manifest)
         evaluations = [read(path) for path in files.paths("evaluate")]
+        named = dict.fromkeys(e.metrics.method for e in evaluations)
+        if settings.primary and settings.primary not in named:
+            raise Her2Error(
+                f"no evaluation of the primary method {settings.primary}",
+                "setting report.primary",
+                f"use one of: {', '.join(named)}",
+            )
         return cls(
             study=Study.read(study),
             manifest=files,
             settings=settings,
             ledger=[row for path in files.paths("ledger") for row in read_table(path)],
             evaluations=evaluations,
-            figure_methods=list(figure_methods) or [e.metrics.method for e in evaluations[:1]],
+            figure_methods=list(figure_methods) or [settings.primary or next(iter(named), "")],
             benchmarks=Path(benchmarks) if benchmarks else None,
         )
 

@@ -25,6 +25,13 @@ from her2pipe.reporting.html import (
 from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
 
+Row = dict[str, str]
+MEASURES = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "retrieval": "retrieval",
+    "r2_mean": "R² of the mean DAB",
+}
 FORMS = {"torch": "torch", "onnx": "ONNX", "int8": "ONNX, 8 bits"}
 COSTS = (
     Column("network", "Network"),
@@ -83,15 +90,26 @@ def network(folder: Path, name: str, kind: str = "Encoder") -> list[Block]:
             blocks.append(table)
     if curves := html.svg_or_png(folder / "history"):
         epochs = html.count_of(len(history), "epoch")
-        caption = f"Learning curves of {who}: loss and accuracy by epoch; n = {epochs}."
-        alt, source = f"Loss by epoch, {who}.", folder / "history"
-        drawing = Figure(curves, alt, caption, id=figure_id("training", name), source=source)
+        caption = f"Learning curves of {who}: {_measures(history)} by epoch; {epochs}."
+        source = folder / "history"
+        drawing = Figure(curves, caption, caption, id=figure_id("training", name), source=source)
         blocks.append(Grid([drawing]))
     if history:
         columns = [c for c in html.infer_columns(history) if c.key != "seconds"]
         title = f"Every epoch of {who}"
         blocks.append(Folded(title, [html.table(f"{title}.", columns, history)]))
     return blocks
+
+
+def _measures(history: Sequence[Row]) -> str:
+    """Name what learning curves show, by the columns of a network's history."""
+    columns = history[0] if history else {}
+    shown = [
+        name
+        for key, name in MEASURES.items()
+        if any(f"{side}_{key}" in columns for side in ("train", "validation"))
+    ]
+    return " and ".join(shown) or "loss"
 
 
 def describe_network(model: ModelDescription) -> list[str]:
@@ -188,7 +206,6 @@ def latencies(folder: Path) -> Table:
 
 # --- encoders compared ---------------------------------------------------------------------------
 
-Row = dict[str, str]
 ENCODER_COSTS = (
     ENCODER,
     Column("preset", "Preset"),

@@ -30,6 +30,16 @@ TableMaker = Callable[[Evaluation, ReportInputs], Table | None]
 RESULT_TABLES: Registry[TableMaker] = Registry("table of results", "her2pipe.reporting")
 ONLY_OF_FIGURE_METHODS = ("reflex",)
 UNLABELLED = "No slide has a label; the scores are in the table of slides."
+OPERATING = {
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "Positive predictive value",
+    "npv": "Negative predictive value",
+    "lr_positive": "Positive likelihood ratio",
+    "lr_negative": "Negative likelihood ratio",
+    "accuracy": "Accuracy",
+    "f1": "F1",
+}
 UNITS = {"tile": "Tiles", "slide": "Slides", "patient": "Patients"}
 MAIN = (
     Column("measure", "Measure"),
@@ -152,9 +162,13 @@ def _who(metrics: Metrics) -> str:
 
 
 def _evaluated(metrics: Metrics) -> str:
-    """State how many slides count."""
+    """State how many slides count, and of how many the label is known."""
     slides = html.count_of(metrics.slides, "slide")
-    return f"{metrics.evaluated:,} of {slides} scored and not used for training"
+    text = f"{metrics.evaluated:,} of {slides} scored and not used for training"
+    n = metrics.main().n
+    if n is None or n == metrics.evaluated:
+        return text
+    return f"{text}, of which {n:,} have a known {metrics.endpoint_object().target_label}"
 
 
 def flatten(value: Any, name: str = "") -> Iterable[dict[str, str]]:
@@ -221,6 +235,9 @@ def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]
         )
     if bootstrap := metrics.bootstrap:
         resamples = f"{html.format_number(bootstrap.resamples, 0)} resamples of patients"
+        if (drawn := bootstrap.resamples_drawn) and drawn != bootstrap.resamples:
+            resamples = resamples.replace(" resamples", f" of {drawn:,} resamples")
+            resamples += "; the others hold fewer than two slides of a class"
         if bootstrap.interval_note:
             resamples = bootstrap.interval or ""
         rows.append(_row("AUC, bootstrap", bootstrap, resamples))
@@ -244,10 +261,11 @@ def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]
         kappa = _row("Quadratic-weighted κ of levels", levels.kappa)
         rows.append(kappa | {"n": levels.called, "items": "slides"})
     if point := metrics.operating_point:
-        for key in ("sensitivity", "specificity", "accuracy", "f1"):
-            name = "F1" if key == "f1" else key.capitalize()
-            row = _row(f"{name} at {point.rule or ''}", getattr(point, key))
-            rows.append(row if row["n"] else row | {"n": point.n, "items": "slides"})
+        for key, name in OPERATING.items():
+            if (estimate := getattr(point, key)) is not None:
+                row = _row(f"{name} at {point.rule or ''}", estimate)
+                n = point.n if row["n"] is None else row["n"]
+                rows.append(row | {"n": n, "items": "slides"})
         rows.append({"measure": "Operating point", "note": point.note})
     if decision := metrics.decision:
         rows += _decision_rows(decision)

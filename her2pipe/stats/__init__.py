@@ -7,14 +7,25 @@ and wait inside the functions that need them. What a cohort is too small or too 
 
 from her2pipe.stats.agreement import balanced_accuracy, confusion, f1, kappa, quadratic_kappa
 from her2pipe.stats.base import StatisticUndefined
-from her2pipe.stats.calibration import Calibration, Drift, Platt, calibration, drift, platt
+from her2pipe.stats.calibration import (
+    Calibration,
+    CalibrationLine,
+    Drift,
+    Platt,
+    calibration,
+    calibration_line,
+    drift,
+    platt,
+)
 from her2pipe.stats.decision import DecisionCurve, decision_curve
 from her2pipe.stats.precision_recall import AveragePrecision, average_precision, precision_recall
 from her2pipe.stats.proportions import (
+    LikelihoodRatio,
     McNemar,
     Proportion,
     accuracy,
     clustered_share,
+    likelihood_ratios,
     mcnemar,
     sensitivity,
     specificity,
@@ -54,12 +65,14 @@ from her2pipe.stats.roc import (
     thinned,
     youden,
 )
+from her2pipe.stats.small import too_few
 
 __all__ = [
     "AUC",
     "AveragePrecision",
     "Bootstrap",
     "Calibration",
+    "CalibrationLine",
     "Contrast",
     "Correlation",
     "DecisionCurve",
@@ -67,6 +80,7 @@ __all__ = [
     "Distance",
     "Drift",
     "Kruskal",
+    "LikelihoodRatio",
     "McNemar",
     "Platt",
     "Proportion",
@@ -80,6 +94,7 @@ __all__ = [
     "bootstrap_kappa",
     "bootstrap_macro_auc",
     "calibration",
+    "calibration_line",
     "class_aucs",
     "clustered_auc",
     "clustered_share",
@@ -94,6 +109,7 @@ __all__ = [
     "kappa",
     "kolmogorov_smirnov",
     "kruskal",
+    "likelihood_ratios",
     "macro_auc",
     "macro_draws",
     "mann_whitney",
@@ -107,6 +123,7 @@ __all__ = [
     "spearman",
     "specificity",
     "thinned",
+    "too_few",
     "wilson",
     "youden",
 ]

@@ -22,6 +22,7 @@ from her2pipe.stats.proportions import (
 )
 from her2pipe.stats.ranks import kolmogorov_smirnov
 
+NEAR_CERTAIN = 1e-6  # from 0 and 1, where a logit would be infinite
 WEAK_PENALTY = 1e15  # scikit-learn's C; without bound, its version 1.8.0 warns
 
 
@@ -177,3 +178,59 @@ def _patient_means(scores: np.ndarray, patients: ArrayLike | None) -> np.ndarray
         return scores
     _, patient = np.unique(np.asarray(patients), return_inverse=True)
     return np.bincount(patient, scores) / np.bincount(patient)
+
+
+class CalibrationLine(NamedTuple):
+    """How far probabilities must be stretched and shifted to fit what was observed.
+
+    `slope` is 1 and `in_the_large` 0 where they fit; a slope below 1 is of probabilities that are
+    too extreme. `observed_expected` is the observed number of positive items over the sum of the
+    probabilities. `slope` is None where the probabilities separate the classes.
+    """
+
+    slope: float | None
+    in_the_large: float
+    observed_expected: float
+
+
+def calibration_line(y: ArrayLike, probability: ArrayLike) -> CalibrationLine:
+    """Fit calibration slope, calibration in the large, and the ratio of observed to expected.
+
+    The slope is of the logistic regression of y on the logit of the probability; calibration in
+    the large is the intercept at slope 1. Probabilities are drawn in to 1e-6 from 0 and 1, where
+    the logit is infinite. y and probability are (n,) each.
+
+    Raises
+    ------
+    StatisticUndefined
+        Fewer than 3 items, or all of one class.
+
+    References
+    ----------
+    Van Calster et al. 2019, doi 10.1186/s12916-019-1466-7.
+
+    Examples
+    --------
+    >>> line = calibration_line([0, 1, 0, 1], [0.25, 0.25, 0.75, 0.75])
+    >>> round(line.slope, 6) + 0, round(line.in_the_large, 6) + 0, line.observed_expected
+    (0.0, 0.0, 1.0)
+    """
+    y, probability = probability_columns(y, probability)
+    from scipy.optimize import brentq
+    from scipy.special import expit, logit
+
+    p = np.clip(probability, NEAR_CERTAIN, 1 - NEAR_CERTAIN)
+    x = logit(p)
+    shift = float(brentq(lambda a: expit(a + x).mean() - y.mean(), -50, 50))
+    ratio = float(y.sum() / probability.sum())
+    positive, negative = x[y], x[~y]
+    if positive.min() >= negative.max() or negative.min() >= positive.max():
+        return CalibrationLine(None, shift, ratio)
+    from sklearn.linear_model import LogisticRegression
+
+    spread = x.std()
+    regression = LogisticRegression(
+        C=WEAK_PENALTY, solver="newton-cholesky", tol=1e-12, max_iter=1000
+    )
+    regression.fit(((x - x.mean()) / spread)[:, None], y)
+    return CalibrationLine(float(regression.coef_[0, 0] / spread), shift, ratio)

@@ -196,3 +196,63 @@ def _sign_flips(steps: np.ndarray, total: int) -> tuple[float, float]:
         chance = wider
     distance = np.abs(np.arange(len(chance)) - len(chance) // 2)
     return float(chance[distance > total].sum()), float(chance[distance == total].sum())
+
+
+class LikelihoodRatio(NamedTuple):
+    """A likelihood ratio with its interval, None where a count is 0."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def likelihood_ratios(
+    true_positive: int,
+    false_positive: int,
+    true_negative: int,
+    false_negative: int,
+    confidence: float = 0.95,
+) -> tuple[LikelihoodRatio | None, LikelihoodRatio | None]:
+    """Return the likelihood ratios of a positive and of a negative call, with log intervals.
+
+    Each is a ratio of two independent shares, whose logarithm has nearly a normal distribution
+    (`scipy.stats.contingency.relative_risk`); a ratio whose denominator is 0 is None.
+
+    Raises
+    ------
+    StatisticUndefined
+        No positive, or no negative item.
+
+    References
+    ----------
+    Simel et al. 1991, doi 10.1016/0895-4356(91)90128-V.
+
+    Examples
+    --------
+    >>> positive, negative = likelihood_ratios(90, 20, 80, 10)
+    >>> [round(x, 3) for x in positive]
+    [4.5, 3.024, 6.696]
+    >>> round(negative.value, 3)
+    0.125
+    """
+    positives, negatives = true_positive + false_negative, true_negative + false_positive
+    require_count(positives, "positive item", least=1)
+    require_count(negatives, "negative item", least=1)
+    return (
+        _ratio(true_positive, positives, false_positive, negatives, confidence),
+        _ratio(false_negative, positives, true_negative, negatives, confidence),
+    )
+
+
+def _ratio(a: int, of_a: int, b: int, of_b: int, confidence: float) -> LikelihoodRatio | None:
+    """Return the ratio of the shares a / of_a and b / of_b."""
+    from scipy.stats.contingency import relative_risk
+
+    if b == 0:
+        return None
+    ratio = relative_risk(a, of_a, b, of_b)
+    value = float(ratio.relative_risk)
+    if a == 0:
+        return LikelihoodRatio(value, None, None)
+    ends = ratio.confidence_interval(confidence)
+    return LikelihoodRatio(value, float(ends.low), float(ends.high))

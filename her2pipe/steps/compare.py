@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from her2pipe.cohorts import sheet as cohorts
-from her2pipe.config import CompareSettings
+from her2pipe.config import CompareSettings, SmallNumberSettings
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation import results
 from her2pipe.files import replacing_folder
 from her2pipe.manifest import Manifest
 
-SETTINGS = (CompareSettings,)
+SETTINGS = (CompareSettings, SmallNumberSettings)
 
 
 def sheet_columns(endpoint, settings: CompareSettings) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ def arguments(parser) -> None:
     )
 
 
-def run(args, compare: CompareSettings) -> None:
+def run(args, compare: CompareSettings, small: SmallNumberSettings) -> None:
     """Gather the evaluations into tables and figures."""
     from her2pipe.evaluation import method_table
 
@@ -68,6 +68,7 @@ def run(args, compare: CompareSettings) -> None:
         benchmarks={(item.method, item.cohort): item.path for item in manifest.select("benchmark")},
         matched=matched,
         stand_ins=stand_ins,
+        min_n=small.min_n,
         cases={
             item.cohort: _cases(item.path, compare.matched_by) for item in manifest.select("sheet")
         },

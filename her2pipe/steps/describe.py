@@ -160,7 +160,8 @@ def _draw_boxes(
         f" {describe.alpha:g}; {len(selected)} of {summary.selected} selected features of"
         f" {summary.features}"
     )
-    style.save(patch_examples.boxes(panels, GRADES, summary.title, foot), folder / "boxes")
+    how = summary.title, foot, describe.patches_min
+    style.save(patch_examples.boxes(panels, GRADES, *how), folder / "boxes")
 
 
 def _draw_maps(

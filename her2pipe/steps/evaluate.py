@@ -12,7 +12,7 @@ import numpy as np
 from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.cohorts import sheet as cohorts
 from her2pipe.cohorts.split import SPLIT_COLUMNS
-from her2pipe.config import EvaluateSettings, LabelSettings, SplitSettings
+from her2pipe.config import EvaluateSettings, LabelSettings, SmallNumberSettings, SplitSettings
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation.join import count_exclusions, join
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 # Options that metrics.json repeats.
 NAMED = ("method", "encoder", "trained", "held_out_by", "cohort", "role")
-SETTINGS = (SplitSettings, EvaluateSettings, LabelSettings)
+SETTINGS = (SplitSettings, EvaluateSettings, LabelSettings, SmallNumberSettings)
 UNUSED_SETTINGS = ("reflex", "reflex_margin")
 
 
@@ -88,7 +88,13 @@ def arguments(parser) -> None:
         parser.add_argument(f"--{name}", action="append", default=[], help=text)
 
 
-def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSettings) -> None:
+def run(
+    args,
+    split: SplitSettings,
+    evaluate: EvaluateSettings,
+    labels: LabelSettings,
+    small: SmallNumberSettings,
+) -> None:
     """Write every statistic and figure that the endpoint has and the cohort's columns allow."""
     from her2pipe.evaluation.metrics import Cohort, compute
     from her2pipe.evaluation.write import write_evaluation
@@ -122,6 +128,7 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
             patches=_probabilities(args.encoding) if args.encoding else None,
             is_fitted=aggregation is None or aggregation.fits == "weights",
             gives_probability=aggregation is None or aggregation.gives_probability,
+            min_n=small.min_n,
         )
     )
     metrics = Metrics(
@@ -149,7 +156,8 @@ def run(args, split: SplitSettings, evaluate: EvaluateSettings, labels: LabelSet
             result += f" ({main.low:.3f} to {main.high:.3f})"
         if main.interval_note:
             result += f"; {main.interval_note}"
-    log.info("%s on %s: n %d, %s", args.method, args.cohort, len(used), result)
+    n = len(used) if main.n is None else main.n
+    log.info("%s on %s: n %d, %s", args.method, args.cohort, n, result)
 
 
 def _recalibration(platt: dict[str, float] | None) -> Recalibration | None:

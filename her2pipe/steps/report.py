@@ -34,7 +34,7 @@ def arguments(parser) -> None:
         "--methods",
         nargs="*",
         default=[],
-        help="methods whose figures are shown cohort by cohort [default: the first]",
+        help="methods whose figures are shown cohort by cohort [default: the primary one]",
     )
 
 

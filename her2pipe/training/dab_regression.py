@@ -67,7 +67,7 @@ class Densities:
 
     curves: tuple[tuple[str, str], ...] = (
         ("loss", "loss (Huber, standardised)"),
-        ("r2_mean", "R$^2$ of the mean DAB"),
+        ("r2_mean", "R² of the mean DAB"),
     )
 
     def __call__(self, model, batch: tuple[torch.Tensor, ...]) -> BatchResult:

@@ -82,7 +82,7 @@ def test_a_plugin_adds_a_preset(tmp_path, monkeypatch):
     """The example of the page on encoders, as a plugin registers its file."""
     PRESETS.names()  # all are registered before one is added for this test alone
     monkeypatch.setattr(PRESETS, "_items", dict(PRESETS._items))
-    page = Path(__file__).parents[2] / "docs" / "encoders.md"
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "encoders.md"
     file = tmp_path / "mine.yaml"
     (text,) = re.findall(r"```yaml\n(mine:.*?)```", page.read_text(encoding="utf-8"), re.S)
     file.write_text(text)

@@ -122,7 +122,7 @@ def test_two_and_two_slides_that_a_score_separates():
         Slide(slide=f"S{i}", patient=f"P{i}", score=i / 10, positive=i > 1, used=True)
         for i in range(4)
     ]
-    cohort = Cohort(Her2Status(), few, EvaluateSettings())
+    cohort = Cohort(Her2Status(), few, EvaluateSettings(), min_n=1)
     area = binary.area(cohort)
     assert (area.value, area.high, area.interval) == (1, 1, "exact (Clopper-Pearson)")
     assert area.low == area.logit_low == pytest.approx(0.025**0.5)
@@ -136,7 +136,7 @@ def test_two_and_two_slides_that_a_score_separates():
     assert mean["external_low"] == pytest.approx(1 - (1 - area.low) / 2**0.5)
     assert mean["external_interval"] == "exact (Clopper-Pearson)"
     same = [slide.model_copy(update={"score": 0.3}) for slide in few]
-    area = binary.area(Cohort(Her2Status(), same, EvaluateSettings()))
+    area = binary.area(Cohort(Her2Status(), same, EvaluateSettings(), min_n=1))
     assert (area.value, area.low, area.high) == pytest.approx(
         (0.5, 0.025**0.5 / 2, 1 - 0.025**0.5 / 2)
     )

@@ -45,7 +45,7 @@ def evaluated(tmp_path_factory):
     write_table(folder / "rows.tsv", endpoint.slide_columns, status_slides())
     slides = results.as_slides(results.read_table(folder / "rows.tsv"))
     settings = EvaluateSettings(resamples=100)
-    computed = metrics.compute(Cohort(endpoint, slides, settings, slides))
+    computed = metrics.compute(Cohort(endpoint, slides, settings, slides, min_n=2))
     written = results.Metrics(
         method="TL-PA",
         cohort="NAT",

@@ -8,9 +8,9 @@ NAME = "her2pipe_example"
 
 
 def examples():
-    """Return the examples of the page: code by name, as in "```python max.py"."""
+    """Return the examples of the page: code by name, as in ```` ```python title="max.py" ````."""
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    return dict(re.findall(r"^```python (\w+)\.py\n(.*?)^```$", text, re.M | re.S))
+    return dict(re.findall(r'^```python title="(\w+)\.py"\n(.*?)^```$', text, re.M | re.S))
 
 
 def install(folder):

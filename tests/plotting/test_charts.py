@@ -398,7 +398,7 @@ def test_overlay_legend_counts_patches_and_matches_the_map():
     assert "HER2+ (n = 2 patches)" in words(figure)
     assert "Non-tumour (n = 0 patches)" in words(figure)
     patches = figure.axes[5].get_legend().get_patches()
-    assert patches[1].get_facecolor() == pytest.approx(to_rgba(style.VERMILLION, 0.5))
+    assert patches[1].get_facecolor() == pytest.approx(to_rgba(style.CLASS_COLOURS[1], 0.5))
 
 
 def test_overlay_of_what_is_no_probability():

@@ -105,7 +105,7 @@ def test_geojson_colours_and_measurements():
     geojson = json.loads(qupath.geojson(map_of()))["features"]
     kinds = [feature["properties"]["classification"] for feature in geojson]
     assert [kind["name"] for kind in kinds] == ["HER2+", "HER2-", "Non-tumour"]
-    assert [kind["color"] for kind in kinds] == [[213, 94, 0], [0, 114, 178], [240, 228, 66]]
+    assert [kind["color"] for kind in kinds] == [[156, 58, 0], [86, 180, 233], [224, 216, 236]]
     assert [feature["properties"]["measurements"] for feature in geojson] == [
         {"p(HER2-)": 0.1, "p(HER2+)": 0.9, "p(Non-tumour)": 0.0, "contribution": 0.9},
         {"p(HER2-)": 0.5, "p(HER2+)": 0.25, "p(Non-tumour)": 0.25, "contribution": -1e-7},

@@ -70,3 +70,21 @@ def test_drift_recovers_a_known_shift():
     assert stats.drift(reference, np.zeros(5)).slope == 1
     with pytest.raises(StatisticUndefined, match="at least 3 slides in each cohort: there are 2"):
         stats.drift(reference, [0.1, 0.2])
+
+
+def test_the_calibration_line_of_stretched_probabilities():
+    """Logits twice too large have slope 0.5; the observed share is that of the true logits."""
+    from scipy.special import expit, logit
+
+    true = np.repeat([0.2, 0.5, 0.8], 1000)
+    y = np.concatenate([np.arange(1000) < 1000 * p for p in (0.2, 0.5, 0.8)])
+    exact = stats.calibration_line(y, true)
+    assert (exact.slope, exact.in_the_large, exact.observed_expected) == pytest.approx(
+        (1, 0, 1), abs=1e-6
+    )
+    stretched = stats.calibration_line(y, expit(2 * logit(true) + 1))
+    assert stretched.slope == pytest.approx(0.5, abs=1e-6)
+    assert stretched.in_the_large < 0
+    assert stretched.observed_expected < 1
+    separated = stats.calibration_line([0, 0, 1, 1], [0.1, 0.2, 0.7, 0.8])
+    assert separated.slope is None

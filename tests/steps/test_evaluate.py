@@ -175,7 +175,7 @@ def test_levels_in_their_order(tmp_path, write, her2pipe):
         [f"S{i}\tx{i}\tP{i}\t\t\t{ihc}\t{fish}\t\t" for i, (ihc, fish) in enumerate(levels)],
         [scores_row(f"S{i}", 0.1 * (i % 5) + 0.001 * i, called[i]) for i in range(20)],
     )
-    metrics, out = evaluated(tmp_path, her2pipe, sheet, scores)
+    metrics, out = evaluated(tmp_path, her2pipe, sheet, scores, "--min-n", 4)
     assert metrics["levels"]["spearman"]["rho"] > 0.95
     kappa = metrics["levels"]["kappa"]  # levels of equal size are alike by chance in a fifth
     assert kappa["value"] == pytest.approx(1)
@@ -202,7 +202,7 @@ def test_treatment_response(tmp_path, write, her2pipe):
         [f"S{i}\tx{i}\tP{i}\t\tpositive\t\t\t{pcr[i]}\t{rcb[i]}" for i in range(12)],
         [scores_row(f"S{i}", (0.5 if pcr[i] == "no" else 0.1) + i / 100) for i in range(12)],
     )
-    metrics, out = evaluated(tmp_path, her2pipe, sheet, scores, role="treatment")
+    metrics, out = evaluated(tmp_path, her2pipe, sheet, scores, "--min-n", 2, role="treatment")
     assert metrics["pcr"]["value"] == 1
     assert metrics["pcr"]["rank_sum_p"] < 0.01
     assert metrics["rcb"]["spearman"]["rho"] > 0.5
@@ -392,7 +392,8 @@ def test_cut_off_of_a_trained_aggregation_and_of_levels(tmp_path, study, write, 
         [plain(f"C{i}", ("negative", "positive")[i % 2]) for i in range(6)],
         [scores_row(f"C{i}", 0.1 * i, levels[i]) for i in range(6)],
     )
-    metrics, _ = evaluated(tmp_path, her2pipe, sheet, scores, "--aggregate", "probabilistic")
+    words = "--aggregate", "probabilistic", "--min-n", 3
+    metrics, _ = evaluated(tmp_path, her2pipe, sheet, scores, *words)
     found = metrics["operating_point"]
     assert found["rule"] == "level 2+/FISH+ or higher"
     assert list(found["counts"].values()) == [2, 0, 3, 1]

@@ -149,7 +149,7 @@ class SlideImporter(Importer):
             raise Her2Error(
                 f"the {self.name} cohort needs a clinical table",
                 "option --table",
-                "README, Cohorts of the published study, names it",
+                "docs/how-to/cohorts.md, Cohorts of the published study, names it",
             )
         rows = list(self._labelled(files, patients))
         if not rows:
@@ -293,7 +293,7 @@ class ImageImporter(Importer):
             raise Her2Error(
                 f"no image of {self.name} in the folder ({len(paths)} images there)",
                 str(folder),
-                "give the folder that holds them; README, Cohorts of images, lists the names",
+                "give the folder that holds them; docs/how-to/images.md lists the names",
             )
         rows = list(by_name.values())
         self._assign_sides(rows)
