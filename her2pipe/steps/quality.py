@@ -21,10 +21,6 @@ SETTINGS = (QualitySettings,)
 UNUSED_SETTINGS = ("tumour_patches_min", "stained_area_max", "scale_ratio_max")  # of scores
 SHEET_COLUMNS = ("patient",)
 STORE = ".h5"
-EXAMPLES = (
-    "her2pipe quality slide.svs",
-    "her2pipe quality results/tile/adaptive/A --table quality.tsv --sheet studies/demo/A.tsv",
-)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
