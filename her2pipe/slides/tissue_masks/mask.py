@@ -91,7 +91,7 @@ def _tidy(tissue: np.ndarray, um: float, settings: TissueSettings) -> np.ndarray
     """Close gaps, drop small pieces, fill small holes."""
     import cv2
 
-    mask = tissue.astype(np.uint8)
+    mask: np.ndarray = tissue.astype(np.uint8)
     width = 2 * round(settings.tissue_close_um / um / 2) + 1
     if width > 1:
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
