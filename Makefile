@@ -9,6 +9,7 @@
 # make audit       a list of all libraries (CycloneDX, in dist), and their known weaknesses
 # make docs        the manual as a site, in site, to be opened from disk (needs no network)
 # make wheel       the package with its workflow, to be installed elsewhere, in dist
+# make definition  renew container/her2pipe.def, Apptainer's image, from the Dockerfile
 
 # Not the one of .venv, if that is active: it is about to be replaced.
 PYTHON ?= $(shell PATH="$$(printf %s "$$PATH" | sed 's|[^:]*/\.venv/bin:*||g')"; \
@@ -21,7 +22,7 @@ export PYTHONUNBUFFERED := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo demo-ihc demo-light cluster test fast test-versions coverage bench lint docs pins \
-  wheel audit schema clean
+  wheel definition audit schema clean
 
 setup: $(READY)
 
@@ -114,6 +115,9 @@ wheel: $(READY)
 	$(BIN)/uv build --quiet --no-build-isolation
 	@ls dist
 
+definition: $(READY)
+	$(BIN)/python container/definition.py
+
 audit: $(READY)
 	@mkdir -p dist
 	$(BIN)/uvx -q --from cyclonedx-bom==7.5.0 cyclonedx-py environment --pyproject pyproject.toml \
@@ -124,4 +128,4 @@ schema: $(READY)
 	$(BIN)/python -m her2pipe.config.schema > studies/schema.json
 
 clean:
-	rm -rf site results logs benchmarks .snakemake demo-ihc demo-light demo-cluster
+	rm -rf site results logs benchmarks .snakemake demo-ihc demo-light demo-cluster demo-3.*

@@ -10,6 +10,7 @@ rule report:
             labels={"what": "the whole study"},
         ),
         files=directory("results/report/files"),
+        numbers="results/report/report.json",
     log:
         "logs/report.log",
     benchmark:

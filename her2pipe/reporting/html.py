@@ -30,7 +30,8 @@ ID_LENGTH = 60  # characters of an id made of a caption
 class Column(NamedTuple):
     """A column of a table: key of its values, heading, and how a value is written.
 
-    `kind` is `text`, `count`, `p`, `written` (a number as text), or the number of decimals. With
+    `kind` is `text`, `count`, `p`, `written` (a number as text), `link` (a text, with the address
+    under the column's key and `_href`), or the number of decimals. With
     `bounds`, the keys of an interval's ends, a number is written `0.76 (0.70 to 0.82)`; of one
     spread, `0.76 ± 0.01`. `after` is the key of a text that follows the number.
     """
@@ -43,11 +44,12 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Text of a cell, what it is sorted by, and whether it is a number."""
+    """Text of a cell, what it is sorted by, whether it is a number, and where it links to."""
 
     text: str
     sort: str
     number: bool
+    href: str = ""
 
 
 # --- blocks ------------------------------------------------------------------------------------
@@ -227,8 +229,10 @@ def count_of(n: int, one: str, many: str = "") -> str:
 
 def _cell(row: Mapping[str, Any], column: Column) -> Cell:
     value = row.get(column.key)
-    if column.kind in ("text", "written"):
+    if column.kind in ("text", "written", "link"):
         text = NONE if value in (None, "") else str(value)
+        if column.kind == "link":
+            return Cell(text, text, False, str(row.get(f"{column.key}_href") or ""))
         if column.kind == "text":
             return Cell({"True": "yes", "False": "no"}.get(text, text), text, False)
         text = re.sub(r"(?<=\d) to (?=\d)", "\u00a0to\u00a0", text)  # breaks before an interval
@@ -270,7 +274,7 @@ def table(
     ]
     return Table(
         caption=caption,
-        head=[{"title": c.title, "number": c.kind != "text"} for c in shown],
+        head=[{"title": c.title, "number": c.kind not in ("text", "link")} for c in shown],
         rows=[[_cell(row, c) for c in shown] for row in rows],
         groups=[row[group] for row in rows] if group else None,
         sortable=sortable and len(rows) > 1,

@@ -24,6 +24,7 @@ from her2pipe.config import (
     Section,
     StainSettings,
     TileSettings,
+    TissueSettings,
     flags,
 )
 from her2pipe.errors import Her2Error
@@ -34,6 +35,7 @@ SETTINGS = ()
 KINDS: dict[str, type[Section]] = {
     "tile": TileSettings,
     "stain": StainSettings,
+    "tissue": TissueSettings,
     "images": ImagesSettings,
     "score": ScoreSettings,
 }
