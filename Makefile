@@ -9,6 +9,7 @@
 # make audit       a list of all libraries (CycloneDX, in dist), and their known weaknesses
 # make docs        the manual as a site, in site, to be opened from disk (needs no network)
 # make wheel       the package with its workflow, to be installed elsewhere, in dist
+# make definition  renew container/her2pipe.def, Apptainer's image, from the Dockerfile
 
 # Not the one of .venv, if that is active: it is about to be replaced.
 PYTHON ?= $(shell PATH="$$(printf %s "$$PATH" | sed 's|[^:]*/\.venv/bin:*||g')"; \
@@ -21,22 +22,23 @@ export PYTHONUNBUFFERED := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo demo-ihc demo-light cluster test fast test-versions coverage bench lint docs pins \
-  wheel audit schema clean
+  wheel definition audit schema clean
 
 setup: $(READY)
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt profiles/slurm/requirements.txt pyproject.toml
 	@echo "her2pipe: setting up .venv (about a minute and 6 GB, once)"
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --quiet -r requirements.txt
+	$(BIN)/uv pip install --quiet --no-deps -r profiles/slurm/requirements.txt
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
 demo: $(READY)
 	@echo "her2pipe: the demo study, about 350 short jobs; five to ten minutes on two cores"
-	$(BIN)/snakemake --cores all --quiet rules host reason \
+	$(BIN)/snakemake --cores all \
 	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1
 	@echo
 	@echo "Done. Open  results/report/index.html   the study as one page"
@@ -46,7 +48,7 @@ demo: $(READY)
 demo-ihc: $(READY)
 	@echo "her2pipe: the demo of IHC grading, about 200 short jobs; five to ten minutes on two cores"
 	$(BIN)/snakemake --cores all --configfile studies/ihc-demo.yaml --directory demo-ihc \
-	  --quiet rules host reason --set-threads train=1
+	  --set-threads train=1
 	@echo
 	@echo "Done. Open  demo-ihc/results/report/index.html   the study as one page"
 	@echo "      Read  demo-ihc/results/compare/methods.tsv AUC of each network on each centre"
@@ -54,7 +56,7 @@ demo-ihc: $(READY)
 
 demo-light: $(READY)
 	@echo "her2pipe: the light demo study, about 50 short jobs; five to ten minutes on two cores"
-	$(BIN)/snakemake --cores all --quiet rules host reason --configfile studies/light-demo.yaml \
+	$(BIN)/snakemake --cores all --configfile studies/light-demo.yaml \
 	  --directory demo-light --set-threads train=1 pretrain=1 deploy=1
 	@echo
 	@echo "Done. Open  demo-light/results/report/index.html    the study as one page"
@@ -65,8 +67,8 @@ CLUSTER := demo-cluster
 cluster: $(READY)
 	@echo "her2pipe: the demo study through a SLURM of one node, in $(CLUSTER); about a quarter of an hour"
 	$(BIN)/python tests/system/slurm/node.py start
-	$(BIN)/snakemake --profile profiles/slurm --directory $(CLUSTER) --jobs 8 --latency-wait 15 \
-	  --slurm-init-seconds-before-status-checks 3 --quiet rules host reason \
+	$(BIN)/snakemake --profile $(CURDIR)/profiles/slurm --directory $(CLUSTER) --jobs 8 --latency-wait 15 \
+	  --slurm-init-seconds-before-status-checks 3 \
 	  --groups synthesise=slides tile=slides score=statistics evaluate=statistics \
 	  compare=summary ledger=summary report=summary --group-components slides=4 \
 	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1; \
@@ -113,6 +115,9 @@ wheel: $(READY)
 	$(BIN)/uv build --quiet --no-build-isolation
 	@ls dist
 
+definition: $(READY)
+	$(BIN)/python container/definition.py
+
 audit: $(READY)
 	@mkdir -p dist
 	$(BIN)/uvx -q --from cyclonedx-bom==7.5.0 cyclonedx-py environment --pyproject pyproject.toml \
@@ -123,4 +128,4 @@ schema: $(READY)
 	$(BIN)/python -m her2pipe.config.schema > studies/schema.json
 
 clean:
-	rm -rf site results logs benchmarks .snakemake demo-ihc demo-light demo-cluster
+	rm -rf site results logs benchmarks .snakemake demo-ihc demo-light demo-cluster demo-3.*

@@ -38,6 +38,9 @@ include: "workflow/ledger.smk"
 include: "workflow/report.smk"
 
 
+snakemake_api.link_resources(workflow)
+
+
 wildcard_constraints:
     view="adaptive|whole|[0-9.]+(um)?",
     cohort="[^/]+",

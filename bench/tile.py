@@ -121,6 +121,7 @@ def her2pipe(slide: str, side: int, store: str, _sample: int):
         SlidesSettings,
         StainSettings,
         TileSettings,
+        TissueSettings,
         load,  # noqa: F401
     )
     from her2pipe.slides import annotation, tiff  # noqa: F401
@@ -129,9 +130,10 @@ def her2pipe(slide: str, side: int, store: str, _sample: int):
     from her2pipe.store import PatchStore
 
     view = {"slide": slide, "store": store, "view": str(side), "annotation": None}
-    args = argparse.Namespace(**view, mpp=None, threads=1, stage="")
+    args = argparse.Namespace(**view, mpp=None, scene="", threads=1, stage="", tissue="")
     start = time.perf_counter(), time.process_time()
-    tile.run(args, SlidesSettings(), StainSettings(), TileSettings(), None)
+    settings = SlidesSettings(), StainSettings(), TissueSettings(), TileSettings(), None
+    tile.run(args, *settings)
     taken = time.perf_counter() - start[0], time.process_time() - start[1]
     with PatchStore(store) as written:
         return taken, int(written.metadata.cells), len(written)

@@ -151,6 +151,8 @@ def _origin(item: object) -> str:
 # Registries whose names a study file gives are made here, below the settings that check them.
 READERS: Registry = Registry("slide reader", "her2pipe.slides")
 STAIN_METHODS: Registry = Registry("stain method", "her2pipe.stain")
+TISSUE_METHODS: Registry = Registry("tissue method", "her2pipe.slides.tissue_masks")
+DETECTORS: Registry = Registry("artefact detector", "her2pipe.quality.detectors")
 # Functions that build a network, called as timm calls its own:
 # build(pretrained=False, num_classes=1000, **options). 0 classes: no head.
 ENCODERS: Registry = Registry("network", "her2pipe.models.networks")

@@ -42,7 +42,8 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb(
             "status",
             "show what of a study is done, what a run would do, what failed last",
-            "her2pipe status --configfile my-study/study.yaml --directory my-study",
+            "her2pipe status --directory my-study",
+            "her2pipe status --directory my-study --watch",
         ),
         Verb(
             "preflight",

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "her2pipe"
 LAYERS = [
     {"her2pipe", "errors", "files", "registry", "manifest", "deferred", "location", "extras"},
     {"config"},
-    {"stats", "slides", "stain", "store"},
+    {"stats", "quality", "slides", "stain", "store"},
     {"cohorts", "models", "synthetic", "patch_features"},
     {"endpoints"},
     {"training", "aggregation"},

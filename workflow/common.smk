@@ -15,7 +15,7 @@ inputs = Inputs(targets)
 commands = Commands(inputs)
 fingerprints = Fingerprints(inputs)
 manifests = Manifests(inputs)
-failure_handler = snakemake_api.prepare(workflow)
+listeners = snakemake_api.prepare(workflow, study)
 
 
 if study.settings.study.container:  # of all rules
@@ -29,8 +29,8 @@ onstart:
 
 
 onsuccess:
-    run_log.finish(failure_handler.failures)
+    snakemake_api.succeed(listeners)
 
 
 onerror:
-    snakemake_api.report_failures(failure_handler)
+    snakemake_api.report_failures(listeners)

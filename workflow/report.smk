@@ -11,6 +11,7 @@ rule report:
         ),
         files=directory("results/report/files"),
         flow=multiext("results/report/flow", ".svg", ".pdf"),
+        numbers="results/report/report.json",
     log:
         "logs/report.log",
     benchmark:

@@ -2,7 +2,7 @@
 rule tile:
     input:
         slide=inputs.slide,
-        annotation=inputs.annotation,
+        annotation=inputs.drawn,
     output:
         "results/tile/{view}/{cohort}/{slide}.h5",
     log:

@@ -11,6 +11,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "slides": ("reader", "on_bad_slide"),
     "images": ("pack_images",),
     "stain": (),
+    "tissue": ("tissue_file", "tissue_weights"),
     "tile": ("overview_px", "edge_noted", "outside_noted"),
     "labels": (),
     "score": (),

@@ -23,8 +23,9 @@ from her2pipe.errors import LINE_BREAKS, Her2Error, raise_all
 
 REQUIRED = ("slide", "path", "patient")
 LABELS = ("her2", "ihc", "fish_ratio", "fish_copies", "fish", "er", "pr", "pcr", "rcb")
-OPTIONAL = ("mpp", "scene", "annotation", "split", *LABELS)
-PATHS = ("path", "annotation")
+OPTIONAL = ("mpp", "scene", "annotation", "tissue_mask", "split", *LABELS)
+PATHS = ("path", "annotation", "tissue_mask")
+FILES = {"path": "slide", "annotation": "annotation", "tissue_mask": "mask of the tissue"}
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 BRACES = re.compile("[{}]")
 NO_BRACES = "rename the file or folder: braces have a meaning for Snakemake"
@@ -50,6 +51,7 @@ class Row:
     mpp: float | None = None
     scene: str = ""
     annotation: str = ""
+    tissue_mask: str = ""
     split: str = ""
     positive: bool | None = None
     level: str | None = None
@@ -160,7 +162,7 @@ def load(
             what = f"slide {row.slide} is the same file as {slides[image]}"
             wrong("path", what, "correct the path, or remove one of the two rows")
         slides[image] = row.slide
-        for column, name in (("path", "slide"), ("annotation", "annotation")):
+        for column, name in FILES.items():
             path = row.value(column)
             if not check_files or not path or path.startswith(pending):
                 continue
@@ -334,6 +336,7 @@ def _row(
         mpp=number("mpp"),
         scene=get("scene"),
         annotation=_under(root, get("annotation")),
+        tissue_mask=_under(root, get("tissue_mask")),
         split=split,
         positive=positive,
         level=level,
@@ -393,7 +396,12 @@ def resolved(row: Row, folder: Path) -> Row:
     def absolute(path: str) -> str:
         return str(folder / path) if path else ""
 
-    return replace(row, path=absolute(row.path), annotation=absolute(row.annotation))
+    return replace(
+        row,
+        path=absolute(row.path),
+        annotation=absolute(row.annotation),
+        tissue_mask=absolute(row.tissue_mask),
+    )
 
 
 def digest(rows: Iterable[Row], *columns: str) -> str:

@@ -47,6 +47,7 @@ from her2pipe.config.slides import (
     DrawSettings,
     ImagesSettings,
     PreflightSettings,
+    RejectSettings,
     Scanner,
     SlidesSettings,
     SplitSettings,
@@ -54,6 +55,7 @@ from her2pipe.config.slides import (
     StudySettings,
     SynthesiseSettings,
     TileSettings,
+    TissueSettings,
 )
 from her2pipe.config.training import (
     BundleSettings,
@@ -103,6 +105,7 @@ __all__ = [
     "PreflightSettings",
     "PretrainSettings",
     "Pretraining",
+    "RejectSettings",
     "ReportSettings",
     "Scanner",
     "ScoreSettings",
@@ -116,6 +119,7 @@ __all__ = [
     "SynthesiseSettings",
     "TargetSettings",
     "TileSettings",
+    "TissueSettings",
     "TrainSettings",
     "UnpackSettings",
 ]
@@ -165,6 +169,7 @@ class Config(Section):
     images: ImagesSettings = Field(default_factory=ImagesSettings)
     split: SplitSettings = Field(default_factory=SplitSettings)
     stain: StainSettings = Field(default_factory=StainSettings)
+    tissue: TissueSettings = Field(default_factory=TissueSettings)
     synthesise: SynthesiseSettings = Field(default_factory=SynthesiseSettings)
     draw: DrawSettings = Field(default_factory=DrawSettings)
     preflight: PreflightSettings = Field(default_factory=PreflightSettings)

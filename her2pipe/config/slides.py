@@ -6,16 +6,37 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from her2pipe.config.base import ALGORITHM, Name, OneOf, Section, View, setting
-from her2pipe.registry import READERS, STAIN_METHODS
+from her2pipe.config.base import ALGORITHM, Fraction, Name, OneOf, Section, View, setting
+from her2pipe.registry import DETECTORS, READERS, STAIN_METHODS, TISSUE_METHODS
+
+Statement = Literal[
+    "ethics",
+    "consent",
+    "data",
+    "code",
+    "funding",
+    "interests",
+    "registration",
+    "protocol",
+    "intended_use",
+    "involvement",
+]
 
 
 class StudySettings(Section):
-    """What the study is called, and where its rules run."""
+    """What the study is called, what its authors state of it, and where its rules run."""
 
     title: str = setting("A her2pipe study", "title of the report")
     container: str = setting(
         "", "image that all rules run in, with --software-deployment-method apptainer"
+    )
+    statements: dict[Statement, str] = setting(
+        {},
+        "what only authors know and reporting guidelines ask for: approval of an ethics committee,"
+        " consent, where data and code are to be had, funding, competing interests, registration,"
+        " protocol, intended use, involvement of patients and public; what is not given, the page"
+        " calls not stated",
+        flag=False,
     )
 
 
@@ -238,10 +259,84 @@ class PreflightSettings(Section):
     )
 
 
-class TileSettings(Section):
+class TissueSettings(Section):
+    """What of a slide is tissue."""
+
+    tissue_method: Annotated[str, OneOf(TISSUE_METHODS)] = setting(
+        "variance",
+        "how tissue is told from background: by the grey-level variance of each patch (as"
+        " published), or by a mask of the slide: by colour and density (mask), read from a file"
+        " (file), or by GrandQC's network (grandqc)",
+    )
+    tissue_share_min: float = setting(
+        0.1,
+        "methods with a mask: a patch is cut from this share of tissue on",
+        "fraction",
+        gt=0,
+        le=1,
+        choice=True,
+    )
+    tissue_mpp: float = setting(
+        8.0, "mask: scale of the picture it is made from", "um/px", ge=1, le=64, choice=True
+    )
+    tissue_saturation: tuple[Fraction, Fraction] = setting(
+        (0.03, 0.10),
+        "mask: Otsu's threshold of the saturation is kept within these: where there is no glass, it"
+        " would part dark from pale tissue",
+        "fraction",
+        choice=True,
+    )
+    tissue_od: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = setting(
+        (0.03, 0.12),
+        "mask: Otsu's threshold of the optical density is kept within these",
+        "OD",
+        choice=True,
+    )
+    tissue_close_um: float = setting(
+        32.0,
+        "mask: gaps up to this width are closed, as between the cells of fat",
+        "um",
+        ge=0,
+        le=1000,
+        choice=True,
+    )
+    tissue_hole_um2: float = setting(
+        100_000.0, "mask: smaller holes are filled", "um^2", ge=0, choice=True
+    )
+    tissue_piece_um2: float = setting(
+        10_000.0, "mask: smaller pieces are dirt", "um^2", ge=0, choice=True
+    )
+    tissue_file: str = setting(
+        "",
+        "file: path of the mask image or outlines (GeoJSON, XML) of a slide, in which {slide}"
+        " stands for its name; column tissue_mask of the sheet goes before it",
+    )
+    tissue_values: list[Annotated[int, Field(ge=0, le=65535)]] = setting(
+        [], "file: values of a mask image that are tissue, such as GrandQC's 1; none: all but 0"
+    )
+    tissue_names: list[str] = setting(
+        ["tissue"],
+        "file: an outlined region is tissue when its class is one of these, or it has no class",
+    )
+    tissue_weights: str = setting(
+        "", "grandqc: file of the weights of tiatoolbox's grandqc_tissue_detection (.pth)"
+    )
+
+
+class RejectSettings(Section):
+    """Patches that are left out after they were cut and encoded."""
+
+    reject: list[Annotated[str, OneOf(DETECTORS)]] = setting(
+        [],
+        "artefacts whose patches are neither trained on, fitted, scored, described nor drawn in"
+        " heat maps: pen, blur, fold, bubble; they stay in stores and encodings, marked",
+    )
+
+
+class TileSettings(RejectSettings):
     """Cutting a slide into patches."""
 
-    algorithm: int = setting(2, ALGORITHM, ge=2, le=2)
+    algorithm: int = setting(3, ALGORITHM, ge=3, le=3)
     patch_px: int = setting(
         512,
         "side of a stored patch; where it is not given, a view that only encoders with a published"
@@ -353,6 +448,33 @@ class TileSettings(Section):
         "",
         ge=0,
         le=0.5,
+    )
+    pen_max: float = setting(
+        0.05, "a patch is marked pen above this share of ink", "fraction", ge=0, le=1, choice=True
+    )
+    blur_min: float = setting(
+        0.35,
+        "a patch is marked blur below this sharpness, as a share of the slide's sharp patches'",
+        "",
+        ge=0,
+        le=1,
+        choice=True,
+    )
+    fold_max: float = setting(
+        2.0,
+        "a patch is marked fold when a tenth of it is denser than this many times the slide's"
+        " tissue",
+        "",
+        ge=1,
+        choice=True,
+    )
+    bubble_max: float = setting(
+        0.05,
+        "a patch is marked bubble above this share of grey edges, which no stain explains",
+        "fraction",
+        ge=0,
+        le=1,
+        choice=True,
     )
     annotation_names: list[str] = setting(
         [

@@ -205,7 +205,8 @@ def _heat_map(
         f"{prefix}Cohort {cohort}, slide {row['slide']}, method {method}. {label}Left, the "
         f"slide; then {value}; right, its most probable class where the encoder has classes."
     )
-    alt = f"{prefix}Slide {row['slide']} of cohort {cohort}: overview and maps of its patches. {label}"
+    alt = f"{prefix}Slide {row['slide']} of cohort {cohort}: overview and maps of its patches. "
+    alt += label
     name, source = figure_id(f"map-{row['slide']}", method, cohort), path.with_suffix("")
     return Figure(jpeg_uri(path), alt.strip(), caption, True, name, source)
 

@@ -33,7 +33,8 @@ class Column(NamedTuple):
     """A column of a table: key of its values, heading, and how a value is written.
 
     `kind` is `text`, `count`, `p`, `written` (a number as text), `dot 0.4` (drawn on a scale from
-    0.4 to 1), or the number of decimals. With
+    0.4 to 1), `link` (a text, with the address under the column's key and `_href`), or the number
+    of decimals. With
     `bounds`, the keys of an interval's ends, a number is written `0.76 (0.70 to 0.82)`; of one
     spread, `0.76 ± 0.01`. `after` is the key of a text that follows the number.
     """
@@ -46,11 +47,12 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Text of a cell, what it is sorted by, whether it is a number, and a drawing above it."""
+    """Text of a cell, its sorting key, whether it is a number, its link, and a drawing above."""
 
     text: str
     sort: str
     number: bool
+    href: str = ""
     drawing: str = ""
 
 
@@ -231,8 +233,10 @@ def count_of(n: int, one: str, many: str = "") -> str:
 
 def _cell(row: Mapping[str, Any], column: Column) -> Cell:
     value = row.get(column.key)
-    if column.kind in ("text", "written"):
+    if column.kind in ("text", "written", "link"):
         text = NONE if value in (None, "") else str(value)
+        if column.kind == "link":
+            return Cell(text, text, False, str(row.get(f"{column.key}_href") or ""))
         if column.kind == "text":
             return Cell({"True": "yes", "False": "no"}.get(text, text), text, False)
         text = re.sub(r"(?<=\d) to (?=\d)", "\u00a0to\u00a0", text)  # breaks before an interval
@@ -275,7 +279,7 @@ def _dot_cell(row: Mapping[str, Any], column: Column, sort: str) -> Cell:
     parts.append(f'<circle cx="{x(number)}" cy="{middle:g}" r="3" fill="#0b5c8e"/>')
     box = f'<svg class="dot" width="{width}" height="{height}" aria-hidden="true">'
     text += str(row.get(column.after) or "")
-    return Cell(text, sort, True, Markup(f"{box}{''.join(parts)}</svg>"))
+    return Cell(text, sort, True, drawing=Markup(f"{box}{''.join(parts)}</svg>"))
 
 
 def table(
@@ -300,7 +304,7 @@ def table(
     ]
     return Table(
         caption=caption,
-        head=[{"title": c.title, "number": c.kind != "text"} for c in shown],
+        head=[{"title": c.title, "number": c.kind not in ("text", "link")} for c in shown],
         rows=[[_cell(row, c) for c in shown] for row in rows],
         groups=[row[group] for row in rows] if group else None,
         sortable=sortable and len(rows) > 1,

@@ -178,7 +178,7 @@ def measure(
             return Measured(*_mask_fraction(path, coords, side_px0, size_px0))
         with np.errstate(invalid="ignore", over="ignore"):  # no numbers are refused below
             regions = read_outlines(path, names)
-        _refuse_absurd(regions)
+        refuse_absurd(regions)
         notes = _notes(regions)
         if not regions.positive:
             return Measured(np.zeros(len(coords), np.float32), notes)
@@ -237,7 +237,7 @@ def _notes(regions: Regions) -> list[str]:
     return notes
 
 
-def _refuse_absurd(regions: Regions) -> None:
+def refuse_absurd(regions: Regions) -> None:
     """Refuse corners that no slide has: no numbers, or beyond any number of pixels."""
     for region in (*regions.positive, *regions.negative):
         for ring in _rings(region):
@@ -685,7 +685,7 @@ def _mask_fraction(
 
     broken = (SyntaxError, EOFError, struct.error, MemoryError, Image.DecompressionBombError)
     try:
-        with _open_mask(path) as mask:
+        with open_mask(path) as mask:
             columns, rows = mask.size
             sx, sy = columns / size_px0[0], rows / size_px0[1]
             if abs(sx / sy - 1) > 0.02:
@@ -703,7 +703,7 @@ def _mask_fraction(
 
 
 @contextlib.contextmanager
-def _open_mask(path: Path):
+def open_mask(path: Path):
     """Open a mask of bounded size; Pillow's own, lower limit on pixels is lifted meanwhile."""
     from PIL import Image
 

@@ -94,6 +94,8 @@ class Slide(ABC):
         Name that the reader is registered by; filled in by `open_slide`.
     remark : str
         Why a reader that suits better did not take the file; filled in by `open_slide`.
+    jpeg_quality : int or None
+        Quality of the JPEG that holds level 0, 1 to 100; None where it is not known.
     level_downsamples : list of float
         Of the levels that regions are read from, as far as the reader knows them.
     takes_scene : bool
@@ -112,6 +114,7 @@ class Slide(ABC):
         self.mpp_source = "unknown"
         self.objective: float | None = None
         self.icc = b""
+        self.jpeg_quality: int | None = None
         self.level_downsamples = [1.0]
 
     @classmethod

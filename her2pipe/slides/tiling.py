@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import heapq
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from her2pipe.config import SlidesSettings, StainSettings, TileSettings
+from her2pipe.config import SlidesSettings, StainSettings, TileSettings, TissueSettings
 from her2pipe.errors import BadSlideError
+from her2pipe.quality.glass import Glass, glass_of
+from her2pipe.quality.inspection import Inspection, Measures
+from her2pipe.registry import TISSUE_METHODS
 from her2pipe.slides.annotation import annotated_tiles
 from her2pipe.slides.base import Slide
 from her2pipe.slides.tissue import (
@@ -21,7 +25,8 @@ from her2pipe.slides.tissue import (
     tissue_variance,
     white_share,
 )
-from her2pipe.store import PatchMetadata, PatchWriter, compress
+from her2pipe.slides.tissue_masks.base import covered_share, outlines, shares
+from her2pipe.store import PatchMetadata, PatchQuality, PatchWriter, Tissue, compress
 
 MOST_CELLS = 5_000_000  # of a grid, which is held in memory; a large slide has 100,000
 SAMPLE_GRID = 16  # pixels taken along each side of a kept patch for the stain estimate
@@ -41,9 +46,15 @@ class Tiler:
     stain: StainSettings
     tile: TileSettings
     threads: int = 1
+    tissue: TissueSettings = field(default_factory=TissueSettings)
 
     def cut(
-        self, slide: Slide, annotation: str | None, writer: PatchWriter, metadata: PatchMetadata
+        self,
+        slide: Slide,
+        annotation: str | None,
+        writer: PatchWriter,
+        metadata: PatchMetadata,
+        tissue_file: str = "",
     ) -> None:
         """Write all of a slide's patch store.
 
@@ -57,15 +68,59 @@ class Tiler:
         from her2pipe.stain.base import estimate
 
         tiles = self.resolve_grid(slide, annotation, metadata)
-        pixels = self.extract_patches(slide, tiles, writer, metadata)
+        picture = slide.overview(self.tile.overview_px)
+        method = TISSUE_METHODS[self.tissue.tissue_method]()
+        mask = method.mask(slide, picture, metadata.slide, tissue_file, self.tissue)
+        metadata.tissue_method = self.tissue.tissue_method
+        if method.chooses_patches:
+            tiles = self._on_tissue(slide, tiles, mask, metadata)
+        glass = glass_of(picture, mask)
+        side = metadata.patch_size_level0
+        inspection = Inspection(glass, min(side, self.tile.patch_px))
+        judged = self.tile
+        if method.chooses_patches:  # each patch is tissue, however pale; no variance is too low
+            judged = judged.model_copy(update={"variance_min": 0.0, "screen": 0.0})
+        pixels, measures = self.extract_patches(slide, tiles, writer, metadata, judged, inspection)
+        quality = PatchQuality(*inspection.finish(measures, self.tile))
+        metadata.quality = json.dumps(_slide_quality(slide, mask, glass, quality, side, self.tile))
         profile = estimate(pixels, self.stain)
         tumour = np.array([tiles[x, y] for x, y in writer.coords.tolist()], np.float32)
         if max(tiles.values(), default=0) > 0 and not tumour.any():
             metadata.note += "; " * bool(metadata.note) + NO_TISSUE_INSIDE
-        picture = slide.overview(self.tile.overview_px)
         self._note_edge(picture, metadata)
         overview = simplejpeg.encode_jpeg(picture, quality=85)
-        writer.finish(metadata, tumour, profile.as_dict(), overview, slide.icc)
+        size = slide.width_px0, slide.height_px0
+        tissue = Tissue(mask, outlines(mask, size))
+        stains = profile.as_dict()
+        writer.finish(metadata, tumour, stains, overview, slide.icc, quality=quality, tissue=tissue)
+
+    def _on_tissue(
+        self,
+        slide: Slide,
+        tiles: dict[Corner, float],
+        mask: np.ndarray,
+        metadata: PatchMetadata,
+    ) -> dict[Corner, float]:
+        """Return the patches that hold enough of the mask's tissue.
+
+        Raises
+        ------
+        BadSlideError
+            When there are none.
+        """
+        size, corners = (slide.width_px0, slide.height_px0), list(tiles)
+        share = shares(mask, corners, metadata.patch_size_level0, size)
+        kept = [c for c, s in zip(corners, share, strict=True) if s >= self.tissue.tissue_share_min]
+        metadata.background = len(corners) - len(kept)
+        if not kept:
+            raise BadSlideError(
+                f"no tissue: none of {len(corners)} patches lies to"
+                f" {self.tissue.tissue_share_min:.0%} in the mask of the tissue"
+                f" ({self.tissue.tissue_method})",
+                str(slide.path),
+                "look at the slide; or use another tissue.tissue_method",
+            )
+        return {corner: tiles[corner] for corner in kept}
 
     def _note_edge(self, overview: np.ndarray, metadata: PatchMetadata) -> None:
         """Note how much tissue lies where no patch fits."""
@@ -138,12 +193,17 @@ class Tiler:
         tiles: dict[Corner, float],
         writer: PatchWriter,
         metadata: PatchMetadata,
-    ) -> np.ndarray:
-        """Write the patches that hold tissue; return pixels of them for the stain estimate.
+        tile: TileSettings,
+        inspection: Inspection,
+    ) -> tuple[np.ndarray, list[Measures]]:
+        """Write the patches that hold tissue.
 
         Returns
         -------
-        (n, 3) uint8
+        pixels : (n, 3) uint8
+            Of them, for the stain estimate.
+        measures : list
+            What the detectors of artefacts measured of each.
 
         Raises
         ------
@@ -153,12 +213,13 @@ class Tiler:
         import cv2
 
         cv2.setNumThreads(1)  # patches are read in parallel, not what is done to one
-        tile, corrupt_max = self.tile, self.slides.corrupt_max
+        corrupt_max = self.slides.corrupt_max
         side, corners = metadata.patch_size_level0, list(tiles)
         if tile.screen:
             corners = screen(slide, corners, side, tile)
             metadata.screened = metadata.background = len(tiles) - len(corners)
-        work = _PatchWork(tile, self.stain.stain_seed, len(corners))
+        work = _PatchWork(tile, self.stain.stain_seed, len(corners), inspection)
+        measures = []
         sample = StainSample(self.stain)
         results = slide.patches(corners, side, tile.patch_px, work, self.threads)
         for (x, y), result in zip(corners, results, strict=True):
@@ -167,10 +228,11 @@ class Tiler:
                 if metadata.dropped > corrupt_max * len(tiles):  # whatever the rest is like
                     raise _corrupt(slide, metadata, f"of {len(tiles)}")
                 continue
-            variance, patch, pixels = result
+            variance, patch, pixels, measured = result
             if patch:
                 writer.add(patch, x, y, variance)
                 sample.add(pixels)
+                measures.append(measured)
             elif variance < tile.variance_min:
                 metadata.background += 1
             else:
@@ -179,7 +241,7 @@ class Tiler:
             raise _corrupt(slide, metadata, f"and {len(writer)} are kept")
         if not len(writer):
             raise self._blank(slide, metadata, len(tiles))
-        return sample.pixels()
+        return sample.pixels(), measures
 
     def _blank(self, slide: Slide, metadata: PatchMetadata, tiles: int) -> BadSlideError:
         """Return the error for a slide of which no patch is left."""
@@ -208,27 +270,59 @@ def _remark(slide: Slide) -> str:
     return f"; {slide.title} reads it, for {slide.remark}" if slide.remark else ""
 
 
-class _PatchWork:
-    """What is done with each patch: tests of background and white, compression, stain sample.
+def _slide_quality(
+    slide: Slide,
+    mask: np.ndarray,
+    glass: Glass,
+    quality: PatchQuality,
+    side_px0: int,
+    tile: TileSettings,
+) -> dict[str, float | None]:
+    """Return the numbers of a slide's quality: areas, glass, and patches by artefact."""
+    size = slide.width_px0, slide.height_px0
+    share = float(mask.mean())
+    covered = covered_share(mask, size, side_px0) if tile.edge == "drop" else 1.0
+    mm2 = None
+    if slide.mpp is not None:
+        mm2 = share * size[0] * size[1] * slide.mpp**2 / 1e6
+    numbers: dict[str, float | None] = {
+        "tissue_share": share,
+        "tissue_mm2": mm2,
+        "tissue_lost_to_grid_mm2": None if mm2 is None else (1 - covered) * mm2,
+        "background_level": glass.level,
+        "jpeg_quality": slide.jpeg_quality,
+    }
+    for bit, name in enumerate(quality.values):
+        marked = (quality.reasons & np.uint8(1 << bit)) != 0
+        numbers[f"{name}_patches"] = int(marked.sum())
+        numbers[f"{name}_share"] = float(marked.mean())
+    return numbers
 
-    Calling it with (index, patch) returns (variance, bytes, pixels); one left out has no bytes.
+
+class _PatchWork:
+    """What is done with each patch: background, white, compression, stain sample, artefacts.
+
+    Calling it with (index, patch) returns (variance, bytes, pixels, measures); one left out has no
+    bytes.
     """
 
-    def __init__(self, tile: TileSettings, seed: int, patches: int):
-        self._tile = tile
+    def __init__(self, tile: TileSettings, seed: int, patches: int, inspection: Inspection):
+        self._tile, self._inspection = tile, inspection
         self._step = max(1, tile.patch_px // SAMPLE_GRID)
         self._jitter = np.random.default_rng(seed).integers(0, self._step, (patches, 2))
 
-    def __call__(self, index: int, patch: np.ndarray) -> tuple[float, bytes, np.ndarray | None]:
+    def __call__(
+        self, index: int, patch: np.ndarray
+    ) -> tuple[float, bytes, np.ndarray | None, Measures]:
         tile = self._tile
         variance = tissue_variance(patch, tile)
         if variance < tile.variance_min:
-            return variance, b"", None
+            return variance, b"", None, []
         if tile.white_max < 1 and white_share(patch, tile.white_level) > tile.white_max:
-            return variance, b"", None
+            return variance, b"", None, []
         row, column = self._jitter[index]
         pixels = patch[row :: self._step, column :: self._step].reshape(-1, 3).copy()
-        return variance, compress(patch, tile), pixels
+        return variance, compress(patch, tile), pixels, self._inspection.measure(patch)
 
 
 class StainSample:

@@ -20,7 +20,14 @@ import numpy as np
 
 from her2pipe.cohorts import sheet
 from her2pipe.cohorts.split import assign_sides
-from her2pipe.config import DeploySettings, LabelSettings, SplitSettings, TrainSettings, flags
+from her2pipe.config import (
+    DeploySettings,
+    LabelSettings,
+    RejectSettings,
+    SplitSettings,
+    TrainSettings,
+    flags,
+)
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import file_digest, replacing_folder, write_table
@@ -133,7 +140,8 @@ class Patches:
         )  # the network's own is used
         endpoint = endpoint_of(labels)
         sides = assign_sides(rows, split, endpoint.stratum)
-        development = tasks.DevelopmentSet(slides, rows, sides, train, endpoint)
+        reject = description.section(RejectSettings).reject
+        development = tasks.DevelopmentSet(slides, rows, sides, train, endpoint, reject)
         self._training_set = tasks.classify(development)
         target = Profile.from_dict(description.stain)
         self._colours = dataloader.Colours(self._training_set.profiles, target, torch.device("cpu"))

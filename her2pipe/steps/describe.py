@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from her2pipe.config import GRADES, DescribeSettings
+from her2pipe.config import GRADES, DescribeSettings, RejectSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder, write_table
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from her2pipe.plotting.patch_examples import Example
     from her2pipe.stain.profile import Profile
 
-SETTINGS = (DescribeSettings,)
+SETTINGS = (DescribeSettings, RejectSettings)
 SHEET_COLUMNS = ()
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def arguments(parser) -> None:
     parser.add_argument("--cohort", default="", help="name of the cohort")
 
 
-def run(args, describe: DescribeSettings) -> None:
+def run(args, describe: DescribeSettings, rejection: RejectSettings) -> None:
     """Describe a sample of graded patches, compare the grades, draw both."""
     from her2pipe.patch_features import features, grades
     from her2pipe.patch_features.sample import COLUMNS, measure_sample
@@ -48,7 +48,7 @@ def run(args, describe: DescribeSettings) -> None:
 
     target = _stain_target(args.model) if describe.normalise else None
     stores = {path.stem: path for path in encodings(args.stores)}
-    slides, encoder = _graded_slides(encodings(args.encodings), describe)
+    slides, encoder = _graded_slides(encodings(args.encodings), describe, rejection.reject)
     drawn = grades.sample(
         {name: slide.grades for name, slide in slides.items()},
         describe.patches,
@@ -94,9 +94,11 @@ def _stain_target(model: str | None) -> Profile:
 
 
 def _graded_slides(
-    paths: Sequence[Path], describe: DescribeSettings
+    paths: Sequence[Path], describe: DescribeSettings, reject: Sequence[str]
 ) -> tuple[dict[str, GradedSlide], str]:
     """Grade the patches of every slide that is not excluded; return also the encoder's name.
+
+    Patches with one of the artefacts in `reject` get no grade.
 
     Raises
     ------
@@ -123,6 +125,7 @@ def _graded_slides(
         bag.validate(path)
         p = bag.probability("HER2+")
         grade = grades.grade(p.astype(np.float32), describe.grades)
+        grade[encoding.rejected(reject)] = -1
         slides[bag.slide] = grades.GradedSlide(bag.coords, p, grade)
     return slides, encoder
 

@@ -110,10 +110,19 @@ def run(
                     mismatch=mismatch,
                     adaptive_area_px0=area,
                     adaptive_side_px0=side,
+                    reason_names=store.reason_names,
                     **{name: getattr(store.metadata, name) for name in CARRIED},
                 )
                 path = folder / f"{slide}.h5"
-                write_encoding(path, coords, probabilities, features, metadata, store.images)
+                write_encoding(
+                    path,
+                    coords,
+                    probabilities,
+                    features,
+                    metadata,
+                    store.images,
+                    store.reasons[: len(coords)],
+                )
             seconds = time.monotonic() - began
             patches, rate = len(coords), len(coords) / seconds
             timings.append(

@@ -42,7 +42,14 @@ from her2pipe.aggregation.networks import NetworkAggregation
 from her2pipe.bundles.compatibility import Patches, conditions
 from her2pipe.cohorts import sheet
 from her2pipe.cohorts.split import assign_sides, encoder_folds
-from her2pipe.config import CLASSES, FitSettings, LabelSettings, Section, SplitSettings
+from her2pipe.config import (
+    CLASSES,
+    FitSettings,
+    LabelSettings,
+    RejectSettings,
+    Section,
+    SplitSettings,
+)
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
@@ -55,7 +62,7 @@ if TYPE_CHECKING:
     from her2pipe.training.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
-SETTINGS = (SplitSettings, FitSettings, LabelSettings)
+SETTINGS = (SplitSettings, FitSettings, LabelSettings, RejectSettings)
 UNUSED_SETTINGS = ("reflex", "reflex_margin")
 SLIDES = (
     *("slide", "patient", "side", "class", "fold", "score", "held_out_by", "exclusion_reason"),
@@ -99,10 +106,16 @@ def settings(argv: Sequence[str]) -> tuple[type[Section], ...]:
     parser.add_argument("--aggregate")
     name = parser.parse_known_args(list(argv))[0].aggregate
     section = AGGREGATIONS[name].Settings if name in AGGREGATIONS else None
-    return SplitSettings, section or FitSettings, LabelSettings
+    return SplitSettings, section or FitSettings, LabelSettings, RejectSettings
 
 
-def run(args: Any, split: SplitSettings, fit: FitSettings, labels: LabelSettings) -> None:
+def run(
+    args: Any,
+    split: SplitSettings,
+    fit: FitSettings,
+    labels: LabelSettings,
+    rejection: RejectSettings,
+) -> None:
     """Fit to the training slides, judge by slides the encoder has not seen, write the model."""
     from her2pipe.store import Encodings
 
@@ -113,7 +126,8 @@ def run(args: Any, split: SplitSettings, fit: FitSettings, labels: LabelSettings
     rows = sheet.load(
         args.sheet, check_files=False, columns=sheet_columns(endpoint_of(labels), fit)
     )
-    cohort = DevelopmentCohort(rows, assign_sides(rows, split, stratum), aggregation, endpoint, fit)
+    sides = assign_sides(rows, split, stratum)
+    cohort = DevelopmentCohort(rows, sides, aggregation, endpoint, fit, rejection.reject)
     with_features = aggregation.reads == "features"
     files = Encodings(args.encodings, features=with_features)
     training = cohort.read(files, "train")
@@ -220,6 +234,7 @@ class DevelopmentCohort:
     aggregation: type[Aggregation]
     endpoint: Endpoint
     fit: Any
+    reject: Sequence[str] = ()  # artefacts whose patches are left out
     manifest: dict[str, SlideRow] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -255,10 +270,11 @@ class DevelopmentCohort:
                     "encodings",
                     "encode the development cohort again",
                 )
-            encoding = files[row.slide]
+            encoding = files[row.slide].without(self.reject)
             metadata = encoding.metadata
             if metadata.status == "excluded" or not len(encoding):
-                entry.exclusion_reason = f"excluded: {metadata.reason or 'no patches'}"
+                reason = metadata.reason or files[row.slide].rejection_note(self.reject)
+                entry.exclusion_reason = f"excluded: {reason or 'no patches'}"
                 continue
             entry.exclusion_reason = ""
             bag = Bag.of(encoding)

@@ -11,7 +11,12 @@ import numpy as np
 
 from her2pipe.aggregation.base import AGGREGATIONS, Bag, scorer
 from her2pipe.bundles.compatibility import OtherScaleError, check_encoding
-from her2pipe.config import CompatibilitySettings, HeatmapSettings, LabelSettings
+from her2pipe.config import (
+    CompatibilitySettings,
+    HeatmapSettings,
+    LabelSettings,
+    RejectSettings,
+)
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder
 from her2pipe.plotting.patch_map import PatchMap
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
     from her2pipe.store import Encoding
     from her2pipe.store.patches import PatchMetadata
 
-SETTINGS = (HeatmapSettings, LabelSettings, CompatibilitySettings)
+SETTINGS = (HeatmapSettings, LabelSettings, CompatibilitySettings, RejectSettings)
 UNUSED_SETTINGS = ("reflex", "reflex_margin")
 log = logging.getLogger(__name__)
 
@@ -42,7 +47,11 @@ def arguments(parser) -> None:
 
 
 def run(
-    args, heatmap: HeatmapSettings, labels: LabelSettings, compatibility: CompatibilitySettings
+    args,
+    heatmap: HeatmapSettings,
+    labels: LabelSettings,
+    compatibility: CompatibilitySettings,
+    rejection: RejectSettings,
 ) -> None:
     """Draw every slide that is not excluded."""
     from her2pipe.store import PatchStore, distinct_stores, encodings, read_encoding
@@ -79,6 +88,10 @@ def run(
                     str(files[metadata.slide]),
                     "give the encoding of this slide's store to --encoding",
                 )
+            encoding = encoding.without(rejection.reject)
+            if not len(encoding):
+                log.info("%s: all patches rejected, no map", metadata.slide)
+                continue
             bag = _bag(encoding, files[metadata.slide], metadata)
             values, label = aggregation.contributions(bag)
             patches = PatchMap(

@@ -24,6 +24,7 @@ from her2pipe.config import (
     Section,
     StainSettings,
     TileSettings,
+    TissueSettings,
     flags,
 )
 from her2pipe.errors import Her2Error
@@ -34,6 +35,7 @@ SETTINGS = ()
 KINDS: dict[str, type[Section]] = {
     "tile": TileSettings,
     "stain": StainSettings,
+    "tissue": TissueSettings,
     "images": ImagesSettings,
     "score": ScoreSettings,
 }
@@ -95,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
     study = prediction.write_study(folder, bundle, description, args.slides, settings)
     if run_log.is_abandoned(folder):
         launch.call(launch.command(study, folder, options=["--unlock", *QUIET]))
-    options = [*QUIET, *(["--dry-run"] if args.dry_run else [])]
+    options = [*QUIET, "--dry-run"] if args.dry_run else []
     code = launch.call(launch.command(study, folder, args.cores, options=options))
     if not args.dry_run:
         print("\n".join(summary(folder, description.method)))

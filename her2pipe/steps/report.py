@@ -9,6 +9,7 @@ from her2pipe.config import ReportSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.files import write_text
 from her2pipe.reporting import flowchart, sections
+from her2pipe.reporting.disclosure import tidy
 from her2pipe.reporting.exits import FOLDER
 from her2pipe.reporting.inputs import ReportInputs
 
@@ -52,4 +53,5 @@ def run(args, report: ReportSettings) -> None:
     write_text(path, page.text)
     write_flow(inputs, path.with_name("flow"))
     page.exits.write(path.with_name(FOLDER))
+    write_text(path.with_name(tidy.FILE), tidy.report_json(inputs))
     log.info("%s: %.1f MB", path, len(page.text.encode()) / 1e6)

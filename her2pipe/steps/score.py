@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,13 @@ from her2pipe.bundles.compatibility import (
 from her2pipe.bundles.description import parse
 from her2pipe.bundles.drift import QUANTITIES, measure, out_of_range
 from her2pipe.cohorts import sheet
-from her2pipe.config import CompatibilitySettings, DriftSettings, LabelSettings, ScoreSettings
+from her2pipe.config import (
+    CompatibilitySettings,
+    DriftSettings,
+    LabelSettings,
+    RejectSettings,
+    ScoreSettings,
+)
 from her2pipe.endpoints.base import SEPARATOR
 from her2pipe.files import write_table
 
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SETTINGS = (ScoreSettings, LabelSettings, DriftSettings, CompatibilitySettings)
+SETTINGS = (ScoreSettings, LabelSettings, DriftSettings, CompatibilitySettings, RejectSettings)
 MISMATCH = "mismatch"  # flag of a score of patches that the method was not made for
 SHEET_COLUMNS = ("patient",)
 COLUMNS = (
@@ -62,6 +69,7 @@ def run(
     labels: LabelSettings,
     drift: DriftSettings,
     compatibility: CompatibilitySettings,
+    rejection: RejectSettings,
 ) -> None:
     """Score every slide; excluded ones keep their row and their reason."""
     from her2pipe.store import Encodings
@@ -80,7 +88,9 @@ def run(
     for slide in files:
         if not aggregation.model:  # with one, each is compared with that of the fit
             encoder.check(files[slide].metadata, files.path(slide))
-        row = score_slide(files[slide], files.path(slide), aggregation, compatibility)
+        row = score_slide(
+            files[slide], files.path(slide), aggregation, compatibility, rejection.reject
+        )
         rows.append({"patient": patients.get(row["slide"], "")} | row)
     columns = (*COLUMNS, *aggregation.endpoint.score_columns)
     if args.reference:
@@ -110,9 +120,15 @@ def add_drift(
 
 
 def score_slide(
-    encoding: Encoding, path: Path, aggregation: Aggregation, compatibility: CompatibilitySettings
+    encoding: Encoding,
+    path: Path,
+    aggregation: Aggregation,
+    compatibility: CompatibilitySettings,
+    reject: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score one encoding, of the file `path`: its row of the table.
+
+    Patches with one of the artefacts in `reject` are left out.
 
     Raises
     ------
@@ -128,10 +144,11 @@ def score_slide(
     except OtherScaleError as error:
         log.warning("%s: excluded: %s", metadata.slide, error.what)
         return row | {"patches": 0, "flag": "excluded", "reason": error.what}
-    bag = Bag.of(encoding)
+    left_out = encoding.rejection_note(reject)
+    bag = Bag.of(encoding.without(reject))
     bag.validate(path)
     if not len(bag):
-        return row | {"patches": 0, "flag": "excluded", "reason": "no patches"}
+        return row | {"patches": 0, "flag": "excluded", "reason": left_out or "no patches"}
     result = vars(aggregation.score(bag))
     p = result.pop("class_probabilities")
     row |= {"patches": len(bag)} | result
@@ -141,6 +158,6 @@ def score_slide(
     if mismatch:
         row["flag"] = SEPARATOR.join(filter(None, (row["flag"], MISMATCH)))
         mismatch = f"not such patches as the method was made for: {mismatch}"
-    if notes := list(filter(None, (dropped, metadata.note, mismatch))):
+    if notes := list(filter(None, (dropped, left_out, metadata.note, mismatch))):
         row["reason"] = "; ".join(notes)
     return row

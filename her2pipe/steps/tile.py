@@ -12,6 +12,7 @@ from her2pipe.config import (
     SlidesSettings,
     StainSettings,
     TileSettings,
+    TissueSettings,
     flags,
 )
 from her2pipe.errors import BadSlideError, Her2Error, one_line
@@ -19,7 +20,9 @@ from her2pipe.errors import BadSlideError, Her2Error, one_line
 log = logging.getLogger(__name__)
 
 SHEET_COLUMNS = ("path", "mpp")  # read of the sheet with --view whole
-SETTINGS = (SlidesSettings, StainSettings, TileSettings, ImagesSettings)
+SETTINGS = (SlidesSettings, StainSettings, TissueSettings, TileSettings, ImagesSettings)
+# All patches are kept here, and each slide is given its own file of tissue.
+UNUSED_SETTINGS = ("reject", "tissue_file")
 
 
 def arguments(parser) -> None:
@@ -39,6 +42,9 @@ def arguments(parser) -> None:
         "--batch", default="", help="whole: the part of the sheet to pack, such as 3of8"
     )
     parser.add_argument("--annotation", help="tumour annotation: Aperio XML, GeoJSON or mask image")
+    parser.add_argument(
+        "--tissue", default="", help="tissue.tissue_method file: mask image, GeoJSON or Aperio XML"
+    )
     parser.add_argument("--mpp", type=float, help="resolution given by the sheet [um/px]")
     parser.add_argument(
         "--scene",
@@ -59,6 +65,7 @@ def run(
     args,
     slides: SlidesSettings,
     stain: StainSettings,
+    tissue: TissueSettings,
     tile: TileSettings,
     images: ImagesSettings,
 ) -> None:
@@ -83,19 +90,19 @@ def run(
         return
     metadata = PatchMetadata(
         algorithm=tile.algorithm,
-        settings=flags.as_json(slides, stain, tile),
+        settings=flags.as_json(slides, stain, tissue, tile),
         slide=Path(args.store).stem,
         view=args.view,
         patch_size=tile.patch_px,
     )
-    tiler = Tiler(slides, stain, tile, args.threads)
+    tiler = Tiler(slides, stain, tile, args.threads, tissue)
     try:
         with (
             staged(args.slide, args.stage) as path,
             open_slide(path, slides, args.mpp, args.scene) as slide,
             write_patches(args.store) as writer,
         ):
-            tiler.cut(slide, args.annotation, writer, metadata)
+            tiler.cut(slide, args.annotation, writer, metadata, args.tissue)
             result = f"{len(writer)} of {metadata.cells} patches kept"
             for reason in ("dropped", "outside", "white"):
                 count = getattr(metadata, reason)

@@ -15,7 +15,14 @@ import numpy as np
 from her2pipe.bundles.compatibility import Patches, conditions
 from her2pipe.cohorts import duplicates, sheet
 from her2pipe.cohorts.split import HELD_OUT, assign_sides, encoder_folds
-from her2pipe.config import LabelSettings, Section, SplitSettings, TrainSettings, flags
+from her2pipe.config import (
+    LabelSettings,
+    RejectSettings,
+    Section,
+    SplitSettings,
+    TrainSettings,
+    flags,
+)
 from her2pipe.config.training import SOURCE_PREFIXES
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
     from her2pipe.training.tasks import TrainingSet
 
 log = logging.getLogger(__name__)
-SETTINGS = (SplitSettings, TrainSettings, LabelSettings)
+SETTINGS = (SplitSettings, TrainSettings, LabelSettings, RejectSettings)
 UNUSED_SETTINGS = ("ordered", "reflex", "reflex_margin")
 SOURCE = "source"  # weights of the repository or folder that the architecture names
 SLIDES = ("slide", "side", "exclusion_reason")
@@ -63,7 +70,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSettings) -> None:
+def run(
+    args: Any,
+    split: SplitSettings,
+    train: TrainSettings,
+    labels: LabelSettings,
+    rejection: RejectSettings,
+) -> None:
     """Draw the training set, train until the loss has plateaued, write the model.
 
     A run that was killed resumes after its last epoch when it is started again.
@@ -84,7 +97,8 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
         else sources.find(train.architecture, train.weights == SOURCE)
     )
     _validate_fractions(train, endpoint)
-    sections = (split, train, *([labels] if labels != LabelSettings() else []))
+    optional = [section for section in (labels, rejection) if section != type(section)()]
+    sections = (split, train, *optional)
     torch.set_num_threads(args.threads)
     torch.manual_seed(train.train_seed)
     device = gpu.pick_device(train.device)
@@ -99,7 +113,7 @@ def run(args: Any, split: SplitSettings, train: TrainSettings, labels: LabelSett
         packs = [stack.enter_context(PatchStore(path)) for path in paths]
         stores = [slide for pack in packs for slide in slides_of(pack)]
         stores = [s for s in stores if sides.get(s.metadata.slide) != HELD_OUT]
-        development = DevelopmentSet(stores, rows, sides, train, endpoint)
+        development = DevelopmentSet(stores, rows, sides, train, endpoint, rejection.reject)
         data = _training_set(development, split, checkpoint, args.threads)
         for store in data.stores:
             stack.callback(store.close)

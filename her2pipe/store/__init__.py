@@ -22,6 +22,7 @@ from her2pipe.store.patches import (
     read_summary,
     write_patches,
 )
+from her2pipe.store.quality import PatchQuality, Tissue
 
 __all__ = [
     "Encoding",
@@ -31,9 +32,11 @@ __all__ = [
     "Images",
     "PackedImage",
     "PatchMetadata",
+    "PatchQuality",
     "PatchStore",
     "PatchWriter",
     "SlidePatches",
+    "Tissue",
     "compress",
     "distinct_stores",
     "encoding_shape",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from her2pipe.store.integrity import (
     reading,
 )
 from her2pipe.store.namesakes import refuse_namesakes
+from her2pipe.store.quality import marked, read_reasons, reason_names
 
 if TYPE_CHECKING:
     import h5py
@@ -62,6 +63,8 @@ class EncodingMetadata:
         As in the patch store and its settings.
     mismatch : str
         In what the patches are others than the encoder was made for; empty where in nothing.
+    reason_names : tuple of str
+        Artefacts that the patches were looked over for; none in older encodings and packs.
     """
 
     algorithm: int = 1
@@ -88,6 +91,7 @@ class EncodingMetadata:
     adaptive_area_px0: float | None = None
     adaptive_side_px0: float | None = None
     mismatch: str = ""
+    reason_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,15 +107,49 @@ class Encoding:
     features : (N, d) float16
         d is 0 when they were not read.
     metadata : EncodingMetadata
+    reasons : (N,) uint8
+        Artefacts of each patch: bit i of `metadata.reason_names[i]`; empty where none are known.
     """
 
     coords: np.ndarray
     probabilities: np.ndarray
     features: np.ndarray
     metadata: EncodingMetadata
+    reasons: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     def __len__(self) -> int:
         return len(self.coords)
+
+    def rejected(self, names: Iterable[str]) -> np.ndarray:
+        """Return which patches are marked with one of the named artefacts, (N,) bool."""
+        if not len(self.reasons):
+            return np.zeros(len(self), bool)
+        return marked(self.reasons, self.metadata.reason_names, names)
+
+    def rejection_note(self, names: Iterable[str]) -> str:
+        """Return how many patches the named artefacts mark; empty where they mark none."""
+        names = list(names)
+        count = int(self.rejected(names).sum())
+        if not count:
+            return ""
+        by_name = [(name, int(self.rejected([name]).sum())) for name in names]
+        counts = ", ".join(f"{name} {of_name}" for name, of_name in by_name if of_name)
+        return f"{count} of {len(self)} patches rejected ({counts})"
+
+    def rows(self, rows: np.ndarray) -> Encoding:
+        """Return the encoding of some patches, by their numbers or a mask."""
+        return replace(
+            self,
+            coords=self.coords[rows],
+            probabilities=self.probabilities[rows],
+            features=self.features[rows],
+            reasons=self.reasons[rows] if len(self.reasons) else self.reasons,
+        )
+
+    def without(self, names: Iterable[str]) -> Encoding:
+        """Return the encoding of the patches that none of the named artefacts marks."""
+        rejected = self.rejected(names)
+        return self.rows(~rejected) if rejected.any() else self
 
 
 def write_encoding(
@@ -121,6 +159,7 @@ def write_encoding(
     features: np.ndarray,
     metadata: EncodingMetadata,
     images: Images | None = None,
+    reasons: np.ndarray | None = None,
 ) -> None:
     """Write the encoding of one slide, or of a pack of images, atomically.
 
@@ -134,6 +173,8 @@ def write_encoding(
     metadata : EncodingMetadata
     images : Images, optional
         Of a pack, which image each row is.
+    reasons : (N,) uint8, optional
+        Artefacts of the patches, of which `metadata.reason_names` names the bits.
     """
     with creating(path) as (file, _):
         file["coords"] = np.asarray(coords, np.int32).reshape(-1, 2)
@@ -141,7 +182,12 @@ def write_encoding(
         file["features"] = np.asarray(features, np.float16)
         if images is not None:
             write_images(file, images, metadata=False)
-        texts = {"classes": json.dumps(metadata.classes), "stain": json.dumps(metadata.stain)}
+        if metadata.reason_names:
+            file.create_group("quality")["reasons"] = np.asarray(reasons, np.uint8)
+        texts = {
+            name: json.dumps(getattr(metadata, name))
+            for name in ("classes", "stain", "reason_names")
+        }
         write_attributes(file, ENCODING, asdict(metadata) | texts)
 
 
@@ -166,7 +212,8 @@ def read_encoding(path: str | Path, features: bool = True) -> Encoding:
             values = array(file, "features", "f", (rows, None))
         else:
             values = np.zeros((rows, 0), np.float16)
-        return Encoding(coords, probabilities, values, metadata)
+        reasons = read_reasons(file, metadata.reason_names, rows)
+        return Encoding(coords, probabilities, values, metadata, reasons)
 
 
 def read_metadata(path: str | Path) -> EncodingMetadata:
@@ -184,7 +231,11 @@ def _metadata(file: h5py.File) -> EncodingMetadata:
         raise damaged(file, f"its classes are {classes!r:.80}, its stain is {stain!r:.80}")
     if len(set(map(str, classes))) < len(classes):
         raise damaged(file, f"its classes are {classes!r:.80}, one of them twice")
-    parsed = {"classes": tuple(map(str, classes)), "stain": stain}
+    parsed = {
+        "classes": tuple(map(str, classes)),
+        "stain": stain,
+        "reason_names": reason_names(file, values.get("reason_names", "[]")),
+    }
     metadata = fill(EncodingMetadata, values | parsed, file, REQUIRED)
     check_texts(file, values)
     return metadata
@@ -256,12 +307,8 @@ def _by_image(encoding: Encoding, images: Images) -> list[Encoding]:
 
     def one(name: str, rows: list[int], reason: str = "") -> Encoding:
         status = "excluded" if reason else "ok"
-        return Encoding(
-            encoding.coords[rows],
-            encoding.probabilities[rows],
-            encoding.features[rows],
-            replace(encoding.metadata, slide=name, reason=reason, status=status),
-        )
+        metadata = replace(encoding.metadata, slide=name, reason=reason, status=status)
+        return replace(encoding.rows(np.array(rows, int)), metadata=metadata)
 
     kept = [one(name, [index]) for index, name in enumerate(images.names)]
     return kept + [one(name, [], reason) for name, reason in images.exclusion_reasons.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from her2pipe.store.images import ImageMetadata
 from her2pipe.store.patches import PatchStore
+from her2pipe.store.quality import marked
 
 
 class PackedImage:
@@ -28,9 +30,10 @@ class PackedImage:
     def __init__(self, pack: PatchStore, image: ImageMetadata, index: int | None, reason: str = ""):
         self.path, self._pack, self.pixel_digest = pack.path, pack, image.pixel_digest
         self._rows = [] if index is None else [index]
-        self.coords, self.variance, self.tumour = (
-            array[self._rows] for array in (pack.coords, pack.variance, pack.tumour)
+        self.coords, self.variance, self.tumour, self.reasons = (
+            array[self._rows] for array in (pack.coords, pack.variance, pack.tumour, pack.reasons)
         )
+        self.reason_names = pack.reason_names
         self.metadata = replace(
             pack.metadata,
             slide=image.name,
@@ -53,6 +56,10 @@ class PackedImage:
 
     def __len__(self) -> int:
         return len(self.coords)
+
+    def rejected(self, names: Iterable[str]) -> np.ndarray:
+        """Return whether the patch is marked with one of the named artefacts, (N,) bool."""
+        return marked(self.reasons, self.reason_names, names)
 
     def close(self) -> None:
         """Leave the pack open: others read it, too."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,17 @@ from her2pipe.store.integrity import (
     dataset,
     fill,
     reading,
+)
+from her2pipe.store.quality import (
+    PatchQuality,
+    Tissue,
+    marked,
+    read_quality,
+    read_reasons,
+    read_tissue,
+    reason_names,
+    write_quality,
+    write_tissue,
 )
 
 PATCHES = "her2pipe/patches"
@@ -75,6 +87,12 @@ class PatchMetadata:
         Share of the tissue at the right and bottom edge that is left out, where no patch fits.
     note : str
         What is odd about the slide's annotation; empty when nothing is.
+    tissue_method : str
+        How tissue was told from background; empty in older stores.
+    quality : str
+        JSON of numbers of the slide: areas of tissue, level of glass, share of patches by artefact.
+    reason_names : str
+        JSON list of the artefacts that were looked for: the bits of `quality/reasons`.
     """
 
     algorithm: int = 1
@@ -99,6 +117,9 @@ class PatchMetadata:
     reason: str = ""
     note: str = ""
     edge_tissue: float | None = None
+    tissue_method: str = ""
+    quality: str = "{}"
+    reason_names: str = "[]"
 
 
 class PatchWriter:
@@ -151,6 +172,8 @@ class PatchWriter:
         overview: bytes = b"",
         icc: bytes = b"",
         images: Images | None = None,
+        quality: PatchQuality | None = None,
+        tissue: Tissue | None = None,
     ) -> None:
         """Write all but the patches: coordinates, fractions, stain, overview, colour profile.
 
@@ -171,6 +194,11 @@ class PatchWriter:
                 file.require_group("stain").attrs[key] = np.nan if value is None else value
         if images is not None:
             write_images(file, images)
+        if quality is not None:
+            write_quality(file, quality)
+            metadata.reason_names = json.dumps(list(quality.values))
+        if tissue is not None:
+            write_tissue(file, tissue)
         write_attributes(file, PATCHES, asdict(metadata))
 
 
@@ -192,6 +220,12 @@ class PatchStore:
     tumour : (N,) float32
         Fraction inside the annotation; NaN without one.
     metadata : PatchMetadata
+    quality : dict of str to (N,) float32
+        What each detector of artefacts measured; empty in older stores and packs.
+    reason_names : tuple of str
+        Names of the bits of `reasons`; none in older stores and packs.
+    reasons : (N,) uint8
+        Artefacts of each patch: bit i of `reason_names[i]`.
     images : Images or None
         Of a pack, which image each patch is; `slides_of` takes a pack apart.
     """
@@ -234,6 +268,9 @@ class PatchStore:
             check_coords(file, self.coords, *size)
         elif len(self.images.kept) != count:
             raise damaged(file, f"it names {len(self.images.kept)} images of {count} patches")
+        self.reason_names = reason_names(file, self.metadata.reason_names)
+        self.quality = read_quality(file, self.reason_names, count)
+        self.reasons = read_reasons(file, self.reason_names, count)
         check_range(file, "variance", self.variance, 0, GREY_LEVELS**2)
         if file.attrs["version"] > 1:  # version 1 may hold fractions a rounding or more below 0
             check_range(file, "tumour", self.tumour, -ROUNDING, 1 + ROUNDING)
@@ -257,6 +294,15 @@ class PatchStore:
     def exclusion_reason(self) -> str:
         """Reason for which the slide is excluded; empty when it is not."""
         return self.metadata.reason if self.metadata.status == "excluded" else ""
+
+    def rejected(self, names: Iterable[str]) -> np.ndarray:
+        """Return which patches are marked with one of the named artefacts, (N,) bool."""
+        return marked(self.reasons, self.reason_names, names)
+
+    @property
+    def tissue(self) -> Tissue | None:
+        """Mask and outlines of the tissue; None in older stores and packs."""
+        return read_tissue(self._file)
 
     @property
     def fingerprint(self) -> str:

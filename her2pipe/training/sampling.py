@@ -35,6 +35,8 @@ class DevelopmentSet:
         Slide to `train` or `validation`; those of other sides, `test` or `held out`, are not used.
     train : TrainSettings
     endpoint : Endpoint
+    reject : sequence of str
+        Artefacts whose patches are left out.
     """
 
     stores: Sequence[SlidePatches]
@@ -42,6 +44,7 @@ class DevelopmentSet:
     sides: Mapping[str, str]
     train: TrainSettings
     endpoint: Endpoint
+    reject: Sequence[str] = ()
 
     @property
     def slides(self) -> list[str]:
@@ -52,6 +55,10 @@ class DevelopmentSet:
     def row_of(self) -> dict[str, Row]:
         """Row of the sheet by slide."""
         return {row.slide: row for row in self.rows}
+
+    def kept(self, store: SlidePatches) -> np.ndarray:
+        """Return which patches of a store are not left out, (N,) bool."""
+        return ~store.rejected(self.reject)
 
     def exclusion_reasons(self) -> list[str]:
         """Return of each store why its patches are not used; empty where they are."""
@@ -66,12 +73,15 @@ class DevelopmentSet:
             return "kept for testing" if side == "test" else side
         if store.exclusion_reason:
             return f"excluded: {store.exclusion_reason}"
-        if self.train.task == "fingerprint" and len(store) < 2:
+        kept = self.kept(store)
+        if not kept.any():
+            return f"excluded: all {len(store)} patches rejected"
+        if self.train.task == "fingerprint" and kept.sum() < 2:
             return "only one patch"
         if self.train.task != "classify":  # no label and no annotation is needed
             return ""
         return self.endpoint.exclusion_reason(row) or self.endpoint.patches_exclusion_reason(
-            store.tumour, self.train.tumour_min
+            store.tumour[kept], self.train.tumour_min
         )
 
     def training_stores(self, side: str = "train") -> list[int]:
@@ -153,6 +163,7 @@ def _patches_by_class(data: DevelopmentSet) -> dict[tuple[str, str, int], list[n
         if label is None:
             continue
         targets = data.endpoint.patch_targets(label, store.tumour, data.train.tumour_min)
+        targets = np.where(data.kept(store), targets, -1)
         for target in np.unique(targets[targets >= 0]):
             patches = np.flatnonzero(targets == target)
             block = np.stack(

@@ -166,10 +166,10 @@ def slide_contrastive(data: DevelopmentSet) -> TrainingSet:
     by_slide: dict[str, list[np.ndarray]] = {}
     table: list[dict[str, Any]] = []
     for side in SIDES:
+        patches = {i: np.flatnonzero(data.kept(data.stores[i])) for i in data.training_stores(side)}
         blocks = [
-            np.stack([np.full(n, i), np.arange(n), np.full(n, i)], axis=1)
-            for i in data.training_stores(side)
-            if (n := len(data.stores[i]))
+            np.stack([np.full_like(kept, i), kept, np.full_like(kept, i)], axis=1)
+            for i, kept in patches.items()
         ]
         items[side] = np.concatenate(blocks) if blocks else NO_ITEMS
         sources = [data.slides[i] for i in items[side][:, 0]]

@@ -89,8 +89,9 @@ class Commands:
         return shlex.join(words + ([f"--scene={row.scene}"] if row.scene else []))
 
     def annotation(self, wildcards: Wildcards) -> list[str]:
-        """Return the option that names a slide's annotation, if it has one."""
-        return [f"--annotation={path}" for path in self.inputs.annotation(wildcards)]
+        """Return the options that name a slide's annotation and its tissue, if it has them."""
+        words = [f"--annotation={path}" for path in self.inputs.annotation(wildcards)]
+        return words + [f"--tissue={path}" for path in self.inputs.tissue(wildcards)]
 
     def tile(self, wildcards: Wildcards) -> str:
         """Return the settings of a slide's tiling, or of a pack's."""

@@ -78,6 +78,19 @@ class Inputs:
         annotation = self.study.rows[wildcards.cohort][wildcards.slide].annotation
         return [annotation] if annotation else []
 
+    def tissue(self, wildcards: Wildcards) -> list[str]:
+        """Return the file that says where a slide's tissue is, if it is to be read."""
+        settings = self.settings.tissue
+        if self.study.is_images(wildcards.cohort) or settings.tissue_method != "file":
+            return []
+        row = self.study.rows[wildcards.cohort][wildcards.slide]
+        path = row.tissue_mask or settings.tissue_file.replace("{slide}", row.slide)
+        return [path] if path else []
+
+    def drawn(self, wildcards: Wildcards) -> list[str]:
+        """Return what was drawn on a slide: its annotation and where its tissue is."""
+        return self.annotation(wildcards) + self.tissue(wildcards)
+
     def surveyed(self, wildcards: Wildcards = None) -> list[str]:
         """Return the slides and annotations of all cohorts of slides."""
         rows = [

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -48,7 +49,8 @@ def page(text):
 
 
 def test_nothing_is_fetched(page):
-    harmless = "data:image/", "https://doi.org/10.", "data:text/tab-separated-values", "files/"
+    harmless = "data:image/", "https://doi.org/10.", "data:text/tab-separated-values"
+    harmless += "files/", "report.json"
     assert [a for a in page.asked if not a.startswith(harmless)] == []
     assert page.policy.startswith("default-src 'none'; img-src data:;")
     assert not any(source in page.policy for source in ("http", "*", "'self'", "blob:", "eval"))
@@ -219,7 +221,7 @@ def test_what_is_not_there_is_left_out(tmp_path, study, her2pipe):
     page = Reader((tmp_path / "few.html").read_text())
     assert [text for level, text in page.headings if level == 2] == [
         *("Summary", "Cohorts and slides", "Methods compared", "Results by cohort", "Throughput"),
-        "Settings, versions, citations",
+        *("Reporting", "Settings, versions, citations"),
     ]
 
 
@@ -283,3 +285,43 @@ def test_a_plugin_can_add_a_section(study, monkeypatch):
     names = [name for level, name in page.headings if level == 2]
     assert names[names.index("Results by cohort") + 1] == "Survival"
     assert "Of 8 slides." in "".join(page.text)
+
+
+def test_every_number_is_in_one_tidy_file(study):
+    """What tables print is in report.json: each estimate of the main numbers with its interval."""
+    write(study, name="tidy/index.html")
+    folder = study[0] / "tidy"
+    document = json.loads((folder / "report.json").read_text())
+    assert (document["format"], document["version"]) == ("her2pipe/report", 1)
+    rows = document["rows"]
+    assert all(row.keys() == document["columns"].keys() for row in rows)
+    keys = [tuple(row[k] for k in ("section", "method", "cohort", "metric")) for row in rows]
+    assert len(keys) == len(set(keys))
+    by_key = dict(zip(keys, rows, strict=True))
+    auc = by_key["results", "TL-PA", "C", "auc"]
+    assert [auc[k] for k in ("value", "low", "high", "n", "events")] == [0.9, 0.7, 1.0, 6, 3]
+    assert by_key["flow", "", "C", "evaluated"]["value"] == 6
+    triples = {tuple(row[k] for k in ("value", "low", "high")) for row in rows}
+    printed = read_table(folder / "files" / "tab-TL-PA-C-numbers.tsv")
+    for line in printed:
+        if line["value"] and line["low"]:
+            assert tuple(float(line[k]) for k in ("value", "low", "high")) in triples, line
+
+
+def test_the_study_states_what_guidelines_ask_for(study):
+    """Links of the checklist lead into the page; what authors have not stated is called so."""
+    study_file = study[0] / "stated.json"
+    words = [str(word) for word in study[1]]
+    values = json.loads(Path(words[words.index("--study") + 1]).read_text())
+    values.setdefault("settings", {})["study"] = {"statements": {"funding": "None <received>."}}
+    study_file.write_text(json.dumps(values))
+    page = Reader(write(study, "--study", study_file, name="stated.html"))
+    assert ["Funding", "None <received>."] in page.table("Text")
+    assert ["Ethics approval", "not stated"] in page.table("Text")
+    rows = {row[0]: row[-1] for row in page.table("TRIPOD+AI")}
+    assert (rows["Funding"], rows["Registration"]) == ("statements", "not stated")
+    assert rows["Sample size and precision"] == "precision"
+    head, row = page.table("Width of the interval")[:2]
+    cells = dict(zip(head, row, strict=True))
+    assert [cells[k] for k in ("n, slides", "Events", "Events, % of slides")] == ["6", "3", "50.0"]
+    assert cells["Width of the interval"] == "0.300"

@@ -10,7 +10,7 @@ import slides
 from stores import DATA
 
 from her2pipe.cli import main
-from her2pipe.config import SlidesSettings, StainSettings, TileSettings
+from her2pipe.config import SlidesSettings, StainSettings, TileSettings, TissueSettings
 from her2pipe.errors import Her2Error
 from her2pipe.slides.open import open_slide
 from her2pipe.slides.tiling import SAMPLE_TIMES, StainSample
@@ -497,9 +497,17 @@ def test_the_machine_is_never_the_slide(svs, tmp_path, monkeypatch, error):
         threads=2,
         stage="",
         scene=None,
+        tissue="",
     )
     with pytest.raises(type(error)):
-        tile.run(args, SlidesSettings(), StainSettings(), TileSettings(patch_px=64), None)
+        tile.run(
+            args,
+            SlidesSettings(),
+            StainSettings(),
+            TissueSettings(),
+            TileSettings(patch_px=64),
+            None,
+        )
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 

@@ -1,5 +1,6 @@
 """Profiles: every rule has its partition, and one machine's GPU serves one job."""
 
+import os
 import re
 from pathlib import Path
 
@@ -9,25 +10,38 @@ from workflow_rules import rules
 from her2pipe.config import STEPS
 
 ROOT = Path(__file__).parents[2]
-DEFAULT, SLURM = (
+DEFAULT, SLURM, GENERIC, HTCONDOR = (
     yaml.safe_load((ROOT / f"profiles/{name}/config.yaml").read_text())
-    for name in ("default", "slurm")
+    for name in ("default", "slurm", "generic", "htcondor")
 )
+CLUSTERS = (SLURM, GENERIC, HTCONDOR)
 
 
 def test_one_machine_counts_its_gpus():
     assert DEFAULT["resources"] == {"gpu": 1}
 
 
-def test_rules_that_may_use_a_gpu_are_sent_to_the_gpu_partition():
-    placed = {step: r.get("slurm_partition", "") for step, r in SLURM["set-resources"].items()}
-    to_gpu = {step for step, partition in placed.items() if "gpu" in partition}
-    assert to_gpu == {step for step in STEPS if "gpu" in rules()[step]["resources"]}
+def test_cards_are_asked_for_by_the_resource_gpu_alone():
+    """No profile says which rules use a card, nor infers it from their threads."""
+    partitions = yaml.safe_load((ROOT / "profiles/slurm/partitions.yaml").read_text())["partitions"]
+    assert {name: p["max_gpu"] > 0 for name, p in partitions.items()} == {"cpu": False, "gpu": True}
+    assert (ROOT / "profiles/slurm" / SLURM["slurm-partition-config"]).exists()
+    assert SLURM["default-resources"] == {"tasks_per_gpu": 0}
+    assert HTCONDOR["default-resources"]["request_gpus"] == "gpu"
+    for name in ("slurm", "generic", "htcondor"):
+        assert "threads" not in (ROOT / f"profiles/{name}/config.yaml").read_text()
+
+
+def test_commands_of_the_generic_profile_can_be_run():
+    for verb in ("submit", "status", "cancel"):
+        assert os.access(
+            ROOT / "profiles/generic" / GENERIC[f"cluster-generic-{verb}-cmd"], os.X_OK
+        )
 
 
 def test_the_cluster_counts_its_own_gpus():
-    """The one GPU of profiles/default must not limit a cluster."""
-    assert SLURM["set-resource-scopes"] == ["gpu=local"]
+    """The one GPU of profiles/default must limit no cluster."""
+    assert [profile["set-resource-scopes"] for profile in CLUSTERS] == [["gpu=local"]] * 3
 
 
 def test_a_job_asks_for_more_than_snakemake_itself_needs():
@@ -35,6 +49,7 @@ def test_a_job_asks_for_more_than_snakemake_itself_needs():
 
 
 def test_groups_are_of_rules_that_follow_each_other():
+    assert SLURM["groups"] == GENERIC["groups"] == HTCONDOR["groups"]
     grouped = dict(pair.split("=") for pair in SLURM["groups"])
     assert set(grouped) <= set(STEPS)
     assert any(path.startswith("results/score/") for path in rules()["evaluate"]["input"])
@@ -46,7 +61,7 @@ def test_what_differs_from_site_to_site_stands_in_one_block():
     start = next(i for i, line in enumerate(lines) if "your cluster" in line)
     stop = next(i for i, line in enumerate(lines) if line.startswith("# -----"))
     block = "\n".join(lines[start:stop])
-    for word in ("slurm_partition", "slurm_account", "stage", "gpu_model", "conda-prefix"):
+    for word in ("slurm-partition-config", "slurm_account", "stage", "gpu_model", "conda-prefix"):
         assert word in block
         assert word not in "\n".join(lines[:start] + lines[stop:])
 
@@ -55,15 +70,15 @@ def test_every_setting_behind_a_hash_stands_where_it_must():
     text = (ROOT / "profiles/slurm/config.yaml").read_text()
     used, count = re.subn(r"^#(?=(?:  )*(?:- )?[a-z]\S*[:=])", "", text, flags=re.M)
     profile = yaml.safe_load(used)
-    assert count == 12
+    assert count == 14
     assert set(profile) - set(SLURM) == {
         "software-deployment-method",
         "conda-prefix",
         "group-components",
     }
-    assert profile["default-resources"] == {"slurm_partition": "cpu", "slurm_account": "my-account"}
+    assert profile["default-resources"] == {"tasks_per_gpu": 0, "slurm_account": "my-account"}
     assert profile["set-resources"]["tile"] == {"stage": "$TMPDIR"}
     for step in ("pretrain", "train"):
-        assert set(profile["set-resources"][step]) == {"slurm_partition", "gpu_model", "runtime"}
+        assert set(profile["set-resources"][step]) == {"gpu_model", "runtime"}
     assert profile["groups"] == [*SLURM["groups"], "tile=slides"]
     assert profile["group-components"] == ["slides=8"]

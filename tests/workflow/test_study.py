@@ -14,7 +14,7 @@ from her2pipe.workflow.commands import Commands
 from her2pipe.workflow.fingerprints import Fingerprints, digest, sheet_columns
 from her2pipe.workflow.inputs import Inputs
 from her2pipe.workflow.manifests import Manifests
-from her2pipe.workflow.resources import gpus, growing, threads_for
+from her2pipe.workflow.resources import gpus, growing, link, threads_for
 from her2pipe.workflow.study import Study, find
 from her2pipe.workflow.targets import Targets
 
@@ -342,6 +342,25 @@ def test_resources():
     assert [growing(500)(None, attempt) for attempt in (1, 2, 3)] == [500, 1000, 1500]
     assert [gpus(device) for device in ("cpu", "cuda", "auto")] == [0, 1, 1]
     assert [threads_for(device, 4) for device in ("cpu", "cuda")] == [1, 4]
+
+
+def test_a_profile_translates_what_rules_ask_for():
+    """By the name alone; amounts follow the attempt, and a rule that asks for none gets none."""
+    from snakemake.resources import Resources
+
+    defaults = Resources.parse(
+        ["request_gpus=gpu", "amount=mem_mb", "tmpdir=system_tmpdir"], allow_expressions=True
+    )
+    asked = [{"gpu": 2, "mem_mb": growing(500)}, {"mem_mb": 700}]
+    rules = [defaults.copy(), defaults.copy()]
+    for resources, values in zip(rules, asked, strict=True):
+        resources.update(values)
+        link(resources)
+    assert [resources["request_gpus"].value for resources in rules] == [2, 0]
+    assert rules[0]["amount"].evaluate(None, attempt=3).value == 1500
+    assert rules[1]["amount"].value == 700
+    assert rules[0]["amount"].name == "amount"
+    assert rules[0]["tmpdir"].raw == "system_tmpdir"
 
 
 # --- bundles

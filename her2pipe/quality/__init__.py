@@ -1,0 +1,1 @@
+"""Quality of slides and patches: artefacts of preparation and scanning, and what to leave out."""

@@ -1,0 +1,75 @@
+"""A patch as detectors see it: small, as grey levels, and as optical density."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from her2pipe.quality.glass import Glass
+
+SMALL_PX = 64  # side of the small picture, enough for strokes, folds and edges
+COARSE = 4  # reduction at which a patch's texture is compared with that at full size
+
+
+def density_table(glass: Glass) -> np.ndarray:
+    """Return the optical density (natural logarithm) of each level, (1, 256, 3) float32."""
+    levels = np.maximum(np.arange(256, dtype=np.float32), 1)
+    table = np.log(np.array(glass.rgb, np.float32)) - np.log(levels)[:, None]
+    return np.maximum(table, 0)[None].astype(np.float32)
+
+
+class ReducedPatch:
+    """What detectors look at; each picture is made when it is first asked for.
+
+    Parameters
+    ----------
+    rgb : (side, side, 3) uint8
+    table : (1, 256, 3) float32
+        Of `density_table`.
+    sharp_px : int
+        Side at which the patch shows no more than the slide does: that on the slide, where the
+        patch is enlarged.
+    """
+
+    def __init__(self, rgb: np.ndarray, table: np.ndarray, sharp_px: int):
+        self._rgb, self._table, self._sharp_px = rgb, table, sharp_px
+
+    @cached_property
+    def small(self) -> np.ndarray:
+        """RGB, at most `SMALL_PX` a side, (s, s, 3) uint8."""
+        import cv2
+
+        side = min(SMALL_PX, self._rgb.shape[0])
+        return cv2.resize(self._rgb, (side, side), interpolation=cv2.INTER_AREA)
+
+    @cached_property
+    def density(self) -> np.ndarray:
+        """Optical density of `small`, (s, s, 3) float32; 0 is glass."""
+        import cv2
+
+        return cv2.LUT(self.small, self._table)
+
+    @cached_property
+    def mean_density(self) -> np.ndarray:
+        """Mean of the three channels of `density`, (s, s) float32."""
+        return self.density.mean(2)
+
+    @cached_property
+    def grey(self) -> np.ndarray:
+        """Luma, (side, side) uint8, not larger than on the slide."""
+        import cv2
+
+        grey = cv2.cvtColor(self._rgb, cv2.COLOR_RGB2GRAY)
+        if self._sharp_px < len(grey):
+            size = self._sharp_px, self._sharp_px
+            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+        return grey
+
+    @cached_property
+    def coarse_grey(self) -> np.ndarray:
+        """Luma, reduced by `COARSE`."""
+        import cv2
+
+        side = max(8, len(self.grey) // COARSE)
+        return cv2.resize(self.grey, (side, side), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,1 @@
+"""How tissue is found on a whole slide, one method each."""

@@ -1,0 +1,117 @@
+"""Tissue by colour and density: what is more saturated, or denser, than glass."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from her2pipe.config import TissueSettings
+from her2pipe.registry import Citation
+from her2pipe.slides.base import Slide
+from her2pipe.slides.tissue_masks.base import TISSUE_METHODS, TissueMethod, picture
+
+VOID_LEVEL = 2  # no channel above it: what scanners pad with
+GLASS_PERCENTILE, GLASS_MIN = 99, 180
+DENSITY_LEVELS = 255 / 1.5  # grey levels of the histogram per unit of optical density
+SMOOTH_PX = 3  # of a median: single pixels are noise
+UM_PER_PX = 16.0  # assumed of an overview where nothing is known
+
+
+@TISSUE_METHODS.register("mask")
+class ColourMask(TissueMethod):
+    """Otsu's thresholds of saturation and optical density, closed, without dirt and small holes."""
+
+    citations = (
+        Citation(
+            "Tissue mask",
+            "N. Otsu 1979",
+            "IEEE Transactions on Systems, Man, and Cybernetics 9:62",
+            "10.1109/TSMC.1979.4310076",
+        ),
+    )
+
+    def mask(
+        self, slide: Slide, overview: np.ndarray, name: str, file: str, settings: TissueSettings
+    ) -> np.ndarray:
+        """Return where tissue is, (h, w) bool."""
+        rgb = picture(slide, overview, settings.tissue_mpp)
+        return colour_mask(rgb, um_per_px(slide, rgb), settings)
+
+
+def um_per_px(slide: Slide, rgb: np.ndarray) -> float:
+    """Return the scale of a picture of a whole slide; a guess where the slide's is not known."""
+    if slide.mpp is None:
+        return UM_PER_PX
+    return slide.mpp * max(slide.width_px0, slide.height_px0) / max(rgb.shape[:2])
+
+
+def colour_mask(rgb: np.ndarray, um: float, settings: TissueSettings) -> np.ndarray:
+    """Return where a picture of a slide shows tissue.
+
+    Parameters
+    ----------
+    rgb : (h, w, 3) uint8
+    um : float
+        um/px.
+    settings : TissueSettings
+
+    Returns
+    -------
+    (h, w) bool
+
+    References
+    ----------
+    Otsu 1979, doi 10.1109/TSMC.1979.4310076.
+    """
+    import cv2
+
+    smooth = cv2.medianBlur(np.ascontiguousarray(rgb), SMOOTH_PX)
+    high, low = smooth.max(2), smooth.min(2)
+    shown = high > VOID_LEVEL
+    if not shown.any():
+        return np.zeros(shown.shape, bool)
+    saturation = ((high.astype(np.int32) - low) * 255 // np.maximum(high, 1)).astype(np.uint8)
+    glass = np.percentile(smooth[shown], GLASS_PERCENTILE, axis=0).clip(GLASS_MIN, 255)
+    od = -np.log(np.maximum(smooth, 1) / glass).mean(2)
+    density = (od.clip(0, 1.5) * DENSITY_LEVELS).astype(np.uint8)
+    bounds = np.array([settings.tissue_saturation, settings.tissue_od])
+    tissue = saturation > _otsu(saturation[shown], *(255 * bounds[0]))
+    tissue |= density > _otsu(density[shown], *(DENSITY_LEVELS * bounds[1]))
+    return _tidy(tissue & shown, um, settings)
+
+
+def _otsu(values: np.ndarray, least: float, most: float) -> float:
+    """Return Otsu's threshold of grey levels, (N,) uint8, kept within bounds."""
+    import cv2
+
+    level = cv2.threshold(values[:, None], 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0]
+    return float(np.clip(level, least, most))
+
+
+def _tidy(tissue: np.ndarray, um: float, settings: TissueSettings) -> np.ndarray:
+    """Close gaps, drop small pieces, fill small holes."""
+    import cv2
+
+    mask: np.ndarray = tissue.astype(np.uint8)
+    width = 2 * round(settings.tissue_close_um / um / 2) + 1
+    if width > 1:
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+        edge = cv2.copyMakeBorder(mask, width, width, width, width, cv2.BORDER_REPLICATE)
+        mask = cv2.morphologyEx(edge, cv2.MORPH_CLOSE, disc)[width:-width, width:-width]
+    mask = mask & (1 - _small(mask, settings.tissue_piece_um2 / um**2))
+    holes = _small(1 - mask, settings.tissue_hole_um2 / um**2, inside=True)
+    return (mask | holes).astype(bool)
+
+
+def _small(mask: np.ndarray, area_px: float, inside: bool = False) -> np.ndarray:
+    """Return the connected pieces smaller than an area, (h, w) uint8.
+
+    With `inside`, those at the edge of the picture go on beyond it and are not small.
+    """
+    import cv2
+
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(mask))
+    is_small = stats[:, cv2.CC_STAT_AREA] < area_px
+    is_small[0] = False  # what the pieces lie in
+    if inside and count > 1:
+        is_small[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = False
+    return is_small.astype(np.uint8)[labels]
