@@ -71,6 +71,12 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
             "her2pipe draw images.tsv images --image-px 256",
         ),
         Verb(
+            "quality",
+            "look over slides: tissue, artefacts, stain and file, and what is out of range",
+            "her2pipe quality slide.svs",
+            "her2pipe quality results/tile/adaptive/A --table A-quality.tsv --sheet A.tsv",
+        ),
+        Verb(
             "ledger",
             "account for every slide of every sheet: scored, or excluded and why",
             "her2pipe ledger A=A-scores.tsv ledger.tsv --sheet A=A.tsv",

@@ -53,6 +53,8 @@ class Study:
         Method that is not the published one of its name to what stands in for what.
     cases : dict
         Cohort to its slides, and those to their case.
+    scores : dict
+        Method and cohort to the table of scores, where `score` gave two, with and without patches.
     min_n : int
         Slides, or patients, from which on a group gets intervals, box plots and tests.
     """
@@ -65,6 +67,7 @@ class Study:
     matched: list[list[str]] = field(default_factory=list)
     stand_ins: dict[str, str] = field(default_factory=dict)
     cases: dict[str, dict[str, str]] = field(default_factory=dict)
+    scores: dict[tuple[str, str], str] = field(default_factory=dict)
     min_n: int = SmallNumberSettings().min_n
 
     @property
@@ -111,6 +114,7 @@ TABLES: dict[str, Callable[[Study], Table]] = {}
 MODULES = (
     "her2pipe.evaluation.table2",
     "her2pipe.evaluation.encoders",
+    "her2pipe.evaluation.sensitivity",
 )  # that register tables, beside this one
 
 

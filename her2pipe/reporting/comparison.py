@@ -126,7 +126,7 @@ ONLY_NAMED = (
     "pairs",
     "matched",
 )  # files of which only the named columns are shown
-ELSEWHERE = ("networks", "timing", "tile_timing", "encoders", "ranks", "friedman")
+ELSEWHERE = ("networks", "timing", "tile_timing", "encoders", "ranks", "friedman", "sensitivity")
 FIGURES = {
     "forest": "{measure} of each method on each cohort with {percent} {interval}, and n slides.",
     "roc_panels": "ROC curves of HER2 status, one panel per method and a curve per cohort, with "

@@ -8,7 +8,7 @@ from pathlib import Path
 from her2pipe.config import ReportSettings
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.files import write_text
-from her2pipe.reporting import flowchart, sections
+from her2pipe.reporting import flowchart, quality, sections
 from her2pipe.reporting.disclosure import tidy
 from her2pipe.reporting.exits import FOLDER
 from her2pipe.reporting.inputs import ReportInputs
@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 
 def sheet_columns(endpoint: Endpoint, settings: ReportSettings) -> tuple[str, ...]:
-    """Return the columns that the table of cohorts sums up."""
-    return (*flowchart.SHEET_COLUMNS, *endpoint.columns)
+    """Return the columns that the table of cohorts sums up, and those that name batches."""
+    return (*flowchart.SHEET_COLUMNS, *quality.SHEET_COLUMNS, *endpoint.columns)
 
 
 SHEET_COLUMNS = sheet_columns

@@ -9,11 +9,17 @@ from her2pipe.workflow.study import Wildcards
 
 NAMES = ("gpu", "mem_mb", "runtime")  # what the rules ask for, beside threads
 CPU = "cpu"  # the device of a study that has no graphics card
+BY_ATTEMPT = "is_by_attempt"  # attribute of a resource that all jobs of a rule ask for alike
 
 
 def growing(amount: int) -> Callable[[Wildcards, int], int]:
     """Return a resource that grows with every attempt: what was too little is doubled, tripled."""
-    return lambda wildcards, attempt: amount * attempt
+
+    def amount_of(wildcards: Wildcards, attempt: int) -> int:
+        return amount * attempt
+
+    setattr(amount_of, BY_ATTEMPT, True)
+    return amount_of
 
 
 def gpus(device: str) -> int:

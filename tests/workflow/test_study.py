@@ -390,8 +390,12 @@ def test_a_bundle_beside_trained_methods_is_applied_and_compared(load, tmp_path)
         "--model=results/unpack/aggregation/M",
         "--reference=results/unpack/bundle/M.json",
         "--stores=results/tile/adaptive/B",
+        "--quality=results/quality/B.tsv",
     ]
-    assert commands.scoring(of_trained) == ["--model=results/fit/TL-mlp"]
+    assert commands.scoring(of_trained) == [
+        "--model=results/fit/TL-mlp",
+        "--quality=results/quality/B.tsv",
+    ]
     # Cohort A trained the others; to the bundle it is external, and chooses no cut-off.
     words = commands.evaluate(job(method="M", cohort="A"))
     assert "--role=external" in words
