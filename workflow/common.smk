@@ -15,7 +15,14 @@ inputs = Inputs(targets)
 commands = Commands(inputs)
 fingerprints = Fingerprints(inputs)
 manifests = Manifests(inputs)
-listeners = snakemake_api.prepare(workflow, study)
+
+
+def start():
+    manifests.write()
+    run_log.start()
+
+
+listeners = snakemake_api.prepare(workflow, study, start)
 
 
 if study.settings.study.container:  # of all rules
@@ -24,8 +31,7 @@ if study.settings.study.container:  # of all rules
 
 
 onstart:
-    manifests.write()
-    run_log.start()
+    listeners.start.begin()
 
 
 onsuccess:

@@ -223,6 +223,28 @@ def _in_environments(workflow: Workflow) -> bool:
     return bool(workflow.deployment_settings.deployment_method)
 
 
+class StartHandler(logging.Handler):
+    """Calls a function once, before the first job of a run.
+
+    Snakemake calls `onstart` of the main Snakefile alone, and never that of a module.
+    """
+
+    def __init__(self, start: Callable[[], None]) -> None:
+        super().__init__()
+        self._start, self._started = start, False
+
+    def emit(self, record: Any) -> None:
+        """Take in one event: a dry run starts no job."""
+        if _event(record) == "job_started":
+            self.begin()
+
+    def begin(self) -> None:
+        """Call the function, unless it was called before."""
+        if not self._started:
+            self._started = True
+            self._start()
+
+
 class FailureHandler(logging.Handler):
     """Listens to Snakemake's log for jobs that fail, and for those that succeed after all."""
 
@@ -362,8 +384,9 @@ class FoldedLists(logging.Filter):
 
 @dataclass(frozen=True)
 class Listeners:
-    """What listens to the log of a run: for failures, and for progress."""
+    """What listens to the log of a run: for its first job, for failures, and for progress."""
 
+    start: StartHandler
     failures: FailureHandler
     progress: ProgressHandler
 
@@ -373,8 +396,11 @@ class Listeners:
             self.progress.line.end()
 
 
-def prepare(workflow: Workflow, study: Study) -> Listeners:
-    """Let jobs find the package, listen to the log, and explain a lock; return the listeners."""
+def prepare(workflow: Workflow, study: Study, start: Callable[[], None]) -> Listeners:
+    """Let jobs find the package, listen to the log, and explain a lock; return the listeners.
+
+    `start` is called before the first job of a run.
+    """
     # Rules call the her2pipe beside this Python. In a conda environment of their own they call
     # that environment's Python, which finds the package on the shared file system.
     deployed = set(map(str, workflow.deployment_settings.deployment_method))
@@ -386,12 +412,13 @@ def prepare(workflow: Workflow, study: Study) -> Listeners:
     elif "apptainer" not in deployed:  # an image has a her2pipe of its own
         folder = shlex.quote(str(Path(sys.executable).parent))
         shell.prefix(f"export PATH={folder}:$PATH; ")
-    listeners = Listeners(FailureHandler(), ProgressHandler(workflow, study))
+    listeners = Listeners(StartHandler(start), FailureHandler(), ProgressHandler(workflow, study))
     if workflow.is_main_process:
         logger.addFilter(FoldedLists())
         for handler in logger.handlers:
             if handler.name == STREAM:
                 handler.addFilter(OneLine(listeners.progress))
+        logger.addHandler(listeners.start)
         logger.addHandler(listeners.failures)
         logger.addHandler(listeners.progress)
         exceptions.LockException = _lock_error

@@ -156,7 +156,7 @@ def test_tables_show_every_column_compare_writes(page, text):
     cells = dict(zip(head, row, strict=True))
     assert cells["External AUC, mean ± SD"] == "0.800 ± 0.020 (0.700 to 0.900), 1 cohort"
     assert cells["Published external"] == "0.76 ± 0.01"
-    stages = [f"Training stage: {s}" for s in ("feature extraction", "instance aggregation")]
+    stages = ["Encoder trained", "Aggregation trained"]
     assert [cells[stage] for stage in stages] == ["✓", "–"]
     assert cells["Published internal"] == "0.75ᵃ"
     assert "ᵃ As its own paper reports." in text
