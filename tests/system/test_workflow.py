@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from manual import unlisted_columns
 from process_client import SNAKEMAKE
 from process_server import shared
 from small_study import (
@@ -289,6 +290,12 @@ def test_a_corrected_label_reruns_statistics_only(study):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_the_manual_lists_every_column(finished):
+    folder, _ = finished
+    assert unlisted_columns(folder / "results") == []
+
+
 def test_a_models_rule_scores_with_what_was_fitted(finished):
     folder, _ = finished
     assert {p.name for p in (folder / "results/fit").iterdir()} == {"TL-mean", "TL-mlp"}
