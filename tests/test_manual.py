@@ -148,7 +148,7 @@ def test_code_of_the_manual_runs(make, tmp_path, monkeypatch):
     Those with a title are modules of a package, which test_plugins installs.
     """
     monkeypatch.chdir(tmp_path)
-    make.store(tmp_path / "slide.h5")
+    make.store(tmp_path / "slide.h5", np.zeros((1, 16, 16, 3), np.uint8), [(0, 0)])
     encoder, aggregation = tmp_path / "TL-CLAM/encoder", tmp_path / "TL-CLAM/aggregation"
     for folder in (encoder, aggregation):
         folder.mkdir(parents=True)

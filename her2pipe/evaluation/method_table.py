@@ -28,6 +28,7 @@ NETWORKS = ("method", "encoder", "architecture", "weights", "parameters", "train
             "model_mb", "stand_in", "preset", "licence")  # fmt: skip
 TILES = ("encoder", "slides", "tiles", "ms_per_tile")
 TIMING = ("method", "aggregation", "cohort", "slides", "seconds", "seconds_per_slide")
+PANELS = 8  # ROC curves of so many methods stand in one figure
 DRIFT = ("method", "reference", "cohort", "slides", "reference_n", "n", "median_shift", "ks", "p",
          "slope", "intercept", "note")  # fmt: skip
 STATUS_GROUPS = {"all": None, "HER2-negative": False, "HER2-positive": True}
@@ -295,8 +296,26 @@ def delong(study: Study) -> Table:
             fpr, tpr, _ = stats.roc(y, score)
             curve = roc_curve(fpr, tpr, area, len(y))
             curves.setdefault(evaluation.method, {})[evaluation.cohort] = curve
-    figures = {"roc_panels": lambda: panels.roc_panels(curves, confidence)}
-    return Table(pairwise.DELONG, rows, figures if curves else {})
+    names = [name for name in _peers_first(study) if name in curves]
+    figures = {}
+    for i in range(0, len(names), PANELS):
+        page = {name: curves[name] for name in names[i : i + PANELS]}
+        stem = f"roc_panels_{1 + i // PANELS}" if i else "roc_panels"
+        figures[stem] = lambda page=page: panels.roc_panels(page, confidence)
+    return Table(pairwise.DELONG, rows, figures)
+
+
+def _peers_first(study: Study) -> list[str]:
+    """Return the methods: the reference, those that share encoder or aggregation, the others."""
+    first = {name: each[0].metrics for name, each in study.by_method.items()}
+    base = first[study.reference]
+
+    def place(name: str) -> int:
+        metrics = first[name]
+        shares = (metrics.encoder == base.encoder, metrics.aggregation == base.aggregation)
+        return 0 if metrics is base else 1 if any(shares) else 2
+
+    return sorted(first, key=place)
 
 
 @table

@@ -39,11 +39,19 @@ def arguments(parser) -> None:
     )
 
 
+def write_flow(inputs: ReportInputs, stem: Path) -> None:
+    """Write the flow of slides and patients as a figure of its own, SVG and PDF."""
+    from her2pipe.plotting import style
+
+    style.save(flowchart.draw(inputs), stem, ("svg", "pdf"))
+
+
 def run(args, report: ReportSettings) -> None:
     """Write the page."""
     inputs = ReportInputs.read(args.manifest, args.study, report, args.methods, args.benchmarks)
     page, path = sections.page(inputs), Path(args.page)
     write_text(path, page.text)
+    write_flow(inputs, path.with_name("flow"))
     page.exits.write(path.with_name(FOLDER))
     write_text(path.with_name(tidy.FILE), tidy.report_json(inputs))
     log.info("%s: %.1f MB", path, len(page.text.encode()) / 1e6)

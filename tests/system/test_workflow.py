@@ -290,6 +290,7 @@ def test_a_corrected_label_reruns_statistics_only(study):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_the_manual_lists_every_column(finished):
     folder, _ = finished
     assert unlisted_columns(folder / "results") == []
