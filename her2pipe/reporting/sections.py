@@ -7,7 +7,7 @@ blocks. Packages of others add their own through the entry points `her2pipe.plug
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -60,7 +60,8 @@ def page(inputs: ReportInputs) -> Page:
             built[name] = blocks
             inputs.anchors.update(_anchors(name, blocks))
     names = sorted(built, key=lambda name: SECTIONS[name].place)
-    sections = [(name, SECTIONS[name].title, built[name]) for name in names]
+    hide = _hidden(inputs)
+    sections = [(name, SECTIONS[name].title, [hide(b) for b in built[name]]) for name in names]
     all_blocks = [block for _, _, blocks in sections for block in blocks]
     exits = Exits(all_blocks)
     script, style = html.source("page.js"), html.source("style.css")
@@ -76,6 +77,15 @@ def page(inputs: ReportInputs) -> Page:
         policy=_policy(script, style, all_blocks),
     )
     return Page(text, exits)
+
+
+def _hidden(inputs: ReportInputs) -> Callable[[html.Block], html.Block]:
+    """Return what a block becomes: itself, or without the names of slides and patients."""
+    from her2pipe.reporting.disclosure.pseudonyms import Pseudonyms
+
+    return (
+        (lambda block: block) if inputs.settings.identifiers else Pseudonyms(inputs.ledger).in_block
+    )
 
 
 def _anchors(name: str, blocks: Sequence[html.Block]) -> Iterator[str]:

@@ -79,11 +79,17 @@ def plan_quickly() -> None:
         # What a file is compared by is the text that it is, whatever it was made of.
         io._IOFile.__eq__, io._IOFile.__hash__ = str.__eq__, str.__hash__
         # Every list has two, which differ in nothing from those of other lists.
-        iocontainers.AttributeGuard = functools.cache(iocontainers.AttributeGuard)
+        # The class stays a class, for Snakemake asks what is one of it.
+        iocontainers.AttributeGuard.__new__ = functools.cache(_one_guard)
         rules.IOFile = _file_of_rule
         rules.Rule.expand_resources = _once_per_attempt(rules.Rule.expand_resources)
         jobs.Job.shellcmd = property(_last_command(jobs.Job.shellcmd.fget))
         jobs.Job.log_info = _unless_quiet(jobs.Job.log_info)
+
+
+def _one_guard(kind: type, name: str) -> Any:
+    """Make the guard of a name, which is kept."""
+    return object.__new__(kind)
 
 
 def _replace(function: Callable, by: Callable) -> None:

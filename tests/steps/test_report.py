@@ -15,6 +15,8 @@ from her2pipe.cli import main
 from her2pipe.files import read_table
 from her2pipe.manifest import Item, Manifest
 from her2pipe.reporting import html, sections
+from her2pipe.reporting.disclosure.pseudonyms import Pseudonyms
+from her2pipe.reporting.html import Column
 
 
 @pytest.fixture(scope="module")
@@ -325,3 +327,54 @@ def test_the_study_states_what_guidelines_ask_for(study):
     cells = dict(zip(head, row, strict=True))
     assert [cells[k] for k in ("n, slides", "Events", "Events, % of slides")] == ["6", "3", "50.0"]
     assert cells["Width of the interval"] == "0.300"
+
+
+def test_a_page_can_do_without_names_and_paths(study):
+    """No name of a slide or patient and no path is left in text, alt texts, ids, files, numbers."""
+    text = write(study, "--identifiers", "false", name="hidden/index.html")
+    folder = study[0] / "hidden"
+    rows = read_table(study[0] / "ledger.tsv")
+    names = {row[key] for row in rows for key in ("slide", "patient")}
+    shown = re.sub(r"data:image/[^\"]*", "", text)
+    shown = re.sub(r'<script type="text/plain".*?</script>', "", shown, flags=re.S)
+    shown = shown.replace("Table S1 of Li et al.", "")
+    texts = {"page": unquote(shown), "report.json": (folder / "report.json").read_text()}
+    for path in (folder / "files").iterdir():
+        texts[path.name] = path.name
+        if path.suffix == ".tsv":
+            texts[f"text of {path.name}"] = path.read_text()
+    left = [
+        (where, name)
+        for where, content in texts.items()
+        for name in names
+        if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", content)
+    ]
+    assert left == []
+    assert str(study[0]) not in texts["page"]
+    assert "C-slide-1" in shown
+    assert write(study, "--identifiers", "false", name="hidden/index.html") == text
+
+
+def test_pseudonyms_reach_every_form_of_a_name():
+    ledger = [
+        {"cohort": "C", "slide": "12", "patient": "Doe, J."},
+        {"cohort": "C", "slide": "TCGA-A1-A0SB", "patient": "7"},
+    ]
+    names = Pseudonyms(ledger)
+    for text, hidden in {
+        "Slide 12 of cohort C": "Slide C-slide-1 of cohort C",
+        "12 slides of patient 7.": "12 slides of patient C-patient-2.",
+        "unreadable: /srv/wsi/TCGA-A1-A0SB.svs": "unreadable: (path)",
+        "see ../slides/a b/12.tiff": "(path)",
+        "a copy of TCGA-A1-A0SB.": "a copy of C-slide-2.",
+        "seen by Doe, J. today": "seen by C-patient-1 today",
+        "2+/FISH-, 0.25 µm/px, 10.1186/s13058-025": "2+/FISH-, 0.25 µm/px, 10.1186/s13058-025",
+    }.items():
+        assert names.in_text(text) == hidden
+    assert names.in_id("fig-TL-PA-C-map-12") == "fig-TL-PA-C-map-C-slide-1"
+    assert names.in_id("fig-gradcam-TCGA-A1-A0SB") == "fig-gradcam-C-slide-2"
+    block = html.table("T", [Column("patient", "Patient"), Column("n", "n", "count")],
+                       [{"patient": "7", "n": "7"}])  # fmt: skip
+    table = names.in_block(block)
+    assert [cell.text for cell in table.rows[0]] == ["C-patient-2", "7"]
+    assert table.tsv == "patient\tn\nC-patient-2\t7\n"

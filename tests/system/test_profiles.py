@@ -1,7 +1,9 @@
 """Profiles: every rule has its partition, and one machine's GPU serves one job."""
 
-import os
+import json
 import re
+import subprocess
+import time
 from pathlib import Path
 
 import yaml
@@ -32,11 +34,32 @@ def test_cards_are_asked_for_by_the_resource_gpu_alone():
         assert "threads" not in (ROOT / f"profiles/{name}/config.yaml").read_text()
 
 
-def test_commands_of_the_generic_profile_can_be_run():
-    for verb in ("submit", "status", "cancel"):
-        assert os.access(
-            ROOT / "profiles/generic" / GENERIC[f"cluster-generic-{verb}-cmd"], os.X_OK
-        )
+def call(folder, verb, *words):
+    """Call a command of the generic profile in a study's folder; return what it says."""
+    command = ROOT / "profiles/generic" / GENERIC[f"cluster-generic-{verb}-cmd"]
+    run = subprocess.run([command, *words], cwd=folder, capture_output=True, text=True, check=True)
+    return run.stdout.strip()
+
+
+def test_commands_of_the_generic_profile_follow_a_job(tmp_path):
+    """One that succeeds, one that fails, one that is ended, and what the first asked for."""
+    asked = {"threads": 2, "resources": {"gpu": 1, "mem_mb": 4000, "runtime": 60}}
+    numbers = {}
+    for i, line in enumerate(("exit 0", "exit 3", "sleep 60")):
+        script = tmp_path / f"job{i}.sh"
+        job = json.dumps(asked | {"rule": "encode", "jobid": i})
+        script.write_text(f"#!/bin/sh\n# properties = {job}\n{line}\n")
+        numbers[line] = call(tmp_path, "submit", script)
+    noted = tmp_path / "logs/generic" / f"{numbers['exit 0']}.json"
+    assert json.loads(noted.read_text()) == {"threads": 2, **asked["resources"]}
+    assert call(tmp_path, "status", numbers["sleep 60"]) == "running"
+    call(tmp_path, "cancel", numbers["sleep 60"])
+    said = {}
+    for line, number in numbers.items():
+        while (state := call(tmp_path, "status", number)) == "running":
+            time.sleep(0.05)
+        said[line] = state
+    assert said == {"exit 0": "success", "exit 3": "failed", "sleep 60": "failed"}
 
 
 def test_the_cluster_counts_its_own_gpus():

@@ -56,7 +56,7 @@ WEIGHTS = (
     Column("licence", "Licence of these"),
     Column("digest", "Digest of the weights used"),
 )
-SEEDS = (Column("setting", "Setting"), Column("value", "Seed", "written"))
+SEEDS = (Column("value", "Seed"), Column("setting", "Settings"))
 
 
 @SECTIONS.register("reporting")
@@ -95,7 +95,7 @@ class Reporting(Section):
             Custom("references", paragraph.works),
             Heading("Checklist"),
             checklist(inputs, first),
-            *map(html.fold_long, tables),
+            *tables,
             *([RunDependent([*energy])] if energy else []),
         ]
 
@@ -177,8 +177,11 @@ def _weights(inputs: ReportInputs) -> Iterator[Table]:
 
 
 def _seeds(settings: Mapping[str, Any]) -> Iterator[Table]:
-    """List every seed of the study's settings."""
-    rows = [{"setting": name, "value": f"{seed}"} for name, seed in seeds(settings)]
+    """List every seed of the study's settings, those of one value together."""
+    by_value: dict[int, list[str]] = {}
+    for name, seed in seeds(settings):
+        by_value.setdefault(seed, []).append(name)
+    rows = [{"value": f"{seed}", "setting": ", ".join(n)} for seed, n in by_value.items()]
     if rows:
         name = html.table_id("seeds")
         yield html.table("Seeds of all random draws.", SEEDS, rows, sortable=False, id=name)

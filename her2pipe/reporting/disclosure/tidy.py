@@ -15,6 +15,7 @@ from typing import Any
 from her2pipe import __version__
 from her2pipe.evaluation.results import METRICS, Area, Correlation, Estimate, Part, Subgroup
 from her2pipe.reporting import html
+from her2pipe.reporting.disclosure.pseudonyms import Pseudonyms
 from her2pipe.reporting.flowchart import flow_of
 from her2pipe.reporting.html import to_float
 from her2pipe.reporting.inputs import ReportInputs
@@ -41,10 +42,13 @@ ENDS = {"value", "low", "high", "n", "positives", "rho", "logit_low", "logit_hig
 
 def report_json(inputs: ReportInputs) -> str:
     """Return the text of `report.json`."""
+    title = inputs.study.title
+    if not inputs.settings.identifiers:
+        title = Pseudonyms(inputs.ledger).in_text(title)
     head = {
         "format": FORMAT,
         "version": VERSION,
-        "title": inputs.study.title,
+        "title": title,
         "her2pipe": __version__,
         "interval": inputs.percent,
         "columns": COLUMNS,

@@ -67,6 +67,8 @@ NUM_SLOTS_TYPE_1 = 1
 SLOT_TYPE_1 = 100%
 SLOT_TYPE_1_PARTITIONABLE = TRUE
 START = TRUE
+# What follows a job would go on to the next one; in 23.9 that may end in an endless error.
+SHADOW_WORKLIFE = 0
 MachineMaxVacateTime = 2
 SUSPEND = FALSE
 PREEMPT = FALSE

@@ -77,6 +77,13 @@ def running(folder, fault, comment):
     return next((line.split()[0] for line in table.splitlines() if comment in line), "")
 
 
+def alone(folder):
+    """Whether only one job is queued, and none of the slides is tiled once more."""
+    stores = [folder / f"results/tile/adaptive/B/B-{i}.h5" for i in range(1, 5)]
+    queued = node.run("squeue", "-h", "-o", "%i").stdout.split()
+    return len(queued) == 1 and all(store.exists() for store in stores)
+
+
 def records(rule):
     """Return the records of a rule's jobs, oldest first, requeued ones once per start."""
     formats = "jobid,comment%80,state%30,partition,reqtres%80,timelimit,submitline%2000"
@@ -112,6 +119,7 @@ def ran(cluster, local, tmp_path_factory):
         node.run("scancel", job)
         until(lambda: "TIMEOUT" in [row["state"] for row in records("tile")], run, 600)
         job = until(lambda: running(folder, "train-small", "rule_train"), run, 900)
+        until(lambda: alone(folder), run, 300)  # one failure at a time
         host = node.run("squeue", "-h", "-j", job, "-o", "%N").stdout.strip()
         node.run("scontrol", "update", f"nodename={host}", "state=down", "reason=test")
         until(lambda: "PENDING" in node.run("squeue", "-h", "-j", job, "-o", "%T").stdout, run)
