@@ -254,7 +254,7 @@ def test_the_matrix_groups_methods_and_keeps_every_number():
     assert [name for name, _ in table.parts] == ["clam", "mean"]
     assert [column["title"] for column in table.head][-2:] == ["B, n = 40", "C, n = 40"]
     cell = table.rows[0][-1]
-    assert (cell.text, cell.sort) == ("0.80 (0.70\u20130.90)", "0.8")
+    assert (cell.text, cell.sort) == ("0.80 (0.70\u2060\u2013\u20600.90)", "0.8")
     assert cell.drawing.count("<circle") == 1
     assert "0.7" in table.tsv
 
