@@ -171,6 +171,12 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
             "her2pipe report results/manifest/report.tsv page.html",
         ),
         Verb(
+            "view",
+            "open a slide with its maps in the browser, on this machine alone",
+            "her2pipe view A-001.svs",
+            "her2pipe view A-001.svs --results my-study/results --port 8080 --no-browser",
+        ),
+        Verb(
             "heatmap",
             "draw what each patch adds to a slide's score, as picture, GeoJSON and TIAViz store",
             "her2pipe heatmap slide.h5 maps --encoding encodings --aggregate probabilistic",

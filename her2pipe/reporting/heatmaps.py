@@ -131,7 +131,7 @@ def _confidence(
         }
         above = [score for slide, score in scores.items() if is_positive[slide]]
         below = [score for slide, score in scores.items() if not is_positive[slide]]
-        middle = [min(above)] * bool(above) + [max(below)] * bool(below)
+        middle = [*([min(above)] if above else []), *([max(below)] if below else [])]
         cutoff = sum(middle) / len(middle)
     return {slide: abs(score - cutoff) for slide, score in scores.items()}
 

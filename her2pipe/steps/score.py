@@ -110,7 +110,8 @@ def run(
         row = score_slide(
             files[slide], files.path(slide), aggregation, compatibility, rejection.reject
         )
-        rows.append({"patient": patients.get(row["slide"], "")} | row)
+        row = {"patient": patients.get(row["slide"], "")} | row
+        rows.append(row)
         if row["flag"] != "excluded":
             if args.sensitivity:
                 row |= both_scores(files[slide], aggregation, rejection.reject)

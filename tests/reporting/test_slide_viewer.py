@@ -329,3 +329,12 @@ def test_errors_come_first_and_are_named():
     ]
     without = Evaluation(Metrics(), [], rows, None)
     assert "verdict" not in heatmaps.choose_errors(names, without, 2)[0]
+
+
+def test_calls_of_one_kind_have_a_confidence():
+    """Without a threshold, and all slides called positive: measured from the lowest of them."""
+    rows = [
+        {"slide": "S1", "score": "0.4", "verdict": "True positive"},
+        {"slide": "S2", "score": "0.9", "verdict": "False positive"},
+    ]
+    assert heatmaps._confidence(rows, None) == {"S1": 0.0, "S2": 0.5}
