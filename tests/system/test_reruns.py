@@ -148,7 +148,7 @@ def made(tmp_path_factory):
         if line.startswith("results/"):
             path = folder / line.split("\t")[0]
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch() if path.suffix in (".h5", ".tsv", ".html") else path.mkdir(exist_ok=True)
+            path.touch() if path.suffix else path.mkdir(exist_ok=True)
     run = snakemake(folder, "--touch", "--forceall", "--quiet", "all", code=TOUCH)
     assert run.returncode == 0, run.stdout + run.stderr
     return folder
