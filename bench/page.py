@@ -30,7 +30,7 @@ from her2pipe.steps import report
 LEVELS = ("0", "1+", "2+/FISH-", "2+/FISH+", "3+")
 ENCODERS = ("uni", "virchow2", "gigapath", "h-optimus", "ctranspath", "resnet50", "conch", "phikon",
             "swin-t", "kaiko")  # fmt: skip
-AGGREGATIONS = ("probabilistic", "clam", "linear")
+AGGREGATIONS = ("probabilistic", "clam", "linear_probe")
 COLUMNS = ("slide", "patient", "cohort", "status", "reason")
 
 
@@ -116,7 +116,7 @@ def study(folder: Path, methods: int, cohorts: dict[str, str], slides: int) -> d
     ]
     write_table(folder / "ledger.tsv", COLUMNS, rows)
     described = {name: {"title": "made up", "role": role} for name, role in cohorts.items()}
-    title = f"{methods} methods on {len(cohorts)} cohorts of {slides} slides"
+    title = f"Made-up scores: {methods} x {len(cohorts)} x {slides} (methods, cohorts, slides)"
     write_text(folder / "study.json", json.dumps({"title": title, "cohorts": described}))
     items += [Item("compare", path=str(compared))]
     items += [Item("ledger", path=str(folder / "ledger.tsv"))]

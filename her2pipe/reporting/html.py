@@ -275,7 +275,7 @@ def _dot_cell(row: Mapping[str, Any], column: Column, sort: str) -> Cell:
     text = format_number(number, 2)
     if ends[0] is not None and ends[1] is not None:
         parts.append(f'<path d="M{x(ends[0])} {middle:g}H{x(ends[1])}" stroke="#0b5c8e"/>')
-        text += f" ({format_number(ends[0], 2)}\u00a0to\u00a0{format_number(ends[1], 2)})"
+        text += f" ({format_number(ends[0], 2)}\u2060\u2013\u2060{format_number(ends[1], 2)})"
     parts.append(f'<circle cx="{x(number)}" cy="{middle:g}" r="3" fill="#0b5c8e"/>')
     box = f'<svg class="dot" width="{width}" height="{height}" aria-hidden="true">'
     text += str(row.get(column.after) or "")

@@ -29,6 +29,7 @@ from her2pipe.reporting.sections import SECTIONS, Section
 
 TableMaker = Callable[[Evaluation, ReportInputs], Table | None]
 RESULT_TABLES: Registry[TableMaker] = Registry("table of results", "her2pipe.reporting")
+MANY = 12  # methods beyond which only metrics.json holds every number of those without figures
 ONLY_OF_FIGURE_METHODS = ("reflex",)
 UNLABELLED = "No slide has a label; the scores are in the table of slides."
 OPERATING = {
@@ -117,7 +118,8 @@ class Results(Section):
             return [Text(f"Cohort {evaluation.metrics.cohort}: {UNLABELLED}")]
         endpoint = inputs.endpoint(evaluation.metrics.role)
         tables = _tables(evaluation, inputs, endpoint, ONLY_OF_FIGURE_METHODS)
-        return [*map(html.fold_long, tables), _all_numbers(evaluation)]
+        every = [] if len(inputs.methods) > MANY else [_all_numbers(evaluation)]
+        return [*map(html.fold_long, tables), *every]
 
 
 def _tables(

@@ -254,7 +254,7 @@ def test_the_matrix_groups_methods_and_keeps_every_number():
     assert [name for name, _ in table.parts] == ["clam", "mean"]
     assert [column["title"] for column in table.head][-2:] == ["B, n = 40", "C, n = 40"]
     cell = table.rows[0][-1]
-    assert (cell.text, cell.sort) == ("0.80 (0.70\u00a0to\u00a00.90)", "0.8")
+    assert (cell.text, cell.sort) == ("0.80 (0.70\u2060\u2013\u20600.90)", "0.8")
     assert cell.drawing.count("<circle") == 1
     assert "0.7" in table.tsv
 
@@ -262,7 +262,7 @@ def test_the_matrix_groups_methods_and_keeps_every_number():
 def test_limits_of_the_result_are_stated():
     few = evaluation(cohort="B", auc=AREA | {"n": 18}, slides=20, evaluated=20)
     limits = " ".join(summary._limits([few], inputs_of(few)))
-    assert "Cohort B: fewer than 5 slides: 3 in a class, so that the AUC has no interval." in limits
-    assert "the label of 2 scored slides is not known" in limits
+    assert "an interval of the AUC: cohort B (15 positive, 3 negative)." in limits
+    assert "Scored slides whose label is not known: cohort B (2 slides)." in limits
     alone = evaluation(role="development", auc=AREA)
     assert "no external cohort" in " ".join(summary._limits([alone], inputs_of(alone)))

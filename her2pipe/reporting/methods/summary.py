@@ -21,12 +21,13 @@ from her2pipe.reporting.comparison import (
     N,
     interval_ends,
 )
-from her2pipe.reporting.html import Block, Column, Custom, Grid, Heading, Table, Text
+from her2pipe.reporting.html import Block, Column, Custom, Folded, Grid, Heading, Table, Text
 from her2pipe.reporting.inputs import ROLES, ReportInputs
 from her2pipe.reporting.methods.primary import CALIBRATION_FIGURE, primary_method
 from her2pipe.reporting.sections import SECTIONS, Section
 from her2pipe.stats.small import too_few
 
+DRAWN = 2  # calibrations drawn at once
 WIDE = 0.2  # interval of an AUC, from end to end
 VIEWS = {"as_it_is": "score as it is", "recalibrated": "recalibrated"}
 CALLS = (
@@ -200,7 +201,11 @@ def _calibration(evaluations: Sequence[Evaluation], inputs: ReportInputs) -> lis
         figure for e in shown for figure in captions.figures(e, inputs, [CALIBRATION_FIGURE])
     ]
     table = html.table(caption, CALIBRATION, rows, id=html.table_id("calibration"))
-    return [table, *([Grid(figures)] if figures else [])]
+    shown_figures, more = figures[:DRAWN], figures[DRAWN:]
+    blocks: list[Block] = [table, *([Grid(shown_figures)] if shown_figures else [])]
+    if more:
+        blocks.append(Folded("Calibration of more cohorts", [Grid(more)], "part"))
+    return blocks
 
 
 def _fit_note(view: Reliability) -> str:
@@ -217,12 +222,15 @@ def _fit_note(view: Reliability) -> str:
 
 
 def _limits(evaluations: Sequence[Evaluation], inputs: ReportInputs) -> Iterator[str]:
-    """Yield what a reader must know before relying on the result."""
-    external = [e for e in evaluations if e.metrics.role == "external"]
-    if not external:
+    """Yield what a reader must know before relying on the result, cohorts of one limit together."""
+    if not any(e.metrics.role == "external" for e in evaluations):
         yield "There is no external cohort: performance at another centre is not known."
+    together: dict[str, list[str]] = {}
     for evaluation in evaluations:
-        yield from _limits_of(evaluation, inputs)
+        for limit, detail in _limits_of(evaluation, inputs):
+            together.setdefault(limit, []).append(f"{evaluation.cohort}{detail}")
+    for limit, cohorts in together.items():
+        yield f"{limit}: cohort{'s' * (len(cohorts) > 1)} {', '.join(cohorts)}."
     excluded = sum(row["status"] == "excluded" for row in inputs.ledger)
     if excluded:
         share = 100 * excluded / len(inputs.ledger)
@@ -237,30 +245,28 @@ def _limits(evaluations: Sequence[Evaluation], inputs: ReportInputs) -> Iterator
         )
 
 
-def _limits_of(evaluation: Evaluation, inputs: ReportInputs) -> Iterator[str]:
-    """Yield the limits of one cohort: few slides or events, choices, slides without a label."""
-    metrics, least = evaluation.metrics, inputs.settings.min_n
-    area, where = metrics.main(), f"Cohort {evaluation.cohort}"
+def _limits_of(evaluation: Evaluation, inputs: ReportInputs) -> Iterator[tuple[str, str]]:
+    """Yield the limits of one cohort, each with what is particular to the cohort."""
+    metrics, area = evaluation.metrics, evaluation.metrics.main()
     name = inputs.endpoint(metrics.role).main_measure
     if area.value is None:
-        yield f"{where}: no {name}, {area.note or 'which is not defined'}."
+        yield f"No {name}", f" ({area.note or 'not defined'})"
     elif area.positives is not None and area.n is not None:
         groups = (area.positives, area.n - area.positives)
-        if few := too_few(groups, least):
-            yield f"{where}: {few} in a class, so that the {name} has no interval."
+        sizes = f"{groups[0]:,} positive, {groups[1]:,} negative"
+        if too_few(groups, inputs.settings.min_n):
+            yield f"Too few slides of a class for an interval of the {name}", f" ({sizes})"
         elif area.low is not None and area.high is not None and area.high - area.low > WIDE:
             width = html.format_number(area.high - area.low, 2)
-            yield (
-                f"{where}: with {groups[0]:,} positive and {groups[1]:,} negative slides, the "
-                f"interval of the {name} is {width} wide."
-            )
+            limit = f"Few slides: intervals of the {name} wider than {WIDE:g} from end to end"
+            yield limit, f" ({width}; {sizes})"
     if metrics.chosen_on_these:
-        yield f"{where}: {metrics.chosen_on_these} chosen on the very slides evaluated."
+        yield "Chosen on the very slides evaluated", f" ({metrics.chosen_on_these})"
     if (fit := metrics.calibration and metrics.calibration.recalibrated) and fit.same_slides:
-        yield f"{where}: recalibrated score and net benefit are judged on the slides of the fit."
+        yield "Recalibrated score and net benefit judged on the slides of the fit", ""
     if area.n is not None and metrics.evaluated > area.n:
-        unknown = metrics.evaluated - area.n
-        yield f"{where}: the label of {html.count_of(unknown, 'scored slide')} is not known."
+        unknown = html.count_of(metrics.evaluated - area.n, "slide")
+        yield "Scored slides whose label is not known", f" ({unknown})"
 
 
 # --- the study -----------------------------------------------------------------------------------
@@ -276,7 +282,7 @@ def _key_figures(inputs: ReportInputs) -> list[tuple[str, str]]:
         (f"{slides:,}", f"slides of {patients:,} patients"),
         (f"{cohorts}", "cohort" if cohorts == 1 else "cohorts"),
         (f"{slides - excluded:,}", "slides scored"),
-        (f"{excluded:,}", "slides excluded, each with a reason"),
+        (f"{excluded:,}", f"slide{'s' * (excluded != 1)} excluded, each with a reason"),
         (f"{methods}", "method" if methods == 1 else "methods"),
     ]
 
