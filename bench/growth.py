@@ -23,6 +23,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 NEW = 50
 STUDY_LEVEL = {"preflight", "compare", "ledger", "report"}
+FILES = (".h5", ".tsv", ".html", ".json", ".svg", ".pdf")  # outputs; others are folders
 # Touching waits a tenth of a second per job, for clocks coarser than ours.
 LAUNCH = (
     "from snakemake.executors import touch; touch.Executor.SLEEPING_TIME = 0\n"
@@ -88,7 +89,7 @@ def finish(folder: Path) -> int:
     for output in outputs:
         path = folder / output
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch() if path.suffix in (".h5", ".tsv", ".html") else path.mkdir(exist_ok=True)
+        path.touch() if path.suffix in FILES else path.mkdir(exist_ok=True)
     snakemake(folder, "--touch", "--forceall", "--quiet", "all", "--cores", "200",
               "--scheduler-subsample", "200", launch=["-c", LAUNCH])  # fmt: skip
     return len(outputs)
