@@ -259,14 +259,14 @@ class TissueSettings(Section):
         8.0, "mask: scale of the picture it is made from", "um/px", ge=1, le=64, choice=True
     )
     tissue_saturation: tuple[Fraction, Fraction] = setting(
-        (0.03, 0.10),
+        (0.03, 0.06),
         "mask: Otsu's threshold of the saturation is kept within these: where there is no glass, it"
         " would part dark from pale tissue",
         "fraction",
         choice=True,
     )
     tissue_od: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = setting(
-        (0.03, 0.12),
+        (0.03, 0.06),
         "mask: Otsu's threshold of the optical density is kept within these",
         "OD",
         choice=True,
@@ -440,7 +440,7 @@ class TileSettings(RejectSettings):
         choice=True,
     )
     fold_max: float = setting(
-        2.0,
+        1.5,
         "a patch is marked fold when a tenth of it is denser than this many times the slide's"
         " tissue",
         "",
