@@ -26,18 +26,19 @@ export PYTHONDONTWRITEBYTECODE :=
 
 setup: $(READY)
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt profiles/slurm/requirements.txt pyproject.toml
 	@echo "her2pipe: setting up .venv (about a minute and 6 GB, once)"
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --quiet -r requirements.txt
+	$(BIN)/uv pip install --quiet --no-deps -r profiles/slurm/requirements.txt
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
 demo: $(READY)
 	@echo "her2pipe: the demo study, about 350 short jobs; five to ten minutes on two cores"
-	$(BIN)/snakemake --cores all --quiet rules host reason \
+	$(BIN)/snakemake --cores all \
 	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1
 	@echo
 	@echo "Done. Open  results/report/index.html   the study as one page"
@@ -47,7 +48,7 @@ demo: $(READY)
 demo-ihc: $(READY)
 	@echo "her2pipe: the demo of IHC grading, about 200 short jobs; five to ten minutes on two cores"
 	$(BIN)/snakemake --cores all --configfile studies/ihc-demo.yaml --directory demo-ihc \
-	  --quiet rules host reason --set-threads train=1
+	  --set-threads train=1
 	@echo
 	@echo "Done. Open  demo-ihc/results/report/index.html   the study as one page"
 	@echo "      Read  demo-ihc/results/compare/methods.tsv AUC of each network on each centre"
@@ -55,7 +56,7 @@ demo-ihc: $(READY)
 
 demo-light: $(READY)
 	@echo "her2pipe: the light demo study, about 50 short jobs; five to ten minutes on two cores"
-	$(BIN)/snakemake --cores all --quiet rules host reason --configfile studies/light-demo.yaml \
+	$(BIN)/snakemake --cores all --configfile studies/light-demo.yaml \
 	  --directory demo-light --set-threads train=1 pretrain=1 deploy=1
 	@echo
 	@echo "Done. Open  demo-light/results/report/index.html    the study as one page"
@@ -66,8 +67,8 @@ CLUSTER := demo-cluster
 cluster: $(READY)
 	@echo "her2pipe: the demo study through a SLURM of one node, in $(CLUSTER); about a quarter of an hour"
 	$(BIN)/python tests/system/slurm/node.py start
-	$(BIN)/snakemake --profile profiles/slurm --directory $(CLUSTER) --jobs 8 --latency-wait 15 \
-	  --slurm-init-seconds-before-status-checks 3 --quiet rules host reason \
+	$(BIN)/snakemake --profile $(CURDIR)/profiles/slurm --directory $(CLUSTER) --jobs 8 --latency-wait 15 \
+	  --slurm-init-seconds-before-status-checks 3 \
 	  --groups synthesise=slides tile=slides score=statistics evaluate=statistics \
 	  compare=summary ledger=summary report=summary --group-components slides=4 \
 	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1; \

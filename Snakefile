@@ -26,6 +26,7 @@ include: "workflow/train.smk"
 include: "workflow/unpack.smk"
 include: "workflow/encode.smk"
 include: "workflow/fit.smk"
+include: "workflow/quality.smk"
 include: "workflow/score.smk"
 include: "workflow/evaluate.smk"
 include: "workflow/compare.smk"
@@ -36,6 +37,9 @@ include: "workflow/bundle.smk"
 include: "workflow/explain.smk"
 include: "workflow/ledger.smk"
 include: "workflow/report.smk"
+
+
+snakemake_api.link_resources(workflow)
 
 
 wildcard_constraints:

@@ -16,6 +16,8 @@ EXTRAS = {
     "onnx": ("deploy", "writing networks as ONNX"),
     "onnxruntime": ("deploy", "running networks as ONNX"),
     "snakemake_executor_plugin_slurm": ("slurm", "submitting jobs to SLURM"),
+    "snakemake_executor_plugin_cluster_generic": ("generic", "submitting jobs by commands"),
+    "snakemake_executor_plugin_htcondor": ("htcondor", "submitting jobs to HTCondor"),
 }
 SHARED_OBJECT = re.compile(r"(\S+\.so[.\d]*): cannot open shared object file")
 OPENCV_NEEDS = "libgl1 libglib2.0-0 libxcb1"  # of a system without a desktop

@@ -42,7 +42,8 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb(
             "status",
             "show what of a study is done, what a run would do, what failed last",
-            "her2pipe status --configfile my-study/study.yaml --directory my-study",
+            "her2pipe status --directory my-study",
+            "her2pipe status --directory my-study --watch",
         ),
         Verb(
             "preflight",
@@ -68,6 +69,12 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
             "draw",
             "draw a cohort of synthetic images, by the rows of its sheet",
             "her2pipe draw images.tsv images --image-px 256",
+        ),
+        Verb(
+            "quality",
+            "look over slides: tissue, artefacts, stain and file, and what is out of range",
+            "her2pipe quality slide.svs",
+            "her2pipe quality results/tile/adaptive/A --table A-quality.tsv --sheet A.tsv",
         ),
         Verb(
             "ledger",
@@ -162,6 +169,12 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
             "report",
             "write the study as one self-contained page",
             "her2pipe report results/manifest/report.tsv page.html",
+        ),
+        Verb(
+            "view",
+            "open a slide with its maps in the browser, on this machine alone",
+            "her2pipe view A-001.svs",
+            "her2pipe view A-001.svs --results my-study/results --port 8080 --no-browser",
         ),
         Verb(
             "heatmap",

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import process_server
 import pytest
+from cluster_study import local  # noqa: F401 - of every test that runs it on a cluster
 from small_study import finished, study  # noqa: F401 - fixtures of every test that runs the workflow
 from stores import CLASSES, DATA, make_bag, make_encoding, make_model, make_store, stained
 from training_sets import development, development_files  # noqa: F401

@@ -1,11 +1,16 @@
 """The manual says what is so: its commands exist, its settings load, its code runs."""
 
+import gc
 import importlib
+import json
 import re
 import shlex
+import warnings
 
+import numpy as np
 import yaml
 from manual import ROOT, blocks, inline_commands, pages, shell_lines
+from safetensors.numpy import save_file
 
 from her2pipe import cli, verbs
 from her2pipe.cohorts import sheet
@@ -135,3 +140,29 @@ def test_readme_is_short_and_its_links_lead_somewhere():
     links = re.findall(r"\]\(([^)]+)\)", text)
     assert [link for link in links if "//" not in link and not (ROOT / link).exists()] == []
     assert (ROOT / "docs/images/overview.png").stat().st_size < 300_000
+
+
+def test_code_of_the_manual_runs(make, tmp_path, monkeypatch):
+    """Blocks of Python read a store, a bundle and a report.json that are there.
+
+    Those with a title are modules of a package, which test_plugins installs.
+    """
+    monkeypatch.chdir(tmp_path)
+    make.store(tmp_path / "slide.h5", np.zeros((1, 16, 16, 3), np.uint8), [(0, 0)])
+    encoder, aggregation = tmp_path / "TL-CLAM/encoder", tmp_path / "TL-CLAM/aggregation"
+    for folder in (encoder, aggregation):
+        folder.mkdir(parents=True)
+        save_file({"weight": np.zeros(2, np.float32)}, folder / "model.safetensors")
+        (folder / "model.json").write_text("{}")
+    (tmp_path / "TL-CLAM/bundle.json").write_text("{}")
+    report = tmp_path / "results/report/report.json"
+    report.parent.mkdir(parents=True)
+    row = {"metric": "auc", "method": "M", "cohort": "C", "value": 0.9}
+    report.write_text(json.dumps({"rows": [row]}))
+    code = [block for block in blocks("python") if "title=" not in block.options]
+    assert len(code) >= 3
+    for block in code:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # files that an example leaves open
+            exec(compile(block.text, block.page, "exec"), {})
+            gc.collect()

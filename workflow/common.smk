@@ -15,7 +15,14 @@ inputs = Inputs(targets)
 commands = Commands(inputs)
 fingerprints = Fingerprints(inputs)
 manifests = Manifests(inputs)
-failure_handler = snakemake_api.prepare(workflow)
+
+
+def start():
+    manifests.write()
+    run_log.start()
+
+
+listeners = snakemake_api.prepare(workflow, study, start)
 
 
 if study.settings.study.container:  # of all rules
@@ -24,13 +31,12 @@ if study.settings.study.container:  # of all rules
 
 
 onstart:
-    manifests.write()
-    run_log.start()
+    listeners.start.begin()
 
 
 onsuccess:
-    run_log.finish(failure_handler.failures)
+    snakemake_api.succeed(listeners)
 
 
 onerror:
-    snakemake_api.report_failures(failure_handler)
+    snakemake_api.report_failures(listeners)

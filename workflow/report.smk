@@ -10,6 +10,8 @@ rule report:
             labels={"what": "the whole study"},
         ),
         files=directory("results/report/files"),
+        flow=multiext("results/report/flow", ".svg", ".pdf"),
+        numbers="results/report/report.json",
     log:
         "logs/report.log",
     benchmark:

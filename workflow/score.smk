@@ -5,6 +5,7 @@ rule score:
         model=inputs.fitted,
         reference=inputs.reference,
         stores=inputs.compared_stores,
+        quality=inputs.quality,
     output:
         "results/score/{method}/{cohort}.tsv",
     log:

@@ -26,6 +26,7 @@ BESIDE = {
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
 }
+PARTS = "<!-- parts of metrics.json -->"
 FETCHED = re.compile(r'<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)="(?:https?:)?//[^"]+')
 CANONICAL = re.compile(r'<link rel="canonical"[^>]*>')
 
@@ -38,6 +39,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, page: object, config: MkDocsConfig, files: Files) -> str:
+    """Fill in what the program knows of `metrics.json`."""
+    return markdown.replace(PARTS, reference.metrics()) if PARTS in markdown else markdown
 
 
 def on_post_page(output: str, page: object, config: MkDocsConfig) -> str:

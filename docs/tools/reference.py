@@ -13,6 +13,8 @@ from her2pipe import cli, verbs
 from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.config import Config, Scanner, Section, flags
 from her2pipe.config.base import CHOICE, is_choice
+from her2pipe.evaluation import results
+from her2pipe.evaluation.results import Metrics
 
 INTERNAL = "algorithm"
 
@@ -84,6 +86,35 @@ def _code(text: str) -> str:
 def _cell(text: str) -> str:
     """Escape what would end a cell of a table."""
     return " ".join(text.split()).replace("|", "\\|")
+
+
+def metrics() -> str:
+    """Return the parts of `metrics.json` with their keys."""
+    parts = [Metrics, *(kind for kind in vars(results).values() if _is_part(kind))]
+    lines = []
+    for kind in parts:
+        summary = " ".join((kind.__doc__ or "").split()).replace("``", "`")
+        lines += [f"### {kind.__name__}", "", summary, "", "| key | kind |", "|---|---|"]
+        for name, field in kind.model_fields.items():
+            lines.append(f"| `{field.alias or name}` | {_code(_cell(_kind(field)))} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _is_part(kind: object) -> bool:
+    bases = isinstance(kind, type) and issubclass(kind, results.Part)
+    return bases and kind not in (results.Part, Metrics)
+
+
+def _kind(field: FieldInfo) -> str:
+    """Write a type as people read it."""
+    text = str(getattr(field.annotation, "__name__", field.annotation))
+    if "[" in str(field.annotation) or "|" in str(field.annotation):
+        text = str(field.annotation)
+    text = text.replace("her2pipe.evaluation.results.", "").replace("| None", "").strip()
+    return {"str": "text", "float": "number", "int": "whole number", "bool": "true or false"}.get(
+        text, text.replace("float", "number").replace("str", "text").replace("int", "whole number")
+    )
 
 
 def commands() -> str:

@@ -15,34 +15,16 @@ import numpy as np
 
 from her2pipe.bundles.description import Distribution
 from her2pipe.config import CLASSES, DriftSettings
-from her2pipe.stain.optical_density import EOSIN, HAEMATOXYLIN, angle_deg, unit
+from her2pipe.quality.slide import APPEARANCE, Quantity, appearance
 
 if TYPE_CHECKING:
-    from her2pipe.stain.profile import Profile
     from her2pipe.store import Encodings, SlidePatches
 
 NON_TUMOUR = CLASSES[-1]
 NORMAL_90 = 3.2897  # standard deviations between the 5 % and 95 % quantiles of a normal one
 
 
-class Quantity(NamedTuple):
-    """What is measured of a slide: in a word or two, in full, and its unit."""
-
-    name: str
-    title: str
-    unit: str = ""
-
-
-QUANTITIES = {
-    "mpp": Quantity("scale", "Scale of the slide", "µm/px"),
-    "haematoxylin_angle": Quantity("haematoxylin hue", "Angle of haematoxylin from Ruifrok's", "°"),
-    "counterstain_angle": Quantity(
-        "second stain hue", "Angle of the second stain from Ruifrok's eosin", "°"
-    ),
-    "stain_angle": Quantity("angle of the stains", "Angle between the two stains", "°"),
-    "haematoxylin": Quantity("haematoxylin", "Strength of haematoxylin", "OD"),
-    "counterstain": Quantity("second stain", "Strength of the second stain", "OD"),
-    "variance": Quantity("patch variance", "Mean grey-level variance of patches", "levels²"),
+QUANTITIES = APPEARANCE | {
     "patches": Quantity("patches", "Patches of the slide"),
     "tumour_share": Quantity("tumour share", "Share of patches that are called tumour"),
     "score": Quantity("score", "Score"),
@@ -67,17 +49,7 @@ def quantities(
     """
     from her2pipe.store import PatchStore
 
-    values: dict[str, float | None] = {"mpp": slide.metadata.mpp or None, "score": score}
-    if profile := _own_stain(slide):
-        reference = unit(np.array([HAEMATOXYLIN, EOSIN]))
-        vectors = zip(profile.matrix, reference, strict=True)
-        angles = [angle_deg(vector, other) for vector, other in vectors]
-        values |= {"haematoxylin_angle": angles[0], "counterstain_angle": angles[1]}
-        values |= {"stain_angle": profile.angle_deg}
-        strengths = map(float, profile.max_concentration)
-        values |= dict(zip(("haematoxylin", "counterstain"), strengths, strict=True))
-    if len(slide):
-        values["variance"] = float(np.mean(slide.variance, dtype=float))
+    values: dict[str, float | None] = {**appearance(slide), "score": score}
     if isinstance(slide, PatchStore):
         values["patches"] = float(len(slide))
         if NON_TUMOUR in classes and len(probabilities):
@@ -85,14 +57,6 @@ def quantities(
             values["tumour_share"] = float(is_tumour.mean())
     known = {name: value for name, value in values.items() if value is not None}
     return {name: known[name] for name in QUANTITIES if math.isfinite(known.get(name, math.nan))}
-
-
-def _own_stain(slide: SlidePatches) -> Profile | None:
-    """Return the stain profile estimated on the slide; None where another stands in, or is none."""
-    from her2pipe.stain.profile import Profile
-
-    profile = Profile.from_dict(stain) if (stain := slide.stain) else None
-    return profile if profile and not (profile.keeps_colours or profile.fallback) else None
 
 
 def measure(
@@ -160,9 +124,6 @@ def out_of_range(
         limits = usual_range(reference[name], drift) if name in reference else None
         if limits is None or name not in values or values[name] in limits:
             continue
-        space = "" if quantity.unit in ("", "°") else " "
-        notes.append(
-            f"{quantity.name} {values[name]:.4g}{space}{quantity.unit}"
-            f" ({limits.low:.4g} to {limits.high:.4g})"
-        )
+        ends = f"{limits.low:.4g} to {limits.high:.4g}"
+        notes.append(f"{quantity.format(values[name])} ({ends})")
     return notes

@@ -31,7 +31,13 @@ from her2pipe.config.base import (
     Section,
 )
 from her2pipe.config.endpoints import LabelSettings
-from her2pipe.config.evaluation import CompareSettings, DriftSettings, EvaluateSettings
+from her2pipe.config.evaluation import (
+    CompareSettings,
+    DriftSettings,
+    EvaluateSettings,
+    PlausibilitySettings,
+    QualitySettings,
+)
 from her2pipe.config.grid import GridSettings
 from her2pipe.config.reporting import (
     GRADES,
@@ -102,9 +108,11 @@ __all__ = [
     "LedgerSettings",
     "Method",
     "NetworkFitSettings",
+    "PlausibilitySettings",
     "PreflightSettings",
     "PretrainSettings",
     "Pretraining",
+    "QualitySettings",
     "RejectSettings",
     "ReportSettings",
     "Scanner",
@@ -134,6 +142,7 @@ STEPS = (
     "unpack",
     "encode",
     "fit",
+    "quality",
     "score",
     "evaluate",
     "compare",
@@ -184,6 +193,7 @@ class Config(Section):
     fit: SharedFitSettings = Field(default_factory=SharedFitSettings)
     methods: dict[Name, Method] = Field(..., min_length=1)
     grid: GridSettings = Field(default_factory=GridSettings)
+    quality: QualitySettings = Field(default_factory=QualitySettings)
     score: ScoreSettings = Field(default_factory=ScoreSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     drift: DriftSettings = Field(default_factory=DriftSettings)

@@ -46,6 +46,118 @@ class DriftSettings(Section):
     )
 
 
+class PlausibilitySettings(Section):
+    """When a score is flagged as one that the slide may not bear out; scores stay as they are."""
+
+    tumour_patches_min: int = setting(
+        5,
+        "a score of fewer tumour patches is flagged few_tumour; 0: none is",
+        "patches",
+        ge=0,
+        choice=True,
+    )
+    stained_area_max: float = setting(
+        1.0,
+        "a score is flagged area where more patches are stained than so many times those of tumour",
+        "fraction",
+        ge=0,
+        choice=True,
+    )
+    scale_ratio_max: float = setting(
+        # Scanners of 40x and 20x differ by 2, which the adaptive view is made for.
+        2.5,
+        "a slide is flagged scale where its um/px is so many times more or less than that of the"
+        " slides the encoder was trained on",
+        "",
+        gt=1,
+        choice=True,
+    )
+
+
+class QualitySettings(PlausibilitySettings):
+    """Quality of slides: from which value on one is flagged, with the reason. Scores stay."""
+
+    algorithm: int = setting(1, ALGORITHM, ge=1, le=1)
+    tissue_min_mm2: float = setting(
+        0.05, "a slide of less tissue is flagged tissue", "mm^2", ge=0, choice=True
+    )
+    patches_min: int = setting(
+        5, "a slide of fewer patches is flagged patches", "patches", ge=0, choice=True
+    )
+    mpp_max: float = setting(
+        1.1,
+        "a slide of a coarser scale is flagged scale: below 10x nuclei are not resolved",
+        "um/px",
+        gt=0,
+        choice=True,
+    )
+    pen_share_max: float = setting(
+        # A strongly stained real section, cut into patches of 21 um: 0.048 of them, none of 128 um.
+        0.05,
+        "a slide is flagged pen above this share of patches with pen or ink",
+        "fraction",
+        ge=0,
+        le=1,
+        choice=True,
+    )
+    artefact_share_max: float = setting(
+        0.25,
+        "a slide is flagged blur, fold or bubble above this share of such patches",
+        "fraction",
+        ge=0,
+        le=1,
+        choice=True,
+    )
+    uncovered_max: float = setting(
+        0.25,
+        "a slide is flagged uncovered from this share of its tissue on that no patch covers",
+        "fraction",
+        gt=0,
+        le=1,
+        choice=True,
+    )
+    background_min: int = setting(
+        180,
+        "a slide whose glass is darker is flagged background",
+        "grey levels",
+        ge=0,
+        le=255,
+        choice=True,
+    )
+    jpeg_quality_min: int = setting(
+        # Whole-slide images are written at 30 and more.
+        20,
+        "a slide of a lower JPEG quality is flagged compression",
+        "",
+        ge=0,
+        le=100,
+        choice=True,
+    )
+    outlier_z: float = setting(
+        # Of the demo's 77 slides two lie farther out than 6, both in cohorts of 13.
+        6.0,
+        "a slide is flagged outlier beyond this robust z (distance from the cohort's median in"
+        " units of 1.4826 times the median absolute deviation)",
+        "",
+        gt=0,
+        choice=True,
+    )
+    outlier_tolerance: float = setting(
+        0.2,
+        "... and more than this share of the median away from it",
+        "relative",
+        ge=0,
+        choice=True,
+    )
+    outlier_slides: int = setting(
+        20,
+        "in a cohort of fewer slides none is an outlier: their spread is too uncertain",
+        "slides",
+        ge=3,
+        choice=True,
+    )
+
+
 class CompareSettings(Section):
     """The method table."""
 
@@ -71,3 +183,9 @@ class CompareSettings(Section):
         flag=False,
     )
     matched_by: str = setting("case", "class: column of the sheets that names the case")
+    sensitivity: bool = setting(
+        False,
+        "compare each method with and without the patches that tile.reject names, or, where it"
+        " names none, those that any detector marks",
+        flag=False,
+    )

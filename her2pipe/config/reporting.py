@@ -188,3 +188,15 @@ class ReportSettings(SmallNumberSettings):
         "methods whose figures are shown cohort by cohort; none named: the primary one",
         flag=False,
     )
+    identifiers: bool = setting(
+        True, "name slides and patients as the sheets do; false: by pseudonyms, and no paths"
+    )
+    core_watts: float = setting(
+        12.0,
+        "power of one busy processor core with its share of memory and cooling, for the estimate of"
+        " energy",
+        "W",
+        gt=0,
+        le=200,
+        choice=True,
+    )

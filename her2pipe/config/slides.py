@@ -9,13 +9,34 @@ from pydantic import Field, field_validator
 from her2pipe.config.base import ALGORITHM, Fraction, Name, OneOf, Section, View, setting
 from her2pipe.registry import DETECTORS, READERS, STAIN_METHODS, TISSUE_METHODS
 
+Statement = Literal[
+    "ethics",
+    "consent",
+    "data",
+    "code",
+    "funding",
+    "interests",
+    "registration",
+    "protocol",
+    "intended_use",
+    "involvement",
+]
+
 
 class StudySettings(Section):
-    """What the study is called, and where its rules run."""
+    """What the study is called, what its authors state of it, and where its rules run."""
 
     title: str = setting("A her2pipe study", "title of the report")
     container: str = setting(
         "", "image that all rules run in, with --software-deployment-method apptainer"
+    )
+    statements: dict[Statement, str] = setting(
+        {},
+        "what only authors know and reporting guidelines ask for: approval of an ethics committee,"
+        " consent, where data and code are to be had, funding, competing interests, registration,"
+        " protocol, intended use, involvement of patients and public; what is not given, the page"
+        " calls not stated",
+        flag=False,
     )
 
 

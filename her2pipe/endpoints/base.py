@@ -15,18 +15,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from her2pipe.cohorts.sheet import Row
+from her2pipe.quality.flags import flags_of as flags_of
 
 NO_TARGET = -1  # number of a target that is not known
-SEPARATOR = "; "  # between the flags of a score
-
-
-def flags_of(cell: str) -> list[str]:
-    """Return the flags of a score, of the text in its table.
-
-    >>> flags_of("reflex; drift")
-    ['reflex', 'drift']
-    """
-    return cell.split(SEPARATOR) if cell else []
 
 
 class Target(NamedTuple):

@@ -52,6 +52,7 @@ class Her2Status(Endpoint):
     comparisons = (
         *("methods", "table2", "delong", "drift", "published", "networks", "timing"),
         *ENCODERS_COMPARED,
+        "sensitivity",
     )
     slide_columns = (
         *("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr", "rcb"),

@@ -43,6 +43,7 @@ class Multiclass(Endpoint):
     comparisons = (
         *("methods", "classes", "pairs", "matched", "networks", "timing", "tile_timing"),
         *ENCODERS_COMPARED,
+        "sensitivity",
     )
     caption_lead = "Classes predicted on images of breast cancer"
     caption_methods = (

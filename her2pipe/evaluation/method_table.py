@@ -28,6 +28,7 @@ NETWORKS = ("method", "encoder", "architecture", "weights", "parameters", "train
             "model_mb", "stand_in", "preset", "licence")  # fmt: skip
 TILES = ("encoder", "slides", "tiles", "ms_per_tile")
 TIMING = ("method", "aggregation", "cohort", "slides", "seconds", "seconds_per_slide")
+PANELS = 8  # ROC curves of so many methods stand in one figure
 DRIFT = ("method", "reference", "cohort", "slides", "reference_n", "n", "median_shift", "ks", "p",
          "slope", "intercept", "note")  # fmt: skip
 STATUS_GROUPS = {"all": None, "HER2-negative": False, "HER2-positive": True}
@@ -52,6 +53,8 @@ class Study:
         Method that is not the published one of its name to what stands in for what.
     cases : dict
         Cohort to its slides, and those to their case.
+    scores : dict
+        Method and cohort to the table of scores, where `score` gave two, with and without patches.
     min_n : int
         Slides, or patients, from which on a group gets intervals, box plots and tests.
     """
@@ -64,6 +67,7 @@ class Study:
     matched: list[list[str]] = field(default_factory=list)
     stand_ins: dict[str, str] = field(default_factory=dict)
     cases: dict[str, dict[str, str]] = field(default_factory=dict)
+    scores: dict[tuple[str, str], str] = field(default_factory=dict)
     min_n: int = SmallNumberSettings().min_n
 
     @property
@@ -110,6 +114,7 @@ TABLES: dict[str, Callable[[Study], Table]] = {}
 MODULES = (
     "her2pipe.evaluation.table2",
     "her2pipe.evaluation.encoders",
+    "her2pipe.evaluation.sensitivity",
 )  # that register tables, beside this one
 
 
@@ -291,8 +296,26 @@ def delong(study: Study) -> Table:
             fpr, tpr, _ = stats.roc(y, score)
             curve = roc_curve(fpr, tpr, area, len(y))
             curves.setdefault(evaluation.method, {})[evaluation.cohort] = curve
-    figures = {"roc_panels": lambda: panels.roc_panels(curves, confidence)}
-    return Table(pairwise.DELONG, rows, figures if curves else {})
+    names = [name for name in _peers_first(study) if name in curves]
+    figures = {}
+    for i in range(0, len(names), PANELS):
+        page = {name: curves[name] for name in names[i : i + PANELS]}
+        stem = f"roc_panels_{1 + i // PANELS}" if i else "roc_panels"
+        figures[stem] = lambda page=page: panels.roc_panels(page, confidence)
+    return Table(pairwise.DELONG, rows, figures)
+
+
+def _peers_first(study: Study) -> list[str]:
+    """Return the methods: the reference, those that share encoder or aggregation, the others."""
+    first = {name: each[0].metrics for name, each in study.by_method.items()}
+    base = first[study.reference]
+
+    def place(name: str) -> int:
+        metrics = first[name]
+        shares = (metrics.encoder == base.encoder, metrics.aggregation == base.aggregation)
+        return 0 if metrics is base else 1 if any(shares) else 2
+
+    return sorted(first, key=place)
 
 
 @table

@@ -132,17 +132,30 @@ def delong(
         patients = [patient[slide] for slide in both]
         a, b = ([side[slide][1] for slide in both] for side in (scores, others))
         row = PairedComparison(evaluation.method, reference, evaluation.cohort, len(y))
-        row = replace(row, patients=len(set(patients)))
-        try:
-            area, other = stats.auc(y, a).value, stats.auc(y, b).value
-            test = stats.delong(y, a, b, patients, confidence)
-            numbers: dict[str, Any] = {"auc": area, "other_auc": other, "difference": area - other}
-            numbers |= {key: getattr(test, key) for key in ("low", "high", "z", "p", "interval")}
-            row = replace(row, **numbers, note=test.interval_note or "")
-            rows.append(without_test(row, min_n, sum(y), len(y) - sum(y)))
-        except stats.StatisticUndefined as reason:
-            rows.append(replace(row, note=str(reason)))
+        rows.append(paired_areas(row, y, a, b, patients, confidence, min_n))
     return adjust(rows, lambda row: row.cohort)
+
+
+def paired_areas(
+    row: PairedComparison,
+    y: Sequence[bool],
+    a: Sequence[float],
+    b: Sequence[float],
+    patients: Sequence[str],
+    confidence: float,
+    min_n: int,
+) -> PairedComparison:
+    """Compare the AUCs of two scores of the same slides, (n,) each."""
+    row = replace(row, patients=len(set(patients)))
+    try:
+        area, other = stats.auc(y, a).value, stats.auc(y, b).value
+        test = stats.delong(y, a, b, patients, confidence)
+    except stats.StatisticUndefined as reason:
+        return replace(row, note=str(reason))
+    numbers: dict[str, Any] = {"auc": area, "other_auc": other, "difference": area - other}
+    numbers |= {key: getattr(test, key) for key in ("low", "high", "z", "p", "interval")}
+    row = replace(row, **numbers, note=test.interval_note or "")
+    return without_test(row, min_n, sum(y), len(y) - sum(y))
 
 
 # --- calls of classes ----------------------------------------------------------------------------

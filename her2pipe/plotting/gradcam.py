@@ -83,5 +83,6 @@ def patches(
     bar = ScalarMappable(Normalize(0, 1), COLOURS)
     inset = bottom.inset_axes((0.0, 0.7, 0.4, 0.25))
     figure.colorbar(bar, cax=inset, orientation="horizontal", alpha=opacity, label=label)
-    figure.suptitle(title)
+    if title:
+        figure.suptitle(title)
     return finish(figure)

@@ -73,13 +73,13 @@ def _scale_bar(axes: Axes, width_px0: int, mpp: float | None, below: float) -> N
 
 @styled
 def overlay(
-    overview: np.ndarray, patches: PatchMap, opacity: float = 0.55, title: str | None = None
+    overview: np.ndarray, patches: PatchMap, opacity: float = 0.55, title: str = ""
 ) -> Figure:
     """Draw a slide, the map of its patches' values and that of their classes side by side.
 
     `overview` is the whole slide, (h, w, 3) uint8; the maps lie on a pale grey copy, so that only
-    they have colour, of this `opacity`, 0 to 1. Without classes there is no map of them. The title
-    is the slide's name unless another is given.
+    they have colour, of this `opacity`, 0 to 1. Without classes there is no map of them. The slide
+    is not named, so that the picture can be shown where names must not be.
     """
     overview = _shrunk(np.asarray(overview), PANEL_PX)
     height_mm = min(max(57 * patches.height_px0 / patches.width_px0, 25), 150)
@@ -116,8 +116,8 @@ def overlay(
         texts = [f"{name} (n = {k:,} patches)" for name, k in zip(names, n, strict=True)]
         handles = [Patch(facecolor=colour, alpha=opacity) for colour in colours]
         draw_legend(panels[1, 2], handles, texts, loc="upper center")
-    if heading := title or patches.slide:
-        figure.suptitle(heading)
+    if title:
+        figure.suptitle(title)
     return finish(figure)
 
 

@@ -21,6 +21,7 @@ from her2pipe.plotting.style import (
     Look,
     draw_legend,
     finish,
+    format_interval,
     format_p,
     new_figure,
     styled,
@@ -61,7 +62,7 @@ def roc_panels(methods: Mapping[str, Mapping[str, RocCurve]], confidence: float 
             i = cohorts.index(cohort)
             look: Look = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 4]}
             handles += axes.plot(c.fpr, c.tpr, **look)
-            texts.append(f"{cohort}: {c.auc:.2f} ({c.low:.2f}-{c.high:.2f}), {c.n:,}")
+            texts.append(f"{cohort}: {format_interval(c.auc, c.low, c.high)}, {c.n:,}")
         axes.set(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title=str(method))
         axes.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), box_aspect=1)
         place: Look = {

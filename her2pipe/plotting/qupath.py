@@ -6,7 +6,7 @@ import json
 import sqlite3
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import numpy as np
 from her2pipe.plotting.patch_map import PatchMap
 
 NAMESPACE = uuid.UUID("5f0b7c1e-3d0a-4f57-9a1b-6f2d0c9e4a11")  # of the ids of patches
+ARTEFACT_COLOURS = {"pen": [0, 158, 115], "blur": [86, 180, 233], "fold": [204, 121, 167]}
+OTHER_ARTEFACT = [128, 128, 128]  # R, G, B, as those above
 POLYGON = struct.Struct("<BIII10d")  # well-known binary: little-endian, polygon, one ring of five
 # Layout 1.0.1 of tiatoolbox's SQLiteStore. Written here, for its import alone takes longer than
 # all the maps of a batch, and its keys and times would differ at every run.
@@ -68,8 +70,16 @@ def _rgb(patches: PatchMap) -> list[tuple[int, ...]]:
     return [tuple(bytes.fromhex(colour[1:])) for colour in patches.colours]
 
 
-def geojson(patches: PatchMap) -> str:
+def geojson(patches: PatchMap, artefacts: Mapping[str, np.ndarray] | None = None) -> str:
     """Return a map as QuPath (0.4 and later) opens it: a tile per patch, in level-0 px.
+
+    Areas with artefacts are annotations of a class each, `Artefact: pen`, that can be hidden.
+
+    Parameters
+    ----------
+    patches : PatchMap
+    artefacts : mapping of str to (n, 2) int, optional
+        Artefact to the corners of the patches that show it, level-0 px.
 
     References
     ----------
@@ -90,9 +100,38 @@ def geojson(patches: PatchMap) -> str:
             "properties": properties,
         }
         lines.append(json.dumps(feature, separators=(",", ":")))
+    for name, corners in (artefacts or {}).items():
+        lines += [
+            json.dumps(feature, separators=(",", ":"))
+            for feature in _areas(patches.slide, name, np.asarray(corners), int(patches.side_px0))
+        ]
     metadata = json.dumps({"slide": patches.slide, "contribution": patches.label})[1:-1]
     body = ",\n".join(lines)
     return f'{{"type": "FeatureCollection", {metadata}, "features": [\n{body}\n]}}\n'
+
+
+def _areas(slide: str, name: str, corners: np.ndarray, side: int) -> Iterator[dict[str, Any]]:
+    """Yield the area of an artefact: a rectangle for each run of neighbours in a row."""
+    runs: list[tuple[int, int, int]] = []  # top, left, right
+    for y, x in sorted((int(y), int(x)) for x, y in corners.tolist()):
+        if runs and runs[-1][0] == y and x <= runs[-1][2]:
+            runs[-1] = (y, runs[-1][1], x + side)
+        else:
+            runs.append((y, x, x + side))
+    colour = ARTEFACT_COLOURS.get(name, OTHER_ARTEFACT)
+    for top, left, right in runs:
+        bottom = top + side
+        ring = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+        yield {
+            "type": "Feature",
+            "id": str(uuid.uuid5(NAMESPACE, f"{slide} {name} {left} {top} {right}")),
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": {
+                "objectType": "annotation",
+                "name": name,
+                "classification": {"name": f"Artefact: {name}", "color": colour},
+            },
+        }
 
 
 def write_annotations(patches: PatchMap, path: str | Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import colormaps, style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -30,12 +31,18 @@ BLUE, VERMILLION = OKABE_ITO[:2]
 # Of classes: distinct in print, too, where they are three greys, and none is the yellow or the
 # green of viridis, which colours the values in the map beside them.
 CLASS_COLOURS = ("#56B4E9", "#9C3A00", "#E0D8EC", "#CC79A7", "#0072B2", "#E69F00", "#000000")
-CANVAS = {"png": FigureCanvasAgg, "jpg": FigureCanvasAgg, "svg": FigureCanvasSVG}
+CANVAS = {
+    "png": FigureCanvasAgg,
+    "jpg": FigureCanvasAgg,
+    "svg": FigureCanvasSVG,
+    "pdf": FigureCanvasPdf,
+}
 OPTIONS: dict[str, Look] = {
     # no dates and no versions; a light compression, which takes a third of the time
     "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}},
     "jpg": {"pil_kwargs": {"quality": 90}},
     "svg": {"metadata": {"Date": None, "Creator": None}},
+    "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
 }
 LUMA = np.array([0.299, 0.587, 0.114])  # weights of R, G and B in grey (ITU-R BT.601)
 GREY, PALE = "#BBBBBB", "#EEEEEE"
@@ -46,6 +53,7 @@ STYLE: list[str | Look] = [
     dict.fromkeys(SMALL, 6),
     dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
     dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    {"svg.fonttype": "none", "pdf.fonttype": 42},  # text stays text
     {"text.parse_math": False, "svg.hashsalt": "her2pipe", "axes.titlelocation": "left"},
 ]
 
@@ -58,7 +66,7 @@ def class_colours(count: int, ordered: bool = False) -> list[str]:
 
 
 def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
-    """Write `{stem}.png` (200 dots per inch), `.svg` or `.jpg`, each whole or not at all.
+    """Write `{stem}.png` (200 dots per inch), `.svg`, `.pdf` or `.jpg`, each whole or not at all.
 
     The same figure always gives the same bytes: no dates, no versions, no random names.
     """

@@ -1,1 +1,1 @@
-"""Quality of slides and patches: artefacts of preparation and scanning, and what to leave out."""
+"""Quality of slides and patches: artefacts, what is out of range, and what to leave out."""

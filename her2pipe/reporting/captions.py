@@ -6,7 +6,7 @@ names the statistic of each of its figures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from her2pipe.evaluation.results import (
@@ -47,12 +47,21 @@ AREAS = "Obuchowski's over patients (DeLong's where each patient has one)"
 SHARES = "Rao and Scott's over patients (Wilson's where each patient has one)"
 
 
-def figures(evaluation: Evaluation, inputs: ReportInputs) -> list[Figure]:
-    """Lay out the figures of an evaluation, those of its endpoint first, none omitted."""
+def figures(
+    evaluation: Evaluation,
+    inputs: ReportInputs,
+    only: Sequence[str] = (),
+    without: Sequence[str] = (),
+) -> list[Figure]:
+    """Lay out the figures of an evaluation, those of its endpoint first, none omitted.
+
+    `only` names the stems of some, `without` of those that stand elsewhere.
+    """
     metrics = evaluation.metrics
     who = f"{metrics.method}, cohort {metrics.cohort}"
     captions = {caption.stem: caption for caption in inputs.endpoint(metrics.role).figure_captions}
     files = {path.stem for path in evaluation.folder.glob("*.svg")}
+    files = (files & set(only) if only else files) - set(without)
     blocks = []
     for stem in [*(s for s in captions if s in files), *sorted(files - set(captions))]:
         title, sentences = stem.replace("_", " ").capitalize(), []

@@ -1,18 +1,17 @@
-"""Sections "Summary" and "Methods compared": the main method, and all methods side by side."""
+"""Section "Methods compared": what `compare` wrote of all methods side by side."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from her2pipe.evaluation.results import Evaluation
 from her2pipe.models.description import ModelDescription
 from her2pipe.reporting import html
-from her2pipe.reporting.captions import AREAS, SHARES, neighbour_share
-from her2pipe.reporting.html import Block, Column, Custom, RunDependent, Table, Text
-from her2pipe.reporting.inputs import ROLES, ReportInputs
+from her2pipe.reporting.captions import AREAS, SHARES
+from her2pipe.reporting.html import Block, Column, Folded, RunDependent, Table, Text
+from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
 
 ENDS = ("low", "high")
@@ -42,15 +41,16 @@ ON_BOTH = (
 # files are shown after these, whatever columns they have.
 TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
     "table2": [(
-        "Methods, laid out as Table 2 of Li et al. 2025. ✓: this stage is trained. Feature "
+        "Methods, laid out as Table 2 of Li et al. 2025. ✓: this stage is trained, "
+        "the encoder that extracts features or the aggregation of instances. Feature "
         "dimension: numbers per patch that the aggregation reads; N/A where it reads class "
         "probabilities. Fit judged by: slides that stopped it and gave its threshold. Internal: "
         "test or else validation slides of the development cohort. External: mean and "
         "population standard deviation over the external cohorts. {percent} intervals; variances "
         f"are {AREAS}; exact where a variance is 0. Published figures are of the papers' own "
         "cohorts and stand here for orientation only.",
-        (METHOD, Column("feature_extraction", "Training stage: feature extraction"),
-         Column("instance_aggregation", "Training stage: instance aggregation"),
+        (METHOD, Column("feature_extraction", "Encoder trained"),
+         Column("instance_aggregation", "Aggregation trained"),
          Column("feature_dimension", "Feature dimension", "written"),
          Column("aggregation_method", "Aggregation method"),
          Column("held_out_by", "Fit judged by"),
@@ -126,11 +126,12 @@ ONLY_NAMED = (
     "pairs",
     "matched",
 )  # files of which only the named columns are shown
-ELSEWHERE = ("networks", "timing", "tile_timing", "encoders", "ranks", "friedman")
+ELSEWHERE = ("networks", "timing", "tile_timing", "encoders", "ranks", "friedman", "sensitivity")
 FIGURES = {
     "forest": "{measure} of each method on each cohort with {percent} {interval}, and n slides.",
     "roc_panels": "ROC curves of HER2 status, one panel per method and a curve per cohort, with "
-    "AUC, {percent} interval and n slides.",
+    "AUC, {percent} interval and n slides; first the reference, then those that share encoder or "
+    "aggregation with it.",
     "drift": "Scores of every cohort by HER2 status: n slides below each cohort, "
     "HER2-negative + HER2-positive; bars, where a group has slides enough, are medians and "
     "quartiles.",
@@ -151,6 +152,7 @@ NETWORKS = (
     Column("tiles", "Tiles", "count"),
 )
 MARKS = "ᵃᵇᶜᵈᵉᶠᵍʰ"  # of footnotes
+MANY = 12  # methods from which on the matrix says what a forest plot would at length
 WIDE_PT = 350  # a figure of so many points takes the page's width
 
 
@@ -173,7 +175,7 @@ class Methods(Section):
             *_chosen_on_reported(inputs),
             *_non_commercial(inputs),
             *networks,
-            *_figures(folder, inputs),
+            *_figures(folder, inputs, len(inputs.methods) > MANY),
             *map(html.fold_long, tables[1:]),
         ]
 
@@ -249,7 +251,7 @@ def _readable(row: dict[str, str]) -> dict[str, Any]:
     """Add the texts that put several columns of a table into one."""
     cells: dict[str, Any] = dict(row)
     if "logit_low" in row:
-        cells["logit"] = _ends(cells.pop("logit_low"), cells.pop("logit_high"))
+        cells["logit"] = interval_ends(cells.pop("logit_low"), cells.pop("logit_high"))
     if "external_mean" in row:
         ends = (html.to_float(cells.pop(f"external_{end}", "")) for end in ENDS)
         texts = [html.format_number(end) for end in ends if end is not None]
@@ -271,7 +273,7 @@ def _readable(row: dict[str, str]) -> dict[str, Any]:
     return cells
 
 
-def _ends(low: object, high: object) -> str:
+def interval_ends(low: object, high: object) -> str:
     """Format the ends of an interval that stands beside another; nothing without them."""
     if html.to_float(low) is None or html.to_float(high) is None:
         return ""
@@ -300,8 +302,8 @@ def _networks(folder: Path) -> list[Block]:
     return [RunDependent([html.table(caption, NETWORKS, rows, id=name)])] if rows else []
 
 
-def _figures(folder: Path, inputs: ReportInputs) -> list[Block]:
-    """Lay out compare's figures, the known ones first, none omitted."""
+def _figures(folder: Path, inputs: ReportInputs, many: bool) -> list[Block]:
+    """Lay out compare's figures, the known ones first; those of other methods are folded."""
     endpoint = inputs.endpoint()
     measure = endpoint.main_measure
     words = {
@@ -312,10 +314,20 @@ def _figures(folder: Path, inputs: ReportInputs) -> list[Block]:
     blocks: list[Block] = []
     for stem in dict.fromkeys([*FIGURES, *(path.stem for path in sorted(folder.glob("*.svg")))]):
         if image := html.svg_or_png(folder / stem):
-            caption = FIGURES.get(stem, _title(stem)).format(**words)
+            is_more = re.fullmatch(r"roc_panels_\d+", stem) is not None
+            caption = (
+                FIGURES["roc_panels" if is_more else stem] if is_more or stem in FIGURES else ""
+            )
+            caption = (caption or _title(stem)).format(**words)
             wide = _width_pt(folder / f"{stem}.svg") > WIDE_PT
             name = html.figure_id(stem)
-            blocks.append(html.Figure(image, caption, caption, wide, name, folder / stem))
+            figure = html.Figure(image, caption, caption, wide, name, folder / stem)
+            if is_more:
+                blocks.append(Folded("ROC curves of more methods", [figure], "part"))
+            elif many and stem == "forest":
+                blocks.append(Folded("Forest plot of all methods", [figure], "part"))
+            else:
+                blocks.append(figure)
     return blocks
 
 
@@ -328,163 +340,3 @@ def _width_pt(path: Path) -> float:
     with path.open(encoding="utf-8") as file:
         width = re.search(r'<svg[^>]* width="([0-9.]+)pt"', file.read(2000))
     return float(width[1]) if width else 0.0
-
-
-# --- the summary ---------------------------------------------------------------------------------
-
-
-@SECTIONS.register("summary")
-class Summary(Section):
-    """The study in a few numbers and sentences, and the main numbers of one method."""
-
-    title = "Summary"
-    place = 10
-
-    def blocks(self, inputs: ReportInputs) -> list[Block]:
-        """Return the key figures, a paragraph, and the main numbers of the summarised method."""
-        method, sentences = summarised_method(inputs)
-        text = [inputs.endpoint().caption_classes, *_training_sizes(inputs), *sentences]
-        if not inputs.evaluates:
-            text = ["No slide has a label, so that scores are given, and nothing is evaluated."]
-        return [
-            Custom("key_figures", _key_figures(inputs)),
-            Text(" ".join(filter(None, text))),
-            *([_main_numbers(inputs, method)] if inputs.evaluates else []),
-        ]
-
-
-def _key_figures(inputs: ReportInputs) -> list[tuple[str, str]]:
-    """Return number and name of what the study holds."""
-    excluded = sum(row["status"] == "excluded" for row in inputs.ledger)
-    slides = len(inputs.ledger)
-    patients = len({(row["cohort"], row["patient"]) for row in inputs.ledger})
-    cohorts, methods = len(inputs.cohorts), len(inputs.methods)
-    return [
-        (f"{slides:,}", f"slides of {patients:,} patients"),
-        (f"{cohorts}", "cohort" if cohorts == 1 else "cohorts"),
-        (f"{slides - excluded:,}", "slides scored"),
-        (f"{excluded:,}", "slides excluded, each with a reason"),
-        (f"{methods}", "method" if methods == 1 else "methods"),
-    ]
-
-
-def _training_sizes(inputs: ReportInputs) -> list[str]:
-    """Say how many patches the encoders were trained on."""
-    counts = []
-    for item in inputs.trained_encoders:
-        training_set = ModelDescription.read(item.path).training_set
-        rows = [row for row in training_set if row.get("side") == "train"]
-        counts += [sum(row["used"] for row in rows)] if rows else []
-    if not counts:
-        return []
-    least, most = min(counts), max(counts)
-    size = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-    who = "The encoder" if len(counts) == 1 else f"Each of the {len(counts)} encoders"
-    return [f"{who} was trained on {size} patches of the development cohort."]
-
-
-def summarised_method(inputs: ReportInputs) -> tuple[str, list[str]]:
-    """Return the method that the summary is of, and sentences that say how it was chosen.
-
-    The study's first method, or that with the highest main number on internal validation slides;
-    never one chosen on the other slides whose numbers are reported.
-    """
-    methods = inputs.methods
-    endpoint = inputs.endpoint()
-    if not methods[1:]:
-        return next(iter(methods), ""), []
-    if not endpoint.summarises_best:
-        return methods[0], [
-            "The table gives the numbers of the first method; all are compared below."
-        ]
-    defined = [e for e in inputs.evaluations if e.metrics.main().value is not None]
-    internal = [e for e in defined if e.metrics.role == "development"]
-    best = best_method(internal or defined, methods)
-    where = "internal validation slides" if internal else "slides of all cohorts"
-    sentences = [
-        f"Of {len(methods)} methods, {best} has the highest {endpoint.main_measure} on the {where};"
-        " the table gives its numbers, and all are compared below."
-    ]
-    if not internal:
-        return best, [
-            *sentences,
-            f"No {endpoint.main_measure} of internal validation slides is defined, so the method "
-            "was chosen on the slides whose numbers are reported, and looks better than it is.",
-        ]
-    for cohort in dict.fromkeys(e.metrics.cohort for e in defined if e not in internal):
-        of_cohort = [e for e in defined if e.metrics.cohort == cohort]
-        top = best_method(of_cohort, methods)
-        if top != best:
-            value = next(e.metrics.main().value for e in of_cohort if e.metrics.method == top)
-            sentences.append(
-                f"On cohort {cohort} the highest is that of {top}, {html.format_number(value)}; a "
-                "method chosen there would look better than it is."
-            )
-    return best, sentences
-
-
-def best_method(evaluations: Sequence[Evaluation], methods: Iterable[str]) -> str:
-    """Return the method of the largest mean main number; of equals the first."""
-
-    def mean(method: str) -> float:
-        values = [
-            value
-            for e in evaluations
-            if e.metrics.method == method and (value := e.metrics.main().value) is not None
-        ]
-        return sum(values) / len(values) if values else -1.0
-
-    return max(methods, key=mean, default="")
-
-
-def _main_numbers(inputs: ReportInputs, method: str) -> Table:
-    """Lay out the main numbers of a method on each cohort."""
-    endpoint = inputs.endpoint()
-    columns = (
-        COHORT,
-        Column("role", "Role"),
-        Column("contrast", "Endpoint"),
-        N,
-        PATIENTS,
-        Column("positives", "Positive", "count"),
-        Column("value", endpoint.main_measure[:1].upper() + endpoint.main_measure[1:], 3, ENDS),
-        LOGIT,
-        INTERVAL,
-        ACCURACY,
-        KAPPA,
-        Column("neighbours", "Errors to a neighbour"),
-        NOTE,
-    )
-    caption = (
-        f"{method}: {endpoint.main_measure} of slides with {inputs.percent} "
-        f"{endpoint.caption_interval}"
-    )
-    evaluations = [e for e in inputs.evaluations if e.metrics.method == method]
-    evaluations = [e for e in evaluations if e.metrics.cohort not in inputs.unlabelled]
-    rows = [_main_row(inputs, e) for e in evaluations]
-    if any(row.get("accuracy") is not None for row in rows):
-        caption += f"; intervals of accuracy are {SHARES}, of κ over resampled patients"
-    return html.table(f"{caption}.", columns, rows, id=html.table_id("summary"))
-
-
-def _main_row(inputs: ReportInputs, evaluation: Evaluation) -> dict[str, Any]:
-    metrics = evaluation.metrics
-    area = metrics.main()
-    shown = ("n", "patients", "positives", "value", *ENDS, "interval")
-    row = {key: getattr(area, key) for key in shown}
-    row |= {"note": area.note or area.interval_note}
-    row |= {"logit": _ends(area.logit_low, area.logit_high)}
-    row |= {"cohort": metrics.cohort, "role": ROLES.get(metrics.role, metrics.role)}
-    row["contrast"] = " against ".join(inputs.endpoint(metrics.role).contrast)
-    if not (slides := metrics.units.get("slide")):
-        return row
-    for key, estimate in (("accuracy", slides.accuracy), ("kappa", slides.kappa)):
-        if estimate:
-            row |= {key: estimate.value}
-            if estimate.interval_note:
-                note = f"{'κ' if key == 'kappa' else key}: {estimate.interval_note}"
-                row["note"] = "; ".join(filter(None, [row["note"], note]))
-            row |= {f"{key}_{end}": getattr(estimate, end) for end in ENDS}
-    if slides.errors:
-        row["neighbours"] = neighbour_share(slides.errors)
-    return row

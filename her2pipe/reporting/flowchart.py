@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from her2pipe.cohorts import sheet
 from her2pipe.cohorts.labels import RCB_CLASSES
@@ -18,6 +18,11 @@ from her2pipe.reporting import html
 from her2pipe.reporting.html import NONE, Block, Column, Custom, Table, Text, format_number
 from her2pipe.reporting.inputs import ROLES, ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from her2pipe.plotting.flow import FlowBox
 
 SHEET_COLUMNS = ("patient", "positive", "level", "er", "pr", "pcr", "rcb", "scanner")
 FLOW_TABLE = (
@@ -51,6 +56,17 @@ class Flow:
     training: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     evaluated: Counter[str] = field(default_factory=Counter)
+    patients_by_stage: dict[str, set[str]] = field(default_factory=dict)
+    methods: dict[str, int] = field(default_factory=dict)  # method to its slides with a label
+
+    def count(self, stage: str, reason: str, patient: str) -> None:
+        """Count a slide of a patient in a stage, by reason or group."""
+        getattr(self, stage)[reason] += 1
+        self.patients_by_stage.setdefault(stage, set()).add(patient)
+
+    def patients_in(self, *stages: str) -> int:
+        """Return the number of patients who have a slide in any of the stages."""
+        return len(set().union(*(self.patients_by_stage.get(stage, set()) for stage in stages)))
 
     @property
     def slides(self) -> int:
@@ -80,7 +96,9 @@ class Cohorts(Section):
         flows = [flow_of(inputs, name) for name in inputs.cohorts]
         caption = (
             "Flow of the slides of each cohort from sheet to statistics. Boxes with a dashed edge "
-            "leave the flow. A slide is excluded when one of the methods could not score it."
+            "leave the flow. A slide is excluded when one of the methods could not score it. By "
+            "patients, too, and down to each method's analysis, it is drawn in flow.svg and "
+            "flow.pdf beside this page."
         )
         blocks: list[Block] = [table] if (table := cohort_table(inputs)) else []
         blocks.append(Custom("flow_chart", {"flows": flows, "caption": caption}))
@@ -98,13 +116,17 @@ class Cohorts(Section):
 
 
 def flow_of(inputs: ReportInputs, cohort: str) -> Flow:
-    """Count the slides of a cohort, by the first method that evaluated it."""
-    evaluation = next(inputs.of_cohort(cohort), None)
+    """Count the slides of a cohort, by the primary method or else the first that evaluated it."""
+    evaluations = list(inputs.of_cohort(cohort))
+    evaluation = next((e for e in evaluations if e.method == inputs.settings.primary), None)
+    evaluation = evaluation or next(iter(evaluations), None)
     named = inputs.study.cohorts.get(cohort)
     role = evaluation.metrics.role if evaluation else ""
     role = named.role if named and named.role else role
+    flow = Flow(cohort, named.title if named else "", role)
+    flow.methods = {e.method: e.metrics.main().n or 0 for e in evaluations}
     return flow_counts(
-        Flow(cohort, named.title if named else "", role),
+        flow,
         [row for row in inputs.ledger if row["cohort"] == cohort],
         evaluation.table if evaluation else [],
         inputs.endpoint(role),
@@ -150,18 +172,69 @@ def flow_counts(
     for row in ledger:
         slide = by_slide.get(row["slide"])
         if row["status"] == "excluded":
-            flow.excluded[row["reason"].split(":")[0] or "no reason given"] += 1
+            stage, reason = "excluded", row["reason"].split(":")[0] or "no reason given"
         elif slide is None:
-            flow.unknown["not evaluated"] += 1
+            stage, reason = "unknown", "not evaluated"
         elif slide["exclusion_reason"] in (TRAINING_SLIDE, VALIDATION_SLIDE):
-            flow.training[slide["exclusion_reason"]] += 1
+            stage, reason = "training", slide["exclusion_reason"]
         elif group := endpoint.group_label(slide):
-            flow.evaluated[group] += 1
+            stage, reason = "evaluated", group
         elif is_applied:
-            flow.unknown["no label, which none needs"] += 1
+            stage, reason = "unknown", "no label, which none needs"
         else:
-            flow.unknown[endpoint.unknown_reason(slide)] += 1
+            stage, reason = "unknown", endpoint.unknown_reason(slide)
+        flow.count(stage, reason, row["patient"])
     return flow
+
+
+def draw(inputs: ReportInputs) -> Figure:
+    """Draw the flow of slides and patients of every cohort, down to each method's analysis."""
+    from her2pipe.plotting.flow import flow
+
+    return flow([_boxes(flow_of(inputs, name)) for name in inputs.cohorts])
+
+
+def _boxes(flow: Flow) -> list[FlowBox]:
+    """Return the boxes of a cohort: assessed, excluded, split, analysed, by slides and patients."""
+    from her2pipe.plotting.flow import FlowBox
+
+    def sizes(slides: int, patients: int) -> str:
+        return f"{html.count_of(slides, 'slide')}, {html.count_of(patients, 'patient')}"
+
+    def listed(counts: Counter[str]) -> list[str]:
+        return [f"{n:,} {reason}" for reason, n in sorted(counts.items()) if n]
+
+    described = ", ".join(filter(None, (flow.title, flow.role)))
+    assessed = sizes(flow.slides, flow.patients)
+    boxes = [
+        FlowBox(list(filter(None, [f"Cohort {flow.name}", described, f"Assessed: {assessed}"])))
+    ]
+    stages = (
+        ("excluded", "Excluded, not scored"),
+        ("training", "Split: not evaluated"),
+        ("unknown", "Label not known"),
+    )
+    for stage, title in stages:
+        if stage == "training":
+            scored = flow.patients_in("training", "unknown", "evaluated")
+            boxes.append(FlowBox([f"Scored: {sizes(flow.scored, scored)}"]))
+        if total := getattr(flow, stage).total():
+            first = f"{title}: {sizes(total, flow.patients_in(stage))}"
+            boxes.append(FlowBox([first, *listed(getattr(flow, stage))], leaves=True))
+    evaluated = sizes(flow.evaluated.total(), flow.patients_in("evaluated"))
+    groups = [f"{n:,} {group}" for group, n in flow.evaluated.items()]
+    boxes.append(FlowBox([f"Evaluated for {flow.endpoint}: {evaluated}", *groups]))
+    by_size: dict[int, list[str]] = {}
+    for method, n in flow.methods.items():
+        by_size.setdefault(n, []).append(method)
+    lines = [f"{html.count_of(n, 'slide')}: {', '.join(names)}" for n, names in by_size.items()]
+    if len(by_size) == 1 and len(flow.methods) > 1:
+        lines = [
+            f"each of {len(flow.methods)} methods: {html.count_of(next(iter(by_size)), 'slide')}"
+        ]
+    if lines:
+        boxes.append(FlowBox(["Analysed", *lines]))
+    return boxes
 
 
 def exclusion_table(ledger: Sequence[Mapping[str, str]]) -> Block:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +26,22 @@ CHOICE = (
     "Slides were taken evenly from the lowest to the highest score of each cohort, not chosen by "
     "hand."
 )
+WRONG_FIRST = (
+    "Of each cohort, slides that the method calls wrongly stand first, the most confident errors "
+    "before the others; beside them stand slides called rightly with the highest confidence. They "
+    "follow from the scores, and were not chosen by hand."
+)
+EDGE = (
+    "At the edge of the tissue a patch holds glass, too, and the grid holds whole patches only: "
+    "values in the outermost row of patches rest on less tissue than those inside, and tissue "
+    "beyond the grid has no colour (the table of cohorts gives its share)."
+)
+VERDICTS = {
+    (True, True): "True positive",
+    (False, True): "False positive",
+    (False, False): "True negative",
+    (True, False): "False negative",
+}
 
 
 def choose_slides(
@@ -44,6 +61,79 @@ def choose_slides(
         return [dict(r) for r in order[:most]]
     step = (len(order) - 1) / (most - 1)
     return [dict(order[round(i * step)]) for i in range(most)]
+
+
+def verdict(row: Mapping[str, str], evaluation: Evaluation | None) -> str:
+    """Return whether a slide was called rightly, such as `False negative`; empty if not known."""
+    if evaluation is None:
+        return ""
+    if evaluation.metrics.classes:
+        called, target = row.get("call", ""), row.get("true_class", "")
+        if not called or not target:
+            return ""
+        return "Called rightly" if called == target else "Called wrongly"
+    point, positive = evaluation.metrics.operating_point, row.get("positive")
+    score = to_float(row.get("score"))
+    if point is None or point.counts is None or score is None or positive not in ("True", "False"):
+        return ""
+    if point.cutoff is not None:
+        called_positive = score >= point.cutoff
+    else:
+        called_positive = (row.get("level") or row.get("call")) in evaluation.endpoint.positive
+    return VERDICTS[positive == "True", called_positive]
+
+
+def is_error(text: str) -> bool:
+    """Whether a verdict is one of a wrong call."""
+    return text.startswith("False") or text == "Called wrongly"
+
+
+def choose_errors(
+    slides: Sequence[str], evaluation: Evaluation | None, most: int
+) -> list[dict[str, str]]:
+    """Choose slides of a cohort: errors first, then right calls, each by confidence.
+
+    Errors take half of the places at least, where there are so many; without any known call the
+    slides are those of `choose_slides`. Confidence is how far the score is from the middle of the
+    scores that are called otherwise, so far from the threshold.
+    """
+    table = evaluation.table if evaluation else []
+    known = [
+        dict(row) | {"verdict": text}
+        for row in table
+        if row["slide"] in set(slides)
+        and row.get("used") == "True"
+        and (text := verdict(row, evaluation))
+    ]
+    if not known:
+        return choose_slides(slides, table, most)
+    confidence = _confidence(known, evaluation)
+    known.sort(key=lambda row: (-confidence[row["slide"]], row["slide"]))
+    wrong = [row for row in known if is_error(row["verdict"])]
+    right = [row for row in known if not is_error(row["verdict"])]
+    errors = wrong[: max(most - len(right), math.ceil(most / 2))]
+    return [*errors, *right][:most]
+
+
+def _confidence(
+    rows: Sequence[Mapping[str, str]], evaluation: Evaluation | None
+) -> dict[str, float]:
+    """Return how confidently each slide is called: its margin, or distance from the threshold."""
+    margins = {row["slide"]: to_float(row.get("margin")) for row in rows}
+    if all(margin is not None for margin in margins.values()):
+        return {slide: float(margin or 0) for slide, margin in margins.items()}
+    scores = {row["slide"]: to_float(row["score"]) or 0.0 for row in rows}
+    point = evaluation.metrics.operating_point if evaluation else None
+    cutoff = point.cutoff if point else None
+    if cutoff is None:  # between the scores that are called positive and those that are not
+        is_positive = {
+            row["slide"]: row["verdict"] in ("True positive", "False positive") for row in rows
+        }
+        above = [score for slide, score in scores.items() if is_positive[slide]]
+        below = [score for slide, score in scores.items() if not is_positive[slide]]
+        middle = [*([min(above)] if above else []), *([max(below)] if below else [])]
+        cutoff = sum(middle) / len(middle)
+    return {slide: abs(score - cutoff) for slide, score in scores.items()}
 
 
 def slide_caption(row: Mapping[str, str], endpoint: Endpoint) -> str:
@@ -70,12 +160,12 @@ class HeatMaps(Section):
         items = inputs.manifest.select("heatmap")
         evaluations = {(e.metrics.method, e.metrics.cohort): e for e in inputs.evaluations}
         blocks: list[Block] = []
-        viewers = 0
+        viewers, errors = 0, False
         for names, group in groupby(items, lambda item: (item.method, item.cohort)):
             pictures, evaluation = _files(group, "*.png"), evaluations.get(names)
-            table = evaluation.table if evaluation else []
             endpoint = inputs.endpoint(evaluation.metrics.role if evaluation else "external")
-            for row in choose_slides(list(pictures), table, inputs.settings.gallery):
+            for row in choose_errors(list(pictures), evaluation, inputs.settings.gallery):
+                errors = errors or "verdict" in row
                 slide = row["slide"]
                 blocks.append(_heat_map(pictures[slide], names, row, evaluation, endpoint))
                 if names[0] != items[0].method:
@@ -87,7 +177,7 @@ class HeatMaps(Section):
                     blocks.append(Custom("viewer", values | {"opacity": opacity, "view": view}))
         if not blocks:
             return []
-        intro = CHOICE
+        intro = f"{WRONG_FIRST if errors else CHOICE} {EDGE}"
         if viewers:
             intro += (
                 " Each can be opened and zoomed into; hovering shows the probability and class of "
@@ -110,11 +200,13 @@ def _heat_map(
     if not aggregation or AGGREGATIONS[aggregation].reads == "probabilities":
         value = endpoint.caption_map
     label = slide_caption(row, endpoint)
+    prefix = f"{row['verdict']}. " if row.get("verdict") else ""
     caption = (
-        f"Cohort {cohort}, slide {row['slide']}, method {method}. {label}Left, the slide; then "
-        f"{value}; right, its most probable class where the encoder has classes."
+        f"{prefix}Cohort {cohort}, slide {row['slide']}, method {method}. {label}Left, the "
+        f"slide; then {value}; right, its most probable class where the encoder has classes."
     )
-    alt = f"Slide {row['slide']} of cohort {cohort}: overview and maps of its patches. {label}"
+    alt = f"{prefix}Slide {row['slide']} of cohort {cohort}: overview and maps of its patches. "
+    alt += label
     name, source = figure_id(f"map-{row['slide']}", method, cohort), path.with_suffix("")
     return Figure(jpeg_uri(path), alt.strip(), caption, True, name, source)
 

@@ -22,6 +22,8 @@ from urllib.parse import quote
 from her2pipe.files import read_table, table_text
 
 NONE = "–"
+DOT = "dot "  # kind of a column whose numbers are drawn, with the lower end of their scale
+DOT_PX = (76, 10)  # of such a drawing
 SAFE_IN_SVG = " !$'()*+,-./:;=?@[]_~"  # what both a data URI and an attribute leave alone
 LONG = 24  # rows from which on a table is folded
 ID_LENGTH = 60  # characters of an id made of a caption
@@ -30,7 +32,9 @@ ID_LENGTH = 60  # characters of an id made of a caption
 class Column(NamedTuple):
     """A column of a table: key of its values, heading, and how a value is written.
 
-    `kind` is `text`, `count`, `p`, `written` (a number as text), or the number of decimals. With
+    `kind` is `text`, `count`, `p`, `written` (a number as text), `dot 0.4` (drawn on a scale from
+    0.4 to 1), `link` (a text, with the address under the column's key and `_href`), or the number
+    of decimals. With
     `bounds`, the keys of an interval's ends, a number is written `0.76 (0.70 to 0.82)`; of one
     spread, `0.76 ± 0.01`. `after` is the key of a text that follows the number.
     """
@@ -43,11 +47,13 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Text of a cell, what it is sorted by, and whether it is a number."""
+    """Text of a cell, its sorting key, whether it is a number, its link, and a drawing above."""
 
     text: str
     sort: str
     number: bool
+    href: str = ""
+    drawing: str = ""
 
 
 # --- blocks ------------------------------------------------------------------------------------
@@ -227,8 +233,10 @@ def count_of(n: int, one: str, many: str = "") -> str:
 
 def _cell(row: Mapping[str, Any], column: Column) -> Cell:
     value = row.get(column.key)
-    if column.kind in ("text", "written"):
+    if column.kind in ("text", "written", "link"):
         text = NONE if value in (None, "") else str(value)
+        if column.kind == "link":
+            return Cell(text, text, False, str(row.get(f"{column.key}_href") or ""))
         if column.kind == "text":
             return Cell({"True": "yes", "False": "no"}.get(text, text), text, False)
         text = re.sub(r"(?<=\d) to (?=\d)", "\u00a0to\u00a0", text)  # breaks before an interval
@@ -239,6 +247,8 @@ def _cell(row: Mapping[str, Any], column: Column) -> Cell:
         return Cell(str(value), "", False)
     if column.kind == "p":
         return Cell(format_p(value).replace(" ", "\u00a0"), sort, True)
+    if str(column.kind).startswith(DOT):
+        return _dot_cell(row, column, sort)
     digits = 0 if column.kind == "count" else int(column.kind)
     text, ends = format_number(value, digits), [row.get(key) for key in column.bounds]
     if len(ends) == 2:  # breaks, if at all, before the interval
@@ -246,6 +256,30 @@ def _cell(row: Mapping[str, Any], column: Column) -> Cell:
     elif number is not None and ends and to_float(ends[0]) is not None:
         text += f"\u00a0±\u00a0{format_number(ends[0], digits)}"
     return Cell(text + str(row.get(column.after) or ""), sort, True)
+
+
+def _dot_cell(row: Mapping[str, Any], column: Column, sort: str) -> Cell:
+    """Draw a number of at most 1 as a dot with its interval, above its text; a line marks 0.5."""
+    from markupsafe import Markup
+
+    number, *ends = (to_float(row.get(key)) for key in (column.key, *column.bounds))
+    if number is None:
+        return Cell(NONE, "", False)
+    least, (width, height) = float(str(column.kind).removeprefix(DOT)), DOT_PX
+
+    def x(value: float) -> str:
+        return f"{4 + (width - 8) * (min(max(value, least), 1) - least) / (1 - least):.1f}"
+
+    middle = height / 2
+    parts = [f'<path d="M{x(0.5)} 0v{height}" stroke="#aab" stroke-dasharray="1 2"/>']
+    text = format_number(number, 2)
+    if ends[0] is not None and ends[1] is not None:
+        parts.append(f'<path d="M{x(ends[0])} {middle:g}H{x(ends[1])}" stroke="#0b5c8e"/>')
+        text += f" ({format_number(ends[0], 2)}\u2060\u2013\u2060{format_number(ends[1], 2)})"
+    parts.append(f'<circle cx="{x(number)}" cy="{middle:g}" r="3" fill="#0b5c8e"/>')
+    box = f'<svg class="dot" width="{width}" height="{height}" aria-hidden="true">'
+    text += str(row.get(column.after) or "")
+    return Cell(text, sort, True, drawing=Markup(f"{box}{''.join(parts)}</svg>"))
 
 
 def table(
@@ -270,7 +304,7 @@ def table(
     ]
     return Table(
         caption=caption,
-        head=[{"title": c.title, "number": c.kind != "text"} for c in shown],
+        head=[{"title": c.title, "number": c.kind not in ("text", "link")} for c in shown],
         rows=[[_cell(row, c) for c in shown] for row in rows],
         groups=[row[group] for row in rows] if group else None,
         sortable=sortable and len(rows) > 1,

@@ -145,6 +145,8 @@ class ReportInputs:
         Methods whose figures are shown cohort by cohort.
     benchmarks : Path or None
         Folder of the jobs' times, as Snakemake keeps them.
+    anchors : set of str
+        Ids of the page's sections, tables and figures, for the sections that are built last.
     """
 
     study: Study
@@ -154,6 +156,7 @@ class ReportInputs:
     evaluations: list[Evaluation]
     figure_methods: list[str] = field(default_factory=list)
     benchmarks: Path | None = None
+    anchors: set[str] = field(default_factory=set)
 
     @classmethod
     def read(

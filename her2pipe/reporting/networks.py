@@ -26,11 +26,10 @@ from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
 
 Row = dict[str, str]
-MEASURES = {
-    "loss": "loss",
-    "accuracy": "accuracy",
+MEASURES = {  # drawn beside the loss, that of a task before what any network has
     "retrieval": "retrieval",
     "r2_mean": "R² of the mean DAB",
+    "accuracy": "accuracy",
 }
 FORMS = {"torch": "torch", "onnx": "ONNX", "int8": "ONNX, 8 bits"}
 COSTS = (
@@ -102,14 +101,12 @@ def network(folder: Path, name: str, kind: str = "Encoder") -> list[Block]:
 
 
 def _measures(history: Sequence[Row]) -> str:
-    """Name what learning curves show, by the columns of a network's history."""
-    columns = history[0] if history else {}
-    shown = [
-        name
-        for key, name in MEASURES.items()
-        if any(f"{side}_{key}" in columns for side in ("train", "validation"))
+    """Name what learning curves show: loss, and the measure of the task, by the columns."""
+    columns = {key for row in history for key, value in row.items() if value}
+    second = [
+        name for key, name in MEASURES.items() if columns & {f"train_{key}", f"validation_{key}"}
     ]
-    return " and ".join(shown) or "loss"
+    return " and ".join(["loss", *second[:1]])
 
 
 def describe_network(model: ModelDescription) -> list[str]:

@@ -24,10 +24,12 @@ from her2pipe.reporting import captions, html
 from her2pipe.reporting.captions import AREAS, SHARES, estimate_text, neighbour_share
 from her2pipe.reporting.html import Block, Column, Folded, Grid, Heading, Table, Text
 from her2pipe.reporting.inputs import ReportInputs
+from her2pipe.reporting.methods.primary import CALIBRATION_FIGURE, primary_method
 from her2pipe.reporting.sections import SECTIONS, Section
 
 TableMaker = Callable[[Evaluation, ReportInputs], Table | None]
 RESULT_TABLES: Registry[TableMaker] = Registry("table of results", "her2pipe.reporting")
+MANY = 12  # methods beyond which only metrics.json holds every number of those without figures
 ONLY_OF_FIGURE_METHODS = ("reflex",)
 UNLABELLED = "No slide has a label; the scores are in the table of slides."
 OPERATING = {
@@ -97,11 +99,18 @@ class Results(Section):
         return [
             Heading(f"Cohort {cohort}", 4),
             first,
-            Grid(captions.figures(evaluation, inputs)),
+            Grid(captions.figures(evaluation, inputs, without=self._elsewhere(evaluation, inputs))),
             *map(html.fold_long, others),
             _folded(f"Scores of every slide of cohort {cohort}", slide_table(evaluation, inputs)),
             _all_numbers(evaluation),
         ]
+
+    def _elsewhere(self, evaluation: Evaluation, inputs: ReportInputs) -> Sequence[str]:
+        """Return the figures that the summary shows: the calibration of the primary method."""
+        is_primary = evaluation.method == primary_method(inputs)[0]
+        roles = {e.role for e in inputs.evaluations if e.method == evaluation.method}
+        shown = evaluation.role == "external" or "external" not in roles
+        return (CALIBRATION_FIGURE,) if is_primary and shown else ()
 
     def _numbers(self, evaluation: Evaluation, inputs: ReportInputs) -> list[Block]:
         """Lay out the tables and numbers of an evaluation."""
@@ -109,7 +118,8 @@ class Results(Section):
             return [Text(f"Cohort {evaluation.metrics.cohort}: {UNLABELLED}")]
         endpoint = inputs.endpoint(evaluation.metrics.role)
         tables = _tables(evaluation, inputs, endpoint, ONLY_OF_FIGURE_METHODS)
-        return [*map(html.fold_long, tables), _all_numbers(evaluation)]
+        every = [] if len(inputs.methods) > MANY else [_all_numbers(evaluation)]
+        return [*map(html.fold_long, tables), *every]
 
 
 def _tables(

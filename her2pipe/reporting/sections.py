@@ -7,7 +7,7 @@ blocks. Packages of others add their own through the entry points `her2pipe.plug
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,10 +27,14 @@ class Section(ABC):
         Its heading.
     place : int
         Sections stand in the order of their places; those of her2pipe are 10 apart.
+    links : bool
+        Whether it is built after all others, so that it can link to what they hold
+        (`ReportInputs.anchors`).
     """
 
     title: ClassVar[str]
     place: ClassVar[int]
+    links: ClassVar[bool] = False
 
     @abstractmethod
     def blocks(self, inputs: ReportInputs) -> Sequence[html.Block]:
@@ -50,12 +54,14 @@ class Page:
 
 def page(inputs: ReportInputs) -> Page:
     """Return the study's page."""
-    names = sorted(SECTIONS.names(), key=lambda name: SECTIONS[name].place)
-    sections = []
-    for name in names:
-        section = SECTIONS[name]()
-        if blocks := section.blocks(inputs):
-            sections.append((name, section.title, blocks))
+    built = {}
+    for name in sorted(SECTIONS.names(), key=lambda name: SECTIONS[name].links):
+        if blocks := SECTIONS[name]().blocks(inputs):
+            built[name] = blocks
+            inputs.anchors.update(_anchors(name, blocks))
+    names = sorted(built, key=lambda name: SECTIONS[name].place)
+    hide = _hidden(inputs)
+    sections = [(name, SECTIONS[name].title, [hide(b) for b in built[name]]) for name in names]
     all_blocks = [block for _, _, blocks in sections for block in blocks]
     exits = Exits(all_blocks)
     script, style = html.source("page.js"), html.source("style.css")
@@ -71,6 +77,25 @@ def page(inputs: ReportInputs) -> Page:
         policy=_policy(script, style, all_blocks),
     )
     return Page(text, exits)
+
+
+def _hidden(inputs: ReportInputs) -> Callable[[html.Block], html.Block]:
+    """Return what a block becomes: itself, or without the names of slides and patients."""
+    from her2pipe.reporting.disclosure.pseudonyms import Pseudonyms
+
+    return (
+        (lambda block: block) if inputs.settings.identifiers else Pseudonyms(inputs.ledger).in_block
+    )
+
+
+def _anchors(name: str, blocks: Sequence[html.Block]) -> Iterator[str]:
+    """Yield the ids that links to a section and to its tables and figures lead to."""
+    yield html.section_id(name)
+    for block in html.walk(blocks):
+        if isinstance(block, (html.Table, html.Figure)) and block.id:
+            yield block.id
+        elif isinstance(block, html.Custom) and block.macro == "flow_chart":
+            yield "fig-flow"
 
 
 def _policy(script: str, style: str, blocks: Sequence[html.Block]) -> str:

@@ -19,6 +19,7 @@ from her2pipe.errors import BadSlideError, is_out_of_memory
 from her2pipe.registry import READERS as READERS
 
 PRINT_MPP = 10.0  # a coarser resolution tag of a plain TIFF speaks of paper, not of a scanner
+SCANNER_MOST = 60  # characters of a scanner's vendor, or model
 UNREADABLE = 128  # grey level of corrupt areas of an overview
 OVERVIEW_BAND_PX = 16 << 20  # pixels read at once for an overview
 UM_PER = {  # by the symbol of a unit, or its name without metre
@@ -88,6 +89,8 @@ class Slide(ABC):
         `header`, `sheet` or `unknown`.
     objective : float or None
         Scan magnification.
+    scanner : str
+        Vendor and model of the scanner as the header names them; empty where it does not.
     icc : bytes
         Colour profile, for the record: pixels are never converted. Empty without one.
     reader : str
@@ -113,6 +116,7 @@ class Slide(ABC):
         self.mpp: float | None = None
         self.mpp_source = "unknown"
         self.objective: float | None = None
+        self.scanner = ""
         self.icc = b""
         self.jpeg_quality: int | None = None
         self.level_downsamples = [1.0]
@@ -358,6 +362,22 @@ def to_mpp(text: Any, unit: str = "um") -> float | None:
         return None
     factor = UM_PER.get(re.sub(r"(metre|meter)s?$", "m", (match[2] or unit).strip().lower()))
     return number * factor if factor else None
+
+
+def scanner_name(*parts: object) -> str:
+    """Join vendor and model, each once: nothing else of a header is kept, for it may name people.
+
+    >>> scanner_name("Aperio", "GT450"), scanner_name("Hamamatsu", "Hamamatsu C13210")
+    ('Aperio GT450', 'Hamamatsu C13210')
+    """
+    name = ""
+    for part in parts:
+        text = " ".join(str(part or "").split())[:SCANNER_MOST]
+        if name and text.casefold().startswith(name.casefold()):
+            name = text
+        elif text.casefold() not in name.casefold():
+            name = f"{name} {text}".strip()
+    return name
 
 
 def raise_if_system_error(error: Exception, parser: str = "") -> None:

@@ -18,6 +18,7 @@ from her2pipe.slides.base import (
     downsample,
     one_mpp,
     raise_if_system_error,
+    scanner_name,
     to_float,
     unreadable,
 )
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 # Files that OpenSlide opens only in part (OME: no pyramid, no resolution) or not at all.
 NOT_WHOLLY = (".ome.tif", ".ome.tiff", ".zarr", ".png", ".jpg", ".jpeg")
+MODELS = (  # properties that name the model of a scanner, by vendor
+    *("aperio.ScannerType", "leica.device-model", "ventana.ScannerModel", "tiff.Model"),
+    "philips.DICOM_MANUFACTURERS_MODEL_NAME",
+)
 
 
 @READERS.register("openslide")
@@ -52,6 +57,13 @@ class OpenSlideSlide(LevelSlide):
             mpp = [v if v is not None and v <= PRINT_MPP else None for v in mpp]
         self.mpp = one_mpp(mpp, path)
         self.objective = to_float(properties.get("openslide.objective-power"))
+        vendor = properties.get("openslide.vendor", "")
+        if vendor not in ("generic-tiff", "dicom"):  # formats of many vendors
+            models = (properties[name] for name in MODELS if properties.get(name))
+            self.scanner = scanner_name(vendor.capitalize(), next(models, ""))
+        elif vendor == "dicom":
+            words = (properties.get(f"dicom.Manufacturer{end}") for end in ("", "ModelName"))
+            self.scanner = scanner_name(*words)
         if profile := slide.color_profile:
             self.icc = profile.tobytes()
 

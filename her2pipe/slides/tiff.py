@@ -56,7 +56,8 @@ class TiffSlide(Slide):
         self.levels = pyramid.levels
         self.width_px0, self.height_px0 = self.levels[0].width_px, self.levels[0].height_px
         self.mpp = one_mpp(pyramid.mpp, path)
-        self.objective = pyramid.objective
+        self.objective, self.scanner = pyramid.objective, pyramid.scanner
+        self.jpeg_quality = pyramid.jpeg_quality
         self.icc = pyramid.icc
         self._file = os.open(path, os.O_RDONLY)
         self._scales: dict[tuple[int, int], int] = {}

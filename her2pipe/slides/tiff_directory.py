@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from her2pipe.slides.base import PRINT_MPP, RefusedError, raise_if_system_error, to_float, to_mpp
+from her2pipe.slides.base import (
+    PRINT_MPP,
+    RefusedError,
+    raise_if_system_error,
+    scanner_name,
+    to_float,
+    to_mpp,
+)
 
 # Their pages are put together as only the vendor's metadata says: OpenSlide reads them.
 FOREIGN = ("bif", "philips", "scn", "avs", "qpi", "lsm", "stk", "imagej", "fluoview", "indica")
@@ -380,8 +387,7 @@ def header(tiff: Any, slide: TiffImage) -> tuple[tuple[float | None, float | Non
     page = slide.page
     text = str(page.description)
     if tiff.is_svs or text.startswith("Aperio"):
-        pairs = re.findall(r"\|\s*([^=|]+?)\s*=\s*([^|]*)", text)
-        values = {key.lower(): value for key, value in pairs}
+        values = _aperio(text)
         mpp = to_mpp(values.get("mpp"))
         return (mpp, mpp), to_float(values.get("appmag"))
     unit = UM_PER_UNIT.get(page.tags.valueof(296, 2))
@@ -390,6 +396,21 @@ def header(tiff: Any, slide: TiffImage) -> tuple[tuple[float | None, float | Non
         return (x, y), to_float(page.tags.valueof(65421))
     plausible = x is not None and y is not None and max(x, y) <= PRINT_MPP
     return ((x, y) if plausible else (None, None)), None
+
+
+def _aperio(text: str) -> dict[str, str]:
+    """Return the values of an Aperio description, by key in lower case."""
+    pairs = re.findall(r"\|\s*([^=|]+?)\s*=\s*([^|]*)", text)
+    return {key.lower(): value for key, value in pairs}
+
+
+def scanner(tiff: Any, slide: TiffImage) -> str:
+    """Return vendor and model of the scanner; empty where the header does not name them."""
+    page = slide.page
+    text = str(page.description)
+    if tiff.is_svs or text.startswith("Aperio"):
+        return scanner_name("Aperio", _aperio(text).get("scannertype"))
+    return scanner_name(page.tags.valueof(271), page.tags.valueof(272))
 
 
 def _tag_mpp(value: Any, unit: float | None) -> float | None:

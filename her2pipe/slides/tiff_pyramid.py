@@ -6,7 +6,7 @@ import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from her2pipe.slides.tiff_directory import (
     is_foreign,
     one_scene,
     same_field,
+    scanner,
     slide_of,
     unusual_samples,
 )
@@ -41,6 +42,12 @@ YCBCR, RGB, GRAY = 6, 2, 1
 UNSPECIFIED = 0  # an extra channel that is not said to be alpha: other readers take it for that
 JPEG, JPEG_2000, PLAIN = "JPEG", "JPEG 2000", "plain"
 WAVELETS = {33003: True, 33004: False, 33005: False, 34712: False}  # tag value: holds YCbCr
+DQT, HEADER_BYTES = 0xDB, 4096  # marker of tables of quantisation; how far into a tile to look
+LUMA_TABLE = (  # ITU-T T.81, Table K.1, in zigzag order
+    *(16, 11, 12, 14, 12, 10, 16, 14, 13, 14, 18, 17, 16, 19, 24, 40, 26, 24, 22, 22, 24, 49, 35),
+    *(37, 29, 40, 58, 51, 61, 60, 57, 51, 56, 55, 64, 72, 92, 78, 64, 68, 87, 69, 55, 56, 80, 109),
+    *(81, 87, 95, 98, 103, 104, 103, 62, 77, 113, 121, 112, 100, 120, 92, 101, 103, 99),
+)
 END = b"\xff\xd9"
 PACKED = {5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}
 IMAGES = {34927: "webp", 50001: "webp", 50002: "jpegxl", 52546: "jpegxl"}
@@ -93,6 +100,10 @@ class Pyramid:
     mpp : (float or None, float or None)
         Microns per level-0 px along x and y.
     objective : float or None
+    scanner : str
+        Vendor and model.
+    jpeg_quality : int or None
+        Of level 0, where its tiles are JPEG.
     icc : bytes
     pages : list of tifffile.TiffPage
         Of the levels.
@@ -105,6 +116,8 @@ class Pyramid:
     levels: list[Level]
     mpp: tuple[float | None, float | None]
     objective: float | None
+    scanner: str
+    jpeg_quality: int | None
     icc: bytes
     pages: list[Any]
     images: list[TiffImage]
@@ -186,7 +199,9 @@ def _pyramid(tiff, path, scene: str) -> Pyramid:
     mpp, objective = header(tiff, slide)
     icc = base.tags.valueof(34675)
     icc = icc if isinstance(icc, bytes) else b""
-    return Pyramid(levels, mpp, objective, icc, pages, listed, slide)
+    quality = _tiles_quality(tiff, base) if levels[0].codec == JPEG else None
+    made_by = scanner(tiff, slide)
+    return Pyramid(levels, mpp, objective, made_by, quality, icc, pages, listed, slide)
 
 
 def _sane(page) -> bool:
@@ -237,6 +252,51 @@ def _level(page, base, path) -> Level:
         decode=decode,
         codec=codec,
     )
+
+
+# --- compression -------------------------------------------------------------------------------
+
+
+def _tiles_quality(tiff, page) -> int | None:
+    """Return the JPEG quality of a page's tiles, by their common tables or those of the first."""
+    if (quality := jpeg_quality(page.jpegtables or b"")) is not None:
+        return quality
+    places = zip(page.dataoffsets, page.databytecounts, strict=True)
+    offset, size = next(((at, size) for at, size in places if size), (0, 0))
+    tiff.filehandle.seek(offset)
+    return jpeg_quality(tiff.filehandle.read(min(size, HEADER_BYTES)))
+
+
+def jpeg_quality(data: bytes) -> int | None:
+    """Return the quality, 1 to 100, whose table of luma is nearest to that of a JPEG.
+
+    None where the data have no such table. Encoders with tables of their own get the quality at
+    which libjpeg would quantise alike.
+
+    References
+    ----------
+    ITU-T T.81, B.2.4.1 and Table K.1; libjpeg's `jpeg_quality_scaling`.
+    """
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] not in (0xDA, 0xD9):
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        segment = data[place + 4 : place + 2 + length]
+        while marker == DQT and segment:
+            width = 1 + (segment[0] >> 4)  # bytes of a value
+            if segment[0] & 15 == 0 and len(segment) > 64 * width:
+                table = np.frombuffer(segment[1 : 1 + 64 * width], f">u{width}").astype(float)
+                return int(np.abs(_luma_tables() - table).sum(axis=1).argmin()) + 1
+            segment = segment[1 + 64 * width :]
+        place += 2 + max(length, 2)
+    return None
+
+
+@cache
+def _luma_tables() -> np.ndarray:
+    """Return libjpeg's table of luma at each quality, (100, 64), in the order of a file."""
+    quality = np.arange(1, 101)[:, None]
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    return ((np.array(LUMA_TABLE) * scale + 50) // 100).clip(1, 255)
 
 
 # --- decoders ----------------------------------------------------------------------------------

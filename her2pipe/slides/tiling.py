@@ -163,6 +163,7 @@ class Tiler:
         metadata.width_px0, metadata.height_px0 = size
         metadata.mpp, metadata.mpp_source = slide.mpp, slide.mpp_source
         metadata.objective, metadata.reader = slide.objective, slide.reader
+        metadata.scanner = slide.scanner
         metadata.patch_size_level0, metadata.cells = side, len(corners)
         if not corners:
             raise BadSlideError(

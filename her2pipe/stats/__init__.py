@@ -18,6 +18,7 @@ from her2pipe.stats.calibration import (
     platt,
 )
 from her2pipe.stats.decision import DecisionCurve, decision_curve
+from her2pipe.stats.heterogeneity import Heterogeneity, heterogeneity
 from her2pipe.stats.precision_recall import AveragePrecision, average_precision, precision_recall
 from her2pipe.stats.proportions import (
     LikelihoodRatio,
@@ -79,6 +80,7 @@ __all__ = [
     "Difference",
     "Distance",
     "Drift",
+    "Heterogeneity",
     "Kruskal",
     "LikelihoodRatio",
     "McNemar",
@@ -105,6 +107,7 @@ __all__ = [
     "drift",
     "dunn",
     "f1",
+    "heterogeneity",
     "holm",
     "kappa",
     "kolmogorov_smirnov",

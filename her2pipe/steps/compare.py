@@ -25,7 +25,8 @@ def arguments(parser) -> None:
     parser.add_argument(
         "manifest",
         help="table (.tsv) of what is compared: evaluations, and beside them networks,"
-        " encodings with their timings, benchmarks of score, and sheets that name slides' cases",
+        " encodings with their timings, benchmarks of score, scores with and without marked patches"
+        " (score --sensitivity), and sheets that name slides' cases",
     )
     parser.add_argument("folder", help="folder to write: tables, forest plot, ROC panels")
     parser.add_argument(
@@ -71,6 +72,7 @@ def run(args, compare: CompareSettings, small: SmallNumberSettings) -> None:
         cases={
             item.cohort: _cases(item.path, compare.matched_by) for item in manifest.select("sheet")
         },
+        scores={(item.method, item.cohort): item.path for item in manifest.select("score")},
     )
     if unknown := sorted(set(stand_ins) - set(study.by_method)):
         raise Her2Error(

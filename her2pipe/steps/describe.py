@@ -207,7 +207,7 @@ def _draw_examples(
         label = f"grade {grade}\n{count.bounds(grade)}\nn = {count.patches:,}"
         bare[label], outlined[label] = [], []
         for row, patch in sample.examples.get(grade, []):
-            title = f"{row['slide']}, p = {row['p']:.3f}"
+            title = f"p = {row['p']:.3f}"  # no name: the page may have to do without
             bare[label].append(patch_examples.Example(patch.image, title, patch.mpp))
             image = nuclei.outline(patch.image, patch.nuclei)
             title = f"{row['cells_num']:.0f} nuclei"

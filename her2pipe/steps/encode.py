@@ -77,6 +77,7 @@ def run(
     )
     model_name = f"encoder {args.model}"
     remark_on_unknown(description.patches, model_name)
+    scale = (description.patches and description.patches.mpp) or (None, None)
     timings = []
     with replacing_folder(args.folder) as folder:
         for done, path in enumerate(stores, start=1):
@@ -111,6 +112,8 @@ def run(
                     adaptive_area_px0=area,
                     adaptive_side_px0=side,
                     reason_names=store.reason_names,
+                    model_mpp_min=scale[0],
+                    model_mpp_max=scale[1],
                     **{name: getattr(store.metadata, name) for name in CARRIED},
                 )
                 path = folder / f"{slide}.h5"

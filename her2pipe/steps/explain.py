@@ -159,7 +159,7 @@ def explain_slide(
         [store.pixels(int(i)) for i in drawn],
         [shares[place[i]] for i in drawn.tolist()],
         [f"p({name}) = {value:.2f}" for value in p[drawn, number]],
-        slide,
+        "",
         f"evidence for {name} (Grad-CAM; 1: the slide's 99th percentile)",
         settings.opacity,
     )

@@ -62,6 +62,7 @@ def run(
         for path in distinct_stores(args.stores):
             with PatchStore(path) as store:
                 metadata, overview, coords = store.metadata, store.overview, store.coords
+                artefacts = {n: coords[store.rejected((n,))] for n in store.reason_names}
                 if store.exclusion_reason:
                     log.info("%s: excluded, no map", metadata.slide)
                     continue
@@ -108,7 +109,7 @@ def run(
                 ordered=aggregation.endpoint.patches_ordered,
                 is_unit_scale=aggregation.contributes_probability,
             )
-            _draw(patches, overview, folder, heatmap)
+            _draw(patches, overview, folder, heatmap, artefacts)
 
 
 def _bag(encoding: Encoding, path: Path, metadata: PatchMetadata) -> Bag:
@@ -120,7 +121,13 @@ def _bag(encoding: Encoding, path: Path, metadata: PatchMetadata) -> Bag:
     return bag
 
 
-def _draw(patches: PatchMap, overview: bytes, folder: Path, heatmap: HeatmapSettings) -> None:
+def _draw(
+    patches: PatchMap,
+    overview: bytes,
+    folder: Path,
+    heatmap: HeatmapSettings,
+    artefacts: dict[str, np.ndarray],
+) -> None:
     """Write the map as a picture and, where it is wanted, for QuPath and TIAViz."""
     import simplejpeg
 
@@ -129,6 +136,6 @@ def _draw(patches: PatchMap, overview: bytes, folder: Path, heatmap: HeatmapSett
     figure = overlays.overlay(simplejpeg.decode_jpeg(overview), patches, heatmap.opacity)
     style.save(figure, folder / patches.slide, formats=("png",))
     if heatmap.viewers:
-        text = qupath.geojson(patches)
+        text = qupath.geojson(patches, artefacts)
         (folder / f"{patches.slide}.geojson").write_text(text, encoding="utf-8")
         qupath.write_annotations(patches, folder / f"{patches.slide}.db")

@@ -13,6 +13,7 @@ from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, write_table
+from her2pipe.quality.flags import flags_of
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,8 @@ def ledger_rows(
         excluded = [score["reason"] for score in by_method if score["flag"] == "excluded"]
         unlabelled = endpoint.exclusion_reason(row) if needs_labels else ""
         notes = [note for note in (unlabelled, row.label_conflict) if note]
-        notes += dict.fromkeys(score["reason"] for score in by_method if score["reason"])
+        # Each once, though some reasons are of the slide and some of a method.
+        notes += dict.fromkeys(note for score in by_method for note in flags_of(score["reason"]))
         ledger.append(
             {
                 "slide": row.slide,

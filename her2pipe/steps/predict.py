@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
     study = prediction.write_study(folder, bundle, description, args.slides, settings)
     if run_log.is_abandoned(folder):
         launch.call(launch.command(study, folder, options=["--unlock", *QUIET]))
-    options = [*QUIET, *(["--dry-run"] if args.dry_run else [])]
+    options = [*QUIET, "--dry-run"] if args.dry_run else []
     code = launch.call(launch.command(study, folder, args.cores, options=options))
     if not args.dry_run:
         print("\n".join(summary(folder, description.method)))

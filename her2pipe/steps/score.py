@@ -22,18 +22,27 @@ from her2pipe.config import (
     CompatibilitySettings,
     DriftSettings,
     LabelSettings,
+    PlausibilitySettings,
     RejectSettings,
     ScoreSettings,
 )
-from her2pipe.endpoints.base import SEPARATOR
-from her2pipe.files import write_table
+from her2pipe.files import read_table, write_table
+from her2pipe.quality import limits
+from her2pipe.quality.flags import ACCEPTED, ALL, SEPARATOR, Flag, add, flags_of
 
 if TYPE_CHECKING:
-    from her2pipe.store import Encoding, Encodings
+    from her2pipe.store import Encoding, EncodingMetadata, Encodings
 
 log = logging.getLogger(__name__)
 
-SETTINGS = (ScoreSettings, LabelSettings, DriftSettings, CompatibilitySettings, RejectSettings)
+SETTINGS = (
+    ScoreSettings,
+    LabelSettings,
+    DriftSettings,
+    CompatibilitySettings,
+    RejectSettings,
+    PlausibilitySettings,
+)
 MISMATCH = "mismatch"  # flag of a score of patches that the method was not made for
 SHEET_COLUMNS = ("patient",)
 COLUMNS = (
@@ -61,6 +70,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="patch stores of the slides, or folders of them, for the comparison; may be repeated",
     )
+    parser.add_argument(
+        "--sensitivity",
+        action="store_true",
+        help="score each slide twice, too: by all patches, and by those that no detector marks, or,"
+        " where --reject names any, none of these",
+    )
+    parser.add_argument(
+        "--quality", help="table of her2pipe quality (.tsv), whose flags and reasons are added"
+    )
 
 
 def run(
@@ -70,8 +88,9 @@ def run(
     drift: DriftSettings,
     compatibility: CompatibilitySettings,
     rejection: RejectSettings,
+    plausibility: PlausibilitySettings,
 ) -> None:
-    """Score every slide; excluded ones keep their row and their reason."""
+    """Score every slide; excluded ones keep their row and their reason. Flags change no score."""
     from her2pipe.store import Encodings
 
     patients: dict[str, str] = {}
@@ -91,8 +110,18 @@ def run(
         row = score_slide(
             files[slide], files.path(slide), aggregation, compatibility, rejection.reject
         )
-        rows.append({"patient": patients.get(row["slide"], "")} | row)
+        row = {"patient": patients.get(row["slide"], "")} | row
+        rows.append(row)
+        if row["flag"] != "excluded":
+            if args.sensitivity:
+                row |= both_scores(files[slide], aggregation, rejection.reject)
+            add(row, limits.of_score(row, plausibility, *_scales(files[slide].metadata)))
+    if args.quality:
+        add_quality(rows, args.quality)
     columns = (*COLUMNS, *aggregation.endpoint.score_columns)
+    if args.sensitivity:
+        names = ("patches", "score", "call", *aggregation.endpoint.probability_columns)
+        columns += tuple(f"{key}_{name}" for key in (ALL, ACCEPTED) for name in names)
     if args.reference:
         add_drift(rows, args.reference, args.stores, files, drift)
         columns += tuple(name for name in QUANTITIES if name not in COLUMNS)
@@ -114,9 +143,42 @@ def add_drift(
         row = by_slide[slide]
         row |= values
         if notes := out_of_range(values, known, drift):
-            row["flag"] = SEPARATOR.join(filter(None, (row["flag"], "drift")))
             unlike = f"unlike the development slides: {', '.join(notes)}"
-            row["reason"] = "; ".join(filter(None, (row.get("reason"), unlike)))
+            add(row, [Flag("drift", unlike)])
+
+
+def _scales(metadata: EncodingMetadata) -> tuple[float | None, tuple[float, float] | None]:
+    """Return the scale of a slide, and those of the slides its encoder was trained on, um/px."""
+    least, most = metadata.model_mpp_min, metadata.model_mpp_max
+    return metadata.mpp, (least, most) if least and most else None
+
+
+def add_quality(rows: list[dict[str, Any]], path: str) -> None:
+    """Add the flags of the slides themselves, and their reasons, to those that are scored."""
+    known = {row["slide"]: row for row in read_table(path)}
+    for row in rows:
+        slide = known.get(row["slide"])
+        if row["flag"] == "excluded" or not slide or slide["flag"] == "excluded":
+            continue
+        flags = zip(*(flags_of(slide[name]) for name in ("flag", "reason")), strict=True)
+        add(row, [Flag(*flag) for flag in flags])
+
+
+def both_scores(
+    encoding: Encoding, aggregation: Aggregation, reject: Sequence[str]
+) -> dict[str, Any]:
+    """Score a slide by all patches, and by those that are accepted: columns of the table."""
+    accepted = encoding.without(reject or encoding.metadata.reason_names)
+    values: dict[str, Any] = {}
+    for key, patches in ((ALL, encoding), (ACCEPTED, accepted)):
+        values[f"{key}_patches"] = len(patches)
+        if len(patches):
+            result = aggregation.score(Bag.of(patches))
+            p = result.class_probabilities
+            parts = {} if p is None else aggregation.endpoint.score_row(p)
+            parts |= {"score": result.score, "call": result.call}
+            values |= {f"{key}_{name}": value for name, value in parts.items()}
+    return values
 
 
 def score_slide(
@@ -155,9 +217,8 @@ def score_slide(
     if p is not None:
         row |= aggregation.endpoint.score_row(p)
     dropped = f"{metadata.dropped} patches dropped: damaged tiles" if metadata.dropped else ""
+    row["reason"] = SEPARATOR.join(filter(None, (dropped, left_out, metadata.note)))
     if mismatch:
-        row["flag"] = SEPARATOR.join(filter(None, (row["flag"], MISMATCH)))
-        mismatch = f"not such patches as the method was made for: {mismatch}"
-    if notes := list(filter(None, (dropped, left_out, metadata.note, mismatch))):
-        row["reason"] = "; ".join(notes)
+        text = f"not such patches as the method was made for: {mismatch}"
+        add(row, [Flag(MISMATCH, text)])
     return row

@@ -65,6 +65,8 @@ class EncodingMetadata:
         In what the patches are others than the encoder was made for; empty where in nothing.
     reason_names : tuple of str
         Artefacts that the patches were looked over for; none in older encodings and packs.
+    model_mpp_min, model_mpp_max : float or None
+        Least and largest um/px of the slides that the encoder was trained on.
     """
 
     algorithm: int = 1
@@ -92,6 +94,8 @@ class EncodingMetadata:
     adaptive_side_px0: float | None = None
     mismatch: str = ""
     reason_names: tuple[str, ...] = ()
+    model_mpp_min: float | None = None
+    model_mpp_max: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

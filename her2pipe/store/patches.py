@@ -73,8 +73,8 @@ class PatchMetadata:
         Size of the slide, level-0 px.
     mpp, objective : float or None
         Microns per level-0 px, and scan magnification.
-    mpp_source, reader : str
-        `header`, `sheet` or `unknown`; name of the slide reader.
+    mpp_source, reader, scanner : str
+        `header`, `sheet` or `unknown`; name of the slide reader; vendor and model of the scanner.
     cells : int
         Patches of the grid, of which some are stored; the others are counted by reason:
     outside, background, white, dropped : int
@@ -106,6 +106,7 @@ class PatchMetadata:
     mpp_source: str = "unknown"
     objective: float | None = None
     reader: str = ""
+    scanner: str = ""
     patch_size_level0: int = 0
     cells: int = 0
     outside: int = 0

@@ -148,11 +148,13 @@ class Commands:
         return [f"--model={path}" for path in self.inputs.fitted(wildcards)]
 
     def scoring(self, wildcards: Wildcards) -> list[str]:
-        """Return the options that name a method's fitted model, and what came with a bundle.
+        """Return the options that name a method's fitted model, what flags slides, and the like.
 
-        One param for both: an empty one beside it would rerun the scores of all other methods.
+        One param for all: an empty one beside it would rerun the scores of all other methods.
         """
-        return self.model(wildcards) + self._drift(wildcards)
+        options = [f"--quality={path}" for path in self.inputs.quality(wildcards)]
+        options += ["--sensitivity"] * self.config.compare.sensitivity
+        return self.model(wildcards) + self._drift(wildcards) + options
 
     def evaluate(self, wildcards: Wildcards) -> list[str]:
         """Return the options that say what an evaluation is of."""

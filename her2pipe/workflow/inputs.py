@@ -180,6 +180,18 @@ class Inputs:
             for path in self.targets.encodings(fold_encoder, name)
         ]
 
+    # --- quality ---------------------------------------------------------------------------------
+
+    def quality_stores(self, wildcards: Wildcards) -> list[str]:
+        """Return the patch stores by which a cohort's slides are looked over."""
+        name = wildcards.cohort
+        return self.targets.stores(name, self.targets.quality_view(name))
+
+    def quality(self, wildcards: Wildcards) -> list[str]:
+        """Return the quality of the slides of a cohort; images have none."""
+        path = f"results/quality/{wildcards.cohort}.tsv"
+        return [path] if path in self.targets.quality_tables else []
+
     # --- scores ----------------------------------------------------------------------------------
 
     def fitted(self, wildcards: Wildcards) -> list[str]:

@@ -67,7 +67,7 @@ def _profile(name: str, here: Path) -> Path:
     places = [Path(name), here / "profiles" / name, project() / "profiles" / name]
     for place in places:
         if place.is_dir():
-            return place
+            return place.absolute()  # files that a profile names are read in the study's folder
     known = sorted({path.parent.name for path in project().glob("profiles/*/config.yaml")})
     raise Her2Error(
         f"there is no profile {name}",

@@ -97,9 +97,12 @@ class Manifests:
         """List what bundles say of themselves, and the scores they gave."""
         for name in self.study.bundles:
             yield Item("unpack", name, name, path=f"results/{BUNDLE}/{name}.json")
-            for cohort in self.targets.scored_by_method[name]:
-                path = f"results/score/{name}/{cohort}.tsv"
-                yield Item("score", name, name, cohort=cohort, path=path)
+            yield from self._scores(name)
+
+    def _scores(self, method: str) -> Iterator[Item]:
+        for cohort in self.targets.scored_by_method[method]:
+            path = f"results/score/{method}/{cohort}.tsv"
+            yield Item("score", method, self.targets.encoder_of(method), cohort=cohort, path=path)
 
     def _encodings(self, encoder: str, cohort: str) -> Iterator[Item]:
         for batch in self.targets.batches(cohort):
@@ -121,6 +124,9 @@ class Manifests:
                     if name in self.targets.encoded_cohorts(encoder):
                         yield from self._encodings(encoder, name)
         yield from self._sheets(self.targets.matched_cohorts)
+        if self.study.settings.compare.sensitivity:
+            for method in self.study.settings.methods:
+                yield from self._scores(method)
         # No inputs: the time of a job differs from run to run, and only timing.tsv reads it.
         for method, name in self.targets.scores:
             encoder = self.targets.encoder_of(method)
@@ -131,8 +137,14 @@ class Manifests:
         targets, shown = self.targets, self.targets.heatmap_methods[0]
         yield Item("compare", path="results/compare")
         yield Item("ledger", path="results/ledger/ledger.tsv")
+        for path in targets.quality_tables:
+            cohort = path.removeprefix("results/quality/").removesuffix(".tsv")
+            yield Item("quality", view=targets.quality_view(cohort), cohort=cohort, path=path)
         yield from self._evaluations()
         yield from self._bundles()
+        first = next(iter(self.study.settings.methods))
+        if first not in self.study.bundles:  # its flags are shown
+            yield from self._scores(first)
         yield from self._encoders()
         for name in targets.pretrainings:
             yield Item("pretrain", encoder=name, path=f"results/pretrain/{name}")
@@ -158,7 +170,8 @@ class Manifests:
 
     def compare_inputs(self, wildcards: Any = None) -> list[str]:
         """Return the outputs of jobs that `compare` waits for."""
-        return self.compare.paths("evaluate") + self.compare.paths("train")
+        kinds = ("evaluate", "train", "score")
+        return [path for kind in kinds for path in self.compare.paths(kind)]
 
     def report_inputs(self, wildcards: Any = None) -> list[str]:
         """Return the outputs of jobs that `report` waits for."""

@@ -18,6 +18,7 @@ from her2pipe.errors import Her2Error, raise_all
 from her2pipe.files import read_table
 
 MISTAKE = re.compile(r"^her2pipe: (.+)\n  where: (.+)\n  fix:   (.+)$", re.M)
+OF_STUDY = ("preflight", "compare", "ledger", "report")  # one job each, whatever it writes
 # Snakemake's findings, and what they mean to the owner of a study.
 MEANINGS = {
     "missing": "not there yet",
@@ -93,7 +94,8 @@ def parse(rows: Iterable[tuple[str, str, str, str]], cohorts: list[str]) -> list
     """Make jobs of (output, step, finding, plan), outputs of one job put together."""
     outputs: dict[tuple[str, str], list[tuple[str, str, str]]] = defaultdict(list)
     for output, step, finding, plan in rows:
-        outputs[step, str(Path(output).with_suffix(""))].append((output, finding, plan))
+        place = "" if step in OF_STUDY else str(Path(output).with_suffix(""))
+        outputs[step, place].append((output, finding, plan))
     jobs = []
     for (step, place), files in outputs.items():
         findings = [finding for _, finding, plan in files if plan != "no update"]

@@ -116,6 +116,17 @@ class Targets:
             return [f"results/tile/{WHOLE}/{cohort}/{batch}.h5" for batch in self.batches(cohort)]
         return [f"results/tile/{view}/{cohort}/{slide}.h5" for slide in self.study.rows[cohort]]
 
+    def quality_view(self, cohort: str) -> str:
+        """Return the view in which a cohort's slides are looked over: its first method's."""
+        method = next(m for m, name in self.scores if name == cohort)
+        return self.study.settings.encoders[self.encoder_of(method)].view
+
+    @property
+    def quality_tables(self) -> list[str]:
+        """Tables of the quality of slides, of each cohort of slides that is scored."""
+        scored = dict.fromkeys(name for _, name in self.scores)
+        return [f"results/quality/{n}.tsv" for n in scored if not self.study.is_images(n)]
+
     def patch_px(self, view: str) -> int:
         """Return the side at which patches of a view are stored, px.
 

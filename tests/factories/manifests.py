@@ -12,7 +12,9 @@ def write_manifest(path, items):
     return path
 
 
-def compare_manifest(path, evaluations, train=(), encodings=(), benchmarks=(), sheets=()):
+def compare_manifest(
+    path, evaluations, train=(), encodings=(), benchmarks=(), sheets=(), scores=()
+):
     """Write a manifest of what compare reads; return its path.
 
     Parameters
@@ -23,6 +25,7 @@ def compare_manifest(path, evaluations, train=(), encodings=(), benchmarks=(), s
     encodings : sequence of (encoder, path)
     benchmarks : sequence of (method, cohort, path)
     sheets : sequence of (cohort, path)
+    scores : sequence of (method, cohort, path)
     """
     items = [
         *(Item("evaluate", Path(e).parent.name, cohort=Path(e).name, path=e) for e in evaluations),
@@ -30,5 +33,6 @@ def compare_manifest(path, evaluations, train=(), encodings=(), benchmarks=(), s
         *(Item("encode", encoder=encoder, path=folder) for encoder, folder in encodings),
         *(Item("benchmark", method, cohort=cohort, path=p) for method, cohort, p in benchmarks),
         *(Item("sheet", cohort=cohort, path=sheet) for cohort, sheet in sheets),
+        *(Item("score", method, cohort=cohort, path=p) for method, cohort, p in scores),
     ]
     return write_manifest(path, items)

@@ -54,3 +54,37 @@ def inline_commands():
         for line in INLINE.findall(FENCE.sub("", text)):
             lines.append((page, shlex.split(" ".join(line.split()))))
     return lines
+
+
+def table_columns():
+    """Return the columns that the manual lists of each table, by a pattern of its path."""
+    text = pages()["docs/reference/columns.md"]
+    tables = {}
+    for path, body in re.findall(r"^### (\S+)\n(.*?)(?=^##|\Z)", text, re.M | re.S):
+        names = [
+            n for row in re.findall(r"^\| (`.*?`) \|", body, re.M) for n in row[1:-1].split("`, `")
+        ]
+        also = re.findall(r"`(\w+\.tsv)`", body)
+        for file in (path, *(f"{path.rpartition('/')[0]}/{name}" for name in also)):
+            tables[_pattern(file)] = [_pattern(name) for name in names]
+    return tables
+
+
+def unlisted_columns(results):
+    """Return the columns of all tables of a study that the manual does not list."""
+    tables, missing = table_columns(), []
+    for file in sorted(results.rglob("*.tsv")):
+        path = file.relative_to(results).as_posix()
+        columns = [listed for pattern, listed in tables.items() if re.fullmatch(pattern, path)]
+        if not columns:
+            missing.append(path)
+            continue
+        for name in file.read_text(encoding="utf-8").splitlines()[0].split("\t"):
+            if not any(re.fullmatch(each, name) for listed in columns for each in listed):
+                missing.append(f"{path}: {name}")
+    return missing
+
+
+def _pattern(text):
+    """Return an expression in which names in braces stand for any."""
+    return re.sub(r"\\\{\w+\\\}", ".+", re.escape(text))

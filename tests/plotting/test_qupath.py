@@ -180,3 +180,19 @@ def test_tiatoolbox_reads_what_was_written(tmp_path, monkeypatch, classes):
         (x, y, x + 64.0, y + 64.0) for x, y in COORDS.tolist()
     )
     again.close()
+
+
+def test_areas_with_artefacts_are_annotations_of_a_class_each():
+    """Neighbours in a row make one rectangle; the tiles of the map stay as they are."""
+    from shapely.geometry import box, shape
+
+    pen = np.array([[64, 0], [0, 0], [320, 128]])
+    features = json.loads(qupath.geojson(map_of(), {"pen": pen, "fold": pen[:0]}))["features"]
+    assert features[:3] == json.loads(qupath.geojson(map_of()))["features"]
+    first, second = features[3:]
+    assert shape(first["geometry"]).equals(box(0, 0, 128, 64))
+    assert shape(second["geometry"]).equals(box(320, 128, 384, 192))
+    for feature in (first, second):
+        assert shape(feature["geometry"]).exterior.is_ccw
+        assert feature["properties"]["objectType"] == "annotation"
+        assert feature["properties"]["classification"]["name"] == "Artefact: pen"

@@ -105,3 +105,19 @@ def test_patients_in_several_cohorts_are_stated():
     (block,) = flowchart.shared_patients(ledger)
     assert "cohorts C and D: 1 patient." in block.text
     assert flowchart.shared_patients(ledger[:3]) == []
+
+
+def test_the_flow_counts_patients_at_every_stage():
+    """Two slides of one patient: one trains, the other is evaluated; the figure says both."""
+    rows = ledger(2)
+    slides = [slide("S0", "training slide", "True"), slide("S1", "", "True")]
+    flow = flowchart.flow_counts(Flow("A", role="development"), rows, slides, endpoint_of())
+    flow.methods = {"m": 1, "n": 1}
+    texts = [" ".join(box.lines) for box in flowchart._boxes(flow)]
+    assert texts == [
+        "Cohort A development Assessed: 2 slides, 1 patient",
+        "Scored: 2 slides, 1 patient",
+        "Split: not evaluated: 1 slide, 1 patient 1 training slide",
+        "Evaluated for HER2 status: 1 slide, 1 patient 1 HER2-positive 0 HER2-negative",
+        "Analysed each of 2 methods: 1 slide",
+    ]

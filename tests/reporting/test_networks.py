@@ -85,3 +85,10 @@ def test_versions_are_of_all_that_is_installed_with_it():
     declared = [*project["dependencies"], *extras["formats"], *extras["deploy"]]
     names = {re.match("[A-Za-z0-9_-]+", each)[0] for each in declared}
     assert names | {"torch-geometric"} <= set(LIBRARIES)
+
+
+def test_captions_name_what_learning_curves_show():
+    both = [{"train_loss": "1", "validation_accuracy": "0.5", "validation_retrieval": "0.3"}]
+    assert networks._measures(both) == "loss and retrieval"
+    assert networks._measures([{"train_loss": "1", "train_r2_mean": "0.1"}]).endswith("mean DAB")
+    assert networks._measures([{"train_loss": "1", "train_accuracy": ""}]) == "loss"

@@ -11,6 +11,7 @@ from her2pipe.manifest import Item, Manifest
 from her2pipe.reporting import captions, comparison, results
 from her2pipe.reporting.disclosure import citations
 from her2pipe.reporting.inputs import ReportInputs, Study
+from her2pipe.reporting.methods import matrix, primary, summary
 
 LABELS = LabelSettings(endpoint="class", classes=["1+", "2+"])
 
@@ -151,14 +152,14 @@ def test_the_best_is_not_chosen_on_the_slides_whose_numbers_are_reported(areas, 
         of_classes(method=method, cohort=cohort, role=role, auc={"value": area, "n": 9})
         for method, (cohort, role), area in zip("aabb", cohorts, areas, strict=True)
     ]
-    method, sentences = comparison.summarised_method(inputs_of(*evaluations))
+    method, sentences = primary.primary_method(inputs_of(*evaluations))
     assert method == best
     assert sentence in " ".join(sentences)
 
 
 def test_of_her2_status_the_first_method_is_summarised():
     evaluations = [evaluation(method=m, auc={"value": v}) for m, v in (("a", 0.5), ("b", 0.9))]
-    assert comparison.summarised_method(inputs_of(*evaluations))[0] == "a"
+    assert primary.primary_method(inputs_of(*evaluations))[0] == "a"
 
 
 def test_stand_ins_are_marked_and_explained(tmp_path):
@@ -198,8 +199,9 @@ def test_an_exact_interval_says_why_in_the_tables_and_captions():
     each = evaluation(auc=area | {"logit_low": 0.158, "logit_high": 1.0} | exact)
     (row,) = results.main_rows(each.metrics, endpoint_of().contrast)
     assert (row["low"], row["how"], row["note"]) == (0.158, "exact (Clopper-Pearson)", note)
-    summary = comparison._main_row(inputs_of(each), each)
-    assert (summary["low"], summary["interval"], summary["note"]) == (0.158, row["how"], note)
+    row_of_summary = summary._main_row(inputs_of(each), each)
+    assert row_of_summary["low"] == 0.158
+    assert (row_of_summary["interval"], row_of_summary["note"]) == (row["how"], note)
     first, second = captions.sentences_of("area", "auc", each.metrics, "95 %")
     assert first.startswith("AUC 1.000 (0.158 to 1.000), 95 % interval (exact (Clopper-Pearson))")
     assert second == f"T{note[1:]}."
@@ -214,3 +216,53 @@ def test_the_logit_interval_stands_beside_walds():
     assert (logit["low"], logit["high"]) == (0.72, 0.97)
     (sentence,) = captions.sentences_of("area", "auc", metrics, "95 %")
     assert "by its logit 0.720 to 0.970; n = 35 slides, 8 positive, of 30 patients." in sentence
+
+
+AREA = {"n": 40, "patients": 38, "positives": 15, "value": 0.8, "low": 0.7, "high": 0.9}
+
+
+def test_the_result_is_a_sentence_with_interval_n_and_events():
+    two = [evaluation(cohort=c, auc=AREA | {"variance": 0.0026}) for c in ("B", "C")]
+    (inputs,) = [inputs_of(*two)]
+    assert summary.result_sentence(two[:1], inputs) == (
+        "External AUC of m for HER2-positive against HER2-negative: 0.800 (0.700 to 0.900), 95 % "
+        "interval, on cohort B; n = 40 slides of 38 patients, 15 of them HER2-positive."
+    )
+    sentence = summary.result_sentence(two, inputs)
+    assert "0.800 (0.729 to 0.871), 95 % interval, the mean over 2 cohorts (B, C)" in sentence
+    assert "n = 80 slides of 76 patients, 30 of them HER2-positive." in sentence
+    internal = evaluation(role="development", auc=AREA)
+    assert summary.result_sentence([internal], inputs).startswith("Internal AUC of m")
+    none = evaluation(auc={"note": "needs both classes"})
+    assert "not defined (cohort B: needs both classes)" in summary.result_sentence([none], inputs)
+
+
+def test_the_named_method_is_the_primary_one():
+    evaluations = [evaluation(method=m, auc={"value": v}) for m, v in (("a", 0.9), ("b", 0.5))]
+    inputs = replace(inputs_of(*evaluations), settings=ReportSettings(primary="b"))
+    assert primary.primary_method(inputs)[0] == "b"
+
+
+def test_the_matrix_groups_methods_and_keeps_every_number():
+    evaluations = [
+        evaluation(f"{e}+{a}", c, "external", encoder=e, aggregation=a, auc=AREA)
+        for e in ("x", "y", "z")
+        for a in ("clam", "mean")
+        for c in ("B", "C")
+    ]
+    table = matrix.matrix(inputs_of(*evaluations))
+    assert [name for name, _ in table.parts] == ["clam", "mean"]
+    assert [column["title"] for column in table.head][-2:] == ["B, n = 40", "C, n = 40"]
+    cell = table.rows[0][-1]
+    assert (cell.text, cell.sort) == ("0.80 (0.70\u2060\u2013\u20600.90)", "0.8")
+    assert cell.drawing.count("<circle") == 1
+    assert "0.7" in table.tsv
+
+
+def test_limits_of_the_result_are_stated():
+    few = evaluation(cohort="B", auc=AREA | {"n": 18}, slides=20, evaluated=20)
+    limits = " ".join(summary._limits([few], inputs_of(few)))
+    assert "an interval of the AUC: cohort B (15 positive, 3 negative)." in limits
+    assert "Scored slides whose label is not known: cohort B (2 slides)." in limits
+    alone = evaluation(role="development", auc=AREA)
+    assert "no external cohort" in " ".join(summary._limits([alone], inputs_of(alone)))

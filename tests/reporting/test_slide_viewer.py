@@ -9,6 +9,7 @@ import status_study
 
 from her2pipe.cli import main
 from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.evaluation.results import Evaluation, Metrics
 from her2pipe.reporting import heatmaps, slide_viewer
 from her2pipe.store import PatchStore
 from her2pipe.store.encodings import Encoding, EncodingMetadata
@@ -24,6 +25,9 @@ def store(tmp_path, make):
     make.store(tmp_path / "S.h5", pixels, [(64, 128), (320, 0)])
     with PatchStore(tmp_path / "S.h5") as opened:
         yield opened
+
+
+COUNTS = ("true_positive", "false_positive", "true_negative", "false_negative")
 
 
 def decoded(jpeg):
@@ -303,3 +307,34 @@ def test_it_fits_a_phone_and_prints(opened, tmp_path):
     opened.ask("Emulation.setEmulatedMedia", media="")
     opened.pdf(tmp_path / "page.pdf")
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_errors_come_first_and_are_named():
+    """At 0.5: S0 and S1 are missed, S0 more confidently; S4 is the most confident right call."""
+    point = {"n": 5, "cutoff": 0.5, "counts": dict.fromkeys(COUNTS, 0)}
+    metrics = Metrics.model_validate({"operating_point": point, "endpoint": "her2"})
+    rows = [
+        {"slide": f"S{i}", "score": str(score), "positive": str(positive), "used": "True"}
+        for i, (score, positive) in enumerate(
+            [(0.1, True), (0.4, True), (0.6, True), (0.3, False), (0.95, True)]
+        )
+    ]
+    each = Evaluation(metrics, [], rows, None)
+    names = [row["slide"] for row in rows]
+    chosen = heatmaps.choose_errors(names, each, 3)
+    assert [(row["slide"], row["verdict"]) for row in chosen] == [
+        ("S0", "False negative"),
+        ("S1", "False negative"),
+        ("S4", "True positive"),
+    ]
+    without = Evaluation(Metrics(), [], rows, None)
+    assert "verdict" not in heatmaps.choose_errors(names, without, 2)[0]
+
+
+def test_calls_of_one_kind_have_a_confidence():
+    """Without a threshold, and all slides called positive: measured from the lowest of them."""
+    rows = [
+        {"slide": "S1", "score": "0.4", "verdict": "True positive"},
+        {"slide": "S2", "score": "0.9", "verdict": "False positive"},
+    ]
+    assert heatmaps._confidence(rows, None) == {"S1": 0.0, "S2": 0.5}

@@ -35,7 +35,27 @@ def test_the_header_is_read(svs):
         with open_slide(svs, SlidesSettings(reader=reader)) as slide:
             assert (slide.mpp, slide.mpp_source, slide.objective) == (0.25, "header", 40)
             assert (slide.width_px0, slide.height_px0) == (900, 700)
-            assert slide.reader == reader
+            assert (slide.reader, slide.scanner) == (reader, "Aperio")
+
+
+def test_of_a_header_only_vendor_and_model_are_kept(tmp_path):
+    text = (
+        "Aperio Image Library\r\n96x96|AppMag = 20|ScannerType = GT450|User = Jane Doe|ID = 12-77"
+    )
+    for name, options, scanner in (
+        ("a.svs", {"description": text}, "Aperio GT450"),
+        (
+            "b.tif",
+            {"extratags": [(271, 2, 0, "Hamamatsu"), (272, 2, 0, "C13210")]},
+            "Hamamatsu C13210",
+        ),
+        ("c.tif", {}, ""),
+    ):
+        path = tmp_path / name
+        options |= {"tile": (96, 96), "photometric": "rgb", "metadata": None}
+        tifffile.imwrite(path, PICTURE[:96, :96], compression="deflate", **options)
+        with open_slide(path, SlidesSettings(reader="tiff")) as slide:
+            assert slide.scanner == scanner
 
 
 @pytest.mark.parametrize("sheet", [0.25, 0.24, 0.262])

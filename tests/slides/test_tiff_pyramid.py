@@ -9,6 +9,7 @@ from slides import check_against_openslide, opened
 from her2pipe.config import SlidesSettings
 from her2pipe.slides.base import UnsupportedError
 from her2pipe.slides.open import open_slide
+from her2pipe.slides.tiff_pyramid import jpeg_quality
 
 PICTURE = slides.tissue(1500, 1100, seed=5)
 
@@ -113,6 +114,7 @@ def test_ndpi(data):
         assert slide.reader == "tiff"
         assert slide.objective == 40
         assert slide.mpp == pytest.approx(0.2282, abs=1e-4)
+        assert slide.scanner.startswith("Hamamatsu ")
         with opened(path, "openslide") as other:
             assert (slide.width_px0, slide.height_px0) == (other.width_px0, other.height_px0)
             for side in (600, 1449):
@@ -187,3 +189,15 @@ def test_tiles_of_an_unknown_flavour(tmp_path):
         opened(path)
     with open_slide(path, SlidesSettings()) as slide:
         assert slide.reader == "openslide"
+
+
+@pytest.mark.parametrize("quality", [1, 10, 30, 49, 50, 75, 90, 100])
+def test_the_quality_of_a_jpeg_is_that_it_was_written_with(quality):
+    import simplejpeg
+
+    assert jpeg_quality(simplejpeg.encode_jpeg(PICTURE[:64, :64].copy(), quality)) == quality
+
+
+def test_what_has_no_tables_of_quantisation_has_no_quality():
+    for data in (b"", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xdb\x00\x05\x00\x01", b"PNG" * 99):
+        assert jpeg_quality(data) is None

@@ -276,3 +276,45 @@ def test_a_stand_in_is_labelled_in_the_table_and_named_with_the_methods(tmp_path
     code, stderr = her2pipe("compare", manifest, tmp_path / "again", "--stand-in=Rawat=x")
     assert code == 1
     assert "no evaluation of the method Rawat" in stderr
+
+
+def test_with_and_without_marked_patches(tmp_path, her2pipe):
+    """The AUCs of two scores of the same slides, and DeLong's test of their difference."""
+    slides = scored(1)
+    folder = evaluation(tmp_path, "B", "external", 0.8, slides=slides)
+    other = evaluation(tmp_path, "C", "external", 0.8, slides=slides)
+    random = np.random.default_rng(7)
+    shifted = [row[1] + random.normal(0, 0.2) for row in slides]
+    rows = [
+        {"slide": row[0], "all_patches": 10, "all_score": row[1], "accepted_patches": 10 - i % 2}
+        | {"accepted_score": value}
+        for i, (row, value) in enumerate(zip(slides, shifted, strict=True))
+    ]
+    rows[1] |= {"accepted_patches": 0, "accepted_score": ""}  # all of it is pen
+    columns = (
+        "slide",
+        *(f"{key}_{n}" for key in ("all", "accepted") for n in ("patches", "score")),
+    )
+    write_table(tmp_path / "scores.tsv", columns, rows)
+    out = compared(
+        tmp_path, her2pipe, [folder, other], scores=[("TL-PA", "B", tmp_path / "scores.tsv")]
+    )
+    (row,) = read_table(out / "sensitivity.tsv")
+    counts = [i for i, s in enumerate(slides) if s[4] and s[2] is not None and i != 1]
+    y, every = ([slides[i][k] for i in counts] for k in (2, 1))
+    accepted = [shifted[i] for i in counts]
+    test = stats.delong(y, accepted, every)
+    assert (row["method"], row["cohort"], row["n"]) == ("TL-PA", "B", str(len(counts)))
+    assert float(row["auc"]) == pytest.approx(stats.auc(y, every).value, abs=1e-6)
+    assert float(row["accepted_auc"]) == pytest.approx(stats.auc(y, accepted).value, abs=1e-6)
+    for key in ("difference", "low", "high", "p"):
+        expected = test.value if key == "difference" else getattr(test, key)
+        assert float(row[key]) == pytest.approx(expected, abs=1e-6)
+    # Of 32 slides that are used 16 have a marked patch, and one of these no other.
+    assert (row["patches"], row["slides_marked"]) == ("320", "16")
+    assert (row["slides_without_patches"], row["patches_marked"]) == ("1", "25")
+
+
+def test_without_second_scores_there_is_no_table_of_sensitivity(tmp_path, her2pipe):
+    out = compared(tmp_path, her2pipe, [evaluation(tmp_path, "B", "external", 0.8)])
+    assert not (out / "sensitivity.tsv").exists()

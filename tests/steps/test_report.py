@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -14,6 +15,8 @@ from her2pipe.cli import main
 from her2pipe.files import read_table
 from her2pipe.manifest import Item, Manifest
 from her2pipe.reporting import html, sections
+from her2pipe.reporting.disclosure.pseudonyms import Pseudonyms
+from her2pipe.reporting.html import Column
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,8 @@ def page(text):
 
 
 def test_nothing_is_fetched(page):
-    harmless = "data:image/", "https://doi.org/10.", "data:text/tab-separated-values", "files/"
+    harmless = "data:image/", "https://doi.org/10.", "data:text/tab-separated-values"
+    harmless += "files/", "report.json"
     assert [a for a in page.asked if not a.startswith(harmless)] == []
     assert page.policy.startswith("default-src 'none'; img-src data:;")
     assert not any(source in page.policy for source in ("http", "*", "'self'", "blob:", "eval"))
@@ -152,7 +156,7 @@ def test_tables_show_every_column_compare_writes(page, text):
     cells = dict(zip(head, row, strict=True))
     assert cells["External AUC, mean ± SD"] == "0.800 ± 0.020 (0.700 to 0.900), 1 cohort"
     assert cells["Published external"] == "0.76 ± 0.01"
-    stages = [f"Training stage: {s}" for s in ("feature extraction", "instance aggregation")]
+    stages = ["Encoder trained", "Aggregation trained"]
     assert [cells[stage] for stage in stages] == ["✓", "–"]
     assert cells["Published internal"] == "0.75ᵃ"
     assert "ᵃ As its own paper reports." in text
@@ -219,7 +223,7 @@ def test_what_is_not_there_is_left_out(tmp_path, study, her2pipe):
     page = Reader((tmp_path / "few.html").read_text())
     assert [text for level, text in page.headings if level == 2] == [
         *("Summary", "Cohorts and slides", "Methods compared", "Results by cohort", "Throughput"),
-        "Settings, versions, citations",
+        *("Reporting", "Settings, versions, citations"),
     ]
 
 
@@ -283,3 +287,94 @@ def test_a_plugin_can_add_a_section(study, monkeypatch):
     names = [name for level, name in page.headings if level == 2]
     assert names[names.index("Results by cohort") + 1] == "Survival"
     assert "Of 8 slides." in "".join(page.text)
+
+
+def test_every_number_is_in_one_tidy_file(study):
+    """What tables print is in report.json: each estimate of the main numbers with its interval."""
+    write(study, name="tidy/index.html")
+    folder = study[0] / "tidy"
+    document = json.loads((folder / "report.json").read_text())
+    assert (document["format"], document["version"]) == ("her2pipe/report", 1)
+    rows = document["rows"]
+    assert all(row.keys() == document["columns"].keys() for row in rows)
+    keys = [tuple(row[k] for k in ("section", "method", "cohort", "metric")) for row in rows]
+    assert len(keys) == len(set(keys))
+    by_key = dict(zip(keys, rows, strict=True))
+    auc = by_key["results", "TL-PA", "C", "auc"]
+    assert [auc[k] for k in ("value", "low", "high", "n", "events")] == [0.9, 0.7, 1.0, 6, 3]
+    assert by_key["flow", "", "C", "evaluated"]["value"] == 6
+    triples = {tuple(row[k] for k in ("value", "low", "high")) for row in rows}
+    printed = read_table(folder / "files" / "tab-TL-PA-C-numbers.tsv")
+    for line in printed:
+        if line["value"] and line["low"]:
+            assert tuple(float(line[k]) for k in ("value", "low", "high")) in triples, line
+
+
+def test_the_study_states_what_guidelines_ask_for(study):
+    """Links of the checklist lead into the page; what authors have not stated is called so."""
+    study_file = study[0] / "stated.json"
+    words = [str(word) for word in study[1]]
+    values = json.loads(Path(words[words.index("--study") + 1]).read_text())
+    values.setdefault("settings", {})["study"] = {"statements": {"funding": "None <received>."}}
+    study_file.write_text(json.dumps(values))
+    page = Reader(write(study, "--study", study_file, name="stated.html"))
+    assert ["Funding", "None <received>."] in page.table("Text")
+    assert ["Ethics approval", "not stated"] in page.table("Text")
+    rows = {row[0]: row[-1] for row in page.table("TRIPOD+AI")}
+    assert (rows["Funding"], rows["Registration"]) == ("statements", "not stated")
+    assert rows["Sample size and precision"] == "precision"
+    head, row = page.table("Width of the interval")[:2]
+    cells = dict(zip(head, row, strict=True))
+    assert [cells[k] for k in ("n, slides", "Events", "Events, % of slides")] == ["6", "3", "50.0"]
+    assert cells["Width of the interval"] == "0.300"
+
+
+def test_a_page_can_do_without_names_and_paths(study):
+    """No name of a slide or patient and no path is left in text, alt texts, ids, files, numbers."""
+    text = write(study, "--identifiers", "false", name="hidden/index.html")
+    folder = study[0] / "hidden"
+    rows = read_table(study[0] / "ledger.tsv")
+    names = {row[key] for row in rows for key in ("slide", "patient")}
+    shown = re.sub(r"data:image/[^\"]*", "", text)
+    shown = re.sub(r'<script type="text/plain".*?</script>', "", shown, flags=re.S)
+    shown = shown.replace("Table S1 of Li et al.", "")
+    texts = {"page": unquote(shown), "report.json": (folder / "report.json").read_text()}
+    for path in (folder / "files").iterdir():
+        texts[path.name] = path.name
+        if path.suffix == ".tsv":
+            texts[f"text of {path.name}"] = path.read_text()
+    left = [
+        (where, name)
+        for where, content in texts.items()
+        for name in names
+        if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", content)
+    ]
+    assert left == []
+    assert str(study[0]) not in texts["page"]
+    assert "C-slide-1" in shown
+    assert write(study, "--identifiers", "false", name="hidden/index.html") == text
+
+
+def test_pseudonyms_reach_every_form_of_a_name():
+    ledger = [
+        {"cohort": "C", "slide": "12", "patient": "Doe, J."},
+        {"cohort": "C", "slide": "TCGA-A1-A0SB", "patient": "7"},
+    ]
+    names = Pseudonyms(ledger)
+    for text, hidden in {
+        "Slide 12 of cohort C": "Slide C-slide-1 of cohort C",
+        "12 slides of patient 7.": "12 slides of patient C-patient-2.",
+        "unreadable: /srv/wsi/TCGA-A1-A0SB.svs": "unreadable: (path)",
+        "see ../slides/a b/12.tiff": "(path)",
+        "a copy of TCGA-A1-A0SB.": "a copy of C-slide-2.",
+        "seen by Doe, J. today": "seen by C-patient-1 today",
+        "2+/FISH-, 0.25 µm/px, 10.1186/s13058-025": "2+/FISH-, 0.25 µm/px, 10.1186/s13058-025",
+    }.items():
+        assert names.in_text(text) == hidden
+    assert names.in_id("fig-TL-PA-C-map-12") == "fig-TL-PA-C-map-C-slide-1"
+    assert names.in_id("fig-gradcam-TCGA-A1-A0SB") == "fig-gradcam-C-slide-2"
+    block = html.table("T", [Column("patient", "Patient"), Column("n", "n", "count")],
+                       [{"patient": "7", "n": "7"}])  # fmt: skip
+    table = names.in_block(block)
+    assert [cell.text for cell in table.rows[0]] == ["C-patient-2", "7"]
+    assert table.tsv == "patient\tn\nC-patient-2\t7\n"

@@ -55,7 +55,7 @@ def test_a_profile_has_a_name_or_a_folder(study_file):
     assert after(own, "--profile") == str(study_file.parent / "profiles/slurm")
     with pytest.raises(Her2Error, match="no profile pbs") as error:
         launch.command(study_file, profile="pbs")
-    assert error.value.fix == "give its folder, or one of: default, slurm"
+    assert error.value.fix == "give its folder, or one of: default, generic, htcondor, slurm"
 
 
 @pytest.mark.parametrize(

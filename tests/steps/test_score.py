@@ -8,6 +8,7 @@ import pytest
 from her2pipe.aggregation.base import scorer
 from her2pipe.config import LabelSettings, ScoreSettings
 from her2pipe.files import read_table
+from her2pipe.store import EncodingMetadata, write_encoding
 
 SETTINGS = ScoreSettings()
 CLASSES = ["HER2-", "HER2+", "Non-tumour"]
@@ -196,3 +197,64 @@ def test_classes_need_an_encoder_of_the_study_and_the_mean(tmp_path, make, her2p
     assert code == 1
     assert "probabilistic aggregation scores HER2 status" in stderr
     assert len(stderr.splitlines()) == 3
+
+
+def marked_encoding(path, p, reasons, names=("pen", "blur"), classes=CLASSES, **changes):
+    """Write an encoding whose patches have artefacts: bit i of a reason is `names[i]`."""
+    size = {"patch_size_level0": 64, "width_px0": 6400, "height_px0": 64}
+    named = {"slide": path.stem, "classes": tuple(classes), "reason_names": names}
+    metadata = EncodingMetadata(**named, **size, **changes)
+    corners = [(64 * i, 0) for i in range(len(p))]
+    features = np.zeros((len(p), 2))
+    write_encoding(path, corners, np.array(p), features, metadata, reasons=np.array(reasons))
+    return path
+
+
+def test_a_slide_is_scored_with_and_without_its_marked_patches(tmp_path, her2pipe):
+    """By all patches (.9 - .33) is the highest excess, without the pen (.5 - .33)."""
+    p = [[0.1, 0.9, 0], [0.5, 0.5, 0], [0.8, 0.2, 0], [0.9, 0.1, 0]]
+    files = [marked_encoding(tmp_path / "S1.h5", p, [1, 0, 2, 0])]
+    files.append(marked_encoding(tmp_path / "S2.h5", p, [1, 1, 1, 3]))
+    out, words = tmp_path / "scores.tsv", ["--sensitivity", "--tumour-patches-min", 0]
+    assert her2pipe("score", *files, out, *words)[0] == 0
+    first, second = read_table(out)
+    assert [first[f"{key}_patches"] for key in ("all", "accepted")] == ["4", "2"]
+    assert float(first["all_score"]) == float(first["score"]) == pytest.approx(0.57)
+    assert float(first["accepted_score"]) == pytest.approx(0.17)
+    assert (second["accepted_patches"], second["accepted_score"]) == ("0", "")
+    # Where the study rejects pen, its score is the accepted one, and blur is not held against it.
+    assert her2pipe("score", *files, out, *words, "--reject", "pen")[0] == 0
+    first, second = read_table(out)
+    assert float(first["accepted_score"]) == float(first["score"]) == pytest.approx(0.17)
+    assert (first["all_score"], first["accepted_patches"]) == ("0.570000", "3")
+    assert second["flag"] == "excluded"
+
+
+def test_both_scores_of_classes_have_calls_and_probabilities(tmp_path, her2pipe):
+    grades = ("1+", "2+", "3+")
+    p = [[0.6, 0.3, 0.1], [0.0, 0.2, 0.8]]
+    file = marked_encoding(tmp_path / "S1.h5", p, [0, 2], classes=grades)
+    out = tmp_path / "scores.tsv"
+    assert her2pipe("score", file, out, *GRADED, "--sensitivity")[0] == 0
+    (row,) = read_table(out)
+    assert (row["all_call"], row["accepted_call"]) == ("3+", "1+")
+    assert [float(row[f"all_p_{name}"]) for name in grades] == pytest.approx([0.3, 0.25, 0.45])
+    assert [float(row[f"accepted_p_{name}"]) for name in grades] == pytest.approx([0.6, 0.3, 0.1])
+
+
+def test_a_slide_of_a_scale_far_from_the_encoders_is_flagged(tmp_path, her2pipe):
+    known = {"model_mpp_min": 0.25, "model_mpp_max": 0.5}
+    p = [[0.1, 0.9, 0.0]] * 6
+    for name, mpp in (("near", 0.6), ("far", 28.97), ("unknown", None)):
+        marked_encoding(tmp_path / f"{name}.h5", p, [0] * 6, mpp=mpp, **known)
+    assert her2pipe("score", *tmp_path.glob("*.h5"), tmp_path / "scores.tsv")[0] == 0
+    rows = {row["slide"]: row for row in read_table(tmp_path / "scores.tsv")}
+    assert {name: row["flag"] for name, row in rows.items()} == {
+        "near": "",
+        "far": "scale",
+        "unknown": "",
+    }
+    assert rows["far"]["reason"] == (
+        "wrong scale: 28.97 um/px, the encoder was trained on 0.25 to 0.5"
+    )
+    assert len({row["score"] for row in rows.values()}) == 1

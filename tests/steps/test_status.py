@@ -29,7 +29,7 @@ def test_a_mistake_in_the_study_is_three_lines(tmp_path, her2pipe):
 def test_without_the_workflow_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(location, "PACKAGE", tmp_path / "her2pipe")
     monkeypatch.setattr(location, "BUILT_IN", tmp_path / "her2pipe/project")
-    args = SimpleNamespace(configfile=None, directory=tmp_path)
+    args = SimpleNamespace(configfile=None, directory=tmp_path, watch=None)
     with pytest.raises(Her2Error, match="workflow is neither inside the package nor beside it"):
         status.run(args)
 

@@ -33,19 +33,20 @@ COLUMNS = {
     "scanner": ("Aperio", "Hamamatsu"),
 }
 OTHERS = ("er", "pr", "pcr", "rcb", "scanner")  # no labels
-SLIDE = {"tile", "encode", "score", "evaluate"}
+SLIDE = {"tile", "encode", "quality", "score", "evaluate"}
 # Steps that rerun for a cohort that is scored, and for a development cohort, when a column changes.
 SCORED = {
     "path": SLIDE,
     "mpp": SLIDE,
     "annotation": SLIDE,
-    "patient": {"score", "evaluate"},
+    "patient": {"quality", "score", "evaluate"},
     **{name: {"evaluate"} for name in ("split", "her2", "ihc", *OTHERS)},
 }
 TRAINED = {"train", "fit", "encode", "score", "evaluate"}
 DEVELOPMENT = {
-    **{name: {"tile", *TRAINED} for name in ("path", "mpp", "annotation")},
-    **dict.fromkeys(("patient", "split", "her2"), TRAINED),
+    **{name: {"tile", "quality", *TRAINED} for name in ("path", "mpp", "annotation")},
+    "patient": {"quality", *TRAINED},
+    **dict.fromkeys(("split", "her2"), TRAINED),
     "ihc": {"evaluate"},  # the level is no target of a fit of status
     **{name: {"evaluate"} for name in OTHERS},
 }
@@ -147,7 +148,7 @@ def made(tmp_path_factory):
         if line.startswith("results/"):
             path = folder / line.split("\t")[0]
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch() if path.suffix in (".h5", ".tsv", ".html") else path.mkdir(exist_ok=True)
+            path.touch() if path.suffix else path.mkdir(exist_ok=True)
     run = snakemake(folder, "--touch", "--forceall", "--quiet", "all", code=TOUCH)
     assert run.returncode == 0, run.stdout + run.stderr
     return folder

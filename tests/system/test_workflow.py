@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from manual import unlisted_columns
 from process_client import SNAKEMAKE
 from process_server import shared
 from small_study import (
@@ -81,6 +82,7 @@ def test_the_demo_plans_every_job_once(demo_plan):
         # One pass serves methods that share an encoder; that of the linear probe is of two cohorts.
         "encode": (len(study.encoders) - 1) * batches + 2,
         "fit": 8,  # all but TL-PA: Farahmand's is a threshold
+        "quality": len(rows),
         "score": scores,
         "evaluate": scores,
         "describe": len(study.describe.cohorts),
@@ -250,7 +252,10 @@ def test_a_new_cohort_runs_only_itself(study):
     jobs = planned(folder)
     assert set(jobs) - STUDY_LEVEL == {
         (step, "E")
-        for step in ("synthesise", "tile", "encode", "score", "evaluate", "describe", "heatmap")
+        for step in (
+            *("synthesise", "tile", "encode", "quality", "score", "evaluate"),
+            *("describe", "heatmap"),
+        )
     }
     assert jobs["synthesise", "E"] == jobs["tile", "E"] == 3
 
@@ -266,6 +271,7 @@ def test_a_new_row_runs_its_slide_its_batch_and_its_cohort(study):
             ("synthesise", "B"): 1,
             ("tile", "B"): 1,
             ("encode", "B"): 1,
+            ("quality", "B"): 1,
             ("score", "B"): 3,
             ("evaluate", "B"): 3,
             ("describe", "B"): 1,
@@ -284,6 +290,12 @@ def test_a_corrected_label_reruns_statistics_only(study):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_the_manual_lists_every_column(finished):
+    folder, _ = finished
+    assert unlisted_columns(folder / "results") == []
+
+
 def test_a_models_rule_scores_with_what_was_fitted(finished):
     folder, _ = finished
     assert {p.name for p in (folder / "results/fit").iterdir()} == {"TL-mean", "TL-mlp"}

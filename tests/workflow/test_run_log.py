@@ -11,7 +11,7 @@ import pytest
 from her2pipe.files import read_table
 from her2pipe.workflow import run_log
 from her2pipe.workflow.run_log import Failures
-from her2pipe.workflow.snakemake_api import FailureHandler
+from her2pipe.workflow.snakemake_api import FailureHandler, StartHandler
 
 
 def record(event, **more):
@@ -42,6 +42,18 @@ def test_a_job_that_succeeds_later_has_not_failed(tmp_path):
     assert handler.failures.jobs[3].attempts == 2
     handler.emit(record("job_finished", job_id=3))
     assert run_log.finish(handler.failures, tmp_path) == ""
+
+
+def test_a_run_begins_once_with_its_first_job():
+    """Whether Snakemake says so by `onstart`, or, of a module, by the first job alone."""
+    begun = []
+    handler = StartHandler(lambda: begun.append(len(begun)))
+    handler.emit(record("run_info", msg="Job stats", stats={}))
+    assert begun == []
+    for _ in range(2):
+        handler.emit(record("job_started", jobs=[1, 2]))
+    handler.begin()
+    assert begun == [0]
 
 
 def test_failures_are_reported_with_step_slide_reason_and_logs(tmp_path):

@@ -14,7 +14,7 @@ from her2pipe.workflow.commands import Commands
 from her2pipe.workflow.fingerprints import Fingerprints, digest, sheet_columns
 from her2pipe.workflow.inputs import Inputs
 from her2pipe.workflow.manifests import Manifests
-from her2pipe.workflow.resources import gpus, growing, threads_for
+from her2pipe.workflow.resources import gpus, growing, link, threads_for
 from her2pipe.workflow.study import Study, find
 from her2pipe.workflow.targets import Targets
 
@@ -344,6 +344,25 @@ def test_resources():
     assert [threads_for(device, 4) for device in ("cpu", "cuda")] == [1, 4]
 
 
+def test_a_profile_translates_what_rules_ask_for():
+    """By the name alone; amounts follow the attempt, and a rule that asks for none gets none."""
+    from snakemake.resources import Resources
+
+    defaults = Resources.parse(
+        ["request_gpus=gpu", "amount=mem_mb", "tmpdir=system_tmpdir"], allow_expressions=True
+    )
+    asked = [{"gpu": 2, "mem_mb": growing(500)}, {"mem_mb": 700}]
+    rules = [defaults.copy(), defaults.copy()]
+    for resources, values in zip(rules, asked, strict=True):
+        resources.update(values)
+        link(resources)
+    assert [resources["request_gpus"].value for resources in rules] == [2, 0]
+    assert rules[0]["amount"].evaluate(None, attempt=3).value == 1500
+    assert rules[1]["amount"].value == 700
+    assert rules[0]["amount"].name == "amount"
+    assert rules[0]["tmpdir"].raw == "system_tmpdir"
+
+
 # --- bundles
 
 
@@ -371,8 +390,12 @@ def test_a_bundle_beside_trained_methods_is_applied_and_compared(load, tmp_path)
         "--model=results/unpack/aggregation/M",
         "--reference=results/unpack/bundle/M.json",
         "--stores=results/tile/adaptive/B",
+        "--quality=results/quality/B.tsv",
     ]
-    assert commands.scoring(of_trained) == ["--model=results/fit/TL-mlp"]
+    assert commands.scoring(of_trained) == [
+        "--model=results/fit/TL-mlp",
+        "--quality=results/quality/B.tsv",
+    ]
     # Cohort A trained the others; to the bundle it is external, and chooses no cut-off.
     words = commands.evaluate(job(method="M", cohort="A"))
     assert "--role=external" in words

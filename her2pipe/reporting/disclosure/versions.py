@@ -15,7 +15,7 @@ LIBRARIES = (
     "matplotlib", "pillow", "opencv-python", "simplejpeg", "imagecodecs", "tifffile", "h5py",
     "shapely", "openslide-python", "openslide-bin", "tiatoolbox", "torch", "torchvision", "timm",
     "torch-geometric", "onnx", "onnxruntime", "safetensors", "threadpoolctl", "pydantic",
-    "pyyaml", "jinja2", "bokeh", "openpyxl", "snakemake",
+    "pyyaml", "jinja2", "bokeh", "openpyxl", "shtab", "snakemake",
 )  # fmt: skip
 
 

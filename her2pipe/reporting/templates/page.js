@@ -99,14 +99,6 @@
   addEventListener("hashchange", unfold);
   unfold();
 
-  // Paper shows what is folded away, but neither viewers nor raw numbers.
-  let folded = [];
-  addEventListener("beforeprint", () => {
-    folded = [...document.querySelectorAll("details:not(.viewer, .raw, [open])")];
-    folded.forEach((part) => (part.open = true));
-  });
-  addEventListener("afterprint", () => folded.forEach((part) => (part.open = false)));
-
   // Viewers: Bokeh is read, and a slide drawn, only when somebody opens one.
   function library() {
     if (window.Bokeh) return;

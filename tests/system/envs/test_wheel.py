@@ -34,23 +34,15 @@ def call(*words, folder):
 def python(tmp_path_factory):
     """The Python of an environment of the wheel, of another version where this machine has one."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [
-        versions.UV,
-        "build",
-        "--quiet",
-        "--wheel",
-        "--no-build-isolation",
-        "--out-dir",
-        folder,
-    ]
-    subprocess.run([*build, "--python", sys.executable], cwd=ROOT, check=True)
+    pins = ROOT / "requirements.txt"
+    build = [versions.UV, "build", "-q", "--wheel", "--build-constraint", pins, "--out-dir", folder]
+    subprocess.run(build, cwd=ROOT, check=True)
     (wheel,) = folder.glob("her2pipe-*.whl")
     others = map(versions.interpreter, ("3.13", "3.12"))
     base = next(filter(None, others), sys.executable)
     subprocess.run([versions.UV, "venv", "-q", "--python", base, folder / "env"], check=True)
     here = folder / "env/bin/python"
     install = [versions.UV, "pip", "install", "-q", "--python", here]
-    pins = ROOT / "requirements.txt"
     subprocess.run([*install, "-c", pins, f"{wheel}[{EXTRAS}]"], check=True)
     return here
 

@@ -3,13 +3,12 @@
 What the cluster makes is held against the same study on this machine, byte for byte.
 """
 
-import os
+import csv
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -22,31 +21,13 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 sys.path[:0] = [str(HERE)]
 
+import cluster_study  # noqa: E402
 import node  # noqa: E402
-from process_client import SNAKEMAKE  # noqa: E402
-from process_server import shared  # noqa: E402
-from small_study import (  # noqa: E402
-    STUDY,
-    arguments,
-    compare,
-    end,
-    in_folder,
-    sheet_lines,
-    write_study,
-)
+from cluster_study import CARDS, SHEETS, until  # noqa: E402
+from small_study import compare, end, in_folder, sheet_lines, write_study  # noqa: E402
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
-AUTO = {"device": "auto"}  # requests a GPU, and runs without
 FAULTS = {"tile-B-1": "memory", "tile-B-3": "time", "tile-B-4": "wait", "train-small": "wait"}
-# Few jobs: the executor waits five seconds before it submits each.
-CARDS = STUDY | {
-    **{name: STUDY[name] | AUTO for name in ("train", "fit")},
-    "encode": STUDY["encode"] | AUTO | {"batch_slides": 8},
-    "methods": {name: STUDY["methods"][name] for name in ("TL-mean", "TL-mlp")},
-    "describe": {"cohorts": ["B"]},
-}
-SHEETS = {"A": sheet_lines("A", 6), "B": sheet_lines("B", 4, {2: "blank"}.items())}
-THREADS = ("--set-threads", "train=2", "encode=2")
 WORDS = ("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "15", "--jobs", "8")
 SITE = {"runtime": "1 if attempt == 1 else 10", "stage": "$NEAR"}  # of tile, on this cluster
 
@@ -62,20 +43,14 @@ def cluster():
 
 def begin(folder, *words):
     """Start Snakemake on the study in a folder; jobs inherit the faults and a place for copies."""
-    path = os.pathsep.join([str(HERE / "faults"), os.environ.get("PYTHONPATH", "")])
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
-    profile["set-resources"]["tile"] = SITE  # on the command line it would replace all of them
+    profile["set-resources"] = {"tile": SITE}
     (folder / "profile").mkdir(exist_ok=True)
     (folder / "profile/config.yaml").write_text(yaml.safe_dump(profile))
-    words = [*words, "--profile", folder / "profile", *WORDS, *THREADS]
-    with (folder / "said.txt").open("w") as said:
-        return subprocess.Popen(
-            [sys.executable, "-m", *arguments(folder, *words)],
-            stdout=said,
-            stderr=said,
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": path, "NEAR": str(folder / "near disk")},
-        )
+    shutil.copy(ROOT / "profiles/slurm/partitions.yaml", folder / "profile")
+    words = [*words, "--profile", folder / "profile", *WORDS]
+    near = {"NEAR": str(folder / "near disk")}
+    return cluster_study.begin(folder, *words, variables=near)
 
 
 def leave(run, folder):
@@ -94,16 +69,6 @@ def of_job(process, job):
         return False
 
 
-def until(check, run, seconds=300):
-    """Wait until a check succeeds while Snakemake runs; return it."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and run.poll() is None:
-        if result := check():
-            return result
-        time.sleep(0.5)
-    pytest.fail("waited in vain")
-
-
 def running(folder, fault, comment):
     """Return the SLURM number of the job that waits in a fault, once it does."""
     if (folder / "faults" / fault).read_text():
@@ -112,26 +77,20 @@ def running(folder, fault, comment):
     return next((line.split()[0] for line in table.splitlines() if comment in line), "")
 
 
+def alone(folder):
+    """Whether only one job is queued, and none of the slides is tiled once more."""
+    stores = [folder / f"results/tile/adaptive/B/B-{i}.h5" for i in range(1, 5)]
+    queued = node.run("squeue", "-h", "-o", "%i").stdout.split()
+    return len(queued) == 1 and all(store.exists() for store in stores)
+
+
 def records(rule):
     """Return the records of a rule's jobs, oldest first, requeued ones once per start."""
-    names = "jobid,comment%80,state%30,partition,reqtres%80,timelimit"
-    table = node.run("sacct", "-DXnP", "-S", "now-2hours", f"--format={names}").stdout
-    rows = [line.split("|") for line in table.splitlines()]
-    return [
-        dict(zip(("job", "comment", "state", "partition", "asked", "time"), row, strict=True))
-        for row in rows
-        if row[1].startswith(f"rule_{rule}")
-    ]
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory):
-    """The study run on this machine, with the same threads."""
-    folder = tmp_path_factory.mktemp("local") / "my study"
-    write_study(folder, CARDS, SHEETS)
-    run = shared().run(SNAKEMAKE, arguments(folder, "--cores", "4", *THREADS), ROOT)
-    assert run.returncode == 0, run.stdout + run.stderr
-    return folder
+    formats = "jobid,comment%80,state%30,partition,reqtres%80,timelimit,submitline%2000"
+    names = ("job", "comment", "state", "partition", "asked", "time", "submitted")
+    table = node.run("sacct", "-DXnP", "-S", "now-2hours", f"--format={formats}").stdout
+    rows = [line.split("|", len(names) - 1) for line in table.splitlines()]
+    return [dict(zip(names, row, strict=True)) for row in rows if row[1].startswith(f"rule_{rule}")]
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +119,7 @@ def ran(cluster, local, tmp_path_factory):
         node.run("scancel", job)
         until(lambda: "TIMEOUT" in [row["state"] for row in records("tile")], run, 600)
         job = until(lambda: running(folder, "train-small", "rule_train"), run, 900)
+        until(lambda: alone(folder), run, 300)  # one failure at a time
         host = node.run("squeue", "-h", "-j", job, "-o", "%N").stdout.strip()
         node.run("scontrol", "update", f"nodename={host}", "state=down", "reason=test")
         until(lambda: "PENDING" in node.run("squeue", "-h", "-j", job, "-o", "%T").stdout, run)
@@ -190,6 +150,7 @@ def test_the_study_ends_and_the_ledger_is_right(ran):
 
 
 def test_records_show_the_gpu_the_memory_and_the_time(ran):
+    """A card where the rule's resource gpu says so, whatever its threads, and no task count."""
     for rule, memory, threads, limit in (
         ("train", "8000M", 2, "1-00:00:00"),
         ("encode", "6000M", 2, "04:00:00"),
@@ -201,6 +162,8 @@ def test_records_show_the_gpu_the_memory_and_the_time(ran):
             assert "gres/gpu=1" in row["asked"]
             assert f"mem={memory}" in row["asked"]
             assert row["time"] == limit
+            assert " --gpus=1 " in row["submitted"]
+            assert "ntasks-per-gpu" not in row["submitted"]
         assert f"cpu={threads}" in rows[-1]["asked"]
     (row,) = records("fit_wildcards_TL-mean")  # fits a threshold only
     assert row["partition"] == "cpu"
@@ -210,6 +173,14 @@ def test_records_show_the_gpu_the_memory_and_the_time(ran):
     assert "gres/gpu" not in row["asked"]
     assert "mem=1500M" in row["asked"]
     assert row["time"] == "00:10:00"
+
+
+def test_the_efficiency_report_has_time_and_memory_of_each_job(ran):
+    (report,) = (ran[0] / "logs/efficiency").glob("efficiency_report_*.csv")
+    rows = list(csv.DictReader(report.read_text().splitlines()))
+    assert {"rule_train_wildcards_small"} <= {row["RuleName"] for row in rows}
+    assert all(float(row["RequestedMem_MB"]) >= 400 for row in rows)
+    assert max(float(row["MaxRSS_MB"]) for row in rows) > 100
 
 
 def test_small_jobs_share_one_allocation(ran):

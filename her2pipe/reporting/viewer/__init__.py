@@ -1,0 +1,1 @@
+"""A slide in the browser, with the maps of its patches, served to this machine alone."""
