@@ -10,6 +10,7 @@ from her2pipe.slides.base import Slide
 from her2pipe.slides.tissue_masks.base import TISSUE_METHODS, TissueMethod, picture
 
 VOID_LEVEL = 2  # no channel above it: what scanners pad with
+VOID_EDGE_PX = 5  # of which it makes dark in a picture that is reduced and smoothed
 GLASS_PERCENTILE, GLASS_MIN = 99, 180
 TINT_MOST = 0.94  # of a channel to the brightest: glass has no more colour, pale tissue has
 DENSITY_LEVELS = 255 / 1.5  # grey levels of the histogram per unit of optical density
@@ -66,7 +67,10 @@ def colour_mask(rgb: np.ndarray, um: float, settings: TissueSettings) -> np.ndar
     import cv2
 
     smooth = cv2.GaussianBlur(np.ascontiguousarray(rgb), (0, 0), SMOOTH_PX)
-    shown = smooth.max(2) > VOID_LEVEL
+    void = (rgb.max(2) <= VOID_LEVEL).astype(np.uint8)
+    edge = cv2.getStructuringElement(cv2.MORPH_RECT, (VOID_EDGE_PX, VOID_EDGE_PX))
+    void = cv2.morphologyEx(void, cv2.MORPH_OPEN, edge)  # a speck is no void
+    shown = cv2.dilate(void, edge) == 0
     if not shown.any():
         return np.zeros(shown.shape, bool)
     glass = np.percentile(smooth[shown], GLASS_PERCENTILE, axis=0).clip(GLASS_MIN, 255)
