@@ -10,6 +10,7 @@ from her2pipe.quality.glass import Glass
 from her2pipe.quality.ink import ink
 
 SMALL_PX = 64  # side of the small picture, enough for strokes, folds and edges
+STROKE_UM = 8.0  # of ink, at least
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -66,8 +67,15 @@ class ReducedPatch:
 
     @cached_property
     def ink(self) -> np.ndarray:
-        """Which pixels of `small` are ink, (s, s) bool."""
-        return ink(self.density)
+        """Which pixels of `small` are ink, (s, s) bool; it is wider than a dark nucleus."""
+        import cv2
+
+        coloured = ink(self.density)
+        width = 2 * round(STROKE_UM * len(coloured) / self.side_um / 2) + 1
+        if width == 1 or not coloured.any():
+            return coloured
+        stroke = np.ones((width, width), np.uint8)
+        return cv2.morphologyEx(coloured.view(np.uint8), cv2.MORPH_OPEN, stroke).view(bool)
 
     @cached_property
     def grey(self) -> np.ndarray:

@@ -135,9 +135,10 @@ def _fold(density: Canvas, mpp: float, severity: int, random: Random) -> tuple[C
     shape = density.shape[:2]
     width = 70 * SCALE[severity - 1] / mpp
     band = _line(shape, _curve(random, shape, 0.06), width)
-    shift = np.float32([[1, 0, 0.6 * width], [0, 1, 0.4 * width]])
+    shift = np.array([[1, 0, 0.6 * width], [0, 1, 0.4 * width]], np.float32)
+    back = np.array([[1, 0, -0.6 * width], [0, 1, -0.4 * width]], np.float32)
     second = cv2.warpAffine(density, shift, shape[::-1], borderMode=cv2.BORDER_REFLECT)
-    third = cv2.warpAffine(density, -shift + 2 * np.float32([[1, 0, 0], [0, 1, 0]]), shape[::-1])
+    third = cv2.warpAffine(density, back, shape[::-1], borderMode=cv2.BORDER_REFLECT)
     # Fat and gaps over tissue, or tissue over them, make nothing denser than tissue is.
     there = _soften((second + third).mean(2), 12 / mpp) > FOLD_DENSITY
     layers = _soften(band, 1.5 / mpp)[..., None]

@@ -7,8 +7,9 @@ import numpy as np
 from her2pipe.quality.detectors.base import DETECTORS, Detector
 from her2pipe.quality.reduced_patch import ReducedPatch
 
-BLOCKS = 8  # a side, each judged by itself: a patch half of which is sharp is not sharp
-BLOCKS_MIN = 4  # with tissue; a patch with fewer cannot be judged
+# Blocks a side, each judged by itself: a patch half of which is sharp is not sharp.
+BLOCKS, BLOCK_PX = 8, 16  # at most, and least side of one
+TISSUE_SHARE = 1 / 16  # of the blocks; a patch with less cannot be judged
 TISSUE_LEVELS = 20  # below the grey level of glass, from which on a block holds tissue
 SOFTEN_LEVELS = 5.0  # added to that: noise on pale tissue is no texture
 SHARP_PERCENTILE = 75  # of a slide's patches: more than a quarter of it is taken to be in focus
@@ -35,12 +36,13 @@ class Blur(Detector):
         import cv2
 
         edges = cv2.convertScaleAbs(cv2.Laplacian(patch.grey, cv2.CV_16S))
-        size = BLOCKS, BLOCKS
+        side = max(2, min(BLOCKS, len(patch.grey) // BLOCK_PX))
+        size = side, side
         texture = cv2.resize(edges, size, interpolation=cv2.INTER_AREA).astype(np.float32)
         grey = cv2.resize(patch.grey, size, interpolation=cv2.INTER_AREA)
         dark = patch.glass_grey - grey.astype(np.float32)
         tissue = dark > TISSUE_LEVELS
-        if np.count_nonzero(tissue) < BLOCKS_MIN:
+        if np.count_nonzero(tissue) < max(1, TISSUE_SHARE * tissue.size):
             return (float("nan"),)
         return (float(np.median(texture[tissue] / (dark[tissue] + SOFTEN_LEVELS))),)
 
