@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST = ("-m", "not slow and not slurm and not envs and not demo")
+PINS = ("requirements.txt", "profiles/slurm/requirements.txt")  # as `make setup` takes them
 UV = str(Path(sys.executable).parent / "uv")
 
 
@@ -35,13 +36,14 @@ def interpreter(version: str) -> str | None:
 def environment(version: str, python: str) -> Path:
     """Return the Python of an environment of the pinned versions, which is made once."""
     folder = ROOT / f".venv-{version}"
-    ready, pins = folder / "ready", ROOT / "requirements.txt"
-    if not ready.exists() or ready.stat().st_mtime < pins.stat().st_mtime:
+    ready, pins = folder / "ready", [ROOT / name for name in PINS]
+    if not ready.exists() or ready.stat().st_mtime < max(file.stat().st_mtime for file in pins):
         quiet = {"check": True, "cwd": ROOT}
         here = folder / "bin/python"
         subprocess.run([UV, "venv", "-q", "--clear", "--python", python, folder], **quiet)
         install = [UV, "pip", "install", "-q", "--python", here]
-        subprocess.run([*install, "-r", pins], **quiet)
+        subprocess.run([*install, "-r", pins[0]], **quiet)
+        subprocess.run([*install, "--no-deps", "-r", pins[1]], **quiet)
         subprocess.run([*install, "--no-deps", "--no-build-isolation", "-e", "."], **quiet)
         ready.touch()
     return folder / "bin/python"

@@ -26,6 +26,7 @@ BESIDE = {
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
 }
+UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n"  # what was new once is no answer
 PARTS = "<!-- parts of metrics.json -->"
 FETCHED = re.compile(r'<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)="(?:https?:)?//[^"]+')
 CANONICAL = re.compile(r'<link rel="canonical"[^>]*>')
@@ -34,6 +35,7 @@ CANONICAL = re.compile(r'<link rel="canonical"[^>]*>')
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made."""
     made = {name: (ROOT / path).read_text(encoding="utf-8") for name, path in BESIDE.items()}
+    made["changelog.md"] = UNSEARCHED + made["changelog.md"]
     made["reference/settings.md"] = reference.settings()
     made["reference/commands.md"] = reference.commands()
     for name, text in made.items():

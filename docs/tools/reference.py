@@ -67,9 +67,15 @@ def _table(model: type[Section]) -> list[str]:
         if is_choice(field):
             text += " *(choice)*"
         default = "required" if field.is_required() else _code(_default(field))
-        cells = [f"`{name}`", text, extra.get("unit", ""), _code(flags.limits(field)), default]
+        cells = [f"`{name}`", text, extra.get("unit", ""), _values(field), default]
         rows.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return rows
+
+
+def _values(field: FieldInfo) -> str:
+    """Write the values that a setting may have; names as a list of them."""
+    text = flags.limits(field)
+    return ", ".join(map(_code, text.split(" | "))) if " | " in text else _code(text)
 
 
 def _default(field: FieldInfo) -> str:

@@ -97,7 +97,7 @@ def limits(field: FieldInfo) -> str:
     """Write the values that a setting may have, empty where any may be."""
     if names := [limit.names() for limit in field.metadata if isinstance(limit, OneOf)]:
         return " | ".join(names[0])
-    if choices := re.findall(r"Literal\[(.*)\]", str(field.annotation)):
+    if choices := re.findall(r"Literal\[(.*?)\]", str(field.annotation)):
         return " | ".join(re.sub(r"'", "", choices[0]).split(", "))
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     return ", ".join(

@@ -18,6 +18,7 @@ from her2pipe.evaluation.results import Evaluation, read
 from her2pipe.files import read_json, read_table
 from her2pipe.manifest import Item, Manifest
 
+SYNTHETIC = ("results/synthesise/", "results/draw/")  # where slides and images are drawn
 ROLES = {
     "development": "development",
     "external": "external validation",
@@ -238,6 +239,16 @@ class ReportInputs:
         }
         applied = {name for name, cohort in self.study.cohorts.items() if cohort.role == "apply"}
         return applied - labelled
+
+    @cached_property
+    def synthetic(self) -> set[str]:
+        """Cohorts whose slides are all drawn by her2pipe."""
+        cohorts = set()
+        for item in self.manifest.select("sheet"):
+            paths = [row.get("path", "") for row in read_table(item.path)]
+            if paths and all(path.startswith(SYNTHETIC) for path in paths):
+                cohorts.add(item.cohort)
+        return cohorts
 
     @property
     def evaluates(self) -> bool:

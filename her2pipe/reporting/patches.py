@@ -10,8 +10,9 @@ from typing import Any
 from her2pipe.files import read_json
 from her2pipe.manifest import Item
 from her2pipe.models.description import ModelDescription
+from her2pipe.patch_features.titles import KEY, TITLES
 from her2pipe.reporting import html
-from her2pipe.reporting.html import Block, Figure, Folded, Grid, Heading, Text
+from her2pipe.reporting.html import Block, Column, Figure, Folded, Grid, Heading, Text
 from her2pipe.reporting.inputs import OutputIndex, ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
 
@@ -75,9 +76,16 @@ def _described(item: Item, nuclei: bool) -> list[Block]:
             caption = (
                 "Patch features by how much they differ between grades (Kruskal-Wallis test, P "
                 "after Holm over the features), with Dunn's tests of every two grades, on "
-                f"{items}. {who}"
+                f"{items}. {who} {KEY}."
             )
-            table = html.table(caption, html.infer_columns(rows), rows)
+            shown = [row | {"title": TITLES.get(row["feature"], row["feature"])} for row in rows]
+            columns = html.infer_columns(rows, (Column("feature", "Name in files"),))
+            table = html.table(
+                caption,
+                [Column("title", "Feature"), *columns],
+                shown,
+                id=html.table_id(f"features-{stem}", cohort=item.cohort),
+            )
             blocks.append(Folded(f"Every feature, ranked on {items}", [table], "raw"))
     return blocks
 

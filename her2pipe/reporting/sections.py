@@ -6,9 +6,10 @@ blocks. Packages of others add their own through the entry points `her2pipe.plug
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from her2pipe import __version__
@@ -61,7 +62,10 @@ def page(inputs: ReportInputs) -> Page:
             inputs.anchors.update(_anchors(name, blocks))
     names = sorted(built, key=lambda name: SECTIONS[name].place)
     hide = _hidden(inputs)
-    sections = [(name, SECTIONS[name].title, [hide(b) for b in built[name]]) for name in names]
+    sections = [
+        (name, SECTIONS[name].title, [hide(_marked(block, inputs)) for block in built[name]])
+        for name in names
+    ]
     all_blocks = [block for _, _, blocks in sections for block in blocks]
     exits = Exits(all_blocks)
     script, style = html.source("page.js"), html.source("style.css")
@@ -86,6 +90,22 @@ def _hidden(inputs: ReportInputs) -> Callable[[html.Block], html.Block]:
     return (
         (lambda block: block) if inputs.settings.identifiers else Pseudonyms(inputs.ledger).in_block
     )
+
+
+def _marked(block: html.Block, inputs: ReportInputs) -> html.Block:
+    """Return a block whose figures of synthetic slides say so in caption and alternative text."""
+    if isinstance(block, (html.Grid, html.Folded, html.RunDependent)):
+        return replace(block, blocks=[_marked(inner, inputs) for inner in block.blocks])
+    if not isinstance(block, html.Figure) or not inputs.synthetic:
+        return block
+    shown = set(re.findall(r"[Cc]ohort ([^\s,;:.]+)", block.caption)) & set(inputs.cohorts)
+    shown = shown or set(inputs.cohorts)
+    if not (drawn := shown & inputs.synthetic):
+        return block
+    mark = "Synthetic slides."
+    if drawn != shown:
+        mark = f"Slides of cohort {', '.join(sorted(drawn))} are synthetic."
+    return replace(block, caption=f"{block.caption} {mark}", alt=f"{block.alt} {mark}")
 
 
 def _anchors(name: str, blocks: Sequence[html.Block]) -> Iterator[str]:

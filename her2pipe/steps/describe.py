@@ -139,6 +139,7 @@ def _draw_boxes(
 ) -> None:
     """Draw the selected features, those that differ most between grades first (Fig. S2)."""
     from her2pipe.patch_features import grades
+    from her2pipe.patch_features.titles import TITLES
     from her2pipe.plotting import patch_examples, style
 
     selected = [row for row in ranked if row.get("selected")][: describe.boxes]
@@ -147,7 +148,7 @@ def _draw_boxes(
     columns = sample.columns([row["feature"] for row in selected])
     panels = [
         patch_examples.Panel(
-            f"{row['rank']}. {row['feature']}",
+            f"{row['rank']}. {TITLES[row['feature']]}",
             f"pairs: {row['pairs']}, {row['pairs_holm']} after Holm",
             row["unit"],
             grades.by_grade(columns[row["feature"]], sample.grades()),
@@ -176,6 +177,7 @@ def _draw_maps(
     """
     from her2pipe import stats
     from her2pipe.patch_features import grades
+    from her2pipe.patch_features.titles import TITLES
     from her2pipe.plotting import panels, style
 
     matrices = {}
@@ -185,7 +187,7 @@ def _draw_maps(
                 test = grades.dunn(grades.by_grade(columns[name], grade, describe.patches_min))
             except stats.StatisticUndefined:
                 continue  # the tables say why
-            matrices[f"{name}, {items}"] = panels.PValues(*test.matrix())
+            matrices[f"{TITLES[name]}, {items}"] = panels.PValues(*test.matrix())
     if matrices:
         note = f"{summary.title}. Below the diagonal unadjusted, above it after Holm"
         figure = panels.p_value_panels(matrices, note, "P, Dunn's test, two-sided")

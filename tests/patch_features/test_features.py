@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from her2pipe.config import DescribeSettings, StainSettings
-from her2pipe.patch_features import features, nuclei, texture
+from her2pipe.patch_features import features, nuclei, texture, titles
 from her2pipe.stain.base import estimate
 from her2pipe.stain.profile import Profile
 
@@ -38,3 +38,9 @@ def test_texture_is_of_the_target_and_nuclei_are_of_the_slide(make):
 def test_areas_in_um_follow_the_side_of_a_pixel():
     areas = features.areas_in_um({"cells_area_mean": 100.0, "cells_area_var": 16.0}, 0.5)
     assert areas == {"cells_area_mean": 25, "cells_area_var": 1}
+
+
+def test_every_feature_has_a_name_for_readers():
+    assert set(titles.TITLES) == set(features.NAMES)
+    assert len(set(titles.TITLES.values())) == len(features.NAMES)
+    assert titles.TITLES["Lab-A_dft_1_var"] == "a*: medium detail, variance"

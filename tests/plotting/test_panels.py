@@ -7,6 +7,7 @@ from matplotlib.colors import to_hex
 
 from her2pipe import stats
 from her2pipe.plotting import charts, panels, style
+from her2pipe.plotting.flow import FlowBox, flow
 
 pytestmark = pytest.mark.pictures
 
@@ -118,3 +119,34 @@ def test_shifts_draw_median_and_quartiles_of_each_status():
     assert list(quartiles.get_ydata()) == pytest.approx([0.1, 0.3])
     assert set(median.get_ydata()) == {0.2}
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["A\n3 + 1", "B\n0 + 0"]
+
+
+def test_the_flow_holds_every_line_inside_and_is_the_same_each_time(tmp_path):
+    """Five cohorts stand in two rows; a long reason is broken, never cut or spilt."""
+    reason = "12 unreadable: the file ends before its last tile"
+    boxes = [FlowBox(["Cohort A", "Assessed: 40 slides"]), FlowBox(["Excluded: 12", reason], True)]
+    figure = flow([boxes] * 5)
+    drawn = " ".join(words(figure).split())
+    assert drawn.count("Cohort A") == drawn.count(reason) == 5
+    figure.canvas.draw()
+    width, height = figure.bbox.size
+    for text in texts(figure):
+        box = text.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= width
+        assert 0 <= box.y0 < box.y1 <= height
+    for name in ("a", "b"):
+        style.save(flow([boxes]), tmp_path / name, ("svg", "pdf"))
+    for kind in ("svg", "pdf"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+def test_bins_of_few_slides_are_points_with_their_size():
+    """No bar where an interval is None; below the curve each bin has its number of slides."""
+    view = {"predicted": [0.1, 0.9], "observed": [0.0, 1.0], "low": [None, 0.6]}
+    view |= {"high": [None, 1.0], "n": [2, 9], "brier": 0.1, "ece": 0.1}
+    figure = charts.reliability({"as_it_is": view})
+    curve, histogram = figure.axes
+    (bars,) = curve.containers[0].lines[2]
+    assert [float(np.ptp(line[:, 1])) for line in bars.get_segments()] == pytest.approx([0, 0.4])
+    assert [patch.get_height() for patch in histogram.patches] == [2, 9]
+    assert {"2", "9"} <= set(words(figure).split("\n"))

@@ -12,11 +12,13 @@ from manifests import write_manifest
 from page_reader import Reader
 
 from her2pipe.cli import main
+from her2pipe.config import ReportSettings
 from her2pipe.files import read_table
 from her2pipe.manifest import Item, Manifest
 from her2pipe.reporting import html, sections
 from her2pipe.reporting.disclosure.pseudonyms import Pseudonyms
 from her2pipe.reporting.html import Column
+from her2pipe.reporting.inputs import ReportInputs
 
 
 @pytest.fixture(scope="module")
@@ -378,3 +380,18 @@ def test_pseudonyms_reach_every_form_of_a_name():
     table = names.in_block(block)
     assert [cell.text for cell in table.rows[0]] == ["C-patient-2", "7"]
     assert table.tsv == "patient\tn\nC-patient-2\t7\n"
+
+
+def test_figures_of_synthetic_slides_say_so(study, tmp_path):
+    """Where the sheet's slides were all drawn, the captions and alternative texts name them so."""
+    rows = [item for item in Manifest.read(study[1][0]).items if item.kind == "sheet"]
+    sheet = tmp_path / "drawn.tsv"
+    sheet.write_text("slide\tpath\tpatient\nS1\tresults/synthesise/C/S1.svs\tP1\n")
+    drawn = [Item("sheet", cohort=item.cohort, path=str(sheet)) for item in rows[:1]]
+    manifest = manifest_of(study, tmp_path, lambda item: item.kind != "sheet", drawn)
+    inputs = ReportInputs.read(manifest, None, ReportSettings())
+    assert inputs.synthetic == {rows[0].cohort}
+    figure = html.Figure("data:,", "A curve.", f"A curve: M, cohort {rows[0].cohort}.")
+    (marked,) = sections._marked(html.Grid([figure]), inputs).blocks
+    assert marked.caption.endswith("Synthetic slides.")
+    assert marked.alt == "A curve. Synthetic slides."

@@ -69,13 +69,19 @@ RESPONSE = (
     Citation("Residual cancer burden", "Symmans et al. 2007",
              "Journal of Clinical Oncology 25:4414", "10.1200/JCO.2007.10.6823"),
 )  # fmt: skip
+CALLS = (
+    Citation("Intervals of likelihood ratios", "Simel et al. 1991",
+             "Journal of Clinical Epidemiology 44:763", "10.1016/0895-4356(91)90128-V"),
+    Citation("Calibration slope, calibration in the large", "Van Calster et al. 2019",
+             "BMC Medicine 17:230", "10.1186/s12916-019-1466-7"),
+)  # fmt: skip
 DECISION = (
     Citation("Decision curves", "Vickers and Elkin 2006", "Medical Decision Making 26:565",
              "10.1177/0272989X06295361"),
 )  # fmt: skip
 # By what a study uses: its endpoint, a step.
 WORKS_BY_USE = {
-    "her2": (*RESPONSE, *DECISION),
+    "her2": (*RESPONSE, *CALLS, *DECISION),
     "class": (
         Citation("Exact comparison of calls", "McNemar 1947", "Psychometrika 12:153",
                  "10.1007/BF02295996"),

@@ -282,7 +282,7 @@ def _key_figures(inputs: ReportInputs) -> list[tuple[str, str]]:
         (f"{slides:,}", f"slides of {patients:,} patients"),
         (f"{cohorts}", "cohort" if cohorts == 1 else "cohorts"),
         (f"{slides - excluded:,}", "slides scored"),
-        (f"{excluded:,}", "slides excluded, each with a reason"),
+        (f"{excluded:,}", f"slide{'s' * (excluded != 1)} excluded, each with a reason"),
         (f"{methods}", "method" if methods == 1 else "methods"),
     ]
 
