@@ -42,6 +42,7 @@ def quick_start() -> Iterator[None]:
     defer_compiler()
     defer_fortran()
     defer_hub()
+    leave_out("pandas", of="sklearn.utils.fixes")
     try:
         yield
     finally:
@@ -180,6 +181,52 @@ def defer_hub() -> None:
     interface = "huggingface_hub.hf_api"
     names = ("HfApi", "model_info")
     defer({interface: {name: function(interface, interface, name) for name in names}})
+
+
+def leave_out(package: str, of: str) -> None:
+    """Have a module, when it is imported, find that a package it can do without is not installed.
+
+    scikit-learn imports pandas to know whether it is there, which takes as long as itself. What is
+    imported later finds the package as ever.
+    """
+    if of not in sys.modules and not any(
+        isinstance(finder, _LeavingOut) and finder.module == of for finder in sys.meta_path
+    ):
+        sys.meta_path.insert(0, _LeavingOut(of, package))
+
+
+class _LeavingOut(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports a module once as if a package were not there, unless it was imported before."""
+
+    def __init__(self, module: str, package: str):
+        self.module, self.package = module, package
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the module's spec, to be loaded by this."""
+        if fullname != self.module:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec and spec.loader and self.package not in sys.modules:
+            self._loader, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Let Python make the module."""
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module's code, to which the package is not there."""
+        assert module.__spec__
+        module.__spec__.loader = module.__loader__ = self._loader
+        hidden: dict[str, Any] = sys.modules
+        hidden[self.package] = None
+        try:
+            self._loader.exec_module(module)
+        finally:
+            del hidden[self.package]
 
 
 def _disable(fn: Callable | None = None, recursive: bool = True, **options: Any) -> Callable:

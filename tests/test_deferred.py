@@ -110,6 +110,29 @@ def test_a_stand_in_is_an_attribute_of_its_parent(package):
     assert parent.later is sys.modules[name]
 
 
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_a_module_is_imported_without_what_it_can_do_without(tmp_path, monkeypatch, is_loaded):
+    user, optional = f"user{next(NUMBERS)}", f"optional{next(NUMBERS)}"
+    (tmp_path / f"{optional}.py").write_text("value = 3\n")
+    ask = f"try:\n    import {optional} as found\nexcept ImportError:\n    found = None\n"
+    (tmp_path / f"{user}.py").write_text(ask)
+    monkeypatch.syspath_prepend(tmp_path)
+    finders = list(sys.meta_path)
+    if is_loaded:
+        importlib.import_module(optional)
+    for _ in range(2):
+        deferred.leave_out(optional, of=user)
+    assert len(sys.meta_path) == len(finders) + 1
+    module = importlib.import_module(user)
+    assert (module.found is not None) == is_loaded
+    assert sys.meta_path == finders
+    assert importlib.import_module(optional).value == 3
+    assert importlib.reload(module).found.value == 3  # as anything that is imported later
+    assert module.__spec__.loader is module.__loader__
+    for name in (user, optional):
+        del sys.modules[name]
+
+
 STEPS = """
 import sys
 import torch
@@ -139,6 +162,7 @@ with deferred.quick_start():  # they bear it without docstrings
     import matplotlib.figure
     import scipy.stats
     import sklearn.metrics
+assert "pandas" not in sys.modules, "scikit-learn imported pandas"
 assert not deferred.is_loaded("numpy.f2py")
 assert numpy.f2py.get_include()
 assert deferred.is_loaded("numpy.f2py")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from her2pipe.models.description import ModelDescription
     from her2pipe.stain.profile import Profile
     from her2pipe.store import PatchStore
+    from her2pipe.training import dataloader
 
 log = logging.getLogger(__name__)
 SETTINGS = (EncodeSettings, CompatibilitySettings)
@@ -64,8 +68,9 @@ def run(
 
     from her2pipe.models import gpu, inference, weights
     from her2pipe.store import EncodingMetadata, PatchStore, distinct_stores, write_encoding
+    from her2pipe.training import dataloader
 
-    stores = distinct_stores(args.stores)
+    paths = distinct_stores(args.stores)
     torch.set_num_threads(args.threads)
     device = gpu.pick_device(encode.device)
     model, description = weights.load(args.model)
@@ -78,68 +83,112 @@ def run(
     model_name = f"encoder {args.model}"
     remark_on_unknown(description.patches, model_name)
     scale = (description.patches and description.patches.mpp) or (None, None)
-    timings = []
-    with replacing_folder(args.folder) as folder:
-        for done, path in enumerate(stores, start=1):
-            began = time.monotonic()
-            with PatchStore(path) as store:
-                slide, stain = store.metadata.slide, store.stain
-                mismatch, reason = "", store.exclusion_reason
-                if not reason:
-                    cut = Patches.of_store(store.metadata, stain)
-                    try:
-                        mismatch = check(description.patches, cut, compatibility, path, model_name)
-                    except OtherScaleError as error:
-                        reason = error.what
-                        log.warning("%s: excluded: %s", slide, reason)
-                coords, probabilities, features = encode_store(
-                    store, encoder, encode, args.threads, is_excluded=bool(reason)
-                )
-                area, side = adaptive(store.metadata)
-                metadata = EncodingMetadata(
-                    algorithm=encode.algorithm,
-                    settings=flags.as_json(encode),
-                    encoder=Path(args.model).name,
-                    task=description.task,
-                    fold=description.fold,
-                    classes=tuple(description.classes),
-                    model_digest=description.digest,
-                    stain_digest=description.stain_digest,
-                    status="excluded" if reason else store.metadata.status,
-                    reason=reason,
-                    stain=stain,
-                    mismatch=mismatch,
-                    adaptive_area_px0=area,
-                    adaptive_side_px0=side,
-                    reason_names=store.reason_names,
-                    model_mpp_min=scale[0],
-                    model_mpp_max=scale[1],
-                    **{name: getattr(store.metadata, name) for name in CARRIED},
-                )
-                path = folder / f"{slide}.h5"
-                write_encoding(
-                    path,
-                    coords,
-                    probabilities,
-                    features,
+    timings: list[dict[str, Any]] = []
+    waits, began = dataloader.Waits(), time.monotonic()
+    with ExitStack() as resources:
+        stores = [resources.enter_context(PatchStore(path)) for path in paths]
+        verdicts = [_verdict(s, description, compatibility, model_name) for s in stores]
+        encoded = encode_stores(
+            [s for s, v in zip(stores, verdicts, strict=True) if not v.reason and len(s)],
+            encoder,
+            encode,
+            args.threads,
+            waits,
+        )
+        resources.enter_context(closing(encoded))
+        folder = resources.enter_context(replacing_folder(args.folder))
+        writer = resources.enter_context(ThreadPoolExecutor(1))
+        writes: list[Future] = []
+        for store, verdict in zip(stores, verdicts, strict=True):
+            slide = store.metadata.slide
+            if verdict.reason or not len(store):
+                outputs = Outputs.of_none(description)
+            else:
+                outputs = next(encoded)
+            count, seconds = len(outputs.features), outputs.seconds
+            rate = count / seconds if count else 0.0
+            area, side = adaptive(store.metadata)
+            metadata = EncodingMetadata(
+                algorithm=encode.algorithm,
+                settings=flags.as_json(encode),
+                encoder=Path(args.model).name,
+                task=description.task,
+                fold=description.fold,
+                classes=tuple(description.classes),
+                model_digest=description.digest,
+                stain_digest=description.stain_digest,
+                status="excluded" if verdict.reason else store.metadata.status,
+                reason=verdict.reason,
+                stain=store.stain,
+                mismatch=verdict.mismatch,
+                adaptive_area_px0=area,
+                adaptive_side_px0=side,
+                reason_names=store.reason_names,
+                model_mpp_min=scale[0],
+                model_mpp_max=scale[1],
+                **{name: getattr(store.metadata, name) for name in CARRIED},
+            )
+            for write in writes:  # of the slide before: one at a time, and its error is the job's
+                write.result()
+            writes = [
+                writer.submit(
+                    write_encoding,
+                    folder / f"{slide}.h5",
+                    store.coords[:count],
+                    outputs.probabilities,
+                    outputs.features,
                     metadata,
                     store.images,
-                    store.reasons[: len(coords)],
+                    store.reasons[:count],
                 )
-            seconds = time.monotonic() - began
-            patches, rate = len(coords), len(coords) / seconds
+            ]
             timings.append(
-                {"slide": slide, "patches": patches, "seconds": seconds, "patches_per_s": rate}
+                {"slide": slide, "patches": count, "seconds": seconds, "patches_per_s": rate}
             )
             log.info(
                 "%s: %d patches, %.1f patches/s, slide %d of %d",
                 slide,
-                patches,
+                count,
                 rate,
-                done,
+                len(timings),
                 len(stores),
             )
+        for write in writes:
+            write.result()
         write_table(folder / "timings.tsv", TIMINGS, timings)
+    seconds, patches = time.monotonic() - began, sum(timing["patches"] for timing in timings)
+    share = 100 * waits.seconds / seconds
+    log.info(
+        "%d patches, %.1f patches/s, %.0f %% of the time waiting for patches",
+        patches,
+        patches / seconds,
+        share,
+    )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a slide suits a network: why it is excluded, or what of it is unlike the training."""
+
+    reason: str
+    mismatch: str = ""
+
+
+def _verdict(
+    store: PatchStore,
+    description: ModelDescription,
+    compatibility: CompatibilitySettings,
+    model_name: str,
+) -> Verdict:
+    """Compare a slide's patches with those that the network was made for."""
+    if store.exclusion_reason:
+        return Verdict(store.exclusion_reason)
+    cut = Patches.of_store(store.metadata, store.stain)
+    try:
+        return Verdict("", check(description.patches, cut, compatibility, store.path, model_name))
+    except OtherScaleError as error:
+        log.warning("%s: excluded: %s", store.metadata.slide, error.what)
+        return Verdict(error.what)
 
 
 @dataclass(frozen=True)
@@ -152,23 +201,56 @@ class Encoder:
     device: torch.device
 
 
-def encode_store(
-    store: PatchStore,
-    encoder: Encoder,
-    encode: EncodeSettings,
-    threads: int,
-    is_excluded: bool = False,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute probabilities and features of all patches of a slide; of none if it is excluded.
+@dataclass(frozen=True)
+class Outputs:
+    """What a network gives of a slide.
 
-    Returns
-    -------
-    coords : (N, 2) int32
-        Top left corners, level-0 px.
+    Attributes
+    ----------
     probabilities : (N, C) float32
         Softmax.
     features : (N, d) float16
         Of the stage that the network was trained to give.
+    seconds : float
+        Time that the slide took.
+    """
+
+    probabilities: np.ndarray
+    features: np.ndarray
+    seconds: float
+
+    @classmethod
+    def of_none(cls, description: ModelDescription) -> Outputs:
+        """Return the outputs of a slide without patches."""
+        shapes = (0, len(description.classes)), (0, description.features)
+        return cls(np.zeros(shapes[0], np.float32), np.zeros(shapes[1], np.float16), 0.0)
+
+
+def encode_stores(
+    stores: Sequence[PatchStore],
+    encoder: Encoder,
+    encode: EncodeSettings,
+    threads: int,
+    waits: dataloader.Waits | None = None,
+) -> Generator[Outputs, None, None]:
+    """Compute probabilities and features of all patches of slides, one slide after the other.
+
+    The host waits for the device once per slide, when the work of the next one lies there already.
+
+    Parameters
+    ----------
+    stores : sequence of PatchStore
+        None of them empty or excluded.
+    encoder : Encoder
+    encode : EncodeSettings
+    threads : int
+    waits : Waits, optional
+        Where to add up how long the network waited for patches.
+
+    Yields
+    ------
+    Outputs
+        Of each slide.
 
     Raises
     ------
@@ -181,31 +263,59 @@ def encode_store(
     from her2pipe.training import dataloader
 
     description, device = encoder.description, encoder.device
-    if is_excluded or not len(store):
-        shape = (0, len(description.classes)), (0, description.features)
-        return store.coords[:0], np.zeros(shape[0], np.float32), np.zeros(shape[1], np.float16)
     precision = encode.precision
     if precision == "auto" and description.task == "none":  # frozen: its encoder's own setting
         precision = description.settings.get("precision", precision)
     bfloat16 = inference.use_bfloat16(precision, device)
-    probabilities, features = [], []
-    with torch.inference_mode():
-        for images in dataloader.network_inputs(
-            store,
-            np.arange(len(store)),
-            description,
-            encoder.target,
-            encode.batch_patches,
-            device,
-            threads,
-        ):
-            images = inference.arrange(images, channels_last=True)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                logits, pooled = inference.forward(encoder.model, images, description.stage)
-            probabilities.append(logits.float().softmax(1))
-            features.append(pooled.float())
-        p = torch.cat(probabilities).cpu().numpy()  # the one place where the host waits
-        f = torch.cat(features).cpu().numpy()
+    inputs = dataloader.slide_inputs(
+        stores, description, encoder.target, encode.batch_patches, device, threads, waits
+    )
+    under_way: tuple[PatchStore, _Transfer] | None = None
+    with closing(inputs):
+        for store in stores:
+            began, probabilities, features = time.monotonic(), [], []
+            with torch.inference_mode():
+                for _ in range(0, len(store), encode.batch_patches):
+                    images = inference.arrange(next(inputs), channels_last=True)
+                    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                        logits, pooled = inference.forward(encoder.model, images, description.stage)
+                    probabilities.append(logits.float().softmax(1))
+                    features.append(pooled.float())
+                transfer = _Transfer(torch.cat(probabilities), torch.cat(features))
+            transfer.seconds = time.monotonic() - began
+            if under_way:
+                yield _finite(*under_way, description)
+            under_way = store, transfer
+        if under_way:
+            yield _finite(*under_way, description)
+
+
+class _Transfer:
+    """Tensors on their way from a device to the host."""
+
+    def __init__(self, *tensors: torch.Tensor):
+        import torch
+
+        self.seconds = 0.0  # that they took to compute
+
+        self._tensors = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+        self._arrived = None
+        if tensors[0].is_cuda:
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def arrays(self) -> list[np.ndarray]:
+        """Wait until all are there, and return them."""
+        if self._arrived:
+            self._arrived.synchronize()
+        return [tensor.numpy() for tensor in self._tensors]
+
+
+def _finite(store: PatchStore, transfer: _Transfer, description: ModelDescription) -> Outputs:
+    """Return the outputs of a slide, which all are to be finite."""
+    began = time.monotonic()
+    p, f = transfer.arrays()
+    seconds = transfer.seconds + time.monotonic() - began
     with np.errstate(over="ignore"):
         half = f.astype(np.float16)
     finite = np.isfinite(p).all(1) & np.isfinite(half).all(1)
@@ -216,4 +326,4 @@ def encode_store(
             f"model {description.architecture}, digest {description.digest}",
             "train again; if it stays, use encode.precision: float32",
         )
-    return store.coords, p, half
+    return Outputs(p, half, seconds)

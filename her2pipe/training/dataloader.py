@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -112,6 +114,13 @@ class Resizing:
         return pixels[margin : margin + self.input_px, margin : margin + self.input_px]
 
 
+@dataclass
+class Waits:
+    """How long a network waited for patches, s."""
+
+    seconds: float = 0.0
+
+
 def batches(
     stores: Sequence[SlidePatches],
     items: np.ndarray,
@@ -119,6 +128,8 @@ def batches(
     batch_patches: int,
     device: torch.device,
     threads: int = 1,
+    by_slide: bool = False,
+    waits: Waits | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Decode patches in the given order.
 
@@ -133,6 +144,10 @@ def batches(
         Where the batch goes; from pinned memory, without waiting, on CUDA.
     threads : int
         Decoding threads.
+    by_slide : bool
+        Begin a batch with each slide: none then holds patches of two.
+    waits : Waits, optional
+        Where to add up how long the network waited for patches.
 
     Yields
     ------
@@ -146,12 +161,12 @@ def batches(
         for place, (store, patch) in enumerate(chosen[first : first + SHARE].tolist(), first):
             batch[place] = resizing.pixels(stores[store], patch)
 
-    starts = range(0, len(items), batch_patches)
+    spans = _spans(items[:, 0], batch_patches, by_slide)
     waiting: deque[tuple[torch.Tensor, np.ndarray, list[Future]]] = deque()
     with ThreadPoolExecutor(max(1, threads)) as pool:
 
-        def submit(start: int) -> None:
-            chosen = items[start : start + batch_patches]
+        def submit(span: slice) -> None:
+            chosen = items[span]
             shape = (len(chosen), input_px, input_px, 3)
             batch = torch.empty(shape, dtype=torch.uint8, pin_memory=cuda)
             view = batch.numpy()  # the same memory; threads know nothing of inference mode
@@ -159,18 +174,71 @@ def batches(
             jobs = [pool.submit(decode, view, chosen, first) for first in firsts]
             waiting.append((batch, chosen[:, 0].copy(), jobs))
 
-        for start in starts[:AHEAD]:
-            submit(start)
-        for start in starts:
+        for span in spans[:AHEAD]:
+            submit(span)
+        for number in range(len(spans)):
             batch, slides, jobs = waiting.popleft()
+            began = time.monotonic()
             for job in jobs:
                 job.result()
-            if start + AHEAD * batch_patches < len(items):
-                submit(start + AHEAD * batch_patches)
+            if waits:
+                waits.seconds += time.monotonic() - began
+            if number + AHEAD < len(spans):
+                submit(spans[number + AHEAD])
             yield (
                 batch.to(device, non_blocking=True).permute(0, 3, 1, 2),
                 torch.from_numpy(slides).to(device, non_blocking=True),
             )
+
+
+def _spans(slides: np.ndarray, size: int, by_slide: bool) -> list[slice]:
+    """Return which patches make up each batch, of the slide numbers of all, (N,) int."""
+    turns = np.flatnonzero(np.diff(slides)) + 1
+    edges = [0, *(turns.tolist() if by_slide else []), len(slides)]
+    return [
+        slice(start, min(start + size, end))
+        for first, end in pairwise(edges)
+        for start in range(first, end, size)
+    ]
+
+
+def slide_inputs(
+    stores: Sequence[SlidePatches],
+    description: ModelDescription,
+    target: Profile,
+    batch_patches: int,
+    device: torch.device,
+    threads: int = 1,
+    waits: Waits | None = None,
+) -> Generator[torch.Tensor, None, None]:
+    """Prepare all patches of slides for a network, one slide after the other.
+
+    The first patches of a slide are decoded while the network computes the last ones of the slide
+    before; no batch holds patches of two slides.
+
+    Parameters
+    ----------
+    stores : sequence of SlidePatches
+    description, target, batch_patches, device, threads
+        As `network_inputs` takes them.
+    waits : Waits, optional
+        Where to add up how long the network waited for patches.
+
+    Yields
+    ------
+    (B, 3, input_px, input_px) float32
+    """
+    if not stores:
+        return
+    normalise = Colours([profile(store) for store in stores], target, device)
+    counts = [len(store) for store in stores]
+    items = np.stack(
+        [np.repeat(np.arange(len(stores)), counts), np.concatenate([*map(np.arange, counts)])], 1
+    )
+    for images, slides in batches(
+        stores, items, Resizing.of(description), batch_patches, device, threads, True, waits
+    ):
+        yield inference.standardise(normalise(images, slides), description.mean, description.std)
 
 
 def network_inputs(

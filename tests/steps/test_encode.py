@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from her2pipe import store
 from her2pipe.config import StainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, write_record
@@ -266,3 +267,68 @@ def test_a_published_encoder_sees_what_its_own_transform_would_show_it(
     assert about["start"]["name"] == name
     assert (about["architecture"], about["pooling"]) == ("vit_tiny_patch16_224", "cls+mean")
     assert about["model_args"]["init_values"] == 1e-5
+
+
+class CountedPatches:
+    """Patches of a slide, of one colour each, that note when they are decoded."""
+
+    def __init__(self, slide, count, decoded):
+        self.slide, self.count, self.decoded = slide, count, decoded
+
+    def pixels(self, patch, at_least_px=0):
+        self.decoded.append((self.slide, patch))
+        return np.full((32, 32, 3), 10 * self.slide + patch, np.uint8)
+
+
+def test_a_loader_goes_on_to_the_next_slide_without_mixing_two():
+    decoded, waits, cpu = [], dataloader.Waits(), torch.device("cpu")
+    counts = (3, 1, 5)
+    stores = [CountedPatches(slide, n, decoded) for slide, n in enumerate(counts)]
+    items = np.array([(slide, patch) for slide, n in enumerate(counts) for patch in range(n)])
+    loader = dataloader.batches(stores, items, PX, 2, cpu, by_slide=True, waits=waits)
+    sizes, colours = [], []
+    for number, (images, slides) in enumerate(loader):
+        assert len(set(slides.tolist())) == 1
+        sizes.append((int(slides[0]), len(images)))
+        colours += images[:, 0, 0, 0].tolist()
+        if number == 1:  # the end of the first slide: the second one was submitted before
+            while (1, 0) not in decoded:
+                pass
+    assert sizes == [(0, 2), (0, 1), (1, 1), (2, 2), (2, 2), (2, 1)]
+    assert colours == [10 * slide + patch for slide, patch in items.tolist()]
+    assert waits.seconds > 0
+    mixed = [len(images) for images, _ in dataloader.batches(stores, items, PX, 2, cpu)]
+    assert mixed == [2, 2, 2, 2, 1]
+
+
+def test_slides_share_a_job_without_a_difference_to_their_numbers(tmp_path, make, model, her2pipe):
+    stores = slides(tmp_path, make, (5, 1, 3))
+    words = ("--model", model, "--batch-patches", "2", "--device", "cpu")
+    code, stderr = her2pipe("encode", *stores, tmp_path / "together", *words)
+    assert code == 0, stderr
+    assert "9 patches" in stderr
+    assert "of the time waiting for patches" in stderr
+    for path in stores:
+        assert her2pipe("encode", path, tmp_path / path.stem, *words)[0] == 0
+        one = read_encoding(tmp_path / path.stem / path.name)
+        other = read_encoding(tmp_path / "together" / path.name)
+        for name in ("coords", "probabilities", "features"):
+            assert getattr(one, name).tolist() == getattr(other, name).tolist(), name
+
+
+@pytest.mark.parametrize("failing", ["S0", "S1"])
+def test_an_encoding_that_cannot_be_written_fails_the_job(
+    tmp_path, make, model, her2pipe, monkeypatch, failing
+):
+    write = store.write_encoding
+
+    def fill_the_disk(path, *rest):
+        if path.stem == failing:
+            raise OSError(28, "No space left on device", str(path))
+        write(path, *rest)
+
+    monkeypatch.setattr(store, "write_encoding", fill_the_disk)
+    code, stderr = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", "--model", model)
+    assert code == 1
+    assert "No space left on device" in stderr
+    assert not (tmp_path / "out").exists()

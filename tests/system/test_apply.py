@@ -11,6 +11,7 @@ from small_study import planned, snakemake
 from her2pipe.bundles.description import parse
 from her2pipe.cli import main
 from her2pipe.files import read_json, read_table
+from her2pipe.quality.flags import flags_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
 METHODS = ("TL-PA", "TL-mlp")
@@ -76,7 +77,7 @@ def test_unlike_slides_are_flagged_in_scores_and_ledger(site):
     """Cohort B was scanned at another magnification than the development cohort A."""
     (row,) = read_table(site / "results/score/TL-PA/N.tsv")
     assert float(row["mpp"]) == pytest.approx(0.25, rel=0.02)
-    assert row["flag"] == "drift"
+    assert "drift" in flags_of(row["flag"])  # of tiny slides there are others, too
     assert "unlike the development slides: scale 0.2" in row["reason"]
     ledger = {row["cohort"]: row for row in read_table(site / "results/ledger/ledger.tsv")}
     assert "unlike the development slides" in ledger["N"]["reason"]
