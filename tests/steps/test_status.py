@@ -62,6 +62,7 @@ def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys, mo
     assert growth.planned(tmp_path) == {
         ("preflight", ""): 1,
         ("tile", "E"): 5,
+        ("quality", "E"): 1,
         ("encode", "E"): 2,
         ("score", "E"): 4,
         ("evaluate", "E"): 4,
