@@ -62,6 +62,7 @@ def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys, mo
     assert growth.planned(tmp_path) == {
         ("preflight", ""): 1,
         ("tile", "E"): 5,
+        ("quality", "E"): 1,
         ("encode", "E"): 2,
         ("score", "E"): 4,
         ("evaluate", "E"): 4,
@@ -77,5 +78,5 @@ def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys, mo
 
     assert main(["status", *map(str, words)]) == 0
     said = capsys.readouterr().out
-    assert "A run would do 21 jobs:" in said
+    assert "A run would do 22 jobs:" in said
     assert "tile        5 of E: not there yet" in said
