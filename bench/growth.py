@@ -82,6 +82,9 @@ def snakemake(folder: Path, *words: str, launch: list[str] | None = None):
     return text, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
+FILES = {".h5", ".tsv", ".html", ".json", ".svg", ".pdf"}  # other results are folders
+
+
 def finish(folder: Path) -> int:
     """Write every result as an empty file that Snakemake takes for done; return their number."""
     text, *_ = snakemake(folder, "--summary", "--cores", "1")

@@ -280,14 +280,14 @@ class TissueSettings(Section):
         8.0, "mask: scale of the picture it is made from", "um/px", ge=1, le=64, choice=True
     )
     tissue_saturation: tuple[Fraction, Fraction] = setting(
-        (0.03, 0.10),
+        (0.03, 0.06),
         "mask: Otsu's threshold of the saturation is kept within these: where there is no glass, it"
         " would part dark from pale tissue",
         "fraction",
         choice=True,
     )
     tissue_od: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = setting(
-        (0.03, 0.12),
+        (0.03, 0.06),
         "mask: Otsu's threshold of the optical density is kept within these",
         "OD",
         choice=True,
@@ -453,7 +453,7 @@ class TileSettings(RejectSettings):
         0.05, "a patch is marked pen above this share of ink", "fraction", ge=0, le=1, choice=True
     )
     blur_min: float = setting(
-        0.35,
+        0.25,
         "a patch is marked blur below this sharpness, as a share of the slide's sharp patches'",
         "",
         ge=0,
@@ -461,7 +461,7 @@ class TileSettings(RejectSettings):
         choice=True,
     )
     fold_max: float = setting(
-        2.0,
+        1.5,
         "a patch is marked fold when a tenth of it is denser than this many times the slide's"
         " tissue",
         "",

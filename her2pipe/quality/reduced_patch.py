@@ -7,9 +7,11 @@ from functools import cached_property
 import numpy as np
 
 from her2pipe.quality.glass import Glass
+from her2pipe.quality.ink import ink
 
 SMALL_PX = 64  # side of the small picture, enough for strokes, folds and edges
-COARSE = 4  # reduction at which a patch's texture is compared with that at full size
+STROKE_UM = 8.0  # of ink, at least
+LUMA = (0.299, 0.587, 0.114)
 
 
 def density_table(glass: Glass) -> np.ndarray:
@@ -25,22 +27,30 @@ class ReducedPatch:
     Parameters
     ----------
     rgb : (side, side, 3) uint8
+    glass : Glass
+        Of the slide.
     table : (1, 256, 3) float32
-        Of `density_table`.
+        `density_table` of it.
     sharp_px : int
         Side at which the patch shows no more than the slide does: that on the slide, where the
         patch is enlarged.
+    side_um : float
+        Side of the patch, um.
     """
 
-    def __init__(self, rgb: np.ndarray, table: np.ndarray, sharp_px: int):
+    def __init__(
+        self, rgb: np.ndarray, glass: Glass, table: np.ndarray, sharp_px: int, side_um: float
+    ):
         self._rgb, self._table, self._sharp_px = rgb, table, sharp_px
+        self.side_um = side_um
+        self.glass_grey = float(np.dot(glass.rgb, LUMA))
 
     @cached_property
     def small(self) -> np.ndarray:
         """RGB, at most `SMALL_PX` a side, (s, s, 3) uint8."""
         import cv2
 
-        side = min(SMALL_PX, self._rgb.shape[0])
+        side = min(SMALL_PX, len(self._rgb))
         return cv2.resize(self._rgb, (side, side), interpolation=cv2.INTER_AREA)
 
     @cached_property
@@ -56,6 +66,18 @@ class ReducedPatch:
         return self.density.mean(2)
 
     @cached_property
+    def ink(self) -> np.ndarray:
+        """Which pixels of `small` are ink, (s, s) bool; it is wider than a dark nucleus."""
+        import cv2
+
+        coloured = ink(self.density)
+        width = 2 * round(STROKE_UM * len(coloured) / self.side_um / 2) + 1
+        if width == 1 or not coloured.any():
+            return coloured
+        stroke = np.ones((width, width), np.uint8)
+        return cv2.morphologyEx(coloured.view(np.uint8), cv2.MORPH_OPEN, stroke).view(bool)
+
+    @cached_property
     def grey(self) -> np.ndarray:
         """Luma, (side, side) uint8, not larger than on the slide."""
         import cv2
@@ -65,11 +87,3 @@ class ReducedPatch:
             size = self._sharp_px, self._sharp_px
             grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
         return grey
-
-    @cached_property
-    def coarse_grey(self) -> np.ndarray:
-        """Luma, reduced by `COARSE`."""
-        import cv2
-
-        side = max(8, len(self.grey) // COARSE)
-        return cv2.resize(self.grey, (side, side), interpolation=cv2.INTER_AREA)

@@ -31,6 +31,7 @@ from her2pipe.store import PatchMetadata, PatchQuality, PatchWriter, Tissue, com
 MOST_CELLS = 5_000_000  # of a grid, which is held in memory; a large slide has 100,000
 SAMPLE_GRID = 16  # pixels taken along each side of a kept patch for the stain estimate
 NO_TISSUE_INSIDE = "no patch with tissue lies inside the annotation"
+MPP_USUAL = 0.25  # um/px, assumed of the size of folds where a slide's is not known
 SAMPLE_TIMES = 50  # pixels held for the stain estimate, over those it uses: most may be glass
 
 
@@ -76,13 +77,16 @@ class Tiler:
             tiles = self._on_tissue(slide, tiles, mask, metadata)
         glass = glass_of(picture, mask)
         side = metadata.patch_size_level0
-        inspection = Inspection(glass, min(side, self.tile.patch_px))
+        side_um = side * (slide.mpp or MPP_USUAL)
+        inspection = Inspection(glass, min(side, self.tile.patch_px), side_um)
         judged = self.tile
         if method.chooses_patches:  # each patch is tissue, however pale; no variance is too low
             judged = judged.model_copy(update={"variance_min": 0.0, "screen": 0.0})
         pixels, measures = self.extract_patches(slide, tiles, writer, metadata, judged, inspection)
-        quality = PatchQuality(*inspection.finish(measures, self.tile))
-        metadata.quality = json.dumps(_slide_quality(slide, mask, glass, quality, side, self.tile))
+        findings = inspection.finish(measures, self.tile)
+        quality = PatchQuality(findings.values, findings.reasons)
+        numbers = _slide_quality(slide, mask, glass, quality, side, self.tile)
+        metadata.quality = json.dumps(numbers | findings.quantities)
         profile = estimate(pixels, self.stain)
         tumour = np.array([tiles[x, y] for x, y in writer.coords.tolist()], np.float32)
         if max(tiles.values(), default=0) > 0 and not tumour.any():

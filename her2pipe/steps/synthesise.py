@@ -15,7 +15,15 @@ from her2pipe.files import replacing
 SETTINGS = (SynthesiseSettings, Scanner)
 SHEET_COLUMNS = ("seed", "severity", "fault")  # given as flags
 TRUNCATE_TO = 0.6  # share of the file that a truncated slide keeps
-FOR_DRAWINGS = ("seed", "severity", "fault", "geojson", "xml")  # options that no image takes
+FOR_DRAWINGS = (
+    "seed",
+    "severity",
+    "fault",
+    "geojson",
+    "xml",
+    "artefacts",
+    "truth",
+)  # options that no image takes
 
 
 def arguments(parser) -> None:
@@ -30,6 +38,16 @@ def arguments(parser) -> None:
     )
     parser.add_argument("--geojson", metavar="FILE", help="write the tumour regions as GeoJSON")
     parser.add_argument("--xml", metavar="FILE", help="write the tumour regions as Aperio XML")
+    parser.add_argument(
+        "--artefacts",
+        help="draw artefacts, each with a severity of 1 to 3: fold:2,blur,bubble,pen,hair,ruler",
+    )
+    parser.add_argument(
+        "--truth",
+        metavar="FILE.png",
+        help="write where artefacts are: an image of level 0, a bit each, in the order of"
+        " fold, blur, bubble, pen, hair, ruler",
+    )
     parser.add_argument("--image", metavar="FILE", help="wrap this image instead of drawing")
     parser.add_argument("--mpp", type=float, help="resolution of the image [um/px; > 0]")
 
@@ -57,6 +75,7 @@ def run(args, synthesise: SynthesiseSettings, scanner: Scanner) -> None:
 def _draw_slide(args, synthesise: SynthesiseSettings, scanner: Scanner) -> None:
     """Draw a slide and write it, with its annotations."""
     from her2pipe.synthetic.annotation_files import geojson_text, xml_text
+    from her2pipe.synthetic.artefacts import draw_artefacts, parse_artefacts, truth_image
     from her2pipe.synthetic.he import draw
     from her2pipe.synthetic.ihc import draw_ihc
     from her2pipe.synthetic.slide_file import write_slide
@@ -69,22 +88,35 @@ def _draw_slide(args, synthesise: SynthesiseSettings, scanner: Scanner) -> None:
         raise Her2Error(f"severity is {severity:g}", "option --severity", "use 0 to 4")
     draw_stained = draw_ihc if scanner.stain == "ihc" else draw
     drawing = draw_stained(seed, severity, synthesise, scanner, blank=args.fault == "blank")
-    height, width = drawing.image.shape[:2]
+    image, truth = draw_artefacts(
+        drawing.image, drawing.mpp, parse_artefacts(args.artefacts or ""), seed
+    )
+    height, width = image.shape[:2]
 
     def rows(top: int, bottom: int) -> np.ndarray:
-        return drawing.image[top:bottom]
+        return image[top:bottom]
 
     annotations = {}
     if args.geojson:
         annotations[args.geojson] = geojson_text(drawing.regions, seed)
     if args.xml:
         annotations[args.xml] = xml_text(drawing.regions, drawing.mpp)
-    with replacing_together(args.slide, *annotations) as (slide, *files):
+    contents = {path: text.encode() for path, text in annotations.items()}
+    if args.truth:
+        contents[args.truth] = png(truth_image(truth, (height, width)))
+    with replacing_together(args.slide, *contents) as (slide, *files):
         write_slide(slide, rows, width, height, drawing.mpp, synthesise.jpeg_quality)
         if args.fault == "truncated":
             slide.truncate(int(slide.tell() * TRUNCATE_TO))
-        for file, text in zip(files, annotations.values(), strict=True):
-            file.write(text.encode())
+        for file, content in zip(files, contents.values(), strict=True):
+            file.write(content)
+
+
+def png(image: np.ndarray) -> bytes:
+    """Return an image of one channel, (H, W) uint8, as PNG."""
+    import cv2
+
+    return cv2.imencode(".png", image)[1].tobytes()
 
 
 def _wrap_image(args, synthesise: SynthesiseSettings) -> None:

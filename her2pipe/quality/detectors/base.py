@@ -32,6 +32,8 @@ class Detector(ABC):
         Setting of `tile` that values are held against; a plugin has its own in `limit`.
     is_least : bool
         Whether values below the threshold are marked; otherwise those above it.
+    quantity : str
+        Name of what `reference` returns, a number of the slide; empty where there is none.
     """
 
     name: ClassVar[str] = ""
@@ -39,6 +41,7 @@ class Detector(ABC):
     unit: ClassVar[str] = ""
     threshold: ClassVar[str] = ""
     is_least: ClassVar[bool] = False
+    quantity: ClassVar[str] = ""
 
     @abstractmethod
     def measure(self, patch: ReducedPatch) -> tuple[float, ...]:
@@ -53,6 +56,10 @@ class Detector(ABC):
             What `measure` returned of all patches of a slide.
         """
         return measures[:, 0]
+
+    def reference(self, measures: np.ndarray) -> float:
+        """Return the number of the slide that its patches are compared with; NaN: none."""
+        return float("nan")
 
     def limit(self, tile: TileSettings) -> float:
         """Return the value beyond which a patch is marked."""

@@ -187,7 +187,7 @@
     const show = () => {
       for (const look of [layer.glyph, layer.muted_glyph])
         look.fill_alpha = { value: opacity.value / 100 };
-      opacity.nextElementSibling.value = `${opacity.value} %`;
+      opacity.closest("span").querySelector("output").value = `${opacity.value} %`;
     };
     if (opacity) {
       opacity.addEventListener("input", show);

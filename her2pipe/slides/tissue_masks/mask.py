@@ -10,9 +10,11 @@ from her2pipe.slides.base import Slide
 from her2pipe.slides.tissue_masks.base import TISSUE_METHODS, TissueMethod, picture
 
 VOID_LEVEL = 2  # no channel above it: what scanners pad with
+VOID_EDGE_PX = 5  # of which it makes dark in a picture that is reduced and smoothed
 GLASS_PERCENTILE, GLASS_MIN = 99, 180
+TINT_MOST = 0.94  # of a channel to the brightest: glass has no more colour, pale tissue has
 DENSITY_LEVELS = 255 / 1.5  # grey levels of the histogram per unit of optical density
-SMOOTH_PX = 3  # of a median: single pixels are noise
+SMOOTH_PX = 0.7  # standard deviation: noise goes, the walls between fat cells stay
 UM_PER_PX = 16.0  # assumed of an overview where nothing is known
 
 
@@ -64,14 +66,19 @@ def colour_mask(rgb: np.ndarray, um: float, settings: TissueSettings) -> np.ndar
     """
     import cv2
 
-    smooth = cv2.medianBlur(np.ascontiguousarray(rgb), SMOOTH_PX)
-    high, low = smooth.max(2), smooth.min(2)
-    shown = high > VOID_LEVEL
+    smooth = cv2.GaussianBlur(np.ascontiguousarray(rgb), (0, 0), SMOOTH_PX)
+    void = (rgb.max(2) <= VOID_LEVEL).astype(np.uint8)
+    edge = cv2.getStructuringElement(cv2.MORPH_RECT, (VOID_EDGE_PX, VOID_EDGE_PX))
+    void = cv2.morphologyEx(void, cv2.MORPH_OPEN, edge)  # a speck is no void
+    shown = cv2.dilate(void, edge) == 0
     if not shown.any():
         return np.zeros(shown.shape, bool)
-    saturation = ((high.astype(np.int32) - low) * 255 // np.maximum(high, 1)).astype(np.uint8)
     glass = np.percentile(smooth[shown], GLASS_PERCENTILE, axis=0).clip(GLASS_MIN, 255)
-    od = -np.log(np.maximum(smooth, 1) / glass).mean(2)
+    glass = np.maximum(glass, TINT_MOST * glass.max())
+    light = np.clip(np.maximum(smooth, 1) / glass, None, 1).astype(np.float32)  # of 1 through glass
+    high, low = light.max(2), light.min(2)
+    saturation = (255 * (high - low) / high).astype(np.uint8)
+    od = -np.log(light).mean(2)
     density = (od.clip(0, 1.5) * DENSITY_LEVELS).astype(np.uint8)
     bounds = np.array([settings.tissue_saturation, settings.tissue_od])
     tissue = saturation > _otsu(saturation[shown], *(255 * bounds[0]))

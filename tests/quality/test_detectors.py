@@ -1,0 +1,133 @@
+"""Detectors of artefacts on drawn slides: a small version of `bench/quality.py`, and by hand."""
+
+import cv2
+import numpy as np
+import pytest
+
+from her2pipe.config import Scanner, SynthesiseSettings, TileSettings
+from her2pipe.errors import Her2Error
+from her2pipe.quality.glass import Glass, glass_of
+from her2pipe.quality.inspection import Inspection
+from her2pipe.quality.reduced_patch import ReducedPatch, density_table
+from her2pipe.slides.tissue import grey_variance
+from her2pipe.synthetic.artefacts import (
+    ARTEFACTS,
+    INKS,
+    draw_artefacts,
+    parse_artefacts,
+    truth_image,
+    truth_shares,
+)
+from her2pipe.synthetic.he import draw
+
+SIDE, MPP = 128, 0.499
+GLASS = Glass((243.0, 243.0, 243.0), 243.0)
+TILE = TileSettings()
+CASE = {"pen": 0.1, "fold": 0.15, "blur": 0.5, "bubble": 0.1}
+
+
+@pytest.fixture(scope="module")
+def drawing():
+    settings = SynthesiseSettings(width_um=700, height_um=560)
+    return draw(1, 2.0, settings, Scanner(objective=20))
+
+
+def inspect(image):
+    """Corners of the patches with tissue, and which each detector marks."""
+    inspection = Inspection(GLASS, SIDE, SIDE * MPP)
+    corners, measures = [], []
+    for y in range(0, image.shape[0] - SIDE + 1, SIDE):
+        for x in range(0, image.shape[1] - SIDE + 1, SIDE):
+            patch = np.ascontiguousarray(image[y : y + SIDE, x : x + SIDE])
+            if grey_variance(patch) >= TILE.variance_min:
+                corners.append((x, y))
+                measures.append(inspection.measure(patch))
+    findings = inspection.finish(measures, TILE)
+    marks = {n: (findings.reasons >> i) & 1 == 1 for i, n in enumerate(findings.values)}
+    return np.array(corners), marks, findings
+
+
+def test_each_artefact_is_seen_by_its_detector_and_clean_tissue_by_none(drawing):
+    """At the defaults, over all: sensitivity 0.9 at least, false rejection 0.02 at most."""
+    seen, false = {}, {name: [] for name in CASE}
+    for kind in ("", *CASE):
+        image, truth = draw_artefacts(drawing.image, MPP, {kind: 2} if kind else {}, 1)
+        corners, marks, _ = inspect(image)
+        shares = np.zeros(len(corners))
+        if kind:
+            shares = truth_shares(truth[kind], corners, SIDE)
+            seen[kind] = marks[kind][shares >= CASE[kind]]
+        for name in CASE:
+            false[name].append(marks[name][shares == 0])
+    assert all(len(cases) >= 3 for cases in seen.values())
+    assert {k: v.mean() for k, v in seen.items() if v.mean() < 0.9} == {}
+    rejected = {name: np.concatenate(marks).mean() for name, marks in false.items()}
+    assert {k: share for k, share in rejected.items() if share > 0.02} == {}
+
+
+def test_a_slide_wholly_out_of_focus_is_marked(drawing):
+    _, marks, findings = inspect(drawing.image)
+    assert not marks["blur"].any()
+    blurred = cv2.GaussianBlur(drawing.image, (0, 0), 3 / MPP)
+    _, blurred_marks, blurred_findings = inspect(blurred)
+    assert blurred_marks["blur"].mean() > 0.8  # others hold too little tissue
+    assert blurred_findings.quantities["sharpness"] < 0.2 * findings.quantities["sharpness"]
+
+
+@pytest.mark.parametrize("name", INKS)
+def test_ink_is_told_from_stain_by_hand(name):
+    """A patch of eosin and haematoxylin, a quarter of it under a pen."""
+    stain = np.array([0.65, 0.70, 0.29]) * 0.4 + np.array([0.09, 0.95, 0.28]) * 0.5
+    density = np.tile(stain, (64, 64, 1))
+    density[:32, :32] += INKS[name]
+    patch = np.rint(243 * np.exp(-density)).astype(np.uint8)
+    measured = Inspection(GLASS, 64, 32.0)
+    share = dict(zip(measured.detectors, measured.measure(patch), strict=True))["pen"][0]
+    assert share == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "density",
+    [(0.65, 0.70, 0.29), (0.09, 0.95, 0.28), (0.71, 0.63, 0.31), (0.28, 0.54, 0.79)],
+    ids=["haematoxylin", "eosin", "counterstain", "DAB"],
+)
+def test_stains_are_neither_ink_nor_grey(density):
+    for strength in (0.3, 1.0, 2.0):
+        rgb = np.rint(243 * np.exp(-strength * np.array(density)))
+        patch = np.tile(rgb.astype(np.uint8), (64, 64, 1))
+        measured = Inspection(GLASS, 64, 32.0)
+        by_name = dict(zip(measured.detectors, measured.measure(patch), strict=True))
+        assert by_name["pen"] == (0.0,)
+        assert by_name["bubble"] == (0.0,)
+
+
+def test_density_of_glass_is_zero():
+    table = density_table(GLASS)
+    patch = ReducedPatch(np.full((64, 64, 3), 243, np.uint8), GLASS, table, 64, 32.0)
+    assert np.abs(patch.density).max() < 1e-6
+    assert table[0, 0, 0] == pytest.approx(np.log(243))
+
+
+def test_glass_is_measured_beside_the_tissue():
+    overview = np.full((60, 80, 3), (240, 230, 235), np.uint8)
+    overview[20:40, 20:60] = (180, 90, 160)
+    overview[:5] = 0  # padding
+    tissue = np.zeros((60, 80), bool)
+    tissue[20:40, 20:60] = True
+    glass = glass_of(overview, tissue)
+    assert glass.rgb == (240, 230, 235)
+    assert glass.level == pytest.approx(0.299 * 240 + 0.587 * 230 + 0.114 * 235)
+    assert glass_of(overview[20:40, 20:60], np.ones((20, 40), bool)).level is None
+
+
+def test_artefacts_are_read_and_written(drawing):
+    assert parse_artefacts("pen:3, fold") == {"pen": 3, "fold": 2}
+    with pytest.raises(Her2Error, match="no artefact"):
+        parse_artefacts("stain")
+    image, truth = draw_artefacts(drawing.image, MPP, {"hair": 1, "ruler": 2}, 2)
+    bits = truth_image(truth, image.shape[:2])
+    kinds = list(ARTEFACTS)
+    assert ((bits >> kinds.index("hair")) & 1 == truth["hair"]).all()
+    assert ((bits >> kinds.index("ruler")) & 1 == truth["ruler"]).all()
+    again, _ = draw_artefacts(drawing.image, MPP, {"hair": 1, "ruler": 2}, 2)
+    assert (again == image).all()
