@@ -81,6 +81,9 @@ def snakemake(folder: Path, *words: str, launch: list[str] | None = None):
     return text, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
+FILES = {".h5", ".tsv", ".html", ".json", ".svg", ".pdf"}  # other results are folders
+
+
 def finish(folder: Path) -> int:
     """Write every result as an empty file that Snakemake takes for done; return their number."""
     text, *_ = snakemake(folder, "--summary", "--cores", "1")
@@ -88,7 +91,7 @@ def finish(folder: Path) -> int:
     for output in outputs:
         path = folder / output
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch() if path.suffix in (".h5", ".tsv", ".html") else path.mkdir(exist_ok=True)
+        path.touch() if path.suffix in FILES else path.mkdir(exist_ok=True)
     snakemake(folder, "--touch", "--forceall", "--quiet", "all", "--cores", "200",
               "--scheduler-subsample", "200", launch=["-c", LAUNCH])  # fmt: skip
     return len(outputs)

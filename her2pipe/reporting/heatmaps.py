@@ -239,19 +239,21 @@ class GradCam(Section):
     def blocks(self, inputs: ReportInputs) -> list[Block]:
         """Return the pictures of some slides of each encoder and cohort, chosen as heat maps."""
         blocks: list[Block] = []
+        errors = False
         items = inputs.manifest.select("explain")
         for names, group in groupby(items, lambda item: (item.encoder, item.cohort)):
             encoder, cohort = names
             by_encoder = (e for e in inputs.of_cohort(cohort) if e.metrics.encoder == encoder)
             evaluation, pictures = next(by_encoder, None), _files(group, "*.jpg")
             endpoint = inputs.endpoint(evaluation.metrics.role if evaluation else "external")
-            table = evaluation.table if evaluation else []
-            for row in choose_slides(list(pictures), table, inputs.settings.gallery):
+            for row in choose_errors(list(pictures), evaluation, inputs.settings.gallery):
+                errors = errors or "verdict" in row
                 who = f"cohort {cohort}, slide {row['slide']}, encoder {encoder}"
                 folder = pictures[row["slide"]].parent
                 for ending, title in GRADCAM_TITLES.items():
                     if image := jpeg_uri(folder / f"{row['slide']}{ending}", GRADCAM_PX):
                         text = f"{title}: {who}. {slide_caption(row, endpoint)}".strip()
                         blocks.append(Figure(image, f"{title}: {who}.", text, wide=True))
-        intro = f"Where in a patch a network saw evidence for a class. {CHOICE}"
+        choice = WRONG_FIRST if errors else CHOICE
+        intro = f"Where in a patch a network saw evidence for a class. {choice}"
         return [Text(intro), *blocks] if blocks else []

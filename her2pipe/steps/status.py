@@ -73,8 +73,8 @@ def watch(folder: Path, seconds: float) -> None:
     """
     if seconds <= 0:
         raise Her2Error(f"a look every {seconds:g} s", "option --watch", "give a number above 0")
-    state = run_progress.read(folder)
-    if state is None or run_log.is_abandoned(folder):
+    state = _run_at_work(folder)
+    if state is None:
         raise Her2Error(
             "no run is at work in this folder",
             str(folder),
@@ -86,5 +86,12 @@ def watch(folder: Path, seconds: float) -> None:
             lines = run_progress.table(*state)
             print((CLEAR if sys.stdout.isatty() else "") + "\n".join(lines), flush=True)
             time.sleep(seconds)
-            state = None if run_log.is_abandoned(folder) else run_progress.read(folder)
+            state = _run_at_work(folder)
     print("The run has ended." if state is None else "")
+
+
+def _run_at_work(folder: Path) -> tuple[run_progress.RunProgress, str] | None:
+    """Read the progress of a folder's run; None of one that was stopped or killed."""
+    if run_log.lock_owner(folder) is None or run_log.is_abandoned(folder):
+        return None
+    return run_progress.read(folder)

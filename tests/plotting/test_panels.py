@@ -95,7 +95,7 @@ def test_a_cohort_looks_the_same_in_every_panel():
     assert all(len(each) == 1 for each in looks.values())
     assert len(set.union(*looks.values())) == 3
     c = methods["TL-PA"]["B"]
-    assert f"B: {c.auc:.2f} ({c.low:.2f}-{c.high:.2f}), {c.n}" in words(figure)
+    assert f"B: {c.auc:.2f} ({c.low:.2f} to {c.high:.2f}), {c.n}" in words(figure)
 
 
 def test_reliability_draws_observed_over_predicted():

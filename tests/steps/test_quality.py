@@ -31,7 +31,7 @@ def marked(picture):
     """The picture with a stroke of blue pen over the tissue."""
     height, width = picture.shape[:2]
     stroke = (width // 4, height // 4), (3 * width // 4, 3 * height // 4)
-    return cv2.line(picture.copy(), *stroke, (20, 60, 170), 24, cv2.LINE_AA)
+    return cv2.line(picture.copy(), *stroke, (20, 60, 170), 30, cv2.LINE_AA)
 
 
 def blurred(picture):

@@ -13,7 +13,7 @@ from small_study import arguments
 from her2pipe import location
 from her2pipe.errors import Her2Error
 from her2pipe.steps import status
-from her2pipe.workflow import progress
+from her2pipe.workflow import progress, run_log, run_progress
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,6 +62,7 @@ def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys, mo
     assert growth.planned(tmp_path) == {
         ("preflight", ""): 1,
         ("tile", "E"): 5,
+        ("quality", "E"): 1,
         ("encode", "E"): 2,
         ("score", "E"): 4,
         ("evaluate", "E"): 4,
@@ -77,5 +78,25 @@ def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys, mo
 
     assert main(["status", *map(str, words)]) == 0
     said = capsys.readouterr().out
-    assert "A run would do 21 jobs:" in said
+    assert "A run would do 22 jobs:" in said
     assert "tile        5 of E: not there yet" in said
+
+
+def test_a_run_is_watched_until_it_ends(tmp_path, her2pipe, capsys, monkeypatch):
+    """One that was stopped leaves its progress, and no lock."""
+    line = run_progress.ProgressLine(tmp_path)
+    line.progress.plan({"tile": 2})
+    line.show(last=True)
+    capsys.readouterr()
+    words = ("status", "--directory", tmp_path, "--watch", "1")
+    code, message = her2pipe(*words)
+    assert (code, message.splitlines()[0]) == (1, "her2pipe: no run is at work in this folder")
+    lock = tmp_path / run_log.LOCKS / "0.input.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    monkeypatch.setattr(status.time, "sleep", lambda seconds: lock.unlink())
+    assert status.watch(tmp_path, 1) is None
+    text = capsys.readouterr().out
+    assert text.startswith("0 of 2 jobs, no job is done yet")
+    assert text.endswith("The run has ended.\n")
+    assert her2pipe(*words[:-1], "0")[0] == 1

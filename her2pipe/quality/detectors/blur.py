@@ -15,7 +15,7 @@ SOFTEN_LEVELS = 5.0  # added to that: noise on pale tissue is no texture
 SHARP_PERCENTILE = 75  # of a slide's patches: more than a quarter of it is taken to be in focus
 # Of sections in focus it is 0.1 to 0.2, and a tenth of that when blurred by 2 um: a slide whose
 # sharp patches have less than this is out of focus as a whole.
-SHARPNESS_LEAST = 0.05
+SHARPNESS_LEAST = 0.07
 
 
 @DETECTORS.register("blur")
