@@ -69,7 +69,7 @@ cluster: $(READY)
 	$(BIN)/python tests/system/slurm/node.py start
 	$(BIN)/snakemake --profile $(CURDIR)/profiles/slurm --directory $(CLUSTER) --jobs 8 --latency-wait 15 \
 	  --slurm-init-seconds-before-status-checks 3 \
-	  --groups synthesise=slides tile=slides quality=statistics score=statistics evaluate=statistics \
+	  --groups synthesise=slides tile=slides score=statistics evaluate=statistics \
 	  compare=summary ledger=summary report=summary --group-components slides=4 \
 	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1; \
 	  ended=$$?; $(BIN)/python tests/system/slurm/node.py stop; exit $$ended

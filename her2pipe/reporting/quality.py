@@ -77,7 +77,7 @@ class Quality(Section):
     """Quality of slides by cohort, scanner and site; those that are flagged; sensitivity."""
 
     title = "Tissue and quality"
-    place = 25
+    place = 22
 
     def blocks(self, inputs: ReportInputs) -> list[Block]:
         """Return what was measured, the flagged slides, a figure, all slides, and sensitivity."""

@@ -56,11 +56,12 @@ class Page:
 def page(inputs: ReportInputs) -> Page:
     """Return the study's page."""
     built = {}
-    for name in sorted(SECTIONS.names(), key=lambda name: SECTIONS[name].links):
+    # Names decide among equals: the order in which modules were imported must not.
+    for name in sorted(SECTIONS.names(), key=lambda name: (SECTIONS[name].links, name)):
         if blocks := SECTIONS[name]().blocks(inputs):
             built[name] = blocks
             inputs.anchors.update(_anchors(name, blocks))
-    names = sorted(built, key=lambda name: SECTIONS[name].place)
+    names = sorted(built, key=lambda name: (SECTIONS[name].place, name))
     hide = _hidden(inputs)
     sections = [
         (name, SECTIONS[name].title, [hide(_marked(block, inputs)) for block in built[name]])

@@ -8,6 +8,7 @@ import pytest
 
 from her2pipe.reporting import html as page
 from her2pipe.reporting.html import Column
+from her2pipe.reporting.sections import SECTIONS
 
 
 @pytest.mark.parametrize(
@@ -139,3 +140,9 @@ def test_json_stays_within_its_script(text):
     written = page.script_json({"name": text})
     assert not set(written) & set("<>&\u2028")
     assert json.loads(written) == {"name": text}
+
+
+def test_sections_have_places_of_their_own():
+    """Two at one place would change their order with that in which modules are imported."""
+    places = [SECTIONS[name].place for name in SECTIONS.names()]
+    assert len(places) == len(set(places)) > 10

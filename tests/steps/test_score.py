@@ -1,14 +1,16 @@
 """Eq. 2 to 6 against values computed by hand, and the step that applies them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from stores import make_encoding
 
 from her2pipe.aggregation.base import scorer
 from her2pipe.config import LabelSettings, ScoreSettings
 from her2pipe.files import read_table
-from her2pipe.store import EncodingMetadata, write_encoding
+from her2pipe.store import EncodingMetadata, read_encoding, write_encoding
 
 SETTINGS = ScoreSettings()
 CLASSES = ["HER2-", "HER2+", "Non-tumour"]
@@ -258,3 +260,38 @@ def test_a_slide_of_a_scale_far_from_the_encoders_is_flagged(tmp_path, her2pipe)
         "wrong scale: 28.97 um/px, the encoder was trained on 0.25 to 0.5"
     )
     assert len({row["score"] for row in rows.values()}) == 1
+
+
+# --- rejected patches ----------------------------------------------------------------------------
+
+
+def test_rejected_patches_are_left_out_and_counted(tmp_path, her2pipe):
+    """The score is that of the other patches; a slide of none is excluded, with the reason."""
+
+    def encoding(name, p, reasons=None):
+        written = read_encoding(make_encoding(tmp_path / f"{name}.h5", p))
+        names = () if reasons is None else ("blur", "pen")
+        metadata = replace(written.metadata, reason_names=names)
+        arrays = written.coords, written.probabilities, written.features
+        write_encoding(tmp_path / f"{name}.h5", *arrays, metadata, reasons=reasons)
+        return tmp_path / f"{name}.h5"
+
+    p = patches((0.9, 0.8, 0.5, 0.2), "+++-")
+    marked = np.array([0, 0, 0, 0, 2, 3], np.uint8)
+    pen = np.concatenate([p, patches((0.1, 0.1), "nn")])
+    files = [
+        encoding("clean", p),
+        encoding("marked", pen, marked),
+        encoding("all", p, np.full(4, 2, np.uint8)),
+    ]
+    assert her2pipe("score", *files, tmp_path / "scores.tsv", "--reject", "pen")[0] == 0
+    rows = {row["slide"]: row for row in read_table(tmp_path / "scores.tsv")}
+    assert rows["marked"]["score"] == rows["clean"]["score"]
+    assert rows["marked"]["patches"] == "4"
+    assert rows["marked"]["reason"].startswith("2 of 6 patches rejected (pen 2)")
+    assert (rows["all"]["flag"], rows["all"]["score"]) == ("excluded", "")
+    assert rows["all"]["reason"] == "4 of 4 patches rejected (pen 4)"
+    assert her2pipe("score", *files, tmp_path / "scores.tsv")[0] == 0
+    rows = {row["slide"]: row for row in read_table(tmp_path / "scores.tsv")}
+    assert rows["marked"]["patches"] == "6"
+    assert "rejected" not in rows["marked"]["reason"]

@@ -73,6 +73,8 @@ def test_a_job_asks_for_more_than_snakemake_itself_needs():
 
 def test_groups_are_of_rules_that_follow_each_other():
     assert SLURM["groups"] == GENERIC["groups"] == HTCONDOR["groups"]
+    # All scores of a cohort need the job of quality: in their group, it would make them one job.
+    assert "quality" not in {pair.split("=")[0] for pair in SLURM["groups"]}
     grouped = dict(pair.split("=") for pair in SLURM["groups"])
     assert set(grouped) <= set(STEPS)
     assert any(path.startswith("results/score/") for path in rules()["evaluate"]["input"])

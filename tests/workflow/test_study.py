@@ -198,6 +198,15 @@ def test_commands_hold_what_differs_from_the_defaults_in_one_form(load):
     assert "--chance 0.4" in Commands(load({"score": {"chance": 0.4}})).settings("score")
 
 
+def test_rejected_artefacts_concern_the_steps_after_encode_alone(load):
+    """Changed, they rerun neither tile nor encode."""
+    plain, changed = (Commands(load({"tile": t})) for t in ({}, {"reject": ["pen", "fold"]}))
+    for step in ("tile", "encode", "preflight"):
+        assert changed.settings(step) == plain.settings(step)
+    for step in ("train", "score", "describe", "heatmap"):
+        assert changed.settings(step) == f"{plain.settings(step)} --reject pen fold"
+
+
 def test_the_order_of_keys_in_a_study_changes_no_command(load):
     shares = {"HER2-": 0.5, "HER2+": 0.25, "Non-tumour": 0.125}
     commands = [
