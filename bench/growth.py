@@ -23,6 +23,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 NEW = 50
 STUDY_LEVEL = {"preflight", "compare", "ledger", "report"}
+FILES = (".h5", ".tsv", ".html", ".json", ".svg", ".pdf")  # outputs; others are folders
 # Touching waits a tenth of a second per job, for clocks coarser than ours.
 LAUNCH = (
     "from snakemake.executors import touch; touch.Executor.SLEEPING_TIME = 0\n"
