@@ -92,7 +92,7 @@ class QualitySettings(PlausibilitySettings):
         choice=True,
     )
     pen_share_max: float = setting(
-        # A strongly stained real section, cut into patches of 21 um: 0.048 of them, none of 128 um.
+        # The detector may mark 0.02 of the patches of a slide without ink.
         0.05,
         "a slide is flagged pen above this share of patches with pen or ink",
         "fraction",
