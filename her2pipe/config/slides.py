@@ -453,7 +453,7 @@ class TileSettings(RejectSettings):
         0.05, "a patch is marked pen above this share of ink", "fraction", ge=0, le=1, choice=True
     )
     blur_min: float = setting(
-        0.25,
+        0.35,
         "a patch is marked blur below this sharpness, as a share of the slide's sharp patches'",
         "",
         ge=0,
