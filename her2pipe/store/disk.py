@@ -20,7 +20,7 @@ import h5py
 
 from her2pipe.errors import Her2Error
 from her2pipe.files import PatientFile, naming, replacing
-from her2pipe.store.integrity import reading, seal
+from her2pipe.store.integrity import check_text_heaps, reading, seal
 
 VERSION = 2
 READABLE = (1, 2)  # version 1 has no digests
@@ -64,6 +64,7 @@ def opened(path: str | Path, format_name: str) -> h5py.File:
         if not Path(path).is_file():
             what = "the path is no file" if Path(path).exists() else "the file does not exist"
             raise Her2Error(what, str(path), "check the path")
+        check_text_heaps(path)
         file = h5py.File(path, "r", locking=False)
     except (OSError, RuntimeError) as error:
         raise Her2Error(

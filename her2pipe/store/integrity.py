@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import h5py
@@ -23,6 +24,9 @@ from her2pipe.files import is_file_name
 
 DIGEST = "sha256"
 TEXTS_DIGEST = "texts_sha256"
+# A global heap of HDF5, where texts lie: signature and version, then its size and its objects.
+HEAP, HEAP_HEADER_BYTES, HEAP_OBJECT_BYTES = b"GCOL\x01\x00\x00\x00", 16, 16
+HEAP_SEARCHED_BYTES = 1 << 20  # at each end of a file; ours are written near its start
 INFLATION_MAX = 64  # of a compressed dataset; none of ours is
 SIZE_MAX_PX0 = 2**31  # beyond, coordinates do not fit
 KINDS: dict[str, tuple[type, ...]] = {
@@ -56,6 +60,36 @@ def reading(file: h5py.File, what: str) -> Iterator[None]:
             raise MemoryError(str(error)) from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise damaged(file, f"{what} cannot be read ({reason})") from None
+
+
+def check_text_heaps(path: str | Path) -> None:
+    """Refuse a file whose heap of texts has an object of a length that cannot be.
+
+    HDF5 (2.0.0) goes from one object to the next by its length, and never ends where that is 0.
+
+    Raises
+    ------
+    Her2Error
+        When it is damaged so.
+    """
+    with open(path, "rb") as file:
+        start = file.read(HEAP_SEARCHED_BYTES)
+        file.seek(0, 2)
+        file.seek(max(file.tell() - HEAP_SEARCHED_BYTES, len(start)))
+        content = start + file.read()
+    heap = content.find(HEAP)
+    while heap >= 0:
+        end = heap + int.from_bytes(content[heap + 8 : heap + 16], "little")
+        position = heap + HEAP_HEADER_BYTES
+        while position + HEAP_OBJECT_BYTES <= min(end, len(content)):
+            number = int.from_bytes(content[position : position + 2], "little")
+            length = int.from_bytes(content[position + 8 : position + 16], "little")
+            # The free space, number 0, counts its header and is not rounded up to 8 bytes.
+            step = HEAP_OBJECT_BYTES + (length + 7) // 8 * 8 if number else length
+            if step == 0 or position + step > end:
+                raise damaged(str(path), f"its texts cannot be read (an object of {step} bytes)")
+            position += step
+        heap = content.find(HEAP, heap + 1)
 
 
 def seal(file: h5py.File) -> None:

@@ -61,6 +61,21 @@ def test_one_flipped_bit_anywhere(tmp_path, make, name):
     assert refused > FLIPS / 4
 
 
+def test_a_heap_of_texts_without_an_end_is_refused(tmp_path, make):
+    """HDF5 follows an object of length 0 for ever."""
+    path = tmp_path / "E.h5"
+    make.encoding(path, [[0.2, 0.3, 0.5]])
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL")
+    first = int.from_bytes(content[heap + 24 : heap + 32], "little")
+    assert content[heap + 32 : heap + 32 + first].startswith(b"her2pipe/")
+    content[heap + 16] = 0  # the first object becomes free space, whose length counts its header
+    content[heap + 24 : heap + 32] = bytes(8)
+    path.write_bytes(content)
+    with pytest.raises(Her2Error, match="an object of 0 bytes"):
+        store.read_encoding(path)
+
+
 @pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 0.999])
 def test_files_cut_short(tmp_path, make, share):
     for name in ("S", "E"):
