@@ -461,7 +461,7 @@ class TileSettings(RejectSettings):
         choice=True,
     )
     fold_max: float = setting(
-        1.5,
+        1.75,
         "a patch is marked fold when a tenth of it is denser than this many times the slide's"
         " tissue",
         "",

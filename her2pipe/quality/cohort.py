@@ -15,7 +15,7 @@ from her2pipe.quality.slide import APPEARANCE, COUNTS, OF_STORE, Quantity
 COMPARED = APPEARANCE | {
     "background_level": Quantity("glass", "Grey level of the glass", "of 255"),
     "jpeg_quality": Quantity("JPEG quality", "JPEG quality of the slide's tiles"),
-    "sharpness": Quantity("sharpness", "Fine over coarse texture of the slide's sharp patches"),
+    "sharpness": Quantity("sharpness", "Fine texture over darkness, of the slide's sharp patches"),
 }
 # Columns of the table, but for those of detectors, which stand behind `accepted`.
 SLIDE = ("slide", "patient", "status", "flag", "reason", "scanner", "reader", "view")

@@ -11,6 +11,7 @@ from her2pipe.quality.ink import ink
 
 SMALL_PX = 64  # side of the small picture, enough for strokes, folds and edges
 STROKE_UM = 8.0  # of ink, at least
+FINE_UM = 0.5  # of a pixel of `grey`, at least: finer ones show the noise of the camera
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -79,11 +80,11 @@ class ReducedPatch:
 
     @cached_property
     def grey(self) -> np.ndarray:
-        """Luma, (side, side) uint8, not larger than on the slide."""
+        """Luma, (side, side) uint8, not larger than on the slide, nor finer than `FINE_UM`."""
         import cv2
 
         grey = cv2.cvtColor(self._rgb, cv2.COLOR_RGB2GRAY)
-        if self._sharp_px < len(grey):
-            size = self._sharp_px, self._sharp_px
-            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+        side = min(self._sharp_px, max(1, round(self.side_um / FINE_UM)))
+        if side < len(grey):
+            grey = cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA)
         return grey

@@ -20,7 +20,8 @@ INKS = {  # optical density (natural logarithm) in R, G, B at full strength
     "black": (2.3, 2.3, 2.2),
     "red": (0.12, 2.4, 2.1),
 }
-FOLD_DENSITY = 0.6  # that a fold must add to be one
+FOLD_TIMES = 2.0  # the usual density of the slide's tissue, that a fold must add to be one
+TISSUE_DENSITY = 0.08  # from which on a place holds tissue
 HAIR = (1.5, 1.7, 1.9)
 SEVERITIES = (1, 2, 3)
 SCALE = (0.7, 1.0, 1.5)  # of widths, by severity
@@ -140,7 +141,9 @@ def _fold(density: Canvas, mpp: float, severity: int, random: Random) -> tuple[C
     second = cv2.warpAffine(density, shift, shape[::-1], borderMode=cv2.BORDER_REFLECT)
     third = cv2.warpAffine(density, back, shape[::-1], borderMode=cv2.BORDER_REFLECT)
     # Fat and gaps over tissue, or tissue over them, make nothing denser than tissue is.
-    there = _soften((second + third).mean(2), 12 / mpp) > FOLD_DENSITY
+    single = density[::4, ::4].mean(2)
+    usual = np.median(single[single > TISSUE_DENSITY]) if single.max() > TISSUE_DENSITY else np.inf
+    there = _soften((second + third).mean(2), 12 / mpp) > FOLD_TIMES * usual
     layers = _soften(band, 1.5 / mpp)[..., None]
     return density + layers * (second + third), band * there
 

@@ -80,11 +80,10 @@ class Inputs:
 
     def tissue(self, wildcards: Wildcards) -> list[str]:
         """Return the file that says where a slide's tissue is, if it is to be read."""
-        settings = self.settings.tissue
-        if self.study.is_images(wildcards.cohort) or settings.tissue_method != "file":
+        method = self.settings.tissue.tissue_method
+        if self.study.is_images(wildcards.cohort) or method != "file":
             return []
-        row = self.study.rows[wildcards.cohort][wildcards.slide]
-        path = row.tissue_mask or settings.tissue_file.replace("{slide}", row.slide)
+        path = self.study.tissue_file(self.study.rows[wildcards.cohort][wildcards.slide])
         return [path] if path else []
 
     def drawn(self, wildcards: Wildcards) -> list[str]:

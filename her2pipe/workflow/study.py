@@ -96,6 +96,7 @@ class Study:
         study = cls(settings, file, sheets, rows, roots, encoders, images, bundles)
         if check_files:
             study.check_cohorts()
+            study.check_tissue_files()
         return study
 
     def check_cohorts(self) -> None:
@@ -115,6 +116,42 @@ class Study:
             for name, cohort in self.settings.cohorts.items()
         }
         check_leaks(cohorts, self.sheets, roles.tested_cohorts(self.settings))
+
+    def check_tissue_files(self) -> None:
+        """Refuse slides whose tissue is to be read from a file that is not there.
+
+        Raises
+        ------
+        Her2Error
+            Naming the first of them.
+        """
+        tissue = self.settings.tissue
+        if tissue.tissue_method != "file":
+            return
+        slides = [
+            row
+            for name, rows in self.rows.items()
+            if not self.is_images(name)
+            for row in rows.values()
+            if not row.tissue_mask  # a sheet's own files were looked for as it was read
+        ]
+        lacking = [row for row in slides if not os.path.isfile(self.tissue_file(row))]
+        if not lacking:
+            return
+        slide, path = lacking[0].slide, self.tissue_file(lacking[0])
+        others = f" (and of {len(lacking) - 1} other slides)" if len(lacking) > 1 else ""
+        raise Her2Error(
+            f"the file of the tissue of slide {slide}{others} does not exist: {path}"
+            if path
+            else f"slide {slide}{others} has no file of its tissue",
+            f"{self.file}, key tissue.tissue_file",
+            "fill column tissue_mask of its row, or give a pattern such as masks/{slide}.png, from"
+            " the working directory",
+        )
+
+    def tissue_file(self, row: Row) -> str:
+        """Return the file that says where a slide's tissue is; empty where none is named."""
+        return row.tissue_mask or self.settings.tissue.tissue_file.replace("{slide}", row.slide)
 
     @cached_property
     def endpoint(self) -> Endpoint:

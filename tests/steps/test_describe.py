@@ -132,6 +132,31 @@ def test_more_nuclei_are_found_and_ranked_first(slides, her2pipe):
     assert ranked["cells_num"]["unit"] == "nuclei"
 
 
+def test_rejected_patches_are_not_described(slides, her2pipe):
+    """Ink on the first eight patches of S1: one of each p(HER2+) has no grade."""
+    from dataclasses import replace
+
+    from her2pipe.store import read_encoding, write_encoding
+
+    path = slides / "encodings" / "S1.h5"
+    encoding = read_encoding(path)
+    metadata = replace(encoding.metadata, reason_names=("blur", "pen"))
+    reasons = np.array([2] * 8 + [1] * 16, np.uint8)
+    arrays = encoding.coords, encoding.probabilities, encoding.features
+    write_encoding(path, *arrays, metadata, reasons=reasons)
+    words = ("--normalise", "false", "--reject", "pen")
+    code, message = describe(her2pipe, slides, "out", *words)
+    assert code == 0, message
+    rows = read_table(slides / "out" / "features.tsv")
+    numbers = [int(row["patch"]) for row in rows if row["slide"] == "S1"]
+    assert min(numbers) == 9  # patch 8 has p(HER2+) 0.1, which is no grade
+    assert len(numbers) == 14
+    assert len(rows) - len(numbers) == 21
+    about = json.loads((slides / "out" / "about.json").read_text())
+    assert about["grades"]["I"]["patches"] == 12 - 2
+    assert about["grades"]["V"]["patches"] == 12 - 2
+
+
 def test_two_runs_give_the_same_bytes(described, tmp_path, her2pipe):
     words = ("--model", described / "model", "--patches", 5)
     assert describe(her2pipe, described, tmp_path / "two", *words)[0] == 0

@@ -290,6 +290,45 @@ def test_mean_has_a_threshold_fitted(tmp_path, her2pipe):
     assert {row["call"] for row in read_table(tmp_path / "s.tsv")} == {""}
 
 
+def test_rejected_patches_shift_no_threshold(tmp_path, her2pipe):
+    """Means of 0.2 and 0.3 (negative), 0.4 and 0.6 (positive); ink on a patch of each says else."""
+    (tmp_path / "e").mkdir()
+    lines = ["slide\tpath\tpatient\tsplit\ther2"]
+    for i, p in enumerate((0.2, 0.3, 0.4, 0.6, 0.5)):
+        reasons = np.array([0, 0, 2, 0] if i < 4 else [2] * 4, np.uint8)
+        metadata = EncodingMetadata(
+            slide=f"S{i}",
+            classes=("HER2-", "HER2+", "Non-tumour"),
+            encoder="e",
+            model_digest="d",
+            patch_size_level0=512,
+            width_px0=2048,
+            height_px0=512,
+            reason_names=("blur", "pen"),
+        )
+        rows = np.array([[1 - q, q, 0] for q in (p, p, 1 - p, p)])
+        coords = np.stack([np.arange(4) * 512, np.zeros(4, int)], 1)
+        path = tmp_path / "e" / f"S{i}.h5"
+        write_encoding(path, coords, rows, np.zeros((4, 4)), metadata, reasons=reasons)
+        lines.append(f"S{i}\tx{i}\tP{i}\ttrain\t{'positive' if i > 1 else 'negative'}")
+    (tmp_path / "sheet.tsv").write_text("\n".join(lines) + "\n")
+    words = ("--sheet", tmp_path / "sheet.tsv", "--aggregate", "mean")
+    found = {}
+    for name, reject in (
+        ("none", ()),
+        ("pen", ("--reject", "pen")),
+        ("blur", ("--reject", "blur")),
+    ):
+        code, stderr = her2pipe("fit", tmp_path / "e", tmp_path / name, *words, *reject)
+        assert code == 0, stderr
+        about = json.loads((tmp_path / name / "model.json").read_text())
+        slides = {row["slide"]: row for row in read_table(tmp_path / name / "slides.tsv")}
+        found[name] = about["threshold"], slides["S4"]["exclusion_reason"]
+    assert found["pen"] == (pytest.approx(0.4), "excluded: 4 of 4 patches rejected (pen 4)")
+    # With the ink, means are 0.35, 0.4, 0.45, 0.55, and 0.5: above 0.4 all are positive.
+    assert found["none"] == found["blur"] == (pytest.approx(0.45), "")
+
+
 def in_sample(folder, seen, **more):
     """Slides whose patches show the label of those seen, and are noise in those not seen."""
     random = np.random.default_rng(2)

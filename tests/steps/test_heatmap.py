@@ -57,6 +57,31 @@ def test_files(tmp_path, slides, her2pipe):
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
 
 
+def test_rejected_patches_are_not_on_the_map(tmp_path, slides, her2pipe):
+    stores, encodings = slides
+    reasons = {"S1": [2, 0, 1, 0], ODD[1]: [3, 2, 2, 2]}
+    for name, marks in reasons.items():
+        path, names_of_bits = encodings / f"{name}.h5", ("blur", "pen")
+        metadata = EncodingMetadata(
+            slide=name, classes=("HER2-", "HER2+", "Non-tumour"), reason_names=names_of_bits
+        )
+        p = np.asarray(P, np.float32)
+        write_encoding(path, COORDS, p, np.ones((4, 4)), metadata, reasons=np.uint8(marks))
+    words = ("--encoding", encodings, "--reject", "pen")
+    code, log = her2pipe("heatmap", stores[0], stores[2], tmp_path / "out", *words)
+    assert code == 0, log
+    assert f"{ODD[1]}: all patches rejected, no map" in log
+    assert names(tmp_path / "out") == {"S1.png", "S1.geojson", "S1.db"}
+    features = json.loads((tmp_path / "out" / "S1.geojson").read_text())["features"]
+    shown = {
+        tuple(f["geometry"]["coordinates"][0][0]): f["properties"]["measurements"]["p(HER2+)"]
+        for f in features
+    }
+    assert shown == {
+        corner: pytest.approx(p[1], abs=1e-5) for corner, p in zip(COORDS[1:], P[1:], strict=True)
+    }
+
+
 def test_without_viewers_there_are_pictures_only(tmp_path, slides, her2pipe):
     stores, encodings = slides
     words = ("--encoding", encodings, "--viewers", "false")

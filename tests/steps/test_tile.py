@@ -2,6 +2,7 @@
 
 import errno
 import json
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -149,6 +150,88 @@ def cell(x, y, side=100, out=64):
 
     part = Image.fromarray(PICTURE[y : y + side, x : x + side])
     return np.asarray(part.resize((out, out), Image.Resampling.BICUBIC))
+
+
+def test_detectors_change_nothing_else(her2pipe, svs, tmp_path, monkeypatch):
+    """With the defaults all of the patch store is, bit for bit, as it is without any detector."""
+    assert her2pipe("tile", svs, tmp_path / "with" / "S.h5", *SMALL)[0] == 0
+    monkeypatch.setattr("her2pipe.quality.inspection.DETECTORS", SimpleNamespace(names=list))
+    assert her2pipe("tile", svs, tmp_path / "without" / "S.h5", *SMALL)[0] == 0
+    values = {}
+    for name in ("with", "without"):
+        with h5py.File(tmp_path / name / "S.h5") as file:
+            texts = {k: v for k, v in file.attrs.items() if k not in ("quality", "reason_names")}
+            values[name] = {
+                "attributes": {k: str(v) for k, v in texts.items() if not k.endswith("sha256")},
+                "stain": {k: str(v) for k, v in file["stain"].attrs.items()},
+            }
+            file.visititems(
+                lambda path, item, into=values[name]: (
+                    into.update({path: item[()].tobytes()})
+                    if isinstance(item, h5py.Dataset) and not path.startswith("quality")
+                    else None
+                )
+            )
+    assert values["with"] == values["without"]
+    assert {"coords", "variance", "jpeg/bytes", "stain/matrix", "tissue/mask"} <= set(
+        values["with"]
+    )
+    with PatchStore(tmp_path / "with" / "S.h5") as store:
+        assert store.reason_names == ("blur", "bubble", "fold", "pen")
+        assert all(len(store.quality[name]) == len(store) for name in store.reason_names)
+
+
+# --- tissue --------------------------------------------------------------------------------------
+
+
+def cut_by_mask(her2pipe, svs, store, *words):
+    """Corners of the patches that a method with a mask cuts, and the store's mask."""
+    code, stderr = her2pipe("tile", svs, store, *SMALL, "--stain-method", "none", *words)
+    assert code == 0, stderr
+    with PatchStore(store) as opened:
+        counts = opened.metadata.background, opened.metadata.screened, opened.metadata.cells
+        assert counts == (counts[2] - len(opened), 0, 165)
+        assert len(opened.tissue.outlines) >= 1
+        return {tuple(corner) for corner in opened.coords.tolist()}, opened
+
+
+def test_patches_are_cut_where_colour_shows_tissue(her2pipe, svs, tmp_path):
+    """Tissue from 330 px to 330 px before each edge; patches need 40 % of it."""
+    words = ("--tissue-method", "mask", "--tissue-share-min", "0.4", "--variance-min", "1e4")
+    words += ("--tissue-mpp", "1", "--tissue-close-um", "0", "--tissue-piece-um2", "100")
+    corners, store = cut_by_mask(her2pipe, svs, tmp_path / "S.h5", *words)
+    # Those at a corner have 70 of 100 px across and down, 49 %, the next ones further out none.
+    assert corners == {(x, y) for x in range(300, 1200, 100) for y in range(300, 800, 100)}
+    assert store.metadata.tissue_method == "mask"
+    quality = json.loads(store.metadata.quality)
+    assert quality["tissue_mm2"] == pytest.approx(840 * 440 * 0.25**2 / 1e6, rel=0.03)
+
+
+def test_patches_are_cut_where_a_file_says_tissue_is(her2pipe, svs, tmp_path):
+    """A mask image of 15 x 11 px and an outline, each of 200 to 600 px across, 300 to 500 down."""
+    import cv2
+
+    mask = np.zeros((11, 15), np.uint8)
+    mask[3:5, 2:6] = 1
+    mask[8, 8] = 7  # another class
+    cv2.imwrite(str(tmp_path / "S.png"), mask)
+    ring = [[200, 300], [600, 300], [600, 500], [200, 500], [200, 300]]
+    feature = {"type": "Feature", "properties": {}}
+    feature["geometry"] = {"type": "Polygon", "coordinates": [ring]}
+    (tmp_path / "S.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "features": [feature]})
+    )
+    wanted = {(x, y) for x in range(200, 600, 100) for y in (300, 400)}
+    for name in ("S.png", "S.geojson"):
+        words = ("--tissue-method", "file", "--tissue", tmp_path / name, "--tissue-values", "1")
+        corners, store = cut_by_mask(her2pipe, svs, tmp_path / f"{name}.h5", *words)
+        assert corners == wanted
+        assert store.metadata.tissue_method == "file"
+    (tmp_path / "none.png").touch()
+    words = ("--tissue-method", "file", "--tissue", tmp_path / "none.png")
+    code, stderr = her2pipe("tile", svs, tmp_path / "T.h5", *SMALL, *words)
+    assert code == 1
+    assert "the file of the tissue cannot be read" in stderr
 
 
 @pytest.mark.parametrize("side", [100, 181, 256])

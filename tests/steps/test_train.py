@@ -54,6 +54,29 @@ def test_half_inside_is_tumour(development, tmp_path, make):
     assert [k for s, p, k in items["train"].tolist() if s == 0] == [0, 2]
 
 
+def test_rejected_patches_are_not_drawn(development):
+    """Of slide 0 the first patch of tumour and all of stroma, of slide 1 all: it is excluded."""
+    data = opened(development)
+    reasons = np.zeros((6, 24), np.uint8)
+    reasons[0, [0, *range(12, 24)]] = 2
+    reasons[1] = 3
+    reasons[2, 5] = 1  # blur, which is not rejected
+    for store, of_store in zip(data.stores, reasons, strict=True):
+        store.reason_names, store.reasons = ("blur", "pen"), of_store
+    rejecting = replace(data, reject=["pen"])
+    table, items = draw(rejecting)
+    patches = {s: set(items["train"][items["train"][:, 0] == s, 1].tolist()) for s in range(4)}
+    assert patches == {0: set(range(1, 12)), 1: set(), 2: set(range(24)), 3: set(range(24))}
+    available = {(r["side"], r["kind"]): r["available"] for r in table}
+    assert available["train", "HER2-"] == 11 + 12
+    assert available["train", "HER2+"] == 12
+    assert available["train", "Non-tumour"] == 24
+    why = {row["slide"]: row["exclusion_reason"] for row in rejecting.manifest()}
+    assert why["S1"] == "excluded: all 24 patches rejected"
+    assert why["S0"] == why["S2"] == ""
+    assert len(draw(data)[1]["train"]) == 4 * 24
+
+
 @pytest.mark.parametrize(("fraction", "used"), [(0.70, 16), (0.49, 11), (1.0, 24), (0.25, 6)])
 def test_fractions_round_down_as_in_table_1(development, fraction, used):
     data = opened(development, fractions={"64": {"HER2+": fraction}})

@@ -156,6 +156,30 @@ def test_no_encoder_is_called_as_that_of_a_fold_is(load):
     assert inputs.encoder(job(encoder="big.fold1of2")) == "big.fold1of2"
 
 
+def test_files_of_tissue_are_looked_for_before_a_run(load, tmp_path):
+    """By the pattern, but for slides whose row names one; the first that lacks is named."""
+    by_file = {"tissue": {"tissue_method": "file", "tissue_file": "masks/{slide}.png"}}
+    with pytest.raises(
+        Her2Error, match=r"of slide A-1 \(and of 10 other slides\) does not"
+    ) as error:
+        load(by_file)
+    assert error.value.what.endswith("masks/A-1.png")
+    assert error.value.where == "study.yaml, key tissue.tissue_file"
+    with pytest.raises(Her2Error, match=r"slide A-1 .* has no file of its tissue"):
+        load({"tissue": {"tissue_method": "file"}})
+    (tmp_path / "masks").mkdir()
+    for name, count in (("A", 6), ("B", 5)):
+        for i in range(1, count + 1):
+            (tmp_path / "masks" / f"{name}-{i}.png").touch()
+    assert load(by_file).tissue(job(cohort="B", slide="B-2")) == ["masks/B-2.png"]
+    (tmp_path / "masks" / "B-2.png").unlink()
+    (tmp_path / "own.png").touch()
+    sheet = [f"{line}\t{'own.png' if '/B-2.svs' in line else ''}" for line in SHEETS["B"]]
+    sheet[0] = f"{SHEETS['B'][0]}\ttissue_mask"
+    assert load(by_file, {"B": sheet}).tissue(job(cohort="B", slide="B-2")) == ["own.png"]
+    assert load().tissue(job(cohort="B", slide="B-2")) == []
+
+
 # --- inputs
 
 
@@ -205,6 +229,8 @@ def test_rejected_artefacts_concern_the_steps_after_encode_alone(load):
         assert changed.settings(step) == plain.settings(step)
     for step in ("train", "score", "describe", "heatmap"):
         assert changed.settings(step) == f"{plain.settings(step)} --reject pen fold"
+    fitted = job(method="TL-mlp")
+    assert changed.fit(fitted) == f"{plain.fit(fitted)} --reject pen fold"
 
 
 def test_the_order_of_keys_in_a_study_changes_no_command(load):
