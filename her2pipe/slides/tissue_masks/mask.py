@@ -69,9 +69,9 @@ def colour_mask(rgb: np.ndarray, um: float, settings: TissueSettings) -> np.ndar
     import cv2
 
     smooth = cv2.GaussianBlur(np.ascontiguousarray(rgb), (0, 0), SMOOTH_PX)
-    void = (_highest(cv2.split(rgb)) <= VOID_LEVEL).astype(np.uint8)
+    dark: np.ndarray = _highest(cv2.split(rgb)) <= VOID_LEVEL
     edge = cv2.getStructuringElement(cv2.MORPH_RECT, (VOID_EDGE_PX, VOID_EDGE_PX))
-    void = cv2.morphologyEx(void, cv2.MORPH_OPEN, edge)  # a speck is no void
+    void = cv2.morphologyEx(dark.astype(np.uint8), cv2.MORPH_OPEN, edge)  # a speck is no void
     shown = cv2.dilate(void, edge) == 0
     if not shown.any():
         return np.zeros(shown.shape, bool)
@@ -87,7 +87,7 @@ def colour_mask(rgb: np.ndarray, um: float, settings: TissueSettings) -> np.ndar
     saturation = (255 * (high - low) / high).astype(np.uint8)
     opacity = -np.log(light) / 3
     od = sum(cv2.LUT(each, opacity[:, i]) for i, each in enumerate(channels))
-    density = (np.clip(od, 0, 1.5) * DENSITY_LEVELS).astype(np.uint8)
+    density: np.ndarray = (np.clip(od, 0, 1.5) * DENSITY_LEVELS).astype(np.uint8)
     bounds = np.array([settings.tissue_saturation, settings.tissue_od])
     tissue = saturation > _otsu(saturation[shown], *(255 * bounds[0]))
     tissue |= density > _otsu(density[shown], *(DENSITY_LEVELS * bounds[1]))
