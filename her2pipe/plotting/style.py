@@ -8,8 +8,9 @@ read as mathematics, so a name such as `a_$b$` shows as it is. Colours are those
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, cast
 
 import numpy as np
@@ -65,11 +66,16 @@ def class_colours(count: int, ordered: bool = False) -> list[str]:
     return [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(count)]
 
 
-def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+def save(
+    figure: Figure, stem: str | Path, formats: Sequence[str] = ("png", "svg"), mark: str = ""
+) -> list[Path]:
     """Write `{stem}.png` (200 dots per inch), `.svg`, `.pdf` or `.jpg`, each whole or not at all.
 
-    The same figure always gives the same bytes: no dates, no versions, no random names.
+    The same figure always gives the same bytes: no dates, no versions, no random names. `mark` says
+    in a corner what the figure is of.
     """
+    if mark:
+        figure.text(0.995, 0.003, mark, size=5, color="#666666", ha="right", va="bottom")
     paths = [Path(f"{stem}.{kind}") for kind in formats]  # with_suffix would cut at a dot
     for path, kind in zip(paths, formats, strict=True):
         canvas = CANVAS[kind](figure)  # savefig would draw everything twice
@@ -126,6 +132,16 @@ def finish(figure: Figure) -> Figure:
         engine.execute(figure)
     figure.set_layout_engine("none")
     return figure
+
+
+def letter_panels(panels: Iterable[Axes]) -> None:
+    """Write a bold letter, a, b, c, left of the title of each panel where there are several."""
+    axes = list(panels)
+    if 1 < len(axes) <= len(ascii_lowercase):
+        look: Look = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        look |= {"size": 8, "weight": "bold", "ha": "right", "va": "baseline"}
+        for each, letter in zip(axes, ascii_lowercase, strict=False):
+            each.annotate(letter, (0, 1), (-3, 6), **look)
 
 
 def side_bar(figure: Figure, mesh, label: str):

@@ -150,3 +150,10 @@ def test_bins_of_few_slides_are_points_with_their_size():
     assert [float(np.ptp(line[:, 1])) for line in bars.get_segments()] == pytest.approx([0, 0.4])
     assert [patch.get_height() for patch in histogram.patches] == [2, 9]
     assert {"2", "9"} <= set(words(figure).split("\n"))
+
+
+def test_panels_have_letters_and_a_single_one_has_none():
+    for count, letters in ((5, "abcde"), (1, "")):
+        figure = panels.roc_panels({f"M{i}": curves("AB", i) for i in range(count)})
+        bold = [text.get_text() for text in texts(figure) if text.get_weight() == "bold"]
+        assert "".join(bold) == letters
