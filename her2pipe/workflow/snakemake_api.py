@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import snakemake
 from snakemake import common, exceptions, io, iocontainers, jobs, rules
 from snakemake.logging import logger
 from snakemake.settings.types import Quietness
@@ -54,6 +55,8 @@ WORDS_OF_JOBS = ("Select jobs to execute", "Execute ", "Finished jobid", "Storin
 LATE = re.compile(r"MissingOutputException in rule (\w+).*\n\s*Job (\d+) completed", re.DOTALL)
 SHOWN = 4  # files of a job that a dry run names
 LONGEST_REASON = 400  # characters of why a job runs
+# Snakemake's inner functions are known of these; any other version plans in its own, slower way.
+KNOWN_VERSIONS = ("9.27.",)
 MISSING = re.compile(r"(\S.*) \(missing ")  # a line for each output that is
 
 
@@ -74,7 +77,7 @@ def plan_quickly() -> None:
     if ask and not hasattr(ask, "__wrapped__"):
         for module in (common, rules):
             module.get_function_params = kept(ask)
-    if io.is_flagged is not is_flagged:
+    if snakemake.__version__.startswith(KNOWN_VERSIONS) and io.is_flagged is not is_flagged:
         _replace(io.is_flagged, is_flagged)
         # What a file is compared by is the text that it is, whatever it was made of.
         io._IOFile.__eq__, io._IOFile.__hash__ = str.__eq__, str.__hash__

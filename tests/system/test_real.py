@@ -96,5 +96,6 @@ def test_from_slide_to_score(section, tmp_path, make, her2pipe):
     assert {p.name for p in (tmp_path / "maps").iterdir()} == names
     with PatchStore(folder / "C2.h5") as store:
         corners = store.coords.tolist()
-    tiles = json.loads((tmp_path / "maps" / "C2.geojson").read_text())["features"]
+    objects = json.loads((tmp_path / "maps" / "C2.geojson").read_text())["features"]
+    tiles = [each for each in objects if each["properties"]["objectType"] == "tile"]
     assert [tile["geometry"]["coordinates"][0][0] for tile in tiles] == corners

@@ -124,7 +124,9 @@ def test_end_to_end(done):
     assert internal["left_out"]["training slide"] + internal["evaluated"] == 6
     ledger = {row["slide"]: row for row in read_table(done / "results/ledger/ledger.tsv")}
     assert ledger["B-4"]["status"] == "scored"
-    assert ledger["B-4"]["reason"] == "no class: grade is 0: not a class of this study"
+    reasons = ledger["B-4"]["reason"].split("; ")
+    assert reasons[0] == "no class: grade is 0: not a class of this study"
+    assert all(reason.startswith("little tissue") for reason in reasons[1:])  # it is a small core
     maps = {path.name for path in (done / "results/heatmap/net/B").glob("*/*.geojson")}
     assert maps == {f"B-{i}.geojson" for i in (1, 2, 3, 4)}
 

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import snakemake
 from snakemake import io, rules
 from snakemake.io import AnnotatedString, IOFile, directory, temp
 from snakemake.resources import Resource
@@ -30,6 +31,18 @@ def test_flags_are_as_snakemake_has_them():
         expected = [snakemakes_is_flagged(value, flag) for value in values]
         assert [is_flagged(value, flag) for value in values] == expected
     assert sum(is_flagged(value, "temp") for value in values) == 2
+
+
+def test_another_version_of_snakemake_plans_in_its_own_way(monkeypatch):
+    monkeypatch.setattr("snakemake.__version__", "10.0.0")
+    monkeypatch.setattr(io, "is_flagged", asked := object())
+    plan_quickly()
+    assert io.is_flagged is asked
+    monkeypatch.undo()
+
+
+def test_the_tested_version_of_snakemake_is_known():
+    assert snakemake.__version__.startswith(snakemake_api.KNOWN_VERSIONS)
 
 
 def test_a_file_of_a_rule_is_itself_and_compares_as_its_text():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from her2pipe.config import TissueSettings
@@ -67,23 +69,40 @@ def colour_mask(rgb: np.ndarray, um: float, settings: TissueSettings) -> np.ndar
     import cv2
 
     smooth = cv2.GaussianBlur(np.ascontiguousarray(rgb), (0, 0), SMOOTH_PX)
-    void = (rgb.max(2) <= VOID_LEVEL).astype(np.uint8)
+    dark: np.ndarray = _highest(cv2.split(rgb)) <= VOID_LEVEL
     edge = cv2.getStructuringElement(cv2.MORPH_RECT, (VOID_EDGE_PX, VOID_EDGE_PX))
-    void = cv2.morphologyEx(void, cv2.MORPH_OPEN, edge)  # a speck is no void
+    void = cv2.morphologyEx(dark.astype(np.uint8), cv2.MORPH_OPEN, edge)  # a speck is no void
     shown = cv2.dilate(void, edge) == 0
     if not shown.any():
         return np.zeros(shown.shape, bool)
-    glass = np.percentile(smooth[shown], GLASS_PERCENTILE, axis=0).clip(GLASS_MIN, 255)
+    channels = cv2.split(smooth)
+    brightest = [_percentile(each[shown], GLASS_PERCENTILE) for each in channels]
+    glass = np.clip(np.array(brightest, float), GLASS_MIN, 255)
     glass = np.maximum(glass, TINT_MOST * glass.max())
-    light = np.clip(np.maximum(smooth, 1) / glass, None, 1).astype(np.float32)  # of 1 through glass
-    high, low = light.max(2), light.min(2)
+    # A pixel is one of 256 levels: what it lets through, of 1 through glass, is looked up.
+    levels = np.maximum(np.arange(256), 1)[:, None]
+    light = np.minimum(levels / glass, 1).astype(np.float32)
+    through = [cv2.LUT(each, light[:, i]) for i, each in enumerate(channels)]
+    high, low = _highest(through), np.minimum(np.minimum(*through[:2]), through[2])
     saturation = (255 * (high - low) / high).astype(np.uint8)
-    od = -np.log(light).mean(2)
-    density = (od.clip(0, 1.5) * DENSITY_LEVELS).astype(np.uint8)
+    opacity = -np.log(light) / 3
+    od = sum(cv2.LUT(each, opacity[:, i]) for i, each in enumerate(channels))
+    density: np.ndarray = (np.clip(od, 0, 1.5) * DENSITY_LEVELS).astype(np.uint8)
     bounds = np.array([settings.tissue_saturation, settings.tissue_od])
     tissue = saturation > _otsu(saturation[shown], *(255 * bounds[0]))
     tissue |= density > _otsu(density[shown], *(DENSITY_LEVELS * bounds[1]))
     return _tidy(tissue & shown, um, settings)
+
+
+def _highest(channels: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the highest of three channels at each pixel."""
+    return np.maximum(np.maximum(channels[0], channels[1]), channels[2])
+
+
+def _percentile(values: np.ndarray, percent: float) -> int:
+    """Return the lowest grey level that so many per cent of values, (N,) uint8, do not exceed."""
+    counts = np.bincount(values, minlength=256).cumsum()
+    return int(np.searchsorted(counts, percent / 100 * counts[-1]))
 
 
 def _otsu(values: np.ndarray, least: float, most: float) -> float:
