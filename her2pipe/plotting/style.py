@@ -23,6 +23,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.transforms import BboxBase
 
+from her2pipe.config import FigureSettings
 from her2pipe.files import replacing
 
 Look = dict[str, Any]  # how something is drawn: options of matplotlib
@@ -32,6 +33,7 @@ BLUE, VERMILLION = OKABE_ITO[:2]
 # Of classes: distinct in print, too, where they are three greys, and none is the yellow or the
 # green of viridis, which colours the values in the map beside them.
 CLASS_COLOURS = ("#56B4E9", "#9C3A00", "#E0D8EC", "#CC79A7", "#0072B2", "#E69F00", "#000000")
+FORMATS = ("png", "svg")
 CANVAS = {
     "png": FigureCanvasAgg,
     "jpg": FigureCanvasAgg,
@@ -66,8 +68,13 @@ def class_colours(count: int, ordered: bool = False) -> list[str]:
     return [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(count)]
 
 
+def formats_of(settings: FigureSettings) -> tuple[str, ...]:
+    """Return the formats of figures that a study asks for."""
+    return (*FORMATS, "pdf") if settings.figure_pdf else FORMATS
+
+
 def save(
-    figure: Figure, stem: str | Path, formats: Sequence[str] = ("png", "svg"), mark: str = ""
+    figure: Figure, stem: str | Path, formats: Sequence[str] = FORMATS, mark: str = ""
 ) -> list[Path]:
     """Write `{stem}.png` (200 dots per inch), `.svg`, `.pdf` or `.jpg`, each whole or not at all.
 

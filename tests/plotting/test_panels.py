@@ -6,6 +6,7 @@ from figure_text import ODD_NAME, roc_curve, texts, words
 from matplotlib.colors import to_hex
 
 from her2pipe import stats
+from her2pipe.config import FigureSettings
 from her2pipe.plotting import charts, panels, style
 from her2pipe.plotting.flow import FlowBox, flow
 
@@ -138,6 +139,14 @@ def test_the_flow_holds_every_line_inside_and_is_the_same_each_time(tmp_path):
         style.save(flow([boxes]), tmp_path / name, ("svg", "pdf"))
     for kind in ("svg", "pdf"):
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+def test_a_study_may_ask_for_figures_as_pdf(tmp_path):
+    assert style.formats_of(FigureSettings()) == ("png", "svg")
+    formats = style.formats_of(FigureSettings(figure_pdf=True))
+    paths = style.save(flow([[FlowBox(["Cohort A"])]]), tmp_path / "flow", formats)
+    assert [path.suffix for path in paths] == [".png", ".svg", ".pdf"]
+    assert paths[2].read_bytes().startswith(b"%PDF")
 
 
 def test_bins_of_few_slides_are_points_with_their_size():
