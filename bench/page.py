@@ -1,6 +1,6 @@
 """The page of a large and of a tiny study, from scores that are made up: size and time.
 
-Two studies are written to a folder: 30 methods on 8 cohorts of 75 slides each, and one method on
+Two studies are written to a folder: 30 methods on 8 cohorts of 600 slides each, and one method on
 one cohort of four slides. No slide is read and no network runs: scores are drawn at random, and go
 through the code of evaluate, compare and report.
 
@@ -137,10 +137,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder to write")
     parser.add_argument("--methods", type=int, default=30, help="methods of the large study")
+    parser.add_argument("--slides", type=int, default=600, help="slides of each of its cohorts")
     folder, methods = (args := parser.parse_args()).folder, args.methods
     cohorts = {"A": "development"} | dict.fromkeys("BCDEFGH", "external")
     for name, numbers in (
-        ("large", study(folder / "large", methods, cohorts, 75)),
+        ("large", study(folder / "large", methods, cohorts, args.slides)),
         ("tiny", study(folder / "tiny", 1, {"B": "external"}, 4)),
     ):
         print(name, ", ".join(f"{key}: {value:.2f}" for key, value in numbers.items()))

@@ -46,11 +46,11 @@ def _draw_once():
     """
     from her2pipe.plotting import style
 
-    def save(figure, stem, formats=("png", "svg"), save=style.save):
+    def save(figure, stem, formats=("png", "svg"), mark="", save=style.save):
         if {"png", "svg"} <= set(formats) and not looked_at:
             Path(f"{stem}.png").write_bytes(b"\x89PNG")
             formats = [kind for kind in formats if kind != "png"]
-        return save(figure, stem, formats)
+        return save(figure, stem, formats, mark)
 
     style.save = save
 

@@ -170,7 +170,18 @@ class SmallNumberSettings(Section):
     )
 
 
-class ReportSettings(SmallNumberSettings):
+class FigureSettings(Section):
+    """In which formats figures are written, beside PNG and SVG."""
+
+    figure_pdf: bool = setting(
+        # A quarter of a second of processor time each: about two for a method on a cohort.
+        False,
+        "write the figures of evaluate and compare as PDF, too, in which text stays text",
+        choice=True,
+    )
+
+
+class ReportSettings(SmallNumberSettings, FigureSettings):
     """The study's page."""
 
     algorithm: int = setting(3, ALGORITHM, ge=3, le=3)

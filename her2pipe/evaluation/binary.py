@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,17 @@ from her2pipe.evaluation.metrics import (
     patients_of,
     with_interval,
 )
-from her2pipe.evaluation.precision_recall import Scored
+from her2pipe.evaluation.precision_recall import RESAMPLED_MAX, Scored
 from her2pipe.evaluation.results import Area, Estimate, PrecisionRecall, Slide
 from her2pipe.evaluation.small_numbers import without_intervals
 from her2pipe.plotting import charts, style
 
 STATUS = Her2Status()
+LINE = {
+    "slope": "calibration_slope",
+    "in_the_large": "calibration_in_the_large",
+    "observed_expected": "observed_expected",
+}
 OF_BOTH_CLASSES = ("balanced_accuracy", "f1", "ppv", "npv", "lr_positive", "lr_negative")
 
 
@@ -341,9 +346,7 @@ def calibration(cohort: Cohort) -> Results:
     scores, patients = np.array(scores_of(slides), float), patients_of(slides)
     views: dict[str, Any] = {}
     if cohort.gives_probability:
-        views["as_it_is"] = results.Reliability(
-            **_reliability(y, scores, patients, cohort.settings)
-        )
+        views["as_it_is"] = results.Reliability(**_reliability(y, scores, patients, cohort))
     fit = recalibrate(cohort)
     if fit.note:
         views["recalibrated"] = results.Reliability(note=fit.note)
@@ -354,7 +357,7 @@ def calibration(cohort: Cohort) -> Results:
             same_slides=bool(fit.slides & {slide.slide for slide in slides}),
             slope=fit.slope,
             intercept=fit.intercept,
-            **_reliability(y, p, patients, cohort.settings),
+            **_reliability(y, p, patients, cohort),
         )
     views = {name: without_intervals(view, cohort.min_n) for name, view in views.items()}
     numbers = results.Calibration(n=len(y), **views)
@@ -363,18 +366,45 @@ def calibration(cohort: Cohort) -> Results:
 
 
 def _reliability(
-    y: Sequence, p: np.ndarray, patients: Sequence[str], settings: EvaluateSettings
+    y: Sequence[bool], p: np.ndarray, patients: Sequence[str], cohort: Cohort
 ) -> dict[str, Any]:
     if len(p) and not (min(p) >= 0 and max(p) <= 1):
         return {"note": "the scores leave 0 to 1: they are no probabilities"}
+    settings = cohort.settings
     how = settings.calibration_bins, settings.confidence, patients
     numbers = defined(stats.calibration, y, p, *how)
     if "note" in numbers:
         return numbers
-    line = stats.calibration_line(y, p)
-    fitted = {"calibration_slope": line.slope, "calibration_in_the_large": line.in_the_large}
-    fitted |= {"observed_expected": line.observed_expected}
-    return numbers | {name: value for name, value in fitted.items() if value is not None}
+    return numbers | _calibration_line(y, p, patients, cohort)
+
+
+def _calibration_line(
+    y: Sequence[bool], p: np.ndarray, patients: Sequence[str], cohort: Cohort
+) -> dict[str, Estimate]:
+    """Compute slope, calibration in the large and observed to expected with their intervals."""
+    settings, line = cohort.settings, stats.calibration_line(y, p)
+    resampled = settings.confidence, settings.resamples, settings.resample_seed
+    intervals: Mapping[str, stats.Bootstrap | str] = {}
+    why = f"there are more than {RESAMPLED_MAX:,} slides"
+    if len(y) <= RESAMPLED_MAX:
+        try:
+            intervals = stats.calibration_intervals(y, p, patients, *resampled)
+        except stats.StatisticUndefined as reason:
+            why = str(reason)
+    estimates = {}
+    smaller, named = min(sum(y), len(y) - sum(y)), len(set(patients))
+    for name, value in line._asdict().items():
+        if value is None:
+            continue
+        interval = intervals.get(name, why)
+        numbers: dict[str, Any] = {"value": value, "n": len(y)}
+        if isinstance(interval, str):
+            numbers["interval_note"] = f"no interval: {interval}"
+        else:
+            ends = interval._asdict().items()
+            numbers |= {k: v for k, v in ends if v is not None and k != "resamples"}
+        estimates[LINE[name]] = without_intervals(Estimate(**numbers), cohort.min_n, smaller, named)
+    return estimates
 
 
 @analysis("auc_by_subgroup")

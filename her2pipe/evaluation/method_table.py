@@ -130,8 +130,10 @@ def load_tables() -> None:
         importlib.import_module(module)
 
 
-def compare(study: Study, folder: Path) -> None:
+def compare(study: Study, folder: Path, formats: Sequence[str] = style.FORMATS) -> None:
     """Write the tables and figures that the study's endpoint has into a folder.
+
+    `formats` are those of figures.
 
     Raises
     ------
@@ -152,7 +154,7 @@ def compare(study: Study, folder: Path) -> None:
         if result.rows or not result.optional:
             write_table(folder / f"{name}.tsv", result.columns, result.rows)
         for stem, draw in result.figures.items():
-            style.save(draw(), folder / stem)
+            style.save(draw(), folder / stem, formats)
 
 
 # --- methods -------------------------------------------------------------------------------------

@@ -206,8 +206,9 @@ class Reliability(Part):
     """Predicted probabilities against observed shares, by bin; (bins,) each.
 
     `low` and `high` are None in bins of too few slides. `calibration_slope`,
-    `calibration_in_the_large` and `observed_expected` are 1, 0 and 1 where probabilities fit; after
-    Platt's fit stand also its coefficients and how many other slides it was made on.
+    `calibration_in_the_large` and `observed_expected` are 1, 0 and 1 where probabilities fit, with
+    intervals over resampled patients; after Platt's fit stand also its coefficients and how many
+    other slides it was made on.
     """
 
     predicted: list[float] | None = None
@@ -218,9 +219,9 @@ class Reliability(Part):
     brier: float | None = None
     ece: float | None = None
     interval: str | None = None
-    calibration_slope: float | None = None
-    calibration_in_the_large: float | None = None
-    observed_expected: float | None = None
+    calibration_slope: Estimate | None = None
+    calibration_in_the_large: Estimate | None = None
+    observed_expected: Estimate | None = None
     note: str | None = None
     fitted_on: int | None = None
     same_slides: bool | None = None

@@ -38,16 +38,21 @@ RELIABILITY = ("view", "predicted", "observed", "low", "high", "n")
 
 
 def write_evaluation(
-    folder: Path, endpoint: Endpoint, slides: Sequence[Slide], metrics: Metrics, results: Results
+    folder: Path,
+    endpoint: Endpoint,
+    slides: Sequence[Slide],
+    metrics: Metrics,
+    results: Results,
+    formats: Sequence[str] = style.FORMATS,
 ) -> None:
-    """Write everything an evaluation has; `slides` are all of the cohort."""
+    """Write everything an evaluation has; `slides` are all of the cohort, `formats` of figures."""
     cells = (slide.cells(endpoint) for slide in slides)
     write_table(folder / SLIDES, endpoint.slide_columns, cells)
     write_metrics(folder, metrics)
     for stem, (columns, rows) in results.tables.items():
         write_table(folder / f"{stem}.tsv", columns, rows)
     for stem, draw in results.figures.items():
-        style.save(draw(), folder / stem)
+        style.save(draw(), folder / stem, formats)
 
 
 def roc_curve(fpr: np.ndarray, tpr: np.ndarray, area: Area, n: int) -> RocCurve:

@@ -33,6 +33,7 @@ from her2pipe.plotting.style import (
     finish,
     format_interval,
     format_p,
+    letter_panels,
     new_figure,
     side_bar,
     styled,
@@ -337,6 +338,7 @@ def learning_curves(
     rows = list(rows)
     figure = new_figure(COLUMN_MM, 90)
     panels = figure.subplots(2, sharex=True)
+    letter_panels(panels)
     epoch = np.array([row["epoch"] for row in rows], dtype=float)
     for axes, (what, label) in zip(panels, curves, strict=True):
         for side, colour, line in (("train", BLUE, "-"), ("validation", VERMILLION, "--")):
@@ -374,6 +376,7 @@ def fold_curves(rows: Iterable[Mapping[str, Any]], title: str = "") -> Figure:
     rows = list(rows)
     figure = new_figure(COLUMN_MM, 100)
     panels = figure.subplots(2, sharex=True)
+    letter_panels(panels)
     folds = sorted({row["fold"] for row in rows})
     for fold, colour in zip(folds, itertools.cycle(OKABE_ITO), strict=False):
         fold_rows = [row for row in rows if row["fold"] == fold]
@@ -452,6 +455,7 @@ def reliability(
     """
     figure = new_figure(COLUMN_MM, COLUMN_MM + 26 + 3.2 * len(views))
     axes, histogram = figure.subplots(2, sharex=True, height_ratios=[4, 1])
+    letter_panels((axes, histogram))
     axes.set(box_aspect=1, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     handles, texts = [], []

@@ -22,6 +22,7 @@ from her2pipe.plotting.style import (
     Look,
     draw_legend,
     finish,
+    letter_panels,
     new_figure,
     styled,
 )
@@ -107,6 +108,7 @@ def overlay(
             axes.imshow(grid, extent=extent, alpha=opacity, **look)
     for axes, heading in zip(panels[0], ("slide", patches.label, "class"), strict=False):
         axes.set(xlim=(0, patches.width_px0), ylim=(patches.height_px0, 0), title=heading)
+    letter_panels(panels[0])
     for axes in panels.flat:
         axes.set_axis_off()
     _scale_bar(panels[0, 0], patches.width_px0, patches.mpp, below=2 / height_mm)

@@ -23,6 +23,7 @@ from her2pipe.plotting.style import (
     finish,
     format_interval,
     format_p,
+    letter_panels,
     new_figure,
     styled,
 )
@@ -71,6 +72,7 @@ def roc_panels(methods: Mapping[str, Mapping[str, RocCurve]], confidence: float 
             "borderaxespad": 0,
         }
         draw_legend(axes, handles, texts, handlelength=2, labelspacing=0.2, **place)
+    letter_panels(grid.flat[: len(methods)])
     figure.supxlabel("1 - specificity", size=7)
     figure.supylabel("sensitivity", size=7)
     figure.suptitle(f"cohort: AUC ({100 * confidence:g} % interval), n slides", size=6)
@@ -113,6 +115,7 @@ def p_value_panels(
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set(title=title, aspect="equal", xlim=(0, k), ylim=(k, 0), facecolor=PALE)
+    letter_panels(grid.flat[: len(matrices)])
     bar = figure.colorbar(mesh, ax=grid, label=label, shrink=0.7, aspect=18)
     set_p_ticks(bar)
     figure.suptitle(note, size=6)

@@ -15,6 +15,7 @@ from her2pipe.plotting.style import (
     Look,
     draw_legend,
     finish,
+    letter_panels,
     new_figure,
     styled,
 )
@@ -67,10 +68,9 @@ def batches(groups: Sequence[Batch], panels: Mapping[str, tuple[str, str, str, s
         )
     for look in looks:
         del look["cohort"]
-    drawn = 0
-    for axes, (title, (x, y, x_label, y_label)) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
+    drawn, row = 0, figure.subplots(1, len(panels), squeeze=False)[0]
+    letter_panels(row)
+    for axes, (title, (x, y, x_label, y_label)) in zip(row, panels.items(), strict=True):
         for group, look in zip(groups, looks, strict=True):
             points = group.values[x], group.values[y]
             axes.scatter(*points, s=10, alpha=0.6, linewidths=0, **look)

@@ -8,8 +8,9 @@ read as mathematics, so a name such as `a_$b$` shows as it is. Colours are those
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +23,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.transforms import BboxBase
 
+from her2pipe.config import FigureSettings
 from her2pipe.files import replacing
 
 Look = dict[str, Any]  # how something is drawn: options of matplotlib
@@ -31,6 +33,7 @@ BLUE, VERMILLION = OKABE_ITO[:2]
 # Of classes: distinct in print, too, where they are three greys, and none is the yellow or the
 # green of viridis, which colours the values in the map beside them.
 CLASS_COLOURS = ("#56B4E9", "#9C3A00", "#E0D8EC", "#CC79A7", "#0072B2", "#E69F00", "#000000")
+FORMATS = ("png", "svg")
 CANVAS = {
     "png": FigureCanvasAgg,
     "jpg": FigureCanvasAgg,
@@ -65,11 +68,21 @@ def class_colours(count: int, ordered: bool = False) -> list[str]:
     return [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(count)]
 
 
-def save(figure: Figure, stem: str | Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+def formats_of(settings: FigureSettings) -> tuple[str, ...]:
+    """Return the formats of figures that a study asks for."""
+    return (*FORMATS, "pdf") if settings.figure_pdf else FORMATS
+
+
+def save(
+    figure: Figure, stem: str | Path, formats: Sequence[str] = FORMATS, mark: str = ""
+) -> list[Path]:
     """Write `{stem}.png` (200 dots per inch), `.svg`, `.pdf` or `.jpg`, each whole or not at all.
 
-    The same figure always gives the same bytes: no dates, no versions, no random names.
+    The same figure always gives the same bytes: no dates, no versions, no random names. `mark` says
+    in a corner what the figure is of.
     """
+    if mark:
+        figure.text(0.995, 0.003, mark, size=5, color="#666666", ha="right", va="bottom")
     paths = [Path(f"{stem}.{kind}") for kind in formats]  # with_suffix would cut at a dot
     for path, kind in zip(paths, formats, strict=True):
         canvas = CANVAS[kind](figure)  # savefig would draw everything twice
@@ -126,6 +139,16 @@ def finish(figure: Figure) -> Figure:
         engine.execute(figure)
     figure.set_layout_engine("none")
     return figure
+
+
+def letter_panels(panels: Iterable[Axes]) -> None:
+    """Write a bold letter, a, b, c, left of the title of each panel where there are several."""
+    axes = list(panels)
+    if 1 < len(axes) <= len(ascii_lowercase):
+        look: Look = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        look |= {"size": 8, "weight": "bold", "ha": "right", "va": "baseline"}
+        for each, letter in zip(axes, ascii_lowercase, strict=False):
+            each.annotate(letter, (0, 1), (-3, 6), **look)
 
 
 def side_bar(figure: Figure, mesh, label: str):

@@ -175,11 +175,11 @@ def calibration_line(part: Reliability) -> str:
         return ""
     slope = "not defined (the probabilities separate the classes)"
     if part.calibration_slope is not None:
-        slope = format_number(part.calibration_slope, 2)
+        slope = estimate_text(part.calibration_slope, 2)
     return (
         f"; calibration slope {slope}, in the large "
-        f"{format_number(part.calibration_in_the_large, 2)}, observed to expected "
-        f"{format_number(part.observed_expected, 2)}"
+        f"{estimate_text(part.calibration_in_the_large, 2)}, observed to expected "
+        f"{estimate_text(part.observed_expected, 2)}"
     )
 
 
@@ -345,6 +345,9 @@ def calibration(part: Calibration, metrics: Metrics, percent: str) -> Sentences:
             f"Platt's fit to {format_number(fit.fitted_on, 0)} internal validation slides (slope "
             f"{slope}, intercept {intercept}) is reported only and applied to no score."
         )
+    ratios = [view.observed_expected for view in (part.as_it_is, fit) if view]
+    if any(ratio and ratio.low is not None for ratio in ratios):
+        sentences.append(f"In brackets: {percent} intervals over resampled patients.")
     if fit and fit.same_slides:
         sentences.append(
             "These are the slides of the fit, so that the recalibrated score is judged on what it "

@@ -40,11 +40,11 @@ class Exits:
     Attributes
     ----------
     files : dict
-        Name of a file to its text, or to the path that it is a copy of.
+        Name of a file to its text or bytes, or to the path that it is a copy of.
     """
 
     def __init__(self, blocks: Iterable[html.Block] = ()) -> None:
-        self.files: dict[str, str | Path] = {}
+        self.files: dict[str, str | bytes | Path] = {}
         self._ids: set[str] = set()
         varying = [block for block in html.walk(blocks) if isinstance(block, html.RunDependent)]
         self._varying = [block for each in varying for block in html.walk([each])]
@@ -68,10 +68,10 @@ class Exits:
         if isinstance(block, html.Table):
             return [self._table(block, f"{name}.tsv")] if block.tsv else []
         links: list[Link] = []
-        for kind in KINDS if block.source else ():
-            path = Path(f"{block.source}.{kind}")
-            if path.exists() and (kind != "png" or not links):
-                self.files[f"{name}.{kind}"] = path
+        for kind in KINDS:
+            content = _content(block, kind)
+            if content is not None and (kind != "png" or not links):
+                self.files[f"{name}.{kind}"] = content
                 links.append(_link(kind.upper(), f"{name}.{kind}"))
         return links
 
@@ -92,10 +92,24 @@ class Exits:
         for name, content in self.files.items():
             if isinstance(content, Path):
                 shutil.copyfile(content, beside / name)
+            elif isinstance(content, bytes):
+                (beside / name).write_bytes(content)
             else:
                 write_text(beside / name, content)
         shutil.rmtree(folder, ignore_errors=True)
         beside.rename(folder)
+
+
+def _content(figure: html.Figure, kind: str) -> str | bytes | Path | None:
+    """Return a figure as a file of a kind: drawn by the page, marked, or as it was saved."""
+    if kind in figure.files:
+        return figure.files[kind]
+    path = Path(f"{figure.source}.{kind}")
+    if figure.source is None or not path.exists():
+        return None
+    if kind == "svg" and figure.mark:
+        return html.mark_svg(path.read_text(encoding="utf-8"), figure.mark)
+    return path
 
 
 def _link(label: str, name: str) -> Link:

@@ -96,9 +96,9 @@ class Cohorts(Section):
         flows = [flow_of(inputs, name) for name in inputs.cohorts]
         caption = (
             "Flow of the slides of each cohort from sheet to statistics. Boxes with a dashed edge "
-            "leave the flow. A slide is excluded when one of the methods could not score it. By "
-            "patients, too, and down to each method's analysis, it is drawn in flow.svg and "
-            "flow.pdf beside this page."
+            "leave the flow. A slide is excluded when one of the methods could not score it. The "
+            "files, flow.svg and flow.pdf beside this page, count patients, too, and go down to "
+            "each method's analysis."
         )
         blocks: list[Block] = [table] if (table := cohort_table(inputs)) else []
         blocks.append(Custom("flow_chart", {"flows": flows, "caption": caption}))

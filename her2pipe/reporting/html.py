@@ -14,10 +14,11 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from her2pipe.files import read_table, table_text
 
@@ -27,6 +28,7 @@ DOT_PX = (76, 10)  # of such a drawing
 SAFE_IN_SVG = " !$'()*+,-./:;=?@[]_~"  # what both a data URI and an attribute leave alone
 LONG = 24  # rows from which on a table is folded
 ID_LENGTH = 60  # characters of an id made of a caption
+MARK_PT = 7  # height of the line below a drawing that says what it is of
 
 
 class Column(NamedTuple):
@@ -135,7 +137,8 @@ class Figure(Block):
     """A figure: a data URI, its description for those who cannot see it, and the caption.
 
     `id` is made of the caption where it is empty. `source` is the path, without its ending, of the
-    files that the figure was saved as; readers can take them away.
+    files that the figure was saved as; readers can take them away. `files` are those of a figure
+    that the page draws itself, by their ending. `mark` stands in drawings of `source`.
     """
 
     image: str
@@ -144,6 +147,8 @@ class Figure(Block):
     wide: bool = False
     id: str = ""
     source: Path | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    mark: str = ""
     macro: ClassVar[str] = "figure"
 
 
@@ -401,6 +406,34 @@ def svg_uri(path: Path) -> str:
     if "'" not in text:
         text = text.replace('"', "'")  # one character where the other takes three
     return Markup("data:image/svg+xml,") + Markup(quote(text, safe=SAFE_IN_SVG))
+
+
+def marked(figure: Figure, mark: str) -> Figure:
+    """Return a figure that says what it is of: in its caption, its description and its drawing."""
+    from markupsafe import Markup
+
+    image, head = figure.image, "data:image/svg+xml,"
+    if image.startswith(head) and not figure.files:
+        drawing = mark_svg(unquote(str(image).removeprefix(head)), mark)
+        image = Markup(head) + Markup(quote(drawing, safe=SAFE_IN_SVG))
+    caption, alt = (f"{text} {mark}" for text in (figure.caption, figure.alt))
+    return replace(figure, image=image, caption=caption, alt=alt, mark=mark)
+
+
+def mark_svg(text: str, mark: str) -> str:
+    """Return a drawing, as matplotlib writes it, with a line below it."""
+    size = re.search(r"height=(['\"])[\d.]+pt\1 viewBox=\1 ?0 0 ([\d.]+) ([\d.]+)\1", text)
+    end = text.rfind("</svg>")
+    if not size or end < 0:
+        return text
+    q, width, height = size[1], float(size[2]), float(size[3])
+    tall = f"{height + MARK_PT:g}"
+    header = f"height={q}{tall}pt{q} viewBox={q}0 0 {size[2]} {tall}{q}"
+    band = f"y={q}{size[3]}{q} width={q}{size[2]}{q} height={q}{MARK_PT}{q} fill={q}#ffffff{q}"
+    place = f"x={q}{width - 3:g}{q} y={q}{height + MARK_PT - 2:g}{q} text-anchor={q}end{q}"
+    look = f"font-size={q}5{q} font-family={q}sans-serif{q} fill={q}#666666{q}"
+    line = f"<rect {band}/><text {place} {look}>{escape(mark, quote=False)}</text>"
+    return "".join((text[: size.start()], header, text[size.end() : end], line, text[end:]))
 
 
 def svg_or_png(stem: Path, most_bytes: int = 300_000) -> str:

@@ -250,6 +250,16 @@ class ReportInputs:
                 cohorts.add(item.cohort)
         return cohorts
 
+    def synthetic_mark(self, cohorts: Iterable[str] = ()) -> str:
+        """Say which of some cohorts, or of all, are of synthetic slides; empty where none is."""
+        shown = set(cohorts) & set(self.cohorts) or set(self.cohorts)
+        drawn = shown & self.synthetic
+        if not drawn:
+            return ""
+        if drawn == shown:
+            return "Synthetic slides."
+        return f"Slides of cohort {', '.join(sorted(drawn))} are synthetic."
+
     @property
     def evaluates(self) -> bool:
         """Whether any cohort of the study is evaluated."""

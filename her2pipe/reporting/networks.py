@@ -49,6 +49,7 @@ LATENCIES = (
     Column("form", "Form"),
     Column("latency_ms", "Milliseconds per patch, median", 2),
 )
+NAMED = 5  # slides of one reason that are named; of more, the number stands
 
 
 @SECTIONS.register("training")
@@ -70,19 +71,29 @@ class Training(Section):
         return blocks
 
 
+def _not_used(folder: Path) -> list[str]:
+    """Say which slides were not used and why: by name, or as a number where many have a reason."""
+    slides: dict[tuple[str, str], list[str]] = {}
+    for row in html.optional_table(folder / "slides.tsv"):
+        if reason := row.get("exclusion_reason"):
+            slides.setdefault((row["side"], reason), []).append(row["slide"])
+    sentences = []
+    for (side, reason), names in slides.items():
+        if len(names) > NAMED:
+            sentences.append(f"{len(names):,} slides ({side}) were not used: {reason}.")
+        else:
+            sentences += [f"Slide {name} ({side}) was not used: {reason}." for name in names]
+    return sentences
+
+
 def network(folder: Path, name: str, kind: str = "Encoder") -> list[Block]:
     """Lay out a trained network: what it is, its training set (as Table 1), its loss by epoch."""
     model = ModelDescription.read(folder)
     history = html.optional_table(folder / "history.tsv")
     who = f"{kind.lower()} {name}"
-    excluded = [
-        f"Slide {row['slide']} ({row['side']}) was not used: {row['exclusion_reason']}."
-        for row in html.optional_table(folder / "slides.tsv")
-        if row.get("exclusion_reason")
-    ]
     blocks: list[Block] = [
         Heading(f"{kind} {name}"),
-        Text(f"{'; '.join(describe_network(model))}.", excluded),
+        Text(f"{'; '.join(describe_network(model))}.", _not_used(folder)),
     ]
     for side in ("train", "validation"):
         if table := _training_set(model, name, side):

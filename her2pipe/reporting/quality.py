@@ -103,7 +103,7 @@ class Quality(Section):
                 id=html.table_id("quality"),
             ),
             *_flagged_table(flagged),
-            *_figure(measured),
+            *_figure(measured, inputs),
             *_all_slides(measured),
             *_sensitivity(inputs),
         ]
@@ -185,12 +185,14 @@ def _groups(measured: Mapping[str, Sequence[Row]]) -> dict[tuple[str, str, str],
     return groups
 
 
-def _figure(measured: Mapping[str, Sequence[Row]]) -> list[Block]:
+def _figure(measured: Mapping[str, Sequence[Row]], inputs: ReportInputs) -> list[Block]:
     """Draw the slides by stain and glass, outliers ringed and named."""
     import numpy as np
 
     from her2pipe.plotting import quality, style
+    from her2pipe.reporting.disclosure.pseudonyms import Pseudonyms
 
+    shown_names = {} if inputs.settings.identifiers else Pseudonyms(inputs.ledger).slides
     names = {name for panel in PANELS.values() for name in panel[:2]}
     batches = []
     for (cohort, *labels), rows in _groups(measured).items():
@@ -199,7 +201,11 @@ def _figure(measured: Mapping[str, Sequence[Row]]) -> list[Block]:
             name: np.array([to_float(row.get(name)) for row in rows], float)  # None: NaN
             for name in names
         }
-        outliers = {i: r["slide"] for i, r in enumerate(rows) if "outlier" in flags_of(r["flag"])}
+        outliers = {
+            i: shown_names.get(row["slide"], row["slide"])
+            for i, row in enumerate(rows)
+            if "outlier" in flags_of(row["flag"])
+        }
         batches.append(quality.Batch(cohort, f"{label}: n = {len(rows):,}", values, outliers))
     panels = {
         title: panel
@@ -210,15 +216,18 @@ def _figure(measured: Mapping[str, Sequence[Row]]) -> list[Block]:
         return []
     with tempfile.TemporaryDirectory() as folder:
         stem = Path(folder) / "quality"
-        style.save(quality.batches(batches, panels), stem)
+        figure, mark = quality.batches(batches, panels), inputs.synthetic_mark()
+        paths = style.save(figure, stem, ("svg", "pdf", "png"), mark)
         image = html.svg_or_png(stem)
+        files = {path.suffix[1:]: path.read_bytes() for path in paths}
     caption = (
         "Slides by the strength and the hue of their stains, and by glass and focus: a colour "
         "per cohort, a marker per scanner and site. Clouds that lie apart are batches. Ringed and "
         "named are outliers of their cohort."
     )
     alt = "Stain, glass and focus of slides by cohort and scanner"
-    return [html.Figure(image, alt, caption, wide=True, id=html.figure_id("quality"))]
+    name = html.figure_id("quality")
+    return [html.Figure(image, alt, caption, wide=True, id=name, files=files)]
 
 
 def _all_slides(measured: Mapping[str, Sequence[Row]]) -> list[Block]:

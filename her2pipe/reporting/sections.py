@@ -94,19 +94,13 @@ def _hidden(inputs: ReportInputs) -> Callable[[html.Block], html.Block]:
 
 
 def _marked(block: html.Block, inputs: ReportInputs) -> html.Block:
-    """Return a block whose figures of synthetic slides say so in caption and alternative text."""
+    """Return a block whose figures of synthetic slides say so: in caption, text and drawing."""
     if isinstance(block, (html.Grid, html.Folded, html.RunDependent)):
         return replace(block, blocks=[_marked(inner, inputs) for inner in block.blocks])
     if not isinstance(block, html.Figure) or not inputs.synthetic:
         return block
-    shown = set(re.findall(r"[Cc]ohort ([^\s,;:.]+)", block.caption)) & set(inputs.cohorts)
-    shown = shown or set(inputs.cohorts)
-    if not (drawn := shown & inputs.synthetic):
-        return block
-    mark = "Synthetic slides."
-    if drawn != shown:
-        mark = f"Slides of cohort {', '.join(sorted(drawn))} are synthetic."
-    return replace(block, caption=f"{block.caption} {mark}", alt=f"{block.alt} {mark}")
+    mark = inputs.synthetic_mark(re.findall(r"[Cc]ohort ([^\s,;:.]+)", block.caption))
+    return html.marked(block, mark) if mark else block
 
 
 def _anchors(name: str, blocks: Sequence[html.Block]) -> Iterator[str]:

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from her2pipe.stats.base import (
+    StatisticUndefined,
     binary_columns,
     finite_vector,
+    paired_columns,
     probability_columns,
     require_count,
 )
@@ -21,9 +23,18 @@ from her2pipe.stats.proportions import (
     wilson_interval,
 )
 from her2pipe.stats.ranks import kolmogorov_smirnov
+from her2pipe.stats.resampling import (
+    NUMBERS_MAX,
+    Bootstrap,
+    _bootstrap,
+    _patient_numbers,
+    _percentiles,
+    _times_drawn,
+)
 
 NEAR_CERTAIN = 1e-6  # from 0 and 1, where a logit would be infinite
 WEAK_PENALTY = 1e15  # scikit-learn's C; without bound, its version 1.8.0 warns
+NEWTON_STEPS, NEWTON_LONGEST = 30, 2.0  # of fits that start from that of all slides
 
 
 class Calibration(NamedTuple):
@@ -185,12 +196,13 @@ class CalibrationLine(NamedTuple):
 
     `slope` is 1 and `in_the_large` 0 where they fit; a slope below 1 is of probabilities that are
     too extreme. `observed_expected` is the observed number of positive items over the sum of the
-    probabilities. `slope` is None where the probabilities separate the classes.
+    probabilities, None where these are all 0. `slope` is None where the probabilities separate the
+    classes.
     """
 
     slope: float | None
     in_the_large: float
-    observed_expected: float
+    observed_expected: float | None
 
 
 def calibration_line(y: ArrayLike, probability: ArrayLike) -> CalibrationLine:
@@ -217,12 +229,11 @@ def calibration_line(y: ArrayLike, probability: ArrayLike) -> CalibrationLine:
     """
     y, probability = probability_columns(y, probability)
     from scipy.optimize import brentq
-    from scipy.special import expit, logit
+    from scipy.special import expit
 
-    p = np.clip(probability, NEAR_CERTAIN, 1 - NEAR_CERTAIN)
-    x = logit(p)
+    x = _logits(probability)
     shift = float(brentq(lambda a: expit(a + x).mean() - y.mean(), -50, 50))
-    ratio = float(y.sum() / probability.sum())
+    ratio = float(y.sum() / probability.sum()) if probability.any() else None
     positive, negative = x[y], x[~y]
     if positive.min() >= negative.max() or negative.min() >= positive.max():
         return CalibrationLine(None, shift, ratio)
@@ -234,3 +245,106 @@ def calibration_line(y: ArrayLike, probability: ArrayLike) -> CalibrationLine:
     )
     regression.fit(((x - x.mean()) / spread)[:, None], y)
     return CalibrationLine(float(regression.coef_[0, 0] / spread), shift, ratio)
+
+
+def calibration_intervals(
+    y: ArrayLike,
+    probability: ArrayLike,
+    patients: ArrayLike,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 2025,
+) -> dict[str, Bootstrap | str]:
+    """Resample patients for each number of `calibration_line`, by its name.
+
+    A resample with fewer than 2 items of a class defines none of them, one whose probabilities
+    separate the classes no slope. Where too few define a number, the reason is in its place; a
+    number that is not defined is left out. y, probability and patients are (n,) each.
+
+    Raises
+    ------
+    StatisticUndefined
+        As `calibration_line`; fewer than 3 patients.
+    """
+    y, probability = probability_columns(y, probability)
+    line = calibration_line(y, probability)
+    patient, count = _patient_numbers(paired_columns(patients, y)[0])
+    x = _logits(probability)
+    draws: dict[str, list[np.ndarray]] = {name: [] for name in line._fields}
+    for many in _times_drawn(count, resamples, seed):
+        for times in np.array_split(many, 1 + many.shape[0] * len(y) // NUMBERS_MAX):
+            for name, values in _line_draws(y, x, probability, times[:, patient], line).items():
+                draws[name].append(values)
+    intervals: dict[str, Bootstrap | str] = {}
+    for name, value in line._asdict().items():
+        if value is None:
+            continue
+        try:
+            ends = _percentiles(np.concatenate(draws[name]), confidence, count)
+            intervals[name] = _bootstrap(value, ends)
+        except StatisticUndefined as reason:
+            intervals[name] = str(reason)
+    return intervals
+
+
+def _logits(probability: np.ndarray) -> np.ndarray:
+    from scipy.special import logit
+
+    return logit(np.clip(probability, NEAR_CERTAIN, 1 - NEAR_CERTAIN))
+
+
+def _line_draws(
+    y: np.ndarray,
+    x: np.ndarray,
+    probability: np.ndarray,
+    weights: np.ndarray,
+    line: CalibrationLine,
+) -> dict[str, np.ndarray]:
+    """Return the numbers of a calibration line of each resample, (r,); weights are (r, n)."""
+    sizes = np.stack([weights @ y, weights @ ~y])
+    enough = (sizes >= 2).all(0)
+    expected, ratio = weights @ probability, np.full(len(weights), np.nan)
+    np.divide(sizes[0], expected, out=ratio, where=enough & (expected > 0))
+    in_the_large, slope = np.full((2, len(weights)), np.nan)
+    one = np.ones((len(y), 1))
+    fits = _weighted_fits(weights[enough], y, one, np.array([line.in_the_large]), x)
+    in_the_large[enough] = fits[:, 0]
+    if line.slope is not None:
+        ends = {}
+        for name, of_class in (("positive", y), ("negative", ~y)):
+            held = (weights > 0) & of_class
+            ends[name] = (
+                np.where(held, x, np.inf).min(1),
+                np.where(held, x, -np.inf).max(1),
+            )
+        (p_low, p_high), (n_low, n_high) = ends["positive"], ends["negative"]
+        mixed = enough & (p_low < n_high) & (n_low < p_high)
+        columns = np.column_stack([one, x - x.mean()])
+        start = np.array([line.in_the_large + x.mean(), line.slope])
+        slope[mixed] = _weighted_fits(weights[mixed], y, columns, start)[:, 1]
+    return {"slope": slope, "in_the_large": in_the_large, "observed_expected": ratio}
+
+
+def _weighted_fits(
+    weights: np.ndarray,
+    y: np.ndarray,
+    columns: np.ndarray,
+    start: np.ndarray,
+    offset: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """Fit a logistic regression to each row of weights, (r, n), by Newton's steps; (r, d)."""
+    from scipy.special import expit
+
+    width = columns.shape[1]
+    squares = (columns[:, :, None] * columns[:, None, :]).reshape(len(y), -1)
+    fits = np.tile(start, (len(weights), 1))
+    for _ in range(NEWTON_STEPS):
+        p = expit(fits @ columns.T + offset)
+        gradient = (weights * (y - p)) @ columns
+        curvature = ((weights * p * (1 - p)) @ squares).reshape(-1, width, width)
+        curvature += 1e-9 * np.eye(width)  # of fits that run away, too
+        steps = np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
+        fits += np.clip(steps, -NEWTON_LONGEST, NEWTON_LONGEST)
+        if np.abs(steps).max(initial=0) < 1e-6:
+            break
+    return fits

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from her2pipe.cohorts import sheet as cohorts
-from her2pipe.config import CompareSettings, SmallNumberSettings
+from her2pipe.config import CompareSettings, FigureSettings, SmallNumberSettings
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation import results
 from her2pipe.files import replacing_folder
 from her2pipe.manifest import Manifest
 
-SETTINGS = (CompareSettings, SmallNumberSettings)
+SETTINGS = (CompareSettings, SmallNumberSettings, FigureSettings)
 
 
 def sheet_columns(endpoint, settings: CompareSettings) -> tuple[str, ...]:
@@ -47,9 +47,12 @@ def arguments(parser) -> None:
     )
 
 
-def run(args, compare: CompareSettings, small: SmallNumberSettings) -> None:
+def run(
+    args, compare: CompareSettings, small: SmallNumberSettings, figures: FigureSettings
+) -> None:
     """Gather the evaluations into tables and figures."""
     from her2pipe.evaluation import method_table
+    from her2pipe.plotting import style
 
     matched = [word.split(",") for word in args.matched]
     if wrong := next((word for word in matched if len(word) != 4), None):
@@ -85,7 +88,7 @@ def run(args, compare: CompareSettings, small: SmallNumberSettings) -> None:
             "the manifest lists no evaluation", args.manifest, "add rows of the kind evaluate"
         )
     with replacing_folder(args.folder) as folder:
-        method_table.compare(study, folder)
+        method_table.compare(study, folder, style.formats_of(figures))
 
 
 def _cases(sheet: str, column: str) -> dict[str, str]:

@@ -12,7 +12,13 @@ import numpy as np
 from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.cohorts import sheet as cohorts
 from her2pipe.cohorts.split import SPLIT_COLUMNS
-from her2pipe.config import EvaluateSettings, LabelSettings, SmallNumberSettings, SplitSettings
+from her2pipe.config import (
+    EvaluateSettings,
+    FigureSettings,
+    LabelSettings,
+    SmallNumberSettings,
+    SplitSettings,
+)
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation.join import count_exclusions, join
@@ -26,7 +32,7 @@ log = logging.getLogger(__name__)
 
 # Options that metrics.json repeats.
 NAMED = ("method", "encoder", "trained", "held_out_by", "cohort", "role")
-SETTINGS = (SplitSettings, EvaluateSettings, LabelSettings, SmallNumberSettings)
+SETTINGS = (SplitSettings, EvaluateSettings, LabelSettings, SmallNumberSettings, FigureSettings)
 UNUSED_SETTINGS = ("reflex", "reflex_margin")
 
 
@@ -94,10 +100,12 @@ def run(
     evaluate: EvaluateSettings,
     labels: LabelSettings,
     small: SmallNumberSettings,
+    figures: FigureSettings,
 ) -> None:
     """Write every statistic and figure that the endpoint has and the cohort's columns allow."""
     from her2pipe.evaluation.metrics import Cohort, compute
     from her2pipe.evaluation.write import write_evaluation
+    from her2pipe.plotting import style
 
     copies = _copies(args)
     endpoint = endpoint_of(labels, args.role)
@@ -147,7 +155,8 @@ def run(
         **results.parts,
     )
     with replacing_folder(args.folder) as folder:
-        write_evaluation(folder, endpoint, slides, metrics, results)
+        formats = style.formats_of(figures)
+        write_evaluation(folder, endpoint, slides, metrics, results, formats)
     main = metrics.main()
     result = main.note
     if main.value is not None:

@@ -43,7 +43,8 @@ def write_flow(inputs: ReportInputs, stem: Path) -> None:
     """Write the flow of slides and patients as a figure of its own, SVG and PDF."""
     from her2pipe.plotting import style
 
-    style.save(flowchart.draw(inputs), stem, ("svg", "pdf"))
+    mark = inputs.synthetic_mark()
+    style.save(flowchart.draw(inputs), stem, ("svg", "pdf"), mark)
 
 
 def run(args, report: ReportSettings) -> None:

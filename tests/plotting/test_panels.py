@@ -6,6 +6,7 @@ from figure_text import ODD_NAME, roc_curve, texts, words
 from matplotlib.colors import to_hex
 
 from her2pipe import stats
+from her2pipe.config import FigureSettings
 from her2pipe.plotting import charts, panels, style
 from her2pipe.plotting.flow import FlowBox, flow
 
@@ -140,6 +141,14 @@ def test_the_flow_holds_every_line_inside_and_is_the_same_each_time(tmp_path):
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
 
 
+def test_a_study_may_ask_for_figures_as_pdf(tmp_path):
+    assert style.formats_of(FigureSettings()) == ("png", "svg")
+    formats = style.formats_of(FigureSettings(figure_pdf=True))
+    paths = style.save(flow([[FlowBox(["Cohort A"])]]), tmp_path / "flow", formats)
+    assert [path.suffix for path in paths] == [".png", ".svg", ".pdf"]
+    assert paths[2].read_bytes().startswith(b"%PDF")
+
+
 def test_bins_of_few_slides_are_points_with_their_size():
     """No bar where an interval is None; below the curve each bin has its number of slides."""
     view = {"predicted": [0.1, 0.9], "observed": [0.0, 1.0], "low": [None, 0.6]}
@@ -150,3 +159,10 @@ def test_bins_of_few_slides_are_points_with_their_size():
     assert [float(np.ptp(line[:, 1])) for line in bars.get_segments()] == pytest.approx([0, 0.4])
     assert [patch.get_height() for patch in histogram.patches] == [2, 9]
     assert {"2", "9"} <= set(words(figure).split("\n"))
+
+
+def test_panels_have_letters_and_a_single_one_has_none():
+    for count, letters in ((5, "abcde"), (1, "")):
+        figure = panels.roc_panels({f"M{i}": curves("AB", i) for i in range(count)})
+        bold = [text.get_text() for text in texts(figure) if text.get_weight() == "bold"]
+        assert "".join(bold) == letters

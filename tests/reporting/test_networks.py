@@ -40,6 +40,18 @@ def test_views_have_their_unit(tmp_path, views, text, crop):
     assert table.rows[0][0].text == crop
 
 
+def test_many_slides_of_one_reason_are_a_number(tmp_path):
+    (tmp_path / "model.json").write_text(json.dumps({"classes": ["1+"]}))
+    rows = [{"slide": f"S{i}", "side": "test", "exclusion_reason": "x"} for i in range(6)]
+    rows.append({"slide": "T", "side": "test", "exclusion_reason": "y"})
+    write_table(tmp_path / "slides.tsv", ("slide", "side", "exclusion_reason"), rows)
+    (text,) = (block for block in networks.network(tmp_path, "net") if isinstance(block, Text))
+    assert list(text.warnings) == [
+        "6 slides (test) were not used: x.",
+        "Slide T (test) was not used: y.",
+    ]
+
+
 def test_throughput_sums_up_jobs(tmp_path):
     for path, seconds in (("tile/adaptive/C/S1", 2), ("tile/adaptive/C/S2", 4), ("compare", 3)):
         file = tmp_path / f"{path}.tsv"

@@ -1,6 +1,7 @@
 """The chapter on the quality of slides: who is flagged and why, batches, sensitivity."""
 
 import math
+from dataclasses import replace
 
 from manifests import write_manifest
 
@@ -62,8 +63,22 @@ def test_a_flagged_slide_is_listed_with_its_reason(tmp_path):
     ]
     assert isinstance(figure, Figure)
     assert "data:image" in figure.image
+    assert figure.files["svg"].startswith(b"<?xml")
+    assert figure.files["pdf"].startswith(b"%PDF")
     assert isinstance(every, Folded)
     assert [row[0].text for row in every.blocks[0].rows] == ["S1", "S2", "S3"]
+
+
+def test_outliers_are_not_named_where_the_page_names_nobody(tmp_path):
+    rows = [slide("S1"), slide("S2"), slide("Odd-name", flag="outlier")]
+    shown = inputs(tmp_path, *rows)
+    ledger = [{"slide": row["slide"], "patient": "P", "cohort": "B"} for row in rows]
+    for identifiers, names in ((True, (True, False)), (False, (False, True))):
+        settings = ReportSettings(identifiers=identifiers)
+        blocks = Quality().blocks(replace(shown, ledger=ledger, settings=settings))
+        (figure,) = [block for block in blocks if isinstance(block, Figure)]
+        drawn = figure.files["svg"].decode()
+        assert tuple(name in drawn for name in ("Odd-name", "B-slide-3")) == names
 
 
 def test_without_a_flag_the_page_says_so(tmp_path):

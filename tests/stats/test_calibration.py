@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from her2pipe import stats
-from her2pipe.stats import StatisticUndefined
+from her2pipe.stats import StatisticUndefined, resampling
 
 
 def test_platt_recovers_a_logistic_curve():
@@ -88,3 +88,34 @@ def test_the_calibration_line_of_stretched_probabilities():
     assert stretched.observed_expected < 1
     separated = stats.calibration_line([0, 0, 1, 1], [0.1, 0.2, 0.7, 0.8])
     assert separated.slope is None
+
+
+def test_intervals_of_the_calibration_line_are_those_of_resamples_fitted_one_by_one():
+    """The items of each resample, written out, give the same numbers by `calibration_line`."""
+    random = np.random.default_rng(3)
+    p = random.uniform(0.05, 0.95, 60)
+    y, patients = random.uniform(size=60) < p, np.arange(60) // 2
+    found = stats.calibration_intervals(y, p, patients, 0.9, resamples=30, seed=1)
+    (drawn,) = resampling._times_drawn(30, 30, 1)
+    items = [np.repeat(np.arange(60), times[patients].astype(int)) for times in drawn]
+    lines = [stats.calibration_line(y[i], p[i]) for i in items]
+    whole = stats.calibration_line(y, p)
+    for name in whole._fields:
+        values = np.array([getattr(line, name) for line in lines])
+        low, high, _ = resampling._percentiles(values, 0.9, 30)
+        assert found[name][:3] == pytest.approx((getattr(whole, name), low, high), abs=1e-5)
+
+
+def test_a_slope_that_is_not_defined_has_no_interval():
+    y, p = [0, 0, 0, 1, 1, 1], [0.1, 0.2, 0.3, 0.6, 0.7, 0.8]
+    found = stats.calibration_intervals(y, p, range(6), resamples=50)
+    assert set(found) == {"in_the_large", "observed_expected"}
+    with pytest.raises(StatisticUndefined, match="at least 3 patients"):
+        stats.calibration_intervals(y, p, [1, 1, 1, 2, 2, 2])
+
+
+def test_a_resample_without_enough_of_a_class_defines_nothing():
+    """With 2 positive patients of 60, more than half of the resamples hold fewer than 2."""
+    y, p = np.arange(60) < 2, np.linspace(0.2, 0.8, 60)
+    found = stats.calibration_intervals(y, p, range(60), resamples=100)
+    assert all("resamples" in str(found[name]) for name in found)

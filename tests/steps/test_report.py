@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 import status_study
@@ -15,10 +16,13 @@ from her2pipe.cli import main
 from her2pipe.config import ReportSettings
 from her2pipe.files import read_table
 from her2pipe.manifest import Item, Manifest
-from her2pipe.reporting import html, sections
+from her2pipe.plotting import style
+from her2pipe.reporting import exits, html, sections
 from her2pipe.reporting.disclosure.pseudonyms import Pseudonyms
 from her2pipe.reporting.html import Column
 from her2pipe.reporting.inputs import ReportInputs
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,7 @@ def page(text):
 
 def test_nothing_is_fetched(page):
     harmless = "data:image/", "https://doi.org/10.", "data:text/tab-separated-values"
-    harmless += "files/", "report.json"
+    harmless += "files/", "report.json", "flow.svg", "flow.pdf"
     assert [a for a in page.asked if not a.startswith(harmless)] == []
     assert page.policy.startswith("default-src 'none'; img-src data:;")
     assert not any(source in page.policy for source in ("http", "*", "'self'", "blob:", "eval"))
@@ -86,6 +90,8 @@ def test_tables_and_figures_can_be_linked_and_taken_away(study):
     folder = study[0] / "linked" / "files"
     names = set(re.findall(r'href="files/([^"]+)"', text))
     assert names <= {path.name for path in folder.iterdir()}
+    flows = re.findall(r'href="(flow[^"]*)" download="fig-flow', text)
+    assert [(folder.parent / name).exists() for name in flows] == [True, True]
     rows = read_table(folder / "tab-TL-PA-C-numbers.tsv")
     assert rows[0] == {
         "measure": "AUC, HER2-positive against HER2-negative",
@@ -395,3 +401,21 @@ def test_figures_of_synthetic_slides_say_so(study, tmp_path):
     (marked,) = sections._marked(html.Grid([figure]), inputs).blocks
     assert marked.caption.endswith("Synthetic slides.")
     assert marked.alt == "A curve. Synthetic slides."
+
+
+def test_drawings_of_synthetic_slides_say_so(tmp_path):
+    """On the page and among its files a line stands below the drawing, which is as it was."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((2, 1))
+    figure.text(0.5, 0.5, "A 'curve'")
+    style.save(figure, tmp_path / "curve", ("svg",))
+    block = html.Figure(html.svg_or_png(tmp_path / "curve"), "", "", source=tmp_path / "curve")
+    marked = html.marked(block, "Slides of cohort A & B are synthetic.")
+    page_exits = exits.Exits()
+    page_exits.links(marked, "fig-curve")
+    for text in (unquote(marked.image).partition(",")[2], page_exits.files["fig-curve.svg"]):
+        root = ElementTree.fromstring(text)
+        assert [e.text for e in root.iter(f"{SVG}text")][-1] == marked.mark
+        assert (root.get("viewBox"), root.get("height")) == ("0 0 144 79", "79pt")
+    assert not any(b"synthetic" in path.read_bytes() for path in tmp_path.iterdir())

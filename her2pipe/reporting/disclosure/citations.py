@@ -118,7 +118,7 @@ class Settings(Section):
         table = [html.table(CHOICES, CHOICE_COLUMNS, rows)] if rows else []
         return [
             Heading("How the numbers are computed"),
-            Text(methods),
+            Text(f"{methods} {_small_numbers(inputs)}"),
             *([Folded(CHOICES_TITLE, table, "part")] if table else []),
             Folded("All settings of the study", [Custom("listing", settings)], "part"),
             Heading("Versions"),
@@ -126,6 +126,14 @@ class Settings(Section):
             Heading("Citations"),
             Custom("citations", cited_works(inputs)),
         ]
+
+
+def _small_numbers(inputs: ReportInputs) -> str:
+    """Say from how many slides on a group gets an interval, and which setting it is."""
+    return (
+        f"Where a group holds fewer than {inputs.settings.min_n} slides or patients "
+        "(report.min_n), a note stands in place of interval, test and box plot."
+    )
 
 
 def choices(settings: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -18,7 +18,14 @@ from her2pipe.reporting import html
 
 HIDDEN_PATH = "(path)"
 SHORTEST = 4  # characters of a name that is replaced wherever it stands
-KEPT = ("image", "source", "macro", "scene", "picture")  # fields that hold no text for readers
+KEPT = (
+    "image",
+    "source",
+    "files",
+    "macro",
+    "scene",
+    "picture",
+)  # fields that hold no text for readers
 WORD = re.compile(r"[^\s,;:()\[\]{}\"'<>=|/\\]+")
 NAMED = re.compile(r"\b(slides?|patients?|images?|cases?) ([^\s,;:()\[\]{}\"'<>=|]+)", re.I)
 PATH = re.compile(

@@ -43,13 +43,16 @@ CALLS = (
     Column("lr_positive", "LR+", "written"),
     Column("lr_negative", "LR−", "written"),
 )
+LINE = {
+    "calibration_slope": "Slope",
+    "calibration_in_the_large": "In the large",
+    "observed_expected": "Observed / expected",
+}
 CALIBRATION = (
     COHORT,
     Column("view", "Probability"),
     Column("n", "n, slides", "count"),
-    Column("calibration_slope", "Slope", 2),
-    Column("calibration_in_the_large", "In the large", 2),
-    Column("observed_expected", "Observed / expected", 2),
+    *(Column(name, title, 2, (f"{name}_low", f"{name}_high")) for name, title in LINE.items()),
     Column("brier", "Brier score", 3),
     Column("ece", "Calibration error", 3),
     Column("fitted_on", "Fitted on, slides", "count"),
@@ -186,7 +189,7 @@ def _calibration(evaluations: Sequence[Evaluation], inputs: ReportInputs) -> lis
         for name, title in VIEWS.items():
             view: Reliability | None = getattr(part, name, None) if part else None
             if view is not None:
-                values = view.model_dump(exclude={"n"})
+                values = view.model_dump(exclude={"n", *LINE}) | _line_cells(view)
                 values |= {"cohort": evaluation.cohort, "view": title, "note": _fit_note(view)}
                 rows.append(values | {"n": part.n if part and view.brier is not None else None})
     if not any(row["brier"] is not None for row in rows):
@@ -194,7 +197,8 @@ def _calibration(evaluations: Sequence[Evaluation], inputs: ReportInputs) -> lis
     caption = (
         f"Calibration of {evaluations[0].method}. Slope 1, in the large 0 and observed to expected "
         "1 are those of probabilities that fit; a slope below 1 is of probabilities that are too "
-        "extreme, a value in the large above 0 of probabilities that are too low."
+        "extreme, a value in the large above 0 of probabilities that are too low. "
+        f"{inputs.percent} intervals over resampled patients."
     )
     shown = [e for e in evaluations if e.metrics.role == "external"] or evaluations
     figures = [
@@ -208,6 +212,15 @@ def _calibration(evaluations: Sequence[Evaluation], inputs: ReportInputs) -> lis
     return blocks
 
 
+def _line_cells(view: Reliability) -> dict[str, float | None]:
+    """Return the numbers of the calibration line, and the ends of their intervals."""
+    cells: dict[str, float | None] = {}
+    for name in LINE:
+        estimate: Estimate = getattr(view, name) or Estimate()
+        cells |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return cells
+
+
 def _fit_note(view: Reliability) -> str:
     """State why a view has no numbers, or why they flatter."""
     notes = [view.note]
@@ -215,6 +228,8 @@ def _fit_note(view: Reliability) -> str:
         notes.append("judged on the slides of its fit")
     if view.brier is not None and view.calibration_slope is None:
         notes.append("no slope: the probabilities separate the classes")
+    lines = [estimate for name in LINE if (estimate := getattr(view, name))]
+    notes += dict.fromkeys(line.interval_note for line in lines)
     return "; ".join(filter(None, notes))
 
 
@@ -255,7 +270,9 @@ def _limits_of(evaluation: Evaluation, inputs: ReportInputs) -> Iterator[tuple[s
         groups = (area.positives, area.n - area.positives)
         sizes = f"{groups[0]:,} positive, {groups[1]:,} negative"
         if too_few(groups, inputs.settings.min_n):
-            yield f"Too few slides of a class for an interval of the {name}", f" ({sizes})"
+            limit = f"Too few slides of a class for an interval of the {name}"
+            limit += f", fewer than {inputs.settings.min_n} (report.min_n)"
+            yield limit, f" ({sizes})"
         elif area.low is not None and area.high is not None and area.high - area.low > WIDE:
             width = html.format_number(area.high - area.low, 2)
             limit = f"Few slides: intervals of the {name} wider than {WIDE:g} from end to end"

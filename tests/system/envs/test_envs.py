@@ -160,7 +160,7 @@ def test_every_rule_runs_in_its_own_environment(started):
         "deploy": {"encoders": ["small"], "peers": [], "check_patches": 8, "latency_runs": 5},
     }
     write_study(started, study, {"A": sheet_lines("A", 6), "B": sheet_lines("B", 2)})
-    done = run(started)
+    done = run(started, "--printshellcmds")  # which names every job, too
     assert done.returncode == 0, done.stdout + done.stderr
     environments = sorted((started / ".snakemake/conda").glob("*_/pyvenv.cfg"))
     assert len(environments) == 3
