@@ -1,7 +1,7 @@
 """Sensitivity and false rejection of the detectors of artefacts, and what looking costs.
 
     python bench/quality.py [--seeds 3] [--width-um 900] [--views 64um 128um]
-    python bench/quality.py --cost [--rounds 5] [--sides 512 1024]
+    python bench/quality.py --cost [--rounds 3] [--sides 512 1024]
 
 Sections of two scanners, the second's pale, are drawn with one artefact each, in three severities,
 written as SVS files and cut by `her2pipe tile` at the default thresholds. A patch is a case where
@@ -9,9 +9,9 @@ the artefact covers enough of it (`CASE`; of defocus, enough of its tissue), a c
 changed no pixel; what lies between counts as neither. Folds, of which few patches hold enough, are
 drawn twice. Hairs and rulers have no detector of their own: the columns say who sees them.
 
-The cost is the processor time of all of `tile` on a real section, on one thread, with all detectors
-and a mask of the tissue against none of them, both cutting the same patches; rounds are
-interleaved, and pairs are compared.
+The cost is the processor time of all of `tile`, on one thread, on a slide of three real
+sections, with all detectors and a mask of the tissue against none of them, both cutting the same
+patches; rounds are interleaved, and pairs are compared.
 """
 
 from __future__ import annotations
@@ -191,9 +191,12 @@ def switched(on: bool) -> Iterator[TissueSettings]:
 def cost(folder: Path, sides: list[int], rounds: int) -> Iterator[str]:
     """Yield the lines of the table of costs."""
     cv2.setNumThreads(1)
-    slide = folder / "C2.svs"
-    image = tile_bench.section(tile_bench.DATA / "her2st" / "C2_HE.jpg")
-    tile_bench.write_slide(slide, image[1000:9192, 1000:9192], 1, 1, "420")
+    slide = folder / "sections.svs"
+    names = ("C2_HE.jpg", "C3_HE.jpg", "C4_HE.jpg")
+    sections = [tile_bench.section(tile_bench.DATA / "her2st" / name) for name in names]
+    size = min(min(image.shape[:2]) for image in sections)
+    image = np.hstack([image[:size, :size] for image in sections])
+    tile_bench.write_slide(slide, image, 1, 1, "420")
     yield "| side, px0 | patches | off, s | on, s | on / off, pairs |"
     yield "|---|---:|---:|---:|---|"
     for side in sides:
@@ -227,7 +230,7 @@ def main() -> None:
     parser.add_argument("--width-um", type=float, default=900)
     parser.add_argument("--views", nargs="*", default=["64um", "128um"])
     parser.add_argument("--cost", action="store_true", help="time tile instead")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sides", type=int, nargs="*", default=[512, 1024])
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

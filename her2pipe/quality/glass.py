@@ -41,14 +41,23 @@ def glass_of(overview: np.ndarray, tissue: np.ndarray) -> Glass:
 
     height, width = overview.shape[:2]
     inside = cv2.resize(tissue.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    beside = cv2.erode(1 - inside, np.ones((3, 3), np.uint8)).astype(bool)
-    pixels = overview[beside & (overview.max(2) > VOID_LEVEL)]
-    if len(pixels) < GLASS_SHARE_MIN * inside.size:
-        shown = overview[overview.max(2) > VOID_LEVEL]
-        if not len(shown):
+    shown = cv2.bitwise_not(cv2.inRange(overview, (0, 0, 0), (VOID_LEVEL,) * 3))
+    beside = cv2.erode(1 - inside, np.ones((3, 3), np.uint8)) & shown
+    if cv2.countNonZero(beside) < GLASS_SHARE_MIN * inside.size:
+        if not cv2.countNonZero(shown):
             return Glass()
-        r, g, b = np.percentile(shown, GLASS_PERCENTILE, axis=0).clip(GLASS_MIN, 255).tolist()
+        pixels = overview[shown > 0]
+        r, g, b = np.percentile(pixels, GLASS_PERCENTILE, axis=0).clip(GLASS_MIN, 255).tolist()
         return Glass((r, g, b))
-    median = np.median(pixels, axis=0)
+    median = np.array([_median(overview, channel, beside) for channel in range(3)])
     r, g, b = median.clip(GLASS_MIN, 255).tolist()
     return Glass((r, g, b), float(median @ [0.299, 0.587, 0.114]))
+
+
+def _median(rgb: np.ndarray, channel: int, mask: np.ndarray) -> float:
+    """Return the median of a channel where a mask is not 0, from its histogram."""
+    import cv2
+
+    below = cv2.calcHist([rgb], [channel], mask, [256], [0, 256]).ravel().astype(np.int64).cumsum()
+    middle = np.array([(below[-1] - 1) // 2, below[-1] // 2])
+    return float(np.searchsorted(below, middle, side="right").mean())

@@ -20,7 +20,9 @@ def ink(density: np.ndarray) -> np.ndarray:
     density : (h, w, 3) float32
         Optical density of R, G and B.
     """
-    r, g, b = np.moveaxis(density, 2, 0)
+    import cv2
+
+    r, g, b = cv2.split(density)
     blue = (r > BLUE_DENSITY) & (r > BLUE_OVER_GREEN * g) & (r > BLUE_OVER_BLUE * b)
     green = (r > GREEN_DENSITY) & (r > GREEN_OVER_GREEN * g)
     low = np.minimum(np.minimum(r, g), b)

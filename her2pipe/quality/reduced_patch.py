@@ -42,8 +42,9 @@ class ReducedPatch:
     def __init__(
         self, rgb: np.ndarray, glass: Glass, table: np.ndarray, sharp_px: int, side_um: float
     ):
-        self._rgb, self._table, self._sharp_px = rgb, table, sharp_px
-        self.side_um = side_um
+        self._table, self.side_um = table, side_um
+        self._fine_px = min(sharp_px, max(1, round(side_um / FINE_UM)))
+        self._rgb = _halved(rgb, max(SMALL_PX, self._fine_px))
         self.glass_grey = float(np.dot(glass.rgb, LUMA))
 
     @cached_property
@@ -64,7 +65,9 @@ class ReducedPatch:
     @cached_property
     def mean_density(self) -> np.ndarray:
         """Mean of the three channels of `density`, (s, s) float32."""
-        return self.density.mean(2)
+        import cv2
+
+        return cv2.transform(self.density, np.full((1, 3), 1 / 3, np.float32))
 
     @cached_property
     def ink(self) -> np.ndarray:
@@ -84,7 +87,17 @@ class ReducedPatch:
         import cv2
 
         grey = cv2.cvtColor(self._rgb, cv2.COLOR_RGB2GRAY)
-        side = min(self._sharp_px, max(1, round(self.side_um / FINE_UM)))
-        if side < len(grey):
-            grey = cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA)
+        if self._fine_px < len(grey):
+            size = self._fine_px, self._fine_px
+            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
         return grey
+
+
+def _halved(rgb: np.ndarray, least_px: int) -> np.ndarray:
+    """Return a picture at half its side, again and again as long as that is large enough."""
+    import cv2
+
+    while len(rgb) % 2 == 0 and len(rgb) // 2 >= least_px:
+        size = len(rgb) // 2, len(rgb) // 2
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return rgb

@@ -25,7 +25,7 @@ class Bubble(Detector):
         import cv2
 
         density, mean = patch.density, patch.mean_density
-        r, g, b = np.moveaxis(density, 2, 0)
+        r, g, b = cv2.split(density)
         spread = np.maximum(np.maximum(r, g), b) - np.minimum(np.minimum(r, g), b)
         grey = (mean > GREY_LEAST) & (mean < GREY_MOST) & (spread < SPREAD * mean)
         if not grey.any():
