@@ -262,7 +262,7 @@ def test_the_matrix_groups_methods_and_keeps_every_number():
 def test_limits_of_the_result_are_stated():
     few = evaluation(cohort="B", auc=AREA | {"n": 18}, slides=20, evaluated=20)
     limits = " ".join(summary._limits([few], inputs_of(few)))
-    assert "an interval of the AUC: cohort B (15 positive, 3 negative)." in limits
+    assert "of the AUC, fewer than 5 (report.min_n): cohort B (15 positive, 3 negative)." in limits
     assert "Scored slides whose label is not known: cohort B (2 slides)." in limits
     alone = evaluation(role="development", auc=AREA)
     assert "no external cohort" in " ".join(summary._limits([alone], inputs_of(alone)))
