@@ -42,7 +42,7 @@ def glass_of(overview: np.ndarray, tissue: np.ndarray) -> Glass:
     height, width = overview.shape[:2]
     inside = cv2.resize(tissue.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     shown = cv2.bitwise_not(cv2.inRange(overview, (0, 0, 0), (VOID_LEVEL,) * 3))
-    beside = cv2.erode(1 - inside, np.ones((3, 3), np.uint8)) & shown
+    beside = cv2.bitwise_and(cv2.erode(1 - inside, np.ones((3, 3), np.uint8)), shown)
     if cv2.countNonZero(beside) < GLASS_SHARE_MIN * inside.size:
         if not cv2.countNonZero(shown):
             return Glass()
