@@ -20,6 +20,8 @@ export UV_PYTHON := $(BIN)/python
 export PYTHONUNBUFFERED := 1
 # A study starts Python hundreds of times: compiled modules halve the time each start takes.
 export PYTHONDONTWRITEBYTECODE :=
+# HTCondor's library warns at every start where a machine has no HTCondor.
+export PYTHONWARNINGS ?= ignore:The environment variable CONDOR_CONFIG
 
 .PHONY: setup demo demo-ihc demo-light cluster test fast test-versions coverage bench lint docs pins \
   wheel definition audit schema clean

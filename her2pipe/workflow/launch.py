@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
@@ -83,7 +84,9 @@ def call(words: Sequence[str]) -> int:
     which Snakemake lets its jobs finish.
     """
     print(shlex.join(words), file=sys.stderr, flush=True)
-    process = subprocess.Popen(words)
+    # HTCondor's library warns at every start where a machine has no HTCondor.
+    environment = {"PYTHONWARNINGS": "ignore:The environment variable CONDOR_CONFIG"} | os.environ
+    process = subprocess.Popen(words, env=environment)
     previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         while True:
