@@ -387,7 +387,8 @@ class FoldedLists(logging.Filter):
             reason = str(getattr(record, "reason", None) or "")
             if len(reason) > LONGEST_REASON:
                 files_named = reason.count(", ") + 1
-                record.reason = f"{reason[:LONGEST_REASON]}... ({files_named} in all)"
+                whole = reason[:LONGEST_REASON].rpartition(", ")[0] or reason[:LONGEST_REASON]
+                record.reason = f"{whole}, ... ({files_named} in all)"
         return True
 
 

@@ -68,7 +68,7 @@ def done(tmp_path_factory):
 def _batches(folder):
     run = snakemake(folder, "--dry-run")
     assert run.returncode == 0, run.stdout + run.stderr
-    return sorted(set(re.findall(r"results/heatmap/net/B/(\w+)", run.stdout)))
+    return sorted(set(re.findall(r"results/heatmap/net/B/(\d+of\d+)", run.stdout)))
 
 
 @pytest.fixture
