@@ -264,7 +264,7 @@ class TissueSettings(Section):
 
     tissue_method: Annotated[str, OneOf(TISSUE_METHODS)] = setting(
         "variance",
-        "how tissue is told from background: by the grey-level variance of each patch (as"
+        "how tissue is separated from background: by the grey-level variance of each patch (as"
         " published), or by a mask of the slide: by colour and density (mask), read from a file"
         " (file), or by GrandQC's network (grandqc)",
     )

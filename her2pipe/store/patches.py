@@ -88,7 +88,7 @@ class PatchMetadata:
     note : str
         What is odd about the slide's annotation; empty when nothing is.
     tissue_method : str
-        How tissue was told from background; empty in older stores.
+        How tissue was separated from background; empty in older stores.
     quality : str
         JSON of numbers of the slide: areas of tissue, level of glass, share of patches by artefact.
     reason_names : str
