@@ -7,11 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from her2pipe.config import TileSettings
+from her2pipe.errors import Her2Error
 from her2pipe.quality.detectors.base import Detector
 from her2pipe.quality.glass import Glass
 from her2pipe.quality.reduced_patch import ReducedPatch, density_table
 from her2pipe.registry import DETECTORS
 
+DETECTORS_MOST = 8  # a bit each of a byte
 Measures = list[tuple[float, ...]]  # of one patch, by detector
 
 
@@ -40,6 +42,13 @@ class Inspection:
         self.detectors: dict[str, Detector] = {
             name: DETECTORS[name]() for name in DETECTORS.names()
         }
+        if len(self.detectors) > DETECTORS_MOST:
+            raise Her2Error(
+                f"{len(self.detectors)} detectors of artefacts, and a store has a bit for each of"
+                f" {DETECTORS_MOST}",
+                f"detectors {', '.join(self.detectors)}",
+                "remove a plugin with detectors",
+            )
         self._glass, self._table = glass, density_table(glass)
         self._sharp_px, self._side_um = sharp_px, side_um
 

@@ -131,3 +131,20 @@ def test_artefacts_are_read_and_written(drawing):
     assert ((bits >> kinds.index("ruler")) & 1 == truth["ruler"]).all()
     again, _ = draw_artefacts(drawing.image, MPP, {"hair": 1, "ruler": 2}, 2)
     assert (again == image).all()
+
+
+def test_more_detectors_than_a_store_has_bits_are_refused(monkeypatch):
+    from her2pipe.quality import inspection
+    from her2pipe.quality.detectors.pen import Pen
+
+    names = [f"detector{i}" for i in range(9)]
+
+    class Many(dict):
+        def names(self):
+            return list(self)
+
+    monkeypatch.setattr(inspection, "DETECTORS", Many.fromkeys(names, Pen))
+    with pytest.raises(Her2Error, match="9 detectors of artefacts"):
+        Inspection(GLASS, SIDE, SIDE * MPP)
+    monkeypatch.setattr(inspection, "DETECTORS", Many.fromkeys(names[:8], Pen))
+    assert len(Inspection(GLASS, SIDE, SIDE * MPP).detectors) == 8

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from her2pipe.config import TissueSettings
+from her2pipe.quality.glass import GLASS_MIN, GLASS_PERCENTILE, VOID_LEVEL
 from her2pipe.registry import Citation
 from her2pipe.slides.base import Slide
 from her2pipe.slides.tissue_masks.base import TISSUE_METHODS, TissueMethod, picture
 
-VOID_LEVEL = 2  # no channel above it: what scanners pad with
 VOID_EDGE_PX = 5  # of which it makes dark in a picture that is reduced and smoothed
-GLASS_PERCENTILE, GLASS_MIN = 99, 180
 TINT_MOST = 0.94  # of a channel to the brightest: glass has no more colour, pale tissue has
 DENSITY_LEVELS = 255 / 1.5  # grey levels of the histogram per unit of optical density
 SMOOTH_PX = 0.7  # standard deviation: noise goes, the walls between fat cells stay
