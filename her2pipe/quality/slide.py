@@ -86,8 +86,8 @@ def measure(store: PatchStore) -> dict[str, Any]:
     -------
     dict
         Column to value; None where it is not known. `{detector}` counts the patches that a detector
-        marks, None where it could judge none, `accepted` those that none marks, `{detector}_share` is
-        the share of all patches. Of an excluded slide only what its header says.
+        marks, None where it could judge none, `accepted` those that none marks; `{detector}_share`
+        is the share of all patches. Of an excluded slide only what its header says.
     """
     metadata, quality = store.metadata, _of_slide(store.metadata.quality)
     row: dict[str, Any] = {

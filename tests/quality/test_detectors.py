@@ -106,6 +106,15 @@ def test_stains_are_neither_ink_nor_grey(density):
         assert (values["pen"], values["bubble"]) == (0.0, 0.0)
 
 
+def test_small_patches_are_judged_for_ink_alone():
+    dark = np.full((64, 64, 3), 10, np.uint8)
+    values = measured(dark, TILE.judged_um - 1)
+    assert values.pop("pen") == 1
+    assert np.isnan(list(values.values())).all()
+    eosin = np.full((64, 64, 3), (220, 120, 160), np.uint8)
+    assert measured(eosin, TILE.judged_um)["fold"] == 1  # as dense as the slide, which it is all of
+
+
 def test_density_of_glass_is_zero():
     table = density_table(GLASS)
     glass = np.full((64, 64, 3), 243, np.uint8)

@@ -1,8 +1,8 @@
 """What every detector of artefacts is made of.
 
 A detector is a class that registers itself in a module of this package, or in one of a plugin. It
-measures each patch by itself while the slide is cut, a number or a few, some patches at a time; what
-those mean may depend on the slide's other patches, so values follow when all are measured.
+measures each patch by itself while the slide is cut, a number or a few, some patches at a time.
+What those mean may depend on the slide's other patches, so values follow when all are measured.
 """
 
 from __future__ import annotations
