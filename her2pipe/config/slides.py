@@ -69,7 +69,9 @@ class SlidesSettings(Section):
     """How slides are opened."""
 
     reader: Annotated[str, OneOf(READERS, "auto")] = setting(
-        "auto", "reader; auto tries the fast one for tiled TIFF, then OpenSlide, then tiatoolbox"
+        "auto",
+        "reader; auto tries the fast one for tiled TIFF or that of pictures, then OpenSlide, then"
+        " tiatoolbox",
     )
     mpp_policy: Literal["header", "sheet"] = setting(
         "header", "which resolution wins; header: a sheet that disagrees is an error"
