@@ -59,7 +59,7 @@ class Inspection:
         self._measures: dict[str, list[np.ndarray]] = {name: [] for name in self.detectors}
 
     def reduce(self, rgb: np.ndarray, grey: np.ndarray) -> ReducedPatch | None:
-        """Return what is kept of a patch, (side, side, 3) uint8, given its luma; from any thread."""
+        """Return what is kept of a patch, (side, side, 3) uint8, by its luma; from any thread."""
         if not self.detectors:
             return None
         return reduce_patch(rgb, grey, self._sharp_px, self._side_um)

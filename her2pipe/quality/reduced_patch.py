@@ -27,9 +27,7 @@ class ReducedPatch(NamedTuple):
     grey: np.ndarray  # (down, across) float32, mean luma of the same pixels
 
 
-def reduce_patch(
-    rgb: np.ndarray, grey: np.ndarray, sharp_px: int, side_um: float
-) -> ReducedPatch:
+def reduce_patch(rgb: np.ndarray, grey: np.ndarray, sharp_px: int, side_um: float) -> ReducedPatch:
     """Reduce one patch.
 
     Parameters
