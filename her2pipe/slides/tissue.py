@@ -160,9 +160,14 @@ def screen(
 
 def grey_variance(patch: np.ndarray) -> float:
     """Return the grey-level variance of a patch, (side, side, 3) uint8 RGB."""
+    return _variance(luma(patch))
+
+
+def luma(patch: np.ndarray) -> np.ndarray:
+    """Return the grey levels of a patch, (side, side, 3) uint8 RGB: (side, side) uint8."""
     import cv2
 
-    return _variance(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY))
+    return cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY)
 
 
 def _variance(grey: np.ndarray, mask: np.ndarray | None = None) -> float:
@@ -171,16 +176,15 @@ def _variance(grey: np.ndarray, mask: np.ndarray | None = None) -> float:
     return float(cv2.meanStdDev(grey, mask=mask)[1][0, 0] ** 2)
 
 
-def tissue_variance(patch: np.ndarray, tile: TileSettings) -> float:
-    """Return the grey-level variance of what a patch shows, (side, side, 3) uint8 RGB.
+def tissue_variance(patch: np.ndarray, grey: np.ndarray, tile: TileSettings) -> float:
+    """Return the grey-level variance of what a patch, (side, side, 3) uint8 RGB, shows.
 
     Void, with which scanners pad what they did not scan, is left out: wide areas of pure black, as
     `tile.void_*` say. Beside glass it would look like the richest of tissue. Where nothing is left
-    the variance is 0, and of a patch without void it is `grey_variance`.
+    the variance is 0, and of a patch without void it is `grey_variance`. `grey` is its `luma`.
     """
     import cv2
 
-    grey = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY)
     dark = cv2.threshold(grey, tile.void_level, 255, cv2.THRESH_BINARY_INV)[1]
     least = tile.void_share * grey.size
     if cv2.countNonZero(dark) < least:  # the luma of a black pixel is no higher than its channels
