@@ -115,6 +115,7 @@ MODULES = (
     "her2pipe.evaluation.table2",
     "her2pipe.evaluation.encoders",
     "her2pipe.evaluation.sensitivity",
+    "her2pipe.evaluation.resampled",
 )  # that register tables, beside this one
 
 
@@ -149,7 +150,7 @@ def compare(study: Study, folder: Path, formats: Sequence[str] = style.FORMATS) 
         )
     _ = study.reference  # one that is not there is a mistake, whatever is compared with it
     load_tables()
-    for name in comparisons.pop():
+    for name in (*comparisons.pop(), "resampled"):
         result = TABLES[name](study)
         if result.rows or not result.optional:
             write_table(folder / f"{name}.tsv", result.columns, result.rows)
@@ -173,7 +174,16 @@ def methods(study: Study) -> Table:
     known = [row for row in rows if row["auc"] is not None]
     confidence, measure = study.settings.confidence, study.evaluations[0].endpoint.main_measure
     figures = {"forest": lambda: charts.forest(known, _endpoints(study), confidence, measure)}
-    return Table(METHODS, rows, figures if known else {})
+    return Table((*METHODS, *_designs(study, rows)), rows, figures if known else {})
+
+
+def _designs(study: Study, rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Add to rows of the evaluations how slides came by their scores, where a study has splits."""
+    if not any(evaluation.metrics.resampling for evaluation in study.evaluations):
+        return ()
+    for row, evaluation in zip(rows, study.evaluations, strict=True):
+        row["scored_by"] = evaluation.metrics.design
+    return ("scored_by",)
 
 
 def _who(evaluation: Evaluation) -> dict[str, Any]:
@@ -199,7 +209,8 @@ def classes(study: Study) -> Table:
     columns += [f"accuracy{end}" for end in ends] + ["balanced_accuracy", "f1"]
     columns += [*(f"kappa{end}" for end in ends), "kappa_weights", "errors", "neighbours"]
     columns += ["macro_auc_interval", "auc_interval", "accuracy_interval", "kappa_interval", "note"]
-    return Table(columns, [_classes(e) for e in study.evaluations])
+    rows = [_classes(e) for e in study.evaluations]
+    return Table([*columns, *_designs(study, rows)], rows)
 
 
 def _classes(evaluation: Evaluation) -> dict[str, Any]:

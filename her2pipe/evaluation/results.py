@@ -28,6 +28,7 @@ METRICS, SLIDES = "metrics.json", "slides.tsv"
 TRAINING_SLIDE = "training slide"  # reason why a slide of the training side is not used
 VALIDATION_SLIDE = "validation slide"  # the same of a side for choices, where there is a test side
 TEST_SLIDE = "test slide"
+OUT_OF_FOLD, ENSEMBLE = "out of fold", "ensemble"  # kinds of `Resampling`
 
 
 class Part(BaseModel):
@@ -296,6 +297,36 @@ class Subgroup(Area):
     group: str
 
 
+class SplitValue(Part):
+    """Main number of the slides that one split tests, or of another cohort by its model.
+
+    `patients` are those of these slides, `training_patients` the others of the development cohort.
+    """
+
+    split: str
+    n: int = 0
+    patients: int = 0
+    training_patients: int = 0
+    value: float | None = None
+    note: str | None = None
+
+
+class Resampling(Part):
+    """Several splits: the main number within each, with mean and SD of those that are defined.
+
+    `kind` says whether the pooled scores are out of fold, each slide's by what was not trained on
+    it, or an ensemble's, the mean of all splits; `words` says the scheme in words.
+    """
+
+    scheme: str
+    words: str
+    kind: str
+    splits: list[SplitValue]
+    defined: int
+    mean: float | None = None
+    sd: float | None = None
+
+
 class Metrics(Part):
     """Everything in `metrics.json`."""
 
@@ -317,6 +348,7 @@ class Metrics(Part):
     evaluated: int = 0
     exclusion_reasons: dict[str, int] = Field({}, alias="left_out")
     copies: list[list[str]] = []
+    resampling: Resampling | None = None
     auc: Area = Area()
     auprc: PrecisionRecall | None = None
     bootstrap: Area | None = None
@@ -342,6 +374,17 @@ class Metrics(Part):
         area = getattr(self, self.endpoint_object().main_part)
         return area if area is not None else Area()
 
+    @property
+    def design(self) -> str:
+        """By which models the slides are scored, in words."""
+        part = self.resampling
+        if part is None:
+            side = "; holdout of the development cohort" * (self.role == "development")
+            return f"one model{side}"
+        if part.kind == OUT_OF_FOLD:
+            return f"out of fold: {part.words}"
+        return f"mean of the models of all splits: {part.words}"
+
     def numbers(self) -> dict[str, Any]:
         """Return the values as they stand in the file, what is absent left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
@@ -354,8 +397,9 @@ class Slide(BaseModel):
     ----------
     score : float
         NaN where the slide was not scored.
-    level, call, flag : str
-        Predicted level, predicted target, and what the score is flagged with.
+    level, call, split, flag : str
+        Predicted level, predicted target, splits whose models gave the score, if there are any, and
+        what the score is flagged with.
     margin : float or None
         Lead of the likeliest class, probability.
     probabilities : (C,) float or None
@@ -377,6 +421,7 @@ class Slide(BaseModel):
     score: float = math.nan
     level: str = ""
     call: str = ""
+    split: str = ""
     flag: str = ""
     margin: float | None = None
     probabilities: tuple[float, ...] | None = None

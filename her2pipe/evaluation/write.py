@@ -47,7 +47,8 @@ def write_evaluation(
 ) -> None:
     """Write everything an evaluation has; `slides` are all of the cohort, `formats` of figures."""
     cells = (slide.cells(endpoint) for slide in slides)
-    write_table(folder / SLIDES, endpoint.slide_columns, cells)
+    of_splits = ("split",) * any(slide.split for slide in slides)
+    write_table(folder / SLIDES, (*endpoint.slide_columns, *of_splits), cells)
     write_metrics(folder, metrics)
     for stem, (columns, rows) in results.tables.items():
         write_table(folder / f"{stem}.tsv", columns, rows)

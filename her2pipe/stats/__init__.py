@@ -18,6 +18,7 @@ from her2pipe.stats.calibration import (
     drift,
     platt,
 )
+from her2pipe.stats.cross_validation import CorrectedT, corrected_resampled_t
 from her2pipe.stats.decision import DecisionCurve, decision_curve
 from her2pipe.stats.heterogeneity import Heterogeneity, heterogeneity
 from her2pipe.stats.precision_recall import AveragePrecision, average_precision, precision_recall
@@ -76,6 +77,7 @@ __all__ = [
     "Calibration",
     "CalibrationLine",
     "Contrast",
+    "CorrectedT",
     "Correlation",
     "DecisionCurve",
     "Difference",
@@ -104,6 +106,7 @@ __all__ = [
     "clustered_share",
     "confusion",
     "contrast",
+    "corrected_resampled_t",
     "decision_curve",
     "delong",
     "drift",
