@@ -161,7 +161,7 @@ def clam_network() -> type[torch.nn.Module]:
     from torch import nn
     from torch.nn import functional
 
-    from her2pipe.training.dropout import dropout
+    from her2pipe.models.dropout import dropout
 
     class ClamNetwork(nn.Module):
         """Attention over patches.

@@ -114,7 +114,7 @@ def mlp_network() -> type[torch.nn.Module]:
     import torch
     from torch import nn
 
-    from her2pipe.training.dropout import dropout
+    from her2pipe.models.dropout import dropout
 
     class MlpNetwork(nn.Module):
         """Class logits from the features of one patch, which are standardised first."""

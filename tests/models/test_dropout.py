@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from her2pipe.training.dropout import dropout
+from her2pipe.models.dropout import dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.9])
