@@ -11,7 +11,8 @@ import numpy as np
 
 from her2pipe import stats
 from her2pipe.aggregation.base import Arrays, TrainingSlide
-from her2pipe.aggregation.networks import NetworkAggregation, positive_targets
+from her2pipe.aggregation.networks import NetworkAggregation, positive_targets, with_scale
+from her2pipe.aggregation.responses import Response, response_of, responses_of
 from her2pipe.cohorts.split import deal_folds
 from her2pipe.endpoints.base import Endpoint
 
@@ -36,7 +37,7 @@ class NetworkFit(NamedTuple):
 
 
 def assign_folds(slides: Sequence[TrainingSlide], settings: Any) -> dict[str, int]:
-    """Deal the patients into folds, each class in proportion.
+    """Deal the patients into folds, each class, or stratum, in proportion.
 
     A patient counts for the highest class among their slides. With one fold it holds `holdout` of
     each class, at least one patient; all others have the number -1 and are never held out.
@@ -54,7 +55,8 @@ def assign_folds(slides: Sequence[TrainingSlide], settings: Any) -> dict[str, in
     """
     highest: dict[str, int] = {}
     for slide in slides:
-        highest[slide.patient] = max(slide.target, highest.get(slide.patient, 0))
+        stratum = slide.target if slide.stratum is None else slide.stratum
+        highest[slide.patient] = max(stratum, highest.get(slide.patient, 0))
     if settings.folds > 1:
         fold = deal_folds(highest, settings.folds, settings.fit_seed)
     else:
@@ -109,18 +111,30 @@ def fit_aggregation(
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(loop.epoch_seed(seed, 0))
     width = np.shape(getattr(train[0].inputs, "features", train[0].inputs))[1]
-    network = aggregation.network(width, len(endpoint.targets), settings)
+    network = aggregation.network(width, endpoint.outputs, settings)
     aggregation.standardise(network, train)
     network.to(device)
+    response = response_of(endpoint)
+    scale, offset = response.scale(train) if response else (1.0, 0.0)
     plan = _plan(aggregation, settings, seed, epochs)
-    batches = _Batches(
-        aggregation, {"train": train, "validation": validation}, settings, seed, device
-    )
-    objective = _SlideObjective(aggregation, settings, positive_targets(endpoint))
+    sides = {"train": train, "validation": validation}
+    batches: _Batches
+    objective: _SlideObjective | _ResponseObjective
+    if response:
+        batches = _ResponseBatches(aggregation, sides, settings, seed, device, response)
+        objective = _ResponseObjective(aggregation, response, endpoint.fit_measure)
+    else:
+        batches = _Batches(aggregation, sides, settings, seed, device)
+        objective = _SlideObjective(aggregation, settings, positive_targets(endpoint))
     run = loop.train_network(network, batches, objective, plan, checkpoint)
     members = []
     for state in run.best.values():
         network.load_state_dict(state)
+        if response:
+            if response.is_centred:
+                offset = -_mean_output(aggregation, network.eval(), train, device)
+            members.append(with_scale(_arrays(network), scale, offset))
+            continue
         if epochs:
             aggregation.standardise_scores(network.eval(), train, device)
         else:
@@ -184,8 +198,7 @@ class _Batches:
             yield self._batch([slide.inputs for slide in slides], slides)
             return
         random = np.random.default_rng([self._seed, epoch])
-        targets = np.array([slide.target for slide in slides])
-        for step in self._aggregation.deal(targets, self._settings.step_slides, random):
+        for step in self._deal(slides, random):
             chosen = [slides[number] for number in step]
             drawn = [
                 self._aggregation.training_inputs(slide.inputs, self._settings, random)
@@ -193,13 +206,99 @@ class _Batches:
             ]
             yield self._batch(drawn, chosen)
 
+    def _deal(
+        self, slides: Sequence[TrainingSlide], random: np.random.Generator
+    ) -> list[np.ndarray]:
+        """Return the slides of each step of an epoch."""
+        targets = np.array([slide.target for slide in slides])
+        return self._aggregation.deal(targets, self._settings.step_slides, random)
+
+    def _targets(self, slides: Sequence[TrainingSlide]) -> torch.Tensor:
+        """Return what is fitted to, (n,) int64."""
+        import torch
+
+        return torch.tensor([slide.target for slide in slides], device=self._device)
+
     def _batch(
         self, inputs: list[Any], slides: Sequence[TrainingSlide]
     ) -> tuple[list[Any], torch.Tensor]:
+        targets = self._targets(slides)
+        return [self._aggregation.tensors(each, self._device) for each in inputs], targets
+
+
+class _ResponseBatches(_Batches):
+    """Slides with numbers, standardised by the training slides, or with times and events."""
+
+    def __init__(
+        self,
+        aggregation: type[NetworkAggregation],
+        slides: dict[str, Sequence[TrainingSlide]],
+        settings: Any,
+        seed: int,
+        device: torch.device,
+        response: Response,
+    ):
+        super().__init__(aggregation, slides, settings, seed, device)
+        self._response, self._scale = response, response.scale(slides["train"])
+
+    def _deal(
+        self, slides: Sequence[TrainingSlide], random: np.random.Generator
+    ) -> list[np.ndarray]:
+        return self._response.deal(slides, self._settings, random)
+
+    def _targets(self, slides: Sequence[TrainingSlide]) -> torch.Tensor:
+        """Return standardised responses, (n, 1 or 2) float32."""
         import torch
 
-        targets = torch.tensor([slide.target for slide in slides], device=self._device)
-        return [self._aggregation.tensors(each, self._device) for each in inputs], targets
+        scale, offset = self._scale
+        values = (responses_of(slides) - offset) / scale
+        return torch.tensor(values, dtype=torch.float32, device=self._device)
+
+
+class _ResponseObjective:
+    """The loss of a number or of survival; of the held-out slides, how well they are ranked."""
+
+    def __init__(
+        self, aggregation: type[NetworkAggregation], response: Response, measure: tuple[str, str]
+    ):
+        self._aggregation, self._response, self._measure = aggregation, response, measure
+        self.curves: tuple[tuple[str, str], ...] = (("loss", "loss"), measure)
+
+    def __call__(self, model: Any, batch: tuple[Any, ...]) -> BatchResult:
+        """Run the network on a step's slides, or on all that are held out."""
+        import torch
+
+        from her2pipe.training.objectives import BatchResult
+
+        slides, targets = batch
+        outputs = torch.cat([self._aggregation.slide_outputs(model, slide) for slide in slides])
+        loss = self._response.loss(outputs, targets)
+        kept = () if torch.is_grad_enabled() else (outputs, targets)
+        return BatchResult(loss, torch.ones((), device=targets.device), kept)
+
+    def measure(self, side: str, *outputs: torch.Tensor) -> dict[str, float]:
+        """Return how well the held-out slides are ranked."""
+        if not outputs:
+            return {}
+        z, targets = (output.double().cpu().numpy() for output in outputs)
+        return {self._measure[0]: self._response.measure(z, targets)}
+
+
+def _mean_output(
+    aggregation: type[NetworkAggregation],
+    network: torch.nn.Module,
+    slides: Sequence[TrainingSlide],
+    device: torch.device,
+) -> float:
+    """Return the mean output of slides."""
+    import torch
+
+    with torch.inference_mode():
+        outputs = [
+            aggregation.slide_outputs(network, aggregation.tensors(slide.inputs, device))
+            for slide in slides
+        ]
+    return float(torch.cat(outputs).double().mean())
 
 
 class _SlideObjective:
