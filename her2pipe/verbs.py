@@ -57,6 +57,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
             "cohort",
             "write the sheet of a public cohort from its files and tables",
             "her2pipe cohort tcga /data/tcga A.tsv --table biotab.txt",
+            "her2pipe cohort bcnb /data/BCNB bcnb.tsv --mpp 0.5",
             "her2pipe cohort folders /data/images my.tsv --patient '(P[0-9]+)_'",
         ),
         Verb(
