@@ -170,7 +170,8 @@ WITH_MAIN_NUMBER = ("classes", "numbers", "survivals")
 ELSEWHERE = ("networks", "timing", "tile_timing", "encoders", "ranks", "friedman", "sensitivity")
 FIGURES = {
     "paired": "P of every pair of methods, two-sided, of the difference of {measure} over "
-    "resampled patients: below the diagonal unadjusted, above it after Holm over the pairs of a cohort.",
+    "resampled patients: below the diagonal unadjusted, above it after Holm over the pairs of a "
+    "cohort.",
     "forest": "{measure} of each method on each cohort with {percent} {interval}, and n slides.",
     "roc_panels": "ROC curves of HER2 status, one panel per method and a curve per cohort, with "
     "AUC, {percent} interval and n slides; first the reference, then those that share encoder or "
