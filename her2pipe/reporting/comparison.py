@@ -105,7 +105,7 @@ TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
         "Each method against each other on what both have scored: difference of the main number "
         "with its {percent} interval and two-sided P over resampled patients. Holm's adjustment is "
         "over the pairs of a cohort.",
-        (METHOD, Column("other", "Against"), COHORT, N, PATIENTS, Column("measure", "Measure"),
+        (METHOD, Column("other", "Against"), COHORT, PATIENTS, Column("measure", "Measure"),
          Column("value", "Of the first", 3), Column("other_value", "Of the other", 3),
          Column("difference", "Difference", 3, ENDS), P, P_HOLM, NOTE),
     )],
