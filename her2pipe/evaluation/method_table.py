@@ -176,7 +176,7 @@ def methods(study: Study) -> Table:
     known = [row for row in rows if row[main] is not None]
     words = _endpoints(study), study.settings.confidence, endpoint.main_measure
     figures = {"forest": lambda: charts.forest(known, *words, main, endpoint.no_effect)}
-    columns = METHODS
+    columns: Sequence[str] = METHODS
     if main != "auc":  # which alone has a logit
         columns = tuple(main if key == "auc" else key for key in METHODS if "logit" not in key)
     return Table(columns, rows, figures if known else {})

@@ -71,7 +71,7 @@ def survivals(study: Study) -> Table:
             test = part.log_rank
             row["log_rank_p"] = test and test.p
             notes = [area.note or area.interval_note, ratio.note or ratio.interval_note]
-            notes += [part.groups_note, test and test.note]
+            notes += [part.groups_note, test.note if test else None]
             row["note"] = "; ".join(dict.fromkeys(filter(None, notes)))
         rows.append(row)
     return Table(columns, rows)
@@ -117,8 +117,8 @@ class _Judged:
             value = stats.of_numbers("spearman", *columns)
             return value, stats.number_draws("spearman", *columns, patients, *how)
         chosen = self._patients.of(np.isin(self._patients.names, names))
-        columns = chosen.time, chosen.event, chosen.score
-        return stats.concordance(*columns), stats.concordance_draws(*columns, *how)
+        follow_up = chosen.time, chosen.event, chosen.score
+        return stats.concordance(*follow_up), stats.concordance_draws(*follow_up, *how)
 
 
 @table
