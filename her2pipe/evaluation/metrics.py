@@ -16,13 +16,11 @@ import numpy as np
 from her2pipe import stats
 from her2pipe.config import EvaluateSettings, SmallNumberSettings
 from her2pipe.endpoints.base import Endpoint
-from her2pipe.evaluation.results import Area, Estimate, Slide, Subgroup
+from her2pipe.evaluation.results import Area, Estimate, Slide, SplitSlides, Subgroup
 from her2pipe.evaluation.small_numbers import without_intervals_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from her2pipe.evaluation.resampled import SplitSlides
 
 Probabilities = Iterable[tuple[str, np.ndarray, Sequence[str]]]  # slide, (N, C), C names
 Table = tuple[Sequence[str], Sequence[dict[str, Any]]]  # columns, rows
@@ -76,7 +74,8 @@ class Cohort:
         Those used: scored, and not used for training.
     settings : EvaluateSettings
     development : list of Slide
-        All slides of the development cohort with the method's scores, of both sides.
+        All slides of the development cohort with the method's scores, of both sides; those of the
+        endpoint's `development_side` are used.
     recalibration : Recalibration, optional
         One that is given, in place of a fit to the development cohort.
     patches : iterable, optional
@@ -138,6 +137,8 @@ def load_analyses() -> None:
     importlib.import_module("her2pipe.evaluation.binary")
     importlib.import_module("her2pipe.evaluation.multiclass")
     importlib.import_module("her2pipe.evaluation.decision")
+    importlib.import_module("her2pipe.evaluation.continuous.number")
+    importlib.import_module("her2pipe.evaluation.continuous.survival")
 
 
 def compute(cohort: Cohort) -> Results:

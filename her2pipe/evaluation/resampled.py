@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from her2pipe.evaluation.results import (
     OUT_OF_FOLD,
     Evaluation,
     Resampling,
-    Slide,
+    SplitSlides,
     SplitValue,
 )
 
@@ -41,30 +40,6 @@ SCHEMES = {
     "site": "one of {count} sites left out in turn",
     "column": "one of {count} values left out in turn",
 }
-
-
-@dataclass(frozen=True)
-class SplitSlides:
-    """One split of a method: what it scored.
-
-    Attributes
-    ----------
-    name : str
-        As 2of5.
-    slides : list of Slide
-        Of the cohort evaluated: those that the split tests, or of another cohort all.
-    development : list of Slide
-        Of the development cohort; those that validate are used.
-    """
-
-    name: str
-    slides: list[Slide]
-    development: list[Slide] = field(default_factory=list)
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """Score of each slide of the cohort that is used."""
-        return {slide.slide: slide.score for slide in self.slides if slide.used}
 
 
 def summarise(
@@ -86,9 +61,6 @@ def summarise(
 
 def _value(split: SplitSlides, endpoint: Endpoint, settings: Any) -> SplitValue:
     used = [slide for slide in split.slides if slide.used]
-    cohort = Cohort(endpoint, used, settings)
-    part = endpoint.main_part
-    analysis = next((name for name in (part, *endpoint.analyses) if name in ANALYSES), "")
     numbers: dict[str, Any] = {}
     if endpoint.contrast:
         known = [(endpoint.outcome(s), s.score) for s in used if endpoint.outcome(s) is not None]
@@ -96,8 +68,13 @@ def _value(split: SplitSlides, endpoint: Endpoint, settings: Any) -> SplitValue:
         value = area(np.asarray(y, bool), np.asarray(scores, float))
         numbers = {"n": len(known)}
         numbers |= {"note": "needs both classes"} if math.isnan(value) else {"value": value}
-    elif analysis:
-        numbers = ANALYSES[analysis](cohort).parts[part].model_dump(exclude_none=True)
+    else:
+        cohort = Cohort(endpoint, used, settings)
+        parts = (ANALYSES[name](cohort).parts for name in endpoint.analyses)
+        main = next(
+            (each[endpoint.main_part] for each in parts if endpoint.main_part in each), None
+        )
+        numbers = main.model_dump(exclude_none=True) if main is not None else {}
     kept = {key: numbers[key] for key in ("n", "value", "note") if key in numbers}
     tested = {slide.patient for slide in used}
     rest = {slide.patient for slide in split.development} - tested
@@ -114,15 +91,17 @@ def resampled(study: method_table.Study) -> method_table.Table:
     Beside each other: the paired test of the pooled out-of-fold scores, by patient, and the
     corrected t test of the differences within splits.
     """
-    own = [e for e in study.evaluations if e.metrics.resampling and e.role == "development"]
-    base = {e.cohort: e for e in own if e.method == study.reference}
+    evaluations = [e for e in study.evaluations if e.metrics.resampling and e.role == "development"]
+    base = {e.cohort: e for e in evaluations if e.method == study.reference}
     paired = {
         (row.method, row.cohort): row
-        for row in pairwise.delong(own, study.reference, study.settings.confidence, study.min_n)
-        if own and own[0].endpoint.contrast
+        for row in pairwise.delong(
+            resampled, study.reference, study.settings.confidence, study.min_n
+        )
+        if evaluations[0].endpoint.contrast
     }
     rows = []
-    for evaluation in own:
+    for evaluation in evaluations:
         other = base.get(evaluation.cohort)
         row = _row(evaluation, other, study)
         pair = paired.get((evaluation.method, evaluation.cohort))

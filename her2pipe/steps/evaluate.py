@@ -22,13 +22,12 @@ from her2pipe.config import (
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation.join import count_exclusions, join, join_split
-from her2pipe.evaluation.results import VALIDATION_SLIDE, Metrics, Slide
+from her2pipe.evaluation.results import VALIDATION_SLIDE, Metrics, Slide, SplitSlides
 from her2pipe.files import replacing_folder
 from her2pipe.quality.flags import flags_of
 
 if TYPE_CHECKING:
     from her2pipe.evaluation.metrics import Recalibration
-    from her2pipe.evaluation.resampled import SplitSlides
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +138,7 @@ def run(
         columns = development_columns(endpoint, evaluate)
         development = join(
             *(args.development, args.development_sheet, endpoint, columns, split),
-            side="validation",
+            side=endpoint.development_side,
         )
     used = [slide for slide in slides if slide.used]
     splits = _splits(args, endpoint, evaluate)
@@ -195,10 +194,6 @@ def run(
 
 def _splits(args, endpoint, settings: EvaluateSettings) -> list[SplitSlides]:
     """Return what each split scored of the cohort, and of the development cohort."""
-    if not args.development_split:
-        return []
-    from her2pipe.evaluation.resampled import SplitSlides
-
     columns = sheet_columns(endpoint, settings)
     of_development = development_columns(endpoint, settings) or columns
     splits = []

@@ -194,7 +194,7 @@ def _unjudged_fits(study: Study) -> Iterator[Her2Error]:
 def _not_validated(study: Study, rows: list[Row], split: str) -> str:
     """Return what no slide of the validation side is, of a fit that it judges; or nothing."""
     endpoint = study.endpoint
-    sides = assign_sides(rows, study.settings.split, endpoint.stratum, split)
+    sides = assign_sides(rows, study.settings.split, endpoint.strata(rows), split)
     labels = {endpoint.target(row).label for row in rows if sides[row.slide] == "validation"}
     if not endpoint.positive:
         return "" if labels - {None} else "labelled"
