@@ -96,7 +96,7 @@ def resampled(study: method_table.Study) -> method_table.Table:
     paired = {
         (row.method, row.cohort): row
         for row in pairwise.delong(
-            resampled, study.reference, study.settings.confidence, study.min_n
+            evaluations, study.reference, study.settings.confidence, study.min_n
         )
         if evaluations[0].endpoint.contrast
     }

@@ -252,7 +252,8 @@ def _designs(inputs: ReportInputs) -> list[Block]:
         return []
     text = (
         f"Development: {'; '.join(dict.fromkeys(schemes))}. For each split encoders and "
-        "aggregations are trained anew, with stain target, thresholds and calibration of its training side; "
+        "aggregations are trained anew, with stain target, thresholds and calibration of its "
+        "training side; "
         "every development slide is scored by models that were not trained on it (out of fold), "
         "and slides of other cohorts by the mean of the models of all splits. Heat maps, where "
         "there are any, are of one further model, trained on a holdout."
