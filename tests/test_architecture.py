@@ -17,7 +17,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "her2pipe"
 # A package may import from its own row or from rows above, and never in a circle.
 LAYERS = [
-    {"her2pipe", "errors", "files", "registry", "manifest", "deferred", "location", "extras"},
+    {
+        *("her2pipe", "errors", "files", "registry", "manifest", "deferred", "location", "extras"),
+        "job_server",
+    },
     {"config"},
     {"stats", "quality", "slides", "stain", "store"},
     {"cohorts", "models", "synthetic", "patch_features"},
@@ -27,7 +30,7 @@ LAYERS = [
     {"bundles"},
     {"reporting"},
     {"workflow", "steps"},
-    {"cli", "verbs"},
+    {"cli", "verbs", "parsers"},
 ]
 HEAVY = {
     *("torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy"),

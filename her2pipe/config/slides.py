@@ -404,7 +404,7 @@ class RejectSettings(Section):
 class TileSettings(RejectSettings):
     """Cutting a slide into patches."""
 
-    algorithm: int = setting(3, ALGORITHM, ge=3, le=3)
+    algorithm: int = setting(4, ALGORITHM, ge=4, le=4)
     patch_px: int = setting(
         512,
         "side of a stored patch; where it is not given, a view that only encoders with a published"
@@ -542,6 +542,13 @@ class TileSettings(RejectSettings):
         "fraction",
         ge=0,
         le=1,
+        choice=True,
+    )
+    judged_um: float = setting(
+        40.0,
+        "patches of a smaller side are too small for blur, fold and bubble to be judged",
+        "um",
+        ge=0,
         choice=True,
     )
     annotation_names: list[str] = setting(
