@@ -5,7 +5,7 @@ noise of the slide and of the patch, so that the AUC that can be reached is know
 Slides are of two sites whose stain shifts the features. Sides come from `cohorts.split`, as a
 study's do; slides are scored out of their fold or site.
 
-Run: python bench/recovery.py [STUDIES [SCENARIO ...]]; about two CPU minutes a study.
+Run: python bench/recovery.py [STUDIES [SCENARIO ...]]; about a CPU minute a study.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from her2pipe.config import SplitSettings
 from her2pipe.files import read_table, write_table
 from her2pipe.store import EncodingMetadata, write_encoding
 
-STUDIES, SLIDES, PATCHES, WIDTH = 5, 200, 24, 16
+STUDIES, SLIDES, PATCHES, WIDTH = 3, 160, 16, 16
 LEVELS = (  # IHC, FISH, share of patients, mean latent expression (SD 1)
     ("0", "", 0.25, 0.0),
     ("1+", "", 0.20, 0.5),
