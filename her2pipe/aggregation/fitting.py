@@ -109,7 +109,7 @@ def fit_aggregation(
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(loop.epoch_seed(seed, 0))
     width = np.shape(getattr(train[0].inputs, "features", train[0].inputs))[1]
-    network = aggregation.network(width, len(endpoint.targets), settings)
+    network = aggregation.build(width, endpoint, settings)
     aggregation.standardise(network, train)
     network.to(device)
     plan = _plan(aggregation, settings, seed, epochs)

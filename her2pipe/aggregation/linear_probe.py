@@ -14,6 +14,7 @@ from her2pipe.aggregation.base import AGGREGATIONS, Arrays, Bag, TrainingSlide
 from her2pipe.aggregation.estimators import EstimatorAggregation
 from her2pipe.config.aggregation import FoldFitSettings, Targets
 from her2pipe.config.base import setting
+from her2pipe.endpoints.base import Endpoint
 from her2pipe.registry import Citation
 
 log = logging.getLogger(__name__)
@@ -133,16 +134,20 @@ class LinearProbe(EstimatorAggregation):
         return softmax(self.logits(inputs[None])[0])
 
     def _contributions(self, bag: Bag) -> tuple[np.ndarray, str]:
-        """Return the log odds of each patch, whose mean is that of the slide.
+        """Return the log odds of each patch, whose mean is that of the slide."""
+        return log_odds(self.logits(bag.features.astype(np.float64)), self.endpoint), "log odds"
 
-        They are of the positive classes against the others, or, where no class is positive, of the
-        slide's likeliest class.
-        """
-        logits = self.logits(bag.features.astype(np.float64))  # (N, C)
-        names = self.endpoint.targets
-        positive = [i for i, name in enumerate(names) if name in self.endpoint.positive]
-        shown = positive or [int(logits.mean(0).argmax())]
-        fitted = np.isfinite(logits[0])
-        of_class = np.isin(np.arange(len(names)), shown)
-        for_it, against = (logits[:, fitted & side] for side in (of_class, ~of_class))
-        return for_it.mean(1) - against.mean(1), "log odds"
+
+def log_odds(logits: np.ndarray, endpoint: Endpoint) -> np.ndarray:
+    """Return the log odds of each patch, (N,), of logits of the endpoint's classes, (N, C).
+
+    They are of the positive classes against the others, or, where no class is positive, of the
+    slide's likeliest class. A logit of -inf is of a class that was not fitted.
+    """
+    names = endpoint.targets
+    positive = [i for i, name in enumerate(names) if name in endpoint.positive]
+    shown = positive or [int(logits.mean(0).argmax())]
+    fitted = np.isfinite(logits[0])
+    of_class = np.isin(np.arange(len(names)), shown)
+    for_it, against = (logits[:, fitted & side] for side in (of_class, ~of_class))
+    return for_it.mean(1) - against.mean(1)

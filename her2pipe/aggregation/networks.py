@@ -38,6 +38,11 @@ class NetworkAggregation(FittedAggregation):
         """Make the network, with random weights, for patches of so many features."""
 
     @classmethod
+    def build(cls, features: int, endpoint: Endpoint, settings: Any) -> torch.nn.Module:
+        """Make the network for an endpoint; by default with an output for each target."""
+        return cls.network(features, len(endpoint.targets), settings)
+
+    @classmethod
     def tensors(cls, inputs: Any, device: Any) -> Any:
         """Bring what `prepare` returned to the network's device."""
         import torch
@@ -107,11 +112,9 @@ class NetworkAggregation(FittedAggregation):
     @cached_property
     def networks(self) -> list[torch.nn.Module]:
         """The fitted networks, ready to score."""
-        metadata = self._fitted.metadata
+        features = self._fitted.metadata.features
         return [
-            with_weights(
-                self.network(metadata.features, len(metadata.classes), self.fit_settings), member
-            )
+            with_weights(self.build(features, self.endpoint, self.fit_settings), member)
             for member in self._fitted.members
         ]
 
