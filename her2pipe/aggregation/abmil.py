@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from her2pipe.aggregation.bags import BagAggregation
+from her2pipe.aggregation.bags import BagAggregation, BagSettings
 from her2pipe.aggregation.base import AGGREGATIONS
-from her2pipe.config import TargetSettings
 from her2pipe.config.base import setting
 from her2pipe.registry import Citation
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class AttentionSettings(TargetSettings):
+class AttentionSettings(BagSettings):
     """Fitting attention over patches; the values of the authors' code and their histology."""
 
     gated: bool = setting(
@@ -57,7 +56,8 @@ class Abmil(BagAggregation):
 def abmil_network() -> type[torch.nn.Module]:
     """Return the class of the network, made late: torch is slow to import."""
     from torch import nn
-    from torch.nn import functional
+
+    from her2pipe.models.dropout import dropout
 
     class AbmilNetwork(nn.Module):
         """Attention over patches.
@@ -89,7 +89,7 @@ def abmil_network() -> type[torch.nn.Module]:
             ----------
             x : (N, d) float32
             """
-            h = functional.dropout(self.project(x).relu(), self.dropout, self.training)  # (N, H)
+            h = dropout(self.project(x).relu(), self.dropout, self.training)  # (N, H)
             a = self.tanh(h).tanh()
             if self.gate is not None:
                 a = a * self.gate(h).sigmoid()

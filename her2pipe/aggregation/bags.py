@@ -9,10 +9,20 @@ import numpy as np
 from her2pipe.aggregation.base import Bag
 from her2pipe.aggregation.heads import Classes, Head
 from her2pipe.aggregation.networks import NetworkAggregation
+from her2pipe.config import TargetSettings
+from her2pipe.config.base import setting
 from her2pipe.endpoints.base import Endpoint
 
 if TYPE_CHECKING:
     import torch
+
+
+class BagSettings(TargetSettings):
+    """Fitting a network that reads a slide's patches as one bag."""
+
+    step_patches: int = setting(
+        0, "patches drawn of each slide in a step; 0, as published: all", "patches", ge=0
+    )
 
 
 class BagAggregation(NetworkAggregation):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from her2pipe.aggregation.bags import BagAggregation
+from her2pipe.aggregation.bags import BagAggregation, BagSettings
 from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.aggregation.heads import EachClass, Head
-from her2pipe.config import TargetSettings
 from her2pipe.config.base import setting
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.registry import Citation
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class DsmilSettings(TargetSettings):
+class DsmilSettings(BagSettings):
     """Fitting DSMIL; the values of the authors' code, but for Adam's betas and its cosine."""
 
     query: int = setting(128, "length of a patch's query", "", ge=1, le=8192)
@@ -71,7 +70,8 @@ def dsmil_network() -> type[torch.nn.Module]:
     """Return the class of the network, made late: torch is slow to import."""
     import torch
     from torch import nn
-    from torch.nn import functional
+
+    from her2pipe.models.dropout import dropout
 
     class DsmilNetwork(nn.Module):
         """Two streams over a slide's patches.
@@ -108,7 +108,7 @@ def dsmil_network() -> type[torch.nn.Module]:
             queries = self.query(x)  # (N, Q)
             likeness = queries @ queries[highest.indices].T / queries.shape[1] ** 0.5
             share = likeness.softmax(0)  # (N, K)
-            pooled = share.T @ functional.dropout(x, self.dropout, self.training)
+            pooled = share.T @ dropout(x, self.dropout, self.training)
             bag = self.bag(self.value(pooled)[None])[0, :, 0]
             return torch.stack([highest.values, bag]), share
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from her2pipe.training import loop
-    from her2pipe.training.checkpoint import Checkpoint
+    from her2pipe.training.checkpoint import Checkpoint, State
     from her2pipe.training.objectives import BatchResult
 
 NEVER_HELD_OUT = -1
@@ -33,6 +33,7 @@ class NetworkFit(NamedTuple):
     epochs: list[int]  # these epochs
     history: list[dict[str, float]]  # a row per epoch
     parameters: int  # weights of a network
+    states: Mapping[int, State]  # weights after each epoch, as far as memory was allowed for them
 
 
 def assign_folds(slides: Sequence[TrainingSlide], settings: Any) -> dict[str, int]:
@@ -76,6 +77,7 @@ def fit_aggregation(
     seed: int,
     checkpoint: Checkpoint,
     epochs: Sequence[int] = (),
+    keep_mb: float = 0,
 ) -> NetworkFit:
     """Train a network on slides, and keep those of its best epochs, or of given ones.
 
@@ -92,6 +94,8 @@ def fit_aggregation(
     checkpoint : Checkpoint
     epochs : sequence of int
         Epochs, from 1, whose networks are kept; the training ends with the last.
+    keep_mb : float
+        Memory for the weights of all epochs, MB.
 
     Raises
     ------
@@ -108,14 +112,12 @@ def fit_aggregation(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(loop.epoch_seed(seed, 0))
-    width = np.shape(getattr(train[0].inputs, "features", train[0].inputs))[1]
-    network = aggregation.build(width, endpoint, settings)
-    aggregation.standardise(network, train)
-    network.to(device)
-    plan = _plan(aggregation, settings, seed, epochs)
-    batches = _Batches(
-        aggregation, {"train": train, "validation": validation}, settings, seed, device
-    )
+    network = _network(aggregation, train, endpoint, settings).to(device)
+    states = loop.EpochStates(keep_mb)
+    plan = _plan(aggregation, settings, seed, epochs, states)
+    sides = {"train": train, "validation": validation}
+    room_mb = settings.card_mb if device.type == "cuda" else 0
+    batches = _Batches(aggregation, sides, settings, seed, device, room_mb)
     objective = _SlideObjective(aggregation, settings, positive_targets(endpoint))
     run = loop.train_network(network, batches, objective, plan, checkpoint)
     members = []
@@ -127,11 +129,58 @@ def fit_aggregation(
             aggregation.calibrate(network.eval(), validation, device)
         members.append(_arrays(network))
     parameters = sum(p.numel() for p in network.parameters())
-    return NetworkFit(members, list(run.best), run.history, parameters)
+    return NetworkFit(members, list(run.best), run.history, parameters, states.by_epoch)
+
+
+def members_of_epochs(
+    aggregation: type[NetworkAggregation],
+    train: Sequence[TrainingSlide],
+    endpoint: Endpoint,
+    settings: Any,
+    states: Mapping[int, State],
+    epochs: Sequence[int],
+) -> list[Arrays]:
+    """Return the networks that `fit_aggregation` gives for these epochs, without training again.
+
+    Parameters
+    ----------
+    aggregation, train, endpoint, settings
+        As `fit_aggregation` had them.
+    states : mapping of int to dict
+        Weights after each epoch, of the same slides, settings and seed.
+    epochs : sequence of int
+        Epochs, from 1, all of them among the states.
+    """
+    import torch
+
+    network = _network(aggregation, train, endpoint, settings)
+    members = []
+    for epoch in epochs:
+        network.load_state_dict(states[epoch])
+        aggregation.standardise_scores(network.eval(), train, torch.device("cpu"))
+        members.append(_arrays(network))
+    return members
+
+
+def _network(
+    aggregation: type[NetworkAggregation],
+    train: Sequence[TrainingSlide],
+    endpoint: Endpoint,
+    settings: Any,
+) -> torch.nn.Module:
+    """Make a network for slides, with random weights."""
+    width = np.shape(getattr(train[0].inputs, "features", train[0].inputs))[1]
+    network = aggregation.build(width, endpoint, settings)
+    aggregation.standardise(network, train)
+    return network
 
 
 def _plan(
-    aggregation: type[NetworkAggregation], settings: Any, seed: int, epochs: Sequence[int]
+    aggregation: type[NetworkAggregation],
+    settings: Any,
+    seed: int,
+    epochs: Sequence[int],
+    states: loop.EpochStates,
 ) -> loop.Plan:
     """Return how to train: until an early stop, or for given epochs."""
     from her2pipe.training import loop
@@ -145,6 +194,7 @@ def _plan(
         save_s=settings.save_s,
         log_epochs=LOG_EPOCHS,
         keep=tuple(epochs),
+        states=states,
         schedule=Schedule(
             weight_decay=settings.weight_decay,
             stop_epochs=0 if epochs else settings.patience,
@@ -162,7 +212,10 @@ def _arrays(network: torch.nn.Module) -> Arrays:
 
 
 class _Batches:
-    """Slides of one step each, or all that are held out: what the network reads, and targets."""
+    """Slides of one step each, or all that are held out: what the network reads, and targets.
+
+    What a device has read of whole slides stays there, within `room_mb`.
+    """
 
     def __init__(
         self,
@@ -171,9 +224,12 @@ class _Batches:
         settings: Any,
         seed: int,
         device: torch.device,
+        room_mb: float = 0,
     ):
         self._aggregation, self._slides, self._settings = aggregation, slides, settings
         self._seed, self._device = seed, device
+        self._kept: dict[int, Any] = {}  # by identity of a slide's inputs
+        self._room = room_mb * 1e6
 
     def __call__(self, side: str, epoch: int | None) -> Iterator[tuple[list[Any], torch.Tensor]]:
         """Yield batches; of the training side as dealt in an epoch."""
@@ -198,8 +254,23 @@ class _Batches:
     ) -> tuple[list[Any], torch.Tensor]:
         import torch
 
-        targets = torch.tensor([slide.target for slide in slides], device=self._device)
-        return [self._aggregation.tensors(each, self._device) for each in inputs], targets
+        # Sent without waiting for what the device is doing.
+        targets = torch.tensor([slide.target for slide in slides])
+        tensors = [self._tensors(each, slide) for each, slide in zip(inputs, slides, strict=True)]
+        return tensors, targets.to(self._device, non_blocking=True)
+
+    def _tensors(self, inputs: Any, slide: TrainingSlide) -> Any:
+        """Return what the network reads; what is drawn of a slide anew in each step is not kept."""
+        if inputs is slide.inputs and id(inputs) in self._kept:
+            return self._kept[id(inputs)]
+        tensors = self._aggregation.tensors(inputs, self._device)
+        if self._room and inputs is slide.inputs:
+            parts = tensors if isinstance(tensors, tuple) else (tensors,)
+            size = sum(part.nbytes for part in parts)
+            if size <= self._room:
+                self._room -= size
+                self._kept[id(inputs)] = tensors
+        return tensors
 
 
 class _SlideObjective:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from her2pipe.aggregation.bags import InstanceAggregation
+from her2pipe.aggregation.bags import BagSettings, InstanceAggregation
 from her2pipe.aggregation.base import AGGREGATIONS
-from her2pipe.config import TargetSettings
 from her2pipe.config.base import setting
 from her2pipe.registry import Citation
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class InstanceSettings(TargetSettings):
+class InstanceSettings(BagSettings):
     """Fitting a perceptron whose highest patches are the slide's; the values of CLAM's authors."""
 
     hidden: int = setting(512, "units of the hidden layer", "", ge=1, le=8192)
@@ -53,7 +52,8 @@ class Max(InstanceAggregation):
 def highest_network() -> type[torch.nn.Module]:
     """Return the class of the network, made late: torch is slow to import."""
     from torch import nn
-    from torch.nn import functional
+
+    from her2pipe.models.dropout import dropout
 
     class HighestNetwork(nn.Module):
         """A perceptron on each patch; the mean of the highest patches of each output.
@@ -78,7 +78,7 @@ def highest_network() -> type[torch.nn.Module]:
 
             Patches are chosen with units dropped, too: without that the first choice would stay.
             """
-            h = functional.dropout(self.hidden(x).relu(), self.dropout, self.training)
+            h = dropout(self.hidden(x).relu(), self.dropout, self.training)
             z = self.out(h)
             return z.topk(min(self.top, len(x)), 0).values.mean(0), z
 

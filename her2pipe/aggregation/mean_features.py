@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from her2pipe.aggregation.bags import InstanceAggregation
+from her2pipe.aggregation.bags import BagSettings, InstanceAggregation
 from her2pipe.aggregation.base import AGGREGATIONS, Bag, TrainingSlide
 from her2pipe.aggregation.linear_probe import log_odds
 from her2pipe.aggregation.networks import standardiser
-from her2pipe.config import TargetSettings
 from her2pipe.config.base import setting
 from her2pipe.registry import Citation
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class MeanFeaturesSettings(TargetSettings):
+class MeanFeaturesSettings(BagSettings):
     """Fitting a linear layer on mean features."""
 
     dropout: float = setting(0.0, "share of features dropped", "", ge=0, lt=1)
@@ -73,7 +72,8 @@ def mean_network() -> type[torch.nn.Module]:
     """Return the class of the network, made late: torch is slow to import."""
     import torch
     from torch import nn
-    from torch.nn import functional
+
+    from her2pipe.models.dropout import dropout
 
     class MeanNetwork(nn.Module):
         """A linear layer on the mean of patches' features, which is standardised first."""
@@ -96,7 +96,7 @@ def mean_network() -> type[torch.nn.Module]:
             """Compute outputs of a slide, (K,), and its patches, (N, K), of features (N, d)."""
             if torch.is_grad_enabled():
                 mean = (x.mean(0) - self.mean) / self.std
-                return self.out(functional.dropout(mean, self.dropout, self.training)), x[:0]
+                return self.out(dropout(mean, self.dropout, self.training)), x[:0]
             patches = self.out((x - self.mean) / self.std)
             return patches.mean(0), patches
 

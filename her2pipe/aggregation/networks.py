@@ -6,7 +6,7 @@ torch is imported where tensors are computed, so that asking an aggregation anyt
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +20,8 @@ from her2pipe.errors import Her2Error
 
 if TYPE_CHECKING:
     import torch
+
+PACK_PATCHES = 2048  # that a network computes at once: small slides together, large ones alone
 
 
 class NetworkAggregation(FittedAggregation):
@@ -51,8 +53,14 @@ class NetworkAggregation(FittedAggregation):
 
     @classmethod
     def training_inputs(cls, inputs: Any, settings: Any, random: np.random.Generator) -> Any:
-        """Return what is used of a slide in one step; by default all."""
-        return inputs
+        """Return what is used of a slide in one step.
+
+        By default all, or so many patches, (n, d), as settings of the name `step_patches` say.
+        """
+        count = getattr(settings, "step_patches", 0)
+        if not 0 < count < len(inputs):
+            return inputs
+        return inputs[random.choice(len(inputs), count, replace=False)]
 
     @classmethod
     def standardise(cls, network: torch.nn.Module, slides: Sequence[TrainingSlide]) -> None:
@@ -153,6 +161,18 @@ def positive_targets(endpoint: Endpoint) -> list[int]:
     """Return the targets whose probability is tested by an AUC; none: all, by a macro-AUC."""
     positive = [i for i, name in enumerate(endpoint.targets) if name in endpoint.positive]
     return positive or ([1] if len(endpoint.targets) == 2 else [])
+
+
+def packs(slides: Sequence[torch.Tensor], most: int = PACK_PATCHES) -> Iterator[list[torch.Tensor]]:
+    """Sort slides, in order, into packs of at most so many patches, or of a single slide."""
+    pack: list[torch.Tensor] = []
+    for slide in slides:
+        if pack and sum(map(len, pack)) + len(slide) > most:
+            yield pack
+            pack = []
+        pack.append(slide)
+    if pack:
+        yield pack
 
 
 # --- training slides -----------------------------------------------------------------------------

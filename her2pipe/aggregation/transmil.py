@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import model_validator
 
-from her2pipe.aggregation.bags import BagAggregation
+from her2pipe.aggregation.bags import BagAggregation, BagSettings
 from her2pipe.aggregation.base import AGGREGATIONS
-from her2pipe.config import TargetSettings
 from her2pipe.config.base import setting
 from her2pipe.registry import Citation
 
@@ -21,7 +20,7 @@ KERNEL = 33  # tokens that the residual of the attention's values reaches over
 WINDOWS = (7, 5, 3)  # patches that positions are encoded over
 
 
-class TransmilSettings(TargetSettings):
+class TransmilSettings(BagSettings):
     """Fitting TransMIL; the values of the authors' code, but for its optimiser."""
 
     width: int = setting(512, "length of a token", "", ge=8, le=8192)
@@ -71,6 +70,8 @@ def transmil_network() -> type[torch.nn.Module]:
     import torch
     from torch import nn
     from torch.nn import functional
+
+    from her2pipe.models.dropout import dropout
 
     class NystromAttention(nn.Module):
         """Attention between all tokens by way of landmarks, means of neighbouring tokens.
@@ -140,7 +141,7 @@ def transmil_network() -> type[torch.nn.Module]:
         def merge(self, x: torch.Tensor) -> torch.Tensor:
             """Compute (n, w) of what each head says, (H, n, w/H)."""
             x = self.out(x.transpose(0, 1).flatten(1))
-            return functional.dropout(x, self.dropout, self.training)
+            return dropout(x, self.dropout, self.training)
 
     class Pyramid(nn.Module):
         """Positions of patches in a square, by depth-wise convolutions over three windows."""

@@ -25,11 +25,12 @@ FORMULA, VALUE = re.compile(rb"<(?:\w+:)?f[\s>/]"), re.compile(rb"<(?:\w+:)?v>[^
 Lines = list[tuple[int, list[str]]]
 
 
-def read_cells(path: Path) -> Lines:
+def read_cells(path: Path, worksheet: str = "") -> Lines:
     """Read a sheet: the number of each line and its cells, as text.
 
     Text is UTF-8 and separated by tabs; only line feeds (and carriage returns) end its lines. Of a
-    spreadsheet the only worksheet that holds anything is read, formulas by their last values.
+    spreadsheet the only worksheet that holds anything is read, formulas by their last values; of
+    several the one named `worksheet`.
 
     Raises
     ------
@@ -47,7 +48,7 @@ def read_cells(path: Path) -> Lines:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
         raise Her2Error(f"the sheet is {kind}", _short(path), "give the file itself")
     if path.suffix.lower() in SPREADSHEETS:
-        return _workbook(path)
+        return _workbook(path, worksheet)
     if status.st_size > MOST_BYTES:
         raise _too_large(path, status.st_size)
     try:
@@ -83,8 +84,8 @@ def _cell(text: str) -> str:
     return unescaped(text)
 
 
-def _workbook(path: Path) -> Lines:
-    """Read the one worksheet of a spreadsheet that is not empty."""
+def _workbook(path: Path, worksheet: str) -> Lines:
+    """Read the one worksheet of a spreadsheet that is not empty, or that of a name."""
     from openpyxl import load_workbook
 
     try:
@@ -111,6 +112,8 @@ def _workbook(path: Path) -> Lines:
             str(path),
             "save it anew as .xlsx, or as tab-separated UTF-8 text",
         ) from None
+    if worksheet in filled:
+        return filled[worksheet]
     if len(filled) > 1:
         raise Her2Error(
             f"the spreadsheet has {len(filled)} worksheets that hold something:"

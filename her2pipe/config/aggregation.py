@@ -30,7 +30,7 @@ RENAMED = {"classes": "targets"}  # keys of `fit` that once had another name
 class FitSettings(Section):
     """Fitting an aggregation."""
 
-    algorithm: int = setting(3, ALGORITHM, ge=3, le=3)
+    algorithm: int = setting(4, ALGORITHM, ge=4, le=4)
     folds: int = setting(
         5,
         "inner folds by patient, each with a model of its own; 1: one hold-out",
@@ -83,6 +83,21 @@ class NetworkFitSettings(FoldFitSettings):
     fit_seed: int = setting(2025, "seed of folds, order and weights", "", ge=0)
     save_s: float = setting(
         60.0, "least time between two checkpoints a killed run resumes from", "s", ge=0
+    )
+    keep_mb: float = setting(
+        2000.0,
+        "memory for the weights of all epochs, so that the folds' held-out slides are scored by"
+        " epochs that other folds chose without training again; 0: train again",
+        "MB",
+        ge=0,
+        choice=True,
+    )
+    card_mb: float = setting(
+        8000.0,
+        "slides' features that stay on a graphics card between steps, at most",
+        "MB",
+        ge=0,
+        choice=True,
     )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
 

@@ -92,6 +92,11 @@ class Section(BaseModel):
         """Settings that are written as flags even where they have their default value."""
         return frozenset()
 
+    @property
+    def unwritten(self) -> frozenset[str]:
+        """Settings that outputs do not repeat among those they were made with."""
+        return frozenset()
+
 
 def mistake(what: str, fix: str) -> PydanticCustomError:
     """Return an error for a validator to raise: what is wrong, and how to mend it."""

@@ -136,5 +136,5 @@ def as_json(*sections: Section) -> str:
     """Write settings as the JSON kept with every output."""
     merged: dict[str, Any] = {}
     for section in sections:
-        merged.update(section.model_dump(mode="json"))
+        merged.update(section.model_dump(mode="json", exclude=set(section.unwritten)))
     return json.dumps(merged, sort_keys=True)

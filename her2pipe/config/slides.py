@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from her2pipe.config.base import ALGORITHM, Fraction, Name, OneOf, Section, View, setting
+from her2pipe.config.base import (
+    ALGORITHM,
+    Fraction,
+    Name,
+    OneOf,
+    Section,
+    View,
+    mistake,
+    setting,
+)
 from her2pipe.registry import DETECTORS, READERS, STAIN_METHODS, TISSUE_METHODS
 
 Statement = Literal[
@@ -60,7 +69,9 @@ class SlidesSettings(Section):
     """How slides are opened."""
 
     reader: Annotated[str, OneOf(READERS, "auto")] = setting(
-        "auto", "reader; auto tries the fast one for tiled TIFF, then OpenSlide, then tiatoolbox"
+        "auto",
+        "reader; auto tries the fast one for tiled TIFF or that of pictures, then OpenSlide, then"
+        " tiatoolbox",
     )
     mpp_policy: Literal["header", "sheet"] = setting(
         "header", "which resolution wins; header: a sheet that disagrees is an error"
@@ -177,16 +188,73 @@ class StainSettings(Section):
 
 
 class SplitSettings(Section):
-    """Internal split of a development cohort, by patient."""
+    """Splits of a development cohort, by patient: one, or several (resampling)."""
 
+    scheme: Literal["holdout", "folds", "repeats", "site", "column"] = setting(
+        "holdout",
+        "holdout: one split; folds: each fold tested once; repeats: folds dealt anew several times;"
+        " site: each site tested once; column: each value of split_column tested once. All but"
+        " holdout train and fit for each split and score every slide out of fold",
+    )
+    folds: int = setting(
+        5,
+        "folds and repeats: folds by patient; of repeats also 1, a holdout drawn anew each time",
+        ge=1,
+        le=100,
+        choice=True,
+        flag=False,
+    )
+    repeats: int = setting(
+        5, "repeats: how often the folds are dealt", ge=1, le=100, choice=True, flag=False
+    )
+    split_column: str = setting(
+        "",
+        "column: the column of the sheet whose values are tested in turn; site: that of the site;"
+        " empty: column site, and where that is empty the site in the TCGA barcode of the patient",
+    )
+    stratify_by: list[str] = setting(
+        [], "columns, such as site or scanner, whose values splits hold in proportion, too"
+    )
     validation_fraction: float = setting(
         0.2,
-        "share of patients kept for validation when the sheet has no split column",
+        "share of patients kept for validation when the sheet has no split column; of a resampled"
+        " split, the share of those not tested; repeats of 1 fold test as large a share",
         "fraction",
         gt=0,
         lt=1,
     )
     split_seed: int = setting(2025, "seed of the split", "", ge=0)
+
+    @model_validator(mode="after")
+    def _complete(self) -> SplitSettings:
+        if self.scheme == "folds" and self.folds < 2:
+            raise mistake("scheme folds with 1 fold", "set folds to 2 or more, or scheme: repeats")
+        if self.scheme == "column" and not self.split_column:
+            raise mistake("scheme column without split_column", "name the column of the sheet")
+        return self
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether there are several splits."""
+        return self.scheme != "holdout"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the sheet that splits depend on, beside `patient` and `split`."""
+        of_site = (self.split_column or "site",) if self.scheme == "site" else ()
+        of_values = (self.split_column,) if self.scheme == "column" else ()
+        return (*of_site, *of_values, *self.stratify_by)
+
+    @property
+    def unwritten(self) -> frozenset[str]:
+        """How many splits there are, which no job of one depends on; and defaults of resampling."""
+        optional = ("scheme", "split_column", "stratify_by")
+        return frozenset({"folds", "repeats", *(n for n in optional if _is_default(self, n))})
+
+
+def _is_default(section: Section, name: str) -> bool:
+    field = type(section).model_fields[name]
+    return bool(getattr(section, name) == field.get_default(call_default_factory=True))
 
 
 class Scanner(Section):
@@ -336,7 +404,7 @@ class RejectSettings(Section):
 class TileSettings(RejectSettings):
     """Cutting a slide into patches."""
 
-    algorithm: int = setting(3, ALGORITHM, ge=3, le=3)
+    algorithm: int = setting(4, ALGORITHM, ge=4, le=4)
     patch_px: int = setting(
         512,
         "side of a stored patch; where it is not given, a view that only encoders with a published"
@@ -474,6 +542,13 @@ class TileSettings(RejectSettings):
         "fraction",
         ge=0,
         le=1,
+        choice=True,
+    )
+    judged_um: float = setting(
+        40.0,
+        "patches of a smaller side are too small for blur, fold and bubble to be judged",
+        "um",
+        ge=0,
         choice=True,
     )
     annotation_names: list[str] = setting(

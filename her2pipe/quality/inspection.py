@@ -10,11 +10,11 @@ from her2pipe.config import TileSettings
 from her2pipe.errors import Her2Error
 from her2pipe.quality.detectors.base import Detector
 from her2pipe.quality.glass import Glass
-from her2pipe.quality.reduced_patch import ReducedPatch, density_table
+from her2pipe.quality.patch_batch import BATCH, PatchBatch, density_table
+from her2pipe.quality.reduced_patch import ReducedPatch, reduce_patch
 from her2pipe.registry import DETECTORS
 
 DETECTORS_MOST = 8  # a bit each of a byte
-Measures = list[tuple[float, ...]]  # of one patch, by detector
 
 
 class Findings(NamedTuple):
@@ -27,6 +27,9 @@ class Findings(NamedTuple):
 
 class Inspection:
     """All detectors, applied to the patches of one slide.
+
+    `reduce` each patch while it is at hand, `add` what it returns in the order of the store, and
+    `finish`.
 
     Parameters
     ----------
@@ -51,27 +54,42 @@ class Inspection:
             )
         self._glass, self._table = glass, density_table(glass)
         self._sharp_px, self._side_um = sharp_px, side_um
+        self._waiting: list[ReducedPatch] = []
+        self._count = 0
+        self._measures: dict[str, list[np.ndarray]] = {name: [] for name in self.detectors}
 
-    def measure(self, rgb: np.ndarray) -> Measures:
-        """Measure one patch, (side, side, 3) uint8, by each detector; from any thread."""
-        patch = ReducedPatch(rgb, self._glass, self._table, self._sharp_px, self._side_um)
-        return [detector.measure(patch) for detector in self.detectors.values()]
+    def reduce(self, rgb: np.ndarray, grey: np.ndarray) -> ReducedPatch | None:
+        """Return what is kept of a patch, (side, side, 3) uint8, by its luma; from any thread."""
+        if not self.detectors:
+            return None
+        return reduce_patch(rgb, grey, self._sharp_px, self._side_um)
 
-    def finish(self, measures: list[Measures], tile: TileSettings) -> Findings:
-        """Return what all measures say together.
+    def add(self, patch: ReducedPatch | None) -> None:
+        """Take the next patch."""
+        self._count += 1
+        if patch is not None:
+            self._waiting.append(patch)
+        if len(self._waiting) == BATCH:
+            self._measure()
 
-        Parameters
-        ----------
-        measures : list
-            What `measure` returned of every patch.
-        tile : TileSettings
-            Thresholds.
-        """
+    def _measure(self) -> None:
+        """Measure the patches that wait, by each detector."""
+        if self._waiting:
+            batch = PatchBatch(self._waiting, self._glass, self._table, self._side_um)
+            for name, detector in self.detectors.items():
+                self._measures[name].append(detector.measure(batch).astype(np.float32))
+            self._waiting = []
+
+    def finish(self, tile: TileSettings) -> Findings:
+        """Return what all patches together say, by the thresholds of `tile`."""
+        self._measure()
         values: dict[str, np.ndarray] = {}
         quantities: dict[str, float | None] = {}
-        reasons = np.zeros(len(measures), np.uint8)
+        reasons = np.zeros(self._count, np.uint8)
         for bit, (name, detector) in enumerate(self.detectors.items()):
-            of_patches = np.array([of_one[bit] for of_one in measures], np.float32)
+            of_patches = np.concatenate(self._measures[name] or [np.zeros((0, 1), np.float32)])
+            if detector.needs_area and self._side_um < tile.judged_um:
+                of_patches = np.full_like(of_patches, np.nan)
             values[name] = detector.values(of_patches).astype(np.float32)
             marked = detector.marks(values[name], detector.limit(tile))
             reasons |= marked.astype(np.uint8) << np.uint8(bit)

@@ -1,103 +1,92 @@
-"""A patch as detectors see it: small, as grey levels, and as optical density."""
+"""A patch as detectors see it: a small picture, and how fine its texture is, block by block.
+
+Detectors look at every patch, so they look at a sample of its pixels: every fourth or so in both
+directions for colours, some rows of each block for texture.
+"""
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
-from her2pipe.quality.glass import Glass
-from her2pipe.quality.ink import ink
-
 SMALL_PX = 64  # side of the small picture, enough for strokes, folds and edges
-STROKE_UM = 8.0  # of ink, at least
-FINE_UM = 0.5  # of a pixel of `grey`, at least: finer ones show the noise of the camera
-LUMA = (0.299, 0.587, 0.114)
+FINE_UM = 0.5  # of a pixel whose texture is looked at, at least: finer ones show the camera's noise
+FINE_PX_MIN = 16  # side of a patch in such pixels, at least
+ACROSS, DOWN, BLOCK_PX = 8, 4, 16  # blocks of a patch, at most; least side of one
+SAMPLE_PX = 256  # pixels of a block, about, whose texture is measured: rows in its middle
+ROWS_MIN, ROWS_MOST = 4, 8  # of them
 
 
-def density_table(glass: Glass) -> np.ndarray:
-    """Return the optical density (natural logarithm) of each level, (1, 256, 3) float32."""
-    levels = np.maximum(np.arange(256, dtype=np.float32), 1)
-    table = np.log(np.array(glass.rgb, np.float32)) - np.log(levels)[:, None]
-    return np.maximum(table, 0)[None].astype(np.float32)
+class ReducedPatch(NamedTuple):
+    """What is kept of a patch until it is judged."""
+
+    small: np.ndarray  # (s, s, 3) uint8 RGB, at most `SMALL_PX` a side
+    texture: np.ndarray  # (down, across) float32, mean absolute Laplacian of luma of each block
+    grey: np.ndarray  # (down, across) float32, mean luma of the same pixels
 
 
-class ReducedPatch:
-    """What detectors look at; each picture is made when it is first asked for.
+def reduce_patch(rgb: np.ndarray, grey: np.ndarray, sharp_px: int, side_um: float) -> ReducedPatch:
+    """Reduce one patch.
 
     Parameters
     ----------
     rgb : (side, side, 3) uint8
-    glass : Glass
-        Of the slide.
-    table : (1, 256, 3) float32
-        `density_table` of it.
+    grey : (side, side) uint8
+        Its luma.
     sharp_px : int
         Side at which the patch shows no more than the slide does: that on the slide, where the
         patch is enlarged.
     side_um : float
         Side of the patch, um.
     """
-
-    def __init__(
-        self, rgb: np.ndarray, glass: Glass, table: np.ndarray, sharp_px: int, side_um: float
-    ):
-        self._table, self.side_um = table, side_um
-        self._fine_px = min(sharp_px, max(1, round(side_um / FINE_UM)))
-        self._rgb = _halved(rgb, max(SMALL_PX, self._fine_px))
-        self.glass_grey = float(np.dot(glass.rgb, LUMA))
-
-    @cached_property
-    def small(self) -> np.ndarray:
-        """RGB, at most `SMALL_PX` a side, (s, s, 3) uint8."""
-        import cv2
-
-        side = min(SMALL_PX, len(self._rgb))
-        return cv2.resize(self._rgb, (side, side), interpolation=cv2.INTER_AREA)
-
-    @cached_property
-    def density(self) -> np.ndarray:
-        """Optical density of `small`, (s, s, 3) float32; 0 is glass."""
-        import cv2
-
-        return cv2.LUT(self.small, self._table)
-
-    @cached_property
-    def mean_density(self) -> np.ndarray:
-        """Mean of the three channels of `density`, (s, s) float32."""
-        import cv2
-
-        return cv2.transform(self.density, np.full((1, 3), 1 / 3, np.float32))
-
-    @cached_property
-    def ink(self) -> np.ndarray:
-        """Which pixels of `small` are ink, (s, s) bool; it is wider than a dark nucleus."""
-        import cv2
-
-        coloured = ink(self.density)
-        width = 2 * round(STROKE_UM * len(coloured) / self.side_um / 2) + 1
-        if width == 1 or not coloured.any():
-            return coloured
-        stroke = np.ones((width, width), np.uint8)
-        return cv2.morphologyEx(coloured.view(np.uint8), cv2.MORPH_OPEN, stroke).view(bool)
-
-    @cached_property
-    def grey(self) -> np.ndarray:
-        """Luma, (side, side) uint8, not larger than on the slide, nor finer than `FINE_UM`."""
-        import cv2
-
-        grey = cv2.cvtColor(self._rgb, cv2.COLOR_RGB2GRAY)
-        if self._fine_px < len(grey):
-            size = self._fine_px, self._fine_px
-            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-        return grey
-
-
-def _halved(rgb: np.ndarray, least_px: int) -> np.ndarray:
-    """Return a picture at half its side, again and again as long as that is large enough."""
     import cv2
 
-    while len(rgb) % 2 == 0 and len(rgb) // 2 >= least_px:
-        size = len(rgb) // 2, len(rgb) // 2
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    return rgb
+    small_px = min(SMALL_PX, len(rgb))
+    if len(rgb) > 2 * SMALL_PX:
+        rgb = cv2.resize(rgb, (2 * SMALL_PX, 2 * SMALL_PX), interpolation=cv2.INTER_NEAREST)
+    small = cv2.resize(rgb, (small_px, small_px), interpolation=cv2.INTER_AREA)
+
+    sample = _sample(len(grey), min(sharp_px, max(1, round(side_um / FINE_UM))))
+    levels = np.empty((2, len(sample.rows), sample.side), np.uint8)
+    taken = grey[sample.taken]
+    if sample.factor == 1:
+        levels[0] = taken
+    else:
+        taken = taken[:, : sample.side * sample.factor]
+        size = sample.side, len(sample.rows)
+        cv2.resize(taken, size, levels[0], interpolation=cv2.INTER_AREA)
+    cv2.convertScaleAbs(cv2.Laplacian(levels[0], cv2.CV_16S), levels[1])
+    width = sample.across * sample.block_px
+    inner = levels.reshape(2, sample.down, -1, sample.side)[:, :, 1:-1, :width]
+    sums = inner.sum(2, dtype=np.uint16).reshape(2, sample.down, sample.across, sample.block_px)
+    pixels = inner.shape[2] * sample.block_px
+    mean, texture = (sums.sum(3, dtype=np.uint32) / pixels).astype(np.float32)
+    return ReducedPatch(small, texture, mean)
+
+
+class _Sample(NamedTuple):
+    """What of a patch is looked at for texture, after it is reduced by a whole factor."""
+
+    factor: int
+    side: int  # of the reduced patch
+    across: int  # blocks
+    down: int
+    block_px: int  # width of one
+    rows: np.ndarray  # of the reduced patch: of each block, with one more above and below
+    taken: np.ndarray  # rows of the patch that they are made of
+
+
+@lru_cache(64)
+def _sample(side: int, fine_px: int) -> _Sample:
+    """Choose the rows of a patch of a side, which is to have at most `fine_px`."""
+    factor = min(-(-side // fine_px), max(1, side // FINE_PX_MIN))
+    reduced = side // factor
+    across = max(2, min(ACROSS, reduced // BLOCK_PX))
+    down, block_px = min(DOWN, across), reduced // across
+    count = min(block_px, max(ROWS_MIN, min(ROWS_MOST, SAMPLE_PX // block_px)))
+    first = (2 * np.arange(down)[:, None] + 1) * reduced // (2 * down) - count // 2
+    rows = (first + np.arange(-1, count + 1)).clip(0, reduced - 1).ravel()
+    taken = (rows[:, None] * factor + np.arange(factor)).ravel()
+    return _Sample(factor, reduced, across, down, block_px, rows, taken)

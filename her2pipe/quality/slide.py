@@ -86,8 +86,8 @@ def measure(store: PatchStore) -> dict[str, Any]:
     -------
     dict
         Column to value; None where it is not known. `{detector}` counts the patches that a detector
-        marks, `artefacts` those that any marks, `accepted` the others, `{detector}_share` is the
-        share of all patches. Of an excluded slide only what its header says.
+        marks, None where it could judge none, `accepted` those that none marks; `{detector}_share`
+        is the share of all patches. Of an excluded slide only what its header says.
     """
     metadata, quality = store.metadata, _of_slide(store.metadata.quality)
     row: dict[str, Any] = {
@@ -108,8 +108,11 @@ def measure(store: PatchStore) -> dict[str, Any]:
     if store.reason_names:
         row["accepted"] = count - int(store.rejected(store.reason_names).sum())
         for name in store.reason_names:
+            if not np.isfinite(store.quality[name]).any():  # its patches are too small to judge
+                row |= {name: None, f"{name}_share": None}
+                continue
             row[name] = int(store.rejected((name,)).sum())
-            row[f"{name}_share"] = row[name] / count if count else None
+            row[f"{name}_share"] = row[name] / count
     return row | {name: v for name, v in appearance(store).items() if name != "mpp"}
 
 

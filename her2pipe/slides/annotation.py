@@ -1,4 +1,4 @@
-"""Tumour annotations: Aperio XML, GeoJSON and mask images, as fractions of patch areas."""
+"""Tumour annotations: Aperio XML, GeoJSON, lists of corners, mask images; shares of patch areas."""
 
 from __future__ import annotations
 
@@ -126,8 +126,9 @@ def tumour_fraction(
     Parameters
     ----------
     path : path
-        `.xml` (Aperio ImageScope), `.geojson` or `.json` (QuPath), or a mask image of the whole
-        slide at any resolution, tumour where it is not 0 (a palette or colour image: not black).
+        `.xml` (Aperio ImageScope), `.geojson` or `.json` (QuPath), `.json` of lists of corners
+        (as BCNB's and CAMELYON16's), or a mask image of the whole slide at any resolution, tumour
+        where it is not 0 (a palette or colour image: not black).
     coords : (N, 2) int
         Top left corners `(x, y)`, level-0 px.
     side_px0 : int
@@ -223,7 +224,7 @@ def read_outlines(path: Path, names: list[str]) -> Regions:
             str(path),
             "simplify its outlines, or save it as a mask image",
         )
-    return (_aperio if is_xml else _geojson)(path, names)
+    return (_aperio if is_xml else _json)(path, names)
 
 
 def _notes(regions: Regions) -> list[str]:
@@ -332,11 +333,38 @@ def _aperio_area(region: ElementTree.Element):
     return Polygon(np.column_stack([across, down]))
 
 
-# --- GeoJSON -------------------------------------------------------------------------------------
+# --- JSON ----------------------------------------------------------------------------------------
 
 
-def _geojson(path: Path, names: list[str]) -> Regions:
+def _json(path: Path, names: list[str]) -> Regions:
+    """Read either form: lists of corners are an object without a type."""
     data = json.loads(path.read_text(encoding="utf-8-sig"))
+    is_lists = (
+        isinstance(data, dict) and "type" not in data and data.keys() & {"positive", "negative"}
+    )
+    return _corner_lists(data) if is_lists else _geojson(data, path, names)
+
+
+def _corner_lists(data: dict[str, Any]) -> Regions:
+    """Read `{"positive": [{"vertices": [[x, y], ...]}], "negative": [...]}`, level-0 px.
+
+    What is positive is tumour whatever its name, which only numbers it; what is negative is cut
+    out of it. Fewer than three corners enclose nothing.
+    """
+    from shapely import Polygon
+
+    positive, negative = (
+        [
+            Polygon([(float(x), float(y)) for x, y in region["vertices"]])
+            for region in data.get(kind) or ()
+            if len(region["vertices"]) >= 3
+        ]
+        for kind in ("positive", "negative")
+    )
+    return Regions(positive, negative, [])
+
+
+def _geojson(data: Any, path: Path, names: list[str]) -> Regions:
     if isinstance(data, dict):
         if data.get("type") in AREAS | NO_AREAS | {"GeometryCollection"}:
             data = {"type": "Feature", "geometry": data}

@@ -27,7 +27,7 @@ from her2pipe.slides.base import (
     unreadable,
 )
 from her2pipe.slides.level_check import shows_the_same
-from her2pipe.slides.resample import MARGIN_PX, resample
+from her2pipe.slides.resample import resample
 from her2pipe.slides.tiff_pyramid import JPEG, JPEG_2000, PLAIN, Level, parse
 from her2pipe.slides.tile_cache import WHITE, CorruptTileError, TileCache
 
@@ -210,17 +210,12 @@ class TiffSlide(Slide):
         unreadable_grey: int | None = None,
     ) -> np.ndarray:
         """Read and resize a region; it is valid until the same thread reads again."""
-        left, top = view.at(x, y)
-        right, bottom = view.at(x + width_px0, y + height_px0)
-        as_is = (right - left, bottom - top) == tuple(out_px) and left % 1 == top % 1 == 0
-        margin = 0 if as_is else MARGIN_PX
-        origin = math.floor(left) - margin, math.floor(top) - margin
-        end = math.ceil(right) + margin, math.ceil(bottom) + margin
+        box, window = view.window(x, y, width_px0, height_px0, tuple(out_px))
         try:
-            box = (left, top, right, bottom)
-            pixels, origin = view.read(*origin, *end, box, unreadable_grey)
+            pixels, origin = view.read(*window, box, unreadable_grey)
         except CorruptTileError as error:
             raise unreadable(self.path, error) from None
+        left, top, right, bottom = box
         box = (left - origin[0], top - origin[1], right - origin[0], bottom - origin[1])
         return resample(pixels, box, out_px)
 
@@ -228,13 +223,13 @@ class TiffSlide(Slide):
         self, corners: Sequence[tuple[int, int]], side_px0: int, out_px: int
     ) -> Callable[[int, int], np.ndarray]:
         view = self._new_view(self._choose(side_px0 / out_px), CACHE_BYTES)
-        view.reserve(corners, side_px0)
+        view.reserve(corners, side_px0, out_px)
 
         def read(x: int, y: int) -> np.ndarray:
             try:
                 return self._cut(view, x, y, side_px0, side_px0, (out_px, out_px))
             finally:
-                view.evict(x, y, side_px0)
+                view.evict(x, y, side_px0, out_px)
 
         return read
 
@@ -249,12 +244,19 @@ class TiffSlide(Slide):
         if gray is None or not len(corners):
             return risk
         fine = self._view(1.0)
-        for i, (x, y) in enumerate(corners):
-            left, top = (math.floor(v) - 1 for v in view.at(x, y))
-            right, bottom = (math.ceil(v) + 1 for v in view.at(x + side_px0, y + side_px0))
-            square = gray[max(0, top) : bottom, max(0, left) : right]
-            if cv2.meanStdDev(square)[1][0, 0] ** 2 < variance_max:
-                share = fine.bits(x, y, side_px0) / SCREEN_BITS
+        x, y = np.array(corners).T
+        left, top = (np.maximum(0, np.floor(v).astype(int) - 1) for v in view.at(x, y))
+        right, bottom = (np.ceil(v).astype(int) + 1 for v in view.at(x + side_px0, y + side_px0))
+        right = np.minimum(gray.shape[1], right)
+        for row in np.unique(y):  # sums of a band alone: those of a whole slide are large
+            at = np.flatnonzero(y == row)
+            band = gray[top[at[0]] : bottom[at[0]]]
+            sums = (each[-1] for each in cv2.integral2(band, sdepth=cv2.CV_64F))
+            first, second = (each[right[at]] - each[left[at]] for each in sums)
+            pixels = len(band) * (right[at] - left[at])
+            blank = at[second / pixels - (first / pixels) ** 2 < variance_max]
+            for i in blank:
+                share = fine.bits(*corners[int(i)], side_px0) / SCREEN_BITS
                 risk[i] = share if share < 1 else np.inf
         return risk
 

@@ -74,30 +74,52 @@ class TileCache:
         late = (self.scale - 1) / 2 / self.reduction if self.level.codec == JPEG_2000 else 0.0
         return x / dx / self.reduction + late, y / dy / self.reduction + late
 
-    def _span(self, x: int, y: int, side_px0: int) -> tuple[slice, slice]:
+    def window(
+        self, x: int, y: int, width_px0: int, height_px0: int, out_px: tuple[int, int]
+    ) -> tuple[tuple[float, float, float, float], tuple[int, int, int, int]]:
+        """Find what is read of a region at a size.
+
+        Returns
+        -------
+        box : (float, float, float, float)
+            Left, top, right and bottom of the region, px of the level at this reduction.
+        window : (int, int, int, int)
+            The same of the pixels to read: with a margin where they are to be resampled.
+        """
+        left, top = self.at(x, y)
+        right, bottom = self.at(x + width_px0, y + height_px0)
+        as_is = (right - left, bottom - top) == out_px and left % 1 == top % 1 == 0
+        margin = 0 if as_is else MARGIN_PX
+        return (left, top, right, bottom), (
+            math.floor(left) - margin,
+            math.floor(top) - margin,
+            math.ceil(right) + margin,
+            math.ceil(bottom) + margin,
+        )
+
+    def _span(self, x: int, y: int, side_px0: int, out_px: int) -> tuple[slice, slice]:
         """Tiles that a patch touches, its margin included, as slices of rows and columns."""
-        left, top = (math.floor(v) - MARGIN_PX for v in self.at(x, y))
-        right, bottom = (math.ceil(v) + MARGIN_PX for v in self.at(x + side_px0, y + side_px0))
+        left, top, right, bottom = self.window(x, y, side_px0, side_px0, (out_px, out_px))[1]
         return (
             slice(max(0, top) // self.tile_height_px, -(-bottom // self.tile_height_px)),
             slice(max(0, left) // self.tile_width_px, -(-right // self.tile_width_px)),
         )
 
     def bits(self, x: int, y: int, side_px0: int) -> float:
-        """Return the bits per px of the tiles a patch touches."""
-        sizes = self.level.sizes[self._span(x, y, side_px0)]
+        """Return the bits per px of the tiles a patch and a margin around it touch."""
+        sizes = self.level.sizes[self._span(x, y, side_px0, 0)]
         return 8 * float(sizes.mean()) / (self.level.tile_height_px * self.level.tile_width_px)
 
-    def reserve(self, corners: Iterable[tuple[int, int]], side_px0: int) -> None:
+    def reserve(self, corners: Iterable[tuple[int, int]], side_px0: int, out_px: int) -> None:
         """Announce the patches to come, so that each tile is kept exactly as long as needed."""
         self._uses = np.zeros(self.level.sizes.shape, np.int32)
         for x, y in corners:
-            self._uses[self._span(x, y, side_px0)] += 1
+            self._uses[self._span(x, y, side_px0, out_px)] += 1
 
-    def evict(self, x: int, y: int, side_px0: int) -> None:
+    def evict(self, x: int, y: int, side_px0: int, out_px: int) -> None:
         """Drop the tiles of a patch that is done, but those that reserved patches still need."""
         assert self._uses is not None  # reserved
-        rows, columns = self._span(x, y, side_px0)
+        rows, columns = self._span(x, y, side_px0, out_px)
         with self._lock:
             uses = self._uses[rows, columns]
             uses -= 1

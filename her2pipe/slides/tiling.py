@@ -12,13 +12,15 @@ import numpy as np
 from her2pipe.config import SlidesSettings, StainSettings, TileSettings, TissueSettings
 from her2pipe.errors import BadSlideError
 from her2pipe.quality.glass import Glass, glass_of
-from her2pipe.quality.inspection import Inspection, Measures
+from her2pipe.quality.inspection import Inspection
+from her2pipe.quality.reduced_patch import ReducedPatch
 from her2pipe.registry import TISSUE_METHODS
 from her2pipe.slides.annotation import annotated_tiles
 from her2pipe.slides.base import Slide
 from her2pipe.slides.tissue import (
     Corner,
     crop_side,
+    luma,
     screen,
     tile_grid,
     tissue_beyond_grid,
@@ -82,8 +84,8 @@ class Tiler:
         judged = self.tile
         if method.chooses_patches:  # each patch is tissue, however pale; no variance is too low
             judged = judged.model_copy(update={"variance_min": 0.0, "screen": 0.0})
-        pixels, measures = self.extract_patches(slide, tiles, writer, metadata, judged, inspection)
-        findings = inspection.finish(measures, self.tile)
+        pixels = self.extract_patches(slide, tiles, writer, metadata, judged, inspection)
+        findings = inspection.finish(self.tile)
         quality = PatchQuality(findings.values, findings.reasons)
         numbers = _slide_quality(slide, mask, glass, quality, side, self.tile)
         metadata.quality = json.dumps(numbers | findings.quantities)
@@ -200,15 +202,13 @@ class Tiler:
         metadata: PatchMetadata,
         tile: TileSettings,
         inspection: Inspection,
-    ) -> tuple[np.ndarray, list[Measures]]:
-        """Write the patches that hold tissue.
+    ) -> np.ndarray:
+        """Write the patches that hold tissue, and give them to the inspection.
 
         Returns
         -------
-        pixels : (n, 3) uint8
-            Of them, for the stain estimate.
-        measures : list
-            What the detectors of artefacts measured of each.
+        (n, 3) uint8
+            Pixels of them, for the stain estimate.
 
         Raises
         ------
@@ -224,7 +224,6 @@ class Tiler:
             corners = screen(slide, corners, side, tile)
             metadata.screened = metadata.background = len(tiles) - len(corners)
         work = _PatchWork(tile, self.stain.stain_seed, len(corners), inspection)
-        measures = []
         sample = StainSample(self.stain)
         results = slide.patches(corners, side, tile.patch_px, work, self.threads)
         for (x, y), result in zip(corners, results, strict=True):
@@ -233,11 +232,11 @@ class Tiler:
                 if metadata.dropped > corrupt_max * len(tiles):  # whatever the rest is like
                     raise _corrupt(slide, metadata, f"of {len(tiles)}")
                 continue
-            variance, patch, pixels, measured = result
+            variance, patch, pixels, reduced = result
             if patch:
                 writer.add(patch, x, y, variance)
                 sample.add(pixels)
-                measures.append(measured)
+                inspection.add(reduced)
             elif variance < tile.variance_min:
                 metadata.background += 1
             else:
@@ -246,7 +245,7 @@ class Tiler:
             raise _corrupt(slide, metadata, f"and {len(writer)} are kept")
         if not len(writer):
             raise self._blank(slide, metadata, len(tiles))
-        return sample.pixels(), measures
+        return sample.pixels()
 
     def _blank(self, slide: Slide, metadata: PatchMetadata, tiles: int) -> BadSlideError:
         """Return the error for a slide of which no patch is left."""
@@ -299,16 +298,17 @@ def _slide_quality(
     }
     for bit, name in enumerate(quality.values):
         marked = (quality.reasons & np.uint8(1 << bit)) != 0
-        numbers[f"{name}_patches"] = int(marked.sum())
-        numbers[f"{name}_share"] = float(marked.mean())
+        judged = np.isfinite(quality.values[name]).any()
+        numbers[f"{name}_patches"] = int(marked.sum()) if judged else None
+        numbers[f"{name}_share"] = float(marked.mean()) if judged else None
     return numbers
 
 
 class _PatchWork:
     """What is done with each patch: background, white, compression, stain sample, artefacts.
 
-    Calling it with (index, patch) returns (variance, bytes, pixels, measures); one left out has no
-    bytes.
+    Calling it with (index, patch) returns (variance, bytes, pixels, reduced patch); one left out
+    has no bytes.
     """
 
     def __init__(self, tile: TileSettings, seed: int, patches: int, inspection: Inspection):
@@ -318,16 +318,18 @@ class _PatchWork:
 
     def __call__(
         self, index: int, patch: np.ndarray
-    ) -> tuple[float, bytes, np.ndarray | None, Measures]:
+    ) -> tuple[float, bytes, np.ndarray | None, ReducedPatch | None]:
         tile = self._tile
-        variance = tissue_variance(patch, tile)
+        grey = luma(patch)
+        variance = tissue_variance(patch, grey, tile)
         if variance < tile.variance_min:
-            return variance, b"", None, []
+            return variance, b"", None, None
         if tile.white_max < 1 and white_share(patch, tile.white_level) > tile.white_max:
-            return variance, b"", None, []
+            return variance, b"", None, None
+        reduced = self._inspection.reduce(patch, grey)  # while both are in the processor's cache
         row, column = self._jitter[index]
         pixels = patch[row :: self._step, column :: self._step].reshape(-1, 3).copy()
-        return variance, compress(patch, tile), pixels, self._inspection.measure(patch)
+        return variance, compress(patch, tile), pixels, reduced
 
 
 class StainSample:

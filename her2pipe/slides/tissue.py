@@ -160,32 +160,46 @@ def screen(
 
 def grey_variance(patch: np.ndarray) -> float:
     """Return the grey-level variance of a patch, (side, side, 3) uint8 RGB."""
+    return _variance(luma(patch))
+
+
+def luma(patch: np.ndarray) -> np.ndarray:
+    """Return the grey levels of a patch, (side, side, 3) uint8 RGB: (side, side) uint8."""
     import cv2
 
-    return float(cv2.meanStdDev(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY))[1][0, 0] ** 2)
+    return cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY)
 
 
-def tissue_variance(patch: np.ndarray, tile: TileSettings) -> float:
-    """Return the grey-level variance of what a patch shows, (side, side, 3) uint8 RGB.
+def _variance(grey: np.ndarray, mask: np.ndarray | None = None) -> float:
+    import cv2
+
+    return float(cv2.meanStdDev(grey, mask=mask)[1][0, 0] ** 2)
+
+
+def tissue_variance(patch: np.ndarray, grey: np.ndarray, tile: TileSettings) -> float:
+    """Return the grey-level variance of what a patch, (side, side, 3) uint8 RGB, shows.
 
     Void, with which scanners pad what they did not scan, is left out: wide areas of pure black, as
     `tile.void_*` say. Beside glass it would look like the richest of tissue. Where nothing is left
-    the variance is 0, and of a patch without void it is `grey_variance`.
+    the variance is 0, and of a patch without void it is `grey_variance`. `grey` is its `luma`.
     """
     import cv2
 
+    dark = cv2.threshold(grey, tile.void_level, 255, cv2.THRESH_BINARY_INV)[1]
+    least = tile.void_share * grey.size
+    if cv2.countNonZero(dark) < least:  # the luma of a black pixel is no higher than its channels
+        return _variance(grey)
     black = cv2.inRange(patch, (0, 0, 0), (tile.void_level,) * 3)
-    if cv2.countNonZero(black) < tile.void_share * black.size:
-        return grey_variance(patch)
+    if cv2.countNonZero(black) < least:
+        return _variance(grey)
     core = cv2.erode(black, np.ones((tile.void_px, tile.void_px), np.uint8))
-    if not cv2.countNonZero(core) or cv2.countNonZero(core) < tile.void_share * black.size:
-        return grey_variance(patch)  # ink, dirt
+    if not cv2.countNonZero(core) or cv2.countNonZero(core) < least:
+        return _variance(grey)  # ink, dirt
     margin = tile.void_px + 2 * tile.void_edge_px
     shown = cv2.bitwise_not(cv2.dilate(core, np.ones((margin, margin), np.uint8)))
     if not cv2.countNonZero(shown):
         return 0.0
-    grey = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY)
-    return float(cv2.meanStdDev(grey, mask=shown)[1][0, 0] ** 2)
+    return _variance(grey, shown)
 
 
 def white_share(patch: np.ndarray, level: int) -> float:

@@ -69,7 +69,7 @@ SLIDES = (
 )
 REGULARISATION = ("fold", "c", "loss", "auc", "scored")
 HISTORY = ("fold", "epoch", "train_loss", "validation_loss", "validation_auc")
-MACHINE = ("device", "save_s")  # settings that do not change what is fitted
+MACHINE = ("device", "save_s", "keep_mb", "card_mb")  # settings that do not change what is fitted
 NOT_USED = {"train": "", "validation": "kept for validation", "test": "kept for testing"}
 DEFAULT_THRESHOLD = 0.5
 

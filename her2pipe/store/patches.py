@@ -128,26 +128,22 @@ class PatchWriter:
 
     def __init__(self, file: h5py.File, check: Callable[[], None]):
         self._file, self._check = file, check
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
+        self._pending = bytearray()
         self._lengths: list[int] = []
         for group in ("jpeg", "stain"):  # one that a path makes by the way keeps the time
             file.create_group(group)
-        self._bytes = file.create_dataset(
-            "jpeg/bytes", (0,), "u1", maxshape=(None,), chunks=(CHUNK_BYTES,), fletcher32=True
-        )
+        self._bytes: h5py.Dataset | None = None
         self._coords: list[tuple[int, int]] = []
         self._variance: list[float] = []
 
     def add(self, patch: bytes, x: int, y: int, variance: float) -> None:
         """Append one patch: its JPEG or PNG, top left corner in level-0 px, grey-level variance."""
-        self._pending.append(patch)
-        self._pending_bytes += len(patch)
+        self._pending += patch
         self._lengths.append(len(patch))
         self._coords.append((x, y))
         self._variance.append(variance)
-        if self._pending_bytes >= FLUSH_BYTES:
-            self._flush()
+        if len(self._pending) >= FLUSH_BYTES:
+            self._flush(len(self._pending) // CHUNK_BYTES * CHUNK_BYTES)
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -157,13 +153,21 @@ class PatchWriter:
         """Corners added so far, (N, 2) int32."""
         return np.array(self._coords, np.int32).reshape(-1, 2)
 
-    def _flush(self) -> None:
-        block = np.frombuffer(b"".join(self._pending), np.uint8)
+    def _flush(self, size: int) -> None:
+        """Write the first bytes of those that wait: whole chunks, or the rest."""
+        if self._bytes is None:
+            # HDF5 fills up the last chunk. Where all is known, chunks are as long as leaves no gap.
+            chunk = CHUNK_BYTES
+            if size == len(self._pending) > 0:
+                chunk = -(-size // -(-size // CHUNK_BYTES))
+            self._bytes = self._file.create_dataset(
+                "jpeg/bytes", (0,), "u1", maxshape=(None,), chunks=(chunk,), fletcher32=True
+            )
         start = self._bytes.shape[0]
-        self._bytes.resize(start + len(block), axis=0)
-        self._bytes[start:] = block
+        self._bytes.resize(start + size, axis=0)
+        self._bytes[start:] = np.frombuffer(self._pending, np.uint8, size)
+        del self._pending[:size]
         self._check()  # a full disk ends the work now, not after the last patch
-        self._pending, self._pending_bytes = [], 0
 
     def finish(
         self,
@@ -180,7 +184,7 @@ class PatchWriter:
 
         `images` makes the store a pack: it names the image that each patch is.
         """
-        self._flush()
+        self._flush(len(self._pending))
         n, file = len(self), self._file
         file["jpeg/offsets"] = np.concatenate([[0], np.cumsum(self._lengths)]).astype(np.int64)
         file["coords"] = self.coords

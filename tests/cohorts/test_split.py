@@ -11,6 +11,9 @@ from her2pipe.cohorts.split import (
     deal_folds,
     encoder_folds,
     evaluated_side,
+    split_names,
+    split_titles,
+    splits_testing,
 )
 from her2pipe.config import SplitSettings
 from her2pipe.errors import Her2Error
@@ -134,3 +137,112 @@ def test_encoder_folds_are_of_whole_patients_of_the_training_side(tmp_path):
         by_patient.setdefault(row.patient, set()).add(fold.get(row.slide))
     assert all(len(numbers) == 1 for numbers in by_patient.values())
     assert set(fold.values()) == {1, 2, 3, 4}
+
+
+def of_sites(tmp_path):
+    """Return a sheet of 24 patients of TCGA, of three sites and two scanners in turn."""
+    lines = []
+    for i in range(24):
+        site, status = ("A2", "BH", "E9")[i % 3], ("positive", "negative")[i % 2]
+        lines.append(f"S{i}\tp{i}\tTCGA-{site}-{i:04d}\t{status}\t{'XY'[i % 4 > 1]}")
+    return rows(tmp_path, *lines, header=HEADER + "\ther2\tscanner")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SplitSettings(scheme="folds", folds=3),
+        SplitSettings(scheme="folds", folds=4, stratify_by=["scanner"]),
+        SplitSettings(scheme="repeats", folds=3, repeats=2),
+        SplitSettings(scheme="repeats", folds=1, repeats=4),
+        SplitSettings(scheme="site"),
+        SplitSettings(scheme="column", split_column="scanner"),
+    ],
+    ids=lambda settings: settings.scheme,
+)
+def test_every_split_tests_whole_patients_and_keeps_slides_of_both_classes(tmp_path, settings):
+    for sheet in (many(tmp_path), of_sites(tmp_path)):
+        if sheet[0].extra or settings.scheme in ("folds", "repeats"):
+            names = split_names(sheet, settings)
+            assert list(split_titles(sheet, settings)) == names
+            for name in names:
+                sides = assign_sides(sheet, settings, split=name)
+                assert sides == assign_sides(sheet[::-1], settings, split=name)
+                by_patient, kept = {}, set()
+                for row in sheet:
+                    by_patient.setdefault(row.patient, set()).add(sides[row.slide])
+                    kept.add((sides[row.slide], row.positive))
+                assert all(len(each) == 1 for each in by_patient.values())
+                assert kept >= {(s, p) for s in ("train", "validation") for p in (True, False)}
+
+
+def test_folds_test_every_slide_once_and_repeats_once_in_each(tmp_path):
+    sheet = many(tmp_path)
+    once = splits_testing(sheet, SplitSettings(scheme="folds", folds=5))
+    assert {len(names) for names in once.values()} == {1}
+    counts = [sum(names == [f"{i}of5"] for names in once.values()) for i in range(1, 6)]
+    assert counts == [20] * 5
+    twice = splits_testing(sheet, SplitSettings(scheme="repeats", folds=5, repeats=2))
+    assert {tuple(name[-2:] for name in names) for names in twice.values()} == {("r1", "r2")}
+    assert {names[0][0] == names[1][0] for names in twice.values()} == {True, False}
+
+
+def test_one_repeat_more_moves_no_slide_of_the_others(tmp_path):
+    sheet = many(tmp_path)
+    few, more = (SplitSettings(scheme="repeats", folds=1, repeats=n) for n in (2, 3))
+    names = split_names(sheet, few)
+    assert names == ["1of1r1", "1of1r2"] == split_names(sheet, more)[:2]
+    for name in names:
+        assert assign_sides(sheet, few, split=name) == assign_sides(sheet, more, split=name)
+    tested = [
+        {s for s, side in assign_sides(sheet, more, split=name).items() if side == "test"}
+        for name in split_names(sheet, more)
+    ]
+    assert [len(slides) for slides in tested] == [20] * 3  # a fifth of 25 patients of each class
+    assert tested[0] != tested[1]
+
+
+def test_each_site_is_left_out_once_by_its_column_or_its_barcode(tmp_path):
+    settings = SplitSettings(scheme="site")
+    sheet = of_sites(tmp_path)
+    assert list(split_titles(sheet, settings).values()) == ["site A2", "site BH", "site E9"]
+    sides = assign_sides(sheet, settings, split="2of3")
+    assert {row.patient[5:7] for row in sheet if sides[row.slide] == "test"} == {"BH"}
+    named = rows(tmp_path, "a\tp1\tP1\tX", "b\tp2\tP2\tY", header=HEADER + "\tsite")
+    assert splits_testing(named, settings) == {"a": ["1of2"], "b": ["2of2"]}
+
+
+def test_values_are_held_in_proportion(tmp_path):
+    sheet = of_sites(tmp_path)
+    settings = SplitSettings(scheme="folds", folds=2, stratify_by=["scanner"])
+    tested = splits_testing(sheet, settings)
+    for scanner in "XY":
+        counts = [
+            sum(tested[row.slide] == [name] for row in sheet if row.extra["scanner"] == scanner)
+            for name in ("1of2", "2of2")
+        ]
+        assert counts == [6, 6]
+
+
+def test_splits_that_cannot_be_are_refused(tmp_path):
+    sheet = many(tmp_path)
+    for settings, split, message in (
+        (SplitSettings(), "1of2", "holdout has no split"),
+        (SplitSettings(scheme="folds"), "6of5", "is no split"),
+        (SplitSettings(scheme="folds"), "1of5r1", "is no split"),
+        (SplitSettings(scheme="repeats"), "1of5", "is no split"),
+    ):
+        with pytest.raises(Her2Error, match=message):
+            assign_sides(sheet, settings, split=split)
+    with pytest.raises(Her2Error, match="has no site"):
+        split_names(sheet, SplitSettings(scheme="site"))
+    same = rows(tmp_path, "a\tp1\tP1\tX", "b\tp2\tP2\tX", header=HEADER + "\tcentre")
+    with pytest.raises(Her2Error, match="the same centre"):
+        split_names(same, SplitSettings(scheme="column", split_column="centre"))
+
+
+def test_inner_folds_of_a_split_are_of_its_training_side(tmp_path):
+    sheet, settings = many(tmp_path), SplitSettings(scheme="folds", folds=5)
+    sides = assign_sides(sheet, settings, split="2of5")
+    fold = encoder_folds(sheet, settings, 3, split="2of5")
+    assert set(fold) == {slide for slide, side in sides.items() if side == "train"}

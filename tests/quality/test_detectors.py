@@ -8,8 +8,9 @@ from her2pipe.config import Scanner, SynthesiseSettings, TileSettings
 from her2pipe.errors import Her2Error
 from her2pipe.quality.glass import Glass, glass_of
 from her2pipe.quality.inspection import Inspection
-from her2pipe.quality.reduced_patch import ReducedPatch, density_table
-from her2pipe.slides.tissue import grey_variance
+from her2pipe.quality.patch_batch import DENSITY_UNIT, PatchBatch, density_table
+from her2pipe.quality.reduced_patch import reduce_patch
+from her2pipe.slides.tissue import grey_variance, luma
 from her2pipe.synthetic.artefacts import (
     ARTEFACTS,
     INKS,
@@ -35,16 +36,23 @@ def drawing():
 def inspect(image):
     """Corners of the patches with tissue, and which each detector marks."""
     inspection = Inspection(GLASS, SIDE, SIDE * MPP)
-    corners, measures = [], []
+    corners = []
     for y in range(0, image.shape[0] - SIDE + 1, SIDE):
         for x in range(0, image.shape[1] - SIDE + 1, SIDE):
             patch = np.ascontiguousarray(image[y : y + SIDE, x : x + SIDE])
             if grey_variance(patch) >= TILE.variance_min:
                 corners.append((x, y))
-                measures.append(inspection.measure(patch))
-    findings = inspection.finish(measures, TILE)
+                inspection.add(inspection.reduce(patch, luma(patch)))
+    findings = inspection.finish(TILE)
     marks = {n: (findings.reasons >> i) & 1 == 1 for i, n in enumerate(findings.values)}
     return np.array(corners), marks, findings
+
+
+def measured(patch, side_um=64.0):
+    """What each detector finds of one patch."""
+    inspection = Inspection(GLASS, len(patch), side_um)
+    inspection.add(inspection.reduce(patch, luma(patch)))
+    return {name: float(values[0]) for name, values in inspection.finish(TILE).values.items()}
 
 
 def test_each_artefact_is_seen_by_its_detector_and_clean_tissue_by_none(drawing):
@@ -81,8 +89,7 @@ def test_ink_is_told_from_stain_by_hand(name):
     density = np.tile(stain, (64, 64, 1))
     density[:32, :32] += INKS[name]
     patch = np.rint(243 * np.exp(-density)).astype(np.uint8)
-    measured = Inspection(GLASS, 64, 32.0)
-    share = dict(zip(measured.detectors, measured.measure(patch), strict=True))["pen"][0]
+    share = measured(patch)["pen"]
     assert share == pytest.approx(0.25, abs=0.01)
 
 
@@ -95,17 +102,25 @@ def test_stains_are_neither_ink_nor_grey(density):
     for strength in (0.3, 1.0, 2.0):
         rgb = np.rint(243 * np.exp(-strength * np.array(density)))
         patch = np.tile(rgb.astype(np.uint8), (64, 64, 1))
-        measured = Inspection(GLASS, 64, 32.0)
-        by_name = dict(zip(measured.detectors, measured.measure(patch), strict=True))
-        assert by_name["pen"] == (0.0,)
-        assert by_name["bubble"] == (0.0,)
+        values = measured(patch)
+        assert (values["pen"], values["bubble"]) == (0.0, 0.0)
+
+
+def test_small_patches_are_judged_for_ink_alone():
+    dark = np.full((64, 64, 3), 10, np.uint8)
+    values = measured(dark, TILE.judged_um - 1)
+    assert values.pop("pen") == 1
+    assert np.isnan(list(values.values())).all()
+    eosin = np.full((64, 64, 3), (220, 120, 160), np.uint8)
+    assert measured(eosin, TILE.judged_um)["fold"] == 1  # as dense as the slide, which it is all of
 
 
 def test_density_of_glass_is_zero():
     table = density_table(GLASS)
-    patch = ReducedPatch(np.full((64, 64, 3), 243, np.uint8), GLASS, table, 64, 32.0)
-    assert np.abs(patch.density).max() < 1e-6
-    assert table[0, 0, 0] == pytest.approx(np.log(243))
+    glass = np.full((64, 64, 3), 243, np.uint8)
+    batch = PatchBatch([reduce_patch(glass, luma(glass), 64, 32.0)], GLASS, table, 32.0)
+    assert batch.total_density.max() == 0
+    assert table[0, 0, 0] == round(DENSITY_UNIT * np.log(243))
 
 
 def test_glass_is_measured_beside_the_tissue():

@@ -141,6 +141,27 @@ def xml(tmp_path, regions, name="", more=""):
     return tumour_fraction(path, COORDS, 100, (200, 200), NAMES).tolist()
 
 
+def test_lists_of_corners(tmp_path):
+    """What is positive counts whatever its name; what is negative is cut out; lines are nothing."""
+
+    def regions(*outlines):
+        return [{"name": f"_{i}", "vertices": corners} for i, corners in enumerate(outlines)]
+
+    path = tmp_path / "71.json"
+    for positive, negative, expected in (
+        ([SQUARE], [], [1, 0.5, 0.5, 0.25]),
+        ([SQUARE[:-1], SQUARE[:2]], [HOLE], [0.75, 0.5, 0.5, 0.25]),
+        ([], [HOLE], [0, 0, 0, 0]),
+    ):
+        data = {"positive": regions(*positive), "negative": regions(*negative)}
+        path.write_text(json.dumps(data))
+        shares = tumour_fraction(path, COORDS, 100, (200, 200), NAMES)
+        assert shares.tolist() == pytest.approx(expected)
+    path.write_text(json.dumps({"positive": [{"corners": SQUARE}]}))
+    with pytest.raises(Her2Error, match="cannot be read"):
+        tumour_fraction(path, COORDS, 100, (200, 200), NAMES)
+
+
 def test_aperio_xml_with_a_negative_region(tmp_path):
     found = xml(tmp_path, [(SQUARE, 0), (HOLE, 1)])
     assert found == pytest.approx([0.75, 0.5, 0.5, 0.25])

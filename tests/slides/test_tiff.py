@@ -235,12 +235,12 @@ def test_tiles_held_do_not_grow_with_height(tmp_path):
         with opened(path) as slide:
             view = slide._new_view(slide._choose(1.0), tiff.CACHE_BYTES)
             corners = tile_grid(1500, 480 * repeats, 100)
-            view.reserve(corners, 100)
+            view.reserve(corners, 100, 100)
             most = 0
             for x, y in corners:
                 slide._cut(view, x, y, 100, 100, (100, 100))
                 most = max(most, len(view._tiles))
-                view.evict(x, y, 100)
+                view.evict(x, y, 100, 100)
         held.append((most, len(view._tiles) + len(view._spare)))
     assert held[0][0] == pytest.approx(held[1][0], abs=4)
     assert held[1][1] <= held[0][0] + 8  # what is left over for reuse

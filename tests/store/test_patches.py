@@ -47,11 +47,30 @@ def test_names_are_those_of_the_format(tmp_path, make):
 
 def test_many_flushes_keep_order(tmp_path, make, monkeypatch):
     monkeypatch.setattr("her2pipe.store.patches.FLUSH_BYTES", 1)
+    monkeypatch.setattr("her2pipe.store.patches.CHUNK_BYTES", 64)  # what is less waits
     pixels = make.stained(4, 2)
     path = make.store(tmp_path / "S.h5", pixels, [(i, 0) for i in range(4)])
     with store.PatchStore(path) as found:
         for i in range(4):
             assert np.abs(found.pixels(i).astype(int) - pixels[i]).mean() < 4
+
+
+@pytest.mark.parametrize("sizes", [(30, 100, 1), (1 << 20, 1 << 20, 30), (64,)])
+def test_chunks_leave_no_gap(tmp_path, sizes):
+    """HDF5 would fill the last one up to a megabyte; each has a sum of 4 bytes."""
+    with store.write_patches(tmp_path / "S.h5") as writer:
+        for i, size in enumerate(sizes):
+            writer.add(bytes([i]) * size, i, 0, 1.0)
+        writer.finish(store.PatchMetadata(slide="S"))
+    with h5py.File(tmp_path / "S.h5") as file:
+        data = file["jpeg/bytes"]
+        chunks = -(-sum(sizes) // (1 << 20))
+        assert data.size == sum(sizes)
+        assert 0 <= data.id.get_storage_size() - data.size < 4 * chunks + chunks
+    with store.PatchStore(tmp_path / "S.h5") as found:
+        assert [found._stored(i) for i in range(len(sizes))] == [
+            bytes([i]) * size for i, size in enumerate(sizes)
+        ]
 
 
 def test_an_excluded_slide_is_an_empty_store(tmp_path, make):

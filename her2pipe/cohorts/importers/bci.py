@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from her2pipe.cohorts.importers.base import IMPORTERS, Cells, ImageImporter
+from her2pipe.registry import Citation
 
 LEVELS = {"0": "0", "1": "1+", "2": "2+", "3": "3+"}
 
@@ -15,6 +16,8 @@ class Bci(ImageImporter):
     """Images named 00345_test_0.png below HE or IHC: both images of a pair are one case."""
 
     name = "bci"
+    citation = Citation("BCI", "Liu et al. 2022", "arXiv:2204.11425", "10.48550/arXiv.2204.11425")
+    licence = "non-commercial academic use"
 
     def read(self, path: Path) -> Cells | None:
         """Read number, published side and level."""

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from her2pipe.cohorts.importers.base import IMPORTERS, Cells, ImageImporter
+from her2pipe.registry import Citation
 
 SUBTYPES = {
     "A": "adenosis",
@@ -24,6 +25,13 @@ class BreakHis(ImageImporter):
     """Images named SOB_M_DC-14-12312-100-005.png; letters after a number are blocks."""
 
     name = "breakhis"
+    citation = Citation(
+        "BreakHis",
+        "Spanhol et al. 2016",
+        "IEEE Trans Biomed Eng 63:1455",
+        "10.1109/TBME.2015.2496264",
+    )
+    licence = "terms of the data set's page"
 
     def read(self, path: Path) -> Cells | None:
         """Read class, subtype, patient, block and magnification."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from her2pipe.cohorts import labels, spellings
+from her2pipe.cohorts import labels, sheet_file, spellings
 from her2pipe.cohorts.labels import RCB_CLASSES
 from her2pipe.errors import Her2Error
 
@@ -17,20 +16,25 @@ Cells = dict[str, str]
 # What a column may be called, letters and digits only; the first one there is counts.
 COLUMNS = {
     "patient": ("bcrpatientbarcode", "patientid", "patient", "patients", "casesubmitterid",
-                "caseid", "case", "subjectid", "subject", "id"),
+                "caseid", "case", "subjectid", "subject", "uniqueid", "id"),
     "sample": ("sampleid",),
     "final": ("her2finalstatus", "finalher2status", "her2finalstatusnature2012", "her2status",
               "her2"),
     "by_ihc": ("her2statusbyihc", "ihcher2"),
-    "ihc": ("her2ihcscore", "her2ihc", "ihcscore", "ihc"),
+    "ihc": ("her2ihcscore", "her2ihc", "her2ihc03", "her2expression", "ihcscore", "ihc"),
     "fish": ("her2fishstatus", "her2fish", "fishstatus", "fish"),
     "fish_ratio": ("her2cent17ratio", "her2cep17ratio", "fishratio", "ratio"),
-    "er": ("erstatusbyihc", "erstatus", "er"),
+    "er": ("erstatusbyihc", "erstatus", "er10", "er"),
     "pr": ("prstatusbyihc", "prstatus", "pr"),
-    "pcr": ("pcr", "pathologiccompleteresponse", "pathologicalcompleteresponse", "responder",
-            "response"),
+    "pcr": ("pcr", "pathologiccompleteresponse", "pathologicalcompleteresponse", "pcrno0yes1",
+            "responder", "response"),
     "rcb": ("rcbclass", "rcbcategory", "rcb", "rcbindex", "rcbscore"),
     "scanner": ("scanner", "scannermodel"),
+    "grade": ("histologicalgrading",),
+    "subtype": ("molecularsubtype",),
+    "tumour_type": ("tumourtype",),
+    "ki67": ("ki67",),
+    "nodes": ("alnstatus",),
 }  # fmt: skip
 NOTHING_KNOWN = {"pending", "discrepancy"}  # beside what says so everywhere
 YES = {"yes", "y", "true", "1", "pcr", "responder", "completeresponse", "complete"}
@@ -38,22 +42,30 @@ NO = {"no", "n", "false", "0", "nonpcr", "nopcr", "nonresponder", "residualdisea
       "residualtumor", "rd", "partialresponse", "partial", "incomplete"}  # fmt: skip
 
 
-def read_csv(path: Path) -> list[list[str]]:
-    """Read a table of text, separated by tabs, commas or semicolons.
+def read_lines(path: Path, worksheet: str = "") -> list[list[str]]:
+    """Read the cells of a table: text separated by tabs, commas or semicolons, or a spreadsheet.
+
+    Parameters
+    ----------
+    path : Path
+    worksheet : str
+        Name of the one to read, of a spreadsheet (.xlsx) that has several.
 
     Raises
     ------
     Her2Error
-        When it is missing or a spreadsheet.
+        When it is missing, or no such table.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be read"
         raise Her2Error(f"the table {reason}", str(path), "check the path") from None
+    if path.suffix.lower() in sheet_file.SPREADSHEETS:
+        return [cells for _, cells in sheet_file.read_cells(path, worksheet)]
     if data.startswith((b"PK", b"\xd0\xcf")):
-        fix = "open it, save it as CSV, and give that"
-        raise Her2Error("the table is a spreadsheet", str(path), fix)
+        fix = "save it as .xlsx or CSV, and give that"
+        raise Her2Error("the table is a spreadsheet of another kind", str(path), fix)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -63,15 +75,15 @@ def read_csv(path: Path) -> list[list[str]]:
     return list(csv.reader(lines, delimiter=separator))
 
 
-def read(path: Path) -> list[Cells]:
+def read(path: Path, worksheet: str = "") -> list[Cells]:
     """Read a clinical table: its rows under our own column names.
 
     Raises
     ------
     Her2Error
-        When it cannot be read as text, or names no patients.
+        When it cannot be read, or names no patients.
     """
-    header, *lines = read_csv(path) or [[]]
+    header, *lines = read_lines(path, worksheet) or [[]]
     names = [key(name) for name in header]
     places = {
         column: next((names.index(name) for name in synonyms if name in names), None)
@@ -81,25 +93,33 @@ def read(path: Path) -> list[Cells]:
         what = f"no column of the table names patients: {', '.join(header)[:200]}"
         raise Her2Error(what, f"{path} line 1", "name one Patient")
     return [
-        {c: clean(cells[i]) for c, i in places.items() if i is not None and i < len(cells)}
+        {
+            column: clean(cells[i], "+/-" in header[i])
+            for column, i in places.items()
+            if i is not None and i < len(cells)
+        }
         for cells in lines
     ]
 
 
 def by_patient(
-    records: Iterable[Cells], patient_of: Callable[[Cells], str], excluded: Counter[str]
+    records: Iterable[Cells],
+    patient_of: Callable[[Cells], str],
+    leave_out: Callable[[str, object], None],
 ) -> dict[str, Cells]:
     """Return the rows of a table by patient, residual cancer burden as a class.
 
-    Further rows of a patient are counted, not used.
+    Further rows of a patient are left out, for the reason that `leave_out` is called with.
     """
     patients: dict[str, Cells] = {}
-    for row in records:
+    for number, row in enumerate(records, start=1):
         if not _is_patient(row):
+            if any(row.values()) and not row.get("patient"):
+                leave_out("rows of the table without a patient", f"row {number}")
             continue
         name = patient_of(row)
         if name in patients:
-            excluded["further rows of a patient in the table"] += 1
+            leave_out("further rows of a patient in the table", name)
         elif name:
             patients[name] = row
     burdens = {row.get("rcb", "") for row in patients.values()}
@@ -121,9 +141,14 @@ def key(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def clean(cell: str) -> str:
-    """Strip a cell; what says that nothing is known, such as [Not Evaluated], is empty."""
+def clean(cell: str, is_sign: bool = False) -> str:
+    """Strip a cell; what says that nothing is known, such as [Not Evaluated], is empty.
+
+    A lone `-` is a negative result in a column of signs, named so: PR (+/-).
+    """
     text = cell.strip().strip('"')
+    if is_sign and text == "-":
+        return text
     words = spellings.plain(text)
     is_unknown = words in NOTHING_KNOWN or (spellings.is_unknown(text) and words != "equivocal")
     return "" if is_unknown else text

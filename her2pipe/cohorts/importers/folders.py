@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from her2pipe.cohorts.importers.base import IMPORTERS, SIDES, Cells, ImageImporter
-from her2pipe.errors import Her2Error
 
 
 @IMPORTERS.register("folders")
@@ -25,7 +23,7 @@ class Folders(ImageImporter):
         if not folders:
             return None
         slide = "_".join(inner.with_suffix("").parts)
-        patient = self._patient(inner) if self.options.patient else slide
+        patient = self.patient_of(inner) if self.options.patient else slide
         if patient is None:
             return None
         return {
@@ -35,17 +33,6 @@ class Folders(ImageImporter):
             "class": folders[0],
             "published_split": side,
         }
-
-    def _patient(self, inner: Path) -> str | None:
-        """Return the first group of the expression, or all it matches."""
-        try:
-            match = re.search(self.options.patient, inner.as_posix())
-        except re.error as error:
-            what, fix = f"--patient is no regular expression: {error}", "for instance 'P[0-9]+'"
-            raise Her2Error(what, "option --patient", fix) from None
-        if match is None:
-            return None
-        return match[1] if match.re.groups else match[0]
 
     def note(self) -> str:
         """Say that patients are unknown, where they are."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from her2pipe.cohorts.importers import clinical_table
 from her2pipe.cohorts.importers.base import IMPORTERS, Cells, SlideImporter
+from her2pipe.registry import Citation
 
 
 @IMPORTERS.register("tcga")
@@ -15,6 +16,10 @@ class Tcga(SlideImporter):
     """One diagnostic slide of the primary tumour per patient: that of the lowest number."""
 
     name = "tcga"
+    citation = Citation(
+        "TCGA-BRCA", "Cancer Genome Atlas Network 2012", "Nature 490:61", "10.1038/nature11412"
+    )
+    licence = "open access of the Genomic Data Commons"
 
     def choose_files(self, files: Sequence[tuple[str, Path]]) -> dict[str, Path]:
         """Choose the first diagnostic slide of each patient."""
@@ -23,20 +28,20 @@ class Tcga(SlideImporter):
             name = stem.split(".")[0]
             named = re.fullmatch(r"(TCGA-\w{2}-\w{4})-01Z-\d\d-DX(\d+)", name)
             if not named:
-                self.excluded["other than diagnostic slides of a primary tumour"] += 1
+                self.leave_out("other than diagnostic slides of a primary tumour", path)
                 continue
             patient, number = named[1], int(named[2])
-            if patient in chosen:
-                self.excluded["further slides of a patient"] += 1
-            if patient not in chosen or number < chosen[patient][0]:
-                chosen[patient] = number, name, path
+            ranked = sorted([(number, name, path), *filter(None, [chosen.get(patient)])])
+            chosen[patient] = ranked[0]
+            for _, _, further in ranked[1:]:
+                self.leave_out("further slides of a patient", further)
         return {name: path for _, name, path in chosen.values()}
 
     def table_patient(self, row: Cells) -> str:
         """Return the patient's barcode; a spoilt one is counted."""
         name = super().table_patient(row)
         if name and not name.startswith("TCGA-"):
-            self.excluded["rows of the table without a TCGA barcode"] += 1
+            self.leave_out("rows of the table without a TCGA barcode", row["patient"])
             return ""
         return name
 

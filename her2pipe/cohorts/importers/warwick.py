@@ -10,6 +10,7 @@ from her2pipe.cohorts.importers import clinical_table
 from her2pipe.cohorts.importers.base import IMPORTERS, Cells, ImageImporter
 from her2pipe.cohorts.importers.bci import LEVELS
 from her2pipe.errors import Her2Error
+from her2pipe.registry import Citation
 
 
 @IMPORTERS.register("warwick")
@@ -17,6 +18,10 @@ class Warwick(ImageImporter):
     """Images named CaseNo_83-TissueId_1-Score_3-row_7552-col_37344.png."""
 
     name = "warwick"
+    citation = Citation(
+        "Warwick HER2 scoring", "Qaiser et al. 2018", "Histopathology 72:227", "10.1111/his.13333"
+    )
+    licence = "research use"
 
     def read(self, path: Path) -> Cells | None:
         """Read case, tissue, level and place.
@@ -56,7 +61,7 @@ class Warwick(ImageImporter):
         table = self.options.table
         if table is None:
             return {}
-        header, *lines = clinical_table.read_csv(table) or [[]]
+        header, *lines = clinical_table.read_lines(table) or [[]]
         names = [clinical_table.key(name) for name in header]
         if not {"caseno", "her2score"} <= set(names):
             what = "the table has no columns CaseNo and HeR2 SCORE"

@@ -6,6 +6,7 @@ import re
 
 from her2pipe.cohorts.importers import clinical_table
 from her2pipe.cohorts.importers.base import IMPORTERS, Cells, SlideImporter
+from her2pipe.registry import Citation
 
 
 @IMPORTERS.register("yale")
@@ -13,6 +14,10 @@ class Yale(SlideImporter):
     """The HER2 cohort by its file names, the trastuzumab cohort by its table."""
 
     name = "yale"
+    citation = Citation(
+        "HER2 tumor ROIs", "Farahmand et al. 2022", "Mod Pathol 35:44", "10.1038/s41379-021-00911-w"
+    )
+    licence = "CC BY 4.0, The Cancer Imaging Archive, doi 10.7937/E65C-AM96"
     needs_table = False
 
     def labels(self, slide: str, patient: Cells) -> Cells:

@@ -1,8 +1,8 @@
 """What every detector of artefacts is made of.
 
 A detector is a class that registers itself in a module of this package, or in one of a plugin. It
-measures each patch by itself while the slide is cut, a number or a few; what those mean may depend
-on the slide's other patches, so values follow when all are measured.
+measures each patch by itself while the slide is cut, a number or a few, some patches at a time.
+What those mean may depend on the slide's other patches, so values follow when all are measured.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from her2pipe.config import TileSettings
-from her2pipe.quality.reduced_patch import ReducedPatch
+from her2pipe.quality.patch_batch import PatchBatch
 from her2pipe.registry import DETECTORS as DETECTORS
 
 
@@ -32,6 +32,8 @@ class Detector(ABC):
         Setting of `tile` that values are held against; a plugin has its own in `limit`.
     is_least : bool
         Whether values below the threshold are marked; otherwise those above it.
+    needs_area : bool
+        Whether a patch whose side is below `tile.judged_um` is too small to be judged.
     quantity : str
         Name of what `reference` returns, a number of the slide; empty where there is none.
     """
@@ -41,11 +43,12 @@ class Detector(ABC):
     unit: ClassVar[str] = ""
     threshold: ClassVar[str] = ""
     is_least: ClassVar[bool] = False
+    needs_area: ClassVar[bool] = False
     quantity: ClassVar[str] = ""
 
     @abstractmethod
-    def measure(self, patch: ReducedPatch) -> tuple[float, ...]:
-        """Measure one patch, whatever slide it is of; always as many numbers."""
+    def measure(self, patches: PatchBatch) -> np.ndarray:
+        """Measure each patch by itself, whatever slide it is of: (N, K), always as many numbers."""
 
     def values(self, measures: np.ndarray) -> np.ndarray:
         """Return the value of each patch, (N,) float32.

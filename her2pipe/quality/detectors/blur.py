@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from her2pipe.quality.detectors.base import DETECTORS, Detector
-from her2pipe.quality.reduced_patch import ReducedPatch
+from her2pipe.quality.patch_batch import PatchBatch
 
-# Blocks a side, each judged by itself: a patch half of which is sharp is not sharp.
-BLOCKS, BLOCK_PX = 8, 16  # at most, and least side of one
 TISSUE_SHARE = 1 / 16  # of the blocks; a patch with less cannot be judged
 TISSUE_LEVELS = 20  # below the grey level of glass, from which on a block holds tissue
 SOFTEN_LEVELS = 5.0  # added to that: noise on pale tissue is no texture
@@ -22,29 +20,31 @@ SHARPNESS_LEAST = 0.07
 class Blur(Detector):
     """Fine texture over darkness, of the middle block, as a share of the slide's sharp patches.
 
-    Defocus takes fine texture away and leaves tissue as dark as it was, however strong it is.
+    Defocus takes fine texture away and leaves tissue as dark as it was, however strong it is. Each
+    block is judged by itself: a patch half of which is sharp is not sharp.
     """
 
     title = "out of focus"
     unit = ""
     threshold = "blur_min"
     is_least = True
+    needs_area = True
     quantity = "sharpness"
 
-    def measure(self, patch: ReducedPatch) -> tuple[float, ...]:
-        """Return the ratio of texture to darkness; NaN where there is too little tissue."""
-        import cv2
-
-        edges = cv2.convertScaleAbs(cv2.Laplacian(patch.grey, cv2.CV_16S))
-        side = max(2, min(BLOCKS, len(patch.grey) // BLOCK_PX))
-        size = side, side
-        texture = cv2.resize(edges, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-        grey = cv2.resize(patch.grey, size, interpolation=cv2.INTER_AREA)
-        dark = patch.glass_grey - grey.astype(np.float32)
+    def measure(self, patches: PatchBatch) -> np.ndarray:
+        """Return the ratio of texture to darkness, (N, 1); NaN where there is too little tissue."""
+        count = len(patches)
+        dark = (patches.glass_grey - patches.grey).reshape(count, -1)
+        texture = patches.texture.reshape(count, -1)
         tissue = dark > TISSUE_LEVELS
-        if np.count_nonzero(tissue) < max(1, TISSUE_SHARE * tissue.size):
-            return (float("nan"),)
-        return (float(np.median(texture[tissue] / (dark[tissue] + SOFTEN_LEVELS))),)
+        ratio = texture / (np.maximum(dark, TISSUE_LEVELS) + SOFTEN_LEVELS)
+        blocks = tissue.sum(1)
+        # The median of the first `blocks` values in order, behind which all others are put.
+        ratio = np.sort(np.where(tissue, ratio, np.inf), axis=1)
+        each = np.arange(count)
+        middle = (ratio[each, (blocks - 1) // 2] + ratio[each, blocks // 2]) / 2
+        enough = blocks >= max(1, TISSUE_SHARE * tissue.shape[1])
+        return np.where(enough, middle, np.nan)[:, None]
 
     def reference(self, measures: np.ndarray) -> float:
         """Return the sharpness of the slide's sharp patches."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from her2pipe.quality.detectors.base import DETECTORS, Detector
-from her2pipe.quality.reduced_patch import ReducedPatch
+from her2pipe.quality.patch_batch import DENSITY_UNIT, PatchBatch
 
-GREY_LEAST, GREY_MOST = 0.2, 1.5  # optical density, natural logarithm
-SPREAD = 0.2  # of the three channels, as a share of their mean: less than any stain's
+# Sum of three optical densities, natural logarithm.
+GREY_LEAST, GREY_MOST = (round(3 * mean * DENSITY_UNIT) for mean in (0.2, 1.5))
+SPREAD_SHARE = 15  # of that sum, which the channels may spread over: less than any stain's
+SMALLEST = 0.01  # of a patch; grey pixels that are fewer are no edge
 CONNECTED = 8  # neighbours
 
 
@@ -19,18 +21,28 @@ class Bubble(Detector):
     title = "air bubble or edge of the coverslip"
     unit = "fraction"
     threshold = "bubble_max"
+    needs_area = True
 
-    def measure(self, patch: ReducedPatch) -> tuple[float, ...]:
-        """Return the share of the largest area that is grey and wider than a pixel."""
-        import cv2
+    def measure(self, patches: PatchBatch) -> np.ndarray:
+        """Return the share of the largest area that is grey and wider than a pixel, (N, 1)."""
+        total = patches.total_density
+        grey = (total > GREY_LEAST) & (total < GREY_MOST)
+        grey &= patches.spread * np.int16(SPREAD_SHARE) < total
+        wide = np.zeros_like(grey)  # pixels of which four make a square
+        squares = grey[:, 1:, 1:] & grey[:, 1:, :-1] & grey[:, :-1, 1:] & grey[:, :-1, :-1]
+        for down in (0, 1):
+            for right in (0, 1):
+                wide[:, down : down + squares.shape[1], right : right + squares.shape[2]] |= squares
+        largest = np.zeros((len(grey), 1))
+        counts = np.count_nonzero(wide.reshape(len(grey), -1), axis=1)
+        for i in np.flatnonzero(counts >= SMALLEST * grey[0].size):
+            largest[i] = _largest_area(wide[i])
+        return largest / grey[0].size
 
-        density, mean = patch.density, patch.mean_density
-        r, g, b = cv2.split(density)
-        spread = np.maximum(np.maximum(r, g), b) - np.minimum(np.minimum(r, g), b)
-        grey = (mean > GREY_LEAST) & (mean < GREY_MOST) & (spread < SPREAD * mean)
-        if not grey.any():
-            return (0.0,)
-        kept = cv2.morphologyEx(grey.view(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
-        areas = cv2.connectedComponentsWithStats(kept, connectivity=CONNECTED)[2]
-        largest = areas[1:, cv2.CC_STAT_AREA].max(initial=0)
-        return (float(largest) / kept.size,)
+
+def _largest_area(mask: np.ndarray) -> int:
+    """Return the size of the largest connected piece, px."""
+    import cv2
+
+    areas = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=CONNECTED)[2]
+    return int(areas[1:, cv2.CC_STAT_AREA].max(initial=0))

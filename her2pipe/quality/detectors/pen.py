@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from her2pipe.quality.detectors.base import DETECTORS, Detector
-from her2pipe.quality.reduced_patch import ReducedPatch
+from her2pipe.quality.patch_batch import PatchBatch
 
 
 @DETECTORS.register("pen")
@@ -14,6 +16,6 @@ class Pen(Detector):
     unit = "fraction"
     threshold = "pen_max"
 
-    def measure(self, patch: ReducedPatch) -> tuple[float, ...]:
-        """Return the share of ink."""
-        return (float(patch.ink.mean()),)
+    def measure(self, patches: PatchBatch) -> np.ndarray:
+        """Return the share of ink, (N, 1)."""
+        return patches.ink.mean((1, 2))[:, None]

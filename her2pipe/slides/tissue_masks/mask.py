@@ -68,14 +68,17 @@ def colour_mask(rgb: np.ndarray, um: float, settings: TissueSettings) -> np.ndar
     import cv2
 
     smooth = cv2.GaussianBlur(np.ascontiguousarray(rgb), (0, 0), SMOOTH_PX)
-    dark: np.ndarray = _highest(cv2.split(rgb)) <= VOID_LEVEL
     edge = cv2.getStructuringElement(cv2.MORPH_RECT, (VOID_EDGE_PX, VOID_EDGE_PX))
-    void = cv2.morphologyEx(dark.astype(np.uint8), cv2.MORPH_OPEN, edge)  # a speck is no void
+    dark = cv2.inRange(rgb, (0, 0, 0), (VOID_LEVEL,) * 3)
+    void = cv2.morphologyEx(dark, cv2.MORPH_OPEN, edge)  # a speck is no void
     shown = cv2.dilate(void, edge) == 0
     if not shown.any():
         return np.zeros(shown.shape, bool)
+    is_void = not shown.all()
     channels = cv2.split(smooth)
-    brightest = [_percentile(each[shown], GLASS_PERCENTILE) for each in channels]
+    brightest = [
+        _percentile(each[shown] if is_void else each, GLASS_PERCENTILE) for each in channels
+    ]
     glass = np.clip(np.array(brightest, float), GLASS_MIN, 255)
     glass = np.maximum(glass, TINT_MOST * glass.max())
     # A pixel is one of 256 levels: what it lets through, of 1 through glass, is looked up.
@@ -88,8 +91,9 @@ def colour_mask(rgb: np.ndarray, um: float, settings: TissueSettings) -> np.ndar
     od = sum(cv2.LUT(each, opacity[:, i]) for i, each in enumerate(channels))
     density: np.ndarray = (np.clip(od, 0, 1.5) * DENSITY_LEVELS).astype(np.uint8)
     bounds = np.array([settings.tissue_saturation, settings.tissue_od])
-    tissue = saturation > _otsu(saturation[shown], *(255 * bounds[0]))
-    tissue |= density > _otsu(density[shown], *(DENSITY_LEVELS * bounds[1]))
+    of_shown = [each[shown] if is_void else each for each in (saturation, density)]
+    tissue = saturation > _otsu(of_shown[0], *(255 * bounds[0]))
+    tissue |= density > _otsu(of_shown[1], *(DENSITY_LEVELS * bounds[1]))
     return _tidy(tissue & shown, um, settings)
 
 
@@ -99,16 +103,18 @@ def _highest(channels: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _percentile(values: np.ndarray, percent: float) -> int:
-    """Return the lowest grey level that so many per cent of values, (N,) uint8, do not exceed."""
-    counts = np.bincount(values, minlength=256).cumsum()
+    """Return the lowest grey level that so many per cent of values, uint8, do not exceed."""
+    import cv2
+
+    counts = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel().astype(np.int64).cumsum()
     return int(np.searchsorted(counts, percent / 100 * counts[-1]))
 
 
 def _otsu(values: np.ndarray, least: float, most: float) -> float:
-    """Return Otsu's threshold of grey levels, (N,) uint8, kept within bounds."""
+    """Return Otsu's threshold of grey levels, uint8, kept within bounds."""
     import cv2
 
-    level = cv2.threshold(values[:, None], 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0]
+    level = cv2.threshold(values, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0]
     return float(np.clip(level, least, most))
 
 
