@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from her2pipe.aggregation.base import Bag
+from her2pipe.aggregation.base import ALL_KINDS, Bag
 from her2pipe.aggregation.heads import Classes, Head
 from her2pipe.aggregation.networks import NetworkAggregation
 from her2pipe.config import TargetSettings
@@ -32,6 +32,7 @@ class BagAggregation(NetworkAggregation):
     (N, K).
     """
 
+    kinds = ALL_KINDS
     contributes_probability = False
 
     @classmethod
@@ -41,7 +42,9 @@ class BagAggregation(NetworkAggregation):
 
     @classmethod
     def build(cls, features: int, endpoint: Endpoint, settings: Any) -> torch.nn.Module:
-        """Make the network for an endpoint; it carries its head."""
+        """Make the network for an endpoint; of classes it carries its head."""
+        if endpoint.kind != "classes":
+            return cls.network(features, endpoint.outputs, settings)
         head = cls.head(endpoint, settings)
         network: Any = cls.network(features, head.outputs, settings)
         network.head = head
@@ -74,7 +77,11 @@ class BagAggregation(NetworkAggregation):
     def outputs(self, network: Any, slide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return class probabilities of the slide, (C,), and what is shown of its patches."""
         z, shown = network(slide)
-        return network.head.probabilities(z), shown
+        return self.read(network, z), shown
+
+    def read(self, network: Any, z: torch.Tensor) -> torch.Tensor:
+        """Return class probabilities, (..., C), of outputs, (..., K); without classes these."""
+        return network.head.probabilities(z) if self.endpoint.kind == "classes" else z
 
     def _contributions(self, bag: Bag) -> tuple[np.ndarray, str]:
         """Return each patch's share of the attention, of positive classes where each has its own.
@@ -88,6 +95,8 @@ class BagAggregation(NetworkAggregation):
 
     def shown_outputs(self, p: np.ndarray) -> list[int]:
         """Return the outputs that are shown: of positive classes, else of the likeliest one."""
+        if self.endpoint.kind != "classes":
+            return [0]
         targets, positive = self.endpoint.targets, self.endpoint.positive
         return [i for i, name in enumerate(targets) if name in positive] or [int(p.argmax())]
 
@@ -103,7 +112,7 @@ class InstanceAggregation(BagAggregation):
     def outputs(self, network: Any, slide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return class probabilities of the slide, (C,), and of its patches, (N, C)."""
         z, patches = network(slide)
-        return network.head.probabilities(z), network.head.probabilities(patches)
+        return self.read(network, z), self.read(network, patches)
 
     def _contributions(self, bag: Bag) -> tuple[np.ndarray, str]:
         """Return what the endpoint shows of the patches' class probabilities."""

@@ -54,11 +54,17 @@ class MeanFeatures(InstanceAggregation):
     def outputs(self, network: Any, slide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return class probabilities of the slide, (C,), and the logits of its patches, (N, C)."""
         z, patches = network(slide)
-        return network.head.probabilities(z), patches
+        return self.read(network, z), patches
 
     def _contributions(self, bag: Bag) -> tuple[np.ndarray, str]:
-        """Return the log odds of each patch, whose mean is that of the slide."""
-        return log_odds(self.averaged(bag.features)[1], self.endpoint), "log odds"
+        """Return the log odds of each patch, whose mean is that of the slide.
+
+        Without classes it is each patch's number, or log hazard ratio.
+        """
+        patches = self.averaged(bag.features)[1]
+        if self.endpoint.kind != "classes":
+            return self.endpoint.patch_contributions(patches)
+        return log_odds(patches, self.endpoint), "log odds"
 
     @classmethod
     def standardise(cls, network: torch.nn.Module, slides: Sequence[TrainingSlide]) -> None:

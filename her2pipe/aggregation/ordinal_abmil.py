@@ -39,6 +39,7 @@ class OrdinalAbmil(BagAggregation):
     """
 
     family = "Attention-based"
+    kinds = frozenset({"classes"})
     Settings = OrdinalSettings
     citations = (
         Citation("ABMIL", "Ilse et al. 2018", "PMLR 80:2127", "10.48550/arXiv.1802.04712"),
@@ -59,8 +60,10 @@ class OrdinalAbmil(BagAggregation):
     @classmethod
     def suits(cls, endpoint: Endpoint) -> str:
         """Refuse classes without an order, of which there are more than two."""
+        if reason := super().suits(endpoint):
+            return reason
         if endpoint.ordered or len(endpoint.targets) == 2:
-            return super().suits(endpoint)
+            return ""
         return "ordinal_abmil predicts ordered classes; those of the study have no order"
 
     @classmethod

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from her2pipe.config.base import ALGORITHM, Name, Section, setting
 
 Applied = tuple[Name, Name]  # a method and a cohort it is applied to
@@ -24,6 +28,16 @@ class EvaluateSettings(Section):
     )
     subgroup_min: int = setting(
         10, "a subgroup of fewer slides gets a note in place of an AUC", "slides", ge=3
+    )
+
+    survival_cuts: list[Annotated[float, Field(gt=0, lt=1)]] = setting(
+        [0.5],
+        "endpoint survival: quantiles of the training patients' scores at which groups of patients"
+        " are cut for Kaplan-Meier curves; 0.5 is the median",
+        "fraction",
+        choice=True,
+        min_length=1,
+        max_length=4,
     )
 
 

@@ -59,7 +59,7 @@ def join(
     table = {row["slide"]: row for row in read_table(scores)}
     sides: dict[str, str] = {}
     if split is not None:
-        sides = assign_sides(rows, split, endpoint.stratum)
+        sides = assign_sides(rows, split, endpoint.strata(rows))
         side = side or evaluated_side(sides)
     for column in endpoint.score_columns:
         if table and column not in next(iter(table.values())):
@@ -86,6 +86,7 @@ def join(
         computed = {
             "patient": row.patient,
             "target": endpoint.target(row).label,
+            **endpoint.outcomes(row),
             "probabilities": probabilities_in(score, endpoint.probability_columns),
             "subgroups": {column: _group(row, column) for column in subgroups},
             "used": not reason,

@@ -55,7 +55,8 @@ class Cohort:
         Those used: scored, and not used for training.
     settings : EvaluateSettings
     development : list of Slide
-        All slides of the development cohort with the method's scores, of both sides.
+        All slides of the development cohort with the method's scores, of both sides; those of the
+        endpoint's `development_side` are used.
     recalibration : Recalibration, optional
         One that is given, in place of a fit to the development cohort.
     patches : iterable, optional
@@ -114,6 +115,8 @@ def load_analyses() -> None:
     importlib.import_module("her2pipe.evaluation.binary")
     importlib.import_module("her2pipe.evaluation.multiclass")
     importlib.import_module("her2pipe.evaluation.decision")
+    importlib.import_module("her2pipe.evaluation.continuous.number")
+    importlib.import_module("her2pipe.evaluation.continuous.survival")
 
 
 def compute(cohort: Cohort) -> Results:

@@ -123,7 +123,7 @@ def run(
         columns = development_columns(endpoint, evaluate)
         development = join(
             *(args.development, args.development_sheet, endpoint, columns, split),
-            side="validation",
+            side=endpoint.development_side,
         )
     used = [slide for slide in slides if slide.used]
     results = compute(

@@ -178,7 +178,7 @@ def _unjudged_fits(study: Study) -> Iterator[Her2Error]:
         if cohort.role != "development":
             continue
         rows, endpoint = list(study.rows[name].values()), study.endpoint
-        sides = assign_sides(rows, study.settings.split, endpoint.stratum)
+        sides = assign_sides(rows, study.settings.split, endpoint.strata(rows))
         labels = {endpoint.target(row).label for row in rows if sides[row.slide] == "validation"}
         missing = [] if labels - {None} else ["labelled"]
         if endpoint.positive:

@@ -109,8 +109,7 @@ class Study:
         """
         for name, cohort in self.settings.cohorts.items():
             if cohort.role == "development":
-                labels = (self.endpoint.target(row).label for row in self.rows[name].values())
-                self.endpoint.validate_targets(labels, self.sheets[name])
+                self.endpoint.validate_cohort(list(self.rows[name].values()), self.sheets[name])
         cohorts = {
             name: (cohort.role, self.rows[name].values())
             for name, cohort in self.settings.cohorts.items()
@@ -213,6 +212,8 @@ def _read_sheets(
                 check_files=check_files,
             )
             rows[name] = {row.slide: _labelled(row, endpoint) for row in loaded}
+            if cohort.role != "pretraining":
+                problems += endpoint.sheet_mistakes(loaded, sheets[name])
         except Her2Error as error:
             problems += getattr(error, "problems", [error])
     raise_all(problems)

@@ -11,6 +11,7 @@ from her2pipe.aggregation.base import AGGREGATIONS, Bag, FitMetadata, FittedMode
 from her2pipe.aggregation.fitting import area, fit_aggregation
 from her2pipe.aggregation.heads import EachClass, Ordinal
 from her2pipe.aggregation.max import highest_network
+from her2pipe.aggregation.networks import scale_of
 from her2pipe.aggregation.ordinal_abmil import cumulative_logits
 from her2pipe.config import LabelSettings
 from her2pipe.endpoints.lookup import endpoint_of
@@ -19,6 +20,8 @@ from her2pipe.training.checkpoint import Checkpoint
 
 GRADES = LabelSettings(endpoint="class", column="grade")
 TWO = LabelSettings(endpoint="class", classes=["benign", "malignant"], ordered=False)
+NUMBER = endpoint_of(LabelSettings(endpoint="number", column="rcb_index"))
+SURVIVAL = endpoint_of(LabelSettings(endpoint="survival"))
 TYPES = LabelSettings(endpoint="class", classes=["ductal", "lobular", "other"], ordered=False)
 ATTENTION = ("abmil", "ordinal_abmil", "transmil", "dsmil")
 INSTANCES = ("max", "top_k")
@@ -411,23 +414,28 @@ QUICK = {  # epochs, and settings
 }
 
 
-def fitted(name, planted, folder, seed=1):
-    """Return the AUC of new slides by a network of the last epoch, and its weights."""
-    train, new = planted
-    aggregation, endpoint = AGGREGATIONS[name], endpoint_of()
-    epochs, values = QUICK[name]
-    settings = aggregation.Settings(**values, device="cpu")
+def fit(name, endpoint, slides, folder, seed=1, **values):
+    """Fit a small network, and return the aggregation, ready to score."""
+    aggregation = AGGREGATIONS[name]
+    epochs, settings = QUICK[name]
+    settings = aggregation.Settings(**settings | values, device="cpu")
     checkpoint = Checkpoint(folder / name, "x")
-    fit = fit_aggregation(aggregation, train, (), endpoint, settings, seed, checkpoint, (epochs,))
+    fit = fit_aggregation(aggregation, slides, (), endpoint, settings, seed, checkpoint, (epochs,))
     metadata = FitMetadata(
         aggregation=name,
         classes=list(endpoint.targets),
         features=WIDTH,
         settings=settings.model_dump(mode="json"),
     )
-    scorer = aggregation(endpoint, model=FittedModel(metadata, fit.members))
+    return aggregation(endpoint, model=FittedModel(metadata, fit.members))
+
+
+def fitted(name, planted, folder, seed=1):
+    """Return the AUC of new slides by a network of the last epoch, and its weights."""
+    train, new = planted
+    scorer = fit(name, endpoint_of(), train, folder, seed)
     scores = np.array([scorer.score_inputs(slide.inputs).score for slide in new])
-    return area(np.array([slide.target == 1 for slide in new]), scores), fit.members[0]
+    return area(np.array([slide.target == 1 for slide in new]), scores), scorer.model.members[0]
 
 
 @pytest.mark.parametrize("name", [*ATTENTION, *INSTANCES])
@@ -448,3 +456,35 @@ def test_equal_seeds_give_equal_weights(planted, tmp_path):
         one, two, other = (fitted(name, few, tmp_path / part, seed)[1] for part, seed in runs)
         assert all(np.array_equal(one[key], two[key]) for key in one)
         assert not all(np.array_equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "ordinal_abmil"])
+@pytest.mark.parametrize("endpoint", [NUMBER, SURVIVAL], ids=["number", "survival"])
+def test_numbers_and_survival_have_one_output(planted, tmp_path, name, endpoint):
+    """Scores are the output, scaled as the training slides are; patches have a finite value."""
+    slides = [
+        TrainingSlide(
+            s.slide,
+            s.patient,
+            s.target * (endpoint is SURVIVAL),
+            s.inputs,
+            (40.0 + 5 * s.target,) if endpoint is NUMBER else (10.0 - 5 * s.target, s.target),
+        )
+        for s in planted[0][:16]
+    ]
+    scorer = fit(name, endpoint, slides, tmp_path, step_slides=8)
+    (network,) = scorer.networks
+    scale, offset = scale_of(scorer.model.members[0])
+    for slide in slides[:2]:
+        with torch.no_grad():
+            z = float(network(torch.from_numpy(slide.inputs).float())[0])
+        assert scorer.score_inputs(slide.inputs).score == pytest.approx(scale * z + offset)
+    coords = np.zeros((PATCHES, 2), np.int32)
+    whole = Bag("S", coords, 512, 9_000, 9_000, np.zeros((PATCHES, 0)), slides[0].inputs, [])
+    shown, _ = scorer.contributions(whole)
+    assert shown.shape == (PATCHES,)
+    assert np.isfinite(shown).all()
+
+
+def test_order_is_of_classes():
+    assert "cannot predict survival" in AGGREGATIONS["ordinal_abmil"].suits(SURVIVAL)
