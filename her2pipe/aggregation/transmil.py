@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import model_validator
 
@@ -194,7 +194,8 @@ def transmil_network() -> type[torch.nn.Module]:
             h = torch.cat([self.token, h, h[: side * side - count]])
             h = h + self.attentions[0](self.norms[0](h))
             h = torch.cat([h[:1], self.positions(h[1:], side)])
-            first, attention = self.attentions[1].first(self.norms[1](h))
+            last: Any = self.attentions[1]
+            first, attention = last.first(self.norms[1](h))
             z = self.out(self.norms[2](h[0] + first))
             if not len(attention):
                 return z, attention
