@@ -47,7 +47,7 @@ def write_evaluation(
 ) -> None:
     """Write everything an evaluation has; `slides` are all of the cohort, `formats` of figures."""
     cells = (slide.cells(endpoint) for slide in slides)
-    columns = endpoint.slide_columns
+    columns: Sequence[str] = endpoint.slide_columns
     if "time" not in columns and any(slide.time is not None for slide in slides):
         columns = (*columns, "time", "event")
     write_table(folder / SLIDES, columns, cells)
