@@ -42,6 +42,11 @@ class NetworkAggregation(FittedAggregation):
         """Make the network, with random weights, for patches of so many features."""
 
     @classmethod
+    def build(cls, features: int, endpoint: Endpoint, settings: Any) -> torch.nn.Module:
+        """Make the network for an endpoint; by default with the outputs it asks for."""
+        return cls.network(features, endpoint.outputs, settings)
+
+    @classmethod
     def tensors(cls, inputs: Any, device: Any) -> Any:
         """Bring what `prepare` returned to the network's device."""
         import torch
@@ -129,9 +134,9 @@ class NetworkAggregation(FittedAggregation):
     @cached_property
     def networks(self) -> list[torch.nn.Module]:
         """The fitted networks, ready to score."""
-        features, settings = self._fitted.metadata.features, self.fit_settings
+        features = self._fitted.metadata.features
         return [
-            with_weights(self.network(features, self.endpoint.outputs, settings), member)
+            with_weights(self.build(features, self.endpoint, self.fit_settings), member)
             for member in self._fitted.members
         ]
 

@@ -226,6 +226,15 @@ class Her2Levels(Her2Status):
         """Return why a slide has no level."""
         return self.target(row).exclusion_reason
 
+    def patch_contributions(
+        self, p: np.ndarray, classes: Sequence[str] | None = None
+    ) -> tuple[np.ndarray, str]:
+        """Return the probability of HER2+ of each patch, of levels that of the positive ones."""
+        if tuple(classes or ()) != self.targets:
+            return super().patch_contributions(p, classes)
+        positive = [i for i, name in enumerate(self.targets) if name in self.positive]
+        return p[:, positive].sum(1).astype(np.float32), f"p({POSITIVE})"
+
     def stratum(self, row: Row) -> int:
         """Return the number of a slide's status: levels are split as status is."""
         return Her2Status().stratum(row)
