@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from her2pipe.aggregation.base import AGGREGATIONS, Bag
+from her2pipe.aggregation.base import AGGREGATIONS, ALL_KINDS, Bag
 from her2pipe.aggregation.networks import NetworkAggregation, packs
 from her2pipe.config import TargetSettings
 from her2pipe.config.base import setting
@@ -56,12 +56,16 @@ class ClamSettings(TargetSettings):
 class Clam(NetworkAggregation):
     """Clustering-constrained attention, one branch for all classes (SB) or one for each (MB).
 
+    A number and survival have no classes to cluster patches by: what is left is gated attention
+    (Ilse et al. 2018), trained by the slide's loss alone.
+
     References
     ----------
     Lu et al. 2021, doi 10.1038/s41551-020-00682-w.
     """
 
     family = "Attention-based"
+    kinds = ALL_KINDS
     Settings = ClamSettings
     contributes_probability = False
     citations = (
@@ -111,10 +115,15 @@ class Clam(NetworkAggregation):
         logits = torch.cat([network.bags(part)[0] for part in packs(slides)])
         return functional.cross_entropy(logits, targets), logits.softmax(1)
 
+    @classmethod
+    def slide_outputs(cls, network: Any, slide: torch.Tensor) -> torch.Tensor:
+        """Return the slide's outputs, (1,)."""
+        return network(slide)[0]
+
     def outputs(self, network: Any, slide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return class probabilities, and the share of each patch in each branch's attention."""
         logits, attention, _ = network(slide)
-        return logits.softmax(0), attention.softmax(1)
+        return self.activated(logits), attention.softmax(1)
 
     def _contributions(self, bag: Bag) -> tuple[np.ndarray, str]:
         """Return each patch's share of the attention, over the branches of positive classes.

@@ -11,7 +11,8 @@ import numpy as np
 
 from her2pipe import stats
 from her2pipe.aggregation.base import Arrays, TrainingSlide
-from her2pipe.aggregation.networks import NetworkAggregation, positive_targets
+from her2pipe.aggregation.networks import NetworkAggregation, positive_targets, with_scale
+from her2pipe.aggregation.responses import Response, response_of, responses_of
 from her2pipe.cohorts.split import deal_folds
 from her2pipe.endpoints.base import Endpoint
 
@@ -37,7 +38,7 @@ class NetworkFit(NamedTuple):
 
 
 def assign_folds(slides: Sequence[TrainingSlide], settings: Any) -> dict[str, int]:
-    """Deal the patients into folds, each class in proportion.
+    """Deal the patients into folds, each class, or stratum, in proportion.
 
     A patient counts for the highest class among their slides. With one fold it holds `holdout` of
     each class, at least one patient; all others have the number -1 and are never held out.
@@ -55,7 +56,8 @@ def assign_folds(slides: Sequence[TrainingSlide], settings: Any) -> dict[str, in
     """
     highest: dict[str, int] = {}
     for slide in slides:
-        highest[slide.patient] = max(slide.target, highest.get(slide.patient, 0))
+        stratum = slide.target if slide.stratum is None else slide.stratum
+        highest[slide.patient] = max(stratum, highest.get(slide.patient, 0))
     if settings.folds > 1:
         fold = deal_folds(highest, settings.folds, settings.fit_seed)
     else:
@@ -117,17 +119,24 @@ def fit_aggregation(
     plan = _plan(aggregation, settings, seed, epochs, states)
     sides = {"train": train, "validation": validation}
     room_mb = settings.card_mb if device.type == "cuda" else 0
-    batches = _Batches(aggregation, sides, settings, seed, device, room_mb)
-    objective = _SlideObjective(aggregation, settings, positive_targets(endpoint))
+    response = response_of(endpoint)
+    batches: _Batches
+    objective: _SlideObjective | _ResponseObjective
+    if response:
+        batches = _ResponseBatches(aggregation, sides, settings, seed, device, room_mb, response)
+        objective = _ResponseObjective(aggregation, response, endpoint.fit_measure)
+    else:
+        batches = _Batches(aggregation, sides, settings, seed, device, room_mb)
+        objective = _SlideObjective(aggregation, settings, positive_targets(endpoint))
     run = loop.train_network(network, batches, objective, plan, checkpoint)
     members = []
     for state in run.best.values():
         network.load_state_dict(state)
-        if epochs:
-            aggregation.standardise_scores(network.eval(), train, device)
-        else:
+        if not epochs and not response:
             aggregation.calibrate(network.eval(), validation, device)
-        members.append(_arrays(network))
+            members.append(_arrays(network))
+        else:
+            members.append(_member(aggregation, network, train, response, device))
     parameters = sum(p.numel() for p in network.parameters())
     return NetworkFit(members, list(run.best), run.history, parameters, states.by_epoch)
 
@@ -157,9 +166,26 @@ def members_of_epochs(
     members = []
     for epoch in epochs:
         network.load_state_dict(states[epoch])
-        aggregation.standardise_scores(network.eval(), train, torch.device("cpu"))
-        members.append(_arrays(network))
+        device = torch.device("cpu")
+        members.append(_member(aggregation, network, train, response_of(endpoint), device))
     return members
+
+
+def _member(
+    aggregation: type[NetworkAggregation],
+    network: torch.nn.Module,
+    train: Sequence[TrainingSlide],
+    response: Response | None,
+    device: torch.device,
+) -> Arrays:
+    """Return a network's weights, its output scaled by the training slides."""
+    if response is None:
+        aggregation.standardise_scores(network.eval(), train, device)
+        return _arrays(network)
+    scale, offset = response.scale(train)
+    if response.is_centred:
+        offset = -_mean_output(aggregation, network.eval(), train, device)
+    return with_scale(_arrays(network), scale, offset)
 
 
 def _network(
@@ -170,7 +196,7 @@ def _network(
 ) -> torch.nn.Module:
     """Make a network for slides, with random weights."""
     width = np.shape(getattr(train[0].inputs, "features", train[0].inputs))[1]
-    network = aggregation.network(width, len(endpoint.targets), settings)
+    network = aggregation.build(width, endpoint, settings)
     aggregation.standardise(network, train)
     return network
 
@@ -240,8 +266,7 @@ class _Batches:
             yield self._batch([slide.inputs for slide in slides], slides)
             return
         random = np.random.default_rng([self._seed, epoch])
-        targets = np.array([slide.target for slide in slides])
-        for step in self._aggregation.deal(targets, self._settings.step_slides, random):
+        for step in self._deal(slides, random):
             chosen = [slides[number] for number in step]
             drawn = [
                 self._aggregation.training_inputs(slide.inputs, self._settings, random)
@@ -249,15 +274,25 @@ class _Batches:
             ]
             yield self._batch(drawn, chosen)
 
+    def _deal(
+        self, slides: Sequence[TrainingSlide], random: np.random.Generator
+    ) -> list[np.ndarray]:
+        """Return the slides of each step of an epoch."""
+        targets = np.array([slide.target for slide in slides])
+        return self._aggregation.deal(targets, self._settings.step_slides, random)
+
+    def _targets(self, slides: Sequence[TrainingSlide]) -> torch.Tensor:
+        """Return what is fitted to, (n,) int64."""
+        import torch
+
+        return torch.tensor([slide.target for slide in slides])
+
     def _batch(
         self, inputs: list[Any], slides: Sequence[TrainingSlide]
     ) -> tuple[list[Any], torch.Tensor]:
-        import torch
-
-        # Sent without waiting for what the device is doing.
-        targets = torch.tensor([slide.target for slide in slides])
         tensors = [self._tensors(each, slide) for each, slide in zip(inputs, slides, strict=True)]
-        return tensors, targets.to(self._device, non_blocking=True)
+        # Sent without waiting for what the device is doing.
+        return tensors, self._targets(slides).to(self._device, non_blocking=True)
 
     def _tensors(self, inputs: Any, slide: TrainingSlide) -> Any:
         """Return what the network reads; what is drawn of a slide anew in each step is not kept."""
@@ -271,6 +306,82 @@ class _Batches:
                 self._room -= size
                 self._kept[id(inputs)] = tensors
         return tensors
+
+
+class _ResponseBatches(_Batches):
+    """Slides with numbers, standardised by the training slides, or with times and events."""
+
+    def __init__(
+        self,
+        aggregation: type[NetworkAggregation],
+        slides: dict[str, Sequence[TrainingSlide]],
+        settings: Any,
+        seed: int,
+        device: torch.device,
+        room_mb: float,
+        response: Response,
+    ):
+        super().__init__(aggregation, slides, settings, seed, device, room_mb)
+        self._response, self._scale = response, response.scale(slides["train"])
+
+    def _deal(
+        self, slides: Sequence[TrainingSlide], random: np.random.Generator
+    ) -> list[np.ndarray]:
+        return self._response.deal(slides, self._settings, random)
+
+    def _targets(self, slides: Sequence[TrainingSlide]) -> torch.Tensor:
+        """Return standardised responses, (n, 1 or 2) float32."""
+        import torch
+
+        scale, offset = self._scale
+        values = (responses_of(slides) - offset) / scale
+        return torch.tensor(values, dtype=torch.float32)
+
+
+class _ResponseObjective:
+    """The loss of a number or of survival; of the held-out slides, how well they are ranked."""
+
+    def __init__(
+        self, aggregation: type[NetworkAggregation], response: Response, measure: tuple[str, str]
+    ):
+        self._aggregation, self._response, self._measure = aggregation, response, measure
+        self.curves: tuple[tuple[str, str], ...] = (("loss", "loss"), measure)
+
+    def __call__(self, model: Any, batch: tuple[Any, ...]) -> BatchResult:
+        """Run the network on a step's slides, or on all that are held out."""
+        import torch
+
+        from her2pipe.training.objectives import BatchResult
+
+        slides, targets = batch
+        outputs = torch.cat([self._aggregation.slide_outputs(model, slide) for slide in slides])
+        loss = self._response.loss(outputs, targets)
+        kept = () if torch.is_grad_enabled() else (outputs, targets)
+        return BatchResult(loss, torch.ones((), device=targets.device), kept)
+
+    def measure(self, side: str, *outputs: torch.Tensor) -> dict[str, float]:
+        """Return how well the held-out slides are ranked."""
+        if not outputs:
+            return {}
+        z, targets = (output.double().cpu().numpy() for output in outputs)
+        return {self._measure[0]: self._response.measure(z, targets)}
+
+
+def _mean_output(
+    aggregation: type[NetworkAggregation],
+    network: torch.nn.Module,
+    slides: Sequence[TrainingSlide],
+    device: torch.device,
+) -> float:
+    """Return the mean output of slides."""
+    import torch
+
+    with torch.inference_mode():
+        outputs = [
+            aggregation.slide_outputs(network, aggregation.tensors(slide.inputs, device))
+            for slide in slides
+        ]
+    return float(torch.cat(outputs).double().mean())
 
 
 class _SlideObjective:

@@ -138,7 +138,7 @@ def fit_by_folds(
         fold = fold_of(number)
         fit = fitter.fit(number, fold, number, fitter.settings.keep_mb / count * (count > 1))
         fits.append(fit)
-        _log_fold(number, count, fit)
+        _log_fold(number, count, fit, fitter.endpoint.fit_measure)
         result.history += [{"fold": number + 1, **row} for row in fit.history]
         if count == 1:
             result.scores = fitter.scores(fit.members, fold.held_out)
@@ -162,10 +162,11 @@ def fit_by_folds(
     return result
 
 
-def _log_fold(number: int, count: int, fit: NetworkFit) -> None:
-    known = [row["validation_auc"] for row in fit.history if not math.isnan(row["validation_auc"])]
-    text = "fold %d of %d: %d epochs, best AUC of the slides that stop it %.3f"
-    log.info(text, number + 1, count, len(fit.history), max(known, default=math.nan))
+def _log_fold(number: int, count: int, fit: NetworkFit, measure: tuple[str, str]) -> None:
+    column, name = f"validation_{measure[0]}", measure[1]
+    known = [row[column] for row in fit.history if not math.isnan(row[column])]
+    text = "fold %d of %d: %d epochs, best %s of the slides that stop it %.3f"
+    log.info(text, number + 1, count, len(fit.history), name, max(known, default=math.nan))
 
 
 def typical_epochs(kept: Sequence[Sequence[int]]) -> list[int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from her2pipe.aggregation.base import AGGREGATIONS, Bag, TrainingSlide
+from her2pipe.aggregation.base import AGGREGATIONS, ALL_KINDS, Bag, TrainingSlide
 from her2pipe.aggregation.networks import NetworkAggregation, packs, standardiser
 from her2pipe.config import TargetSettings
 from her2pipe.config.base import setting
@@ -33,12 +33,16 @@ class MlpSettings(TargetSettings):
 class Mlp(NetworkAggregation):
     """The mean of a perceptron's class probabilities over all patches.
 
+    Of a number, or survival, it is the mean of the patches' outputs, to which the loss is fitted.
+
     References
     ----------
     Rawat et al. 2020, doi 10.1038/s41598-020-64156-4.
     """
 
     family = "MLP-based"
+    kinds = ALL_KINDS
+    shows_outputs = True
     Settings = MlpSettings
     citations = (
         Citation(
@@ -85,9 +89,14 @@ class Mlp(NetworkAggregation):
         p = torch.cat([_means(network, part) for part in packs(slides)])
         return functional.nll_loss(p.clamp_min(1e-9).log(), targets), p
 
+    @classmethod
+    def slide_outputs(cls, network: Any, slide: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the patches' outputs, (1,)."""
+        return network(slide).mean(0)
+
     def outputs(self, network: Any, slide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return class probabilities of the slide, (C,), and of its patches, (N, C)."""
-        p = network(slide).softmax(1)
+        p = self.activated(network(slide))
         return p.mean(0), p
 
     def _contributions(self, bag: Bag) -> tuple[np.ndarray, str]:

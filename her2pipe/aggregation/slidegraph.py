@@ -67,6 +67,8 @@ class SlideGraph(NetworkAggregation):
     @classmethod
     def suits(cls, endpoint: Endpoint) -> str:
         """Refuse more than two targets: slides are ranked."""
+        if reason := super().suits(endpoint):
+            return reason
         count = len(endpoint.targets)
         return "" if count == 2 else f"SlideGraph+ ranks slides of two classes, not of {count}"
 

@@ -74,6 +74,13 @@ class NetworkFitSettings(FoldFitSettings):
     weight_decay: float = setting(1e-5, "Adam's weight decay", "", ge=0, lt=1)
     dropout: float = setting(0.25, "share of units dropped", "", ge=0, lt=1)
     step_slides: int = setting(1, "slides per step", "slides", ge=1)
+    risk_set_slides: int = setting(
+        32,
+        "endpoint survival: slides per step, at least, for Cox's partial likelihood compares them",
+        "slides",
+        ge=2,
+        choice=True,
+    )
     max_epochs: int = setting(200, "most passes over the slides", "epochs", ge=1)
     min_epochs: int = setting(50, "no early stop before", "epochs", ge=0)
     patience: int = setting(20, "stop after so many without a better one", "epochs", ge=1)

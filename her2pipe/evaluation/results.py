@@ -289,6 +289,67 @@ class Reflex(Part):
     slides: list[str]
 
 
+class Agreement(Part):
+    """Predicted against measured numbers of slides.
+
+    `bias` is the mean of predicted less measured; the limits of agreement are 1.96 standard
+    deviations to either side of it.
+    """
+
+    n: int
+    patients: int
+    spearman: Correlation
+    pearson: Estimate
+    r_squared: Estimate
+    mean_absolute_error: Estimate
+    bias: Estimate
+    lower_limit: Estimate
+    upper_limit: Estimate
+
+
+class HazardRatio(Estimate):
+    """Hazard ratio of one standard deviation `sd` of the score, with Wald's P."""
+
+    p: float | None = None
+    sd: float | None = None
+
+
+class LogRank(Part):
+    """Test of the groups' curves against each other."""
+
+    chi_squared: float | None = None
+    degrees: int | None = None
+    p: float | None = None
+    note: str | None = None
+
+
+class SurvivalGroup(Part):
+    """Patients whose scores lie between two cuts; `median` is the time half are without event."""
+
+    name: str
+    patients: int
+    events: int
+    median: float | None = None
+
+
+class Survival(Part):
+    """Scores of patients and the time to their event.
+
+    `cuts` are scores that divide the groups, quantiles of those of `cuts_from` training patients.
+    """
+
+    n: int
+    patients: int
+    slides: int
+    events: int
+    hazard_ratio: HazardRatio
+    cuts: list[float] = []
+    cuts_from: int | None = None
+    groups: list[SurvivalGroup] = []
+    groups_note: str | None = None
+    log_rank: LogRank | None = None
+
+
 class Subgroup(Area):
     """Main number of the slides that share a value of a sheet's column."""
 
@@ -330,11 +391,16 @@ class Metrics(Part):
     operating_point: OperatingPoint | None = None
     calibration: Calibration | None = None
     decision: DecisionCurve | None = None
+    labels: dict[str, Any] = {}
+    rank_correlation: Area | None = None
+    number: Agreement | None = None
+    concordance: Area | None = None
+    survival: Survival | None = None
     subgroups: list[Subgroup] = []
 
     def endpoint_object(self) -> Endpoint:
         """Return the endpoint that the cohort was evaluated by."""
-        labels = {"classes": self.classes, "ordered": self.ordered} if self.classes else {}
+        labels = {"classes": self.classes, "ordered": self.ordered} if self.classes else self.labels
         return endpoint_of(LabelSettings(endpoint=self.endpoint, **labels), self.role)
 
     def main(self) -> Area:
@@ -362,6 +428,8 @@ class Slide(BaseModel):
         Of the endpoint's classes, in order, where the method gives them.
     target : str or None
         Label of the slide, one of the endpoint's targets.
+    measured, time, event : float, float, bool or None
+        Number of the slide, or time and event of its patient, where an endpoint has them.
     subgroups : dict
         Column of the sheet to the group the slide is in; empty where unknown.
     used : bool
@@ -385,6 +453,9 @@ class Slide(BaseModel):
     true_level: str | None = None
     pcr: bool | None = None
     rcb: str | None = None
+    measured: float | None = None
+    time: float | None = None
+    event: bool | None = None
     subgroups: dict[str, str] = {}
     used: bool
     exclusion_reason: str = ""

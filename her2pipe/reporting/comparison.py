@@ -72,6 +72,43 @@ TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
           Column("f1", "Macro-F1", 3), KAPPA, Column("kappa_weights", "Weights of κ"),
           Column("errors", "Errors", "count"), Column("neighbours", "To a neighbour", "count"))),
     ],
+    "numbers": [
+        ("Predicted against measured numbers, slides. {percent} intervals: of Spearman's ρ by "
+         "Bonett and Wright, of an effective number of slides where patients have several; of all "
+         "others over resampled patients.",
+         (METHOD, COHORT, N, PATIENTS,
+          Column("spearman", "Spearman's ρ", 3, ("spearman_low", "spearman_high")),
+          Column("spearman_p", "P", "p"),
+          Column("pearson", "Pearson's r", 3, ("pearson_low", "pearson_high")),
+          Column("r_squared", "R²", 3, ("r_squared_low", "r_squared_high")), NOTE)),
+        ("Errors and limits of agreement (Bland and Altman) of the predicted numbers, slides. "
+         "{percent} intervals over resampled patients.",
+         (METHOD, COHORT, N,
+          Column("mean_absolute_error", "Mean absolute error", 3,
+                 ("mean_absolute_error_low", "mean_absolute_error_high")),
+          Column("bias", "Mean difference", 3, ("bias_low", "bias_high")),
+          Column("lower_limit", "Lower limit", 3, ("lower_limit_low", "lower_limit_high")),
+          Column("upper_limit", "Upper limit", 3, ("upper_limit_low", "upper_limit_high")))),
+    ],
+    "survivals": [(
+        "Scores of patients and the time to their event: Harrell's C-index with its {percent} "
+        "interval over resampled patients; hazard ratio of one standard deviation of the score, "
+        "with Wald's interval and P; log-rank test of the groups cut at the scores given, "
+        "quantiles of the training patients'.",
+        (METHOD, COHORT, PATIENTS, Column("events", "Events", "count"),
+         Column("c_index", "C-index", 3, ("c_index_low", "c_index_high")),
+         Column("hazard_ratio", "Hazard ratio", 2, ("hazard_ratio_low", "hazard_ratio_high")),
+         Column("hazard_ratio_p", "Its P", "p"), Column("cuts", "Cut at", "written"),
+         Column("log_rank_p", "Log-rank P", "p"), NOTE),
+    )],
+    "paired": [(
+        "Each method against each other on what both have scored: difference of the main number "
+        "with its {percent} interval and two-sided P over resampled patients. Holm's adjustment is "
+        "over the pairs of a cohort.",
+        (METHOD, Column("other", "Against"), COHORT, PATIENTS, Column("measure", "Measure"),
+         Column("value", "Of the first", 3), Column("other_value", "Of the other", 3),
+         Column("difference", "Difference", 3, ENDS), P, P_HOLM, NOTE),
+    )],
     "methods": [(
         "AUC of each method on each cohort. Endpoint: HER2 status; in a neoadjuvant cohort, "
         "non-pCR. {percent} intervals, Wald's and beside them those of the logit, which hold "
@@ -123,11 +160,17 @@ ONLY_NAMED = (
     "table2",
     "published",
     "classes",
+    "numbers",
+    "survivals",
+    "paired",
     "pairs",
     "matched",
 )  # files of which only the named columns are shown
 ELSEWHERE = ("networks", "timing", "tile_timing", "encoders", "ranks", "friedman", "sensitivity")
 FIGURES = {
+    "paired": "P of every pair of methods, two-sided, of the difference of {measure} over "
+    "resampled patients: below the diagonal unadjusted, above it after Holm over the pairs of a "
+    "cohort.",
     "forest": "{measure} of each method on each cohort with {percent} {interval}, and n slides.",
     "roc_panels": "ROC curves of HER2 status, one panel per method and a curve per cohort, with "
     "AUC, {percent} interval and n slides; first the reference, then those that share encoder or "
@@ -216,8 +259,8 @@ def _tables(folder: Path, percent: str) -> list[Table]:
     tables = []
     files = [path.stem for path in sorted(folder.glob("*.tsv"))]
     for stem in dict.fromkeys([*TABLES, *files]):
-        if stem in ELSEWHERE or (stem == "methods" and "classes" in files):
-            continue  # of a study of classes, the table of classes holds that of methods
+        if stem in ELSEWHERE or (stem == "methods" and _has_main_number(files)):
+            continue  # but of HER2 status, another table holds that of methods
         if not (rows := [_readable(row) for row in html.optional_table(folder / f"{stem}.tsv")]):
             continue
         footnotes = _mark_footnotes(rows)
@@ -229,6 +272,11 @@ def _tables(folder: Path, percent: str) -> list[Table]:
             text = " ".join([caption.format(percent=percent), *footnotes])
             tables.append(html.table(text, columns, rows, id=html.table_id(stem)))
     return tables
+
+
+def _has_main_number(files: Sequence[str]) -> bool:
+    """Whether another table holds what `methods` does: of all endpoints but HER2 status."""
+    return bool({"classes", "numbers", "paired"} & {*files})
 
 
 def _mark_footnotes(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -12,8 +12,9 @@ import argparse
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,7 @@ UNUSED_SETTINGS = ("reflex", "reflex_margin")
 SLIDES = (
     *("slide", "patient", "side", "class", "fold", "score", "held_out_by", "exclusion_reason"),
 )
-REGULARISATION = ("fold", "c", "loss", "auc", "scored")
-HISTORY = ("fold", "epoch", "train_loss", "validation_loss", "validation_auc")
+HISTORY = ("fold", "epoch", "train_loss", "validation_loss")
 MACHINE = ("device", "save_s", "keep_mb", "card_mb")  # settings that do not change what is fitted
 NOT_USED = {"train": "", "validation": "kept for validation", "test": "kept for testing"}
 DEFAULT_THRESHOLD = 0.5
@@ -122,10 +122,10 @@ def run(
     aggregation: type[Aggregation] = AGGREGATIONS[args.aggregate]
     endpoint = aggregation.endpoint_for(labels, fit)
     _validate(aggregation, endpoint)
-    stratum = endpoint_of(labels).stratum
     rows = sheet.load(
         args.sheet, check_files=False, columns=sheet_columns(endpoint_of(labels), fit)
     )
+    stratum = endpoint_of(labels).strata(rows)
     sides = assign_sides(rows, split, stratum)
     cohort = DevelopmentCohort(rows, sides, aggregation, endpoint, fit, rejection.reject)
     with_features = aggregation.reads == "features"
@@ -244,6 +244,11 @@ class DevelopmentCohort:
             entry = SlideRow(row.slide, row.patient, side, exclusion_reason=reason)
             self.manifest[row.slide] = entry
 
+    @cached_property
+    def _stratum(self) -> Callable[[sheet.Row], int] | None:
+        """Number of a slide's stratum; None where it is its class."""
+        return None if self.endpoint.kind == "classes" else self.endpoint.strata(self.rows)
+
     def read(self, files: Encodings, side: str) -> SideData:
         """Read the slides of one side of `files`; the others stay closed.
 
@@ -283,7 +288,16 @@ class DevelopmentCohort:
             encoders.setdefault(encoder, row.slide)
             patches += [Patches.of_encoding(metadata)] * bool(metadata.patch_size)
             target = self.endpoint.targets.index(label)
-            slides.append(TrainingSlide(row.slide, row.patient, target, self._inputs(bag)))
+            slides.append(
+                TrainingSlide(
+                    row.slide,
+                    row.patient,
+                    target,
+                    self._inputs(bag),
+                    self.endpoint.response(row),
+                    self._stratum(row) if self._stratum else None,
+                )
+            )
         if len(encoders) > 1:
             names = " and ".join(list(encoders.values())[:2])
             raise Her2Error(
@@ -358,6 +372,7 @@ class Development:
         for slide in [*self.training.slides, *self.validation]:
             fold = self.folds.get(slide.slide)
             digest.update(f"{slide.slide}/{slide.target}/{fold}".encode())
+            digest.update("/".join(map(repr, slide.response)).encode())
             for part in getattr(slide.inputs, "__dict__", {"": slide.inputs}).values():
                 digest.update(np.ascontiguousarray(part).tobytes())
         for files in self.fold_files:
@@ -397,7 +412,11 @@ def _is_positive(slide: TrainingSlide, endpoint: Endpoint) -> bool:
 
 def _patients_by_group(slides: Sequence[TrainingSlide], endpoint: Endpoint) -> dict[str, int]:
     """Count patients: of HER2 status and levels those of either status, else of every class."""
-    groups = {name: [s for s in slides if s.target == i] for i, name in enumerate(endpoint.targets)}
+    groups = {
+        name: [s for s in slides if s.target == i]
+        for i, name in enumerate(endpoint.targets)
+        if name in endpoint.needed_targets
+    }
     if endpoint.positive:
         groups = {
             name: [s for s in slides if _is_positive(s, endpoint) == (name == CLASSES[1])]
@@ -422,7 +441,8 @@ def _require_patients(slides: Sequence[TrainingSlide], endpoint: Endpoint, folds
 def _require_validation(slides: Sequence[TrainingSlide], endpoint: Endpoint) -> None:
     """Refuse an internal validation side without a slide, or without one of either status."""
     counts = _patients_by_group(slides, endpoint)
-    if not slides or (endpoint.positive and not all(counts.values())):
+    needs_all = endpoint.positive or endpoint.kind == "survival"
+    if not slides or (needs_all and not all(counts.values())):
         counts_text = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise Her2Error(
             f"the internal validation side cannot judge the fit (patients {counts_text})",
@@ -482,7 +502,9 @@ def _fit_estimator(args: Any, development: Development, metadata: FitMetadata) -
     model = FittedModel(metadata.model_copy(update=update), [result.member])
     with replacing_folder(args.folder) as folder:
         _write(folder, model, development, result.scores)
-        write_table(folder / "regularisation.tsv", REGULARISATION, result.rows)
+        measure = development.endpoint.fit_measure[0]
+        columns = ("fold", "c", "loss", measure, "scored")
+        write_table(folder / "regularisation.tsv", columns, result.rows)
 
 
 def _fit_networks(args: Any, development: Development, metadata: FitMetadata) -> None:
@@ -507,8 +529,11 @@ def _fit_networks(args: Any, development: Development, metadata: FitMetadata) ->
     model = FittedModel(metadata.model_copy(update=update), result.members)
     with replacing_folder(args.folder) as folder:
         _write(folder, model, development, result.scores)
-        write_table(folder / "history.tsv", HISTORY, result.history)
-        style.save(charts.fold_curves(result.history), folder / "history")
+        measure, title = development.endpoint.fit_measure
+        columns = (*HISTORY, f"validation_{measure}")
+        write_table(folder / "history.tsv", columns, result.history)
+        level = development.endpoint.no_effect
+        style.save(charts.fold_curves(result.history, measure, title, level), folder / "history")
     checkpoint.remove()
 
 

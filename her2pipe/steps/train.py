@@ -160,14 +160,14 @@ def _sides(
     Her2Error
         When the fold is none.
     """
-    sides = assign_sides(rows, split, endpoint.stratum)
+    sides = assign_sides(rows, split, endpoint.strata(rows))
     if not fold:
         return sides
     number, _, count = fold.partition("of")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) >= 2):
         fix = "give NUMBERofCOUNT, such as 2of5, of two folds at least"
         raise Her2Error(f"{fold} is no fold", "option --fold", fix)
-    folds = encoder_folds(rows, split, int(count), endpoint.stratum)
+    folds = encoder_folds(rows, split, int(count), endpoint.strata(rows))
     held_out = {slide: HELD_OUT for slide, place in folds.items() if place == int(number)}
     log.info("fold %s: %d training slides are held out", fold, len(held_out))
     return sides | held_out

@@ -135,7 +135,7 @@ def _mean_of(
     if len(areas) == 1:
         return areas[0].number, areas[0].low, areas[0].high
     confidence = inputs.study.setting("evaluate", "confidence", 0.95)
-    mean = external_mean(areas, confidence)
+    mean = external_mean(areas, confidence, inputs.endpoint().no_effect)
     return mean["external_mean"], mean.get("external_low"), mean.get("external_high")
 
 
