@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
-import importlib.abc
 import importlib.util
 import inspect
 import sys
@@ -22,7 +21,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
+else:  # the module takes longer to import than all of this one
+    Loader = object
 
 COMPILER, UTILS = "torch._dynamo", "torch._dynamo.utils"
 COLLECTED_OBJECTS = 10_000  # Python's own 700 has an import of torch collect garbage 500 times
@@ -121,7 +125,7 @@ class _StandIn(ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class _Finder:
     """Imports the whole package before any of its modules that has no stand-in."""
 
     def __init__(self, package: str):
@@ -139,7 +143,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         return importlib.util.find_spec(fullname)
 
 
-class _Imported(importlib.abc.Loader):
+class _Imported(Loader):
     """Gives a module that was imported before."""
 
     def __init__(self, module: ModuleType):
@@ -195,7 +199,7 @@ def leave_out(package: str, of: str) -> None:
         sys.meta_path.insert(0, _LeavingOut(of, package))
 
 
-class _LeavingOut(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _LeavingOut(Loader):
     """Imports a module once as if a package were not there, unless it was imported before."""
 
     def __init__(self, module: str, package: str):

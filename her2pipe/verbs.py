@@ -5,7 +5,6 @@ A table without imports: help and hints need no step, and so no library.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -200,6 +199,8 @@ COMPLETION = "completion"
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """Return `did you mean X? ` of the most similar word, empty where none is near."""
+    import difflib
+
     near = difflib.get_close_matches(word, list(words), 1, 0.6)
     return f"did you mean {near[0]}? " if near else ""
 

@@ -12,7 +12,7 @@ import yaml
 from manual import ROOT, blocks, inline_commands, pages, shell_lines
 from safetensors.numpy import save_file
 
-from her2pipe import cli, verbs
+from her2pipe import cli, parsers, verbs
 from her2pipe.cohorts import sheet
 from her2pipe.config import Config, load
 from her2pipe.errors import Her2Error
@@ -30,7 +30,7 @@ PRESET = {"mine"}  # not of a study: the example of a file of presets, which tes
 
 def parser_of(verb, words):
     module = importlib.import_module(f"her2pipe.{cli.VERBS[verb]}")
-    return cli.parser_of(verb, module, cli.settings_of(module, words))
+    return parsers.parser_of(verb, module, parsers.settings_of(module, words))
 
 
 def wrong_command(words):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from pydantic.fields import FieldInfo
 
-from her2pipe import cli, verbs
+from her2pipe import parsers, verbs
 from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.config import Config, Scanner, Section, flags
 from her2pipe.config.base import CHOICE, is_choice
@@ -144,8 +144,8 @@ def commands() -> str:
 
 def _verb(verb: verbs.Verb) -> Iterator[str]:
     module = importlib.import_module(f"her2pipe.{verb.module}")
-    sections = cli.settings_of(module, [])
-    parser = cli.parser_of(verb.name, module, sections)
+    sections = parsers.settings_of(module, [])
+    parser = parsers.parser_of(verb.name, module, sections)
     yield (parser.description or "").replace("\n", " ").strip()
     yield from ("", "```sh", *verb.examples, "```", "")
     yield from ("| argument | what it is |", "|---|---|")

@@ -32,6 +32,9 @@ from her2pipe.registry import Citation
 if TYPE_CHECKING:
     from her2pipe.store import Encoding
 
+CLASSES_ONLY = frozenset({"classes"})
+ALL_KINDS = frozenset({"classes", "number", "survival"})  # of endpoints, see `Endpoint.kind`
+
 
 @dataclass(frozen=True)
 class Bag:
@@ -142,22 +145,28 @@ class TrainingSlide:
         Index of its label among the endpoint's targets.
     inputs : Any
         What its aggregation's `prepare` made of it, or its score where a threshold is fitted.
+    response : tuple of float
+        What is fitted where there are no classes: the number, or time and event (1 or 0).
+    stratum : int or None
+        Of its label for inner folds; None: the target.
     """
 
     slide: str
     patient: str
     target: int
     inputs: Any
+    response: tuple[float, ...] = ()
+    stratum: int | None = None
 
 
 class FitMetadata(BaseModel):
     """What `model.json` says of a fitted aggregation.
 
     `classes` are the targets it predicts, `features` is the width of a patch's features, `members`
-    the number of networks, `slides` the number of training slides of each target, `held_out_by`
-    where threshold and held-out scores come from (`held_out.py`), `epochs` those of a fit to all
-    training slides, which no slide stopped, `c` the inverse strength of a regression's penalty,
-    `patches` how the patches were cut.
+    the number of networks, `split_name` the split that it was fitted for, `slides` the number of
+    training slides of each target, `held_out_by` where threshold and held-out scores come from
+    (`held_out.py`), `epochs` those of a fit to all training slides, which no slide stopped, `c` the
+    inverse strength of a regression's penalty, `patches` how the patches were cut.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -169,6 +178,7 @@ class FitMetadata(BaseModel):
     encoder_digest: str = ""
     settings: dict[str, Any] = {}
     split: dict[str, Any] = {}
+    split_name: str = ""
     slides: dict[str, int] = {}
     versions: dict[str, str] = {}
     held_out_by: str = ""
@@ -204,6 +214,8 @@ class Aggregation(ABC):
         What kind it is, as Table 2 of Li et al. 2025 names kinds: `Attention-based`.
     reads : str
         What of a patch it reads: class probabilities, or features.
+    kinds : frozenset of str
+        Kinds of endpoints it serves, see `Endpoint.kind`.
     fits : str
         What `her2pipe fit` determines: nothing, a threshold, or weights, without which there is no
         score.
@@ -231,6 +243,7 @@ class Aggregation(ABC):
     name: ClassVar[str] = ""
     family: ClassVar[str] = "Rule-based"
     reads: ClassVar[Literal["probabilities", "features"]] = "probabilities"
+    kinds: ClassVar[frozenset[str]] = CLASSES_ONLY
     fits: ClassVar[Literal["", "threshold", "weights"]] = ""
     gives_probability: ClassVar[bool] = True
     contributes_probability: ClassVar[bool] = True
@@ -257,7 +270,12 @@ class Aggregation(ABC):
     @classmethod
     def suits(cls, endpoint: Endpoint) -> str:
         """Return why the aggregation cannot serve an endpoint; empty where it can."""
-        return ""
+        if endpoint.kind in cls.kinds:
+            return ""
+        what = {"number": "a number", "survival": "survival"}.get(endpoint.kind, endpoint.kind)
+        return (
+            f"the aggregation {cls.name} gives probabilities of classes, and cannot predict {what}"
+        )
 
     @classmethod
     def is_fitted(cls, endpoint: Endpoint) -> bool:

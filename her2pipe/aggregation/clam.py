@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from her2pipe.aggregation.base import AGGREGATIONS, Bag
-from her2pipe.aggregation.networks import NetworkAggregation
+from her2pipe.aggregation.base import AGGREGATIONS, ALL_KINDS, Bag
+from her2pipe.aggregation.networks import NetworkAggregation, packs
 from her2pipe.config import TargetSettings
 from her2pipe.config.base import setting
 from her2pipe.registry import Citation
@@ -44,6 +44,9 @@ class ClamSettings(TargetSettings):
     subtyping: bool = setting(
         True, "train on instances of the classes a slide is not of, too", choice=True
     )
+    step_patches: int = setting(
+        0, "patches drawn of each slide in a step; 0, as published: all", "patches", ge=0
+    )
     bag_weight: float = setting(
         0.7, "weight of the slide's loss; the rest is the instances'", "", gt=0, le=1
     )
@@ -53,12 +56,16 @@ class ClamSettings(TargetSettings):
 class Clam(NetworkAggregation):
     """Clustering-constrained attention, one branch for all classes (SB) or one for each (MB).
 
+    A number and survival have no classes to cluster patches by: what is left is gated attention
+    (Ilse et al. 2018), trained by the slide's loss alone.
+
     References
     ----------
     Lu et al. 2021, doi 10.1038/s41551-020-00682-w.
     """
 
     family = "Attention-based"
+    kinds = ALL_KINDS
     Settings = ClamSettings
     contributes_probability = False
     citations = (
@@ -88,15 +95,14 @@ class Clam(NetworkAggregation):
         """Add the losses of slides and of their instances, each by its weight."""
         from torch.nn import functional
 
-        total: Any = 0
-        for x, target in zip(slides, targets, strict=True):
-            logits, attention, h = network(x)
-            bag = functional.cross_entropy(logits[None], target[None])
+        logits, bags = network.bags(slides)
+        loss = settings.bag_weight * functional.cross_entropy(logits, targets)
+        for (attention, h), target in zip(bags, targets, strict=True):
             instances = network.instance_loss(
-                attention, h, int(target), settings.instances, settings.subtyping
+                attention, h, target, settings.instances, settings.subtyping
             )
-            total = total + settings.bag_weight * bag + (1 - settings.bag_weight) * instances
-        return total / len(slides)
+            loss = loss + (1 - settings.bag_weight) / len(slides) * instances
+        return loss
 
     @classmethod
     def validation(
@@ -106,13 +112,18 @@ class Clam(NetworkAggregation):
         import torch
         from torch.nn import functional
 
-        logits = torch.stack([network(x)[0] for x in slides])
+        logits = torch.cat([network.bags(part)[0] for part in packs(slides)])
         return functional.cross_entropy(logits, targets), logits.softmax(1)
+
+    @classmethod
+    def slide_outputs(cls, network: Any, slide: torch.Tensor) -> torch.Tensor:
+        """Return the slide's outputs, (1,)."""
+        return network(slide)[0]
 
     def outputs(self, network: Any, slide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return class probabilities, and the share of each patch in each branch's attention."""
         logits, attention, _ = network(slide)
-        return logits.softmax(0), attention.softmax(1)
+        return self.activated(logits), attention.softmax(1)
 
     def _contributions(self, bag: Bag) -> tuple[np.ndarray, str]:
         """Return each patch's share of the attention, over the branches of positive classes.
@@ -159,6 +170,8 @@ def clam_network() -> type[torch.nn.Module]:
     from torch import nn
     from torch.nn import functional
 
+    from her2pipe.models.dropout import dropout
+
     class ClamNetwork(nn.Module):
         """Attention over patches.
 
@@ -197,26 +210,48 @@ def clam_network() -> type[torch.nn.Module]:
             ----------
             x : (N, d) float32
             """
+            logits, bags = self.bags([x])
+            return logits[0], *bags[0]
 
-            def drop(value):
-                return functional.dropout(value, self.dropout, self.training)
+        def bags(
+            self, slides: Sequence[torch.Tensor]
+        ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+            """Compute slides as one batch: logits (B, C), and attention and features of each.
 
-            h = drop(self.project(x).relu())  # (N, 512)
-            gated = drop(self.tanh(h).tanh()) * drop(self.gate(h).sigmoid())  # (N, 256)
-            attention = self.attend(gated).T  # (1 or C, N)
-            pooled = attention.softmax(1) @ h  # (1 or C, 512)
+            Parameters
+            ----------
+            slides : B of (N, d) float32
+            """
+            x = torch.cat(list(slides)) if len(slides) > 1 else slides[0]
+            h = dropout(self.project(x).relu(), self.dropout, self.training)  # (sum of N, 512)
+            weight = torch.cat([self.tanh.weight, self.gate.weight])  # one product for both
+            bias = torch.cat([self.tanh.bias, self.gate.bias])
+            tanh, gate = functional.linear(h, weight, bias).chunk(2, 1)  # (sum of N, 256) each
+            gated = dropout(tanh.tanh(), self.dropout, self.training) * dropout(
+                gate.sigmoid(), self.dropout, self.training
+            )
+            sizes = [len(slide) for slide in slides]
+            attention = self.attend(gated).T.split(sizes, 1)  # (1 or C, N) of each
+            bags = list(zip(attention, h.split(sizes), strict=True))
+            pooled = torch.stack([a.softmax(1) @ part for a, part in bags])  # (B, 1 or C, 512)
             if self.multi:
-                return (self.bag.weight * pooled).sum(1) + self.bag.bias, attention, h
-            return self.bag(pooled)[0], attention, h
+                return (self.bag.weight * pooled).sum(2) + self.bag.bias, bags
+            return self.bag(pooled[:, 0]), bags
 
         def instance_loss(
-            self, attention: torch.Tensor, h: torch.Tensor, target: int, k: int, subtyping: bool
+            self,
+            attention: torch.Tensor,
+            h: torch.Tensor,
+            target: torch.Tensor | int,
+            k: int,
+            subtyping: bool,
         ) -> torch.Tensor:
             """Classify patches of highest attention as of the class, those of lowest as not.
 
             No patch is both: of a slide of fewer than 2k patches it is the upper and the lower half
             by attention, without the middle one of an odd number, and a slide of one patch has no
             instances of its class. (The authors' code takes some patches of such a slide as both.)
+            The host need not know the class: all are computed, and those that count are weighted.
 
             Parameters
             ----------
@@ -229,34 +264,39 @@ def clam_network() -> type[torch.nn.Module]:
             subtyping : bool
                 Take the highest of the other classes as not of them, and average over the classes.
             """
-            patches = h.shape[0]
-            total = h.new_zeros(())
-            for number, classifier in enumerate(self.instance):
-                # One order for both ends: equal attention must not put a patch at either.
-                order = attention[number if self.multi else 0].argsort(descending=True, stable=True)
-                if number == target:
-                    ends = min(k, patches // 2)
-                    if not ends:
-                        continue
-                    chosen = torch.cat([order[:ends], order[-ends:].flip(0)])
-                    labels = self.instance_labels[[1] * ends + [0] * ends]
-                elif subtyping:
-                    chosen = order[:k]
-                    labels = self.instance_labels[[0] * len(chosen)]
-                else:
-                    continue
-                total = total + smooth_svm(classifier(h[chosen]), labels, self.instance_labels)
-            return total / len(self.instance) if subtyping else total
+            patches, classes = h.shape[0], len(self.instance)
+            highest, ends = min(k, patches), min(k, patches // 2)
+            # One order for both ends: equal attention must not put a patch at either.
+            order = attention.argsort(dim=1, descending=True, stable=True)
+            chosen = torch.cat([order[:, :highest], order[:, patches - ends :].flip(1)], 1)
+            instances = h[chosen]  # (1 or C, highest + ends, 512)
+            weight, bias = (
+                torch.stack([getattr(part, name) for part in self.instance])
+                for name in ("weight", "bias")
+            )
+            x = instances @ weight.transpose(1, 2) + bias[:, None]  # (C, highest + ends, 2)
+            places = torch.arange(chosen.shape[1], device=h.device)
+            high = places < highest
+            # Of the slide's class: the highest are of it, the lowest are not.
+            positive = smooth_svm(x, high.long(), self.instance_labels)
+            negative = smooth_svm(x, torch.zeros_like(places), self.instance_labels)
+            upper = places < ends
+            both = (positive * (upper | ~high)).sum(1) / max(1, 2 * ends)  # (C,)
+            others = (negative * high).sum(1) / highest
+            is_target = torch.arange(classes, device=h.device) == target
+            if subtyping:
+                return torch.where(is_target, both, others).mean()
+            return torch.where(is_target, both, 0).sum()
 
     return ClamNetwork
 
 
 def smooth_svm(x: torch.Tensor, y: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the smooth top-1 SVM loss (alpha = tau = 1), averaged over the samples.
+    """Return the smooth top-1 SVM loss (alpha = tau = 1) of each sample, (..., n).
 
     Parameters
     ----------
-    x : (n, C) float32
+    x : (..., n, C) float32
         Logits.
     y : (n,) int64
         Labels.
@@ -268,4 +308,5 @@ def smooth_svm(x: torch.Tensor, y: torch.Tensor, labels: torch.Tensor) -> torch.
     Berrada et al. 2018, arXiv:1802.07595.
     """
     margin = (labels[None] != y[:, None]).float()  # (n, C)
-    return ((x + margin).logsumexp(1) - x.gather(1, y[:, None])[:, 0]).mean()
+    of_label = x.gather(-1, y[:, None].expand(*x.shape[:-1], 1))[..., 0]
+    return (x + margin).logsumexp(-1) - of_label

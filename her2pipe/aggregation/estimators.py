@@ -21,6 +21,7 @@ from her2pipe.aggregation.fitted import FittedAggregation
 from her2pipe.aggregation.fitting import held_out_auc
 from her2pipe.aggregation.inner_folds import Fold
 from her2pipe.aggregation.networks import positive_targets
+from her2pipe.aggregation.responses import held_out_judgement, response_of
 from her2pipe.config.aggregation import FoldFitSettings
 from her2pipe.endpoints.base import Endpoint
 
@@ -42,13 +43,16 @@ class EstimatorAggregation(FittedAggregation):
     @classmethod
     @abstractmethod
     def train(
-        cls, slides: Sequence[TrainingSlide], classes: int, settings: Any, strength: float
+        cls, slides: Sequence[TrainingSlide], endpoint: Endpoint, settings: Any, strength: float
     ) -> Arrays:
         """Fit to slides; some of the classes may have none."""
 
     @abstractmethod
     def probabilities(self, inputs: Any) -> np.ndarray:
-        """Return the class probabilities, (C,), of what `prepare` returned of a slide."""
+        """Return the class probabilities, (C,), of what `prepare` returned of a slide.
+
+        Where there are no classes, it is the number, or the log hazard ratio, (1,).
+        """
 
     def score_inputs(self, inputs: Any) -> SlideScore:
         """Score what `prepare` returned of a slide."""
@@ -68,8 +72,9 @@ class EstimatorFit:
     scores : dict
         Held-out slide to its score by a fit that has not seen it.
     rows : list of dict
-        Fold, from 1, strength, mean loss (nats) and AUC of its slides, and whether these are scored
-        at this strength.
+        Fold, from 1, strength, mean loss (nats; of a number the squared error in units of the
+        training slides' variance) and AUC of its slides, or what ranks without classes are judged
+        by, and whether these are scored at this strength.
     """
 
     member: Arrays
@@ -118,15 +123,15 @@ def fit_estimator(
         All training slides, by the encoder that the model is for.
     """
     strengths = aggregation.strengths(settings)
-    classes = len(endpoint.targets)
+    measure = endpoint.fit_measure[0]
     judged = []
     for number in range(count):
         fold = fold_of(number)
         result = _JudgedFold(len(fold.held_out))
         for strength in strengths:
-            member = aggregation.train(fold.train, classes, settings, strength)
+            member = aggregation.train(fold.train, endpoint, settings, strength)
             scorer = aggregation(endpoint, model=FittedModel(metadata, [member]))
-            _judge(result, scorer, fold.held_out, endpoint)
+            _judge(result, scorer, fold, endpoint)
         judged.append(result)
     losses = np.array([fold.losses for fold in judged])  # (folds, strengths)
     chosen = int(losses.sum(0).argmin())
@@ -137,24 +142,30 @@ def fit_estimator(
         scores |= result.scores[place]
         for i, strength in enumerate(strengths):
             loss, auc = result.losses[i] / result.slides, result.areas[i]
-            row = {"fold": number + 1, "c": strength, "loss": loss, "auc": auc}
+            row = {"fold": number + 1, "c": strength, "loss": loss, measure: auc}
             rows.append({**row, "scored": "yes" if i == place else ""})
     log.info("C = %g has the least loss of the held-out slides", strengths[chosen])
-    member = aggregation.train(training, classes, settings, strengths[chosen])
+    member = aggregation.train(training, endpoint, settings, strengths[chosen])
     return EstimatorFit(member, strengths[chosen], scores, rows)
 
 
 def _judge(
     result: _JudgedFold,
     scorer: EstimatorAggregation,
-    slides: Sequence[TrainingSlide],
+    fold: Fold,
     endpoint: Endpoint,
 ) -> None:
     """Add loss, AUC and scores of held-out slides by one fit."""
+    slides = fold.held_out
     p = np.array([scorer.probabilities(slide.inputs) for slide in slides])  # (V, C)
+    pairs = zip(slides, p, strict=True)
+    result.scores.append({slide.slide: scorer.predicted(row).score for slide, row in pairs})
+    if response := response_of(endpoint):
+        loss, rank = held_out_judgement(response, p[:, 0], fold.train, slides)
+        result.losses.append(loss * len(slides))
+        result.areas.append(rank)
+        return
     targets = np.array([slide.target for slide in slides])
     of_class = p[np.arange(len(slides)), targets]
     result.losses.append(float(-np.log(np.maximum(of_class, LEAST_PROBABILITY)).sum()))
     result.areas.append(held_out_auc(targets, p, positive_targets(endpoint)))
-    pairs = zip(slides, p, strict=True)
-    result.scores.append({slide.slide: scorer.predicted(row).score for slide, row in pairs})

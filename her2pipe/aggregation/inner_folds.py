@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from her2pipe.aggregation.base import Arrays, FitMetadata, FittedModel, TrainingSlide
-from her2pipe.aggregation.fitting import NetworkFit, fit_aggregation
+from her2pipe.aggregation.fitting import NetworkFit, fit_aggregation, members_of_epochs
 from her2pipe.aggregation.networks import NetworkAggregation
 from her2pipe.endpoints.base import Endpoint
 
@@ -48,9 +48,9 @@ class Fitter:
     metadata: FitMetadata
     checkpoint: Checkpoint
 
-    def fit(self, number: int, fold: Fold, place: int) -> NetworkFit:
+    def fit(self, number: int, fold: Fold, place: int, keep_mb: float = 0) -> NetworkFit:
         """Fit until the held-out slides stop it; `place` is that of its checkpoint."""
-        return self._fit(number, fold.train, fold.held_out, place, ())
+        return self._fit(number, fold.train, fold.held_out, place, (), keep_mb)
 
     def fit_epochs(
         self, number: int, train: Sequence[TrainingSlide], place: int, epochs: Sequence[int]
@@ -58,7 +58,7 @@ class Fitter:
         """Fit for given epochs."""
         return self._fit(number, train, (), place, epochs)
 
-    def _fit(self, number, train, held_out, place, epochs) -> NetworkFit:
+    def _fit(self, number, train, held_out, place, epochs, keep_mb=0.0) -> NetworkFit:
         seed = int(np.random.default_rng([self.settings.fit_seed, number]).integers(2**32))
         checkpoint = self.checkpoint.fold(place + 1)
         return fit_aggregation(
@@ -70,7 +70,26 @@ class Fitter:
             seed,
             checkpoint,
             epochs,
+            keep_mb,
         )
+
+    def members_of(
+        self,
+        fit: NetworkFit,
+        number: int,
+        train: Sequence[TrainingSlide],
+        place: int,
+        epochs: Sequence[int],
+    ) -> list[Arrays]:
+        """Return the networks of given epochs of a fit, trained again only where they are gone.
+
+        The slides that stop a fit change nothing before that, so weights after an epoch are those
+        of a training to that epoch.
+        """
+        if set(epochs) <= set(fit.states):
+            parts = self.aggregation, train, self.endpoint, self.settings
+            return members_of_epochs(*parts, fit.states, epochs)
+        return self.fit_epochs(number, train, place, epochs).members
 
     def scorer(self, members: list[Arrays]) -> NetworkAggregation:
         """Return the aggregation with networks, ready to score."""
@@ -117,9 +136,9 @@ def fit_by_folds(
     fits: list[NetworkFit] = []
     for number in range(count):
         fold = fold_of(number)
-        fit = fitter.fit(number, fold, number)
+        fit = fitter.fit(number, fold, number, fitter.settings.keep_mb / count * (count > 1))
         fits.append(fit)
-        _log_fold(number, count, fit)
+        _log_fold(number, count, fit, fitter.endpoint.fit_measure)
         result.history += [{"fold": number + 1, **row} for row in fit.history]
         if count == 1:
             result.scores = fitter.scores(fit.members, fold.held_out)
@@ -143,10 +162,11 @@ def fit_by_folds(
     return result
 
 
-def _log_fold(number: int, count: int, fit: NetworkFit) -> None:
-    known = [row["validation_auc"] for row in fit.history if not math.isnan(row["validation_auc"])]
-    text = "fold %d of %d: %d epochs, best AUC of the slides that stop it %.3f"
-    log.info(text, number + 1, count, len(fit.history), max(known, default=math.nan))
+def _log_fold(number: int, count: int, fit: NetworkFit, measure: tuple[str, str]) -> None:
+    column, name = f"validation_{measure[0]}", measure[1]
+    known = [row[column] for row in fit.history if not math.isnan(row[column])]
+    text = "fold %d of %d: %d epochs, best %s of the slides that stop it %.3f"
+    log.info(text, number + 1, count, len(fit.history), name, max(known, default=math.nan))
 
 
 def typical_epochs(kept: Sequence[Sequence[int]]) -> list[int]:
@@ -188,7 +208,7 @@ class _HeldOut:
 def _judge(fitter: Fitter, number: int, fits: Sequence[NetworkFit], fold: Fold) -> _HeldOut:
     """Score the slides of a fold by networks of the epochs that the other folds chose."""
     epochs = typical_epochs([fit.epochs for place, fit in enumerate(fits) if place != number])
-    members = fitter.fit_epochs(number, fold.train, len(fits) + number, epochs).members
+    members = fitter.members_of(fits[number], number, fold.train, len(fits) + number, epochs)
     positive = {slide.slide: slide.target == 1 for slide in fold.held_out}
     if not fitter.aggregation.calibrates:
         return _HeldOut(fitter.scores(members, fold.held_out), {}, positive)

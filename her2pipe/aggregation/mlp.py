@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from her2pipe.aggregation.base import AGGREGATIONS, Bag, TrainingSlide
-from her2pipe.aggregation.networks import NetworkAggregation, standardiser
+from her2pipe.aggregation.base import AGGREGATIONS, ALL_KINDS, Bag, TrainingSlide
+from her2pipe.aggregation.networks import NetworkAggregation, packs, standardiser
 from her2pipe.config import TargetSettings
 from her2pipe.config.base import setting
 from her2pipe.registry import Citation
@@ -33,12 +33,16 @@ class MlpSettings(TargetSettings):
 class Mlp(NetworkAggregation):
     """The mean of a perceptron's class probabilities over all patches.
 
+    Of a number, or survival, it is the mean of the patches' outputs, to which the loss is fitted.
+
     References
     ----------
     Rawat et al. 2020, doi 10.1038/s41598-020-64156-4.
     """
 
     family = "MLP-based"
+    kinds = ALL_KINDS
+    shows_outputs = True
     Settings = MlpSettings
     citations = (
         Citation(
@@ -55,14 +59,6 @@ class Mlp(NetworkAggregation):
         return mlp_network()(features, targets, settings.hidden, settings.dropout)
 
     @classmethod
-    def training_inputs(
-        cls, inputs: np.ndarray, settings: MlpSettings, random: np.random.Generator
-    ) -> np.ndarray:
-        """Draw patches of a slide."""
-        count = min(settings.step_patches, len(inputs))
-        return inputs[random.choice(len(inputs), count, replace=False)]
-
-    @classmethod
     def standardise(cls, network: torch.nn.Module, slides: Sequence[TrainingSlide]) -> None:
         """Standardise features by the training slides' patches."""
         network.scale_by(*standardiser([slide.inputs for slide in slides]))  # type: ignore[operator]
@@ -72,12 +68,15 @@ class Mlp(NetworkAggregation):
         cls, network: Any, slides: list[Any], targets: torch.Tensor, settings: MlpSettings
     ) -> torch.Tensor:
         """Return the mean over slides of their patches' cross-entropy."""
+        import torch
         from torch.nn import functional
 
-        total: Any = 0
-        for x, target in zip(slides, targets, strict=True):
-            total = total + functional.cross_entropy(network(x), target.expand(len(x)))
-        return total / len(slides)
+        sizes = [len(x) for x in slides]
+        every = [target.expand(size) for target, size in zip(targets, sizes, strict=True)]
+        losses = functional.cross_entropy(
+            network(torch.cat(slides)), torch.cat(every), reduction="none"
+        )
+        return torch.stack([part.mean() for part in losses.split(sizes)]).mean()
 
     @classmethod
     def validation(
@@ -87,12 +86,17 @@ class Mlp(NetworkAggregation):
         import torch
         from torch.nn import functional
 
-        p = torch.stack([network(x).softmax(1).mean(0) for x in slides])
+        p = torch.cat([_means(network, part) for part in packs(slides)])
         return functional.nll_loss(p.clamp_min(1e-9).log(), targets), p
+
+    @classmethod
+    def slide_outputs(cls, network: Any, slide: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the patches' outputs, (1,)."""
+        return network(slide).mean(0)
 
     def outputs(self, network: Any, slide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return class probabilities of the slide, (C,), and of its patches, (N, C)."""
-        p = network(slide).softmax(1)
+        p = self.activated(network(slide))
         return p.mean(0), p
 
     def _contributions(self, bag: Bag) -> tuple[np.ndarray, str]:
@@ -105,12 +109,21 @@ class Mlp(NetworkAggregation):
         return list(self.endpoint.targets)
 
 
+def _means(network: Any, slides: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the mean of the patches' class probabilities of each slide, (B, C)."""
+    import torch
+
+    p = network(torch.cat(list(slides))).softmax(1)
+    return torch.stack([part.mean(0) for part in p.split([len(slide) for slide in slides])])
+
+
 @cache
 def mlp_network() -> type[torch.nn.Module]:
     """Return the class of the network, made late: torch is slow to import."""
     import torch
     from torch import nn
-    from torch.nn import functional
+
+    from her2pipe.models.dropout import dropout
 
     class MlpNetwork(nn.Module):
         """Class logits from the features of one patch, which are standardised first."""
@@ -133,6 +146,6 @@ def mlp_network() -> type[torch.nn.Module]:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             """Compute logits (N, C) of patches (N, d)."""
             h = self.hidden((x - self.mean) / self.std).relu()
-            return self.out(functional.dropout(h, self.dropout, self.training))
+            return self.out(dropout(h, self.dropout, self.training))
 
     return MlpNetwork

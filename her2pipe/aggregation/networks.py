@@ -6,7 +6,7 @@ torch is imported where tensors are computed, so that asking an aggregation anyt
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +21,9 @@ from her2pipe.errors import Her2Error
 if TYPE_CHECKING:
     import torch
 
+PACK_PATCHES = 2048  # that a network computes at once: small slides together, large ones alone
+SCALE, OFFSET = "response.scale", "response.offset"  # beside the weights of a network
+
 
 class NetworkAggregation(FittedAggregation):
     """An aggregation whose score is the mean of several networks' class probabilities."""
@@ -28,6 +31,7 @@ class NetworkAggregation(FittedAggregation):
     family = "Network-based"
     Settings: ClassVar[type[NetworkFitSettings]]
     by_auc: ClassVar[bool] = False  # epochs are compared by held-out AUC, then loss
+    shows_outputs: ClassVar[bool] = False  # what is shown of a patch is an output of its own
     calibrates: ClassVar[bool] = False  # scores become probabilities on slides not trained on
 
     # --- what an aggregation brings --------------------------------------------------------------
@@ -38,6 +42,11 @@ class NetworkAggregation(FittedAggregation):
         """Make the network, with random weights, for patches of so many features."""
 
     @classmethod
+    def build(cls, features: int, endpoint: Endpoint, settings: Any) -> torch.nn.Module:
+        """Make the network for an endpoint; by default with the outputs it asks for."""
+        return cls.network(features, endpoint.outputs, settings)
+
+    @classmethod
     def tensors(cls, inputs: Any, device: Any) -> Any:
         """Bring what `prepare` returned to the network's device."""
         import torch
@@ -46,8 +55,14 @@ class NetworkAggregation(FittedAggregation):
 
     @classmethod
     def training_inputs(cls, inputs: Any, settings: Any, random: np.random.Generator) -> Any:
-        """Return what is used of a slide in one step; by default all."""
-        return inputs
+        """Return what is used of a slide in one step.
+
+        By default all, or so many patches, (n, d), as settings of the name `step_patches` say.
+        """
+        count = getattr(settings, "step_patches", 0)
+        if not 0 < count < len(inputs):
+            return inputs
+        return inputs[random.choice(len(inputs), count, replace=False)]
 
     @classmethod
     def standardise(cls, network: torch.nn.Module, slides: Sequence[TrainingSlide]) -> None:
@@ -98,20 +113,30 @@ class NetworkAggregation(FittedAggregation):
         """Return the decision value of a slide by each network, (M,) float64."""
         raise NotImplementedError
 
+    @classmethod
+    def slide_outputs(cls, network: Any, slide: Any) -> torch.Tensor:
+        """Return a slide's outputs, (1,), where a number or survival is fitted."""
+        raise NotImplementedError(f"{cls.name} serves classes alone")
+
     @abstractmethod
     def outputs(self, network: Any, slide: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return class probabilities of a slide, (C,), and what is shown of its patches."""
+        """Return class probabilities of a slide, (C,), and what is shown of its patches.
+
+        Where a number or survival is fitted, the first are the outputs of `slide_outputs`.
+        """
+
+    def activated(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return probabilities of classes, (..., C); of what has no classes the outputs."""
+        return logits.softmax(-1) if self.endpoint.kind == "classes" else logits
 
     # --- scoring ---------------------------------------------------------------------------------
 
     @cached_property
     def networks(self) -> list[torch.nn.Module]:
         """The fitted networks, ready to score."""
-        metadata = self._fitted.metadata
+        features = self._fitted.metadata.features
         return [
-            with_weights(
-                self.network(metadata.features, len(metadata.classes), self.fit_settings), member
-            )
+            with_weights(self.build(features, self.endpoint, self.fit_settings), member)
             for member in self._fitted.members
         ]
 
@@ -120,12 +145,24 @@ class NetworkAggregation(FittedAggregation):
         return self.predicted(self.averaged(inputs)[0])
 
     def averaged(self, inputs: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Average the networks' outputs, class probabilities and what is shown of the patches."""
+        """Average the networks' outputs, class probabilities and what is shown of the patches.
+
+        Outputs of what has no classes are scaled as the training slides were.
+        """
         import torch
 
         slide = self.tensors(inputs, "cpu")
         with torch.inference_mode():
             pairs = [self.outputs(network, slide) for network in self.networks]
+            if self.endpoint.kind != "classes":
+                scales = [scale_of(member) for member in self._fitted.members]
+                pairs = [
+                    (
+                        output.double() * scale + offset,
+                        patches * scale + offset if self.shows_outputs else patches,
+                    )
+                    for (output, patches), (scale, offset) in zip(pairs, scales, strict=True)
+                ]
             p, patches = (torch.stack(part).mean(0).numpy() for part in zip(*pairs, strict=True))
         return p, patches
 
@@ -134,7 +171,8 @@ def with_weights(network: torch.nn.Module, member: Arrays) -> torch.nn.Module:
     """Put the weights of one network in, ready to score; counters of training are not kept."""
     import torch
 
-    state = {name: torch.from_numpy(values) for name, values in member.items()}
+    weights = {name: values for name, values in member.items() if name not in (SCALE, OFFSET)}
+    state = {name: torch.from_numpy(values) for name, values in weights.items()}
     missing, unexpected = network.load_state_dict(state, strict=False)
     expected = network.state_dict()
     if unexpected or any(expected[name].is_floating_point() for name in missing):
@@ -146,10 +184,32 @@ def with_weights(network: torch.nn.Module, member: Arrays) -> torch.nn.Module:
     return network.eval()
 
 
+def with_scale(member: Arrays, scale: float, offset: float) -> Arrays:
+    """Return the weights of a network with scale and offset of its output beside them."""
+    return {**member, SCALE: np.array([scale], np.float64), OFFSET: np.array([offset], np.float64)}
+
+
+def scale_of(member: Arrays) -> tuple[float, float]:
+    """Return scale and offset of a network's output."""
+    return float(member[SCALE][0]), float(member[OFFSET][0])
+
+
 def positive_targets(endpoint: Endpoint) -> list[int]:
     """Return the targets whose probability is tested by an AUC; none: all, by a macro-AUC."""
     positive = [i for i, name in enumerate(endpoint.targets) if name in endpoint.positive]
     return positive or ([1] if len(endpoint.targets) == 2 else [])
+
+
+def packs(slides: Sequence[torch.Tensor], most: int = PACK_PATCHES) -> Iterator[list[torch.Tensor]]:
+    """Sort slides, in order, into packs of at most so many patches, or of a single slide."""
+    pack: list[torch.Tensor] = []
+    for slide in slides:
+        if pack and sum(map(len, pack)) + len(slide) > most:
+            yield pack
+            pack = []
+        pack.append(slide)
+    if pack:
+        yield pack
 
 
 # --- training slides -----------------------------------------------------------------------------

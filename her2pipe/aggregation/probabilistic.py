@@ -31,6 +31,8 @@ class Probabilistic(Aggregation):
     @classmethod
     def suits(cls, endpoint: Endpoint) -> str:
         """Refuse classes: the equations are of p(HER2+) and of tumour patches."""
+        if reason := super().suits(endpoint):
+            return reason
         if endpoint.positive_patch_class:
             return ""
         return "probabilistic aggregation scores HER2 status, not classes of a study"

@@ -67,6 +67,8 @@ class SlideGraph(NetworkAggregation):
     @classmethod
     def suits(cls, endpoint: Endpoint) -> str:
         """Refuse more than two targets: slides are ranked."""
+        if reason := super().suits(endpoint):
+            return reason
         count = len(endpoint.targets)
         return "" if count == 2 else f"SlideGraph+ ranks slides of two classes, not of {count}"
 
@@ -175,8 +177,7 @@ class SlideGraph(NetworkAggregation):
         """Return probabilities of the two classes, and of the second at each node, (M,)."""
         import torch
 
-        nodes = torch.zeros(len(slide.x), dtype=torch.long)
-        score, node = network(slide.x, slide.edges, nodes, 1)
+        score, node = network([slide.x], slide.edges)
         slope, offset = network.platt
         p = (slope * score[0] + offset).sigmoid()
         return torch.stack([1 - p, p]), (slope * node + offset).sigmoid()
@@ -195,7 +196,7 @@ class GraphTensors(NamedTuple):
     x : (M, d) float32
         Features of the nodes.
     edges : (2, E) int64
-        Nodes an edge leads from and to.
+        Nodes an edge leads from and to, ordered by the latter.
     """
 
     x: torch.Tensor
@@ -206,12 +207,9 @@ def _slide_scores(network: Any, graphs: list[GraphTensors]) -> torch.Tensor:
     """Score several graphs at once, (G,): they are one graph of parts that do not meet."""
     import torch
 
-    sizes = torch.tensor([len(graph.x) for graph in graphs])
-    first = [0, *sizes.cumsum(0).tolist()]
-    x = torch.cat([graph.x for graph in graphs])
+    first = np.cumsum([0, *(len(graph.x) for graph in graphs)]).tolist()
     edges = torch.cat([graph.edges + n for graph, n in zip(graphs, first, strict=False)], dim=1)
-    nodes = torch.repeat_interleave(torch.arange(len(graphs)), sizes).to(x.device)
-    return network(x, edges, nodes, len(graphs))[0]
+    return network([graph.x for graph in graphs], edges)[0]
 
 
 def platt(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
@@ -290,18 +288,29 @@ def slidegraph_network() -> type[torch.nn.Module]:
                     part.reset_parameters()
 
         def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-            """Compute (M, out) of nodes (M, d) and edges (2, E); 0 for a node without any."""
-            neighbour, centre = (x.index_select(0, ends) for ends in edges)
-            message = self.nn(torch.cat([centre, neighbour - centre], dim=-1))  # (E, out)
-            index = edges[1][:, None].expand_as(message)
-            highest = message.new_zeros(len(x), message.shape[1])
-            return highest.scatter_reduce_(0, index, message, "amax", include_self=False)
+            """Compute (M, out) of nodes (M, d); 0 for a node without any edge.
 
-    def mean_pool(value: torch.Tensor, graph: torch.Tensor, graphs: int) -> torch.Tensor:
-        """Return the mean (G,) over the nodes (M,) of each graph."""
-        total = value.new_zeros(graphs).scatter_add_(0, graph, value)
-        count = value.new_zeros(graphs).scatter_add_(0, graph, torch.ones_like(value))
-        return total / count.clamp(min=1)
+            Parameters
+            ----------
+            x : (M, d) float32
+            edges : (2, E) int64
+                Ordered by the node that they lead to.
+            """
+            layer: Any = self.nn
+            linear, norm, relu = layer
+            centre, other = linear.weight.split(x.shape[1], dim=1)
+            # The linear layer of [x_i, x_j - x_i] is a sum of one of x_i and one of x_j, and there
+            # are six times fewer nodes than edges.
+            of_centre = functional.linear(x, centre - other, linear.bias)
+            of_neighbour = functional.linear(x, other)
+            message = of_neighbour.index_select(0, edges[0]) + of_centre.index_select(0, edges[1])
+            message = relu(norm(message))  # (E, out)
+            first = torch.searchsorted(
+                edges[1].contiguous(), torch.arange(len(x) + 1, device=x.device)
+            )
+            return torch.segment_reduce(
+                message, "max", lengths=first.diff(), axis=0, unsafe=True, initial=0.0
+            )
 
     class SlideGraphNetwork(nn.Module):
         """Edge convolutions, and a score of every node from each layer.
@@ -334,30 +343,34 @@ def slidegraph_network() -> type[torch.nn.Module]:
             self.std.copy_(torch.from_numpy(std))
 
         def forward(
-            self, x: torch.Tensor, edges: torch.Tensor, graph: torch.Tensor, graphs: int
+            self, graphs: Sequence[torch.Tensor], edges: torch.Tensor
         ) -> tuple[torch.Tensor, torch.Tensor]:
             """Compute slide scores (G) and node scores (M), before Platt's scaling.
 
             Parameters
             ----------
-            x : (M, d) float32
+            graphs : G of (m, d) float32
+                The nodes of each graph, M together.
             edges : (2, E) int64
-            graph : (M,) int64
-                Graph of each node.
-            graphs : int
             """
-            z = self.first((x - self.mean) / self.std)  # (M, 16)
-            node = slide = x.new_zeros(())
-            for number, head in enumerate(self.heads):
-                if number:
-                    conv: Any = self.convs[number - 1]
-                    # Without edges there is no maximum, and no batch statistics to update.
-                    width = conv.nn[0].out_features
-                    z = conv(z, edges) if edges.shape[1] else z.new_zeros(len(z), width)
-                score = head(z)[:, 0]  # (M,)
-                pooled = mean_pool(score, graph, graphs)  # (G,)
-                slide = slide + functional.dropout(pooled, self.dropout, self.training)
-                node = node + score
-            return slide, node
+            # What standardises the features is taken into the first layer's weights, and only its
+            # 16 outputs are put together: features are read once, and never copied.
+            layer: Any = self.first
+            linear, norm, relu = layer
+            weight = linear.weight / self.std
+            bias = linear.bias - weight @ self.mean
+            z = relu(norm(torch.cat([functional.linear(x, weight, bias) for x in graphs])))
+            scores = [self.heads[0](z)]  # of nodes, (M, 1)
+            for number, head in enumerate(self.heads[1:]):
+                conv: Any = self.convs[number]
+                # Without edges there is no maximum, and no batch statistics to update.
+                width = conv.nn[0].out_features
+                z = conv(z, edges) if edges.shape[1] else z.new_zeros(len(z), width)
+                scores.append(head(z))
+            node = torch.cat(scores, 1)  # (M, 3)
+            means = [part.mean(0) for part in node.split([len(x) for x in graphs])]
+            pooled = torch.stack(means, 1)  # (3, G)
+            kept = [functional.dropout(part, self.dropout, self.training) for part in pooled]
+            return torch.stack(kept).sum(0), node.sum(1)
 
     return SlideGraphNetwork

@@ -30,7 +30,7 @@ RENAMED = {"classes": "targets"}  # keys of `fit` that once had another name
 class FitSettings(Section):
     """Fitting an aggregation."""
 
-    algorithm: int = setting(3, ALGORITHM, ge=3, le=3)
+    algorithm: int = setting(4, ALGORITHM, ge=4, le=4)
     folds: int = setting(
         5,
         "inner folds by patient, each with a model of its own; 1: one hold-out",
@@ -74,6 +74,13 @@ class NetworkFitSettings(FoldFitSettings):
     weight_decay: float = setting(1e-5, "Adam's weight decay", "", ge=0, lt=1)
     dropout: float = setting(0.25, "share of units dropped", "", ge=0, lt=1)
     step_slides: int = setting(1, "slides per step", "slides", ge=1)
+    risk_set_slides: int = setting(
+        32,
+        "endpoint survival: slides per step, at least, for Cox's partial likelihood compares them",
+        "slides",
+        ge=2,
+        choice=True,
+    )
     max_epochs: int = setting(200, "most passes over the slides", "epochs", ge=1)
     min_epochs: int = setting(50, "no early stop before", "epochs", ge=0)
     patience: int = setting(20, "stop after so many without a better one", "epochs", ge=1)
@@ -83,6 +90,21 @@ class NetworkFitSettings(FoldFitSettings):
     fit_seed: int = setting(2025, "seed of folds, order and weights", "", ge=0)
     save_s: float = setting(
         60.0, "least time between two checkpoints a killed run resumes from", "s", ge=0
+    )
+    keep_mb: float = setting(
+        2000.0,
+        "memory for the weights of all epochs, so that the folds' held-out slides are scored by"
+        " epochs that other folds chose without training again; 0: train again",
+        "MB",
+        ge=0,
+        choice=True,
+    )
+    card_mb: float = setting(
+        8000.0,
+        "slides' features that stay on a graphics card between steps, at most",
+        "MB",
+        ge=0,
+        choice=True,
     )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from her2pipe.config import WHOLE, PretrainSettings, TrainSettings
 from her2pipe.config.aggregation import AGGREGATIONS
-from her2pipe.config.endpoints import CHECKED, ENDPOINTS, LabelSettings
+from her2pipe.config.endpoints import CHECKED, ENDPOINTS, KEYS, LabelSettings
 from her2pipe.config.mistakes import Mistake
 from her2pipe.config.training import over_shared_training
 from her2pipe.registry import STAIN_METHODS
@@ -61,9 +61,14 @@ class RawStudy:
         return self.encoder(encoder).get("task", "classify")
 
     @property
+    def endpoint(self) -> Any:
+        """Name of the endpoint."""
+        return self.section("labels").get("endpoint", "her2")
+
+    @property
     def has_classes(self) -> bool:
-        """Whether the endpoint is another than HER2 status: classes of the study's own."""
-        return self.section("labels").get("endpoint", "her2") != "her2"
+        """Whether the study predicts classes of its own."""
+        return self.endpoint not in ("her2", "number", "survival")
 
     @property
     def roles(self) -> dict[str, Any]:
@@ -183,7 +188,8 @@ def matched_pairs(study: RawStudy) -> Iterator[Mistake]:
     if not isinstance(pairs, list) or not pairs:
         return
     if not study.has_classes:
-        what = "compare.matched compares calls of classes, and the endpoint is HER2 status"
+        name = {"her2": "HER2 status"}.get(study.endpoint, study.endpoint)
+        what = f"compare.matched compares calls of classes, and the endpoint is {name}"
         yield Mistake(key, what, "remove it, or set labels.endpoint: class")
         return
     for applied in (item for pair in pairs if isinstance(pair, list) for item in pair):
@@ -215,6 +221,17 @@ def encoders_without_classes(study: RawStudy) -> Iterator[Mistake]:
                     what = f"{section}.{key} names {name}, which has {lack}"
                     fix = "name encoders that are trained to classify, or none"
                     yield Mistake((section, key), what, fix)
+
+
+def names_of_splits(study: RawStudy) -> Iterator[Mistake]:
+    """Find encoders and methods that are called as that of a split of another is."""
+    for section in ("encoders", "methods"):
+        names = study.section(section)
+        for name in names:
+            base, _, split = str(name).rpartition(".split")
+            if base in names and re.fullmatch("[0-9]+of[0-9]+(r[0-9]+)?", split):
+                what = f"{name} has the name of a split of {base}"
+                yield Mistake((section, str(name)), what, "give it another name")
 
 
 def names_of_fold_encoders(study: RawStudy) -> Iterator[Mistake]:
@@ -273,8 +290,11 @@ def aggregations(study: RawStudy) -> Iterator[Mistake]:
             fix = f"train the encoder to classify, or read its features: {others}"
             yield Mistake(key, what, fix)
         levels = {**study.section("fit"), **study.section("methods", name, "fit")}
-        if study.has_classes and aggregation.Settings and levels.get("targets") == "levels":
-            what = f"method {name} fits the five HER2 levels, but labels.endpoint is class"
+        is_levels = aggregation.Settings and levels.get("targets") == "levels"
+        if study.endpoint != "her2" and is_levels:
+            what = (
+                f"method {name} fits the five HER2 levels, but labels.endpoint is {labels.endpoint}"
+            )
             yield Mistake(("methods", name, "fit"), what, "leave fit.targets out")
 
 
@@ -326,26 +346,52 @@ def endpoint(study: RawStudy) -> Iterator[Mistake]:
     labels = _labels(study)
     if labels is None:
         return
+    keys = KEYS.get(labels.endpoint)
+    for name in study.section("labels"):
+        if keys is not None and name not in ("endpoint", *keys):
+            having = next((each for each, names in KEYS.items() if name in names), "")
+            what = f"labels.{name} is given, but the endpoint is {labels.endpoint}"
+            fix = f"set labels.endpoint to {having}, or remove it"
+            yield Mistake(("labels", name), what, fix)
+    if labels.endpoint == "her2":
+        return
+    yield from _beside_other_endpoints(study, labels)
     if not study.has_classes:
-        for name in study.section("labels"):
-            if name != "endpoint":
-                what = f"labels.{name} is given, but the endpoint is {labels.endpoint}"
-                fix = "set labels.endpoint to class, or remove it"
-                yield Mistake(("labels", name), what, fix)
         return
     values = [value for name in labels.classes for value in labels.values(name)]
     allowed = CHECKED.get(labels.column, values)
     if strange := [value for value in values if value not in allowed]:
         what = f"a class is made of {strange[0]}, which {labels.column} never is"
         yield Mistake(("labels", "classes"), what, f"use: {', '.join(allowed)}")
+
+
+def _beside_other_endpoints(study: RawStudy, labels: LabelSettings) -> Iterator[Mistake]:
+    """Find what is of HER2 status, in a study of another endpoint."""
     for name, role in study.roles.items():
         if role == "treatment":
             what = f"cohort {name} is one of treatment, whose endpoint is response"
-            fix = "use the role external: labels.endpoint is class"
+            fix = f"use the role external: labels.endpoint is {labels.endpoint}"
             yield Mistake(("cohorts", name, "role"), what, fix)
     if study.section("describe").get("encoders"):
         what = "describe.encoders grades patches by p(HER2+), which this study does not have"
-        yield Mistake(("describe", "encoders"), what, "leave it out: labels.endpoint is class")
+        yield Mistake(
+            ("describe", "encoders"), what, f"leave it out: labels.endpoint is {labels.endpoint}"
+        )
+
+
+def encoder_tasks(study: RawStudy) -> Iterator[Mistake]:
+    """Find encoders that shall be trained on classes of patches that there are none of."""
+    labels = _labels(study)
+    if labels is None or ENDPOINTS[labels.endpoint](labels, "external", False).patch_classes:
+        return
+    for name in study.trained_encoders:
+        if study.task(name) == "classify":
+            what = f"encoder {name} is to classify, and {labels.endpoint} has no classes of patches"
+            fix = (
+                "set task: none for a frozen encoder (a preset, or weights of one that another"
+                " study trained), or fingerprint or density"
+            )
+            yield Mistake(("encoders", name, "task"), what, fix)
 
 
 # --- roles of cohorts ----------------------------------------------------------------------------
@@ -447,7 +493,9 @@ CHECKS: tuple[Check, ...] = (
     fractions,
     views_of_fractions,
     endpoint,
+    encoder_tasks,
     matched_pairs,
+    names_of_splits,
     names_of_fold_encoders,
     starting_weights,
     aggregations,

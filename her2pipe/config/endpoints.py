@@ -1,4 +1,4 @@
-"""Settings of the endpoint: HER2 status, or classes of the study's own."""
+"""Settings of the endpoint: HER2 status, classes of the study's own, a number, or survival."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ CHECKED = {  # values that columns of a sheet have once they are checked
     "pcr": ("no", "yes"),
     "rcb": ("0", "I", "II", "III"),
 }
+KEYS = {  # settings of `labels` that the endpoints of her2pipe have, beside `endpoint`
+    "her2": (),
+    "class": ("column", "classes", "groups", "ordered", "reflex", "reflex_margin"),
+    "number": ("column", "unit", "strata"),
+    "survival": ("time", "event", "unit"),
+}
 
 
 ENDPOINTS: Registry[Any] = Registry("endpoint", "her2pipe.endpoints")
@@ -30,9 +36,11 @@ class LabelSettings(Section):
     """What the study predicts."""
 
     endpoint: Annotated[str, OneOf(ENDPOINTS)] = setting(
-        "her2", "her2: binary status by ASCO/CAP, from classes of patches; class: the classes below"
+        "her2",
+        "her2: binary status by ASCO/CAP, from classes of patches; class: the classes below;"
+        " number: a number, such as the RCB index; survival: the time to an event",
     )
-    column: str = setting("ihc", "class: column of the sheets that holds a slide's class")
+    column: str = setting("ihc", "class, number: column of the sheets that holds it")
     classes: list[ClassName] = setting(
         ["1+", "2+", "3+"], "class: the classes, in their order; at least two", min_length=2
     )
@@ -53,6 +61,23 @@ class LabelSettings(Section):
         le=1,
     )
 
+    strata: int = setting(
+        4,
+        "number: development patients are split with so many groups of equal size, by their number,"
+        " in proportion",
+        "",
+        ge=1,
+        le=20,
+        choice=True,
+    )
+    time: str = setting(
+        "time", "survival: column of the sheets that holds the time to event or last follow-up"
+    )
+    event: str = setting(
+        "event", "survival: column of the sheets that is 1 after an event, 0 where none was seen"
+    )
+    unit: str = setting("", "number, survival: unit of the number, or of the time, for figures")
+
     @model_validator(mode="before")
     @classmethod
     def _reflex_where_it_is_a_class(cls, data: Any) -> Any:
@@ -68,6 +93,14 @@ class LabelSettings(Section):
     @model_validator(mode="after")
     def _consistent(self):
         if self.endpoint == "her2":
+            return self
+        if self.endpoint == "number":
+            if not self.column or self.column in CHECKED:
+                raise ValueError("column must name a column of the sheets that holds numbers")
+            return self
+        if self.endpoint == "survival":
+            if not self.time or not self.event or self.time == self.event:
+                raise ValueError("time and event must name two columns of the sheets")
             return self
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("classes must differ")

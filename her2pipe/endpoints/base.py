@@ -7,14 +7,15 @@ is. `lookup.endpoint_of` returns the one that a study's label settings and a coh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from her2pipe.cohorts.sheet import Row
+from her2pipe.errors import Her2Error
 from her2pipe.quality.flags import flags_of as flags_of
 
 NO_TARGET = -1  # number of a target that is not known
@@ -119,10 +120,17 @@ class Endpoint(ABC):
     ----------
     name : str
         Its name in `metrics.json`.
+    kind : str
+        What an aggregation's outputs are, and so its loss: `classes`, a `number`, or the log hazard
+        ratio of `survival`.
+    outputs : int
+        Number of an aggregation's outputs.
     patch_classes : tuple of str
         Classes of patches that encoders are trained to tell apart, in order.
     targets : tuple of str
         Labels of slides, in order.
+    needed_targets : tuple of str
+        Those of them that the training side must have.
     ordered : bool
         Whether neighbouring targets are nearer to each other than others are.
     patches_ordered : bool
@@ -139,10 +147,16 @@ class Endpoint(ABC):
         What a slide without a label lacks, in words.
     main_part : str
         Part of `metrics.json` that holds the main number.
-    main_measure : str
-        Name of that number.
+    main_measure, main_column : str
+        Name of that number, and its column in tables.
+    no_effect : float
+        What the number is of scores that say nothing.
+    fit_measure : (str, str)
+        What held-out slides of a fit are judged by beside the loss: its column, and its name.
     target_label, score_label : str
         What slides are grouped by and scored with, as labels of axes.
+    time_label : str
+        The time to an event, as the label of an axis.
     summary : str
         What is evaluated, for the title of a figure.
     analyses : tuple of str
@@ -180,6 +194,7 @@ class Endpoint(ABC):
     """
 
     name: ClassVar[str]
+    kind: ClassVar[Literal["classes", "number", "survival"]] = "classes"
     patch_classes: tuple[str, ...]
     targets: tuple[str, ...]
     ordered: bool
@@ -191,8 +206,12 @@ class Endpoint(ABC):
     missing: ClassVar[str]
     main_part: ClassVar[str]
     main_measure: ClassVar[str]
+    main_column: ClassVar[str] = "auc"
+    no_effect: ClassVar[float] = 0.5
+    fit_measure: ClassVar[tuple[str, str]] = ("auc", "AUC")
     target_label: str
     score_label: str
+    time_label: str = "time"
     summary: str
     analyses: tuple[str, ...]
     comparisons: tuple[str, ...]
@@ -216,6 +235,16 @@ class Endpoint(ABC):
         """Return what `metrics.json` tells of the endpoint beside its name."""
         return {}
 
+    @property
+    def outputs(self) -> int:
+        """One for each target."""
+        return len(self.targets)
+
+    @property
+    def needed_targets(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.targets
+
     # --- labels ----------------------------------------------------------------------------------
 
     @abstractmethod
@@ -231,10 +260,36 @@ class Endpoint(ABC):
         """Return whether a slide is positive; None where that is not known or not defined."""
         return None
 
+    def response(self, row: Row) -> tuple[float, ...]:
+        """Return the numbers that are fitted, where there are no classes: number; time, event."""
+        return ()
+
+    def outcomes(self, row: Row) -> dict[str, float | bool]:
+        """Return what an evaluated slide knows of these, by the names of its columns."""
+        return {}
+
     def stratum(self, row: Row) -> int:
         """Return the number of a slide's target, for splits; -1 where there is none."""
         label = self.target(row).label
         return NO_TARGET if label is None else self.targets.index(label)
+
+    def strata(self, rows: Sequence[Row]) -> Callable[[Row], int]:
+        """Return a function that numbers the stratum of a slide among those of a cohort."""
+        return self.stratum
+
+    def sheet_mistakes(self, rows: Sequence[Row], sheet: str) -> Iterator[Her2Error]:
+        """Find labels of a sheet that mean nothing; by default the sheet's own checks find all."""
+        yield from ()
+
+    def validate_cohort(self, rows: Sequence[Row], sheet: str) -> None:
+        """Refuse a development cohort whose labels cannot be trained on.
+
+        Raises
+        ------
+        Her2Error
+            Naming what is lacking.
+        """
+        self.validate_targets((self.target(row).label for row in rows), sheet)
 
     @abstractmethod
     def validate_targets(self, labels: Iterable[str | None], sheet: str) -> None:

@@ -11,7 +11,9 @@ from her2pipe.config.endpoints import ENDPOINTS
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.her2_status import Her2Levels, Her2Status
 from her2pipe.endpoints.multiclass import Multiclass
+from her2pipe.endpoints.number import Number
 from her2pipe.endpoints.response import Response
+from her2pipe.endpoints.survival import Survival
 
 
 @ENDPOINTS.register("her2")
@@ -26,6 +28,18 @@ def her2(labels: LabelSettings, role: str, levels: bool) -> Endpoint:
 def multiclass(labels: LabelSettings, role: str, levels: bool) -> Endpoint:
     """Return the study's classes, whatever the cohort."""
     return Multiclass(labels)
+
+
+@ENDPOINTS.register("number")
+def number(labels: LabelSettings, role: str, levels: bool) -> Endpoint:
+    """Return the study's number, whatever the cohort."""
+    return Number(labels)
+
+
+@ENDPOINTS.register("survival")
+def survival(labels: LabelSettings, role: str, levels: bool) -> Endpoint:
+    """Return the study's event, whatever the cohort."""
+    return Survival(labels)
 
 
 def endpoint_of(

@@ -115,6 +115,8 @@ MODULES = (
     "her2pipe.evaluation.table2",
     "her2pipe.evaluation.encoders",
     "her2pipe.evaluation.sensitivity",
+    "her2pipe.evaluation.resampled",
+    "her2pipe.evaluation.continuous.comparison",
 )  # that register tables, beside this one
 
 
@@ -143,13 +145,13 @@ def compare(study: Study, folder: Path, formats: Sequence[str] = style.FORMATS) 
     comparisons = {e.endpoint.comparisons for e in study.evaluations}
     if len(comparisons) > 1:
         raise Her2Error(
-            "some evaluations are of HER2 status, others of classes",
+            "the evaluations are of different endpoints",
             "the evaluation folders",
             "give those of one study",
         )
     _ = study.reference  # one that is not there is a mistake, whatever is compared with it
     load_tables()
-    for name in comparisons.pop():
+    for name in (*comparisons.pop(), "resampled"):
         result = TABLES[name](study)
         if result.rows or not result.optional:
             write_table(folder / f"{name}.tsv", result.columns, result.rows)
@@ -162,18 +164,32 @@ def compare(study: Study, folder: Path, formats: Sequence[str] = style.FORMATS) 
 
 @table
 def methods(study: Study) -> Table:
-    """Every method on every cohort: its main area, as a forest plot, too."""
+    """Every method on every cohort: its main number, as a forest plot, too."""
     rows = []
+    endpoint = study.evaluations[0].endpoint
+    main = endpoint.main_column
     for evaluation in study.evaluations:
         area = evaluation.metrics.main()
-        numbers = {"n": area.n, "auc": area.value, "low": area.low, "high": area.high}
+        numbers = {"n": area.n, main: area.value, "low": area.low, "high": area.high}
         numbers |= {key: getattr(area, key) for key in ("patients", "logit_low", "logit_high")}
         note = area.note or area.interval_note
         rows.append(_who(evaluation) | numbers | {"interval": area.interval, "note": note})
-    known = [row for row in rows if row["auc"] is not None]
-    confidence, measure = study.settings.confidence, study.evaluations[0].endpoint.main_measure
-    figures = {"forest": lambda: charts.forest(known, _endpoints(study), confidence, measure)}
-    return Table(METHODS, rows, figures if known else {})
+    known = [row for row in rows if row[main] is not None]
+    words = _endpoints(study), study.settings.confidence, endpoint.main_measure
+    figures = {"forest": lambda: charts.forest(known, *words, main, endpoint.no_effect)}
+    columns: Sequence[str] = METHODS
+    if main != "auc":  # which alone has a logit
+        columns = tuple(main if key == "auc" else key for key in METHODS if "logit" not in key)
+    return Table((*columns, *_designs(study, rows)), rows, figures if known else {})
+
+
+def _designs(study: Study, rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Add to rows of the evaluations how slides came by their scores, where a study has splits."""
+    if not any(evaluation.metrics.resampling for evaluation in study.evaluations):
+        return ()
+    for row, evaluation in zip(rows, study.evaluations, strict=True):
+        row["scored_by"] = evaluation.metrics.design
+    return ("scored_by",)
 
 
 def _who(evaluation: Evaluation) -> dict[str, Any]:
@@ -199,20 +215,21 @@ def classes(study: Study) -> Table:
     columns += [f"accuracy{end}" for end in ends] + ["balanced_accuracy", "f1"]
     columns += [*(f"kappa{end}" for end in ends), "kappa_weights", "errors", "neighbours"]
     columns += ["macro_auc_interval", "auc_interval", "accuracy_interval", "kappa_interval", "note"]
-    return Table(columns, [_classes(e) for e in study.evaluations])
+    rows = [_classes(e) for e in study.evaluations]
+    return Table([*columns, *_designs(study, rows)], rows)
 
 
 def _classes(evaluation: Evaluation) -> dict[str, Any]:
     metrics = evaluation.metrics
-    row = _who(evaluation) | _interval("macro_auc", metrics.auc)
+    row = _who(evaluation) | interval_columns("macro_auc", metrics.auc)
     row |= {"macro_auc_interval": metrics.auc.interval, "note": metrics.auc.note}
     if (unit := metrics.units.get("slide")) is None:
         return row
     row |= {"n": unit.n, "patients": unit.patients}
     for name, one_class in unit.per_class.items():
-        row |= _interval(f"auc_{name}", one_class.auc)
+        row |= interval_columns(f"auc_{name}", one_class.auc)
     for key in ("accuracy", "balanced_accuracy", "f1", "kappa"):
-        row |= _interval(key, getattr(unit, key))
+        row |= interval_columns(key, getattr(unit, key))
     of_classes = dict.fromkeys(each.auc.interval for each in unit.per_class.values())
     row["auc_interval"] = "; ".join(filter(None, of_classes))
     notes = [metrics.auc.note]
@@ -233,14 +250,18 @@ def _classes(evaluation: Evaluation) -> dict[str, Any]:
     return row
 
 
-def _interval(name: str, number: Estimate | None) -> dict[str, Any]:
+def interval_columns(name: str, number: Estimate | None) -> dict[str, Any]:
     """Name a number and its interval as columns."""
     number = number or Estimate()
     return {name: number.value, f"{name}_low": number.low, f"{name}_high": number.high}
 
 
-def external_mean(areas: Sequence[Area], confidence: float) -> dict[str, Any]:
+def external_mean(
+    areas: Sequence[Area], confidence: float, no_effect: float = 0.5
+) -> dict[str, Any]:
     """Return mean, population SD and interval over the external cohorts, taken as they are.
+
+    The numbers are areas, or others of at most 1 that are `no_effect` where scores say nothing.
 
     The distances of the ends from each area are joined as independent errors are, which is Wald's
     interval of the mean from the cohorts' variances, by patient where patients repeat; of a cohort
@@ -264,7 +285,11 @@ def external_mean(areas: Sequence[Area], confidence: float) -> dict[str, Any]:
         reach = [_reach(area, key, z) for area in areas]
         if None not in reach:
             width = sum(r**2 for r in reach if r is not None) ** 0.5 / len(areas)
-            end = max(0.0, mean - width) if key.endswith("low") else min(1.0, mean + width)
+            end = (
+                max(2 * no_effect - 1, mean - width)
+                if key.endswith("low")
+                else min(1.0, mean + width)
+            )
             numbers[f"external_{key}"] = end
     return numbers
 

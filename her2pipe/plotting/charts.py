@@ -371,8 +371,17 @@ def _epochs(axes: Axes, epochs: Sequence[float] | np.ndarray) -> None:
 
 
 @styled
-def fold_curves(rows: Iterable[Mapping[str, Any]], title: str = "") -> Figure:
-    """Draw the learning curves of each fold from rows of fold, epoch, losses and held-out AUC."""
+def fold_curves(
+    rows: Iterable[Mapping[str, Any]],
+    measure: str = "auc",
+    name: str = "AUC",
+    no_effect: float = 0.5,
+) -> Figure:
+    """Draw the learning curves of each fold: losses, and what held-out slides are judged by.
+
+    Rows have fold, epoch, losses and `validation_{measure}`, which is called `name` and is
+    `no_effect` where the network says nothing.
+    """
     rows = list(rows)
     figure = new_figure(COLUMN_MM, 100)
     panels = figure.subplots(2, sharex=True)
@@ -385,13 +394,14 @@ def fold_curves(rows: Iterable[Mapping[str, Any]], title: str = "") -> Figure:
         panels[0].plot(epoch, [r["train_loss"] for r in fold_rows], linestyle="-", **look)
         panels[0].plot(epoch, [r["validation_loss"] for r in fold_rows], linestyle="--", **look)
         panels[1].plot(
-            epoch, [r["validation_auc"] for r in fold_rows], label=f"fold {fold}", **look
+            epoch, [r[f"validation_{measure}"] for r in fold_rows], label=f"fold {fold}", **look
         )
     looks = [Line2D([], [], color="black", linewidth=0.8, linestyle=line) for line in ("-", "--")]
     panels[0].legend(looks, ["training slides", "held-out slides"], loc="best")
-    panels[0].set(ylabel="loss", title=title)
-    panels[1].axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-    panels[1].set(ylabel="AUC of the held-out slides", ylim=(-0.03, 1.03))
+    panels[0].set(ylabel="loss")
+    panels[1].axhline(no_effect, color=GREY, linewidth=0.8, linestyle=":")
+    least = -1.03 if no_effect < 0.5 else -0.03
+    panels[1].set(ylabel=f"{name} of the held-out slides", ylim=(least, 1.03))
     _epochs(panels[1], [row["epoch"] for row in rows])
     panels[1].legend(loc="best", ncols=3)
     return finish(figure)
@@ -399,17 +409,23 @@ def fold_curves(rows: Iterable[Mapping[str, Any]], title: str = "") -> Figure:
 
 @styled
 def forest(
-    rows: Sequence[Mapping[str, Any]], title: str = "", confidence: float = 0.95, what: str = "AUC"
+    rows: Sequence[Mapping[str, Any]],
+    title: str = "",
+    confidence: float = 0.95,
+    what: str = "AUC",
+    key: str = "auc",
+    no_effect: float = 0.5,
 ) -> Figure:
-    """Draw the AUC of every method in every cohort with its interval, in order of appearance.
+    """Draw the main number of every method in every cohort with its interval, in order of rows.
 
-    Rows are those of the method table; an AUC that is None or NaN is listed as not defined.
+    Rows are those of the method table; the number is under `key`, and one that is None or NaN is
+    listed as not defined. It is `no_effect` where scores say nothing.
     """
     methods = list(dict.fromkeys(str(row["method"]) for row in rows))
     cohorts = list(dict.fromkeys(str(row["cohort"]) for row in rows))
     figure = new_figure(PAGE_MM, 26 + 3.4 * (len(rows) + len(methods)))
     axes = figure.add_subplot()
-    beside, place, least, centres = axes.get_yaxis_transform(), 0, 0.45, []
+    beside, place, least, centres = axes.get_yaxis_transform(), 0, no_effect - 0.05, []
     for method in methods:
         method_rows = [row for row in rows if str(row["method"]) == method]
         centres.append(place + (len(method_rows) - 1) / 2)
@@ -420,18 +436,18 @@ def forest(
                 "marker": "osD^vPX"[i % 7],
                 "markersize": 4,
             }
-            low, auc, high = (
-                math.nan if row[key] is None else row[key] for key in ("low", "auc", "high")
+            low, value, high = (
+                math.nan if row[name] is None else row[name] for name in ("low", key, "high")
             )
             # markevery: one mark, drawn whole even at the edge
-            axes.plot((low, auc, high), [place] * 3, markevery=[1], clip_on=False, **look)
+            axes.plot((low, value, high), [place] * 3, markevery=[1], clip_on=False, **look)
             least = min(least, low)  # stays as it is where that is NaN
-            text = f"{row['cohort']}  {format_interval(auc, low, high)}, n = {row['n']:,}"
+            text = f"{row['cohort']}  {format_interval(value, low, high)}, n = {row['n']:,}"
             axes.text(1.02, place, text, transform=beside, va="center", size=6)
             place += 1
         axes.axhline(place, color="#DDDDDD", linewidth=0.6)
         place += 1
-    axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+    axes.axvline(no_effect, color=GREY, linewidth=0.8, linestyle=":")
     axes.set_yticks(centres, [textwrap.fill(method, 24) for method in methods])
     axes.set(xlim=(math.floor(10 * least) / 10, 1), ylim=(place - 1, -1), title=title)
     axes.set_xlabel(f"{what} ({100 * confidence:g} % confidence interval)")

@@ -87,7 +87,10 @@ class Inspection:
         quantities: dict[str, float | None] = {}
         reasons = np.zeros(self._count, np.uint8)
         for bit, (name, detector) in enumerate(self.detectors.items()):
-            of_patches = np.concatenate(self._measures[name] or [np.zeros((0, 1), np.float32)])
+            if not self._measures[name]:
+                values[name] = np.zeros(0, np.float32)
+                continue
+            of_patches = np.concatenate(self._measures[name])
             if detector.needs_area and self._side_um < tile.judged_um:
                 of_patches = np.full_like(of_patches, np.nan)
             values[name] = detector.values(of_patches).astype(np.float32)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from her2pipe.evaluation.results import (
+    Agreement,
     Calibration,
     Correlation,
     DecisionCurve,
@@ -22,11 +23,13 @@ from her2pipe.evaluation.results import (
     PrecisionRecall,
     Reliability,
     Response,
+    Survival,
     Unit,
 )
 from her2pipe.registry import Registry
 from her2pipe.reporting.html import (
     Figure,
+    count_of,
     figure_id,
     format_interval,
     format_number,
@@ -411,3 +414,79 @@ def expected_class(part: Groups, metrics: Metrics, percent: str) -> Sentences:
         sentences += [f"Dunn's test, P after Holm: {'; '.join(texts)}."] if texts else []
         sentences += _of_patients(part)
     return [*sentences, BOXES]
+
+
+# --- numbers and survival -------------------------------------------------------------------------
+
+
+@STATISTICS.register("prediction")
+def prediction(part: Agreement, metrics: Metrics, percent: str) -> Sentences:
+    """State rank correlation, R² and mean error, with n."""
+    spearman = part.spearman
+    rho = Estimate(value=spearman.rho, low=spearman.low, high=spearman.high, note=spearman.note)
+    p = "" if spearman.p is None else f", P {p_phrase(spearman.p)}"
+    texts = {
+        "Spearman's ρ": estimate_text(rho, 2) + p,
+        "Pearson's r": estimate_text(part.pearson, 2),
+        "R²": estimate_text(part.r_squared, 2),
+        "mean absolute error": estimate_text(part.mean_absolute_error, 2),
+    }
+    numbers = "; ".join(f"{name} {text or 'not defined'}" for name, text in texts.items())
+    return [
+        f"{numbers}.",
+        f"In brackets: {percent} intervals.",
+        f"Dots are slides, n = {part.n:,} of {count_of(part.patients, 'patient')}; dotted: "
+        "predicted and measured are equal.",
+    ]
+
+
+@STATISTICS.register("limits_of_agreement")
+def limits_of_agreement(part: Agreement, metrics: Metrics, percent: str) -> Sentences:
+    """State mean difference and limits of agreement."""
+    if part.bias.value is None:
+        return [f"No limits of agreement: {part.bias.note}."]
+    return [
+        f"Mean difference {estimate_text(part.bias, 2)}, limits of agreement "
+        f"{estimate_text(part.lower_limit, 2)} and {estimate_text(part.upper_limit, 2)} "
+        "(Bland and Altman: 1.96 standard deviations to either side).",
+        f"In brackets and shaded: {percent} intervals over resampled patients.",
+        f"Dots are slides, n = {part.n:,}.",
+    ]
+
+
+def groups_text(part: Survival) -> str:
+    """Return the events of each group."""
+    return "; ".join(
+        f"{group.name}: {count_of(group.events, 'event')} of {group.patients:,}"
+        for group in part.groups
+    )
+
+
+@STATISTICS.register("kaplan_meier")
+def kaplan_meier(part: Survival, metrics: Metrics, percent: str) -> Sentences:
+    """State concordance, hazard ratio, the cut and the test of the groups."""
+    sentences = []
+    if (area := metrics.concordance) is not None:
+        sentences.append(f"C-index {estimate_text(area) or 'not defined'}.")
+    if part.hazard_ratio.value is not None:
+        ratio = part.hazard_ratio
+        p = f", P {p_phrase(ratio.p)}" if ratio.p is not None and ratio.low is not None else ""
+        text = estimate_text(ratio, 2)
+        sentences.append(f"Hazard ratio per standard deviation of the score {text}{p}.")
+    if part.groups_note:
+        return [*sentences, f"No groups: {part.groups_note}."]
+    if part.log_rank and part.log_rank.p is not None:
+        degrees = part.log_rank.degrees
+        sentences.append(
+            f"Log-rank test, {degrees} degree{'s' * (degrees != 1)} of freedom: P "
+            f"{p_phrase(part.log_rank.p)}."
+        )
+    elif part.log_rank and part.log_rank.note:
+        sentences.append(f"Log-rank test: {part.log_rank.note}.")
+    return [
+        *sentences,
+        f"Groups are cut at quantiles of the scores of {part.cuts_from or 0:,} training patients; "
+        f"{groups_text(part)}.",
+        f"Bands, where a group has patients enough: pointwise {percent} intervals; strokes: "
+        "patients last seen without the event.",
+    ]

@@ -72,6 +72,43 @@ TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
           Column("f1", "Macro-F1", 3), KAPPA, Column("kappa_weights", "Weights of κ"),
           Column("errors", "Errors", "count"), Column("neighbours", "To a neighbour", "count"))),
     ],
+    "numbers": [
+        ("Predicted against measured numbers, slides. {percent} intervals: of Spearman's ρ by "
+         "Bonett and Wright, of an effective number of slides where patients have several; of all "
+         "others over resampled patients.",
+         (METHOD, COHORT, N, PATIENTS,
+          Column("spearman", "Spearman's ρ", 3, ("spearman_low", "spearman_high")),
+          Column("spearman_p", "P", "p"),
+          Column("pearson", "Pearson's r", 3, ("pearson_low", "pearson_high")),
+          Column("r_squared", "R²", 3, ("r_squared_low", "r_squared_high")), NOTE)),
+        ("Errors and limits of agreement (Bland and Altman) of the predicted numbers, slides. "
+         "{percent} intervals over resampled patients.",
+         (METHOD, COHORT, N,
+          Column("mean_absolute_error", "Mean absolute error", 3,
+                 ("mean_absolute_error_low", "mean_absolute_error_high")),
+          Column("bias", "Mean difference", 3, ("bias_low", "bias_high")),
+          Column("lower_limit", "Lower limit", 3, ("lower_limit_low", "lower_limit_high")),
+          Column("upper_limit", "Upper limit", 3, ("upper_limit_low", "upper_limit_high")))),
+    ],
+    "survivals": [(
+        "Scores of patients and the time to their event: Harrell's C-index with its {percent} "
+        "interval over resampled patients; hazard ratio of one standard deviation of the score, "
+        "with Wald's interval and P; log-rank test of the groups cut at the scores given, "
+        "quantiles of the training patients'.",
+        (METHOD, COHORT, PATIENTS, Column("events", "Events", "count"),
+         Column("c_index", "C-index", 3, ("c_index_low", "c_index_high")),
+         Column("hazard_ratio", "Hazard ratio", 2, ("hazard_ratio_low", "hazard_ratio_high")),
+         Column("hazard_ratio_p", "Its P", "p"), Column("cuts", "Cut at", "written"),
+         Column("log_rank_p", "Log-rank P", "p"), NOTE),
+    )],
+    "paired": [(
+        "Each method against each other on what both have scored: difference of the main number "
+        "with its {percent} interval and two-sided P over resampled patients. Holm's adjustment is "
+        "over the pairs of a cohort.",
+        (METHOD, Column("other", "Against"), COHORT, PATIENTS, Column("measure", "Measure"),
+         Column("value", "Of the first", 3), Column("other_value", "Of the other", 3),
+         Column("difference", "Difference", 3, ENDS), P, P_HOLM, NOTE),
+    )],
     "methods": [(
         "AUC of each method on each cohort. Endpoint: HER2 status; in a neoadjuvant cohort, "
         "non-pCR. {percent} intervals, Wald's and beside them those of the logit, which hold "
@@ -87,6 +124,23 @@ TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
          Column("reference_auc", "AUC of the other", 3),
          Column("difference", "Difference", 3, ENDS), Column("z", "z", 2), P, P_HOLM,
          Column("interval", "Test"), NOTE),
+    )],
+    "resampled": [(
+        "Development by splits. Out of fold: AUC of the scores of all splits together, each slide "
+        "by models that were not trained on it, and the paired test of these, by patient. Over "
+        "splits: mean and standard deviation (SD) of the AUCs within each split; the difference "
+        "from the reference method with the corrected resampled t test, whose variance allows for "
+        "training sets that overlap (Nadeau and Bengio 2003). Models of different splits may be "
+        "calibrated differently: this lowers the AUC out of fold, and not the mean over splits. "
+        "Holm's adjustment is over the methods of a cohort.",
+        (METHOD, AGAINST, COHORT, Column("scheme", "Splits"), N, PATIENTS,
+         Column("auc", "AUC, out of fold", 3), Column("difference", "Difference", 3, ENDS), P,
+         P_HOLM, Column("test", "Test"), Column("split_mean", "AUC, mean ± SD of splits", 3,
+                                                ("split_sd",)),
+         Column("split_difference", "Difference over splits", 3, ("split_low", "split_high")),
+         Column("t", "t", 2), Column("df", "df", "count"), Column("t_p", "P of t", "p"),
+         Column("t_p_holm", "P of t after Holm", "p"), Column("split_test", "Test over splits"),
+         NOTE),
     )],
     "published": [(
         "AUCs that the papers give for their own cohorts. They are not this study's, and stand "
@@ -121,13 +175,20 @@ TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
 }  # fmt: skip
 ONLY_NAMED = (
     "table2",
+    "resampled",
     "published",
     "classes",
+    "numbers",
+    "survivals",
+    "paired",
     "pairs",
     "matched",
 )  # files of which only the named columns are shown
 ELSEWHERE = ("networks", "timing", "tile_timing", "encoders", "ranks", "friedman", "sensitivity")
 FIGURES = {
+    "paired": "P of every pair of methods, two-sided, of the difference of {measure} over "
+    "resampled patients: below the diagonal unadjusted, above it after Holm over the pairs of a "
+    "cohort.",
     "forest": "{measure} of each method on each cohort with {percent} {interval}, and n slides.",
     "roc_panels": "ROC curves of HER2 status, one panel per method and a curve per cohort, with "
     "AUC, {percent} interval and n slides; first the reference, then those that share encoder or "
@@ -171,6 +232,7 @@ class Methods(Section):
         tables = _tables(folder, inputs.percent)
         networks = _networks(folder)
         return [
+            *_designs(inputs),
             *tables[:1],
             *_chosen_on_reported(inputs),
             *_non_commercial(inputs),
@@ -178,6 +240,24 @@ class Methods(Section):
             *_figures(folder, inputs, len(inputs.methods) > MANY),
             *map(html.fold_long, tables[1:]),
         ]
+
+
+def _designs(inputs: ReportInputs) -> list[Block]:
+    """Say how slides came by their scores, where the development cohort is split several times."""
+    parts = [e.metrics for e in inputs.evaluations if e.metrics.resampling]
+    designs = [f"{m.method}, cohort {m.cohort}: {m.design}." for m in parts]
+    schemes = [m.resampling.words for m in parts if m.resampling and m.role == "development"]
+    if not schemes:
+        return []
+    text = (
+        f"Development: {'; '.join(dict.fromkeys(schemes))}. For each split encoders and "
+        "aggregations are trained anew, with stain target, thresholds and calibration of its "
+        "training side; "
+        "every development slide is scored by models that were not trained on it (out of fold), "
+        "and slides of other cohorts by the mean of the models of all splits. Heat maps, where "
+        "there are any, are of one further model, trained on a holdout."
+    )
+    return [Text(text), Folded("By method and cohort", [Text("", designs)], "part")]
 
 
 def _chosen_on_reported(inputs: ReportInputs) -> list[Block]:
@@ -216,8 +296,8 @@ def _tables(folder: Path, percent: str) -> list[Table]:
     tables = []
     files = [path.stem for path in sorted(folder.glob("*.tsv"))]
     for stem in dict.fromkeys([*TABLES, *files]):
-        if stem in ELSEWHERE or (stem == "methods" and "classes" in files):
-            continue  # of a study of classes, the table of classes holds that of methods
+        if stem in ELSEWHERE or (stem == "methods" and _has_main_number(files)):
+            continue  # but of HER2 status, another table holds that of methods
         if not (rows := [_readable(row) for row in html.optional_table(folder / f"{stem}.tsv")]):
             continue
         footnotes = _mark_footnotes(rows)
@@ -229,6 +309,11 @@ def _tables(folder: Path, percent: str) -> list[Table]:
             text = " ".join([caption.format(percent=percent), *footnotes])
             tables.append(html.table(text, columns, rows, id=html.table_id(stem)))
     return tables
+
+
+def _has_main_number(files: Sequence[str]) -> bool:
+    """Whether another table holds what `methods` does: of all endpoints but HER2 status."""
+    return bool({"classes", "numbers", "paired"} & {*files})
 
 
 def _mark_footnotes(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote
 from her2pipe.files import read_table, table_text
 
 NONE = "–"
-DOT = "dot "  # kind of a column whose numbers are drawn, with the lower end of their scale
+DOT = "dot "  # kind of a column whose numbers are drawn, with scale's lower end and its line
 DOT_PX = (76, 10)  # of such a drawing
 SAFE_IN_SVG = " !$'()*+,-./:;=?@[]_~"  # what both a data URI and an attribute leave alone
 LONG = 24  # rows from which on a table is folded
@@ -264,19 +264,20 @@ def _cell(row: Mapping[str, Any], column: Column) -> Cell:
 
 
 def _dot_cell(row: Mapping[str, Any], column: Column, sort: str) -> Cell:
-    """Draw a number of at most 1 as a dot with its interval, above its text; a line marks 0.5."""
+    """Draw a number of at most 1 as a dot with its interval, above its text; a line marks one."""
     from markupsafe import Markup
 
     number, *ends = (to_float(row.get(key)) for key in (column.key, *column.bounds))
     if number is None:
         return Cell(NONE, "", False)
-    least, (width, height) = float(str(column.kind).removeprefix(DOT)), DOT_PX
+    least, line = map(float, str(column.kind).removeprefix(DOT).split())
+    width, height = DOT_PX
 
     def x(value: float) -> str:
         return f"{4 + (width - 8) * (min(max(value, least), 1) - least) / (1 - least):.1f}"
 
     middle = height / 2
-    parts = [f'<path d="M{x(0.5)} 0v{height}" stroke="#aab" stroke-dasharray="1 2"/>']
+    parts = [f'<path d="M{x(line)} 0v{height}" stroke="#aab" stroke-dasharray="1 2"/>']
     text = format_number(number, 2)
     if ends[0] is not None and ends[1] is not None:
         parts.append(f'<path d="M{x(ends[0])} {middle:g}H{x(ends[1])}" stroke="#0b5c8e"/>')

@@ -21,11 +21,15 @@ from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
 
 Row = Mapping[str, str]
+SHARE = "_share"
 SHEET_COLUMNS = ("scanner", "site")  # of the user's own, which name batches
 NO_QUALITY = {"excluded", "reflex", "no_tumour"}  # flags that say nothing of a slide's quality
-MEDIANS = (
+AMOUNT = (
     Column("tissue_mm2", "Tissue, mm²", 2),
     Column("patches", "Patches", "count"),
+    Column("uncovered", "Uncovered, % of tissue", 1),
+)
+APPEARANCE = (
     Column("mpp", "µm/px", 3),
     Column("jpeg_quality", "JPEG quality", "count"),
     Column("background_level", "Glass, grey level", "count"),
@@ -35,10 +39,9 @@ MEDIANS = (
     Column("stain_angle", "Angle of the stains, °", 1),
     Column("haematoxylin_angle", "Haematoxylin hue, °", 1),
 )
-BATCH = (
-    *(Column("cohort", "Cohort"), Column("scanner", "Scanner"), Column("site", "Site")),
-    *(Column("slides", "Slides", "count"), Column("flagged", "Flagged", "count"), *MEDIANS),
-)
+BATCH = (Column("cohort", "Cohort"), Column("scanner", "Scanner"), Column("site", "Site"))
+SLIDES = (Column("slides", "Slides", "count"), Column("flagged", "Flagged", "count"))
+PERCENT = ("uncovered",)  # fractions in the table, but for the shares of artefacts
 FLAGGED = (
     Column("slide", "Slide"),
     Column("cohort", "Cohort"),
@@ -96,11 +99,18 @@ class Quality(Section):
         return [
             _summary(measured, flagged),
             html.table(
-                "Slides by cohort, scanner and site: numbers of slides, and medians of what was "
-                "measured on them. Batches that differ here may differ in their scores, too.",
-                BATCH,
+                "Slides by cohort, scanner and site: numbers of slides, medians of tissue and "
+                "patches, and the patches that detectors of artefacts mark, of all of them.",
+                (*BATCH, *SLIDES, *AMOUNT, *_artefacts(batches)),
                 batches,
                 id=html.table_id("quality"),
+            ),
+            html.table(
+                "How slides look, by cohort, scanner and site: medians of scale, file, glass, "
+                "focus and stain. Batches that differ here may differ in their scores, too.",
+                (*BATCH, *APPEARANCE),
+                batches,
+                id=html.table_id("appearance"),
             ),
             *_flagged_table(flagged),
             *_figure(measured, inputs),
@@ -163,18 +173,39 @@ def _flagged_table(flagged: Sequence[Row]) -> list[Block]:
 
 
 def _batches(measured: Mapping[str, Sequence[Row]], flagged: Sequence[Row]) -> list[dict[str, Any]]:
-    """Sum up the slides of each cohort, scanner and site."""
+    """Sum up the slides of each cohort, scanner and site; shares in per cent."""
     names = {(row["cohort"], row["slide"]) for row in flagged}
     groups = _groups(measured)
     table = []
     for (cohort, scanner, site), rows in groups.items():
         row: dict[str, Any] = {"cohort": cohort, "scanner": scanner, "site": site}
         row |= {"slides": len(rows), "flagged": sum((cohort, r["slide"]) in names for r in rows)}
-        for column in MEDIANS:
+        for column in (*AMOUNT, *APPEARANCE):
             values = [v for r in rows if (v := to_float(r.get(column.key))) is not None]
-            row[column.key] = statistics.median(values) if values else None
+            scale = 100 if column.key in PERCENT else 1
+            row[column.key] = scale * statistics.median(values) if values else None
+        for name in _shares(rows):
+            row[name] = _percent(rows, name.removesuffix(SHARE))
         table.append(row)
     return table
+
+
+def _percent(rows: Sequence[Row], artefact: str) -> float | None:
+    """Return the share of all patches of some slides that have an artefact, per cent."""
+    pairs = [(to_float(row.get(artefact)), to_float(row.get("patches"))) for row in rows]
+    known = [(marked, patches) for marked, patches in pairs if marked is not None and patches]
+    return 100 * sum(m for m, _ in known) / sum(n for _, n in known) if known else None
+
+
+def _shares(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the columns that hold the share of an artefact."""
+    return list(dict.fromkeys(name for row in rows for name in row if name.endswith(SHARE)))
+
+
+def _artefacts(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    return [
+        Column(n, f"{n.removesuffix(SHARE).capitalize()}, % of patches", 1) for n in _shares(rows)
+    ]
 
 
 def _groups(measured: Mapping[str, Sequence[Row]]) -> dict[tuple[str, str, str], list[Row]]:
@@ -233,18 +264,14 @@ def _figure(measured: Mapping[str, Sequence[Row]], inputs: ReportInputs) -> list
 def _all_slides(measured: Mapping[str, Sequence[Row]]) -> list[Block]:
     """List every slide, folded: the columns of `results/quality` that a reader looks for."""
     rows = [row | {"cohort": cohort} for cohort, of in measured.items() for row in map(dict, of)]
-    shares = dict.fromkeys(name for row in rows for name in row if name.endswith("_share"))
+    artefacts = _artefacts(rows)
     for row in rows:
-        for name in shares:
+        for name in (*PERCENT, *(column.key for column in artefacts)):
             if (value := to_float(row.get(name))) is not None:
                 row[name] = str(100 * value)
-    artefacts = [
-        Column(name, f"{name.removesuffix('_share').capitalize()}, % of patches", 1)
-        for name in shares
-    ]
     columns = [
-        *(Column("slide", "Slide"), Column("cohort", "Cohort"), *MEDIANS[:2], *artefacts),
-        *(*MEDIANS[2:], Column("flag", "Flag")),
+        *(Column("slide", "Slide"), Column("cohort", "Cohort"), *AMOUNT, *artefacts),
+        *(*APPEARANCE, Column("flag", "Flag")),
     ]
     caption = "Quality of every slide; all columns are in results/quality."
     table = html.table(caption, columns, rows, id=html.table_id("quality-slides"))

@@ -11,6 +11,7 @@ from typing import Any
 
 from her2pipe.endpoints.base import flags_of
 from her2pipe.evaluation.results import (
+    OUT_OF_FOLD,
     Area,
     Correlation,
     DecisionCurve,
@@ -21,7 +22,13 @@ from her2pipe.evaluation.results import (
 )
 from her2pipe.registry import Registry
 from her2pipe.reporting import captions, html
-from her2pipe.reporting.captions import AREAS, SHARES, estimate_text, neighbour_share
+from her2pipe.reporting.captions import (
+    AREAS,
+    SHARES,
+    estimate_text,
+    groups_text,
+    neighbour_share,
+)
 from her2pipe.reporting.html import Block, Column, Folded, Grid, Heading, Table, Text
 from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.methods.primary import CALIBRATION_FIGURE, primary_method
@@ -43,6 +50,15 @@ OPERATING = {
     "f1": "F1",
 }
 UNITS = {"tile": "Tiles", "slide": "Slides", "patient": "Patients"}
+AGREEMENT = {
+    "pearson": "Pearson's r",
+    "r_squared": "R²",
+    "mean_absolute_error": "Mean absolute error",
+    "bias": "Mean difference, predicted - measured",
+    "lower_limit": "Lower limit of agreement",
+    "upper_limit": "Upper limit of agreement",
+}
+UNITLESS = ("pearson", "r_squared")
 MAIN = (
     Column("measure", "Measure"),
     Column("value", "Estimate", 3, ("low", "high")),
@@ -63,6 +79,9 @@ SLIDE_COLUMNS = {
     "true_level": Column("true_level", "Level"),
     "pcr": Column("pcr", "pCR"),
     "rcb": Column("rcb", "RCB"),
+    "measured": Column("measured", "Measured", 3),
+    "time": Column("time", "Time", 2),
+    "event": Column("event", "Event"),
     "exclusion_reason": Column("exclusion_reason", "Exclusion reason"),
 }
 
@@ -175,6 +194,10 @@ def _evaluated(metrics: Metrics) -> str:
     """State how many slides count, and of how many the label is known."""
     slides = html.count_of(metrics.slides, "slide")
     text = f"{metrics.evaluated:,} of {slides} scored and not used for training"
+    if metrics.resampling:
+        how = "by models not trained on them" * (metrics.resampling.kind == OUT_OF_FOLD)
+        text = f"{metrics.evaluated:,} of {slides} scored {how}".rstrip()
+        text += f" ({metrics.design})"
     n = metrics.main().n
     if n is None or n == metrics.evaluated:
         return text
@@ -220,6 +243,7 @@ def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]
     """Return the rows of the main numbers that have a number or a note."""
     against = " against ".join(contrast)
     rows = [_row(f"AUC, {against}", metrics.main()), _logit_row(metrics.main())]
+    rows += _split_rows(metrics)
     response = metrics.pcr
     if auprc := response.auprc if response else metrics.auprc:
         rows.append(_precision_recall_row(f"AUPRC, {against}", auprc))
@@ -327,6 +351,19 @@ def _decision_rows(decision: DecisionCurve) -> list[dict[str, Any]]:
         "note": f"{html.format_number(decision.brier_baseline)} with the prevalence as probability",
     }
     return [brier, {"measure": "Net benefit, recalibrated", "note": note}]
+
+
+def _split_rows(metrics: Metrics) -> list[dict[str, Any]]:
+    """Return the mean of the main number within splits, where there are several."""
+    part = metrics.resampling
+    if part is None:
+        return []
+    count = f"{part.defined} of {len(part.splits)} splits"
+    sd = f"SD {html.format_number(part.sd)} over {count}" if part.sd is not None else count
+    note = "no interval: the training sets of splits overlap"
+    if part.kind == OUT_OF_FOLD:
+        note += "; unlike the AUC of all slides together it does not compare scores across splits"
+    return [{"measure": "AUC, mean within splits", "value": part.mean, "how": sd, "note": note}]
 
 
 def _logit_row(area: Area) -> dict[str, Any]:
@@ -479,3 +516,84 @@ def subgroups(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
         row["note"] = row["note"] or row["interval_note"]
         row["column"] = row["column"].upper() if row["column"] in ("er", "pr") else row["column"]
     return html.table(caption, columns, rows, id=_table_id("subgroups", metrics))
+
+
+# --- numbers and survival -------------------------------------------------------------------------
+
+
+def _number_row(measure: str, estimate: Estimate, n: int, items: str) -> dict[str, Any]:
+    """Lay out one number: its interval, and why it has none."""
+    return {
+        "measure": measure,
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "how": estimate.interval if estimate.low is not None else "",
+        "n": n,
+        "items": items,
+        "note": estimate.note or estimate.interval_note,
+    }
+
+
+@RESULT_TABLES.register("agreement")
+def agreement(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
+    """Lay out correlations, errors and limits of agreement."""
+    metrics = evaluation.metrics
+    part = metrics.number
+    if part is None:
+        return None
+    endpoint = inputs.endpoint(metrics.role)
+    spearman = part.spearman
+    first = Estimate(
+        value=spearman.rho,
+        **spearman.model_dump(include={"low", "high", "interval", "interval_note", "note"}),
+    )
+    rows = [_number_row("Spearman's ρ", first, part.n, "slides") | {"p": spearman.p}]
+    for name, title in AGREEMENT.items():
+        unit = "" if name in UNITLESS or not metrics.labels.get("unit") else metrics.labels["unit"]
+        measure = f"{title}, {unit}" if unit else title
+        rows.append(_number_row(measure, getattr(part, name), part.n, "slides"))
+    text = (
+        f"{part.n:,} of {html.count_of(metrics.evaluated, 'evaluated slide')} have a "
+        f"{endpoint.summary}. {inputs.percent} intervals; P is two-sided."
+    )
+    name = _table_id("numbers", metrics)
+    return html.table(f"Main numbers: {_who(metrics)}. {text}", MAIN, rows, sortable=False, id=name)
+
+
+@RESULT_TABLES.register("survival_numbers")
+def survival_numbers(evaluation: Evaluation, inputs: ReportInputs) -> Table | None:
+    """Lay out concordance, hazard ratio, and the groups' test."""
+    metrics = evaluation.metrics
+    part = metrics.survival
+    if part is None:
+        return None
+    rows = []
+    if metrics.concordance is not None:
+        rows.append(_number_row("C-index", metrics.concordance, part.patients, "patients"))
+    ratio = _number_row(
+        "Hazard ratio per SD of the score", part.hazard_ratio, part.patients, "patients"
+    )
+    ratio |= {"how": "Wald" if part.hazard_ratio.low is not None else "", "p": part.hazard_ratio.p}
+    if part.hazard_ratio.sd is not None:
+        sd = f"SD {html.format_number(part.hazard_ratio.sd)}"
+        ratio["note"] = "; ".join(filter(None, (sd, ratio["note"])))
+    rows.append(ratio)
+    test = part.log_rank
+    rows.append(
+        {
+            "measure": "Groups of the score",
+            "how": "log-rank test" if test and test.p is not None else "",
+            "p": test and test.p,
+            "n": part.patients,
+            "items": "patients",
+            "note": part.groups_note or (test and test.note) or groups_text(part),
+        }
+    )
+    text = (
+        f"{html.count_of(part.patients, 'patient')} of {html.count_of(part.slides, 'slide')} have "
+        f"a follow-up, {html.count_of(part.events, 'event')}. {inputs.percent} intervals; all "
+        "tests two-sided. Scores of patients are the means of their slides'."
+    )
+    name = _table_id("numbers", metrics)
+    return html.table(f"Main numbers: {_who(metrics)}. {text}", MAIN, rows, sortable=False, id=name)

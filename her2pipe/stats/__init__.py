@@ -1,8 +1,8 @@
 """Statistics of scores: pure functions of arrays.
 
-scipy, scikit-learn, statsmodels and scikit-posthocs compute what they have; they are slow to import
-and wait inside the functions that need them. What a cohort is too small or too uniform for raises
-`StatisticUndefined`, whose text a report prints in place of the number.
+scipy, scikit-learn, statsmodels, scikit-posthocs and lifelines compute what they have; they are
+slow to import and wait inside the functions that need them. What a cohort is too small or too
+uniform for raises `StatisticUndefined`, whose text a report prints in place of the number.
 """
 
 from her2pipe.stats.agreement import balanced_accuracy, confusion, f1, kappa, quadratic_kappa
@@ -18,8 +18,10 @@ from her2pipe.stats.calibration import (
     drift,
     platt,
 )
+from her2pipe.stats.cross_validation import CorrectedT, corrected_resampled_t
 from her2pipe.stats.decision import DecisionCurve, decision_curve
 from her2pipe.stats.heterogeneity import Heterogeneity, heterogeneity
+from her2pipe.stats.numbers import bootstrap_numbers, number_draws, of_numbers
 from her2pipe.stats.precision_recall import AveragePrecision, average_precision, precision_recall
 from her2pipe.stats.proportions import (
     LikelihoodRatio,
@@ -68,6 +70,17 @@ from her2pipe.stats.roc import (
     youden,
 )
 from her2pipe.stats.small import too_few
+from her2pipe.stats.survival import (
+    HazardRatio,
+    LogRank,
+    SurvivalCurve,
+    bootstrap_concordance,
+    concordance,
+    concordance_draws,
+    hazard_ratio,
+    kaplan_meier,
+    log_rank,
+)
 
 __all__ = [
     "AUC",
@@ -76,49 +89,63 @@ __all__ = [
     "Calibration",
     "CalibrationLine",
     "Contrast",
+    "CorrectedT",
     "Correlation",
     "DecisionCurve",
     "Difference",
     "Distance",
     "Drift",
+    "HazardRatio",
     "Heterogeneity",
     "Kruskal",
     "LikelihoodRatio",
+    "LogRank",
     "McNemar",
     "Platt",
     "Proportion",
     "RankSum",
     "StatisticUndefined",
+    "SurvivalCurve",
     "accuracy",
     "auc",
     "average_precision",
     "balanced_accuracy",
     "bootstrap_auc",
+    "bootstrap_concordance",
     "bootstrap_kappa",
     "bootstrap_macro_auc",
+    "bootstrap_numbers",
     "calibration",
     "calibration_intervals",
     "calibration_line",
     "class_aucs",
     "clustered_auc",
     "clustered_share",
+    "concordance",
+    "concordance_draws",
     "confusion",
     "contrast",
+    "corrected_resampled_t",
     "decision_curve",
     "delong",
     "drift",
     "dunn",
     "f1",
+    "hazard_ratio",
     "heterogeneity",
     "holm",
+    "kaplan_meier",
     "kappa",
     "kolmogorov_smirnov",
     "kruskal",
     "likelihood_ratios",
+    "log_rank",
     "macro_auc",
     "macro_draws",
     "mann_whitney",
     "mcnemar",
+    "number_draws",
+    "of_numbers",
     "platt",
     "precision_recall",
     "quadratic_kappa",

@@ -291,6 +291,32 @@ def contrast(
     return Contrast(float(value), low, high, p, defined)
 
 
+def bootstrap_of(
+    value: float, draws: np.ndarray, patients: ArrayLike, confidence: float
+) -> Bootstrap:
+    """Return a value with the interval of its draws, (R,), NaN where one is not defined.
+
+    Raises
+    ------
+    StatisticUndefined
+        Defined in fewer than half of the resamples.
+    """
+    return _bootstrap(value, _percentiles(draws, confidence, _count(patients)))
+
+
+def item_counts(patients: ArrayLike, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each item counts, (r, items) float, r resamples of patients at a time.
+
+    Raises
+    ------
+    StatisticUndefined
+        Fewer than 3 patients.
+    """
+    patient, count = _patient_numbers(patients)
+    for times in _times_drawn(count, resamples, seed):
+        yield times[:, patient]
+
+
 def _count(patients: ArrayLike) -> int:
     return len(np.unique(np.asarray(patients)))
 

@@ -139,7 +139,7 @@ class Patches:
             update={"stain_target": "median"}
         )  # the network's own is used
         endpoint = endpoint_of(labels)
-        sides = assign_sides(rows, split, endpoint.stratum)
+        sides = assign_sides(rows, split, endpoint.strata(rows))
         reject = description.section(RejectSettings).reject
         development = tasks.DevelopmentSet(slides, rows, sides, train, endpoint, reject)
         self._training_set = tasks.classify(development)

@@ -12,8 +12,9 @@ import argparse
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ from her2pipe.config import (
     Section,
     SplitSettings,
 )
+from her2pipe.config.training import TRAINED_ON_SLIDES
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
@@ -67,9 +69,8 @@ UNUSED_SETTINGS = ("reflex", "reflex_margin")
 SLIDES = (
     *("slide", "patient", "side", "class", "fold", "score", "held_out_by", "exclusion_reason"),
 )
-REGULARISATION = ("fold", "c", "loss", "auc", "scored")
-HISTORY = ("fold", "epoch", "train_loss", "validation_loss", "validation_auc")
-MACHINE = ("device", "save_s")  # settings that do not change what is fitted
+HISTORY = ("fold", "epoch", "train_loss", "validation_loss")
+MACHINE = ("device", "save_s", "keep_mb", "card_mb")  # settings that do not change what is fitted
 NOT_USED = {"train": "", "validation": "kept for validation", "test": "kept for testing"}
 DEFAULT_THRESHOLD = 0.5
 
@@ -97,6 +98,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="cross_fit encoder: encodings of the development cohort by the encoder of each fold"
         " (her2pipe train --fold), folders",
     )
+    parser.add_argument(
+        "--split",
+        default="",
+        help="split of a resampling scheme, as 2of5, or 2of5r3 of the third repeat: fit without the"
+        " slides that it tests; the encoder is one of the split (her2pipe train --split), or of no"
+        " slides",
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
 
 
@@ -122,15 +130,15 @@ def run(
     aggregation: type[Aggregation] = AGGREGATIONS[args.aggregate]
     endpoint = aggregation.endpoint_for(labels, fit)
     _validate(aggregation, endpoint)
-    stratum = endpoint_of(labels).stratum
-    rows = sheet.load(
-        args.sheet, check_files=False, columns=sheet_columns(endpoint_of(labels), fit)
-    )
-    sides = assign_sides(rows, split, stratum)
+    columns = (*sheet_columns(endpoint_of(labels), fit), *split.columns)
+    rows = sheet.load(args.sheet, check_files=False, columns=columns)
+    stratum = endpoint_of(labels).strata(rows)
+    sides = assign_sides(rows, split, stratum, args.split)
     cohort = DevelopmentCohort(rows, sides, aggregation, endpoint, fit, rejection.reject)
     with_features = aggregation.reads == "features"
     files = Encodings(args.encodings, features=with_features)
     training = cohort.read(files, "train")
+    _refuse_other_split(training, args.split)
     source = held_out_by(aggregation, training.task, fit.cross_fit)
     if source == INTERNAL and "validation" not in cohort.sides.values():
         source = IN_SAMPLE
@@ -145,7 +153,7 @@ def run(
         development.validation = cohort.read(files, "validation").slides
         _require_validation(development.validation, endpoint)
     elif source == ENCODER_FOLDS:
-        development.folds = encoder_folds(rows, split, fit.folds, stratum)
+        development.folds = encoder_folds(rows, split, fit.folds, stratum, args.split)
         development.fold_files = _fold_files(args.fold_encodings, fit.folds, with_features)
     _require_patients(training.slides, endpoint, _folds(aggregation, fit, source))
     metadata = FitMetadata(
@@ -155,10 +163,11 @@ def run(
         encoder=training.encoder,
         encoder_digest=training.encoder_digest,
         settings=fit.model_dump(mode="json", exclude=set(MACHINE)),
-        split=split.model_dump(mode="json"),
+        split=split.model_dump(mode="json", exclude=set(split.unwritten)),
         slides=dict(Counter(endpoint.targets[slide.target] for slide in training.slides)),
         versions={"her2pipe": __version__},
         held_out_by=source,
+        **({"split_name": args.split} if args.split else {}),
         **({"patches": training.patches} if training.patches else {}),
     )
     if not training.task:
@@ -173,6 +182,20 @@ def run(
         _fit_estimator(args, development, metadata)
     else:
         _fit_threshold(args, development, metadata)
+
+
+def _refuse_other_split(training: SideData, split: str) -> None:
+    """Refuse an encoder that has seen slides which the split of the fit tests."""
+    is_unseen = not training.split and training.task not in TRAINED_ON_SLIDES
+    if training.split == split or is_unseen:
+        return
+    whose = f"of split {training.split}" if training.split else "of no split"
+    raise Her2Error(
+        f"the encoder is {whose}, the fit {f'of split {split}' if split else 'of none'}: it may"
+        " know the slides that are to test the fit",
+        "encodings and option --split",
+        "give the encodings by the encoder of the same split (her2pipe train --split)",
+    )
 
 
 def _validate(aggregation: type[Aggregation], endpoint: Endpoint) -> None:
@@ -222,6 +245,7 @@ class SideData:
     encoder_digest: str
     features: int  # width of a patch's features
     task: str  # what the encoder was trained for
+    split: str  # whose test side the encoder has not seen
     patches: PatchConditions | None  # how the patches were cut; None where encodings do not say
 
 
@@ -244,6 +268,11 @@ class DevelopmentCohort:
             entry = SlideRow(row.slide, row.patient, side, exclusion_reason=reason)
             self.manifest[row.slide] = entry
 
+    @cached_property
+    def _stratum(self) -> Callable[[sheet.Row], int] | None:
+        """Number of a slide's stratum; None where it is its class."""
+        return None if self.endpoint.kind == "classes" else self.endpoint.strata(self.rows)
+
     def read(self, files: Encodings, side: str) -> SideData:
         """Read the slides of one side of `files`; the others stay closed.
 
@@ -253,7 +282,7 @@ class DevelopmentCohort:
             When an encoding is missing or damaged, or of another encoder than the others.
         """
         slides: list[TrainingSlide] = []
-        encoders: dict[tuple[str, str, int, str], str] = {}
+        encoders: dict[tuple[str, str, int, str, str], str] = {}
         patches: list[Patches] = []
         for row in self.rows:
             entry = self.manifest[row.slide]
@@ -279,11 +308,20 @@ class DevelopmentCohort:
             entry.exclusion_reason = ""
             bag = Bag.of(encoding)
             bag.validate(files.path(row.slide))
-            encoder = metadata.encoder, metadata.model_digest, bag.features.shape[1], metadata.task
-            encoders.setdefault(encoder, row.slide)
+            named = metadata.encoder, metadata.model_digest, bag.features.shape[1], metadata.task
+            encoders.setdefault((*named, metadata.split), row.slide)
             patches += [Patches.of_encoding(metadata)] * bool(metadata.patch_size)
             target = self.endpoint.targets.index(label)
-            slides.append(TrainingSlide(row.slide, row.patient, target, self._inputs(bag)))
+            slides.append(
+                TrainingSlide(
+                    row.slide,
+                    row.patient,
+                    target,
+                    self._inputs(bag),
+                    self.endpoint.response(row),
+                    self._stratum(row) if self._stratum else None,
+                )
+            )
         if len(encoders) > 1:
             names = " and ".join(list(encoders.values())[:2])
             raise Her2Error(
@@ -291,7 +329,7 @@ class DevelopmentCohort:
                 "encodings",
                 "encode the development cohort again",
             )
-        return SideData(slides, *next(iter(encoders), ("", "", 0, "")), _conditions(patches))
+        return SideData(slides, *next(iter(encoders), ("", "", 0, "", "")), _conditions(patches))
 
     def _inputs(self, bag: Bag) -> Any:
         """Return what is read of a slide; where a threshold alone is fitted, its score."""
@@ -358,6 +396,7 @@ class Development:
         for slide in [*self.training.slides, *self.validation]:
             fold = self.folds.get(slide.slide)
             digest.update(f"{slide.slide}/{slide.target}/{fold}".encode())
+            digest.update("/".join(map(repr, slide.response)).encode())
             for part in getattr(slide.inputs, "__dict__", {"": slide.inputs}).values():
                 digest.update(np.ascontiguousarray(part).tobytes())
         for files in self.fold_files:
@@ -397,7 +436,11 @@ def _is_positive(slide: TrainingSlide, endpoint: Endpoint) -> bool:
 
 def _patients_by_group(slides: Sequence[TrainingSlide], endpoint: Endpoint) -> dict[str, int]:
     """Count patients: of HER2 status and levels those of either status, else of every class."""
-    groups = {name: [s for s in slides if s.target == i] for i, name in enumerate(endpoint.targets)}
+    groups = {
+        name: [s for s in slides if s.target == i]
+        for i, name in enumerate(endpoint.targets)
+        if name in endpoint.needed_targets
+    }
     if endpoint.positive:
         groups = {
             name: [s for s in slides if _is_positive(s, endpoint) == (name == CLASSES[1])]
@@ -422,7 +465,8 @@ def _require_patients(slides: Sequence[TrainingSlide], endpoint: Endpoint, folds
 def _require_validation(slides: Sequence[TrainingSlide], endpoint: Endpoint) -> None:
     """Refuse an internal validation side without a slide, or without one of either status."""
     counts = _patients_by_group(slides, endpoint)
-    if not slides or (endpoint.positive and not all(counts.values())):
+    needs_all = endpoint.positive or endpoint.kind == "survival"
+    if not slides or (needs_all and not all(counts.values())):
         counts_text = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise Her2Error(
             f"the internal validation side cannot judge the fit (patients {counts_text})",
@@ -482,7 +526,9 @@ def _fit_estimator(args: Any, development: Development, metadata: FitMetadata) -
     model = FittedModel(metadata.model_copy(update=update), [result.member])
     with replacing_folder(args.folder) as folder:
         _write(folder, model, development, result.scores)
-        write_table(folder / "regularisation.tsv", REGULARISATION, result.rows)
+        measure = development.endpoint.fit_measure[0]
+        columns = ("fold", "c", "loss", measure, "scored")
+        write_table(folder / "regularisation.tsv", columns, result.rows)
 
 
 def _fit_networks(args: Any, development: Development, metadata: FitMetadata) -> None:
@@ -507,8 +553,11 @@ def _fit_networks(args: Any, development: Development, metadata: FitMetadata) ->
     model = FittedModel(metadata.model_copy(update=update), result.members)
     with replacing_folder(args.folder) as folder:
         _write(folder, model, development, result.scores)
-        write_table(folder / "history.tsv", HISTORY, result.history)
-        style.save(charts.fold_curves(result.history), folder / "history")
+        measure, title = development.endpoint.fit_measure
+        columns = (*HISTORY, f"validation_{measure}")
+        write_table(folder / "history.tsv", columns, result.history)
+        level = development.endpoint.no_effect
+        style.save(charts.fold_curves(result.history, measure, title, level), folder / "history")
     checkpoint.remove()
 
 

@@ -31,6 +31,32 @@ CHECK_EVERY = 100  # batches between looks at the loss: each look makes a GPU wa
 Batches = Callable[[str, int | None], Iterable[tuple[Any, ...]]]
 
 
+class EpochStates:
+    """Weights after every epoch, from the first one on, as long as memory is allowed for them.
+
+    A run that is resumed has none: what was before is not kept.
+
+    Parameters
+    ----------
+    room_mb : float
+    """
+
+    def __init__(self, room_mb: float = 0.0):
+        self.by_epoch: dict[int, State] = {}
+        self._room = room_mb * 1e6
+
+    def add(self, epoch: int, model: torch.nn.Module) -> None:
+        """Keep an epoch's weights, if all before it are kept and there is room."""
+        if not self._room or epoch != len(self.by_epoch) + 1:
+            return
+        state = _weights(model)
+        self._room -= sum(value.nbytes for value in state.values())
+        if self._room < 0:
+            self._room = 0.0
+            return
+        self.by_epoch[epoch] = state
+
+
 @dataclass(frozen=True)
 class Plan:
     """How to train: step size, epochs, arithmetic, and what makes the end."""
@@ -45,6 +71,7 @@ class Plan:
     save_s: float = 0.0  # least time between two checkpoints; the last epoch's is always kept
     log_epochs: int = 1  # epochs between two lines of the log
     keep: tuple[int, ...] = ()  # epochs whose weights are kept whatever their loss
+    states: EpochStates = field(default_factory=EpochStates)  # where the weights of all go
     schedule: Schedule = field(default_factory=Schedule)
 
 
@@ -123,6 +150,7 @@ def train_network(
         if not all(map(torch.isfinite, torch._foreach_norm(list[torch.Tensor](trained)))):
             _break_down("a weight is not a finite number", epoch, checkpoint)
         history.append(row)
+        plan.states.add(epoch, model)
         if schedule.stop_epochs:
             _keep_best(checkpoint, model, history, schedule)
         elif epoch in plan.keep:

@@ -108,7 +108,7 @@ class Packed:
         self._device, self._threads = device, threads
         endpoint = endpoint_of(_labels(rows, pretrain, sheet))
         by_slide = {row.slide: row for row in rows}
-        sides = assign_sides(rows, split, endpoint.stratum)
+        sides = assign_sides(rows, split, endpoint.strata(rows))
         stores = [slide for pack in packs for slide in slides_of(pack)]
         duplicates.refuse_across_split(stores, sides, by_slide)
         self.classes, self._stores = list(endpoint.targets), stores

@@ -19,10 +19,13 @@
   plans ask millions of times;
   `Job.log_info`: not asked where `--quiet rules` prints nothing of jobs. A third of the time of
   planning.
+- `workflow.local_exec`, and `main` of `snakemake.benchmark.BenchmarkTimer`, the process it measures
+  with its children: the forks that work for a job are none of these, and are measured, too.
 """
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
 import logging
@@ -36,13 +39,14 @@ from pathlib import Path
 from typing import Any
 
 import snakemake
-from snakemake import common, exceptions, io, iocontainers, jobs, rules
+from snakemake import benchmark, common, exceptions, io, iocontainers, jobs, rules
 from snakemake.logging import logger
 from snakemake.settings.types import Quietness
 from snakemake.shell import shell
 
 from her2pipe import deferred, location
 from her2pipe.errors import Her2Error, raise_all
+from her2pipe.job_server import server
 from her2pipe.workflow import preflight, resources, run_log, run_progress
 from her2pipe.workflow.study import Study
 
@@ -422,7 +426,12 @@ def prepare(workflow: Workflow, study: Study, start: Callable[[], None]) -> List
     elif "apptainer" not in deployed:  # an image has a her2pipe of its own
         folder = shlex.quote(str(Path(sys.executable).parent))
         shell.prefix(f"export PATH={folder}:$PATH; ")
-    listeners = Listeners(StartHandler(start), FailureHandler(), ProgressHandler(workflow, study))
+
+    def begin() -> None:
+        start()
+        _serve_jobs(workflow)
+
+    listeners = Listeners(StartHandler(begin), FailureHandler(), ProgressHandler(workflow, study))
     if workflow.is_main_process:
         logger.addFilter(FoldedLists())
         for handler in logger.handlers:
@@ -433,6 +442,38 @@ def prepare(workflow: Workflow, study: Study, start: Callable[[], None]) -> List
         logger.addHandler(listeners.progress)
         exceptions.LockException = _lock_error
     return listeners
+
+
+def _serve_jobs(workflow: Workflow) -> None:
+    """Start a server for jobs that this process starts with the libraries it has itself."""
+    version_is_known = snakemake.__version__.startswith(KNOWN_VERSIONS)
+    if version_is_known and workflow.local_exec and not _in_environments(workflow):
+        atexit.register(server.close, server.start())
+        benchmark.BenchmarkTimer.__init__ = _measuring_forks(benchmark.BenchmarkTimer.__init__)
+
+
+def _measuring_forks(initialise: Callable) -> Callable:
+    """Return a method that has a timer measure the forks that work for a job, too."""
+    import psutil
+
+    class Tree(psutil.Process):
+        """A process whose children are joined by what the server has forked for them."""
+
+        def children(self, recursive: bool = False) -> list[psutil.Process]:
+            """Return the processes below, those of the server among them."""
+            processes = super().children(recursive)
+            for client in (self.pid, *(process.pid for process in processes)):
+                if job := server.job_of(client):
+                    fork = psutil.Process(job)
+                    processes += [fork, *fork.children(recursive)]
+            return processes
+
+    @functools.wraps(initialise)
+    def start(timer: Any, pid: int, *args: Any, **kwargs: Any) -> None:
+        initialise(timer, pid, *args, **kwargs)
+        timer.main = Tree(pid)
+
+    return start
 
 
 def _lock_error() -> exceptions.WorkflowError:

@@ -4,10 +4,18 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from her2pipe.aggregation.base import TrainingSlide
-from her2pipe.aggregation.fitting import area, assign_folds
-from her2pipe.aggregation.networks import balanced, positive_targets, standardiser, stratified
+from her2pipe.aggregation.base import AGGREGATIONS, TrainingSlide
+from her2pipe.aggregation.clam import Clam
+from her2pipe.aggregation.fitting import _Batches, area, assign_folds
+from her2pipe.aggregation.networks import (
+    balanced,
+    packs,
+    positive_targets,
+    standardiser,
+    stratified,
+)
 from her2pipe.config import LabelSettings, NetworkFitSettings
 from her2pipe.endpoints.lookup import endpoint_of
 
@@ -77,3 +85,29 @@ def test_the_standardiser_is_of_all_rows():
     mean, std = standardiser(parts)
     assert mean.tolist() == [3, 5]
     assert std == pytest.approx([np.std([1, 3, 5]), 1])  # a constant column stays
+
+
+def test_packs_hold_small_slides_together_in_order():
+    slides = [torch.zeros(n, 1) for n in (3, 4, 20, 2, 2, 7)]
+    sizes = [[len(slide) for slide in pack] for pack in packs(slides, most=10)]
+    assert sizes == [[3, 4], [20], [2, 2], [7]]
+
+
+def test_slides_stay_on_a_device_within_its_room():
+    """Two of three slides of 64 bytes fit; what is drawn of a slide is never kept."""
+    random = np.random.default_rng(1)
+    inputs = [random.normal(size=(8, 2)).astype(np.float16) for _ in range(3)]
+    held = [TrainingSlide(f"S{i}", f"P{i}", i % 2, each) for i, each in enumerate(inputs)]
+    sides, settings = {"train": held, "validation": held}, AGGREGATIONS["clam"].Settings()
+    batches = _Batches(Clam, sides, settings, 1, torch.device("cpu"), 130e-6)
+    (first, targets), (again, _) = (next(iter(batches("validation", None))) for _ in range(2))
+    assert targets.tolist() == [0, 1, 0]
+    assert [a is b for a, b in zip(first, again, strict=True)] == [True, True, False]
+    assert all(np.array_equal(a, b) for a, b in zip(again, inputs, strict=True))
+    drawn = AGGREGATIONS["clam"].Settings(step_patches=3)
+    batches = _Batches(Clam, sides, drawn, 1, torch.device("cpu"), 1.0)
+    for epoch in (1, 2):
+        for (bag,), _ in batches("train", epoch):
+            rows = bag.half().tolist()
+            assert any(all(row in each.tolist() for row in rows) for each in inputs)
+            assert len(rows) == 3

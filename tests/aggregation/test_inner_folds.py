@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from her2pipe import stats
 from her2pipe.aggregation.base import AGGREGATIONS, Bag, FitMetadata, TrainingSlide
@@ -10,6 +11,7 @@ from her2pipe.aggregation.held_out import held_out_by
 from her2pipe.aggregation.inner_folds import Fitter, Fold, fit_by_folds, typical_epochs
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.training.checkpoint import Checkpoint
+from her2pipe.training.loop import EpochStates
 
 FOLDS, PATCHES, WIDTH, SLIDES = 2, 8, 8, 40
 COORDS = np.stack([np.arange(PATCHES) % 4, np.arange(PATCHES) // 4], 1).astype(np.int32) * 512
@@ -22,7 +24,7 @@ TARGETS = np.arange(SLIDES) % 2
 
 
 def settings(name, **more):
-    return AGGREGATIONS[name].Settings(folds=FOLDS, device="cpu", **LEARNT[name], **more)
+    return AGGREGATIONS[name].Settings(folds=FOLDS, device="cpu", **(LEARNT[name] | more))
 
 
 def training_slides(name, fit, shift, seed=5):
@@ -120,6 +122,31 @@ def test_epochs_of_all_slides_are_the_medians_of_the_folds():
     # Sorted they are 3 7 9, 2 4 8 and 5 6 10; a fit that kept fewer has the best of the others.
     assert typical_epochs([[9, 3, 7], [4, 2, 8], [10, 6, 5]]) == [3, 6, 9]
     assert typical_epochs([[9, 3, 7], [4]]) == [7]  # of 9 and 4: 6.5
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("clam", 1), ("slidegraph", 3)])
+def test_weights_that_were_kept_are_those_of_a_second_training(name, epochs, tmp_path):
+    """Kept within memory, of no epoch, or of the first one alone: the scores are the same."""
+    scores = []
+    for megabytes in (0, 0.004, 1000):
+        fit = settings(name, max_epochs=epochs, patience=2, keep_mb=megabytes)
+        slides = training_slides(name, fit, np.zeros(SLIDES))[:12]
+        parts = [Fold(slides[4:], slides[:4]), Fold(slides[:8], slides[8:])]
+        by_folds = fitter(name, fit, tmp_path / str(megabytes))
+        result = fit_by_folds(by_folds, FOLDS, lambda number, parts=parts: parts[number])
+        scores.append(result.scores)
+    assert scores[0] == scores[1] == scores[2]
+
+
+def test_epochs_are_kept_from_the_first_as_far_as_memory_goes():
+    model = torch.nn.Linear(5, 5)  # 120 bytes
+    states = EpochStates(300e-6)
+    for epoch in (1, 2, 3):
+        states.add(epoch, model)
+    assert list(states.by_epoch) == [1, 2]
+    resumed = EpochStates(300e-6)
+    resumed.add(2, model)  # of a run that was resumed after the first
+    assert not resumed.by_epoch
 
 
 def test_scores_of_a_graph_are_scaled_by_its_training_slides(tmp_path):

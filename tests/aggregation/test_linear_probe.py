@@ -55,7 +55,7 @@ def metadata(endpoint):
 
 def probe(slides, endpoint, c=0.3, **settings):
     fit = LinearProbeSettings(**settings)
-    member = LinearProbe.train(slides, len(endpoint.targets), fit, c)
+    member = LinearProbe.train(slides, endpoint, fit, c)
     return LinearProbe(endpoint, model=FittedModel(metadata(endpoint), [member]))
 
 

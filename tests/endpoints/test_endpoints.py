@@ -22,7 +22,9 @@ SHEET = "slide\tpath\tpatient\tihc\tdiagnosis\n" + "".join(
     f"S{i}\tx{i}\tP{i}\t{ihc}\t{other}\n"
     for i, (ihc, other) in enumerate([("1", "benign"), ("IHC 2+", "NA"), ("0", ""), ("", "odd")])
 )
-EVERY = (STATUS, Her2Levels(), Response(), GRADES, UNORDERED)
+NUMBER = endpoint_of(LabelSettings(endpoint="number", column="rcb_index"))
+SURVIVAL = endpoint_of(LabelSettings(endpoint="survival"))
+EVERY = (STATUS, Her2Levels(), Response(), GRADES, UNORDERED, NUMBER, SURVIVAL)
 
 
 def row(**values):

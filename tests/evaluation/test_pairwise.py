@@ -324,4 +324,4 @@ def test_two_kinds_of_study_do_not_mix(tmp_path, her2pipe):
     manifest = compare_manifest(tmp_path / "manifest.tsv", folders)
     code, stderr = her2pipe("compare", manifest, tmp_path / "out")
     assert code == 1
-    assert "some evaluations are of HER2 status, others of classes" in stderr
+    assert "the evaluations are of different endpoints" in stderr

@@ -26,6 +26,8 @@ from pathlib import Path
 
 import process_client
 
+from her2pipe.job_server.client import OFF, SERVER
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SHARED = "HER2PIPE_TESTS_SERVER"  # names the server of all processes of pytest-xdist
@@ -127,7 +129,8 @@ def shared():
 def _environment(import_path):
     """Return the environment of this process with a folder to import from."""
     path = [str(import_path), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+    # Jobs are forks of this server; a second one, of the run itself, would have nothing to do.
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path)), SERVER: OFF}
 
 
 def _serve(listener):

@@ -6,6 +6,7 @@ import pytest
 
 from her2pipe.config import Scanner, SynthesiseSettings, TileSettings
 from her2pipe.errors import Her2Error
+from her2pipe.quality.detectors.base import DETECTORS
 from her2pipe.quality.glass import Glass, glass_of
 from her2pipe.quality.inspection import Inspection
 from her2pipe.quality.patch_batch import DENSITY_UNIT, PatchBatch, density_table
@@ -113,6 +114,29 @@ def test_small_patches_are_judged_for_ink_alone():
     assert np.isnan(list(values.values())).all()
     eosin = np.full((64, 64, 3), (220, 120, 160), np.uint8)
     assert measured(eosin, TILE.judged_um)["fold"] == 1  # as dense as the slide, which it is all of
+
+
+def test_a_fold_must_be_as_far_from_other_tissue_as_that_varies():
+    """Twice the usual density is a fold among patches that are alike, not in varied tissue."""
+    fold = DETECTORS["fold"]()
+    alike = np.array([0.5] * 19 + [1.0])
+    assert fold.values(np.stack([alike, alike], 1))[-1] == pytest.approx(2)
+    varied = np.array([0.25, 0.5, 1.0] * 7)  # spread: 1.4826 times the logarithm of 2
+    expected = 2 ** (0.35 / (1.4826 * np.log(2)))
+    assert fold.values(np.stack([varied, varied], 1))[-1] == pytest.approx(expected)
+
+
+def test_void_beside_tissue_is_neither_fold_nor_blur():
+    tissue = np.random.default_rng(0).integers(100, 220, (128, 128, 3)).astype(np.uint8)
+    padded = tissue.copy()
+    padded[:, 64:] = 0
+    inspection = Inspection(GLASS, 128, 64.0)
+    for patch in (tissue, padded):
+        inspection.add(inspection.reduce(patch, luma(patch)))
+    findings = inspection.finish(TILE)
+    assert findings.values["blur"][1] == pytest.approx(findings.values["blur"][0], rel=0.2)
+    assert findings.values["fold"][1] == pytest.approx(findings.values["fold"][0], rel=0.2)
+    assert not findings.reasons.any()
 
 
 def test_density_of_glass_is_zero():

@@ -53,7 +53,7 @@ def texts(table):
 def test_a_flagged_slide_is_listed_with_its_reason(tmp_path):
     rows = [slide("S1"), slide("S2", pen=20, pen_share=0.5), slide("S3", scanner="Hamamatsu")]
     excluded = {"slide": "S4", "status": "excluded", "reason": "no tissue"}
-    text, batches, flagged, figure, every = blocks_of(tmp_path, *rows, excluded)
+    text, batches, looks, flagged, figure, every = blocks_of(tmp_path, *rows, excluded)
     assert isinstance(text, Text)
     assert text.text.startswith("1 of 3 slides is flagged (pen 1).")
     assert texts(flagged) == [["S2", "B", "pen", "pen or ink on 50% of the patches"]]
@@ -61,6 +61,8 @@ def test_a_flagged_slide_is_listed_with_its_reason(tmp_path):
         ["B", "Aperio AT2", "–", "2"],
         ["B", "Hamamatsu", "Bern", "1"],
     ]
+    assert [row[-1] for row in texts(batches)] == ["25.0", "0.0"]  # 20 of 80 patches
+    assert [cell.text for cell in looks.rows[0]][-2:] == ["1.50", "1.00"]
     assert isinstance(figure, Figure)
     assert "data:image" in figure.image
     assert figure.files["svg"].startswith(b"<?xml")
@@ -106,5 +108,5 @@ def test_no_figure_where_stains_are_not_known(tmp_path):
 
 def test_many_flagged_slides_are_folded(tmp_path):
     rows = [slide(f"S{i}", pen_share=0.9) for i in range(30)]
-    _, _, flagged, *_ = blocks_of(tmp_path, *rows)
+    _, _, _, flagged, *_ = blocks_of(tmp_path, *rows)
     assert isinstance(flagged, Folded)

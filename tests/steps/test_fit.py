@@ -473,7 +473,7 @@ def test_flags_are_those_of_the_aggregation(small, tmp_path, capsys):
         main(["fit", "--aggregate", "clam", "--help"])
     text = capsys.readouterr().out
     assert "--bag-weight" in text
-    assert "--step-patches" not in text
+    assert "--hidden" not in text
     assert "--radius-px" not in text
     words = ["fit", small / "e", tmp_path / "m", "--sheet", small / "sheet.tsv"]
     words += ["--aggregate", "clam", "--hidden", "8"]

@@ -9,6 +9,7 @@ from her2pipe.quality.patch_batch import PatchBatch
 
 TISSUE_SHARE = 1 / 16  # of the blocks; a patch with less cannot be judged
 TISSUE_LEVELS = 20  # below the grey level of glass, from which on a block holds tissue
+VOID_GREY = 8  # of a block; darker ones are what scanners pad with
 SOFTEN_LEVELS = 5.0  # added to that: noise on pale tissue is no texture
 SHARP_PERCENTILE = 75  # of a slide's patches: more than a quarter of it is taken to be in focus
 # Of sections in focus it is 0.1 to 0.2, and a tenth of that when blurred by 2 um: a slide whose
@@ -36,7 +37,7 @@ class Blur(Detector):
         count = len(patches)
         dark = (patches.glass_grey - patches.grey).reshape(count, -1)
         texture = patches.texture.reshape(count, -1)
-        tissue = dark > TISSUE_LEVELS
+        tissue = (dark > TISSUE_LEVELS) & (patches.grey.reshape(count, -1) > VOID_GREY)
         ratio = texture / (np.maximum(dark, TISSUE_LEVELS) + SOFTEN_LEVELS)
         blocks = tissue.sum(1)
         # The median of the first `blocks` values in order, behind which all others are put.

@@ -13,8 +13,6 @@ from her2pipe.reporting.html import DOT, Block, Column, Table
 from her2pipe.reporting.inputs import ReportInputs
 from her2pipe.reporting.sections import SECTIONS, Section
 
-LATEST = 0.5  # a scale starts here at the latest
-
 
 @SECTIONS.register("matrix")
 class Matrix(Section):
@@ -41,7 +39,7 @@ def matrix(inputs: ReportInputs) -> Table:
     if heading:
         order = list(dict.fromkeys(row[heading] for row in rows))
         rows.sort(key=lambda row: order.index(row[heading]))
-    kind = f"{DOT}{_least(rows)}"
+    kind = f"{DOT}{_least(rows, endpoint.no_effect)} {endpoint.no_effect:g}"
     other = {"encoder": "aggregation", "aggregation": "encoder"}.get(heading, "")
     columns = [Column("method", "Method")]
     columns += [Column(other, other.capitalize())] if other and _adds(rows, other) else []
@@ -57,7 +55,8 @@ def matrix(inputs: ReportInputs) -> Table:
         columns.append(Column(cohort, _heading(cohort, evaluations), kind, _bounds(cohort)))
     caption = (
         f"{endpoint.main_measure[:1].upper()}{endpoint.main_measure[1:]} of each method on each "
-        f"cohort with {inputs.percent} {endpoint.caption_interval}; the dotted line is 0.5, the "
+        f"cohort with {inputs.percent} {endpoint.caption_interval}; the dotted line is "
+        f"{endpoint.no_effect:g}, the "
         f"scale ends at 1. n: slides with a label. A heading sorts by its column"
     )
     caption += f", within each {heading}." if heading else "."
@@ -76,7 +75,7 @@ def _row(method: str, evaluations: Iterable[Evaluation], inputs: ReportInputs) -
         if evaluation.role == "external" and area.value is not None:
             external.append(area)
     confidence = inputs.study.setting("evaluate", "confidence", 0.95)
-    return row | external_mean(external, confidence)
+    return row | external_mean(external, confidence, inputs.endpoint().no_effect)
 
 
 def _bounds(cohort: str) -> tuple[str, str]:
@@ -106,12 +105,12 @@ def _heading(cohort: str, evaluations: Iterable[Evaluation]) -> str:
     return f"{cohort}, n = {size}"
 
 
-def _least(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Return the lower end of the scale: a tenth at or below all numbers and half."""
+def _least(rows: Sequence[Mapping[str, Any]], no_effect: float) -> float:
+    """Return the lower end of the scale: a tenth at or below all numbers and no effect."""
     numbers = [
         value
         for row in rows
         for key, value in row.items()
         if isinstance(value, float) and key != "external_sd"
     ]
-    return math.floor(10 * min([*numbers, LATEST])) / 10
+    return math.floor(10 * min([*numbers, no_effect])) / 10

@@ -113,7 +113,9 @@ def result_sentence(evaluations: Sequence[Evaluation], inputs: ReportInputs) -> 
         return f"{method}: {measure} is not defined ({reasons})."
     areas = [e.metrics.main() for e in shown]
     value, low, high = _mean_of(areas, inputs)
-    what = f"{'External' if external else 'Internal'} {measure} of {method}"
+    is_out_of_fold = all(e.metrics.resampling for e in shown)
+    internal = "Out-of-fold" if is_out_of_fold else "Internal"
+    what = f"{'External' if external else internal} {measure} of {method}"
     what += f" for {contrast}" if contrast else ""
     number = html.format_interval(value, low, high)
     where = f"on cohort {shown[0].metrics.cohort}"
@@ -135,7 +137,7 @@ def _mean_of(
     if len(areas) == 1:
         return areas[0].number, areas[0].low, areas[0].high
     confidence = inputs.study.setting("evaluate", "confidence", 0.95)
-    mean = external_mean(areas, confidence)
+    mean = external_mean(areas, confidence, inputs.endpoint().no_effect)
     return mean["external_mean"], mean.get("external_low"), mean.get("external_high")
 
 

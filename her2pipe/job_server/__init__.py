@@ -1,0 +1,14 @@
+"""Serves the jobs of one run on one machine with forks of processes that have their imports done.
+
+Snakemake starts `her2pipe VERB ...` for each job, which asks the server of its run
+(`client.py`). The first jobs do their work themselves and say at their end which
+modules they imported. From then on a *parent* imports these, once, and each further job is a fork
+of it, which says what else it imported. There are two parents at most for each set of environment
+variables: one without torch, one with it. A parent has no threads, keeps no file open and never
+touches a graphics card, so a fork begins where a process that has imported its modules would.
+
+Rules see nothing of it: the command, folder, environment, streams, umask, exit code, and signals
+are the job's own; who kills the client kills the job. A job does its work itself where a fork would
+not be the same: in a conda environment or an image, in another control group or under other limits
+than the server's, on another machine, and whenever the server cannot answer.
+"""

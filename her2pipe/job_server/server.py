@@ -1,0 +1,223 @@
+"""The server of a run: tells each job to do its work itself, or has a parent fork it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import selectors
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from her2pipe.job_server.client import OF_SHELL, SERVER, SOCKET, place, receive, send
+from her2pipe.job_server.parent import ignore_terminal
+
+MODULES = {role: f"her2pipe.job_server.{role}" for role in ("server", "parent")}
+LONGEST_ADDRESS = 100  # characters, of a socket
+CLOSING_S = 10  # to wait for the server at the end of a run
+MODEL = "--model"
+OF_NETWORKS = ("pretrain", "train", "encode", "fit", "deploy")
+LARGE = "torch"  # modules of jobs that import it are kept from the others, which it would burden
+
+
+@dataclass
+class Run:
+    """A server that was started."""
+
+    process: subprocess.Popen
+    folder: str
+
+
+def start() -> Run | None:
+    """Start the server of this process; return None where it has one, or none is wanted."""
+    if SERVER in os.environ or not sys.platform.startswith("linux"):
+        return None
+    folder = tempfile.mkdtemp(prefix="her2pipe-jobs-")
+    if len(f"{folder}/{SOCKET}") > LONGEST_ADDRESS:
+        shutil.rmtree(folder)
+        return None
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/{SOCKET}")
+        listener.listen(64)
+        process = subprocess.Popen(
+            [sys.executable, "-m", MODULES["server"], folder, str(listener.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[listener.fileno()],
+        )
+    os.environ[SERVER] = folder
+    return Run(process, folder)
+
+
+def close(run: Run | None) -> None:
+    """End a server, if there is one; jobs that are at work end by themselves."""
+    if run is None:
+        return
+    os.environ.pop(SERVER, None)
+    if run.process.stdin:
+        run.process.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        run.process.wait(CLOSING_S)
+    shutil.rmtree(run.folder, ignore_errors=True)
+
+
+def job_of(client: int) -> int | None:
+    """Return the process that does the work of a client; None if the client does it itself."""
+    try:
+        return int(Path(os.environ[SERVER], str(client)).read_text())
+    except (KeyError, OSError, ValueError):
+        return None
+
+
+@dataclass
+class _Kind:
+    """Jobs that import the same modules.
+
+    Attributes
+    ----------
+    modules : list of str or None
+        What they import; None until one of them has ended.
+    is_watched : bool
+        Whether one of them is at work that will say so.
+    """
+
+    modules: list[str] | None = None
+    is_watched: bool = False
+
+
+@dataclass
+class _Parent:
+    """A process that forks jobs, and the modules it was asked to import."""
+
+    connection: socket.socket
+    process: subprocess.Popen
+    modules: set[str] = field(default_factory=set)
+
+
+@dataclass
+class _Server:
+    """Passes each job on to the parent that forks it."""
+
+    folder: str
+    listener: socket.socket
+    here: dict[str, Any] = field(default_factory=place)
+    kinds: dict[tuple[str, bool], _Kind] = field(default_factory=dict)
+    parents: dict[tuple[str, bool], _Parent] = field(default_factory=dict)  # by size, too
+
+    def run(self) -> None:
+        """Serve until standard input is closed."""
+        selector = selectors.DefaultSelector()
+        selector.register(sys.stdin, selectors.EVENT_READ)
+        selector.register(self.listener, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is sys.stdin:
+                    self.listener.close()
+                    for parent in self.parents.values():
+                        parent.connection.close()
+                        parent.process.wait()
+                    return
+                if key.fileobj is self.listener:
+                    connection, _ = self.listener.accept()
+                    kind, report = self._answer(connection)
+                    if report is not connection:
+                        connection.close()
+                    if report:
+                        selector.register(report, selectors.EVENT_READ, (kind, report))
+                else:
+                    selector.unregister(key.fileobj)
+                    self._learn(*key.data)
+
+    def _answer(self, connection: socket.socket) -> tuple[_Kind | None, socket.socket | None]:
+        """Answer one job; return its kind, and the connection that will say what it imported."""
+        streams: list[int] = []
+        kind = report = theirs = None
+        try:
+            request = receive(connection, streams)
+            if request is None or request["place"] != self.here:
+                return None, None
+            words = request["words"]
+            is_with_model = any(word.partition("=")[0] == MODEL for word in words)
+            kind = self.kinds.setdefault((words[0], is_with_model), _Kind())
+            is_large = _is_large(kind.modules) if kind.modules else _may_be_large(words)
+            modules = kind.modules or self._modules(is_large)
+            is_watched = kind.modules is None and not kind.is_watched
+            if not modules:
+                send(connection, {"is_watched": is_watched})
+                report = connection if is_watched else None
+            elif parent := self._parent(request, is_large):
+                if is_watched:
+                    report, theirs = socket.socketpair()
+                passed = [connection.fileno(), *streams, *([theirs.fileno()] if theirs else [])]
+                new = [name for name in modules if name not in parent.modules]
+                send(parent.connection, request | {"modules": new}, passed)
+                parent.modules |= set(new)
+            kind.is_watched |= report is not None
+        except OSError:  # a client, or a parent, that is gone
+            report = None
+        finally:
+            for stream in streams:
+                os.close(stream)
+            if theirs:
+                theirs.close()
+        return kind, report
+
+    def _learn(self, kind: _Kind, report: socket.socket) -> None:
+        """Take in the modules of a job that has ended, unless it failed."""
+        with report, suppress(OSError, ValueError):
+            kind.modules = receive(report)
+        kind.is_watched = False
+
+    def _modules(self, is_large: bool) -> list[str]:
+        """Return the modules of the jobs known so far, of those with torch or without."""
+        known = [kind.modules for kind in self.kinds.values() if kind.modules]
+        return list(
+            dict.fromkeys(
+                name for modules in known if _is_large(modules) == is_large for name in modules
+            )
+        )
+
+    def _parent(self, request: dict[str, Any], is_large: bool) -> _Parent | None:
+        """Return the parent of a job, started when it is first asked for; None if it has ended."""
+        key = _parent_key(request), is_large
+        if key not in self.parents:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", MODULES["parent"], self.folder, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    env=request["environment"],
+                )
+            self.parents[key] = _Parent(ours, process)
+        parent = self.parents[key]
+        return parent if parent.process.poll() is None else None
+
+
+def _is_large(modules: Sequence[str]) -> bool:
+    return LARGE in modules
+
+
+def _may_be_large(words: Sequence[str]) -> bool:
+    """Return whether a job of a kind not known yet is likely to use networks."""
+    return words[0] in OF_NETWORKS or any(word.partition("=")[0] == MODEL for word in words)
+
+
+def _parent_key(request: dict[str, Any]) -> str:
+    """Return what libraries may read while they are imported, as one word."""
+    variables = {k: v for k, v in request["environment"].items() if k not in OF_SHELL}
+    text = json.dumps([variables, request["import_path"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    ignore_terminal()
+    _Server(sys.argv[1], socket.socket(fileno=int(sys.argv[2]))).run()
