@@ -290,8 +290,8 @@ def coded_as_slide(
     tried = [s for s in slide.patches(chosen, side_px0, tile.patch_px, squares) if s is not None]
     if not tried:
         return tile
-    usual, own = np.sum(tried, axis=0)
-    return as_slide if own <= usual else tile
+    error, error_as_slide = np.sum(tried, axis=0)
+    return as_slide if error_as_slide <= error else tile
 
 
 def _corrupt(slide: Slide, metadata: PatchMetadata, others: str) -> BadSlideError:
