@@ -15,6 +15,7 @@ import pytest
 
 from her2pipe.job_server import client as job_client
 from her2pipe.job_server import server as job_server
+from her2pipe.job_server.parent import code_state
 from her2pipe.workflow import snakemake_api
 
 LEDGER = ["ledger", "A.tsv", "out.tsv", "--sheet", "A=sheet.tsv"]
@@ -136,6 +137,18 @@ def test_where_a_fork_would_not_be_the_same_a_job_does_its_work_itself(client, w
             assert job_server.job_of(process.pid) is None
             scores.write(SCORES)
         assert process.wait() == 0
+
+
+def test_changed_code_is_seen(tmp_path):
+    """Jobs after it start anew: a fork would have old modules beside new ones."""
+    (tmp_path / "inner").mkdir()
+    (module := tmp_path / "inner/one.py").touch()
+    states = [code_state(tmp_path)]
+    os.utime(module, ns=(0, states[0][1] + 1))
+    states.append(code_state(tmp_path))
+    (tmp_path / "two.py").touch()
+    states.append(code_state(tmp_path))
+    assert len(set(states)) == 3
 
 
 def test_without_its_server_a_job_does_its_work_itself(tmp_path, monkeypatch):
