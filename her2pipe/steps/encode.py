@@ -124,6 +124,7 @@ def run(
                 encoder=Path(args.model).name,
                 task=description.task,
                 fold=description.fold,
+                split=description.split,
                 classes=tuple(description.classes),
                 model_digest=description.digest,
                 stain_digest=description.stain_digest,
