@@ -227,7 +227,7 @@ def test_nothing_is_unpickled_unchecked():
 
 
 def test_folders_hold_3_to_14_modules():
-    """But steps, data sets and readers, of which each has its module."""
+    """But steps, aggregations, data sets and readers, of which each has its module."""
     sizes = {path.parent: 0 for path in MODULES.values()}
     for path in MODULES.values():
         sizes[path.parent] += path.name != "__init__.py"

@@ -196,7 +196,7 @@ def _network(
 ) -> torch.nn.Module:
     """Make a network for slides, with random weights."""
     width = np.shape(getattr(train[0].inputs, "features", train[0].inputs))[1]
-    network = aggregation.network(width, endpoint.outputs, settings)
+    network = aggregation.build(width, endpoint, settings)
     aggregation.standardise(network, train)
     return network
 

@@ -136,19 +136,27 @@ class LinearProbe(EstimatorAggregation):
     def _contributions(self, bag: Bag) -> tuple[np.ndarray, str]:
         """Return the log odds of each patch, whose mean is that of the slide.
 
-        They are of the positive classes against the others, or, where no class is positive, of the
-        slide's likeliest class. Without classes it is each patch's number, or log hazard ratio.
+        Without classes it is each patch's number, or log hazard ratio.
         """
         logits = self.logits(bag.features.astype(np.float64))  # (N, C)
         if self.endpoint.kind != "classes":
             return self.endpoint.patch_contributions(logits)
-        names = self.endpoint.targets
-        positive = [i for i, name in enumerate(names) if name in self.endpoint.positive]
-        shown = positive or [int(logits.mean(0).argmax())]
-        fitted = np.isfinite(logits[0])
-        of_class = np.isin(np.arange(len(names)), shown)
-        for_it, against = (logits[:, fitted & side] for side in (of_class, ~of_class))
-        return for_it.mean(1) - against.mean(1), "log odds"
+        return log_odds(logits, self.endpoint), "log odds"
+
+
+def log_odds(logits: np.ndarray, endpoint: Endpoint) -> np.ndarray:
+    """Return the log odds of each patch, (N,), of logits of the endpoint's classes, (N, C).
+
+    They are of the positive classes against the others, or, where no class is positive, of the
+    slide's likeliest class. A logit of -inf is of a class that was not fitted.
+    """
+    names = endpoint.targets
+    positive = [i for i, name in enumerate(names) if name in endpoint.positive]
+    shown = positive or [int(logits.mean(0).argmax())]
+    fitted = np.isfinite(logits[0])
+    of_class = np.isin(np.arange(len(names)), shown)
+    for_it, against = (logits[:, fitted & side] for side in (of_class, ~of_class))
+    return for_it.mean(1) - against.mean(1)
 
 
 def _logistic(

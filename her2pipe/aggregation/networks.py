@@ -31,6 +31,7 @@ class NetworkAggregation(FittedAggregation):
     family = "Network-based"
     Settings: ClassVar[type[NetworkFitSettings]]
     by_auc: ClassVar[bool] = False  # epochs are compared by held-out AUC, then loss
+    shows_outputs: ClassVar[bool] = False  # what is shown of a patch is an output of its own
     calibrates: ClassVar[bool] = False  # scores become probabilities on slides not trained on
 
     # --- what an aggregation brings --------------------------------------------------------------
@@ -39,6 +40,11 @@ class NetworkAggregation(FittedAggregation):
     @abstractmethod
     def network(cls, features: int, targets: int, settings: Any) -> torch.nn.Module:
         """Make the network, with random weights, for patches of so many features."""
+
+    @classmethod
+    def build(cls, features: int, endpoint: Endpoint, settings: Any) -> torch.nn.Module:
+        """Make the network for an endpoint; by default with the outputs it asks for."""
+        return cls.network(features, endpoint.outputs, settings)
 
     @classmethod
     def tensors(cls, inputs: Any, device: Any) -> Any:
@@ -128,9 +134,9 @@ class NetworkAggregation(FittedAggregation):
     @cached_property
     def networks(self) -> list[torch.nn.Module]:
         """The fitted networks, ready to score."""
-        features, settings = self._fitted.metadata.features, self.fit_settings
+        features = self._fitted.metadata.features
         return [
-            with_weights(self.network(features, self.endpoint.outputs, settings), member)
+            with_weights(self.build(features, self.endpoint, self.fit_settings), member)
             for member in self._fitted.members
         ]
 
@@ -151,7 +157,10 @@ class NetworkAggregation(FittedAggregation):
             if self.endpoint.kind != "classes":
                 scales = [scale_of(member) for member in self._fitted.members]
                 pairs = [
-                    (output.double() * scale + offset, patches)
+                    (
+                        output.double() * scale + offset,
+                        patches * scale + offset if self.shows_outputs else patches,
+                    )
                     for (output, patches), (scale, offset) in zip(pairs, scales, strict=True)
                 ]
             p, patches = (torch.stack(part).mean(0).numpy() for part in zip(*pairs, strict=True))

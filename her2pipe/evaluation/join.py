@@ -11,6 +11,7 @@ from her2pipe.cohorts import spellings
 from her2pipe.cohorts.split import assign_sides, evaluated_side
 from her2pipe.config import SplitSettings
 from her2pipe.endpoints.base import Endpoint
+from her2pipe.endpoints.survival import outcomes_of
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation.results import (
     TEST_SLIDE,
@@ -33,6 +34,7 @@ def join(
     split: SplitSettings | None = None,
     subgroups: Sequence[str] = (),
     side: str = "",
+    follow_up: Sequence[str] = (),
 ) -> list[Slide]:
     """Join scores and labels, one slide per row of the sheet.
 
@@ -49,6 +51,8 @@ def join(
         Columns of the sheet that make subgroups.
     side : str
         Side of a development cohort that is used; empty: test, or validation without that.
+    follow_up : sequence of str
+        Columns of time and event, where slides of another endpoint are judged by them, too.
 
     Raises
     ------
@@ -86,7 +90,7 @@ def join(
         computed = {
             "patient": row.patient,
             "target": endpoint.target(row).label,
-            **endpoint.outcomes(row),
+            **(outcomes_of(row, *follow_up) if follow_up else endpoint.outcomes(row)),
             "probabilities": probabilities_in(score, endpoint.probability_columns),
             "subgroups": {column: _group(row, column) for column in subgroups},
             "used": not reason,

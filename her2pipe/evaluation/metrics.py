@@ -55,8 +55,10 @@ class Cohort:
         Those used: scored, and not used for training.
     settings : EvaluateSettings
     development : list of Slide
-        All slides of the development cohort with the method's scores, of both sides; those of the
-        endpoint's `development_side` are used.
+        All slides of the development cohort with the method's scores, of both sides; those for
+        validation are used.
+    training : list of Slide
+        The same, of which those for training are used.
     recalibration : Recalibration, optional
         One that is given, in place of a fit to the development cohort.
     patches : iterable, optional
@@ -73,6 +75,7 @@ class Cohort:
     slides: list[Slide]
     settings: EvaluateSettings
     development: list[Slide] = field(default_factory=list)
+    training: list[Slide] = field(default_factory=list)
     recalibration: Recalibration | None = None
     patches: Probabilities | None = None
     is_fitted: bool = False

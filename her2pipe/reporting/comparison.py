@@ -166,7 +166,6 @@ ONLY_NAMED = (
     "pairs",
     "matched",
 )  # files of which only the named columns are shown
-WITH_MAIN_NUMBER = ("classes", "numbers", "survivals")
 ELSEWHERE = ("networks", "timing", "tile_timing", "encoders", "ranks", "friedman", "sensitivity")
 FIGURES = {
     "paired": "P of every pair of methods, two-sided, of the difference of {measure} over "
@@ -260,7 +259,7 @@ def _tables(folder: Path, percent: str) -> list[Table]:
     tables = []
     files = [path.stem for path in sorted(folder.glob("*.tsv"))]
     for stem in dict.fromkeys([*TABLES, *files]):
-        if stem in ELSEWHERE or (stem == "methods" and {*files} & {*WITH_MAIN_NUMBER}):
+        if stem in ELSEWHERE or (stem == "methods" and _has_main_number(files)):
             continue  # but of HER2 status, another table holds that of methods
         if not (rows := [_readable(row) for row in html.optional_table(folder / f"{stem}.tsv")]):
             continue
@@ -273,6 +272,11 @@ def _tables(folder: Path, percent: str) -> list[Table]:
             text = " ".join([caption.format(percent=percent), *footnotes])
             tables.append(html.table(text, columns, rows, id=html.table_id(stem)))
     return tables
+
+
+def _has_main_number(files: Sequence[str]) -> bool:
+    """Whether another table holds what `methods` does: of all endpoints but HER2 status."""
+    return bool({"classes", "numbers", "paired"} & {*files})
 
 
 def _mark_footnotes(rows: Sequence[dict[str, Any]]) -> list[str]:

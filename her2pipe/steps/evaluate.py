@@ -36,9 +36,15 @@ SETTINGS = (SplitSettings, EvaluateSettings, LabelSettings, SmallNumberSettings,
 UNUSED_SETTINGS = ("reflex", "reflex_margin")
 
 
+def follow_up(endpoint, settings: EvaluateSettings) -> tuple[str, ...]:
+    """Return the columns of time and event by which the score is judged beside its endpoint."""
+    return settings.follow_up if "survival_of_score" in endpoint.analyses else ()
+
+
 def sheet_columns(endpoint, settings: EvaluateSettings) -> tuple[str, ...]:
     """Return the columns of the cohort that are read: for its labels, sides and subgroups."""
-    return (*SPLIT_COLUMNS, *endpoint.evaluated_columns, *settings.subgroups)
+    columns = (*endpoint.evaluated_columns, *settings.subgroups, *follow_up(endpoint, settings))
+    return (*SPLIT_COLUMNS, *columns)
 
 
 def development_columns(endpoint, settings: EvaluateSettings) -> tuple[str, ...]:
@@ -117,14 +123,20 @@ def run(
         sheet_columns(endpoint, evaluate),
         split if args.role == "development" else None,
         evaluate.subgroups,
+        follow_up=follow_up(endpoint, evaluate),
     )
-    development = []
+    development, training = [], []
     if args.development and args.development_sheet and endpoint.needs_development:
         columns = development_columns(endpoint, evaluate)
         development = join(
             *(args.development, args.development_sheet, endpoint, columns, split),
-            side=endpoint.development_side,
+            side="validation",
         )
+        if endpoint.kind == "survival" or follow_up(endpoint, evaluate):
+            training = join(
+                *(args.development, args.development_sheet, endpoint, columns, split),
+                side="train",
+            )
     used = [slide for slide in slides if slide.used]
     results = compute(
         Cohort(
@@ -132,6 +144,7 @@ def run(
             used,
             evaluate,
             development=development,
+            training=training,
             recalibration=_recalibration(args.platt),
             patches=_probabilities(args.encoding) if args.encoding else None,
             is_fitted=aggregation is None or aggregation.fits == "weights",

@@ -296,7 +296,7 @@ def _labels(study: Study, name: str, rows: list[Row]) -> str:
 
 
 def _cohort_notes(study: Study, name: str, rows: list[Row]) -> Iterator[str]:
-    if study.settings.labels.endpoint != "class":
+    if study.settings.labels.endpoint == "her2":
         open_2 = [row for row in rows if row.ihc == "2+" and row.positive is None]
         if open_2:
             yield f"IHC 2+ without ISH, and so without status: {len(open_2)}"
@@ -316,8 +316,9 @@ def known_columns(study: Study) -> set[str]:
     """Return the columns of sheets that something of the study reads."""
     settings = study.settings
     known = {*REQUIRED, *OPTIONAL, *settings.evaluate.subgroups}
-    if settings.labels.endpoint == "class":
-        known.add(settings.labels.column)
+    if settings.labels.endpoint != "her2":
+        known |= set(study.endpoint.columns)
+    known |= {settings.evaluate.survival_time, settings.evaluate.survival_event} - {""}
     if settings.compare.matched:
         known.add(settings.compare.matched_by)
     known |= {pretraining.column for pretraining in settings.pretrainings.values()}

@@ -17,6 +17,7 @@ from her2pipe.cohorts.split import check_leaks
 from her2pipe.config import Config, load, roles
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.endpoints.survival import follow_up_mistakes
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.training import cifar100
 
@@ -214,6 +215,8 @@ def _read_sheets(
             rows[name] = {row.slide: _labelled(row, endpoint) for row in loaded}
             if cohort.role != "pretraining":
                 problems += endpoint.sheet_mistakes(loaded, sheets[name])
+                if follow_up := settings.evaluate.follow_up:
+                    problems += follow_up_mistakes(loaded, sheets[name], *follow_up)
         except Her2Error as error:
             problems += getattr(error, "problems", [error])
     raise_all(problems)

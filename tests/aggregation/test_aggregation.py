@@ -31,6 +31,10 @@ from her2pipe.models import costs
 STATUS = ["HER2-", "HER2+"]
 GRADES = LabelSettings(endpoint="class", column="grade")
 TWO = LabelSettings(endpoint="class", classes=["benign", "malignant"], ordered=False)
+NAMES = (
+    *("abmil", "clam", "dsmil", "linear_probe", "max", "mean", "mean_features", "mlp"),
+    *("ordinal_abmil", "probabilistic", "slidegraph", "top_k", "transmil"),
+)
 
 
 def bag(n=30, d=12, seed=0):
@@ -77,7 +81,7 @@ def test_asking_an_aggregation_imports_nothing_slow():
         " print(AGGREGATIONS.names(), *{'torch', 'scipy'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "('clam', 'linear_probe', 'mean', 'mlp', 'probabilistic', 'slidegraph')\n"
+    assert run.stdout == f"{NAMES}\n"
 
 
 def test_an_aggregation_of_ones_own(make):
@@ -416,9 +420,9 @@ def test_which_aggregation_suits_which_endpoint():
         for name, labels in (("status", None), ("grades", GRADES), ("two", TWO))
     }
     assert suited == {
-        "status": ["clam", "linear_probe", "mean", "mlp", "probabilistic", "slidegraph"],
-        "grades": ["clam", "linear_probe", "mean", "mlp"],
-        "two": ["clam", "linear_probe", "mean", "mlp", "slidegraph"],
+        "status": [*NAMES],
+        "grades": [name for name in NAMES if name not in ("probabilistic", "slidegraph")],
+        "two": [name for name in NAMES if name != "probabilistic"],
     }
     with pytest.raises(Her2Error, match="ranks slides of two classes, not of 3"):
         scorer("slidegraph", GRADES)
@@ -430,14 +434,8 @@ def test_what_is_fitted():
     fits = {
         a.name: (a.is_fitted(endpoint_of()), a.is_fitted(endpoint_of(GRADES))) for a in AGGREGATIONS
     }
-    assert fits == {
-        "clam": (True, True),
-        "linear_probe": (True, True),
-        "mean": (True, False),
-        "mlp": (True, True),
-        "probabilistic": (False, False),
-        "slidegraph": (True, True),
-    }
+    weights = dict.fromkeys(NAMES, (True, True))
+    assert fits == weights | {"mean": (True, False), "probabilistic": (False, False)}
 
 
 @pytest.mark.parametrize("name", ["mean", "clam", "slidegraph", "mlp"])

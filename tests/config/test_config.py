@@ -106,7 +106,7 @@ def test_all_mistakes_are_reported_with_key_and_line(tmp_path):
                     }
                 }
             },
-            "targets is a setting of clam, linear_probe, mlp, not of slidegraph",
+            "top_k, transmil, not of slidegraph",
         ),
         (
             {"encoders": {"swin-t": {"task": "features"}}},
@@ -195,14 +195,9 @@ def test_a_shared_fit_setting_goes_to_the_aggregations_that_have_it():
         MINIMAL | {"methods": methods, "fit": {"folds": 2, "hidden": 8, "targets": "levels"}}, "x"
     )
     fits = {name: method.fit for name, method in study.methods.items()}
-    assert {name for name in fits if getattr(fits[name], "folds", 0) == 2} == {
-        "clam",
-        "linear_probe",
-        "mean",
-        "mlp",
-        "slidegraph",
-    }
-    assert {name for name in fits if hasattr(fits[name], "hidden")} == {"mlp"}
+    assert [name for name in fits if getattr(fits[name], "folds", 0) != 2] == ["probabilistic"]
+    having = {name for name in fits if hasattr(fits[name], "hidden")}
+    assert having == {"mlp", "abmil", "ordinal_abmil", "max", "top_k"}
     assert (fits["mlp"].hidden, fits["clam"].targets) == (8, "levels")
     for shared, message in (
         ({"fold": 2}, "did you mean folds?"),
@@ -388,7 +383,7 @@ def test_a_study_of_classes_and_its_flags():
         ),
         (
             {"methods": {"net": {"encoder": "small", "aggregate": "mean", "fit": {"patience": 2}}}},
-            "patience is a setting of clam, mlp, slidegraph, not of mean",
+            "top_k, transmil, not of mean",
         ),
         (
             {"encoders": {"small": {"task": "none"}}},

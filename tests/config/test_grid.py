@@ -46,7 +46,7 @@ def test_mistakes_of_a_grid_are_of_the_grid():
     unknown = refused({"grid": {"encoders": ["three"], "aggregates": ["clam"]}})
     assert "unknown encoder: three" in unknown
     assert "key grid.encoders" in unknown
-    assert "use one of: clam" in refused({"grid": {"aggregates": ["clamp"]}})
+    assert "did you mean clam? use one of: abmil" in refused({"grid": {"aggregates": ["clamp"]}})
     assert "names no aggregation" in refused({"grid": {"encoders": ["one"]}})
     of_classes = refused({"grid": {"encoders": ["one"], "aggregates": ["mean"]}})
     assert "method one+mean averages probabilities of classes" in of_classes
