@@ -88,10 +88,12 @@ class Scenario:
     is_shuffled: bool = False  # labels are permuted between patients
     by_site: bool = False  # status depends on the site
     is_focal: bool = False  # few patches show it
+    slides: int = SLIDES
 
 
 SCENARIOS = (
     Scenario("effect", tuple((encoder, "linear_probe") for encoder in GAINS)),
+    Scenario("effect, more slides", (("strong", "linear_probe"),), slides=800),
     Scenario("focal effect", (("strong", "clam"), ("strong", "linear_probe")), is_focal=True),
     Scenario("shuffled labels", (("strong", "linear_probe"),), is_shuffled=True),
     Scenario("site alone", (("strong", "linear_probe"),), is_shown=False, by_site=True),
@@ -290,16 +292,17 @@ def study(
     scenario: Scenario,
     seed: int,
     schemes: Sequence[str] = tuple(SCHEMES),
-    slides: int = SLIDES,
+    slides: int = 0,
     patches: int = PATCHES,
     is_evaluated: bool = False,
 ) -> Iterator[tuple[str, str, str, OutOfFold]]:
     """Yield encoder, aggregation, scheme and out-of-fold scores of each method.
 
-    With `is_evaluated` the step evaluate, which draws figures, must say the same AUC.
+    There are as many slides as the scenario has, unless `slides` says otherwise. With
+    `is_evaluated` the step evaluate, which draws figures, must say the same AUC.
     """
     random = np.random.default_rng([seed, *scenario.name.encode()])
-    truth = draw(scenario, random, slides)
+    truth = draw(scenario, random, slides or scenario.slides)
     with tempfile.TemporaryDirectory() as name:
         along: dict[str, np.ndarray] = {}
         for encoder, aggregation in scenario.methods:
