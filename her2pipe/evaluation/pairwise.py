@@ -175,10 +175,10 @@ def _variance_factor(evaluation: Evaluation) -> float:
 def _widened(test: stats.Difference, factor: float) -> dict[str, Any]:
     """Return ends, z, P and name of a test whose variance is `factor` times as large."""
     reach, z = factor**0.5, test.z / factor**0.5
-    ends = {}
+    ends: dict[str, float] = {}
     if test.low is not None and test.high is not None:
-        ends = {name: test.value + reach * (end - test.value)
-                for name, end in (("low", test.low), ("high", test.high))}  # fmt: skip
+        for name, end in (("low", test.low), ("high", test.high)):
+            ends[name] = test.value + reach * (end - test.value)
     name = f"{test.interval}, variance times {factor:.2f} for training sets that overlap"
     return {**ends, "z": z, "p": math.erfc(abs(z) / 2**0.5), "interval": name}
 
