@@ -50,6 +50,8 @@ def write_evaluation(
     columns: Sequence[str] = endpoint.slide_columns
     if "time" not in columns and any(slide.time is not None for slide in slides):
         columns = (*columns, "time", "event")
+    if any(slide.split for slide in slides):
+        columns = (*columns, "split")
     write_table(folder / SLIDES, columns, cells)
     write_metrics(folder, metrics)
     for stem, (columns, rows) in results.tables.items():
