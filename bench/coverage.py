@@ -3,7 +3,7 @@
 Cohorts are simulated as normal scores of patients whose slides are alike (intraclass correlation
 0.7), and go through `her2pipe.stats` as `evaluate` and `compare` call it. Aims: 0.925 to 0.97 for
 coverage of a 95 % interval, 0.03 to 0.07 for tests at 0.05. Run:
-python bench/coverage.py [REPEATS]; about four CPU minutes for 1,000, of which two standard errors
+python bench/coverage.py [REPEATS]; about ten CPU minutes for 1,000, of which two standard errors
 are 0.014, and 0.022 of what is resampled.
 """
 
