@@ -38,7 +38,7 @@ HEAVY = {
     *("onnxruntime", "openpyxl"),
 }
 TOP = (ast.Assign, ast.AnnAssign)
-LONG_FOLDERS = {"steps", "aggregation", "cohorts/importers", "slides"}
+LONG_FOLDERS = {"steps", "aggregation", "evaluation", "cohorts/importers", "slides"}
 # Words of an earlier private language, for which the field has its own: target, training set, ...
 PRIVATE_WORDS = {
     *("told", "telling", "tell", "tells", "foretell", "lesson", "lessons", "teach", "teaches"),

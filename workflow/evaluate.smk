@@ -5,6 +5,7 @@ rule evaluate:
         development=inputs.development_scores,
         encodings=inputs.cohort_encodings,
         packs=inputs.compared_packs,
+        splits=inputs.all_split_scores,
     output:
         report(
             directory("results/evaluate/{method}/{cohort}"),

@@ -1,11 +1,12 @@
 # Score a cohort's slides by one method.
 rule score:
     input:
-        encodings=inputs.cohort_encodings,
-        model=inputs.fitted,
+        encodings=inputs.scored,
+        model=inputs.scoring_model,
         reference=inputs.reference,
         stores=inputs.compared_stores,
         quality=inputs.quality,
+        trained=inputs.trained_for_split,
     output:
         "results/score/{method}/{cohort}.tsv",
     log:

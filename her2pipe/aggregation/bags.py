@@ -108,6 +108,7 @@ class InstanceAggregation(BagAggregation):
     """
 
     contributes_probability = True
+    shows_outputs = True
 
     def outputs(self, network: Any, slide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return class probabilities of the slide, (C,), and of its patches, (N, C)."""

@@ -163,10 +163,10 @@ class FitMetadata(BaseModel):
     """What `model.json` says of a fitted aggregation.
 
     `classes` are the targets it predicts, `features` is the width of a patch's features, `members`
-    the number of networks, `slides` the number of training slides of each target, `held_out_by`
-    where threshold and held-out scores come from (`held_out.py`), `epochs` those of a fit to all
-    training slides, which no slide stopped, `c` the inverse strength of a regression's penalty,
-    `patches` how the patches were cut.
+    the number of networks, `split_name` the split that it was fitted for, `slides` the number of
+    training slides of each target, `held_out_by` where threshold and held-out scores come from
+    (`held_out.py`), `epochs` those of a fit to all training slides, which no slide stopped, `c` the
+    inverse strength of a regression's penalty, `patches` how the patches were cut.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -178,6 +178,7 @@ class FitMetadata(BaseModel):
     encoder_digest: str = ""
     settings: dict[str, Any] = {}
     split: dict[str, Any] = {}
+    split_name: str = ""
     slides: dict[str, int] = {}
     versions: dict[str, str] = {}
     held_out_by: str = ""

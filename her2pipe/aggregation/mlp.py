@@ -42,6 +42,7 @@ class Mlp(NetworkAggregation):
 
     family = "MLP-based"
     kinds = ALL_KINDS
+    shows_outputs = True
     Settings = MlpSettings
     citations = (
         Citation(

@@ -31,6 +31,7 @@ class NetworkAggregation(FittedAggregation):
     family = "Network-based"
     Settings: ClassVar[type[NetworkFitSettings]]
     by_auc: ClassVar[bool] = False  # epochs are compared by held-out AUC, then loss
+    shows_outputs: ClassVar[bool] = False  # what is shown of a patch is an output of its own
     calibrates: ClassVar[bool] = False  # scores become probabilities on slides not trained on
 
     # --- what an aggregation brings --------------------------------------------------------------
@@ -156,7 +157,10 @@ class NetworkAggregation(FittedAggregation):
             if self.endpoint.kind != "classes":
                 scales = [scale_of(member) for member in self._fitted.members]
                 pairs = [
-                    (output.double() * scale + offset, patches)
+                    (
+                        output.double() * scale + offset,
+                        patches * scale + offset if self.shows_outputs else patches,
+                    )
                     for (output, patches), (scale, offset) in zip(pairs, scales, strict=True)
                 ]
             p, patches = (torch.stack(part).mean(0).numpy() for part in zip(*pairs, strict=True))

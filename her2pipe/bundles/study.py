@@ -461,6 +461,11 @@ def _overlap(metrics: Metrics, kind: str) -> str:
     """Return which of a cohort's slides the method had seen."""
     if metrics.role != DEVELOPMENT:
         return ""
+    if metrics.resampling:
+        return (
+            f"of the development cohort, out of fold ({metrics.resampling.words}): by models of the"
+            " splits, not by the one of the bundle, which is trained on one holdout"
+        )
     judged = metrics.held_out_by or f"{kind} that were not trained on"
     chosen = f"; {metrics.chosen_on_these}: chosen on these very {kind}"
     chosen *= bool(metrics.chosen_on_these)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import re
 import stat
 import zipfile
@@ -19,6 +20,13 @@ WORKSHEET = re.compile(r"xl/worksheets/[^/]+\.xml")
 MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="([^"]{1,40})"')
 CELL = re.compile(
     rb'<(?:\w+:)?c\s[^>]*?r="([A-Z]{1,3}\d{1,7})"[^>/]*>(.*?)</(?:\w+:)?c>', re.DOTALL
+)
+# Namespaces of the strict kind of .xlsx (ISO/IEC 29500), and of the usual one of the same elements.
+STRICT = b"http://purl.oclc.org/ooxml/"
+TRANSITIONAL = (
+    (b"spreadsheetml/main", b"spreadsheetml/2006/main"),
+    (b"officeDocument/relationships", b"officeDocument/2006/relationships"),
+    (b"drawingml/main", b"drawingml/2006/main"),
 )
 FORMULA, VALUE = re.compile(rb"<(?:\w+:)?f[\s>/]"), re.compile(rb"<(?:\w+:)?v>[^<]")
 
@@ -97,7 +105,7 @@ def _workbook(path: Path, worksheet: str) -> Lines:
             for part in parts:
                 if WORKSHEET.fullmatch(part.filename):
                     _refuse_half_read(path, archive.read(part))
-        book = load_workbook(path, read_only=True, data_only=True)
+        book = load_workbook(_transitional(path), read_only=True, data_only=True)
         try:
             filled = {
                 sheet.title: lines for sheet in book.worksheets if (lines := _worksheet(sheet))
@@ -122,6 +130,22 @@ def _workbook(path: Path, worksheet: str) -> Lines:
             "keep the one that lists the slides",
         )
     return next(iter(filled.values()), [])
+
+
+def _transitional(path: Path) -> Path | io.BytesIO:
+    """Return a spreadsheet as openpyxl reads it: of a strict one, a copy with other namespaces."""
+    with zipfile.ZipFile(path) as archive:
+        if STRICT not in archive.read("xl/workbook.xml"):
+            return path
+        copy = io.BytesIO()
+        with zipfile.ZipFile(copy, "w") as usual:
+            for entry in archive.infolist():
+                data = archive.read(entry)
+                for strict, transitional in TRANSITIONAL:
+                    address = b"http://schemas.openxmlformats.org/" + transitional
+                    data = data.replace(STRICT + strict, address)
+                usual.writestr(entry.filename, data)
+    return copy
 
 
 def _refuse_half_read(path: Path, xml: bytes) -> None:

@@ -100,7 +100,9 @@ def evaluated_side(sides: Mapping[str, str]) -> str:
 # --- several splits ------------------------------------------------------------------------------
 
 
-def split_names(rows: Sequence[Row], settings: SplitSettings) -> list[str]:
+def split_names(
+    rows: Sequence[Row], settings: SplitSettings, sheet: str = "the development cohort's sheet"
+) -> list[str]:
     """Return the names of the splits of a development cohort; a holdout has none.
 
     `2of5` is the second of five folds, sites or values (these in alphabetical order), `2of5r3` that
@@ -122,7 +124,7 @@ def split_names(rows: Sequence[Row], settings: SplitSettings) -> list[str]:
         return [f"{fold}of{settings.folds}" for fold in range(1, settings.folds + 1)]
     if settings.scheme == "holdout":
         return []
-    count = len(set(_values(rows, settings).values()))
+    count = len(set(_values(rows, settings, sheet).values()))
     return [f"{place}of{count}" for place in range(1, count + 1)]
 
 
@@ -222,7 +224,9 @@ def _draw(strata: Strata, fraction: float, seed: int | str) -> set[str]:
     return drawn
 
 
-def _values(rows: Sequence[Row], settings: SplitSettings) -> dict[str, str]:
+def _values(
+    rows: Sequence[Row], settings: SplitSettings, sheet: str = "the development cohort's sheet"
+) -> dict[str, str]:
     """Return the site of each patient, or its value of the column that is split by.
 
     Raises
@@ -234,7 +238,7 @@ def _values(rows: Sequence[Row], settings: SplitSettings) -> dict[str, str]:
     by_patient: dict[str, str] = {}
     problems = []
     for row in rows:
-        where = f"the development cohort's sheet, line {row.line}, column {column}"
+        where = f"{sheet} line {row.line}, column {column}"
         value = str(row.value(column) or "")
         if not value and settings.scheme == "site" and not settings.split_column:
             value = tcga_site(row)
@@ -247,7 +251,7 @@ def _values(rows: Sequence[Row], settings: SplitSettings) -> dict[str, str]:
     raise_all(problems)
     if len(set(by_patient.values())) < 2:
         what = f"all patients have the same {column}: nothing can be left out"
-        raise Her2Error(what, "split.scheme", "choose another scheme, such as folds")
+        raise Her2Error(what, f"{sheet}, key split.scheme", "choose another scheme, such as folds")
     return by_patient
 
 

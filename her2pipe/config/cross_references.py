@@ -223,6 +223,17 @@ def encoders_without_classes(study: RawStudy) -> Iterator[Mistake]:
                     yield Mistake((section, key), what, fix)
 
 
+def names_of_splits(study: RawStudy) -> Iterator[Mistake]:
+    """Find encoders and methods that are called as that of a split of another is."""
+    for section in ("encoders", "methods"):
+        names = study.section(section)
+        for name in names:
+            base, _, split = str(name).rpartition(".split")
+            if base in names and re.fullmatch("[0-9]+of[0-9]+(r[0-9]+)?", split):
+                what = f"{name} has the name of a split of {base}"
+                yield Mistake((section, str(name)), what, "give it another name")
+
+
 def names_of_fold_encoders(study: RawStudy) -> Iterator[Mistake]:
     """Find encoders that are called as the encoder of an inner fold of another is."""
     encoders = study.section("encoders")
@@ -484,6 +495,7 @@ CHECKS: tuple[Check, ...] = (
     endpoint,
     encoder_tasks,
     matched_pairs,
+    names_of_splits,
     names_of_fold_encoders,
     starting_weights,
     aggregations,

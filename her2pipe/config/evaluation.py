@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from her2pipe.config.base import ALGORITHM, Name, Section, setting
 
@@ -30,15 +30,34 @@ class EvaluateSettings(Section):
         10, "a subgroup of fewer slides gets a note in place of an AUC", "slides", ge=3
     )
 
+    survival_time: str = setting(
+        "",
+        "endpoint her2: column of the sheets that holds the time to an event, or to last follow-up:"
+        " HER2 scores of cohorts that have it are judged by survival, too",
+    )
+    survival_event: str = setting(
+        "", "endpoint her2: column that is 1 after that event, 0 where none was seen"
+    )
     survival_cuts: list[Annotated[float, Field(gt=0, lt=1)]] = setting(
         [0.5],
-        "endpoint survival: quantiles of the training patients' scores at which groups of patients"
+        "survival: quantiles of the training patients' scores at which groups of patients"
         " are cut for Kaplan-Meier curves; 0.5 is the median",
         "fraction",
         choice=True,
         min_length=1,
         max_length=4,
     )
+
+    @model_validator(mode="after")
+    def _has_both_columns(self) -> Self:
+        if bool(self.survival_time) != bool(self.survival_event):
+            raise ValueError("survival_time and survival_event need each other")
+        return self
+
+    @property
+    def follow_up(self) -> tuple[str, ...]:
+        """Columns of time and event by which HER2 scores are judged, too; none: they are not."""
+        return (self.survival_time, self.survival_event) if self.survival_time else ()
 
 
 class DriftSettings(Section):

@@ -24,6 +24,9 @@ MOST_VALUES = 100_000  # of a study file, aliases counted wherever they stand
 MOST_DEPTH = 50  # of values inside values
 REMEDY = "a study file is YAML text (UTF-8), like config.yaml"
 
+# For lines of what was read before: ten times as fast, but it bears no file nested too deep.
+LINES_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 Key = tuple[str, ...]
 
 
@@ -59,7 +62,7 @@ def read(path: str | Path) -> Any:
         raise Her2Error(what, str(path), "put it in quotes") from None
 
 
-def _compose(path: str | Path) -> yaml.Node | None:
+def _compose(path: str | Path, loader: type = yaml.SafeLoader) -> yaml.Node | None:
     """Read the text of a study file as nodes of YAML, which know their lines."""
     where = str(path) if len(str(path)) < 300 else f"{str(path)[:300]}..."
     try:
@@ -81,7 +84,7 @@ def _compose(path: str | Path) -> yaml.Node | None:
         what = f"the study file cannot be read: {reason}"
         raise Her2Error(what, where, "check path and permissions") from None
     try:
-        return yaml.compose(text, yaml.SafeLoader)
+        return yaml.compose(text, loader)
     except RecursionError:
         raise Her2Error("the study file is nested too deep", where, REMEDY) from None
     except yaml.YAMLError as error:
@@ -263,7 +266,7 @@ def _key_lines(path: str) -> _Lines:
                 walk(value, inner)
 
     try:
-        root = _compose(path)
+        root = _compose(path, LINES_LOADER)
         if root is not None:
             _measure(root, path)
     except Her2Error:

@@ -88,6 +88,14 @@ class SlidesSettings(Section):
     decode_psnr_db: float = setting(
         43.0, "least fidelity of JPEG reduced by its decoder; 0: always reduce", "dB", ge=0
     )
+    picture_max_mpx: float = setting(
+        600.0,
+        "largest plain JPEG or PNG that is read as a slide; it takes 3 bytes of memory a pixel, and"
+        " with transparency 12",
+        "Mpx",
+        gt=0,
+        choice=True,
+    )
 
 
 class ImagesSettings(Section):

@@ -351,7 +351,16 @@ class EncodeSettings(Section):
     batch_slides: int = setting(
         32, "slides per job, about; the number of jobs is a power of two", "slides", False, ge=1
     )
-    batch_patches: int = setting(64, "patches per forward pass", "patches", ge=1)
+    batch_patches: int = setting(
+        64,
+        "patches per forward pass; 0: as many as the graphics card has memory for, on a CPU 64",
+        "patches",
+        ge=0,
+    )
+    decoder: Literal["auto", "cpu", "cuda"] = setting(
+        "auto",
+        "where the patches' JPEGs are decoded; auto is the CPU, cuda the graphics card",
+    )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
     precision: Precision = setting("auto", PRECISION)
 

@@ -171,8 +171,6 @@ class Endpoint(ABC):
         Columns that the table of scores has beside the common ones.
     needs_development : bool
         Whether cut-off and calibration come from the development cohort.
-    development_side : str
-        Side of that cohort which they come from.
     training_needs : str
         What training asks of a development cohort, for a message.
     group_labels : tuple of str
@@ -221,7 +219,6 @@ class Endpoint(ABC):
     probability_columns: tuple[str, ...] = ()
     score_columns: tuple[str, ...]
     needs_development: ClassVar[bool] = False
-    development_side: ClassVar[str] = "validation"
     training_needs: str
     group_labels: tuple[str, ...]
     contrast: tuple[str, ...] = ()

@@ -47,12 +47,12 @@ class Her2Status(Endpoint):
     contrast = group_labels = ("HER2-positive", "HER2-negative")
     analyses: tuple[str, ...] = (
         *("auc", "bootstrap", "patch", "levels", "operating_point", "calibration"),
-        *("decision", "auc_by_subgroup"),
+        *("decision", "auc_by_subgroup", "survival_of_score"),
     )
     comparisons = (
         *("methods", "table2", "delong", "drift", "published", "networks", "timing"),
         *ENCODERS_COMPARED,
-        "sensitivity",
+        *("sensitivity", "survivals"),
     )
     slide_columns = (
         *("slide", "patient", "score", "level", "call", "positive", "true_level", "pcr", "rcb"),
@@ -119,8 +119,11 @@ class Her2Status(Endpoint):
         ),
         FigureCaption("rcb", "rank", "rcb", "HER2 score by residual cancer burden"),
         FigureCaption("rcb_dunn", "dunn", "rcb", "Dunn's test between RCB classes"),
+        FigureCaption(
+            "survival", "kaplan_meier", "survival", "Kaplan-Meier curves by groups of the score"
+        ),
     )
-    result_tables = ("numbers", "subgroups")
+    result_tables = ("numbers", "survival_numbers", "subgroups")
     training_needs = "training needs annotated slides of both HER2 classes on the training side"
 
     def target(self, row: Row) -> Target:

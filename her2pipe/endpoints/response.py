@@ -21,7 +21,7 @@ class Response(Her2Status):
     contrast = group_labels = ("non-pCR", "pCR")
     analyses = (
         *("auc", "bootstrap", "patch", "levels", "pcr", "rcb", "operating_point", "calibration"),
-        *("decision", "auc_by_subgroup"),
+        *("decision", "auc_by_subgroup", "survival_of_score"),
     )
 
     def outcome(self, slide: Labelled) -> bool | None:

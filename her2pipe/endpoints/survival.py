@@ -48,6 +48,12 @@ def read_follow_up(row: Row, time_column: str, event_column: str) -> FollowUp:
     return FollowUp(time, event, tuple(mistakes))
 
 
+def outcomes_of(row: Row, time_column: str, event_column: str) -> dict[str, float | bool]:
+    """Return time and event as columns of evaluated slides; nothing where one is not known."""
+    time, event, _ = read_follow_up(row, time_column, event_column)
+    return {} if time is None or event is None else {"time": time, "event": event}
+
+
 def follow_up_mistakes(
     rows: Sequence[Row], sheet: str, time_column: str, event_column: str
 ) -> Iterator[Her2Error]:
@@ -94,7 +100,6 @@ class Survival(WithoutClasses):
     comparisons = ("methods", "survivals", "paired", "networks", "timing", "tile_timing")
     slide_columns = ("slide", "patient", "score", "time", "event", "used", "exclusion_reason")
     needs_development = True
-    development_side = "train"
     caption_lead = "Survival predicted from whole-slide images of breast cancer"
     caption_methods = (
         "Time and event are those of the sheet; slides without them are scored and not evaluated. "
@@ -151,8 +156,7 @@ class Survival(WithoutClasses):
 
     def outcomes(self, row: Row) -> dict[str, float | bool]:
         """Return time and event as columns of evaluated slides."""
-        time, event, _ = self._follow_up(row)
-        return {} if time is None or event is None else {"time": time, "event": event}
+        return outcomes_of(row, self.labels.time, self.labels.event)
 
     def sheet_mistakes(self, rows: Sequence[Row], sheet: str) -> Iterator[Her2Error]:
         """Find cells that are no time or no event, and patients with two of them."""

@@ -321,11 +321,26 @@ def _cutoff(cohort: Cohort) -> tuple[str, float | None]:
 def recalibrate(cohort: Cohort) -> Recalibration:
     """Fit the probability of HER2-positive to the internal validation slides.
 
-    That of a bundle was fitted when it was developed, and is never fitted to new slides.
+    That of a bundle was fitted when it was developed, and is never fitted to new slides. Of several
+    splits each has its own, fitted to its validation slides by its own scores.
     """
     if cohort.recalibration:
         return cohort.recalibration
-    internal, truth = with_outcome([s for s in cohort.development if s.used], STATUS)
+    if not cohort.splits:
+        return _platt(cohort.development)
+    fits = [_platt(split.development) for split in cohort.splits]
+    for split, fit in zip(cohort.splits, fits, strict=True):
+        if fit.note:
+            return Recalibration(note=f"split {split.name}, {fit.note}")
+    return Recalibration(
+        fitted_on=sum(fit.fitted_on for fit in fits),
+        by_split=tuple((fit, split.scores) for fit, split in zip(fits, cohort.splits, strict=True)),
+    )
+
+
+def _platt(development: Sequence[Slide]) -> Recalibration:
+    """Fit to the slides of a development cohort, or of a split of it, that validate."""
+    internal, truth = with_outcome([s for s in development if s.used], STATUS)
     try:
         fit = stats.platt(truth, scores_of(internal))
     except stats.StatisticUndefined as reason:
@@ -351,12 +366,11 @@ def calibration(cohort: Cohort) -> Results:
     if fit.note:
         views["recalibrated"] = results.Reliability(note=fit.note)
     else:
-        p = fit.probability(scores)
+        p = fit.probabilities(slides)
         views["recalibrated"] = results.Reliability(
             fitted_on=fit.fitted_on,
             same_slides=bool(fit.slides & {slide.slide for slide in slides}),
-            slope=fit.slope,
-            intercept=fit.intercept,
+            **({} if fit.by_split else {"slope": fit.slope, "intercept": fit.intercept}),
             **_reliability(y, p, patients, cohort),
         )
     views = {name: without_intervals(view, cohort.min_n) for name, view in views.items()}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from her2pipe import stats
-from her2pipe.evaluation.binary import STATUS, recalibrate, scores_of, with_outcome
+from her2pipe.evaluation.binary import STATUS, recalibrate, with_outcome
 from her2pipe.evaluation.metrics import Cohort, Results, analysis, defined
 from her2pipe.evaluation.results import DecisionCurve
 from her2pipe.plotting import charts
@@ -26,7 +26,7 @@ def decision(cohort: Cohort) -> Results:
     fit = recalibrate(cohort)
     if fit.note:
         return not_applicable(f"the score is no calibrated probability: {fit.note}")
-    curve = defined(stats.decision_curve, y, fit.probability(scores_of(slides)))
+    curve = defined(stats.decision_curve, y, fit.probabilities(slides))
     points = {key: curve.pop(key) for key in COLUMNS if key in curve}
     same = {slide.slide for slide in slides} & fit.slides
     numbers: dict[str, Any] = {"n": len(y), **curve, "fitted_on": fit.fitted_on}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from her2pipe.cohorts import sheet as cohorts
 from her2pipe.cohorts import spellings
 from her2pipe.cohorts.split import assign_sides, evaluated_side
 from her2pipe.config import SplitSettings
 from her2pipe.endpoints.base import Endpoint
+from her2pipe.endpoints.survival import outcomes_of
 from her2pipe.errors import Her2Error
 from her2pipe.evaluation.results import (
     TEST_SLIDE,
@@ -33,6 +34,7 @@ def join(
     split: SplitSettings | None = None,
     subgroups: Sequence[str] = (),
     side: str = "",
+    follow_up: Sequence[str] = (),
 ) -> list[Slide]:
     """Join scores and labels, one slide per row of the sheet.
 
@@ -49,6 +51,8 @@ def join(
         Columns of the sheet that make subgroups.
     side : str
         Side of a development cohort that is used; empty: test, or validation without that.
+    follow_up : sequence of str
+        Columns of time and event, where slides of another endpoint are judged by them, too.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def join(
     rows = cohorts.load(sheet, check_files=False, columns=columns)
     table = {row["slide"]: row for row in read_table(scores)}
     sides: dict[str, str] = {}
-    if split is not None:
+    if split is not None and not is_pooled(table.values()):
         sides = assign_sides(rows, split, endpoint.strata(rows))
         side = side or evaluated_side(sides)
     for column in endpoint.score_columns:
@@ -86,7 +90,7 @@ def join(
         computed = {
             "patient": row.patient,
             "target": endpoint.target(row).label,
-            **endpoint.outcomes(row),
+            **(outcomes_of(row, *follow_up) if follow_up else endpoint.outcomes(row)),
             "probabilities": probabilities_in(score, endpoint.probability_columns),
             "subgroups": {column: _group(row, column) for column in subgroups},
             "used": not reason,
@@ -94,6 +98,42 @@ def join(
         }
         slides.append(Slide.model_validate({**score, **labels, **computed}))
     return slides
+
+
+def is_pooled(rows: Iterable[Mapping[str, str]]) -> bool:
+    """Whether the scores of a table are those of several splits, each slide's out of fold."""
+    return any("split" in row and "side" not in row for row in rows)
+
+
+def join_split(
+    scores: str,
+    sheet: str,
+    endpoint: Endpoint,
+    columns: Sequence[str],
+    side: str = "",
+) -> tuple[str, list[Slide]]:
+    """Join the scores of one split and labels; return the split's name, and all slides.
+
+    Parameters
+    ----------
+    scores, sheet, endpoint, columns
+        As of `join`.
+    side : str
+        Side in the split whose slides are used; empty: all, of another cohort.
+    """
+    table = {row["slide"]: row for row in read_table(scores)}
+    slides = join(scores, sheet, endpoint, columns)
+    name = next((row["split"] for row in table.values()), "")
+    if not side:
+        return name, slides
+    sided = []
+    for slide in slides:
+        other = table[slide.slide]["side"]
+        if slide.used and other != side:
+            reason = OTHER_SIDES.get(other, TRAINING_SLIDE)
+            slide = slide.model_copy(update={"used": False, "exclusion_reason": reason})
+        sided.append(slide)
+    return name, sided
 
 
 def _validate_score(score: Mapping[str, str], path: str) -> None:

@@ -115,6 +115,7 @@ MODULES = (
     "her2pipe.evaluation.table2",
     "her2pipe.evaluation.encoders",
     "her2pipe.evaluation.sensitivity",
+    "her2pipe.evaluation.resampled",
     "her2pipe.evaluation.continuous.comparison",
 )  # that register tables, beside this one
 
@@ -150,7 +151,7 @@ def compare(study: Study, folder: Path, formats: Sequence[str] = style.FORMATS) 
         )
     _ = study.reference  # one that is not there is a mistake, whatever is compared with it
     load_tables()
-    for name in comparisons.pop():
+    for name in (*comparisons.pop(), "resampled"):
         result = TABLES[name](study)
         if result.rows or not result.optional:
             write_table(folder / f"{name}.tsv", result.columns, result.rows)
@@ -179,7 +180,16 @@ def methods(study: Study) -> Table:
     columns: Sequence[str] = METHODS
     if main != "auc":  # which alone has a logit
         columns = tuple(main if key == "auc" else key for key in METHODS if "logit" not in key)
-    return Table(columns, rows, figures if known else {})
+    return Table((*columns, *_designs(study, rows)), rows, figures if known else {})
+
+
+def _designs(study: Study, rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Add to rows of the evaluations how slides came by their scores, where a study has splits."""
+    if not any(evaluation.metrics.resampling for evaluation in study.evaluations):
+        return ()
+    for row, evaluation in zip(rows, study.evaluations, strict=True):
+        row["scored_by"] = evaluation.metrics.design
+    return ("scored_by",)
 
 
 def _who(evaluation: Evaluation) -> dict[str, Any]:
@@ -205,7 +215,8 @@ def classes(study: Study) -> Table:
     columns += [f"accuracy{end}" for end in ends] + ["balanced_accuracy", "f1"]
     columns += [*(f"kappa{end}" for end in ends), "kappa_weights", "errors", "neighbours"]
     columns += ["macro_auc_interval", "auc_interval", "accuracy_interval", "kappa_interval", "note"]
-    return Table(columns, [_classes(e) for e in study.evaluations])
+    rows = [_classes(e) for e in study.evaluations]
+    return Table([*columns, *_designs(study, rows)], rows)
 
 
 def _classes(evaluation: Evaluation) -> dict[str, Any]:

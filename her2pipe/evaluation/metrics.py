@@ -7,7 +7,7 @@ function of `Cohort` under a name, in `ANALYSES`.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from her2pipe import stats
 from her2pipe.config import EvaluateSettings, SmallNumberSettings
 from her2pipe.endpoints.base import Endpoint
-from her2pipe.evaluation.results import Area, Estimate, Slide, Subgroup
+from her2pipe.evaluation.results import Area, Estimate, Slide, SplitSlides, Subgroup
 from her2pipe.evaluation.small_numbers import without_intervals_in
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ Table = tuple[Sequence[str], Sequence[dict[str, Any]]]  # columns, rows
 class Recalibration:
     """Platt's logistic fit to the internal validation slides of the development cohort.
 
-    `fitted_on` counts them, `slides` names them; `note` says why there is no fit.
+    `fitted_on` counts them, `slides` names them; `note` says why there is no fit. Of several splits
+    `by_split` has the fit of each and its scores; a slide has the mean of their probabilities.
     """
 
     slope: float = 0.0
@@ -38,6 +39,24 @@ class Recalibration:
     fitted_on: int = 0
     slides: frozenset[str] = frozenset()
     note: str = ""
+    by_split: tuple[tuple[Recalibration, Mapping[str, float]], ...] = ()
+
+    def probabilities(self, slides: Sequence[Slide]) -> np.ndarray:
+        """Return the probability of HER2-positive of each slide, (n,)."""
+        if not self.by_split:
+            return self.probability([slide.score for slide in slides])
+        return np.array(
+            [
+                np.mean(
+                    [
+                        fit.probability([scores[slide.slide]])[0]
+                        for fit, scores in self.by_split
+                        if slide.slide in scores
+                    ]
+                )
+                for slide in slides
+            ]
+        )
 
     def probability(self, scores: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return the probability of HER2-positive of each score, (n,)."""
@@ -55,12 +74,16 @@ class Cohort:
         Those used: scored, and not used for training.
     settings : EvaluateSettings
     development : list of Slide
-        All slides of the development cohort with the method's scores, of both sides; those of the
-        endpoint's `development_side` are used.
+        All slides of the development cohort with the method's scores, of both sides; those for
+        validation are used.
+    training : list of Slide
+        The same, of which those for training are used.
     recalibration : Recalibration, optional
         One that is given, in place of a fit to the development cohort.
     patches : iterable, optional
         Slide, (N, C) float and C class names of each encoding, one at a time.
+    splits : sequence of SplitSlides
+        Where scores are those of several splits, what each of them scored.
     is_fitted : bool
         Whether the aggregation was trained on features.
     gives_probability : bool
@@ -73,8 +96,10 @@ class Cohort:
     slides: list[Slide]
     settings: EvaluateSettings
     development: list[Slide] = field(default_factory=list)
+    training: list[Slide] = field(default_factory=list)
     recalibration: Recalibration | None = None
     patches: Probabilities | None = None
+    splits: Sequence[SplitSlides] = ()
     is_fitted: bool = False
     gives_probability: bool = True
     min_n: int = SmallNumberSettings().min_n

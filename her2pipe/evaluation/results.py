@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ METRICS, SLIDES = "metrics.json", "slides.tsv"
 TRAINING_SLIDE = "training slide"  # reason why a slide of the training side is not used
 VALIDATION_SLIDE = "validation slide"  # the same of a side for choices, where there is a test side
 TEST_SLIDE = "test slide"
+OUT_OF_FOLD, ENSEMBLE = "out of fold", "ensemble"  # kinds of `Resampling`
 
 
 class Part(BaseModel):
@@ -357,6 +358,36 @@ class Subgroup(Area):
     group: str
 
 
+class SplitValue(Part):
+    """Main number of the slides that one split tests, or of another cohort by its model.
+
+    `patients` are those of these slides, `training_patients` the others of the development cohort.
+    """
+
+    split: str
+    n: int = 0
+    patients: int = 0
+    training_patients: int = 0
+    value: float | None = None
+    note: str | None = None
+
+
+class Resampling(Part):
+    """Several splits: the main number within each, with mean and SD of those that are defined.
+
+    `kind` says whether the pooled scores are out of fold, each slide's by what was not trained on
+    it, or an ensemble's, the mean of all splits; `words` says the scheme in words.
+    """
+
+    scheme: str
+    words: str
+    kind: str
+    splits: list[SplitValue]
+    defined: int
+    mean: float | None = None
+    sd: float | None = None
+
+
 class Metrics(Part):
     """Everything in `metrics.json`."""
 
@@ -378,6 +409,7 @@ class Metrics(Part):
     evaluated: int = 0
     exclusion_reasons: dict[str, int] = Field({}, alias="left_out")
     copies: list[list[str]] = []
+    resampling: Resampling | None = None
     auc: Area = Area()
     auprc: PrecisionRecall | None = None
     bootstrap: Area | None = None
@@ -408,6 +440,17 @@ class Metrics(Part):
         area = getattr(self, self.endpoint_object().main_part)
         return area if area is not None else Area()
 
+    @property
+    def design(self) -> str:
+        """By which models the slides are scored, in words."""
+        part = self.resampling
+        if part is None:
+            side = "; holdout of the development cohort" * (self.role == "development")
+            return f"one model{side}"
+        if part.kind == OUT_OF_FOLD:
+            return f"out of fold: {part.words}"
+        return f"mean of the models of all splits: {part.words}"
+
     def numbers(self) -> dict[str, Any]:
         """Return the values as they stand in the file, what is absent left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
@@ -420,8 +463,9 @@ class Slide(BaseModel):
     ----------
     score : float
         NaN where the slide was not scored.
-    level, call, flag : str
-        Predicted level, predicted target, and what the score is flagged with.
+    level, call, split, flag : str
+        Predicted level, predicted target, splits whose models gave the score, if there are any, and
+        what the score is flagged with.
     margin : float or None
         Lead of the likeliest class, probability.
     probabilities : (C,) float or None
@@ -445,6 +489,7 @@ class Slide(BaseModel):
     score: float = math.nan
     level: str = ""
     call: str = ""
+    split: str = ""
     flag: str = ""
     margin: float | None = None
     probabilities: tuple[float, ...] | None = None
@@ -474,6 +519,30 @@ class Slide(BaseModel):
         """Return the slide as a row of `slides.tsv`."""
         p = {} if self.probabilities is None else endpoint.score_row(np.array(self.probabilities))
         return {"true_class": self.target, **dict(self), **p}
+
+
+@dataclass(frozen=True)
+class SplitSlides:
+    """One split of a method: what it scored.
+
+    Attributes
+    ----------
+    name : str
+        As 2of5.
+    slides : list of Slide
+        Of the cohort evaluated: those that the split tests, or of another cohort all.
+    development : list of Slide
+        Of the development cohort; those that validate are used.
+    """
+
+    name: str
+    slides: list[Slide]
+    development: list[Slide] = field(default_factory=list)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Score of each slide of the cohort that is used."""
+        return {slide.slide: slide.score for slide in self.slides if slide.used}
 
 
 @dataclass(frozen=True)

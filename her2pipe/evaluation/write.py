@@ -47,7 +47,12 @@ def write_evaluation(
 ) -> None:
     """Write everything an evaluation has; `slides` are all of the cohort, `formats` of figures."""
     cells = (slide.cells(endpoint) for slide in slides)
-    write_table(folder / SLIDES, endpoint.slide_columns, cells)
+    columns: Sequence[str] = endpoint.slide_columns
+    if "time" not in columns and any(slide.time is not None for slide in slides):
+        columns = (*columns, "time", "event")
+    if any(slide.split for slide in slides):
+        columns = (*columns, "split")
+    write_table(folder / SLIDES, columns, cells)
     write_metrics(folder, metrics)
     for stem, (columns, rows) in results.tables.items():
         write_table(folder / f"{stem}.tsv", columns, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import json
 import os
@@ -29,14 +28,22 @@ OF_NETWORKS = ("pretrain", "train", "encode", "fit", "deploy")
 LARGE = "torch"  # modules of jobs that import it are kept from the others, which it would burden
 
 
-def start() -> None:
-    """Start the server of this process, until it ends, unless there is one or it is not wanted."""
+@dataclass
+class Run:
+    """A server that was started."""
+
+    process: subprocess.Popen
+    folder: str
+
+
+def start() -> Run | None:
+    """Start the server of this process; return None where it has one, or none is wanted."""
     if SERVER in os.environ or not sys.platform.startswith("linux"):
-        return
+        return None
     folder = tempfile.mkdtemp(prefix="her2pipe-jobs-")
     if len(f"{folder}/{SOCKET}") > LONGEST_ADDRESS:
         shutil.rmtree(folder)
-        return
+        return None
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/{SOCKET}")
         listener.listen(64)
@@ -47,17 +54,19 @@ def start() -> None:
             pass_fds=[listener.fileno()],
         )
     os.environ[SERVER] = folder
-    atexit.register(_close, process, folder)
+    return Run(process, folder)
 
 
-def _close(process: subprocess.Popen, folder: str) -> None:
-    """End a server; its jobs end by themselves."""
+def close(run: Run | None) -> None:
+    """End a server, if there is one; jobs that are at work end by themselves."""
+    if run is None:
+        return
     os.environ.pop(SERVER, None)
-    if process.stdin:
-        process.stdin.close()
+    if run.process.stdin:
+        run.process.stdin.close()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(CLOSING_S)
-    shutil.rmtree(folder, ignore_errors=True)
+        run.process.wait(CLOSING_S)
+    shutil.rmtree(run.folder, ignore_errors=True)
 
 
 def job_of(client: int) -> int | None:

@@ -130,6 +130,7 @@ class ModelDescription(_Record):
     training_set: list[dict[str, Any]] = []  # patches by side, view and class
     training_set_digest: str = ""
     fold: str = ""  # inner fold whose slides it was trained without, as 2of5
+    split: str = ""  # split of the development cohort whose test side it has not seen, as 2of5
     class_weights: list[float] | None = None
     copies: list[Any] | None = None  # images that come more than once on one side
     settings: dict[str, Any] = {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +13,12 @@ from torch import nn
 
 from her2pipe.errors import Her2Error
 from her2pipe.models.base import BODY, Network
+
+log = logging.getLogger(__name__)
+CPU_BATCH = 64  # patches
+PROBE = 8  # patches of the first of two batches that memory is measured with
+MEMORY_SHARE = 0.5  # of a card's free memory that a batch may take
+LARGEST_BATCH = 512
 
 
 def normalisation(model: Network) -> dict[str, list[float]]:
@@ -87,6 +95,91 @@ def forward(
         logits = model(images)
     pooled = _average(maps[0] if maps else None, model, stage)
     return (pooled[:, :0] if logits is None else logits), pooled
+
+
+class BatchRunner:
+    """Runs a network over batches of any size, in parts where the device has too little memory.
+
+    Parameters
+    ----------
+    model : Network
+        On the device, with channels last in memory.
+    stage : str
+        As `forward` takes it.
+    device : torch.device
+    bfloat16 : bool
+        Compute under autocast.
+    """
+
+    def __init__(self, model: Network, stage: str, device: torch.device, bfloat16: bool):
+        self._model, self._stage = model, stage
+        self._device, self._bfloat16 = device, bfloat16
+        self._most = 0  # patches at once; 0: all
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute logits (B, classes) and features (B, d) of images (B, 3, H, W).
+
+        A part that does not fit into memory is halved, and so are all later ones.
+
+        Raises
+        ------
+        torch.OutOfMemoryError
+            When a single image does not fit.
+        """
+        outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        start = 0
+        while start < len(images):
+            part = images[start : start + self._most] if self._most else images[start:]
+            try:
+                outputs.append(self._run(part))
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                self._most = len(part) // 2
+                if self._device.type == "cuda":
+                    torch.cuda.empty_cache()
+                log.warning("out of memory: batches of %d patches from here on", self._most)
+                continue
+            start += len(part)
+        if len(outputs) == 1:
+            return outputs[0]
+        logits, features = zip(*outputs, strict=True)
+        return torch.cat(logits), torch.cat(features)
+
+    def _run(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        images = arrange(images, channels_last=True)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+            return forward(self._model, images, self._stage)
+
+    @torch.inference_mode()
+    def most_patches(self, input_px: int) -> int:
+        """Return how many patches a batch may hold: a power of two, by the card's free memory."""
+        if self._device.type != "cuda":
+            return CPU_BATCH
+        peaks = []
+        try:
+            for count in (PROBE, 2 * PROBE):
+                images = torch.zeros(count, 3, input_px, input_px, device=self._device)
+                torch.cuda.reset_peak_memory_stats(self._device)
+                self._run(images)
+                peaks.append(torch.cuda.max_memory_allocated(self._device))
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return PROBE
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info(self._device)
+        count = patches_within(free, (peaks[1] - peaks[0]) / PROBE)
+        log.info("batches of %d patches, by %.1f GB of free memory", count, free / 1e9)
+        return count
+
+
+def patches_within(free_bytes: float, patch_bytes: float) -> int:
+    """Return the largest power of two of patches that take half of the free memory at most.
+
+    Between 1 and 512, beyond which a card is no faster.
+    """
+    fitting = MEMORY_SHARE * free_bytes / max(patch_bytes, 1)
+    return 2 ** int(math.log2(min(max(fitting, 1), LARGEST_BATCH)))
 
 
 class _StageReached(Exception):  # noqa: N818 - no error: nothing more need be computed

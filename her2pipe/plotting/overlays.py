@@ -110,7 +110,7 @@ def overlay(
         axes.set(xlim=(0, patches.width_px0), ylim=(patches.height_px0, 0), title=heading)
     letter_panels(panels[0])
     for axes in panels.flat:
-        axes.set_axis_off()
+        _hide_axis(axes)
     _scale_bar(panels[0, 0], patches.width_px0, patches.mpp, below=2 / height_mm)
     _colour_bar(panels[1, 1], patches, opacity)
     if names:
@@ -121,6 +121,13 @@ def overlay(
     if title:
         figure.suptitle(title)
     return finish(figure)
+
+
+def _hide_axis(axes: Axes) -> None:
+    """Draw no axis around a panel, and measure none: matplotlib places titles by hidden ticks."""
+    axes.xaxis.set_visible(False)
+    axes.yaxis.set_visible(False)
+    axes.set_axis_off()
 
 
 def _colour_bar(axes: Axes, patches: PatchMap, opacity: float) -> None:
@@ -151,7 +158,7 @@ def patches(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 
     figure = new_figure(PAGE_MM, rows * (side_mm + 1.5 + 3.2 * lines))
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes in panels.flat:
-        axes.set_axis_off()
+        _hide_axis(axes)
     for axes, image, text in zip(panels.flat, images, titles, strict=False):
         axes.imshow(image)
         axes.set_title(text, size=6, loc="center")

@@ -18,10 +18,10 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def density_table(glass: Glass) -> np.ndarray:
-    """Return the optical density of each level in steps of `DENSITY_UNIT`, (1, 256, 3) int16."""
+    """Return the optical density of each level in steps of `DENSITY_UNIT`, (3, 256) int16."""
     levels = np.maximum(np.arange(256, dtype=np.float64), 1)
-    density = np.log(np.array(glass.rgb)) - np.log(levels)[:, None]
-    return np.rint(DENSITY_UNIT * np.maximum(density, 0)).astype(np.int16)[None]
+    density = np.log(np.array(glass.rgb))[:, None] - np.log(levels)
+    return np.rint(DENSITY_UNIT * np.maximum(density, 0)).astype(np.int16)
 
 
 class PatchBatch:
@@ -32,7 +32,7 @@ class PatchBatch:
     patches : sequence of ReducedPatch
     glass : Glass
         Of the slide.
-    table : (1, 256, 3) int16
+    table : (3, 256) int16
         `density_table` of it.
     side_um : float
         Side of a patch, um.
@@ -64,7 +64,8 @@ class PatchBatch:
         import cv2
 
         count, side = self.small.shape[:2]
-        planes = cv2.split(cv2.LUT(self.small.reshape(-1, side, 3), self._table))
+        levels = cv2.split(self.small.reshape(-1, side, 3))
+        planes = (cv2.LUT(*each) for each in zip(levels, self._table, strict=True))
         r, g, b = (plane.reshape(count, side, side) for plane in planes)
         return r, g, b
 

@@ -125,6 +125,23 @@ TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
          Column("difference", "Difference", 3, ENDS), Column("z", "z", 2), P, P_HOLM,
          Column("interval", "Test"), NOTE),
     )],
+    "resampled": [(
+        "Development by splits. Out of fold: AUC of the scores of all splits together, each slide "
+        "by models that were not trained on it, and the paired test of these, by patient. Over "
+        "splits: mean and standard deviation (SD) of the AUCs within each split; the difference "
+        "from the reference method with the corrected resampled t test, whose variance allows for "
+        "training sets that overlap (Nadeau and Bengio 2003). Models of different splits may be "
+        "calibrated differently: this lowers the AUC out of fold, and not the mean over splits. "
+        "Holm's adjustment is over the methods of a cohort.",
+        (METHOD, AGAINST, COHORT, Column("scheme", "Splits"), N, PATIENTS,
+         Column("auc", "AUC, out of fold", 3), Column("difference", "Difference", 3, ENDS), P,
+         P_HOLM, Column("test", "Test"), Column("split_mean", "AUC, mean ± SD of splits", 3,
+                                                ("split_sd",)),
+         Column("split_difference", "Difference over splits", 3, ("split_low", "split_high")),
+         Column("t", "t", 2), Column("df", "df", "count"), Column("t_p", "P of t", "p"),
+         Column("t_p_holm", "P of t after Holm", "p"), Column("split_test", "Test over splits"),
+         NOTE),
+    )],
     "published": [(
         "AUCs that the papers give for their own cohorts. They are not this study's, and stand "
         "here for orientation only.",
@@ -158,6 +175,7 @@ TABLES: dict[str, list[tuple[str, tuple[Column, ...]]]] = {
 }  # fmt: skip
 ONLY_NAMED = (
     "table2",
+    "resampled",
     "published",
     "classes",
     "numbers",
@@ -166,7 +184,6 @@ ONLY_NAMED = (
     "pairs",
     "matched",
 )  # files of which only the named columns are shown
-WITH_MAIN_NUMBER = ("classes", "numbers", "survivals")
 ELSEWHERE = ("networks", "timing", "tile_timing", "encoders", "ranks", "friedman", "sensitivity")
 FIGURES = {
     "paired": "P of every pair of methods, two-sided, of the difference of {measure} over "
@@ -215,6 +232,7 @@ class Methods(Section):
         tables = _tables(folder, inputs.percent)
         networks = _networks(folder)
         return [
+            *_designs(inputs),
             *tables[:1],
             *_chosen_on_reported(inputs),
             *_non_commercial(inputs),
@@ -222,6 +240,24 @@ class Methods(Section):
             *_figures(folder, inputs, len(inputs.methods) > MANY),
             *map(html.fold_long, tables[1:]),
         ]
+
+
+def _designs(inputs: ReportInputs) -> list[Block]:
+    """Say how slides came by their scores, where the development cohort is split several times."""
+    parts = [e.metrics for e in inputs.evaluations if e.metrics.resampling]
+    designs = [f"{m.method}, cohort {m.cohort}: {m.design}." for m in parts]
+    schemes = [m.resampling.words for m in parts if m.resampling and m.role == "development"]
+    if not schemes:
+        return []
+    text = (
+        f"Development: {'; '.join(dict.fromkeys(schemes))}. For each split encoders and "
+        "aggregations are trained anew, with stain target, thresholds and calibration of its "
+        "training side; "
+        "every development slide is scored by models that were not trained on it (out of fold), "
+        "and slides of other cohorts by the mean of the models of all splits. Heat maps, where "
+        "there are any, are of one further model, trained on a holdout."
+    )
+    return [Text(text), Folded("By method and cohort", [Text("", designs)], "part")]
 
 
 def _chosen_on_reported(inputs: ReportInputs) -> list[Block]:
@@ -260,7 +296,7 @@ def _tables(folder: Path, percent: str) -> list[Table]:
     tables = []
     files = [path.stem for path in sorted(folder.glob("*.tsv"))]
     for stem in dict.fromkeys([*TABLES, *files]):
-        if stem in ELSEWHERE or (stem == "methods" and {*files} & {*WITH_MAIN_NUMBER}):
+        if stem in ELSEWHERE or (stem == "methods" and _has_main_number(files)):
             continue  # but of HER2 status, another table holds that of methods
         if not (rows := [_readable(row) for row in html.optional_table(folder / f"{stem}.tsv")]):
             continue
@@ -273,6 +309,11 @@ def _tables(folder: Path, percent: str) -> list[Table]:
             text = " ".join([caption.format(percent=percent), *footnotes])
             tables.append(html.table(text, columns, rows, id=html.table_id(stem)))
     return tables
+
+
+def _has_main_number(files: Sequence[str]) -> bool:
+    """Whether another table holds what `methods` does: of all endpoints but HER2 status."""
+    return bool({"classes", "numbers", "paired"} & {*files})
 
 
 def _mark_footnotes(rows: Sequence[dict[str, Any]]) -> list[str]:

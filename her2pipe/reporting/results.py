@@ -11,6 +11,7 @@ from typing import Any
 
 from her2pipe.endpoints.base import flags_of
 from her2pipe.evaluation.results import (
+    OUT_OF_FOLD,
     Area,
     Correlation,
     DecisionCurve,
@@ -193,6 +194,10 @@ def _evaluated(metrics: Metrics) -> str:
     """State how many slides count, and of how many the label is known."""
     slides = html.count_of(metrics.slides, "slide")
     text = f"{metrics.evaluated:,} of {slides} scored and not used for training"
+    if metrics.resampling:
+        how = "by models not trained on them" * (metrics.resampling.kind == OUT_OF_FOLD)
+        text = f"{metrics.evaluated:,} of {slides} scored {how}".rstrip()
+        text += f" ({metrics.design})"
     n = metrics.main().n
     if n is None or n == metrics.evaluated:
         return text
@@ -238,6 +243,7 @@ def main_rows(metrics: Metrics, contrast: Sequence[str]) -> list[dict[str, Any]]
     """Return the rows of the main numbers that have a number or a note."""
     against = " against ".join(contrast)
     rows = [_row(f"AUC, {against}", metrics.main()), _logit_row(metrics.main())]
+    rows += _split_rows(metrics)
     response = metrics.pcr
     if auprc := response.auprc if response else metrics.auprc:
         rows.append(_precision_recall_row(f"AUPRC, {against}", auprc))
@@ -345,6 +351,19 @@ def _decision_rows(decision: DecisionCurve) -> list[dict[str, Any]]:
         "note": f"{html.format_number(decision.brier_baseline)} with the prevalence as probability",
     }
     return [brier, {"measure": "Net benefit, recalibrated", "note": note}]
+
+
+def _split_rows(metrics: Metrics) -> list[dict[str, Any]]:
+    """Return the mean of the main number within splits, where there are several."""
+    part = metrics.resampling
+    if part is None:
+        return []
+    count = f"{part.defined} of {len(part.splits)} splits"
+    sd = f"SD {html.format_number(part.sd)} over {count}" if part.sd is not None else count
+    note = "no interval: the training sets of splits overlap"
+    if part.kind == OUT_OF_FOLD:
+        note += "; unlike the AUC of all slides together it does not compare scores across splits"
+    return [{"measure": "AUC, mean within splits", "value": part.mean, "how": sd, "note": note}]
 
 
 def _logit_row(area: Area) -> dict[str, Any]:

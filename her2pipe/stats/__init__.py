@@ -18,6 +18,7 @@ from her2pipe.stats.calibration import (
     drift,
     platt,
 )
+from her2pipe.stats.cross_validation import CorrectedT, corrected_resampled_t
 from her2pipe.stats.decision import DecisionCurve, decision_curve
 from her2pipe.stats.heterogeneity import Heterogeneity, heterogeneity
 from her2pipe.stats.numbers import bootstrap_numbers, number_draws, of_numbers
@@ -88,6 +89,7 @@ __all__ = [
     "Calibration",
     "CalibrationLine",
     "Contrast",
+    "CorrectedT",
     "Correlation",
     "DecisionCurve",
     "Difference",
@@ -123,6 +125,7 @@ __all__ = [
     "concordance_draws",
     "confusion",
     "contrast",
+    "corrected_resampled_t",
     "decision_curve",
     "delong",
     "drift",

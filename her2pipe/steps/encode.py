@@ -114,6 +114,7 @@ def run(
                 encoder=Path(args.model).name,
                 task=description.task,
                 fold=description.fold,
+                split=description.split,
                 classes=tuple(description.classes),
                 model_digest=description.digest,
                 stain_digest=description.stain_digest,
@@ -267,18 +268,31 @@ def encode_stores(
     if precision == "auto" and description.task == "none":  # frozen: its encoder's own setting
         precision = description.settings.get("precision", precision)
     bfloat16 = inference.use_bfloat16(precision, device)
+    run = inference.BatchRunner(encoder.model, description.stage, device, bfloat16)
+    batch_patches = encode.batch_patches or run.most_patches(description.input_px)
+    if encode.decoder == "cuda" and device.type != "cuda":
+        raise Her2Error(
+            "patches cannot be decoded on a graphics card: the network runs on the CPU",
+            "encode.decoder",
+            "use encode.decoder: auto or cpu",
+        )
     inputs = dataloader.slide_inputs(
-        stores, description, encoder.target, encode.batch_patches, device, threads, waits
+        stores,
+        description,
+        encoder.target,
+        batch_patches,
+        device,
+        threads,
+        waits,
+        on_device=encode.decoder == "cuda",
     )
     under_way: tuple[PatchStore, _Transfer] | None = None
     with closing(inputs):
         for store in stores:
             began, probabilities, features = time.monotonic(), [], []
             with torch.inference_mode():
-                for _ in range(0, len(store), encode.batch_patches):
-                    images = inference.arrange(next(inputs), channels_last=True)
-                    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                        logits, pooled = inference.forward(encoder.model, images, description.stage)
+                for _ in range(0, len(store), batch_patches):
+                    logits, pooled = run(next(inputs))
                     probabilities.append(logits.float().softmax(1))
                     features.append(pooled.float())
                 transfer = _Transfer(torch.cat(probabilities), torch.cat(features))

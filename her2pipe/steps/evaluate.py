@@ -21,9 +21,10 @@ from her2pipe.config import (
 )
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
-from her2pipe.evaluation.join import count_exclusions, join
-from her2pipe.evaluation.results import VALIDATION_SLIDE, Metrics, Slide
+from her2pipe.evaluation.join import count_exclusions, join, join_split
+from her2pipe.evaluation.results import VALIDATION_SLIDE, Metrics, Slide, SplitSlides
 from her2pipe.files import replacing_folder
+from her2pipe.quality.flags import flags_of
 
 if TYPE_CHECKING:
     from her2pipe.evaluation.metrics import Recalibration
@@ -36,9 +37,15 @@ SETTINGS = (SplitSettings, EvaluateSettings, LabelSettings, SmallNumberSettings,
 UNUSED_SETTINGS = ("reflex", "reflex_margin")
 
 
+def follow_up(endpoint, settings: EvaluateSettings) -> tuple[str, ...]:
+    """Return the columns of time and event by which the score is judged beside its endpoint."""
+    return settings.follow_up if "survival_of_score" in endpoint.analyses else ()
+
+
 def sheet_columns(endpoint, settings: EvaluateSettings) -> tuple[str, ...]:
     """Return the columns of the cohort that are read: for its labels, sides and subgroups."""
-    return (*SPLIT_COLUMNS, *endpoint.evaluated_columns, *settings.subgroups)
+    columns = (*endpoint.evaluated_columns, *settings.subgroups, *follow_up(endpoint, settings))
+    return (*SPLIT_COLUMNS, *columns)
 
 
 def development_columns(endpoint, settings: EvaluateSettings) -> tuple[str, ...]:
@@ -80,6 +87,20 @@ def arguments(parser) -> None:
         nargs="?",
         help="the method's scores of the development cohort, for its cut-off and the calibration",
     )
+    parser.add_argument(
+        "--development-split",
+        action="append",
+        default=[],
+        help="the development cohort's scores by one split (her2pipe score --split), in place of"
+        " one cut-off and calibration those of each split; may be repeated",
+    )
+    parser.add_argument(
+        "--split-scores",
+        action="append",
+        default=[],
+        help="scores of a cohort that is not the development cohort by one split, in the order of"
+        " --development-split; may be repeated",
+    )
     parser.add_argument("--development-sheet", help="sheet of the development cohort")
     parser.add_argument(
         "--platt",
@@ -117,28 +138,43 @@ def run(
         sheet_columns(endpoint, evaluate),
         split if args.role == "development" else None,
         evaluate.subgroups,
+        follow_up=follow_up(endpoint, evaluate),
     )
-    development = []
+    development, training = [], []
     if args.development and args.development_sheet and endpoint.needs_development:
         columns = development_columns(endpoint, evaluate)
         development = join(
             *(args.development, args.development_sheet, endpoint, columns, split),
-            side=endpoint.development_side,
+            side="validation",
         )
+        if endpoint.kind == "survival" or follow_up(endpoint, evaluate):
+            training = join(
+                *(args.development, args.development_sheet, endpoint, columns, split),
+                side="train",
+            )
     used = [slide for slide in slides if slide.used]
+    splits = _splits(args, endpoint, evaluate)
     results = compute(
         Cohort(
             endpoint,
             used,
             evaluate,
             development=development,
+            training=training,
             recalibration=_recalibration(args.platt),
-            patches=_probabilities(args.encoding) if args.encoding else None,
+            patches=_probabilities(args.encoding, slides) if args.encoding else None,
+            splits=splits,
             is_fitted=aggregation is None or aggregation.fits == "weights",
             gives_probability=aggregation is None or aggregation.gives_probability,
             min_n=small.min_n,
         )
     )
+    if splits:
+        from her2pipe.evaluation import resampled
+
+        is_own = args.role == "development"
+        part = resampled.summarise(split.scheme, splits, endpoint, evaluate, is_own)
+        results.parts["resampling"] = part
     metrics = Metrics(
         algorithm=evaluate.algorithm,
         endpoint=labels.endpoint,
@@ -169,6 +205,23 @@ def run(
     log.info("%s on %s: n %d, %s", args.method, args.cohort, n, result)
 
 
+def _splits(args, endpoint, settings: EvaluateSettings) -> list[SplitSlides]:
+    """Return what each split scored of the cohort, and of the development cohort."""
+    columns = sheet_columns(endpoint, settings)
+    of_development = development_columns(endpoint, settings) or columns
+    splits = []
+    for number, path in enumerate(args.development_split):
+        sheet = args.development_sheet or args.sheet
+        name, development = join_split(path, sheet, endpoint, of_development, "validation")
+        if args.role == "development":
+            _, slides = join_split(path, args.sheet, endpoint, columns, "test")
+        else:
+            other, slides = join_split(args.split_scores[number], args.sheet, endpoint, columns)
+            assert other == name, f"{other} and {name} are scores of different splits"
+        splits.append(SplitSlides(name, slides, development))
+    return splits
+
+
 def _recalibration(platt: dict[str, float] | None) -> Recalibration | None:
     """Return the fit that came with a bundle, if one did."""
     from her2pipe.evaluation.metrics import Recalibration
@@ -186,6 +239,7 @@ def _recalibration(platt: dict[str, float] | None) -> Recalibration | None:
 def _chosen_on_these(args, slides: Sequence[Slide]) -> str:
     """Return what was chosen on the slides that are evaluated, and warn of it."""
     has_test_side = any(slide.exclusion_reason == VALIDATION_SLIDE for slide in slides)
+    has_test_side |= bool(args.development_split)  # each slide is tested by a split of its own
     if args.role != "development" or has_test_side or not args.chosen_by_validation:
         return ""
     log.warning(
@@ -219,16 +273,29 @@ def _width(encodings: Sequence[str], aggregate: str) -> int | None:
     from her2pipe import store
 
     by_class = bool(aggregate) and AGGREGATIONS[aggregate].reads == "probabilities"
-    for path in store.encodings(encodings):
+    for path in store.encodings(encodings[:1]):
         classes, features = store.encoding_shape(path)
         return classes if by_class else features
     return None
 
 
-def _probabilities(encodings: Sequence[str]) -> Iterator[tuple[str, np.ndarray, list[str]]]:
+def _probabilities(
+    encodings: Sequence[str], slides: Sequence[Slide]
+) -> Iterator[tuple[str, np.ndarray, list[str]]]:
+    """Yield probabilities of patches; of several splits the mean of those that score a slide."""
     from her2pipe import store
 
-    files = store.Encodings(encodings, features=False)
-    for slide in files:
-        encoding = files[slide]
-        yield slide, encoding.probabilities, list(encoding.metadata.classes)
+    by_split: dict[str, list[str]] = {}
+    for path in encodings:
+        first = next(iter(store.encodings([path])), None)
+        split = store.read_metadata(first).split if first else ""
+        by_split.setdefault(split, []).append(path)
+    files = {name: store.Encodings(paths, features=False) for name, paths in by_split.items()}
+    scored_by = {slide.slide: flags_of(slide.split) for slide in slides}
+    for slide in next(iter(files.values())):
+        names = [name for name in scored_by.get(slide, []) if name in files] or list(files)
+        of_splits = [files[name][slide] for name in names]
+        p = of_splits[0].probabilities
+        if len(of_splits) > 1:
+            p = np.mean([each.probabilities for each in of_splits], axis=0)
+        yield slide, p, list(of_splits[0].metadata.classes)

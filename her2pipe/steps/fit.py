@@ -51,6 +51,7 @@ from her2pipe.config import (
     Section,
     SplitSettings,
 )
+from her2pipe.config.training import TRAINED_ON_SLIDES
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
@@ -97,6 +98,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="cross_fit encoder: encodings of the development cohort by the encoder of each fold"
         " (her2pipe train --fold), folders",
     )
+    parser.add_argument(
+        "--split",
+        default="",
+        help="split of a resampling scheme, as 2of5, or 2of5r3 of the third repeat: fit without the"
+        " slides that it tests; the encoder is one of the split (her2pipe train --split), or of no"
+        " slides",
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
 
 
@@ -122,15 +130,15 @@ def run(
     aggregation: type[Aggregation] = AGGREGATIONS[args.aggregate]
     endpoint = aggregation.endpoint_for(labels, fit)
     _validate(aggregation, endpoint)
-    rows = sheet.load(
-        args.sheet, check_files=False, columns=sheet_columns(endpoint_of(labels), fit)
-    )
+    columns = (*sheet_columns(endpoint_of(labels), fit), *split.columns)
+    rows = sheet.load(args.sheet, check_files=False, columns=columns)
     stratum = endpoint_of(labels).strata(rows)
-    sides = assign_sides(rows, split, stratum)
+    sides = assign_sides(rows, split, stratum, args.split)
     cohort = DevelopmentCohort(rows, sides, aggregation, endpoint, fit, rejection.reject)
     with_features = aggregation.reads == "features"
     files = Encodings(args.encodings, features=with_features)
     training = cohort.read(files, "train")
+    _refuse_other_split(training, args.split)
     source = held_out_by(aggregation, training.task, fit.cross_fit)
     if source == INTERNAL and "validation" not in cohort.sides.values():
         source = IN_SAMPLE
@@ -145,7 +153,7 @@ def run(
         development.validation = cohort.read(files, "validation").slides
         _require_validation(development.validation, endpoint)
     elif source == ENCODER_FOLDS:
-        development.folds = encoder_folds(rows, split, fit.folds, stratum)
+        development.folds = encoder_folds(rows, split, fit.folds, stratum, args.split)
         development.fold_files = _fold_files(args.fold_encodings, fit.folds, with_features)
     _require_patients(training.slides, endpoint, _folds(aggregation, fit, source))
     metadata = FitMetadata(
@@ -155,10 +163,11 @@ def run(
         encoder=training.encoder,
         encoder_digest=training.encoder_digest,
         settings=fit.model_dump(mode="json", exclude=set(MACHINE)),
-        split=split.model_dump(mode="json"),
+        split=split.model_dump(mode="json", exclude=set(split.unwritten)),
         slides=dict(Counter(endpoint.targets[slide.target] for slide in training.slides)),
         versions={"her2pipe": __version__},
         held_out_by=source,
+        **({"split_name": args.split} if args.split else {}),
         **({"patches": training.patches} if training.patches else {}),
     )
     if not training.task:
@@ -173,6 +182,20 @@ def run(
         _fit_estimator(args, development, metadata)
     else:
         _fit_threshold(args, development, metadata)
+
+
+def _refuse_other_split(training: SideData, split: str) -> None:
+    """Refuse an encoder that has seen slides which the split of the fit tests."""
+    is_unseen = not training.split and training.task not in TRAINED_ON_SLIDES
+    if training.split == split or is_unseen:
+        return
+    whose = f"of split {training.split}" if training.split else "of no split"
+    raise Her2Error(
+        f"the encoder is {whose}, the fit {f'of split {split}' if split else 'of none'}: it may"
+        " know the slides that are to test the fit",
+        "encodings and option --split",
+        "give the encodings by the encoder of the same split (her2pipe train --split)",
+    )
 
 
 def _validate(aggregation: type[Aggregation], endpoint: Endpoint) -> None:
@@ -222,6 +245,7 @@ class SideData:
     encoder_digest: str
     features: int  # width of a patch's features
     task: str  # what the encoder was trained for
+    split: str  # whose test side the encoder has not seen
     patches: PatchConditions | None  # how the patches were cut; None where encodings do not say
 
 
@@ -258,7 +282,7 @@ class DevelopmentCohort:
             When an encoding is missing or damaged, or of another encoder than the others.
         """
         slides: list[TrainingSlide] = []
-        encoders: dict[tuple[str, str, int, str], str] = {}
+        encoders: dict[tuple[str, str, int, str, str], str] = {}
         patches: list[Patches] = []
         for row in self.rows:
             entry = self.manifest[row.slide]
@@ -284,8 +308,8 @@ class DevelopmentCohort:
             entry.exclusion_reason = ""
             bag = Bag.of(encoding)
             bag.validate(files.path(row.slide))
-            encoder = metadata.encoder, metadata.model_digest, bag.features.shape[1], metadata.task
-            encoders.setdefault(encoder, row.slide)
+            named = metadata.encoder, metadata.model_digest, bag.features.shape[1], metadata.task
+            encoders.setdefault((*named, metadata.split), row.slide)
             patches += [Patches.of_encoding(metadata)] * bool(metadata.patch_size)
             target = self.endpoint.targets.index(label)
             slides.append(
@@ -305,7 +329,7 @@ class DevelopmentCohort:
                 "encodings",
                 "encode the development cohort again",
             )
-        return SideData(slides, *next(iter(encoders), ("", "", 0, "")), _conditions(patches))
+        return SideData(slides, *next(iter(encoders), ("", "", 0, "", "")), _conditions(patches))
 
     def _inputs(self, bag: Bag) -> Any:
         """Return what is read of a slide; where a threshold alone is fitted, its score."""

@@ -107,7 +107,8 @@ def run(
                 classes=bag.classes,
                 probabilities=bag.probabilities,
                 ordered=aggregation.endpoint.patches_ordered,
-                is_unit_scale=aggregation.contributes_probability,
+                is_unit_scale=aggregation.contributes_probability
+                and aggregation.endpoint.kind == "classes",
             )
             _draw(patches, overview, folder, heatmap, artefacts)
 

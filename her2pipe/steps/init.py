@@ -14,6 +14,7 @@ from pathlib import Path
 
 from her2pipe import location
 from her2pipe.config import Config, load
+from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder
 
@@ -90,9 +91,9 @@ def _columns(settings: Config, cohort: str) -> list[str]:
     if settings.cohorts[cohort].role == "pretraining":
         uses = settings.pretrainings.values()
         return columns + sorted({each.column for each in uses if each.images == cohort})
-    return columns + (
-        [settings.labels.column] if settings.labels.endpoint == "class" else ["ihc", "fish"]
-    )
+    if settings.labels.endpoint == "her2":
+        return [*columns, "ihc", "fish"]
+    return [*columns, *endpoint_of(settings.labels).columns]
 
 
 def _title(file: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from her2pipe.aggregation import pooling
 from her2pipe.aggregation.base import AGGREGATIONS, Aggregation, Bag, scorer
 from her2pipe.bundles.compatibility import (
     OtherScaleError,
@@ -26,6 +27,8 @@ from her2pipe.config import (
     RejectSettings,
     ScoreSettings,
 )
+from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, write_table
 from her2pipe.quality import limits
 from her2pipe.quality.flags import ACCEPTED, ALL, SEPARATOR, Flag, add, flags_of
@@ -53,7 +56,11 @@ COLUMNS = (
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("encodings", nargs="+", help="encodings (.h5), or folders of them")
+    parser.add_argument(
+        "encodings",
+        nargs="+",
+        help="encodings (.h5), or folders of them; with --pool tables of the scores of splits",
+    )
     parser.add_argument("scores", help="table to write (.tsv)")
     parser.add_argument(
         "--aggregate", default="probabilistic", choices=AGGREGATIONS.names(), help="aggregation"
@@ -79,6 +86,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quality", help="table of her2pipe quality (.tsv), whose flags and reasons are added"
     )
+    parser.add_argument("--split", default="", help="split that encoder and model are of, as 2of5")
+    parser.add_argument(
+        "--trained",
+        action="append",
+        default=[],
+        help="with --split, for the development cohort: folder of the split's encoder, or of its"
+        " fit, which lists the side of each slide; may be repeated",
+    )
+    parser.add_argument(
+        "--pool",
+        choices=(pooling.OUT_OF_FOLD, pooling.ENSEMBLE),
+        help="put the scores of splits together: out-of-fold, each slide by what was not trained on"
+        " it; ensemble, the mean of all splits, for other cohorts",
+    )
 
 
 def run(
@@ -93,6 +114,9 @@ def run(
     """Score every slide; excluded ones keep their row and their reason. Flags change no score."""
     from her2pipe.store import Encodings
 
+    if args.pool:
+        _pool(args, labels)
+        return
     patients: dict[str, str] = {}
     if args.sheet:
         patients = {
@@ -118,6 +142,8 @@ def run(
             add(row, limits.of_score(row, plausibility, *_scales(files[slide].metadata)))
     if args.quality:
         add_quality(rows, args.quality)
+    if args.split:
+        add_split(rows, args, aggregation, files)
     columns = (*COLUMNS, *aggregation.endpoint.score_columns)
     if args.sensitivity:
         names = ("patches", "score", "call", *aggregation.endpoint.probability_columns)
@@ -125,7 +151,43 @@ def run(
     if args.reference:
         add_drift(rows, args.reference, args.stores, files, drift)
         columns += tuple(name for name in QUANTITIES if name not in COLUMNS)
+    columns += pooling.SPLIT if args.split else ()
     write_table(args.scores, columns, rows)
+
+
+def _pool(args: Any, labels: LabelSettings) -> None:
+    """Write the scores of a cohort from those of splits."""
+    tables = [pooling.SplitTable.read(path) for path in args.encodings]
+    is_out_of_fold = args.pool == pooling.OUT_OF_FOLD
+    columns, rows = pooling.pool(tables, endpoint_of(labels), is_out_of_fold)
+    write_table(args.scores, columns, rows)
+    log.info("%d slides, %s of %d splits", len(rows), args.pool, len(tables))
+
+
+def add_split(
+    rows: list[dict[str, Any]], args: Any, aggregation: Aggregation, files: Encodings
+) -> None:
+    """Add the split that scored each slide, and the slide's side in it.
+
+    Raises
+    ------
+    Her2Error
+        When encoder or fit are of another split, or one was trained on what another tests.
+    """
+    fitted = aggregation.model.metadata.split_name if aggregation.model else args.split
+    encoders = {files[slide].metadata.split for slide in files} - {""}
+    for what, name in (("fit", fitted), *(("encoder", name) for name in encoders)):
+        if name != args.split:
+            raise Her2Error(
+                f"the {what} is of {f'split {name}' if name else 'no split'}, not {args.split}:"
+                " what the split tests may be known to it",
+                "option --split",
+                "give encoder and fit of the same split",
+            )
+    sides = pooling.sides_seen(args.trained, args.split)
+    for row in rows:
+        row |= {"split": args.split, "side": sides.get(row["slide"], "")}
+        row["threshold"] = aggregation.threshold
 
 
 def add_drift(

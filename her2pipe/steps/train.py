@@ -68,6 +68,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="NUMBERofCOUNT, as 2of5: train without the slides of this inner fold, so that an"
         " aggregation can be judged on them (fit.cross_fit: encoder)",
     )
+    parser.add_argument(
+        "--split",
+        default="",
+        help="split of a resampling scheme, as 2of5, or 2of5r3 of the third repeat: train without"
+        " the slides that it tests",
+    )
 
 
 def run(
@@ -102,9 +108,9 @@ def run(
     torch.set_num_threads(args.threads)
     torch.manual_seed(train.train_seed)
     device = gpu.pick_device(train.device)
-    columns = sheet_columns(endpoint, train)
+    columns = (*sheet_columns(endpoint, train), *split.columns)
     rows = sheet.load(args.sheet, check_files=False, columns=columns)
-    sides = _sides(rows, split, endpoint, args.fold)
+    sides = _sides(rows, split, endpoint, args.split, args.fold)
     used = [row.slide for row in rows if sides[row.slide] != HELD_OUT]
     paths = _store_files(args.stores, used)
     _allow_open_files(len(paths))
@@ -135,8 +141,9 @@ def run(
         if not data.objective:
             count = costs.multiply_adds(model, train.input_px, data.stage)
             description = description.having(mmacs=round(count / 1e6, 3))
-        if args.fold:
-            description = description.having(fold=args.fold)
+        for name in ("split", "fold"):
+            if value := getattr(args, name):
+                description = description.having(**{name: value})
         _log_training_set(data, description.parameters, train)
         checkpoint.digest = _digest(model, data, sections)
         history: Rows = []
@@ -151,23 +158,23 @@ def run(
 
 
 def _sides(
-    rows: Sequence[sheet.Row], split: SplitSettings, endpoint: Endpoint, fold: str
+    rows: Sequence[sheet.Row], split: SplitSettings, endpoint: Endpoint, split_name: str, fold: str
 ) -> dict[str, str]:
     """Return the side of each slide; the training slides of a fold, as 2of5, are held out.
 
     Raises
     ------
     Her2Error
-        When the fold is none.
+        When the fold or the split is none.
     """
-    sides = assign_sides(rows, split, endpoint.strata(rows))
+    sides = assign_sides(rows, split, endpoint.strata(rows), split_name)
     if not fold:
         return sides
     number, _, count = fold.partition("of")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) >= 2):
         fix = "give NUMBERofCOUNT, such as 2of5, of two folds at least"
         raise Her2Error(f"{fold} is no fold", "option --fold", fix)
-    folds = encoder_folds(rows, split, int(count), endpoint.strata(rows))
+    folds = encoder_folds(rows, split, int(count), endpoint.strata(rows), split_name)
     held_out = {slide: HELD_OUT for slide, place in folds.items() if place == int(number)}
     log.info("fold %s: %d training slides are held out", fold, len(held_out))
     return sides | held_out

@@ -46,9 +46,10 @@ class EncodingMetadata:
     settings : str
         JSON of the settings it was encoded with.
     encoder : str
-    task, fold : str
+    task, fold, split : str
         What the encoder was trained for, and of one that was trained without the slides of an
-        inner fold, which: `2of5`. Empty where it is not known, or of no fold.
+        inner fold, or those that a split tests, which: `2of5`. Empty where it is not known, or of
+        none.
     classes : tuple of str
         Names of the columns of the probabilities.
     model_digest, stain_digest : str
@@ -74,6 +75,7 @@ class EncodingMetadata:
     encoder: str = ""
     task: str = ""
     fold: str = ""
+    split: str = ""
     classes: tuple[str, ...] = ()
     model_digest: str = ""
     stain_digest: str = ""
@@ -192,7 +194,10 @@ def write_encoding(
             name: json.dumps(getattr(metadata, name))
             for name in ("classes", "stain", "reason_names")
         }
-        write_attributes(file, ENCODING, asdict(metadata) | texts)
+        values = asdict(metadata) | texts
+        if not metadata.split:
+            values.pop("split")
+        write_attributes(file, ENCODING, values)
 
 
 def read_encoding(path: str | Path, features: bool = True) -> Encoding:

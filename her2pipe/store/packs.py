@@ -80,6 +80,10 @@ class PackedImage:
         """JPEG of the image; empty when there is none."""
         return self.jpeg(0) if self._rows else b""
 
+    def stored(self, index: int) -> bytes:
+        """Return the patch as it is stored, JPEG or PNG."""
+        return self._pack.stored(self._rows[index])
+
     def jpeg(self, index: int) -> bytes:
         """Return the JPEG of the patch."""
         return self._pack.jpeg(self._rows[index])

@@ -349,12 +349,13 @@ class PatchStore:
     def _bytes(self, name: str) -> bytes:
         return array(self._file, name, "u").tobytes() if name in self._file else b""
 
-    def _stored(self, index: int) -> bytes:
+    def stored(self, index: int) -> bytes:
+        """Return one patch as it is stored, JPEG or PNG."""
         return self._data.read(*self._offsets[index : index + 2].tolist())
 
     def jpeg(self, index: int) -> bytes:
         """Return the JPEG of one patch; of a lossless one, a JPEG of quality 95."""
-        stored = self._stored(index)
+        stored = self.stored(index)
         if not stored.startswith(PNG):
             return stored
         import simplejpeg
@@ -381,7 +382,7 @@ class PatchStore:
             When the patch is damaged.
         """
         try:
-            return _decode(self._stored(index), at_least_px or 0, self.metadata.patch_size)
+            return _decode(self.stored(index), at_least_px or 0, self.metadata.patch_size)
         except (ValueError, OSError, RuntimeError) as error:
             raise Her2Error(
                 f"patch {index} cannot be read: {error}",

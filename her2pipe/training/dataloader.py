@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -11,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from her2pipe.config import TrainSettings
 from her2pipe.errors import Her2Error
@@ -20,6 +23,8 @@ from her2pipe.stain.normalise import normalise_batch
 from her2pipe.stain.profile import Profile
 from her2pipe.store import SlidePatches
 
+log = logging.getLogger(__name__)
+JPEG = b"\xff\xd8"  # how one begins
 AHEAD = 2  # batches decoded while the network computes
 SHARE = 8  # patches a thread decodes at a time
 
@@ -114,6 +119,93 @@ class Resizing:
         return pixels[margin : margin + self.input_px, margin : margin + self.input_px]
 
 
+class DeviceDecoder:
+    """Decodes JPEGs, and brings them to the size of a network's input, on a device.
+
+    On a graphics card that is torchvision's `decode_jpeg` (nvJPEG). Pixels are those of `Resizing`
+    but for rounding: where that lets the decoder shrink a JPEG, the same two steps are one product
+    with a matrix here.
+
+    Parameters
+    ----------
+    resizing : Resizing
+    device : torch.device
+    """
+
+    def __init__(self, resizing: Resizing, device: torch.device):
+        self._resizing, self._device = resizing, device
+        self._weights: dict[int, torch.Tensor] = {}  # by side of the patches
+
+    def __call__(self, codes: Sequence[bytes]) -> torch.Tensor:
+        """Decode patches of one size: (B, 3, input_px, input_px) uint8.
+
+        Raises
+        ------
+        RuntimeError
+            When they cannot be decoded, or have other sizes.
+        """
+        from torchvision.io import ImageReadMode, decode_jpeg
+
+        data = [torch.from_numpy(np.frombuffer(code, np.uint8).copy()) for code in codes]
+        pictures = decode_jpeg(data, mode=ImageReadMode.RGB, device=self._device)
+        return self.resized(torch.stack(pictures))
+
+    def resized(self, images: torch.Tensor) -> torch.Tensor:
+        """Bring square images, (B, 3, side, side) uint8, to the size of the network's input."""
+        resizing = self._resizing
+        target, source = resizing.resize_px or resizing.input_px, images.shape[-1]
+        if images.shape[-2] != source:
+            raise RuntimeError("patches are square")
+        if source != target:
+            levels = images.float()
+            if resizing.interpolation == "area" and source > target:
+                if source not in self._weights:
+                    weights = torch.from_numpy(shrinking(source, target)).float()
+                    self._weights[source] = weights.to(self._device)
+                levels = self._weights[source] @ levels @ self._weights[source].T
+            else:
+                area = resizing.interpolation == "area"
+                levels = functional.interpolate(
+                    levels,
+                    size=(target, target),
+                    mode="bilinear" if area else resizing.interpolation,
+                    antialias=not area,
+                )
+            images = levels.round().clamp(0, 255).byte()
+        margin = round((target - resizing.input_px) / 2)
+        part = slice(margin, margin + resizing.input_px)
+        return images[:, :, part, part]
+
+
+def area_weights(source: int, target: int) -> np.ndarray:
+    """Return the matrix that takes means over areas of a row of pixels, (target, source)."""
+    edges = np.arange(target + 1) * (source / target)
+    pixel = np.arange(source)
+    start, end = np.maximum(edges[:-1, None], pixel), np.minimum(edges[1:, None], pixel + 1)
+    return np.clip(end - start, 0, None) * (target / source)
+
+
+def shrinking(source: int, target: int) -> np.ndarray:
+    """Return the matrix that shrinks a row as `Resizing` does, (target, source).
+
+    A JPEG is decoded to so many eighths of its side as are enough, and then shrunk by areas. To 1,
+    2 or 4 eighths the decoder takes means of pixels, to others it takes that many of the 8
+    frequencies of a block (its cosine transform) to as many pixels.
+    """
+    from scipy.fft import dct
+
+    sides = [math.ceil(source * eighths / 8) for eighths in range(1, 9)]
+    decoded = min(side for side in sides if side >= target)
+    eighths, blocks = sides.index(decoded) + 1, math.ceil(source / 8)
+    if eighths in (1, 2, 4, 8):
+        return area_weights(decoded, target) @ area_weights(source, decoded)
+    of_8, of_m = (dct(np.eye(n), axis=0, norm="ortho") for n in (8, eighths))
+    block = math.sqrt(eighths / 8) * of_m.T @ of_8[:eighths]  # (m, 8)
+    rows = np.kron(np.eye(blocks), block)[:decoded]
+    rows[:, source - 1] = rows[:, source - 1 :].sum(1)  # beyond the edge is the last pixel again
+    return area_weights(decoded, target) @ rows[:, :source]
+
+
 @dataclass
 class Waits:
     """How long a network waited for patches, s."""
@@ -130,6 +222,7 @@ def batches(
     threads: int = 1,
     by_slide: bool = False,
     waits: Waits | None = None,
+    on_device: bool = False,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Decode patches in the given order.
 
@@ -148,6 +241,9 @@ def batches(
         Begin a batch with each slide: none then holds patches of two.
     waits : Waits, optional
         Where to add up how long the network waited for patches.
+    on_device : bool
+        Decode JPEGs on the device; threads then only read them. A batch that this fails for, or
+        that holds other than JPEGs, is decoded by the threads.
 
     Yields
     ------
@@ -161,34 +257,76 @@ def batches(
         for place, (store, patch) in enumerate(chosen[first : first + SHARE].tolist(), first):
             batch[place] = resizing.pixels(stores[store], patch)
 
+    def read(chosen: np.ndarray) -> list[bytes]:
+        return [stores[store].stored(patch) for store, patch in chosen.tolist()]
+
+    decoder = DeviceDecoder(resizing, device) if on_device else None
+    copies = torch.cuda.Stream(device) if cuda else None  # beside what the card computes
     spans = _spans(items[:, 0], batch_patches, by_slide)
-    waiting: deque[tuple[torch.Tensor, np.ndarray, list[Future]]] = deque()
+    waiting: deque[tuple[np.ndarray, torch.Tensor | None, list[Future]]] = deque()
     with ThreadPoolExecutor(max(1, threads)) as pool:
 
-        def submit(span: slice) -> None:
-            chosen = items[span]
+        def decoded(chosen: np.ndarray) -> tuple[torch.Tensor, list[Future]]:
             shape = (len(chosen), input_px, input_px, 3)
             batch = torch.empty(shape, dtype=torch.uint8, pin_memory=cuda)
             view = batch.numpy()  # the same memory; threads know nothing of inference mode
             firsts = range(0, len(chosen), SHARE)
-            jobs = [pool.submit(decode, view, chosen, first) for first in firsts]
-            waiting.append((batch, chosen[:, 0].copy(), jobs))
+            return batch, [pool.submit(decode, view, chosen, first) for first in firsts]
+
+        def submit(span: slice) -> None:
+            chosen = items[span]
+            if decoder:
+                firsts = range(0, len(chosen), SHARE)
+                jobs = [pool.submit(read, chosen[first : first + SHARE]) for first in firsts]
+                waiting.append((chosen, None, jobs))
+            else:
+                waiting.append((chosen, *decoded(chosen)))
 
         for span in spans[:AHEAD]:
             submit(span)
         for number in range(len(spans)):
-            batch, slides, jobs = waiting.popleft()
+            chosen, batch, jobs = waiting.popleft()
             began = time.monotonic()
-            for job in jobs:
-                job.result()
+            results = [job.result() for job in jobs]
             if waits:
                 waits.seconds += time.monotonic() - began
             if number + AHEAD < len(spans):
                 submit(spans[number + AHEAD])
-            yield (
-                batch.to(device, non_blocking=True).permute(0, 3, 1, 2),
-                torch.from_numpy(slides).to(device, non_blocking=True),
-            )
+            images = None
+            if decoder:
+                images = _decoded_there(decoder, [code for codes in results for code in codes])
+            if images is None:
+                if batch is None:
+                    batch, jobs = decoded(chosen)
+                    for job in jobs:
+                        job.result()
+                images = _sent(batch, device, copies).permute(0, 3, 1, 2)
+            yield images, _sent(torch.from_numpy(chosen[:, 0].copy()), device, None)
+
+
+def _decoded_there(decoder: DeviceDecoder, codes: list[bytes]) -> torch.Tensor | None:
+    """Decode patches on the device; None where that is not possible."""
+    if not all(code.startswith(JPEG) for code in codes):
+        return None
+    try:
+        return decoder(codes)
+    except RuntimeError as error:  # a damaged patch, for one, which the other way names
+        log.info("patches are decoded on the CPU: %s", str(error).partition("\n")[0])
+        return None
+
+
+def _sent(
+    batch: torch.Tensor, device: torch.device, stream: torch.cuda.Stream | None
+) -> torch.Tensor:
+    """Send a batch to a device, beside its work where a stream for copies is given."""
+    if stream is None:
+        return batch.to(device, non_blocking=True)
+    with torch.cuda.stream(stream):
+        sent = batch.to(device, non_blocking=True)
+    work = torch.cuda.current_stream(device)
+    work.wait_stream(stream)  # the card waits, the host does not
+    sent.record_stream(work)
+    return sent
 
 
 def _spans(slides: np.ndarray, size: int, by_slide: bool) -> list[slice]:
@@ -210,6 +348,7 @@ def slide_inputs(
     device: torch.device,
     threads: int = 1,
     waits: Waits | None = None,
+    on_device: bool = False,
 ) -> Generator[torch.Tensor, None, None]:
     """Prepare all patches of slides for a network, one slide after the other.
 
@@ -221,8 +360,8 @@ def slide_inputs(
     stores : sequence of SlidePatches
     description, target, batch_patches, device, threads
         As `network_inputs` takes them.
-    waits : Waits, optional
-        Where to add up how long the network waited for patches.
+    waits, on_device
+        As `batches` takes them.
 
     Yields
     ------
@@ -236,7 +375,15 @@ def slide_inputs(
         [np.repeat(np.arange(len(stores)), counts), np.concatenate([*map(np.arange, counts)])], 1
     )
     for images, slides in batches(
-        stores, items, Resizing.of(description), batch_patches, device, threads, True, waits
+        stores,
+        items,
+        Resizing.of(description),
+        batch_patches,
+        device,
+        threads,
+        True,
+        waits,
+        on_device,
     ):
         yield inference.standardise(normalise(images, slides), description.mean, description.std)
 

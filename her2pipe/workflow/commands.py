@@ -18,6 +18,7 @@ from her2pipe.config import (
     PretrainSettings,
     Scanner,
     Section,
+    SplitSettings,
     TileSettings,
     flags,
     roles,
@@ -115,7 +116,8 @@ class Commands:
         )
         if images in self.config.cohorts:
             sheet = shlex.join([f"--sheet={self.study.sheets[images]}"])
-            return f"{sheet} {self.settings('pretrain', settings)}"
+            of_job = (settings, self._split_settings(wildcards))
+            return f"{sheet} {self._flags('pretrain', of_job)}"
         return flags.to_flags(settings, as_type=PretrainSettings)
 
     def train(self, wildcards: Wildcards) -> str:
@@ -126,21 +128,37 @@ class Commands:
             changes["architecture"] = FOLDER + changes["architecture"]
         changes["train_views"] = self.inputs.training_views(encoder)
         settings = self.config.encoders[encoder].model_copy(update=changes)
-        return f"--fold {fold} " * bool(fold) + self.settings("train", settings)
+        words = self._of_split(wildcards) + f"--fold {fold} " * bool(fold)
+        return words + self._flags("train", (settings, self._split_settings(wildcards)))
+
+    def _of_split(self, wildcards: Wildcards) -> str:
+        """Return the option that names the split of a job, if it is of one."""
+        split = self.inputs.split(wildcards)
+        return f"--split {split} " * bool(split)
+
+    def _split_settings(self, wildcards: Wildcards) -> SplitSettings:
+        """Return the settings of splits for a job; of none the scheme is nothing to it."""
+        split = self.config.split
+        is_of_one = not hasattr(wildcards, "pretraining") and self.inputs.split(wildcards)
+        if is_of_one:
+            return split
+        default = SplitSettings()
+        return split.model_copy(update={n: getattr(default, n) for n in ("scheme", "split_column")})
 
     def fit(self, wildcards: Wildcards) -> str:
         """Return the settings of a method's fit."""
-        method = self.config.methods[wildcards.method]
+        method = self.config.methods[self.inputs.method(wildcards)]
         sections = step_module("fit").settings(["--aggregate", method.aggregate])
-        return self._flags("fit", (method.fit,), sections=sections)
+        of_job = (method.fit, self._split_settings(wildcards))
+        return self._of_split(wildcards) + self._flags("fit", of_job, sections=sections)
 
     def aggregation(self, wildcards: Wildcards) -> str:
         """Return the aggregation of a method."""
-        return self.config.methods[wildcards.method].aggregate
+        return self.config.methods[self.inputs.method(wildcards)].aggregate
 
     def fit_device(self, wildcards: Wildcards) -> str:
         """Return the device a method is fitted on; a threshold alone needs no graphics card."""
-        method = self.config.methods[wildcards.method]
+        method = self.config.methods[self.inputs.method(wildcards)]
         return getattr(method.fit, "device", "cpu")
 
     def model(self, wildcards: Wildcards) -> list[str]:
@@ -152,8 +170,14 @@ class Commands:
 
         One param for all: an empty one beside it would rerun the scores of all other methods.
         """
+        if self.inputs.splits(wildcards):
+            is_own = wildcards.cohort == self.inputs.development(wildcards)
+            return ["--pool=out-of-fold" if is_own else "--pool=ensemble"]
         options = [f"--quality={path}" for path in self.inputs.quality(wildcards)]
         options += ["--sensitivity"] * self.config.compare.sensitivity
+        if split := self.inputs.split(wildcards):
+            options.append(f"--split={split}")
+            options += [f"--trained={path}" for path in self.inputs.trained_for_split(wildcards)]
         return self.model(wildcards) + self._drift(wildcards) + options
 
     def evaluate(self, wildcards: Wildcards) -> list[str]:
@@ -177,7 +201,13 @@ class Commands:
         }
         if calibration:
             options["platt"] = calibration.model_dump_json()
-        packs = [f"--images={path}" for path in self.inputs.scored_packs(wildcards)]
+        packs = [
+            f"--development-split={path}"
+            for path in self.inputs.development_split_scores(wildcards)
+        ]
+        if wildcards.cohort != training_cohort:
+            packs += [f"--split-scores={path}" for path in self.inputs.split_scores(wildcards)]
+        packs += [f"--images={path}" for path in self.inputs.scored_packs(wildcards)]
         packs += [f"--trained-on={path}" for path in self.inputs.training_packs(wildcards)]
         return [f"--{name}={value}" for name, value in options.items()] + packs
 

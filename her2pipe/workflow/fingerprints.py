@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from types import ModuleType
 
@@ -71,10 +71,16 @@ class Fingerprints:
         cohort: str,
         settings: Section | None = None,
         endpoint: Endpoint | None = None,
+        more: Sequence[str] = (),
     ) -> str:
         settings = settings or getattr(self.settings, step)
         columns = sheet_columns(step, endpoint or self.study.endpoint, settings)
-        return self._digest(cohort, tuple(columns))
+        return self._digest(cohort, tuple(dict.fromkeys((*columns, *more))))
+
+    def _split_columns(self, wildcards: Wildcards) -> Sequence[str]:
+        """Return the columns that the sides of slides depend on in a job, by its split."""
+        split = self.settings.split
+        return split.columns if self.inputs.split(wildcards) else split.stratify_by
 
     def cohort(self, step: str) -> Callable[[Wildcards], str]:
         """Return the params function of a step that reads the sheet of its job's cohort."""
@@ -82,7 +88,9 @@ class Fingerprints:
 
     def development(self, step: str) -> Callable[[Wildcards], str]:
         """Return the params function of a step that reads the sheet of the development cohort."""
-        return lambda wildcards: self._of(step, self.inputs.development(wildcards))
+        return lambda wildcards: self._of(
+            step, self.inputs.development(wildcards), more=self._split_columns(wildcards)
+        )
 
     def scored_cohorts(self, step: str) -> list[str]:
         """Return the digests of a step that reads the sheets of all scored cohorts."""
@@ -121,8 +129,9 @@ class Fingerprints:
 
     def fit(self, wildcards: Wildcards) -> str:
         """Return the digest of the development cohort of a method's fit."""
-        settings = self.settings.methods[wildcards.method].fit
-        return self._of("fit", self.inputs.development(wildcards), settings)
+        settings = self.settings.methods[self.inputs.method(wildcards)].fit
+        columns = self._split_columns(wildcards)
+        return self._of("fit", self.inputs.development(wildcards), settings, more=columns)
 
     def evaluate(self, wildcards: Wildcards) -> str:
         """Return the digest of an evaluation's cohort, by its role."""

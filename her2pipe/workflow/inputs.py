@@ -7,7 +7,12 @@ from pathlib import Path
 from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.aggregation.held_out import ENCODER_FOLDS
 from her2pipe.config import WHOLE, roles
-from her2pipe.workflow.fold_encoders import encoder_and_fold, fold_encoders
+from her2pipe.workflow.derived_names import (
+    encoder_split_fold,
+    fold_encoders,
+    name_and_split,
+    of_split,
+)
 from her2pipe.workflow.study import SYNTHETIC_IMAGES, Wildcards
 from her2pipe.workflow.targets import AGGREGATION, BUNDLE, Targets
 
@@ -28,14 +33,32 @@ class Inputs:
 
     def encoder(self, wildcards: Wildcards) -> str:
         """Return the study's encoder that a job is of: its own wildcard's, or its method's."""
-        method = getattr(wildcards, "method", None)
-        if method:
-            return self.targets.encoder_of(method)
-        return encoder_and_fold(wildcards.encoder, self.settings.encoders)[0]
+        if getattr(wildcards, "method", None):
+            return self.targets.encoder_of(self.method(wildcards))
+        return encoder_split_fold(wildcards.encoder, self.settings.encoders)[0]
+
+    def method(self, wildcards: Wildcards) -> str:
+        """Return the study's method that a job is of."""
+        return name_and_split(wildcards.method, self.settings.methods)[0]
+
+    def split(self, wildcards: Wildcards) -> str:
+        """Return the split, as 2of5, that a job's encoder or method is of; or nothing."""
+        if getattr(wildcards, "method", None):
+            return name_and_split(wildcards.method, self.settings.methods)[1]
+        return encoder_split_fold(wildcards.encoder, self.settings.encoders)[1]
+
+    def split_encoder(self, wildcards: Wildcards) -> str:
+        """Return the encoder that a job's method uses: of its split, or the study's."""
+        encoder = self.encoder(wildcards)
+        return self.targets.encoder_of_split(encoder, self.split(wildcards))
 
     def fold(self, wildcards: Wildcards) -> str:
         """Return the inner fold, as 2of5, that a job's encoder is trained without; or nothing."""
-        return encoder_and_fold(wildcards.encoder, self.settings.encoders)[1]
+        return encoder_split_fold(wildcards.encoder, self.settings.encoders)[2]
+
+    def splits(self, wildcards: Wildcards) -> list[str]:
+        """Return the splits whose scores a job of a method pools; none of a holdout or a split."""
+        return [] if self.split(wildcards) else self.targets.splits(self.method(wildcards))
 
     def development(self, wildcards: Wildcards) -> str:
         """Return the cohort that a job's encoder is trained on."""
@@ -115,8 +138,15 @@ class Inputs:
         return self.targets.stores(wildcards.cohort, view)
 
     def cohort_encodings(self, wildcards: Wildcards) -> list[str]:
-        """Return the folders of encodings that make up a cohort."""
-        return self.targets.encodings(self.encoder(wildcards), wildcards.cohort)
+        """Return the folders of encodings that make up a cohort, by the encoders of all splits."""
+        encoder = self.encoder(wildcards)
+        splits = self.splits(wildcards) if getattr(wildcards, "method", None) else []
+        names = [self.targets.encoder_of_split(encoder, split) for split in splits] or [encoder]
+        return [
+            path
+            for name in dict.fromkeys(names)
+            for path in self.targets.encodings(name, wildcards.cohort)
+        ]
 
     def batch_encodings(self, wildcards: Wildcards) -> str:
         """Return the folder of encodings of one batch."""
@@ -161,7 +191,7 @@ class Inputs:
 
     def development_encodings(self, wildcards: Wildcards) -> list[str]:
         """Return the folders of encodings of the development cohort."""
-        return self.targets.encodings(self.encoder(wildcards), self.development(wildcards))
+        return self.targets.encodings(self.split_encoder(wildcards), self.development(wildcards))
 
     def fold_encodings(self, wildcards: Wildcards) -> list[str]:
         """Return the folders of encodings of the development cohort by the encoders of folds.
@@ -169,10 +199,11 @@ class Inputs:
         A fit needs them if its method's encoder is trained on the slides that inner folds hold out,
         and the study has an encoder trained for each fold.
         """
-        if self.targets.held_out_by(wildcards.method) != ENCODER_FOLDS:
+        method = self.method(wildcards)
+        if self.targets.held_out_by(method) != ENCODER_FOLDS:
             return []
-        encoder, name = self.encoder(wildcards), self.development(wildcards)
-        folds = self.settings.methods[wildcards.method].fit.folds
+        encoder, name = self.split_encoder(wildcards), self.development(wildcards)
+        folds = self.settings.methods[method].fit.folds
         return [
             path
             for fold_encoder in fold_encoders(encoder, folds)
@@ -193,9 +224,47 @@ class Inputs:
 
     # --- scores ----------------------------------------------------------------------------------
 
+    def scored(self, wildcards: Wildcards) -> list[str]:
+        """Return what scores are made of: encodings, or the scores of the method's splits."""
+        if self.splits(wildcards):
+            return self.split_scores(wildcards)
+        return self.targets.encodings(self.split_encoder(wildcards), wildcards.cohort)
+
+    def split_scores(self, wildcards: Wildcards) -> list[str]:
+        """Return the scores of a cohort by each split of a method."""
+        return self._split_scores(wildcards, wildcards.cohort)
+
+    def development_split_scores(self, wildcards: Wildcards) -> list[str]:
+        """Return the scores of the development cohort by each split of a method."""
+        return self._split_scores(wildcards, self.development(wildcards))
+
+    def all_split_scores(self, wildcards: Wildcards) -> list[str]:
+        """Return the scores by each split of a cohort and of the development cohort."""
+        paths = self.split_scores(wildcards) + self.development_split_scores(wildcards)
+        return list(dict.fromkeys(paths))
+
+    def _split_scores(self, wildcards: Wildcards, cohort: str) -> list[str]:
+        method = self.method(wildcards)
+        names = [of_split(method, split) for split in self.splits(wildcards)]
+        return [f"results/score/{name}/{cohort}.tsv" for name in names]
+
+    def scoring_model(self, wildcards: Wildcards) -> list[str]:
+        """Return the fitted model that scores; where scores of splits are pooled none."""
+        return [] if self.splits(wildcards) else self.fitted(wildcards)
+
+    def trained_for_split(self, wildcards: Wildcards) -> list[str]:
+        """Return the models of a split whose lists of slides say which it was not trained on."""
+        split = self.split(wildcards)
+        if not split or wildcards.cohort != self.development(wildcards):
+            return []
+        encoder = self.encoder(wildcards)
+        is_split = self.targets.is_split(encoder)
+        trained = [self.targets.model(of_split(encoder, split))] if is_split else []
+        return trained + self.fitted(wildcards)
+
     def fitted(self, wildcards: Wildcards) -> list[str]:
         """Return the fitted model of a method's aggregation, if it has one."""
-        aggregation = self.settings.methods[wildcards.method].aggregate
+        aggregation = self.settings.methods[self.method(wildcards)].aggregate
         if not AGGREGATIONS[aggregation].is_fitted(self.study.endpoint):
             return []
         is_bundle = wildcards.method in self.study.bundles
@@ -253,7 +322,8 @@ class Inputs:
 
     def trained_encoders(self, wildcards: Wildcards = None) -> list[str]:
         """Return the folders of all encoders that methods use."""
-        return [self.targets.model(name) for name in self.targets.encoders]
+        names = map(self.targets.shown_encoder, self.targets.encoders)
+        return [self.targets.model(name) for name in names]
 
     def report_stores(self, wildcards: Wildcards = None) -> list[str]:
         """Return the patch stores whose slides the report shows."""

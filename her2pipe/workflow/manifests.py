@@ -17,6 +17,7 @@ from typing import Any
 from her2pipe.config import LabelSettings
 from her2pipe.files import write_text
 from her2pipe.manifest import Item, Manifest
+from her2pipe.workflow.derived_names import of_split
 from her2pipe.workflow.inputs import Inputs
 from her2pipe.workflow.targets import BUNDLE
 
@@ -91,7 +92,8 @@ class Manifests:
 
     def _encoders(self) -> Iterator[Item]:
         for name in self.targets.encoders:
-            yield Item("train", encoder=name, path=self.targets.model(name))
+            path = self.targets.model(self.targets.shown_encoder(name))
+            yield Item("train", encoder=name, path=path)
 
     def _bundles(self) -> Iterator[Item]:
         """List what bundles say of themselves, and the scores they gave."""
@@ -106,7 +108,7 @@ class Manifests:
 
     def _encodings(self, encoder: str, cohort: str) -> Iterator[Item]:
         for batch in self.targets.batches(cohort):
-            path = f"results/encode/{encoder}/{cohort}/{batch}"
+            path = f"results/encode/{self.targets.shown_encoder(encoder)}/{cohort}/{batch}"
             yield Item("encode", encoder=encoder, cohort=cohort, batch=batch, path=path)
 
     def _sheets(self, cohorts: list[str]) -> Iterator[Item]:
@@ -130,7 +132,8 @@ class Manifests:
         # No inputs: the time of a job differs from run to run, and only timing.tsv reads it.
         for method, name in self.targets.scores:
             encoder = self.targets.encoder_of(method)
-            path = f"benchmarks/score/{method}/{name}.tsv"
+            split = next(iter(self.targets.splits(method)), "")
+            path = f"benchmarks/score/{of_split(method, split)}/{name}.tsv"
             yield Item("benchmark", method, encoder, cohort=name, path=path)
 
     def _reported(self) -> Iterator[Item]:

@@ -19,7 +19,7 @@ from her2pipe import extras
 from her2pipe.aggregation.held_out import INTERNAL
 from her2pipe.bundles.read import verify
 from her2pipe.cohorts.sheet import OPTIONAL, REQUIRED, Row
-from her2pipe.cohorts.split import assign_sides
+from her2pipe.cohorts.split import assign_sides, split_names
 from her2pipe.cohorts.survey import label_counts
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
@@ -177,22 +177,30 @@ def _unjudged_fits(study: Study) -> Iterator[Her2Error]:
     for name, cohort in study.settings.cohorts.items() if fitted else ():
         if cohort.role != "development":
             continue
-        rows, endpoint = list(study.rows[name].values()), study.endpoint
-        sides = assign_sides(rows, study.settings.split, endpoint.strata(rows))
-        labels = {endpoint.target(row).label for row in rows if sides[row.slide] == "validation"}
-        missing = [] if labels - {None} else ["labelled"]
-        if endpoint.positive:
-            statuses = {label in endpoint.positive for label in labels - {None}}
-            names = {True: "positive", False: "negative"}
-            missing = [text for value, text in names.items() if value not in statuses]
-        if missing:
-            yield Her2Error(
-                f"no {missing[0]} slide is kept for validation, which judges the fit of"
-                f" {fitted[0]}",
-                f"{study.sheets[name]}, and {study.file}, key split",
-                "raise split.validation_fraction, correct the column split, or set fit.cross_fit:"
-                " encoder",
-            )
+        rows = list(study.rows[name].values())
+        for split in split_names(rows, study.settings.split) or [""]:
+            if missing := _not_validated(study, rows, split):
+                of_split = f" of split {split}" if split else ""
+                yield Her2Error(
+                    f"no {missing} slide{of_split} is kept for validation, which judges the fit of"
+                    f" {fitted[0]}",
+                    f"{study.sheets[name]}, and {study.file}, key split",
+                    "raise split.validation_fraction, correct the column split, or set"
+                    " fit.cross_fit: encoder",
+                )
+                break
+
+
+def _not_validated(study: Study, rows: list[Row], split: str) -> str:
+    """Return what no slide of the validation side is, of a fit that it judges; or nothing."""
+    endpoint = study.endpoint
+    sides = assign_sides(rows, study.settings.split, endpoint.strata(rows), split)
+    labels = {endpoint.target(row).label for row in rows if sides[row.slide] == "validation"}
+    if not endpoint.positive:
+        return "" if labels - {None} else "labelled"
+    statuses = {label in endpoint.positive for label in labels - {None}}
+    names = {True: "positive", False: "negative"}
+    return next((text for value, text in names.items() if value not in statuses), "")
 
 
 def _with_weights(study: Study, name: str) -> dict:
@@ -296,7 +304,14 @@ def _labels(study: Study, name: str, rows: list[Row]) -> str:
 
 
 def _cohort_notes(study: Study, name: str, rows: list[Row]) -> Iterator[str]:
-    if study.settings.labels.endpoint != "class":
+    split = study.settings.split
+    is_resampled = study.settings.cohorts[name].role == "development" and split.is_resampled
+    if is_resampled:
+        count = len(split_names(rows, split))
+        yield f"{count} splits (split.scheme: {split.scheme}), each slide scored out of fold"
+    if is_resampled and any(row.split for row in rows):
+        yield f"the column split is not read for these: split.scheme is {split.scheme}"
+    if study.settings.labels.endpoint == "her2":
         open_2 = [row for row in rows if row.ihc == "2+" and row.positive is None]
         if open_2:
             yield f"IHC 2+ without ISH, and so without status: {len(open_2)}"
@@ -315,9 +330,10 @@ def _cohort_notes(study: Study, name: str, rows: list[Row]) -> Iterator[str]:
 def known_columns(study: Study) -> set[str]:
     """Return the columns of sheets that something of the study reads."""
     settings = study.settings
-    known = {*REQUIRED, *OPTIONAL, *settings.evaluate.subgroups}
-    if settings.labels.endpoint == "class":
-        known.add(settings.labels.column)
+    known = {*REQUIRED, *OPTIONAL, *settings.evaluate.subgroups, *settings.split.columns}
+    if settings.labels.endpoint != "her2":
+        known |= set(study.endpoint.columns)
+    known |= {settings.evaluate.survival_time, settings.evaluate.survival_event} - {""}
     if settings.compare.matched:
         known.add(settings.compare.matched_by)
     known |= {pretraining.column for pretraining in settings.pretrainings.values()}

@@ -25,6 +25,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
 import logging
@@ -447,7 +448,7 @@ def _serve_jobs(workflow: Workflow) -> None:
     """Start a server for jobs that this process starts with the libraries it has itself."""
     version_is_known = snakemake.__version__.startswith(KNOWN_VERSIONS)
     if version_is_known and workflow.local_exec and not _in_environments(workflow):
-        server.start()
+        atexit.register(server.close, server.start())
         benchmark.BenchmarkTimer.__init__ = _measuring_forks(benchmark.BenchmarkTimer.__init__)
 
 

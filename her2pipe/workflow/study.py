@@ -13,10 +13,11 @@ from her2pipe.bundles import applied
 from her2pipe.bundles.applied import AppliedBundle
 from her2pipe.cohorts import sheet
 from her2pipe.cohorts.sheet import Row
-from her2pipe.cohorts.split import check_leaks
+from her2pipe.cohorts.split import check_leaks, split_names
 from her2pipe.config import Config, load, roles
 from her2pipe.endpoints.base import Endpoint
 from her2pipe.endpoints.lookup import endpoint_of
+from her2pipe.endpoints.survival import follow_up_mistakes
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.training import cifar100
 
@@ -110,11 +111,33 @@ class Study:
         for name, cohort in self.settings.cohorts.items():
             if cohort.role == "development":
                 self.endpoint.validate_cohort(list(self.rows[name].values()), self.sheets[name])
+                self._check_splits(name)
         cohorts = {
             name: (cohort.role, self.rows[name].values())
             for name, cohort in self.settings.cohorts.items()
         }
         check_leaks(cohorts, self.sheets, roles.tested_cohorts(self.settings))
+
+    def _check_splits(self, cohort: str) -> None:
+        """Refuse splits by values that the sheet of a development cohort does not have."""
+        split, rows = self.settings.split, list(self.rows[cohort].values())
+        wanted = (*split.stratify_by, *[split.split_column] * bool(split.split_column))
+        known = sheet.COLUMNS.union(*(row.extra for row in rows))
+        for column in wanted:
+            if column not in known:
+                raise Her2Error(
+                    f"the sheet has no column {column}, which slides are split by",
+                    f"{self.sheets[cohort]}, and {self.file}, key split",
+                    "add it, or correct split.split_column or split.stratify_by",
+                )
+        split_names(rows, split, self.sheets[cohort])
+        patients = len({row.patient for row in rows})
+        if split.scheme in ("folds", "repeats") and patients < split.folds:
+            raise Her2Error(
+                f"{patients} patients cannot be dealt into {split.folds} folds",
+                f"{self.sheets[cohort]}, and {self.file}, key split.folds",
+                "lower split.folds",
+            )
 
     def check_tissue_files(self) -> None:
         """Refuse slides whose tissue is to be read from a file that is not there.
@@ -214,6 +237,8 @@ def _read_sheets(
             rows[name] = {row.slide: _labelled(row, endpoint) for row in loaded}
             if cohort.role != "pretraining":
                 problems += endpoint.sheet_mistakes(loaded, sheets[name])
+                if follow_up := settings.evaluate.follow_up:
+                    problems += follow_up_mistakes(loaded, sheets[name], *follow_up)
         except Her2Error as error:
             problems += getattr(error, "problems", [error])
     raise_all(problems)

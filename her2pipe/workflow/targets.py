@@ -7,10 +7,11 @@ from functools import cache, cached_property
 from her2pipe.aggregation.base import AGGREGATIONS
 from her2pipe.aggregation.held_out import held_out_by
 from her2pipe.cohorts.sheet import Row
-from her2pipe.cohorts.split import batch_count, batch_of
+from her2pipe.cohorts.split import batch_count, batch_of, split_names
 from her2pipe.config import WHOLE, roles
 from her2pipe.config.training import TRAINED_ON_SLIDES
-from her2pipe.registry import PRESETS
+from her2pipe.registry import PRESETS, STAIN_METHODS
+from her2pipe.workflow.derived_names import of_split
 from her2pipe.workflow.study import Study
 
 # What `unpack` makes of a bundle, below results: a folder, or a file, by method.
@@ -46,6 +47,7 @@ class Targets:
         self.image_cohorts = [name for name in settings.cohorts if study.is_images(name)]
         self.encoders = sorted({method.encoder for method in settings.methods.values()})
         self.slides_of_batch = cache(self._slides_of_batch)
+        self._splits_of = cache(self._splits_of_cohort)
 
     def encoder_of(self, method: str) -> str:
         """Return the encoder of a method."""
@@ -64,6 +66,47 @@ class Targets:
             return ""
         task = self.study.settings.encoders[settings.encoder].task
         return held_out_by(aggregation, task, settings.fit.cross_fit)
+
+    # --- splits ----------------------------------------------------------------------------------
+
+    def _splits_of_cohort(self, cohort: str) -> list[str]:
+        return split_names(list(self.study.rows[cohort].values()), self.study.settings.split)
+
+    def splits(self, method: str) -> list[str]:
+        """Return the splits that a method is trained and fitted for: of a holdout none.
+
+        Nor of a bundle, or of a method that nothing is trained, fitted or looked at for.
+        """
+        settings = self.study.settings
+        encoder = settings.methods[method].encoder
+        if method in self.study.bundles or not settings.split.is_resampled:
+            return []
+        if not self.is_split(encoder) and not self.held_out_by(method):
+            return []
+        return self._splits_of(self.study.development(encoder))
+
+    def is_split(self, encoder: str) -> bool:
+        """Whether there is an encoder of each split: it depends on the slides it is trained on.
+
+        By its weights, or by the colours that patches are brought to; others are shared.
+        """
+        settings = self.study.settings
+        if not settings.split.is_resampled or encoder in self.study.bundles:
+            return False
+        is_coloured = not STAIN_METHODS[settings.stain.stain_method].keeps_colours
+        encoder_settings = settings.encoders[encoder]
+        by_colours = encoder_settings.stain_target == "median" and is_coloured
+        return encoder_settings.task in TRAINED_ON_SLIDES or by_colours
+
+    def encoder_of_split(self, encoder: str, split: str) -> str:
+        """Return the name of the encoder that a split uses: its own, or the one that all share."""
+        return of_split(encoder, split if self.is_split(encoder) else "")
+
+    def shown_encoder(self, encoder: str) -> str:
+        """Return the encoder whose training and speed are reported: of splits the first one's."""
+        if not self.is_split(encoder):
+            return encoder
+        return of_split(encoder, self._splits_of(self.study.development(encoder))[0])
 
     def encoded_cohorts(self, encoder: str) -> set[str]:
         """Return the cohorts that methods of an encoder score."""
@@ -228,7 +271,7 @@ class Targets:
 
     @property
     def score_tables(self) -> list[str]:
-        """Scores of every method and cohort."""
+        """Scores of every method and cohort; of splits pooled."""
         return [f"results/score/{method}/{name}.tsv" for method, name in self.scores]
 
     @property

@@ -96,6 +96,7 @@ def scored(name, endpoint, training, tested, tmp_path, **settings):
 
 
 SETTINGS = {
+    "top_k": {"max_epochs": 6, "learning_rate": 1e-3, "device": "cpu"},
     "linear_probe": {},
     "mlp": {"max_epochs": 8, "learning_rate": 3e-3, "hidden": 16, "device": "cpu"},
     "clam": {"max_epochs": 6, "step_slides": 8, "learning_rate": 1e-3, "device": "cpu"},
@@ -110,6 +111,7 @@ SETTINGS = {
         ("mlp", NUMBER),
         ("mlp", SURVIVAL),
         ("clam", SURVIVAL),
+        ("top_k", NUMBER),
     ],
 )
 def test_a_planted_signal_is_recovered(tmp_path, name, endpoint):
@@ -186,10 +188,12 @@ def test_what_cannot_serve_says_so():
     }
 
 
-def test_maps_show_what_patches_add(tmp_path):
-    """Of a linear probe the mean over patches is the score of the slide."""
+@pytest.mark.parametrize("name", ["linear_probe", "mlp"])
+def test_maps_show_what_patches_add(tmp_path, name):
+    """Of both the mean over patches is the score of the slide, in the unit of the number."""
     slides = slides_of(NUMBER, 40)
-    _, scorer = scored("linear_probe", NUMBER, slides, slides, tmp_path)
+    settings = SETTINGS[name] | ({"max_epochs": 1} if name == "mlp" else {})
+    _, scorer = scored(name, NUMBER, slides, slides, tmp_path, **settings)
     features = slides[0].inputs
     coords, none = np.zeros((PATCHES, 2), np.int32), np.zeros((PATCHES, 0), np.float32)
     bag = Bag("S0", coords, 512, 9, 9, none, features, [])

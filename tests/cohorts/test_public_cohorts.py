@@ -367,6 +367,25 @@ def test_yale_package_and_a_list_of_its_slides(data, tmp_path, her2pipe):
     assert all(row["annotation"].endswith(f"{name}.xml") for name, row in rows.items())
 
 
+def test_yale_response_in_a_strict_spreadsheet(tmp_path, her2pipe):
+    """Patient and Responder, in the kind of .xlsx whose elements have other namespaces."""
+    lines = [["Patient", "Responder"], ["S08-31466", "Responder "], ["O09-03495", "non-responder"]]
+    usual, table = workbook(tmp_path / "usual.xlsx", Sheet1=lines), tmp_path / "clean.xlsx"
+    with zipfile.ZipFile(usual) as archive, zipfile.ZipFile(table, "w") as strict:
+        for name in archive.namelist():
+            data = archive.read(name)
+            for part in (b"spreadsheetml", b"officeDocument"):
+                old = b"http://schemas.openxmlformats.org/" + part + b"/2006/"
+                data = data.replace(old, b"http://purl.oclc.org/ooxml/" + part + b"/")
+            strict.writestr(name, data)
+    folder = files(tmp_path / "SVS", "S08-31466.svs", "O09-03495.svs")
+    rows, _, _ = imported(her2pipe, "yale", folder, "--table", table)
+    assert {name: (row["her2"], row["pcr"]) for name, row in rows.items()} == {
+        "S08-31466": ("positive", "yes"),
+        "O09-03495": ("positive", "no"),
+    }
+
+
 def test_real_tcga_slides_of_a_list(data, tmp_path, her2pipe):
     """IHC and FISH say of nearly all of TCGA's slides what a list of other people says."""
     with (data / "tables" / "her2ac_slide_labels.csv").open() as file:

@@ -130,3 +130,20 @@ def test_what_makes_no_sense_beside_such_an_endpoint_is_found():
     assert "cohorts.N.role" in found
     with pytest.raises(ValueError, match="column must name a column"):
         LabelSettings(endpoint="number")
+
+
+def test_a_dry_run_lists_every_mistake_of_the_sheets(tmp_path):
+    from her2pipe.workflow.study import Study
+
+    rows_of(tmp_path, ["months", "died"], [["5", "2"], ["-1", "0"], ["7", "1"]])
+    study = {
+        "labels": {"endpoint": "survival", "time": "months", "event": "died"},
+        "cohorts": {"A": {"sheet": str(tmp_path / "sheet.tsv"), "role": "development"}},
+        "encoders": {"net": {"architecture": "test_resnet", "task": "none", "input_px": 64}},
+        "methods": {"M": {"encoder": "net", "aggregate": "clam"}},
+    }
+    with pytest.raises(Her2Error) as caught:
+        Study.load(study, str(tmp_path / "study.yaml"), check_files=False)
+    text = str(caught.value)
+    assert "died of S0 is '2'" in text
+    assert "months of S1 is -1" in text

@@ -130,3 +130,36 @@ def test_a_fit_says_what_its_held_out_slides_were_judged_by(study, kind, measure
     slides = [row for row in read_table(fit / "slides.tsv") if row["side"] == "train"]
     assert {row["fold"] for row in slides} == {"1", "2", "3"}
     assert json.loads((fit / "model.json").read_text()).get("threshold") is None
+
+
+def test_her2_scores_are_judged_by_survival_where_the_sheet_has_follow_up(tmp_path):
+    """Patients of higher scores relapse first; the development cohort's sheet has no follow-up."""
+    from her2pipe.cli import main
+
+    head, scores = "slide\tpath\tpatient\tsplit\ther2", "slide\tscore\tlevel\tflag\treason"
+    random = np.random.default_rng(5)
+    for name, n, more in (("A", 20, ""), ("B", 40, "\tmonths\trelapsed")):
+        sheet, table = [head + more], [scores]
+        for i in range(n):
+            score = random.random()
+            status = "positive" if i % 2 else "negative"
+            months = round(random.exponential(20 / np.exp(3 * score)), 1)
+            cells = f"\t{months}\t{int(random.random() < 0.8)}" if more else ""
+            side = ("train", "validation")[i % 4 == 3] if name == "A" else ""
+            sheet.append(f"S{i}\tx{i}\t{name}{i}\t{side}\t{status}{cells}")
+            table.append(f"S{i}\t{score:.4f}\t\t\t")
+        (tmp_path / f"{name}_sheet.tsv").write_text("\n".join(sheet) + "\n")
+        (tmp_path / f"{name}.tsv").write_text("\n".join(table) + "\n")
+    words = ["evaluate", tmp_path / "B.tsv", tmp_path / "out", "--sheet", tmp_path / "B_sheet.tsv"]
+    words += ["--development", tmp_path / "A.tsv", "--development-sheet", tmp_path / "A_sheet.tsv"]
+    words += ["--survival-time", "months", "--survival-event", "relapsed", "--method", "M"]
+    assert main(list(map(str, words))) in (0, None)
+    evaluation = results.read(tmp_path / "out")
+    metrics = evaluation.metrics
+    assert metrics.main() is metrics.auc
+    assert metrics.survival.cuts_from == 15
+    assert metrics.survival.patients == 40
+    assert metrics.concordance.value > 0.6
+    assert metrics.concordance.endpoint == "time to relapsed"
+    assert evaluation.slides[0].time is not None
+    assert (tmp_path / "out" / "survival.svg").exists()

@@ -57,8 +57,13 @@ def stained(n, seed, cells=12, px=64, dark=1.0):
     return pictures
 
 
-def make_encoding(path, probabilities, status="ok", reason="", features=None, classes=CLASSES):
-    """Write an encoding of given probabilities, (N, C), and features, (N, d)."""
+def make_encoding(
+    path, probabilities, status="ok", reason="", features=None, classes=CLASSES, **more
+):
+    """Write an encoding of given probabilities, (N, C), and features, (N, d).
+
+    `more` is of its metadata.
+    """
     from her2pipe.store import EncodingMetadata, write_encoding
 
     p = np.asarray(probabilities, np.float32).reshape(-1, len(classes))
@@ -69,10 +74,10 @@ def make_encoding(path, probabilities, status="ok", reason="", features=None, cl
         classes=tuple(classes),
         status=status,
         reason=reason,
-        model_digest="0123456789abcdef",
         patch_size_level0=64,
         width_px0=640,
         height_px0=max(640, 64 * (n // 8 + 1)),
+        **{"model_digest": "0123456789abcdef", **more},
     )
     write_encoding(path, coords, p, np.zeros((n, 4)) if features is None else features, metadata)
     return path

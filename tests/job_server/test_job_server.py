@@ -29,11 +29,10 @@ def client(tmp_path_factory):
     folder = write(tmp_path_factory.mktemp("first"))
     script = folder / "her2pipe"
     script.write_text(SCRIPT)
-    ends = []
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(job_client.SERVER, raising=False)
-        patch.setattr(job_server.atexit, "register", lambda *call: ends.append(call))
-        job_server.start()
+        run = job_server.start()
+        assert job_server.start() is None  # there is one
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
         def start(folder, *words, **options):
@@ -45,11 +44,10 @@ def client(tmp_path_factory):
         first = start(folder)
         assert first.communicate()[1] == "ledger: 1 slides = 1 scored\n"
         yield start
-        ((close, process, place),) = ends
-        close(process, place)
-        assert process.returncode == 0
+        job_server.close(run)
+        assert run.process.returncode == 0
         assert job_client.SERVER not in os.environ
-        assert not Path(place).exists()
+        assert not Path(run.folder).exists()
 
 
 def write(folder):

@@ -314,8 +314,24 @@ def test_plain_pictures(tmp_path, ending):
         assert (edge[20:, :50] == np.asarray(Image.open(path))[:80, 850:]).all()
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BadSlideError, match="truncated"):
+    with pytest.raises(BadSlideError, match=r"[Tt]runcated|[Pp]remature"):
         open_slide(path, AUTO)
+
+
+def test_a_picture_that_is_too_large_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    """0.63 million px, and of transparent ones, which take four times the memory, a quarter."""
+    from PIL import Image
+
+    from her2pipe.slides import picture
+
+    monkeypatch.setattr(picture, "_decoded", lambda path, image: 1 / 0)
+    for mode, most in (("RGB", 0.62), ("RGBA", 2.5)):
+        Image.fromarray(PICTURE).convert(mode).save(tmp_path / "a.png")
+        with pytest.raises(BadSlideError, match=r"900 x 700 px.*at most [01] million") as refused:
+            open_slide(tmp_path / "a.png", SlidesSettings(picture_max_mpx=most))
+        assert "slides.picture_max_mpx" in refused.value.fix
+        with pytest.raises(ZeroDivisionError):
+            open_slide(tmp_path / "a.png", SlidesSettings(picture_max_mpx=most * 1.05))
 
 
 def test_a_transparent_picture_shows_glass(tmp_path):

@@ -318,3 +318,39 @@ def test_with_and_without_marked_patches(tmp_path, her2pipe):
 def test_without_second_scores_there_is_no_table_of_sensitivity(tmp_path, her2pipe):
     out = compared(tmp_path, her2pipe, [evaluation(tmp_path, "B", "external", 0.8)])
     assert not (out / "sensitivity.tsv").exists()
+
+
+def test_methods_of_splits_are_compared_out_of_fold_and_over_splits(tmp_path, her2pipe):
+    """The corrected t of the differences of 4 splits, and of the reference none."""
+    values = {"TL-PA": (0.8, 0.7, 0.9, 0.6), "mean": (0.7, 0.7, 0.7, 0.6)}
+    folders = []
+    for method, areas in values.items():
+        splits = [
+            {"split": f"{i + 1}of4", "n": 5, "patients": 5, "training_patients": 15, "value": area}
+            for i, area in enumerate(areas)
+        ]
+        part = {"scheme": "folds", "words": "4 folds by patient", "kind": "out of fold"}
+        part |= {"splits": splits, "defined": 4, "mean": float(np.mean(areas)), "sd": 0.1}
+        random = np.random.default_rng(len(method))
+        scores = random.normal(size=20) + (np.arange(20) > 9)
+        slides = [(f"S{i}", score, i > 9, None, True) for i, score in enumerate(scores)]
+        more = {"method": method, "slides": slides, "resampling": part}
+        folders.append(evaluation(tmp_path, "A", "development", 0.7, **more))
+    out = compared(tmp_path, her2pipe, folders)
+    reference, other = read_table(out / "resampled.tsv")
+    assert (reference["reference"], reference["t_p"], reference["scheme"]) == (
+        "",
+        "",
+        "4 folds by patient",
+    )
+    expected = stats.corrected_resampled_t([-0.1, 0.0, -0.2, 0.0], 1 / 3)
+    assert float(other["t_p"]) == pytest.approx(expected.p, abs=1e-6)
+    assert float(other["split_difference"]) == pytest.approx(-0.075)
+    (pooled,) = read_table(out / "delong.tsv")
+    assert {name: other[name] for name in ("p", "low", "n")} == {
+        name: pooled[name] for name in ("p", "low", "n")
+    }
+    assert other["split_test"].startswith("corrected resampled t")
+    assert {row["scored_by"] for row in read_table(out / "methods.tsv")} == {
+        "out of fold: 4 folds by patient"
+    }

@@ -178,6 +178,13 @@ def test_cuda_is_not_taken_for_granted(tmp_path, make, model, her2pipe):
     assert "no CUDA device" in stderr
 
 
+def test_a_card_that_is_not_there_decodes_nothing(tmp_path, make, model, her2pipe):
+    words = "--model", model, "--device", "cpu", "--decoder", "cuda"
+    code, stderr = her2pipe("encode", *slides(tmp_path, make), tmp_path / "out", *words)
+    assert code == 1
+    assert "cannot be decoded on a graphics card" in stderr
+
+
 def test_bfloat16_stays_near_float32(tmp_path, make, model, her2pipe):
     stores = slides(tmp_path, make)
     for precision in ("float32", "bfloat16"):
@@ -202,6 +209,107 @@ def test_batches_keep_order_with_many_threads(tmp_path, make):
     assert [n for n, _ in seen] == items[:, 0].tolist()
     for (_, image), (s, p) in zip(seen, items, strict=True):
         assert (image == stores[s].pixels(p, at_least_px=32)).all()
+
+
+@pytest.mark.parametrize(
+    ("px", "interpolation"), [(28, "area"), (36, "area"), (24, "bicubic"), (70, "area")]
+)
+def test_a_device_decodes_as_the_threads_do(tmp_path, make, px, interpolation):
+    """torchvision's decoder, here on the CPU: 45 dB at the network's size."""
+    path = make.store(tmp_path / "S.h5", make.stained(5, 1), [(64 * k, 0) for k in range(5)])
+    resizing, items = dataloader.Resizing(px, interpolation), np.array([[0, i] for i in range(5)])
+    with PatchStore(path) as store:
+        there, here = (
+            torch.cat(
+                [
+                    images
+                    for images, _ in dataloader.batches(
+                        [store], items, resizing, 2, torch.device("cpu"), on_device=on_device
+                    )
+                ]
+            ).double()
+            for on_device in (True, False)
+        )
+    assert there.shape == (5, 3, px, px)
+    error = ((there - here) ** 2).mean((1, 2, 3))
+    assert (10 * torch.log10(255**2 / error.clamp_min(1e-9))).min() >= 45
+    assert abs(float((there - here).mean())) < 0.2
+
+
+def test_a_matrix_shrinks_by_areas():
+    assert dataloader.area_weights(4, 2).tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]
+    thirds = [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]]
+    assert np.allclose(dataloader.area_weights(3, 2), thirds)
+    for source, target in ((512, 224), (512, 299), (360, 224), (50, 33), (64, 64)):
+        weights = dataloader.shrinking(source, target)
+        assert weights.shape == (target, source)
+        assert np.allclose(weights.sum(1), 1)  # an even patch stays as it is
+
+
+def test_a_patch_that_a_device_cannot_decode_is_named(tmp_path, make):
+    import h5py
+
+    path = slides(tmp_path, make, (3,))[0]
+    with h5py.File(path, "r+") as file:
+        first = int(file["jpeg/offsets"][1])
+        file["jpeg/bytes"][2:first] = 0
+    words = np.array([[0, 0]]), PX, 4, torch.device("cpu")
+    with PatchStore(path) as store, pytest.raises(Her2Error, match="patch 0 cannot be read"):
+        list(dataloader.batches([store], *words, on_device=True))
+
+
+class Tight(torch.nn.Module):
+    """A network that has memory for so many images."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most, self.seen = most, []
+
+    def get_classifier(self):
+        return torch.nn.Linear(3, 2).requires_grad_(False)
+
+    def forward_features(self, images):
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError
+        self.seen.append(len(images))
+        return images
+
+    def forward_head(self, features, pre_logits):
+        return features.mean((2, 3))
+
+
+def test_batches_are_halved_until_they_fit():
+    network, images = Tight(3), torch.arange(11.0)[:, None, None, None].expand(11, 3, 4, 4)
+    run = inference.BatchRunner(network, "pooled", torch.device("cpu"), bfloat16=False)
+    features = torch.cat([run(part)[1] for part in (images[:8], images[8:])])
+    assert features[:, 0].tolist() == list(range(11))
+    assert network.seen == [2] * 4 + [2, 1]
+    network.most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        run(images[:2])
+
+
+def test_a_batch_takes_half_of_the_free_memory_at_most():
+    assert inference.patches_within(100e6, 1e6) == 32  # of 50
+    assert inference.patches_within(140e9, 10e6) == 512
+    assert inference.patches_within(1e6, 10e6) == 1
+    run = inference.BatchRunner(Tight(1), "pooled", torch.device("cpu"), bfloat16=False)
+    assert run.most_patches(32) == inference.CPU_BATCH
+
+
+@pytest.mark.gpu
+def test_decoding_on_a_card_changes_no_score(tmp_path, make, model, her2pipe):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    stores = slides(tmp_path, make)
+    words = ["--model", model, "--device", "cuda", "--precision", "float32"]
+    for decoder in ("cpu", "cuda"):
+        more = ["--decoder", decoder, "--batch-patches", "0"]
+        code, stderr = her2pipe("encode", *stores, tmp_path / decoder, *words, *more)
+        assert code == 0, stderr
+    for path in stores:
+        a, b = (read_encoding(tmp_path / decoder / path.name) for decoder in ("cpu", "cuda"))
+        assert np.abs(a.probabilities - b.probabilities).max() < 1e-3
 
 
 def test_a_broken_patch_stops_the_loader(tmp_path, make):

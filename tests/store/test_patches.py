@@ -68,7 +68,7 @@ def test_chunks_leave_no_gap(tmp_path, sizes):
         assert data.size == sum(sizes)
         assert 0 <= data.id.get_storage_size() - data.size < 4 * chunks + chunks
     with store.PatchStore(tmp_path / "S.h5") as found:
-        assert [found._stored(i) for i in range(len(sizes))] == [
+        assert [found.stored(i) for i in range(len(sizes))] == [
             bytes([i]) * size for i, size in enumerate(sizes)
         ]
 
@@ -152,7 +152,7 @@ def test_a_patch_read_twice_is_the_same_and_damage_is_found(tmp_path, monkeypatc
         writer.finish(store.PatchMetadata(slide="a"))
     with store.PatchStore(tmp_path / "a.h5") as first:
         for _ in range(2):
-            assert [first._stored(i) for i in (3, 0, 4, 2, 1)] == [
+            assert [first.stored(i) for i in (3, 0, 4, 2, 1)] == [
                 patches[i] for i in (3, 0, 4, 2, 1)
             ]
         assert first._data._checked == set(range(7))  # 392 bytes
@@ -161,7 +161,7 @@ def test_a_patch_read_twice_is_the_same_and_damage_is_found(tmp_path, monkeypatc
     data[place] ^= 1
     (tmp_path / "a.h5").write_bytes(data)
     with store.PatchStore(tmp_path / "a.h5") as damaged:
-        assert damaged._stored(0) == patches[0]
+        assert damaged.stored(0) == patches[0]
         with pytest.raises(Her2Error, match="patch 3 cannot be read"):
             damaged.pixels(3)
 

@@ -15,7 +15,7 @@ from her2pipe.evaluation.continuous.number import NUMBERS, measured_slides
 from her2pipe.evaluation.continuous.survival import patients_with_follow_up
 from her2pipe.evaluation.method_table import WHO, Study, Table, interval_columns, table
 from her2pipe.evaluation.pairwise import PairedComparison, adjust, without_test
-from her2pipe.evaluation.results import Estimate, Evaluation
+from her2pipe.evaluation.results import Area, Estimate, Evaluation
 from her2pipe.plotting import panels
 
 ENDS = ("", "_low", "_high")
@@ -63,7 +63,8 @@ def survivals(study: Study) -> Table:
     for evaluation in study.evaluations:
         row, part = _who(evaluation), evaluation.metrics.survival
         if part is not None:
-            ratio, area = part.hazard_ratio, evaluation.metrics.main()
+            ratio = part.hazard_ratio
+            area = evaluation.metrics.concordance or Area()
             row |= {"patients": part.patients, "slides": part.slides, "events": part.events}
             row |= interval_columns("c_index", area) | interval_columns("hazard_ratio", ratio)
             row |= {"hazard_ratio_p": ratio.p, "score_sd": ratio.sd, "cuts_from": part.cuts_from}
@@ -73,8 +74,8 @@ def survivals(study: Study) -> Table:
             notes = [area.note or area.interval_note, ratio.note or ratio.interval_note]
             notes += [part.groups_note, test.note if test else None]
             row["note"] = "; ".join(dict.fromkeys(filter(None, notes)))
-        rows.append(row)
-    return Table(columns, rows)
+            rows.append(row)
+    return Table(columns, rows, optional=True)
 
 
 # --- methods against each other ------------------------------------------------------------------

@@ -68,6 +68,12 @@ def mean_scores(slides: Sequence[Slide]) -> np.ndarray:
     return np.array([np.mean(each) for each in scores.values()], float)
 
 
+def _outcome(cohort: Cohort) -> str:
+    """Return what the scores are judged by."""
+    is_endpoint = cohort.endpoint.kind == "survival"
+    return cohort.endpoint.summary if is_endpoint else f"time to {cohort.settings.survival_event}"
+
+
 def concordance(cohort: Cohort) -> Area:
     """Return the C-index of patients as the main number."""
     known, settings = patients_with_follow_up(cohort.slides), cohort.settings
@@ -79,11 +85,18 @@ def concordance(cohort: Cohort) -> Area:
     area = Area(
         n=known.slides,
         patients=len(known.names),
-        endpoint=cohort.endpoint.summary,
+        endpoint=_outcome(cohort),
         seed=settings.resample_seed,
         **resampled,
     )
     return without_intervals(area, cohort.min_n)
+
+
+@analysis("survival_of_score")
+def survival_of_score(cohort: Cohort) -> Results:
+    """Judge scores of another endpoint by follow-up, in a cohort that has it."""
+    has_follow_up = any(slide.time is not None for slide in cohort.slides)
+    return survival(cohort) if has_follow_up else Results()
 
 
 @analysis("c_index_by_subgroup")
@@ -106,7 +119,7 @@ def survival(cohort: Cohort) -> Results:
         "hazard_ratio": ratio,
     }
     results = Results()
-    training = mean_scores([s for s in cohort.development if s.used])
+    training = mean_scores([slide for slide in cohort.training if slide.used])
     if not len(training):
         part["groups_note"] = "no scores of training slides to cut groups at"
     elif not len(known.names):
@@ -180,7 +193,8 @@ def drawn(cohort: Cohort, curves: dict[str, outcomes.GroupCurve], test: LogRank)
     n = sum(len(curve.times) for curve in curves.values())
     p = "" if test.p is None else f"log-rank {style.format_p(test.p)}, "
     note = f"{p}n = {n:,} patients"
-    label = cohort.endpoint.time_label
+    is_endpoint = cohort.endpoint.kind == "survival"
+    label = cohort.endpoint.time_label if is_endpoint else cohort.settings.survival_time
     return Results(
         tables={"survival": (CURVES, rows)},
         figures={"survival": lambda: outcomes.kaplan_meier(curves, label, note)},

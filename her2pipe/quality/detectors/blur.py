@@ -10,6 +10,7 @@ from her2pipe.quality.patch_batch import PatchBatch
 TISSUE_SHARE = 1 / 16  # of the blocks; a patch with less cannot be judged
 TISSUE_LEVELS = 20  # below the grey level of glass, from which on a block holds tissue
 VOID_GREY = 8  # of a block; darker ones are what scanners pad with
+INK_MOST = 0.05  # of a patch; one with more cannot be judged: ink is smooth, however sharp it is
 SOFTEN_LEVELS = 5.0  # added to that: noise on pale tissue is no texture
 SHARP_PERCENTILE = 75  # of a slide's patches: more than a quarter of it is taken to be in focus
 # Of sections in focus it is 0.1 to 0.2, and a tenth of that when blurred by 2 um: a slide whose
@@ -33,7 +34,7 @@ class Blur(Detector):
     quantity = "sharpness"
 
     def measure(self, patches: PatchBatch) -> np.ndarray:
-        """Return the ratio of texture to darkness, (N, 1); NaN where there is too little tissue."""
+        """Return the ratio of texture to darkness, (N, 1); NaN with too little tissue, or ink."""
         count = len(patches)
         dark = (patches.glass_grey - patches.grey).reshape(count, -1)
         texture = patches.texture.reshape(count, -1)
@@ -45,7 +46,9 @@ class Blur(Detector):
         each = np.arange(count)
         middle = (ratio[each, (blocks - 1) // 2] + ratio[each, blocks // 2]) / 2
         enough = blocks >= max(1, TISSUE_SHARE * tissue.shape[1])
-        return np.where(enough, middle, np.nan)[:, None]
+        inked = np.count_nonzero(patches.ink.reshape(count, -1), axis=1)
+        judged = enough & (inked <= INK_MOST * patches.ink[0].size)
+        return np.where(judged, middle, np.nan)[:, None]
 
     def reference(self, measures: np.ndarray) -> float:
         """Return the sharpness of the slide's sharp patches."""

@@ -18,4 +18,5 @@ class Pen(Detector):
 
     def measure(self, patches: PatchBatch) -> np.ndarray:
         """Return the share of ink, (N, 1)."""
-        return patches.ink.mean((1, 2))[:, None]
+        ink = patches.ink.reshape(len(patches), -1)
+        return np.count_nonzero(ink, axis=1)[:, None] / ink.shape[1]

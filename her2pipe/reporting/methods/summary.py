@@ -113,7 +113,9 @@ def result_sentence(evaluations: Sequence[Evaluation], inputs: ReportInputs) -> 
         return f"{method}: {measure} is not defined ({reasons})."
     areas = [e.metrics.main() for e in shown]
     value, low, high = _mean_of(areas, inputs)
-    what = f"{'External' if external else 'Internal'} {measure} of {method}"
+    is_out_of_fold = all(e.metrics.resampling for e in shown)
+    internal = "Out-of-fold" if is_out_of_fold else "Internal"
+    what = f"{'External' if external else internal} {measure} of {method}"
     what += f" for {contrast}" if contrast else ""
     number = html.format_interval(value, low, high)
     where = f"on cohort {shown[0].metrics.cohort}"
