@@ -87,7 +87,7 @@ def main():
         print(measure(args.names[0], args), flush=True)
         return
     print(f"{args.slides} slides of {args.patches:,} patches, {args.epochs} epochs\n")
-    print("| aggregation | weights | CPU s per slide | CPU s | MB | AUC of new slides |")
+    print("| aggregation | weights | CPU s per step | CPU s | MB | AUC of new slides |")
     print("|---|---:|---:|---:|---:|---:|", flush=True)
     options = [word for word in sys.argv[1:] if word not in args.names]
     for name in args.names:
