@@ -1,6 +1,6 @@
 """What a job costs beyond its work: processor time of each verb on a cohort of four small slides.
 
-    bench/startup.py [--rounds 3] [--beside /another/checkout/.venv/bin/python]
+    bench/startup.py [--rounds 3] [--only VERB ...] [--beside /another/checkout/.venv/bin/python]
 
 Each verb runs in a process of its own and as a fork of the server of a run (`her2pipe/job_server`);
 `--beside` runs it in turn by another checkout, too, as before a change.
@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from her2pipe.job_server import client, server
@@ -89,6 +90,7 @@ def as_fork(words: list[str], jobs: int = 2) -> float:
 def main() -> None:
     """Print a table of medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", default=[], help="verbs to measure")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--beside", help="Python of another checkout")
     args = parser.parse_args()
@@ -100,9 +102,12 @@ def main() -> None:
         jobs = {"import of her2pipe.config": ["-c", "import her2pipe.config"]}
         jobs |= {name: ["-c", CALL, *words] for name, words in VERBS.items()}
         for name, words in jobs.items():
+            if args.only and not any(name.startswith(verb) for verb in args.only):
+                continue
             before, now = [], []
             for _ in range(args.rounds):
-                before += [call(words, args.beside)] if args.beside else []
+                with suppress(SystemExit):  # it may not read what this checkout has made
+                    before += [call(words, args.beside)] if args.beside else []
                 now.append(call(words))
             columns = [f"{statistics.median(before):8.2f}" if before else " " * 8]
             columns.append(f"{statistics.median(now):8.2f}")

@@ -11,9 +11,9 @@ rule encode:
         "benchmarks/encode/{encoder}/{cohort}/{batch}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: threads_for(study.settings.encode.device, 8)
+    threads: threads_for(study.settings.encode.device, 8 * study.settings.encode.cards)
     resources:
-        gpu=gpus(study.settings.encode.device),
+        gpu=gpus(study.settings.encode.device, study.settings.encode.cards),
         mem_mb=growing(6000),
         runtime=growing(240),
     params:

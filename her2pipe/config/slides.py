@@ -570,4 +570,9 @@ class TileSettings(RejectSettings):
     patch_format: Literal["jpeg", "png"] = setting("jpeg", "how patches are stored; png: lossless")
     jpeg_quality: int = setting(95, "JPEG quality of stored patches", "", ge=50, le=100)
     jpeg_subsampling: Literal["444", "422", "420"] = setting("444", "chroma subsampling")
+    jpeg_as_slide: bool = setting(
+        False,
+        "store patches that are the slide's own pixels (a view of patch_px) at its own JPEG quality"
+        " and chroma, where that keeps them nearer to the slide than jpeg_quality does",
+    )
     overview_px: int = setting(1024, "longer side of the stored overview", "px", ge=64, le=4096)

@@ -361,6 +361,13 @@ class EncodeSettings(Section):
         "auto",
         "where the patches' JPEGs are decoded; auto is the CPU, cuda the graphics card",
     )
+    cards: int = setting(
+        1,
+        "graphics cards of a job; each encodes its share of the slides in a process of its own",
+        "cards",
+        ge=1,
+        le=16,
+    )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
     precision: Precision = setting("auto", PRECISION)
 

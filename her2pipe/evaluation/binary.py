@@ -24,6 +24,7 @@ from her2pipe.evaluation.metrics import (
     estimate,
     grouped_scores,
     patients_of,
+    widened,
     with_interval,
 )
 from her2pipe.evaluation.precision_recall import RESAMPLED_MAX, Scored
@@ -64,7 +65,7 @@ def area(cohort: Cohort, endpoint: Endpoint | None = None) -> Area:
         endpoint=" v ".join(endpoint.contrast),
         **defined(stats.clustered_auc, y, scores_of(known), patients, confidence, "slides"),
     )
-    return without_intervals(computed, cohort.min_n)
+    return widened(without_intervals(computed, cohort.min_n), cohort.variance_factor)
 
 
 def roc_results(cohort: Cohort, endpoint: Endpoint, roc_area: Area, stem: str) -> Results:

@@ -7,6 +7,7 @@ function of `Cohort` under a name, in `ANALYSES`.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,8 @@ class Cohort:
         Slide, (N, C) float and C class names of each encoding, one at a time.
     splits : sequence of SplitSlides
         Where scores are those of several splits, what each of them scored.
+    variance_factor : float
+        By how much training sets that overlap widen variances, see `stats.overlap_factor`.
     is_fitted : bool
         Whether the aggregation was trained on features.
     gives_probability : bool
@@ -100,6 +103,7 @@ class Cohort:
     recalibration: Recalibration | None = None
     patches: Probabilities | None = None
     splits: Sequence[SplitSlides] = ()
+    variance_factor: float = 1.0
     is_fitted: bool = False
     gives_probability: bool = True
     min_n: int = SmallNumberSettings().min_n
@@ -180,6 +184,30 @@ def with_interval(alone: dict[str, Any], resampled: dict[str, Any]) -> dict[str,
     return resampled
 
 
+def widened(area: Area, factor: float) -> Area:
+    """Return an area whose intervals have a variance `factor` times as large.
+
+    Ends of the logit interval move on the scale of the logit; the others as Wald's do.
+    """
+    if factor == 1 or area.value is None or area.low is None or area.high is None:
+        return area
+    value, reach = area.value, factor**0.5
+    changes: dict[str, Any] = {
+        "low": max(0.0, value - reach * (value - area.low)),
+        "high": min(1.0, value + reach * (area.high - value)),
+        "interval": f"{area.interval or 'by patient'}, variance times {factor:.2f} for training"
+        " sets that overlap",
+    }
+    if area.variance:
+        changes["variance"] = factor * area.variance
+    if area.logit_low is not None and area.logit_high is not None and 0 < value < 1:
+        for name, end in (("logit_low", area.logit_low), ("logit_high", area.logit_high)):
+            odds = math.log(value / (1 - value))
+            moved = odds + reach * (math.log(end / (1 - end)) - odds) if 0 < end < 1 else odds
+            changes[name] = 1 / (1 + math.exp(-moved)) if 0 < end < 1 else end
+    return area.model_copy(update=changes)
+
+
 def patients_of(slides: Sequence[Slide]) -> list[str]:
     """Return the slides' patients."""
     return [slide.patient for slide in slides]
@@ -231,7 +259,11 @@ def subgroups(cohort: Cohort, area: Callable[[Cohort], Area]) -> Results:
     for column in settings.subgroups:
         for value in sorted({slide.subgroups.get(column, "") for slide in cohort.slides} - {""}):
             slides = [s for s in cohort.slides if s.subgroups.get(column) == value]
-            group = Cohort(cohort.endpoint, slides, settings, min_n=cohort.min_n)
+            group = Cohort(
+                *(cohort.endpoint, slides, settings),
+                variance_factor=cohort.variance_factor,
+                min_n=cohort.min_n,
+            )
             numbers = area(group).model_dump(exclude_unset=True)
             if numbers["n"] < settings.subgroup_min:
                 few = f"needs at least {settings.subgroup_min} slides: there are {numbers['n']}"

@@ -205,6 +205,9 @@ def units(cohort: Cohort) -> Results:
     by_unit["patient"] = Unit(**of_patients, mixed=mixed)
     by_unit = {name: without_intervals(each, cohort.min_n) for name, each in by_unit.items()}
     unit = by_unit["slide"]
+    if unit.macro_auc is not None and cohort.variance_factor != 1:
+        macro_area = metrics.widened(unit.macro_auc, cohort.variance_factor)
+        unit = by_unit["slide"] = unit.model_copy(update={"macro_auc": macro_area})
     macro = {"note": unit.note}
     if unit.macro_auc is not None:
         macro = unit.macro_auc.model_dump(exclude_unset=True)
@@ -323,7 +326,7 @@ def area(cohort: Cohort) -> Area:
     items = slide_items(cohort.slides, cohort.endpoint)
     macro = macro_auc(items, cohort.settings).model_dump(exclude_unset=True)
     computed = Area(n=len(items.truth), patients=len(set(items.patients)), **macro)
-    return without_intervals(computed, cohort.min_n)
+    return metrics.widened(without_intervals(computed, cohort.min_n), cohort.variance_factor)
 
 
 @analysis("macro_auc_by_subgroup")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -132,7 +133,8 @@ def delong(
         patients = [patient[slide] for slide in both]
         a, b = ([side[slide][1] for slide in both] for side in (scores, others))
         row = PairedComparison(evaluation.method, reference, evaluation.cohort, len(y))
-        rows.append(paired_areas(row, y, a, b, patients, confidence, min_n))
+        factor = _variance_factor(evaluation)
+        rows.append(paired_areas(row, y, a, b, patients, confidence, min_n, factor))
     return adjust(rows, lambda row: row.cohort)
 
 
@@ -144,8 +146,12 @@ def paired_areas(
     patients: Sequence[str],
     confidence: float,
     min_n: int,
+    factor: float = 1.0,
 ) -> PairedComparison:
-    """Compare the AUCs of two scores of the same slides, (n,) each."""
+    """Compare the AUCs of two scores of the same slides, (n,) each.
+
+    `factor` multiplies the variance, of scores out of fold (`stats.overlap_factor`).
+    """
     row = replace(row, patients=len(set(patients)))
     try:
         area, other = stats.auc(y, a).value, stats.auc(y, b).value
@@ -154,8 +160,27 @@ def paired_areas(
         return replace(row, note=str(reason))
     numbers: dict[str, Any] = {"auc": area, "other_auc": other, "difference": area - other}
     numbers |= {key: getattr(test, key) for key in ("low", "high", "z", "p", "interval")}
+    if factor != 1:
+        numbers |= _widened(test, factor)
     row = replace(row, **numbers, note=test.interval_note or "")
     return without_test(row, min_n, sum(y), len(y) - sum(y))
+
+
+def _variance_factor(evaluation: Evaluation) -> float:
+    """Return by how much training sets that overlap widen the variance of an evaluation."""
+    part = evaluation.metrics.resampling
+    return part.variance_factor if part else 1.0
+
+
+def _widened(test: stats.Difference, factor: float) -> dict[str, Any]:
+    """Return ends, z, P and name of a test whose variance is `factor` times as large."""
+    reach, z = factor**0.5, test.z / factor**0.5
+    ends: dict[str, float] = {}
+    if test.low is not None and test.high is not None:
+        for name, end in (("low", test.low), ("high", test.high)):
+            ends[name] = test.value + reach * (end - test.value)
+    name = f"{test.interval}, variance times {factor:.2f} for training sets that overlap"
+    return {**ends, "z": z, "p": math.erfc(abs(z) / 2**0.5), "interval": name}
 
 
 # --- calls of classes ----------------------------------------------------------------------------

@@ -52,11 +52,22 @@ def summarise(
     words = SCHEMES[scheme].format(count=len(splits))
     numbers: dict[str, Any] = {"scheme": scheme, "words": words, "splits": values}
     numbers |= {"kind": OUT_OF_FOLD if is_own else ENSEMBLE, "defined": len(known)}
+    numbers |= {"variance_factor": variance_factor(splits)} if is_own else {}
     if known:
         numbers["mean"] = float(np.mean(known))
     if len(known) > 1:
         numbers["sd"] = float(np.std(known, ddof=1))
     return Resampling(**numbers)
+
+
+def variance_factor(splits: Sequence[SplitSlides]) -> float:
+    """Return the factor of variances out of fold, of all patients tested and those trained on."""
+    tested = [{slide.patient for slide in split.slides if slide.used} for split in splits]
+    trained = [
+        len({slide.patient for slide in split.development} - patients)
+        for split, patients in zip(splits, tested, strict=True)
+    ]
+    return stats.overlap_factor(len(set().union(*tested)), float(np.mean(trained)))
 
 
 def _value(split: SplitSlides, endpoint: Endpoint, settings: Any) -> SplitValue:
@@ -115,7 +126,11 @@ def resampled(study: method_table.Study) -> method_table.Table:
         tested = [r for r in rows if r["cohort"] == cohort and r.get("t_p") is not None]
         for row, p in zip(tested, stats.holm([r["t_p"] for r in tested]).tolist(), strict=True):
             row["t_p_holm"] = p
-    return method_table.Table(COLUMNS, rows, optional=True)
+    main = study.evaluations[0].endpoint.main_column
+    renamed = {"auc": main, "reference_auc": f"reference_{main}"}  # of a number rho, ...
+    rows = [{renamed.get(key, key): value for key, value in row.items()} for row in rows]
+    columns = tuple(renamed.get(key, key) for key in COLUMNS)
+    return method_table.Table(columns, rows, optional=True)
 
 
 def _row(

@@ -376,12 +376,15 @@ class Resampling(Part):
     """Several splits: the main number within each, with mean and SD of those that are defined.
 
     `kind` says whether the pooled scores are out of fold, each slide's by what was not trained on
-    it, or an ensemble's, the mean of all splits; `words` says the scheme in words.
+    it, or an ensemble's, the mean of all splits; `words` says the scheme in words. Intervals of
+    areas out of fold have `variance_factor` times the variance by patient, since training sets
+    overlap.
     """
 
     scheme: str
     words: str
     kind: str
+    variance_factor: float = 1.0
     splits: list[SplitValue]
     defined: int
     mean: float | None = None

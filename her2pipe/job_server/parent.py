@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from her2pipe.job_server.client import SERVER, imported, receive, send
 
 PR_SET_PDEATHSIG = 1
+PACKAGE = Path(__file__).parents[1]
 
 
 def ignore_terminal() -> None:
@@ -28,11 +29,21 @@ def ignore_terminal() -> None:
         signal.signal(name, signal.SIG_IGN)
 
 
+def code_state(folder: Path) -> tuple[int, int]:
+    """Return how many modules a folder holds, and when the last was changed, ns.
+
+    Where they change in a run, jobs start with the new ones, not with some of both.
+    """
+    times = [path.stat().st_mtime_ns for path in folder.rglob("*.py")]
+    return len(times), max(times, default=0)
+
+
 def serve(folder: str, server: socket.socket) -> None:
     """Fork for each job; end when the server is gone and all jobs have ended."""
     selector = selectors.DefaultSelector()
     selector.register(server, selectors.EVENT_READ)
     clients: dict[int, tuple[socket.socket, Path]] = {}  # by job
+    state = code_state(PACKAGE)
     is_open = True
     while is_open or clients:
         for key, _ in selector.select():
@@ -44,7 +55,8 @@ def serve(folder: str, server: socket.socket) -> None:
                     is_open = False
                     continue
                 client = socket.socket(fileno=streams[0])
-                if job := _begin(request, streams[1:], selector, client):
+                is_same = code_state(PACKAGE) == state
+                if job := is_same and _begin(request, streams[1:], selector, client):
                     mark = Path(folder, str(request["client"]))
                     with suppress(OSError):
                         mark.write_text(str(job))
@@ -60,12 +72,12 @@ def serve(folder: str, server: socket.socket) -> None:
             elif isinstance(key.fileobj, int):  # a job has ended
                 selector.unregister(key.fileobj)
                 os.close(key.fileobj)
-                code = os.waitstatus_to_exitcode(os.waitpid(key.data, 0)[1])
+                exit_code = os.waitstatus_to_exitcode(os.waitpid(key.data, 0)[1])
                 client, mark = clients.pop(key.data)
                 with suppress(KeyError):
                     selector.unregister(client)
                 with suppress(OSError), client:
-                    send(client, {"exit_code": code})
+                    send(client, {"exit_code": exit_code})
                 mark.unlink(missing_ok=True)
             elif key.data in clients:  # its client was killed, and so is the job
                 selector.unregister(key.fileobj)
@@ -91,7 +103,11 @@ def _begin(
     if len(os.listdir("/proc/self/task")) > 1 or not os.path.isdir(request["folder"]):
         return None
     parent = os.getpid()
-    if job := os.fork():
+    try:
+        job = os.fork()
+    except OSError:  # no memory, or too many processes: the job finds out itself
+        return None
+    if job:
         with suppress(OSError):
             os.setpgid(job, job)
         return job

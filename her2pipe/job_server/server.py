@@ -38,7 +38,7 @@ class Run:
 
 def start() -> Run | None:
     """Start the server of this process; return None where it has one, or none is wanted."""
-    if SERVER in os.environ or not sys.platform.startswith("linux"):
+    if SERVER in os.environ or not _is_possible():
         return None
     folder = tempfile.mkdtemp(prefix="her2pipe-jobs-")
     if len(f"{folder}/{SOCKET}") > LONGEST_ADDRESS:
@@ -55,6 +55,15 @@ def start() -> Run | None:
         )
     os.environ[SERVER] = folder
     return Run(process, folder)
+
+
+def _is_possible() -> bool:
+    """Whether the system tells when a process ends, as Linux does since 5.3."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def close(run: Run | None) -> None:

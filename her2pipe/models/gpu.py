@@ -38,25 +38,60 @@ def free_card(count: int) -> int:
         return 0
     if _HELD:
         return next(iter(_HELD))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    names = visible if len(visible) >= count else [str(n) for n in range(count)]
-    for number, name in enumerate(names[:count]):
-        path = Path(tempfile.gettempdir()) / f"her2pipe-card-{name.strip()}.lock"
-        with contextlib.suppress(PermissionError):  # another user's can be locked all the same
-            path.touch()
-        try:
-            lock = os.open(path, os.O_RDONLY)
-        except PermissionError:  # kept to its owner: in use, for all we know
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            continue
-        _HELD[number] = lock
-        return number
+    for number, name in enumerate(_names(count)):
+        if _take(number, name):
+            return number
     log.warning("all %d graphics cards are in use; the first is shared", count)
     return 0
+
+
+def several_cards(wanted: int) -> list[str]:
+    """Take free cards for processes of their own, as CUDA_VISIBLE_DEVICES names them.
+
+    Parameters
+    ----------
+    wanted : int
+
+    Returns
+    -------
+    list of str
+        As many as are free and wanted; none where that is fewer than two.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    if min(wanted, count) < 2:
+        return []
+    names = _names(count)
+    if wanted < count:  # else they are all this job's
+        names = [name for n, name in enumerate(names) if len(_HELD) < wanted and _take(n, name)]
+    if len(names) < wanted:
+        log.warning("%d of %d graphics cards are to be had", max(1, len(names)), wanted)
+    return names if len(names) > 1 else []
+
+
+def _names(count: int) -> list[str]:
+    """Return the names of the cards that can be seen."""
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    return visible[:count] if len(visible) >= count else [str(n) for n in range(count)]
+
+
+def _take(number: int, name: str) -> bool:
+    """Lock a card for as long as this process lives, unless another has it."""
+    path = Path(tempfile.gettempdir()) / f"her2pipe-card-{name}.lock"
+    with contextlib.suppress(PermissionError):  # another user's can be locked all the same
+        path.touch()
+    try:
+        lock = os.open(path, os.O_RDONLY)
+    except PermissionError:  # kept to its owner: in use, for all we know
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    _HELD[number] = lock
+    return True
 
 
 def pick_device(name: str) -> torch.device:

@@ -232,6 +232,15 @@ class Slide(ABC):
         """Prepare to read these squares: a function of x and y that reads one."""
         return lambda x, y: self.region(x, y, side_px0, side_px0, (out_px, out_px))
 
+    def coding(
+        self, corners: Sequence[tuple[int, int]], side_px0: int, out_px: int
+    ) -> tuple[int, str] | None:
+        """Return JPEG quality and chroma subsampling of squares that are whole blocks of the file.
+
+        None where they are resampled, lie across the blocks, or the file holds no such JPEG.
+        """
+        return None
+
     def background_risk(
         self, corners: Sequence[tuple[int, int]], side_px0: int, variance_max: float
     ) -> np.ndarray:

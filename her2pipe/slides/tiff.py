@@ -28,7 +28,7 @@ from her2pipe.slides.base import (
 )
 from her2pipe.slides.level_check import shows_the_same
 from her2pipe.slides.resample import resample
-from her2pipe.slides.tiff_pyramid import JPEG, JPEG_2000, PLAIN, Level, parse
+from her2pipe.slides.tiff_pyramid import JPEG, JPEG_2000, PLAIN, JpegTiles, Level, parse
 from her2pipe.slides.tile_cache import WHITE, CorruptTileError, TileCache
 
 SCALES = (8, 4, 2, 1)
@@ -38,6 +38,7 @@ PROBE_TILES = 16  # of a level, to compare reduced decoding with full decoding
 BIAS_MAX = 0.25  # grey levels; reversible wavelets round down at every step
 WAVELET_RATIO = 1.3  # a further reduction that hides a coarse wavelet's fraction of a pixel
 PLACES = 6  # tiles of a level with the most bytes, looked at to see whether it is one
+BLOCK_PX = 16  # side of a block of JPEG with subsampled chroma
 SCREEN_PATCH_PX = 24  # least side of a patch on the image it is screened on
 SCREEN_PX = 64 << 20  # largest such image
 SCREEN_BITS = 0.5  # bits per px below which a tile holds no fine texture to speak of
@@ -232,6 +233,18 @@ class TiffSlide(Slide):
                 view.evict(x, y, side_px0, out_px)
 
         return read
+
+    def coding(
+        self, corners: Sequence[tuple[int, int]], side_px0: int, out_px: int
+    ) -> tuple[int, str] | None:
+        """Return quality and chroma of squares that are whole blocks; see `Slide.coding`."""
+        level = self.levels[0]
+        subsampling = level.decode.subsampling if isinstance(level.decode, JpegTiles) else ""
+        edges = np.array([side_px0, level.tile_width_px, level.tile_height_px])
+        lie_across = (edges % BLOCK_PX).any() or (np.array(corners) % BLOCK_PX).any()
+        if side_px0 != out_px or lie_across or not subsampling or self.jpeg_quality is None:
+            return None
+        return self.jpeg_quality, subsampling
 
     def background_risk(
         self, corners: Sequence[tuple[int, int]], side_px0: int, variance_max: float

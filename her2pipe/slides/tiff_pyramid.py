@@ -306,7 +306,7 @@ def _decoder(page, path) -> tuple[Decoder, str]:
     """Choose how a page's tiles are decoded."""
     compression, shape = int(page.compression), (page.tilelength, page.tilewidth)
     if compression == 7 and page.photometric in (YCBCR, RGB, GRAY):
-        return _Jpeg(page.photometric, page.jpegtables or b"", page.jpegheader, shape), JPEG
+        return JpegTiles(page.photometric, page.jpegtables or b"", page.jpegheader, shape), JPEG
     if compression in WAVELETS:
         ycbcr = WAVELETS[compression] or page.photometric == YCBCR
         return partial(_jpeg_2000, ycbcr, shape), JPEG_2000
@@ -337,7 +337,7 @@ def _segments(data: bytes) -> tuple[bytes, int]:
     return kept, position
 
 
-class _Jpeg:
+class JpegTiles:
     """Decode the JPEG tiles of a page; the TIFF's tags decide on their colours.
 
     Parameters
@@ -362,12 +362,16 @@ class _Jpeg:
         self._headless = header is not None
         self._shape = shape
         self._last = b"\0", b""  # a tile's own header and what to put in its place
+        self._ycbcr = photometric == YCBCR
+        self.subsampling = ""  # of the tile decoded last; empty where it is not YCbCr
 
     def __call__(self, data: bytes, scale: int, into: np.ndarray) -> np.ndarray:
+        """Decode a tile; see `Level.decode`."""
         import simplejpeg
 
         stream = self._stream(data)
-        height, width = simplejpeg.decode_jpeg_header(stream)[:2]
+        height, width, _, subsampling = simplejpeg.decode_jpeg_header(stream)
+        self.subsampling = subsampling if self._ycbcr else ""
         if height >= 2 * self._shape[0] or width >= 2 * self._shape[1]:
             raise InflatedError(f"it claims {(height, width)} px, not {self._shape}")
         least = {"min_height": self._shape[0] // scale, "min_width": self._shape[1] // scale}

@@ -34,6 +34,7 @@ MOST_CELLS = 5_000_000  # of a grid, which is held in memory; a large slide has 
 SAMPLE_GRID = 16  # pixels taken along each side of a kept patch for the stain estimate
 NO_TISSUE_INSIDE = "no patch with tissue lies inside the annotation"
 MPP_USUAL = 0.25  # um/px, assumed of the size of folds where a slide's is not known
+CODED_BOTH_WAYS = 4  # patches that show which coding is nearer to the slide
 SAMPLE_TIMES = 50  # pixels held for the stain estimate, over those it uses: most may be glass
 
 
@@ -223,6 +224,8 @@ class Tiler:
         if tile.screen:
             corners = screen(slide, corners, side, tile)
             metadata.screened = metadata.background = len(tiles) - len(corners)
+        if tile.jpeg_as_slide:
+            tile = coded_as_slide(slide, corners, side, tile)
         work = _PatchWork(tile, self.stain.stain_seed, len(corners), inspection)
         sample = StainSample(self.stain)
         results = slide.patches(corners, side, tile.patch_px, work, self.threads)
@@ -259,6 +262,36 @@ class Tiler:
             what += " the others background"
             fix += ", or a higher tile.white_level"
         return BadSlideError(f"no tissue: {what}{_remark(slide)}", str(slide.path), fix)
+
+
+def coded_as_slide(
+    slide: Slide, corners: list[Corner], side_px0: int, tile: TileSettings
+) -> TileSettings:
+    """Return the settings with the slide's own JPEG quality and chroma where that is nearer to it.
+
+    Blocks quantised as they were before lose nearly nothing; those of an encoder with other tables
+    do. So some patches are coded both ways and compared.
+    """
+    import cv2
+    import simplejpeg
+
+    coding = slide.coding(corners, side_px0, tile.patch_px)
+    if tile.patch_format != "jpeg" or coding is None or coding[0] > tile.jpeg_quality:
+        return tile
+    quality, subsampling = coding
+    changed = {"jpeg_quality": quality, "jpeg_subsampling": subsampling}
+    as_slide = tile.model_copy(update=changed)
+
+    def squares(_: int, patch: np.ndarray) -> list[float]:
+        coded = [simplejpeg.decode_jpeg(compress(patch, each)) for each in (tile, as_slide)]
+        return [cv2.norm(each, patch, cv2.NORM_L2SQR) for each in coded]
+
+    chosen = corners[:: max(1, len(corners) // CODED_BOTH_WAYS)][:CODED_BOTH_WAYS]
+    tried = [s for s in slide.patches(chosen, side_px0, tile.patch_px, squares) if s is not None]
+    if not tried:
+        return tile
+    error, error_as_slide = np.sum(tried, axis=0)
+    return as_slide if error_as_slide <= error else tile
 
 
 def _corrupt(slide: Slide, metadata: PatchMetadata, others: str) -> BadSlideError:

@@ -18,7 +18,7 @@ from her2pipe.stats.calibration import (
     drift,
     platt,
 )
-from her2pipe.stats.cross_validation import CorrectedT, corrected_resampled_t
+from her2pipe.stats.cross_validation import CorrectedT, corrected_resampled_t, overlap_factor
 from her2pipe.stats.decision import DecisionCurve, decision_curve
 from her2pipe.stats.heterogeneity import Heterogeneity, heterogeneity
 from her2pipe.stats.numbers import bootstrap_numbers, number_draws, of_numbers
@@ -146,6 +146,7 @@ __all__ = [
     "mcnemar",
     "number_draws",
     "of_numbers",
+    "overlap_factor",
     "platt",
     "precision_recall",
     "quadratic_kappa",

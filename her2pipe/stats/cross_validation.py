@@ -22,6 +22,28 @@ class CorrectedT(NamedTuple):
     p: float
 
 
+def overlap_factor(tested: int, trained_on: float) -> float:
+    """Return by how much training sets that overlap widen the variance of pooled scores.
+
+    Scores out of fold hang together: of two patients of different folds each is in the training
+    set of the other. Taking the models as given, the variance lacks this; with labels without
+    meaning it is then half of what it is. The correction of `corrected_resampled_t`, of which the
+    uncorrected variance is s^2 / J, gives 1 + n / n_train of n patients tested in all.
+
+    Parameters
+    ----------
+    tested : int
+        Patients tested by all splits together.
+    trained_on : float
+        Patients that a split trains on, mean over the splits.
+
+    References
+    ----------
+    Nadeau & Bengio 2003, doi 10.1023/A:1024068626366, section 4.2.
+    """
+    return 1 + tested / trained_on
+
+
 def corrected_resampled_t(
     differences: Sequence[float], test_to_train: float, confidence: float = 0.95
 ) -> CorrectedT:

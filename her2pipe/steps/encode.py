@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -23,7 +28,7 @@ from her2pipe.bundles.compatibility import (
 )
 from her2pipe.config import CompatibilitySettings, EncodeSettings, flags
 from her2pipe.errors import Her2Error
-from her2pipe.files import replacing_folder, write_table
+from her2pipe.files import read_table, replacing_folder, write_table
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +76,11 @@ def run(
     from her2pipe.training import dataloader
 
     paths = distinct_stores(args.stores)
+    if encode.device != "cpu" and len(paths) > 1:
+        cards = gpu.several_cards(min(encode.cards, len(paths)))
+        if cards:
+            encode_on_cards(paths, cards, args, encode, compatibility)
+            return
     torch.set_num_threads(args.threads)
     device = gpu.pick_device(encode.device)
     model, description = weights.load(args.model)
@@ -165,6 +175,83 @@ def run(
         patches / seconds,
         share,
     )
+
+
+def encode_on_cards(
+    paths: Sequence[str | Path],
+    cards: Sequence[str],
+    args: argparse.Namespace,
+    encode: EncodeSettings,
+    compatibility: CompatibilitySettings,
+    start: Callable[..., Any] = subprocess.Popen,
+) -> None:
+    """Encode stores on several cards, each with about as many patches, in processes of their own.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Patch stores.
+    cards : sequence of str
+        As CUDA_VISIBLE_DEVICES names them; no more than there are stores.
+    args, encode, compatibility
+        As `run` takes them.
+    start : callable
+        Starts a process of words, with an environment `env`.
+
+    Raises
+    ------
+    Her2Error
+        When one of the processes fails; the others are ended.
+    """
+    from her2pipe.store import read_summary
+
+    shares = deal([read_summary(path)["patches"] for path in paths], len(cards))
+    settings = flags.to_flags(encode.model_copy(update={"cards": 1}), compatibility)
+    threads = max(1, args.threads // len(cards))
+    with replacing_folder(args.folder) as folder:
+        parts = [folder / f"card{number}" for number in range(len(cards))]
+        processes: list[Any] = []
+        try:
+            for card, share, part in zip(cards, shares, parts, strict=True):
+                stores = [str(paths[number]) for number in share]
+                words = [sys.executable, "-m", "her2pipe.cli", "encode", *stores, str(part)]
+                words += ["--model", str(args.model), "--threads", str(threads)]
+                env = {**os.environ, "CUDA_VISIBLE_DEVICES": card}
+                processes.append(start([*words, *shlex.split(settings)], env=env))
+            while None in (codes := [process.poll() for process in processes]) and not any(codes):
+                time.sleep(0.1)
+        finally:
+            for process in processes:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+        for card, code in zip(cards, codes, strict=True):
+            if code:
+                raise Her2Error(
+                    f"encoding on graphics card {card} failed (exit code {code})",
+                    str(args.folder),
+                    "its own message stands above",
+                )
+        timings: dict[str, dict[str, Any]] = {}
+        for part in parts:
+            timings |= {row["slide"]: dict(row) for row in read_table(part / "timings.tsv")}
+            for file in part.glob("*.h5"):
+                file.rename(folder / file.name)
+            shutil.rmtree(part)
+        order = [read_summary(path)["slide"] for path in paths]
+        write_table(folder / "timings.tsv", TIMINGS, [timings[slide] for slide in order])
+
+
+def deal(counts: Sequence[int], shares: int) -> list[list[int]]:
+    """Deal stores, by numbers of patches, into shares of about as many patches.
+
+    The largest first, each to the share that has least; a share keeps the stores' order.
+    """
+    dealt: list[list[int]] = [[] for _ in range(shares)]
+    for number in sorted(range(len(counts)), key=lambda n: (-counts[n], n)):
+        least = min(dealt, key=lambda share: (sum(counts[n] for n in share), len(share)))
+        least.append(number)
+    return [sorted(share) for share in dealt]
 
 
 @dataclass(frozen=True)

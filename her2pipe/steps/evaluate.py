@@ -153,6 +153,9 @@ def run(
                 side="train",
             )
     used = [slide for slide in slides if slide.used]
+    if args.role == "development":  # groups are never cut at the scores of those they hold
+        shown = {slide.patient for slide in used}
+        training = [slide for slide in training if slide.patient not in shown]
     splits = _splits(args, endpoint, evaluate)
     results = compute(
         Cohort(
@@ -164,6 +167,7 @@ def run(
             recalibration=_recalibration(args.platt),
             patches=_probabilities(args.encoding, slides) if args.encoding else None,
             splits=splits,
+            variance_factor=_variance_factor(args, splits),
             is_fitted=aggregation is None or aggregation.fits == "weights",
             gives_probability=aggregation is None or aggregation.gives_probability,
             min_n=small.min_n,
@@ -203,6 +207,15 @@ def run(
             result += f"; {main.interval_note}"
     n = len(used) if main.n is None else main.n
     log.info("%s on %s: n %d, %s", args.method, args.cohort, n, result)
+
+
+def _variance_factor(args, splits: Sequence[SplitSlides]) -> float:
+    """Return by how much the variance of scores out of fold is larger; of other scores 1."""
+    if not splits or args.role != "development":
+        return 1.0
+    from her2pipe.evaluation.resampled import variance_factor
+
+    return variance_factor(splits)
 
 
 def _splits(args, endpoint, settings: EvaluateSettings) -> list[SplitSlides]:

@@ -22,9 +22,9 @@ def growing(amount: int) -> Callable[[Wildcards, int], int]:
     return amount_of
 
 
-def gpus(device: str) -> int:
+def gpus(device: str, cards: int = 1) -> int:
     """Return how many graphics cards a job on a device asks for."""
-    return 0 if device == CPU else 1
+    return 0 if device == CPU else cards
 
 
 def threads_for(device: str, beside_gpu: int) -> int:

@@ -34,6 +34,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -446,8 +447,9 @@ def prepare(workflow: Workflow, study: Study, start: Callable[[], None]) -> List
 
 def _serve_jobs(workflow: Workflow) -> None:
     """Start a server for jobs that this process starts with the libraries it has itself."""
-    version_is_known = snakemake.__version__.startswith(KNOWN_VERSIONS)
-    if version_is_known and workflow.local_exec and not _in_environments(workflow):
+    is_known = snakemake.__version__.startswith(KNOWN_VERSIONS)
+    is_here = workflow.is_main_process and workflow.local_exec
+    if is_known and is_here and not _in_environments(workflow):
         atexit.register(server.close, server.start())
         benchmark.BenchmarkTimer.__init__ = _measuring_forks(benchmark.BenchmarkTimer.__init__)
 
@@ -463,9 +465,10 @@ def _measuring_forks(initialise: Callable) -> Callable:
             """Return the processes below, those of the server among them."""
             processes = super().children(recursive)
             for client in (self.pid, *(process.pid for process in processes)):
-                if job := server.job_of(client):
-                    fork = psutil.Process(job)
-                    processes += [fork, *fork.children(recursive)]
+                with suppress(psutil.NoSuchProcess):
+                    if job := server.job_of(client):
+                        fork = psutil.Process(job)
+                        processes += [fork, *fork.children(recursive)]
             return processes
 
     @functools.wraps(initialise)

@@ -137,6 +137,18 @@ def job_of(run, verb):
     pytest.fail(f"no {verb} was seen")
 
 
+def job_in(folder, verb, until):
+    """Wait for a job of one step in a folder, and return its process; `until` ends the wait."""
+    while not until():
+        for process in in_folder(folder):
+            with suppress(psutil.Error):
+                words = process.cmdline()
+                if words[1:2] and words[1].endswith("her2pipe") and words[2] == verb:
+                    return process
+        time.sleep(0.05)
+    pytest.fail(f"no {verb} was seen")
+
+
 def planned(folder):
     """Return what a dry run would do: a counter of (rule, cohort)."""
     run = snakemake(folder, "--dry-run")

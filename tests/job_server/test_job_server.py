@@ -15,12 +15,13 @@ import pytest
 
 from her2pipe.job_server import client as job_client
 from her2pipe.job_server import server as job_server
+from her2pipe.job_server.parent import code_state
 from her2pipe.workflow import snakemake_api
 
 LEDGER = ["ledger", "A.tsv", "out.tsv", "--sheet", "A=sheet.tsv"]
 SCORES = "slide\tflag\treason\nS1\t\tlate\n"
 SCRIPT = "import sys\nfrom her2pipe.cli import main\nsys.exit(main())\n"
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+pytestmark = pytest.mark.skipif(not job_server._is_possible(), reason="needs Linux 5.3")
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,43 @@ def test_where_a_fork_would_not_be_the_same_a_job_does_its_work_itself(client, w
             assert job_server.job_of(process.pid) is None
             scores.write(SCORES)
         assert process.wait() == 0
+
+
+def test_only_a_run_on_this_machine_with_its_own_libraries_has_a_server(monkeypatch):
+    starts = []
+    monkeypatch.setattr(snakemake_api.server, "start", lambda: starts.append(1))
+    monkeypatch.setattr(snakemake_api.atexit, "register", lambda *call: None)
+    timer = snakemake_api.benchmark.BenchmarkTimer
+    monkeypatch.setattr(timer, "__init__", timer.__init__)
+    for is_main, is_local, method, count in (
+        *((False, True, (), 0), (True, False, (), 0), (True, True, ("conda",), 0)),
+        (True, True, (), 1),
+    ):
+        deployed = SimpleNamespace(deployment_method=method)
+        snakemake_api._serve_jobs(
+            SimpleNamespace(
+                is_main_process=is_main, local_exec=is_local, deployment_settings=deployed
+            )
+        )
+        assert len(starts) == count
+
+
+def test_a_system_that_cannot_have_a_server_has_none(monkeypatch):
+    monkeypatch.delenv(job_client.SERVER, raising=False)
+    monkeypatch.setattr(os, "pidfd_open", lambda process: os.close(-1))  # an error of the system
+    assert job_server.start() is None
+
+
+def test_changed_code_is_seen(tmp_path):
+    """Jobs after it start anew: a fork would have old modules beside new ones."""
+    (tmp_path / "inner").mkdir()
+    (module := tmp_path / "inner/one.py").touch()
+    states = [code_state(tmp_path)]
+    os.utime(module, ns=(0, states[0][1] + 1))
+    states.append(code_state(tmp_path))
+    (tmp_path / "two.py").touch()
+    states.append(code_state(tmp_path))
+    assert len(set(states)) == 3
 
 
 def test_without_its_server_a_job_does_its_work_itself(tmp_path, monkeypatch):

@@ -61,3 +61,20 @@ def test_a_process_keeps_its_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(gpu, "_HELD", {})
     assert gpu.free_card(2) == gpu.free_card(2)
+
+
+def test_a_job_takes_several_cards(tmp_path, monkeypatch):
+    """Those that are free, or all it sees; with fewer than two it computes in its own process."""
+    monkeypatch.setattr(gpu.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(gpu, "_HELD", {})
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6,7")
+    assert gpu.several_cards(1) == []
+    assert gpu.several_cards(4) == ["3", "5", "6", "7"]  # all are this job's
+    assert not gpu._HELD
+    assert gpu.several_cards(2) == ["3", "5"]
+    held, taken = dict(gpu._HELD), {}
+    monkeypatch.setattr(gpu, "_HELD", taken)  # another job
+    assert gpu.several_cards(3) == ["6", "7"]
+    for lock in (held | taken).values():
+        gpu.os.close(lock)

@@ -118,11 +118,11 @@ def test_shared_tables(tmp_path):
             place += size
         return kept + jpeg[place:]
 
-    from her2pipe.slides.tiff_pyramid import _Jpeg
+    from her2pipe.slides.tiff_pyramid import JpegTiles
 
     count = int(slides.tiles(path)[1][0, 0])
     jpeg = abbreviate(raw[offset : offset + count])
-    made = _Jpeg(6, b"\xff\xd8" + tables + b"\xff\xd9", None, (240, 240))(
+    made = JpegTiles(6, b"\xff\xd8" + tables + b"\xff\xd9", None, (240, 240))(
         jpeg, 1, np.empty((240, 240, 3), np.uint8)
     )
     assert (made == wanted[:240, :240]).all()

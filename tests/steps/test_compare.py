@@ -330,7 +330,13 @@ def test_methods_of_splits_are_compared_out_of_fold_and_over_splits(tmp_path, he
             for i, area in enumerate(areas)
         ]
         part = {"scheme": "folds", "words": "4 folds by patient", "kind": "out of fold"}
-        part |= {"splits": splits, "defined": 4, "mean": float(np.mean(areas)), "sd": 0.1}
+        part |= {
+            "variance_factor": 7 / 3,
+            "splits": splits,
+            "defined": 4,
+            "mean": float(np.mean(areas)),
+            "sd": 0.1,
+        }
         random = np.random.default_rng(len(method))
         scores = random.normal(size=20) + (np.arange(20) > 9)
         slides = [(f"S{i}", score, i > 9, None, True) for i, score in enumerate(scores)]
@@ -347,6 +353,7 @@ def test_methods_of_splits_are_compared_out_of_fold_and_over_splits(tmp_path, he
     assert float(other["t_p"]) == pytest.approx(expected.p, abs=1e-6)
     assert float(other["split_difference"]) == pytest.approx(-0.075)
     (pooled,) = read_table(out / "delong.tsv")
+    assert "variance times 2.33" in pooled["interval"]
     assert {name: other[name] for name in ("p", "low", "n")} == {
         name: pooled[name] for name in ("p", "low", "n")
     }

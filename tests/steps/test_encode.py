@@ -10,11 +10,12 @@ from her2pipe import store
 from her2pipe.config import StainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, write_record
-from her2pipe.models import inference, weights
+from her2pipe.models import gpu, inference, weights
 from her2pipe.models.description import PatchConditions
 from her2pipe.stain.base import estimate
 from her2pipe.stain.normalise import normalise_batch
 from her2pipe.stain.profile import Profile
+from her2pipe.steps import encode
 from her2pipe.store import PatchStore, read_encoding
 from her2pipe.training import dataloader
 
@@ -310,6 +311,54 @@ def test_decoding_on_a_card_changes_no_score(tmp_path, make, model, her2pipe):
     for path in stores:
         a, b = (read_encoding(tmp_path / decoder / path.name) for decoder in ("cpu", "cuda"))
         assert np.abs(a.probabilities - b.probabilities).max() < 1e-3
+
+
+def test_slides_are_dealt_to_cards_by_their_patches():
+    assert encode.deal([5, 1, 9, 4, 0], 2) == [[1, 2], [0, 3, 4]]  # 10 and 9 patches
+    assert encode.deal([0, 0, 0], 3) == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_two_cards_encode_as_one(tmp_path, make, model, her2pipe, monkeypatch, code):
+    """Each in a process, here of this one; where one fails the job does, and leaves nothing."""
+    from her2pipe.cli import main
+
+    stores, visible = slides(tmp_path, make, (5, 3, 4)), []
+
+    class Process:
+        """What has ended with a code."""
+
+        def __init__(self, words, env):
+            visible.append(env["CUDA_VISIBLE_DEVICES"])
+            with monkeypatch.context() as patches:
+                patches.setattr(gpu, "several_cards", lambda wanted: [])
+                self.code = main(words[3:]) or code * (len(visible) == 2)
+
+        def poll(self):
+            return self.code
+
+    assert her2pipe("encode", *stores, tmp_path / "one", "--model", model)[0] == 0
+    monkeypatch.setattr(gpu, "several_cards", lambda wanted: ["4", "7"][:wanted])
+    monkeypatch.setattr(encode.encode_on_cards, "__defaults__", (Process,))
+    words = "encode", *stores, tmp_path / "two", "--model", model, "--cards", "2"
+    ended, stderr = her2pipe(*words)
+    assert (ended, visible) == (code, ["4", "7"])
+    if code:
+        assert "encoding on graphics card 7 failed (exit code 1)" in stderr
+        assert not (tmp_path / "two").exists()
+        return
+    names = [path.name for path in stores]
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == [*names, "timings.tsv"]
+    for name in names:
+        a, b = (read_encoding(tmp_path / folder / name) for folder in ("one", "two"))
+        assert np.array_equal(a.probabilities, b.probabilities)
+        assert np.array_equal(a.features, b.features)
+    rows = read_table(tmp_path / "two" / "timings.tsv")
+    assert [(row["slide"], row["patches"]) for row in rows] == [
+        ("S0", "5"),
+        ("S1", "3"),
+        ("S2", "4"),
+    ]
 
 
 def test_a_broken_patch_stops_the_loader(tmp_path, make):

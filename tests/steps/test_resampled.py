@@ -132,6 +132,18 @@ def test_labels_without_meaning_are_not_found_out_of_fold(scored, tmp_path, her2
     assert metrics["auc"]["low"] < 0.5 < metrics["auc"]["high"]
     assert metrics["chosen_on_these"] == ""
     part = metrics["resampling"]
+    # 32 patients tested, each split trained on all but its own: the variance by patient times this.
+    sizes = [each["training_patients"] for each in part["splits"]]
+    assert part["variance_factor"] == pytest.approx(1 + 32 / np.mean(sizes))
+    rows = read_table(tmp_path / "out" / "slides.tsv")
+    truth = [int(row["slide"][1:]) % 2 for row in rows]
+    plain = stats.auc(truth, [float(row["score"]) for row in rows])
+    variance = part["variance_factor"] * plain.variance
+    assert metrics["auc"]["variance"] == pytest.approx(variance)
+    assert metrics["auc"]["high"] == pytest.approx(
+        min(1, plain.value + 1.96 * variance**0.5), abs=1e-4
+    )
+    assert "for training sets that overlap" in metrics["auc"]["interval"]
     assert (part["scheme"], part["kind"], part["defined"]) == ("folds", "out of fold", 3)
     of_splits = {}
     for row in read_table(scored / "out-of-fold.tsv"):

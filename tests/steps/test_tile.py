@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+import simplejpeg
 import slides
 from stores import DATA
 
@@ -14,9 +15,9 @@ from her2pipe.cli import main
 from her2pipe.config import SlidesSettings, StainSettings, TileSettings, TissueSettings
 from her2pipe.errors import Her2Error
 from her2pipe.slides.open import open_slide
-from her2pipe.slides.tiling import SAMPLE_TIMES, StainSample
+from her2pipe.slides.tiling import SAMPLE_TIMES, StainSample, coded_as_slide
 from her2pipe.slides.tissue import crop_side, tile_grid
-from her2pipe.store import PatchStore
+from her2pipe.store import PatchStore, compress
 
 TILE = TileSettings()
 SCREEN = 0.05  # the default share
@@ -347,6 +348,26 @@ def test_lossless(her2pipe, svs, tmp_path):
         assert store.jpeg(0)[:2] == b"\xff\xd8"
 
 
+@pytest.mark.parametrize(("side", "chroma"), [(96, "420"), (100, "444")])
+def test_coded_as_the_slide(tmp_path, side, chroma):
+    """Where patches are the slide's blocks, its own coding is smaller and nearer to it."""
+    path = slides.svs(tmp_path / "S.svs", PICTURE, subsampling=(2, 2))
+    tile = TileSettings(patch_px=side, jpeg_as_slide=True)
+    with open_slide(path, SlidesSettings()) as slide:
+        corners = tile_grid(slide.width_px0, slide.height_px0, side)
+        own = coded_as_slide(slide, corners, side, tile)
+        patches = list(slide.patches(corners[80:86], side, side, lambda _, patch: patch.copy()))
+    assert (own.jpeg_quality, own.jpeg_subsampling) == ((90 if chroma == "420" else 95), chroma)
+    if chroma == "420":
+        usual, as_slide = ([compress(p, each) for p in patches] for each in (tile, own))
+        assert sum(map(len, as_slide)) < 0.7 * sum(map(len, usual))
+        for data, other, patch in zip(as_slide, usual, patches, strict=True):
+            near, far = (
+                simplejpeg.decode_jpeg(each) - patch.astype(float) for each in (data, other)
+            )
+            assert (near**2).mean() < (far**2).mean()
+
+
 # --- screening -----------------------------------------------------------------------------------
 
 
@@ -618,15 +639,15 @@ def fails(error):
 def test_a_fault_while_decoding_is_not_a_corrupt_tile(
     her2pipe, svs, tmp_path, monkeypatch, error, threads
 ):
-    from her2pipe.slides.tiff_pyramid import _Jpeg
+    from her2pipe.slides.tiff_pyramid import JpegTiles
 
     calls = []
 
-    def decode(self, *given, _decode=_Jpeg.__call__):
+    def decode(self, *given, _decode=JpegTiles.__call__):
         calls.append(1)
         return _decode(self, *given) if len(calls) < 40 else fails(error)()
 
-    monkeypatch.setattr(_Jpeg, "__call__", decode)
+    monkeypatch.setattr(JpegTiles, "__call__", decode)
     try:
         assert her2pipe("tile", svs, tmp_path / "S.h5", *SMALL, "--threads", threads)[0] == 1
     except type(error):

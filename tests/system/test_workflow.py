@@ -6,6 +6,7 @@ import re
 import time
 import zipfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,10 @@ from small_study import (
     ROOT,
     STUDY,
     STUDY_LEVEL,
-    job_of,
+    job_in,
     planned,
     sheet_lines,
     snakemake,
-    start,
     write_study,
 )
 
@@ -321,12 +321,15 @@ def test_a_training_that_is_killed_goes_on(study):
     folder, sheets = study
     write_study(folder, STUDY | {"train": STUDY["train"] | {"max_epochs": 4}}, sheets)
     kept = folder / "results/train/.small.resume/checkpoint.pt"
-    with start(folder, "--cores", "1", "--retries", "1", "results/train/small") as run:
-        job = job_of(run, "train")
+    words = ("--cores", "1", "--retries", "1", "results/train/small")
+    with ThreadPoolExecutor() as beside:
+        run = beside.submit(snakemake, folder, *words)
+        job = job_in(folder, "train", until=run.done)
         while not kept.exists() and job.is_running():
             time.sleep(0.01)
         job.kill()
-        assert run.wait() == 0, (folder / "said.txt").read_text()
+        done = run.result()
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "resuming after epoch" in (folder / "logs/train/small.log").read_text()
     assert len(read_table(folder / "results/train/small/history.tsv")) == 4
     assert not kept.parent.exists()

@@ -376,6 +376,7 @@ def test_the_digest_of_a_study_follows_its_meaning(load):
 def test_resources():
     assert [growing(500)(None, attempt) for attempt in (1, 2, 3)] == [500, 1000, 1500]
     assert [gpus(device) for device in ("cpu", "cuda", "auto")] == [0, 1, 1]
+    assert [gpus(device, 2) for device in ("cpu", "cuda")] == [0, 2]
     assert [threads_for(device, 4) for device in ("cpu", "cuda")] == [1, 4]
 
 
