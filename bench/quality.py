@@ -201,7 +201,7 @@ def cost(folder: Path, sides: list[int], rounds: int) -> Iterator[str]:
     sections = [tile_bench.section(path) for path in paths]
     size = min(min(image.shape[:2]) for image in sections)
     image = np.hstack([image[:size, :size] for image in sections])
-    tile_bench.write_slide(slide, image, 1, 1, "420")
+    tile_bench.write_slide(slide, image, 1, "420")
     yield "| side, px0 | patches | off, s | on, s | on / off, pairs |"
     yield "|---|---:|---:|---:|---|"
     for side in sides:
