@@ -22,6 +22,12 @@ FITTED = (
     ("SlideGraph+, one network", "slidegraph", 1),
     (f"SlideGraph+, {FOLDS} folds of 10", "slidegraph", 10 * FOLDS),
     (f"MLP, {FOLDS} folds", "mlp", FOLDS),
+    ("ABMIL, one network", "abmil", 1),
+    ("TransMIL, one network", "transmil", 1),
+    ("DSMIL, one network", "dsmil", 1),
+    ("max, one network", "max", 1),
+    ("top-k, one network", "top_k", 1),
+    ("mean of features, one network", "mean_features", 1),
 )
 
 
@@ -47,7 +53,7 @@ def untrained(name, members):
     targets = list(endpoint.targets)
     weights = []
     for _ in range(members):
-        network = aggregation.network(WIDTH, len(targets), aggregation.Settings())
+        network = aggregation.build(WIDTH, endpoint, aggregation.Settings())
         weights.append({key: value.numpy() for key, value in network.state_dict().items()})
     metadata = FitMetadata(
         aggregation=name, classes=targets, features=WIDTH, members=members, threshold=0.5

@@ -3,7 +3,7 @@
 Cohorts are simulated as normal scores of patients whose slides are alike (intraclass correlation
 0.7), and go through `her2pipe.stats` as `evaluate` and `compare` call it. Aims: 0.925 to 0.97 for
 coverage of a 95 % interval, 0.03 to 0.07 for tests at 0.05. Run:
-python bench/coverage.py [REPEATS]; about four CPU minutes for 1,000, of which two standard errors
+python bench/coverage.py [REPEATS]; about ten CPU minutes for 1,000, of which two standard errors
 are 0.014, and 0.022 of what is resampled.
 """
 
@@ -25,6 +25,7 @@ LEVELS = ["0", "1+", "2+/FISH-", "2+/FISH+", "3+"]
 CUTS = np.array([0.6, 1.0, 1.4, 1.8])  # of the score, to levels
 CLASSES = ["1+", "2+", "3+"]
 TRUTH_N = 400_000
+ERROR_SD, HAZARD = 0.8, 0.7  # of a predicted number; log hazard ratio of one SD of a score
 SHIFT = {0.77: 1.0449, 0.90: 1.8124}  # distance of the classes in SD, by AUC
 COVERAGE, ERROR = (0.925, 0.97), (0.03, 0.07)
 
@@ -68,13 +69,33 @@ def class_probabilities(random, patients: int, slides: int):
     return truth, np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
 
 
+def numbers(random, patients: int, slides: int):
+    """Return measured numbers of slides, (n,), and what two methods predict alike, (2, n)."""
+    measured = effects(random, patients, slides, 1)[0]
+    return measured, measured + ERROR_SD * effects(random, patients, slides)
+
+
+def follow_up(random, patients: int, hazard: float):
+    """Return time and event of patients, a quarter of them censored, and scores of two methods."""
+    scores = effects(random, patients, 1)
+    death = random.exponential(np.exp(-hazard * scores[0]))
+    seen = random.exponential(3, patients)
+    return np.minimum(death, seen), death <= seen, scores
+
+
 def truths() -> dict[str, float]:
     """Return the values that the intervals should hold, from many independent slides."""
     random = np.random.default_rng(7)
     level, scores = levels_and_scores(random, TRUTH_N, 1)
     called = calls(scores[0])
     truth, p = class_probabilities(random, TRUTH_N, 1)
+    measured, predicted = numbers(random, TRUTH_N, 1)
+    names = ("pearson", "r_squared", "mean_absolute_error", "bias", "upper_limit")
+    cohorts = [follow_up(random, 2_000, HAZARD) for _ in range(10)]
+    c_index = [stats.concordance(time, event, scores[0]) for time, event, scores in cohorts]
     return {
+        **{name: stats.of_numbers(name, predicted[0], measured) for name in names},
+        "c_index": float(np.mean(c_index)),
         "accuracy": float((called == level).mean()),
         "sensitivity": float((called[level >= 3] >= 3).mean()),
         "kappa": stats.quadratic_kappa(level, called, range(5)),
@@ -158,6 +179,43 @@ def resampled(random, patients: int, slides: int, true: dict, count) -> None:
         pass
 
 
+def without_classes(random, patients: int, slides: int, true: dict, count) -> None:
+    """Simulate one cohort with a number, and one with follow-up, of which patients have one."""
+    patient = np.repeat(np.arange(patients), slides)
+    how = 0.95, RESAMPLES, int(random.integers(2**31))
+    measured, predicted = numbers(random, patients, slides)
+    for name in ("pearson", "r_squared", "mean_absolute_error", "bias", "upper_limit"):
+        interval = stats.bootstrap_numbers(name, predicted[0], measured, patient, *how)
+        count("interval", f"number: {name}", interval.low <= true[name] <= interval.high)
+    values = [stats.of_numbers("spearman", each, measured) for each in predicted]
+    draws = [
+        stats.number_draws("spearman", each, measured, patient, *how[1:]) for each in predicted
+    ]
+    found = stats.contrast(values[0] - values[1], draws[0] - draws[1], 0.95, patients)
+    count("interval", "number: difference of rhos", found.low <= 0 <= found.high)
+    count("test", "number: difference of rhos", found.p < 0.05)
+    if slides > 1:
+        return
+    for hazard in (0.0, HAZARD):
+        time, event, scores = follow_up(random, patients, hazard)
+        interval = stats.bootstrap_concordance(time, event, scores[0], *how)
+        c = true["c_index"] if hazard else 0.5
+        count("interval", f"survival: C-index {c:.2f}", interval.low <= c <= interval.high)
+        ratio = stats.hazard_ratio(time, event, scores[0])
+        count("interval", f"survival: hazard ratio {np.exp(hazard):.1f}",
+              ratio.low <= np.exp(hazard) <= ratio.high)  # fmt: skip
+        if not hazard:
+            count("test", "survival: hazard ratio", ratio.p < 0.05)
+            low = scores[0] <= 0
+            groups = {str(side): (time[low == side], event[low == side]) for side in (True, False)}
+            count("test", "survival: log-rank", stats.log_rank(groups).p < 0.05)
+            values = [stats.concordance(time, event, each) for each in scores]
+            draws = [stats.concordance_draws(time, event, each, *how[1:]) for each in scores]
+            found = stats.contrast(values[0] - values[1], draws[0] - draws[1], 0.95, patients)
+            count("interval", "survival: difference of C-indices", found.low <= 0 <= found.high)
+            count("test", "survival: difference of C-indices", found.p < 0.05)
+
+
 def run(repeats: int) -> None:
     """Print both tables, with what misses its aim marked."""
     true, started = truths(), time.process_time()
@@ -174,6 +232,7 @@ def run(repeats: int) -> None:
                 closed_forms(random, patients, slides, true, count)
                 if i < min(repeats, RESAMPLED):
                     resampled(random, patients, slides, true, count)
+                    without_classes(random, patients, slides, true, count)
             for (kind, name), each in hits.items():
                 results[kind][name][patients, slides] = float(np.mean(each))
             spent = time.process_time() - started
@@ -182,8 +241,10 @@ def run(repeats: int) -> None:
     for kind, (least, most) in (("interval", COVERAGE), ("test", ERROR)):
         print(f"\n| {kind} | {' | '.join(heads)} |\n|---|{'---:|' * len(heads)}")
         for name, by_size in results[kind].items():
-            cells = [by_size[n, s] for s in SLIDES for n in PATIENTS]
-            texts = [f"{c:.3f}{'' if least <= c <= most else ' *'}" for c in cells]
+            cells = [by_size.get((n, s)) for s in SLIDES for n in PATIENTS]
+            texts = [
+                "" if c is None else f"{c:.3f}{'' if least <= c <= most else ' *'}" for c in cells
+            ]
             print(f"| {name} | {' | '.join(texts)} |")
 
 

@@ -7,6 +7,7 @@ one pass over the training slides (CLAM: one slide per step; SlideGraph+: eight,
 hand) and one over those held out. The plain loops are PyTorch as their papers' equations read:
 layers one by one, torch's dropout and Adam, the loss of each step read. The floor of CLAM is its
 matrix products alone, forward and backward; the start is what a fit costs beside its epochs.
+CLAM is measured once more with some patches drawn of each slide in a step, which is a setting.
 The last table is a whole fit to inner folds, where
 each fold is trained a second time (fit.keep_mb: 0) and where its weights are kept. Processor time
 of one thread, rounds interleaved; medians.
@@ -199,7 +200,7 @@ def plain_slidegraph(train, held_out):
     return epoch
 
 
-def fit_of(name, train, held_out, epochs):
+def fit_of(name, train, held_out, epochs, **values):
     """Return a function that fits as `her2pipe fit` does to one fold, for so many epochs."""
     from her2pipe.aggregation.base import AGGREGATIONS
     from her2pipe.aggregation.fitting import fit_aggregation
@@ -207,7 +208,7 @@ def fit_of(name, train, held_out, epochs):
     from her2pipe.training.checkpoint import Checkpoint
 
     aggregation = AGGREGATIONS[name]
-    settings = aggregation.Settings(max_epochs=epochs, device="cpu")
+    settings = aggregation.Settings(max_epochs=epochs, device="cpu", **values)
 
     def fit():
         with tempfile.TemporaryDirectory() as folder:
@@ -279,20 +280,26 @@ def main(argv=None):
         "| one epoch, processor s | plain loop | her2pipe | ratio | least to most | floor | start |"
     )
     print("|---|---:|---:|---:|---|---:|---:|")
-    for name, plain in peers.items():
+    drawn = {"step_patches": patches[0] * 3 // 4}
+    for name, plain, values in (
+        *((name, plain, {}) for name, plain in peers.items()),
+        ("clam", plain_clam, drawn),
+    ):
         slides = training_slides(AGGREGATIONS[name], args.slides, patches)
         held_out, train = slides[: len(slides) // HELD_OUT], slides[len(slides) // HELD_OUT :]
-        fits = [fit_of(name, train, held_out, epochs) for epochs in (1, 3)]
+        fits = [fit_of(name, train, held_out, epochs, **values) for epochs in (1, 3)]
         works = [plain(train, held_out), *fits]
-        if name == "clam":
+        has_floor = name == "clam" and not values
+        if has_floor:
             works.append(products_of_clam(train, held_out))
         rounds = np.array([[processor_s(work) for work in works] for _ in range(args.rounds + 1)])
         rounds = rounds[1:]  # the first has its imports
         plain_s, ours_s = rounds[:, 0], (rounds[:, 2] - rounds[:, 1]) / 2
         ratio, start_s = plain_s / ours_s, np.median(rounds[:, 1] - ours_s)
-        floor = f"{np.median(rounds[:, 3]):.2f}" if name == "clam" else ""
+        floor = f"{np.median(rounds[:, 3]):.2f}" if has_floor else ""
+        label = ", ".join([name, *(f"{key} {value}" for key, value in values.items())])
         print(
-            f"| {name} | {np.median(plain_s):.2f} | {np.median(ours_s):.2f} |"
+            f"| {label} | {np.median(plain_s):.2f} | {np.median(ours_s):.2f} |"
             f" {np.median(ratio):.2f} | {ratio.min():.2f} to {ratio.max():.2f} | {floor} |"
             f" {start_s:.2f} |",
             flush=True,

@@ -17,6 +17,7 @@ patches; rounds are interleaved, and pairs are compared.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -54,6 +55,7 @@ from her2pipe.synthetic.artefacts import (
 from her2pipe.synthetic.he import Drawing, draw
 from her2pipe.synthetic.slide_file import write_slide
 
+DATA = Path(os.environ.get("HER2PIPE_DATA") or tile_bench.DATA)
 DETECTORS = ("pen", "fold", "blur", "bubble")
 CASE = {"pen": 0.1, "fold": 0.15, "blur": 0.5, "bubble": 0.1, "hair": 0.1, "ruler": 0.1}
 REPEATS = {"fold": 2}
@@ -193,10 +195,13 @@ def cost(folder: Path, sides: list[int], rounds: int) -> Iterator[str]:
     cv2.setNumThreads(1)
     slide = folder / "sections.svs"
     names = ("C2_HE.jpg", "C3_HE.jpg", "C4_HE.jpg")
-    sections = [tile_bench.section(tile_bench.DATA / "her2st" / name) for name in names]
+    paths = [DATA / "her2st" / name for name in names]
+    if missing := [str(path) for path in paths if not path.exists()]:
+        raise SystemExit(f"no {missing[0]}: name the folder of data in HER2PIPE_DATA")
+    sections = [tile_bench.section(path) for path in paths]
     size = min(min(image.shape[:2]) for image in sections)
     image = np.hstack([image[:size, :size] for image in sections])
-    tile_bench.write_slide(slide, image, 1, 1, "420")
+    tile_bench.write_slide(slide, image, 1, "420")
     yield "| side, px0 | patches | off, s | on, s | on / off, pairs |"
     yield "|---|---:|---:|---:|---|"
     for side in sides:

@@ -6,10 +6,12 @@
 The loader decodes 512 px JPEG patches of a store, shuffled, to the network's size and hands them to
 the device. The network runs on one batch that is there already: bfloat16 and channels-last on
 CUDA. Both is what `train` does (forward, backward, Adam) and what `encode` does (forward), colours
-and augmentation included. The ratio is the time of both over the slower of the two parts; the share
-is the speed of both over that of the network alone. The last column is the processor time of both
-over that of the two parts: above 1 are colours, augmentation, and threads in each other's way.
-Rounds are interleaved; medians.
+and augmentation included. The ratio is the time of both over the slower of the two parts;
+the share is the speed of both over that of the network alone. Next is the processor time of both
+over that of the two parts: above 1 are colours, augmentation, and threads in each other's way. The
+last column is the processor time of a plain loop over that of both: Pillow, one patch at a time, no
+colours, no augmentation, Adam weight by weight, float32, and a look at every loss. Rounds are
+interleaved; medians.
 """
 
 import argparse
@@ -75,6 +77,7 @@ class Work:
         self.model = inference.place(model, device)
         self.run = torch.compile(self.model) if options.compile else self.model
         self.optimiser = torch.optim.Adam(self.model.parameters(), 1e-6, fused=True)
+        self.plain_optimiser = torch.optim.Adam(self.model.parameters(), 1e-6, foreach=False)
         self.objective = Classification(["a", "b", "c"])
         profiles = [loader.profile(s) for s in stores]
         self.colours = loader.Colours(profiles, profiles[0], device)
@@ -120,6 +123,36 @@ class Work:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
 
+    def plainly(self):
+        """Decode, shrink and standardise patch by patch, as a loop by hand does; no colours."""
+        import io
+
+        from PIL import Image
+
+        options, torch = self.options, self.torch
+        mean, std = (torch.tensor(self.norm[key]).view(3, 1, 1) for key in ("mean", "std"))
+        side = (options.input_px,) * 2
+        for _ in range(options.batches):
+            images = []
+            for _ in range(options.batch):
+                store = self.stores[self.random.integers(len(self.stores))]
+                code = store.jpeg(int(self.random.integers(len(store))))
+                image = Image.open(io.BytesIO(code)).convert("RGB")
+                pixels = np.asarray(image.resize(side, Image.Resampling.BILINEAR))
+                images.append((torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255 - mean) / std)
+            yield torch.stack(images).to(self.device)
+
+    def plain_step(self, images, training):
+        """Run the network on a batch, and read the loss or the outputs; one Adam step at a time."""
+        if not training:
+            self.model(images).softmax(1).cpu()
+            return
+        loss = self.torch.nn.functional.cross_entropy(self.model(images), self.labels)
+        loss.backward()
+        self.plain_optimiser.step()
+        self.plain_optimiser.zero_grad()
+        loss.item()
+
     def timed(self, batches, work):
         """Work through all batches: images per second, and images per second of processor time."""
         began, spent = time.perf_counter(), time.process_time()
@@ -131,7 +164,7 @@ class Work:
         return count / (time.perf_counter() - began), count / (time.process_time() - spent)
 
     def measure(self, training):
-        """Run one round: what `timed` returns for loader, network, and both, (3, 2)."""
+        """Run one round: what `timed` returns for loader, network, both, plain loop, (4, 2)."""
         self.model.train(training)
         with self.torch.set_grad_enabled(training):
             resident = [self.resident] * self.options.batches
@@ -139,6 +172,7 @@ class Work:
                 self.timed((images for images, _ in self.batches()), lambda images: None),
                 self.timed(resident, lambda images: self.step(images, training)),
                 self.timed(self.prepared(training), lambda images: self.step(images, training)),
+                self.timed(self.plainly(), lambda images: self.plain_step(images, training)),
             )
 
 
@@ -172,19 +206,23 @@ def main():
             f"{options.architecture}, {options.input_px} px, batches of {options.batch}, {name},"
             f" {options.threads} threads; JPEG of {size / 1024:.0f} KB\n"
         )
-        print("| images/s | loader alone | network alone | both | ratio | share | processor |")
-        print("|---|---:|---:|---:|---:|---:|---:|")
+        print(
+            "| images/s | loader alone | network alone | both | ratio | share | processor |"
+            " plain / both |"
+        )
+        print("|---|---:|---:|---:|---:|---:|---:|---:|")
         for training, label in ((True, "train"), (False, "encode")):
             work.measure(training)  # warm: caches, clocks, compilation
             rounds = np.array([work.measure(training) for _ in range(options.rounds)])
-            loader, network, both = np.median(rounds[:, :, 0], axis=0)
+            loader, network, both, _ = np.median(rounds[:, :, 0], axis=0)
             wall, cpu = rounds[:, :, 0], 1 / rounds[:, :, 1]
             ratio = np.median(wall[:, :2].min(1) / wall[:, 2])
             share = 100 * np.median(wall[:, 2] / wall[:, 1])
             busy = np.median(cpu[:, 2] / cpu[:, :2].sum(1))
+            plain = np.median(cpu[:, 3] / cpu[:, 2])
             print(
                 f"| {label} | {loader:.1f} | {network:.1f} | {both:.1f} | {ratio:.2f} |"
-                f" {share:.0f} % | {busy:.2f} |",
+                f" {share:.0f} % | {busy:.2f} | {plain:.2f} |",
                 flush=True,
             )
 

@@ -34,7 +34,7 @@ LAYERS = [
 ]
 HEAVY = {
     *("torch", "torchvision", "timm", "tiatoolbox", "sklearn", "matplotlib", "pandas", "scipy"),
-    *("scikit_posthocs", "skimage", "cv2", "shapely", "bokeh", "onnx"),
+    *("scikit_posthocs", "lifelines", "skimage", "cv2", "shapely", "bokeh", "onnx"),
     *("onnxruntime", "openpyxl"),
 }
 TOP = (ast.Assign, ast.AnnAssign)

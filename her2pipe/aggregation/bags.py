@@ -116,7 +116,13 @@ class InstanceAggregation(BagAggregation):
         return self.read(network, z), self.read(network, patches)
 
     def _contributions(self, bag: Bag) -> tuple[np.ndarray, str]:
-        """Return what the endpoint shows of the patches' class probabilities."""
-        return self.endpoint.patch_contributions(
-            self.averaged(bag.features)[1], self.endpoint.targets
-        )
+        """Return what the endpoint shows of the patches' class probabilities.
+
+        Of classes without order it is the probability of the slide's, which few patches may decide.
+        """
+        p, patches = self.averaged(bag.features)
+        endpoint = self.endpoint
+        if endpoint.kind == "classes" and len(endpoint.targets) > 2 and not endpoint.ordered:
+            called = int(p.argmax())
+            return patches[:, called], f"p({endpoint.targets[called]})"
+        return endpoint.patch_contributions(patches, endpoint.targets)

@@ -126,7 +126,11 @@ def resampled(study: method_table.Study) -> method_table.Table:
         tested = [r for r in rows if r["cohort"] == cohort and r.get("t_p") is not None]
         for row, p in zip(tested, stats.holm([r["t_p"] for r in tested]).tolist(), strict=True):
             row["t_p_holm"] = p
-    return method_table.Table(COLUMNS, rows, optional=True)
+    main = study.evaluations[0].endpoint.main_column
+    renamed = {"auc": main, "reference_auc": f"reference_{main}"}  # of a number rho, ...
+    rows = [{renamed.get(key, key): value for key, value in row.items()} for row in rows]
+    columns = tuple(renamed.get(key, key) for key in COLUMNS)
+    return method_table.Table(columns, rows, optional=True)
 
 
 def _row(

@@ -14,9 +14,8 @@ import numpy as np
 SMALL_PX = 64  # side of the small picture, enough for strokes, folds and edges
 FINE_UM = 0.5  # of a pixel whose texture is looked at, at least: finer ones show the camera's noise
 FINE_PX_MIN = 16  # side of a patch in such pixels, at least
-ACROSS, DOWN, BLOCK_PX = 8, 4, 16  # blocks of a patch, at most; least side of one
-SAMPLE_PX = 256  # pixels of a block, about, whose texture is measured: rows in its middle
-ROWS_MIN, ROWS_MOST = 4, 8  # of them
+ACROSS, DOWN, BLOCK_PX = 8, 8, 16  # blocks of a patch, at most; least side of one
+ROWS = 4  # in the middle of a block, whose texture is measured
 
 
 class ReducedPatch(NamedTuple):
@@ -85,7 +84,7 @@ def _sample(side: int, fine_px: int) -> _Sample:
     reduced = side // factor
     across = max(2, min(ACROSS, reduced // BLOCK_PX))
     down, block_px = min(DOWN, across), reduced // across
-    count = min(block_px, max(ROWS_MIN, min(ROWS_MOST, SAMPLE_PX // block_px)))
+    count = min(block_px, ROWS)
     first = (2 * np.arange(down)[:, None] + 1) * reduced // (2 * down) - count // 2
     rows = (first + np.arange(-1, count + 1)).clip(0, reduced - 1).ravel()
     taken = (rows[:, None] * factor + np.arange(factor)).ravel()

@@ -153,6 +153,9 @@ def run(
                 side="train",
             )
     used = [slide for slide in slides if slide.used]
+    if args.role == "development":  # groups are never cut at the scores of those they hold
+        shown = {slide.patient for slide in used}
+        training = [slide for slide in training if slide.patient not in shown]
     splits = _splits(args, endpoint, evaluate)
     results = compute(
         Cohort(

@@ -371,6 +371,22 @@ def test_attention_of_the_called_class_is_shown():
     assert scorer.contributions(bag(9))[0] == pytest.approx(share[:, z.argmax()].numpy(), abs=1e-6)
 
 
+def test_the_called_class_is_shown_though_most_patches_are_of_another():
+    scorer = scorer_of("max", TYPES, False, members=1, features=3)
+    (network,) = scorer.networks
+    for layer in (network.hidden, network.out):
+        layer.weight.data.copy_(torch.eye(*layer.weight.shape))
+        layer.bias.data.zero_()
+    x = np.array([[2, 0, 0]] * 8 + [[0, 9, 0]], np.float16)
+    coords = np.zeros((9, 2), np.int32)
+    slide = Bag("S", coords, 512, 9_000, 9_000, np.zeros((9, 0)), x, [])
+    assert scorer.score(slide).call == "lobular"
+    shown, label = scorer.contributions(slide)
+    assert label == "p(lobular)"
+    assert shown.argmax() == 8
+    assert shown[0] == pytest.approx(1 / (np.exp(2) + 2), abs=1e-6)
+
+
 def test_order_is_asked_for():
     with pytest.raises(Her2Error, match="those of the study have no order"):
         scorer_of("ordinal_abmil", TYPES, False)
@@ -414,13 +430,14 @@ QUICK = {  # epochs, and settings
 }
 
 
-def fit(name, endpoint, slides, folder, seed=1, **values):
+def fit(name, endpoint, slides, folder, seed=1, epochs=0, **values):
     """Fit a small network, and return the aggregation, ready to score."""
     aggregation = AGGREGATIONS[name]
-    epochs, settings = QUICK[name]
+    enough, settings = QUICK[name]
+    kept = (epochs or enough,)
     settings = aggregation.Settings(**settings | values, device="cpu")
     checkpoint = Checkpoint(folder / name, "x")
-    fit = fit_aggregation(aggregation, slides, (), endpoint, settings, seed, checkpoint, (epochs,))
+    fit = fit_aggregation(aggregation, slides, (), endpoint, settings, seed, checkpoint, kept)
     metadata = FitMetadata(
         aggregation=name,
         classes=list(endpoint.targets),
@@ -430,30 +447,30 @@ def fit(name, endpoint, slides, folder, seed=1, **values):
     return aggregation(endpoint, model=FittedModel(metadata, fit.members))
 
 
-def fitted(name, planted, folder, seed=1):
-    """Return the AUC of new slides by a network of the last epoch, and its weights."""
+def new_auc(name, planted, folder):
+    """Return the AUC of new slides by a network of the last epoch."""
     train, new = planted
-    scorer = fit(name, endpoint_of(), train, folder, seed)
+    scorer = fit(name, endpoint_of(), train, folder)
     scores = np.array([scorer.score_inputs(slide.inputs).score for slide in new])
-    return area(np.array([slide.target == 1 for slide in new]), scores), scorer.model.members[0]
+    return area(np.array([slide.target == 1 for slide in new]), scores)
 
 
 @pytest.mark.parametrize("name", [*ATTENTION, *INSTANCES])
 def test_one_patch_in_fifty_is_found(planted, tmp_path, name):
-    auc, _ = fitted(name, planted, tmp_path)
-    assert auc >= 0.9
+    assert new_auc(name, planted, tmp_path) >= 0.9
 
 
 def test_the_mean_drowns_one_patch_in_fifty(planted, tmp_path):
-    auc, _ = fitted("mean_features", planted, tmp_path)
-    assert auc < 0.9
+    assert new_auc("mean_features", planted, tmp_path) < 0.9
 
 
 def test_equal_seeds_give_equal_weights(planted, tmp_path):
-    few = planted[0][:4], planted[1][:4]
+    few = planted[0][:4]
     for name in NAMES:
-        runs = ("a", 1), ("b", 1), ("c", 2)
-        one, two, other = (fitted(name, few, tmp_path / part, seed)[1] for part, seed in runs)
+        one, two, other = (
+            fit(name, endpoint_of(), few, tmp_path / part, seed, epochs=1).model.members[0]
+            for part, seed in (("a", 1), ("b", 1), ("c", 2))
+        )
         assert all(np.array_equal(one[key], two[key]) for key in one)
         assert not all(np.array_equal(one[key], other[key]) for key in one)
 
@@ -470,9 +487,9 @@ def test_numbers_and_survival_have_one_output(planted, tmp_path, name, endpoint)
             s.inputs,
             (40.0 + 5 * s.target,) if endpoint is NUMBER else (10.0 - 5 * s.target, s.target),
         )
-        for s in planted[0][:16]
+        for s in planted[0][:8]
     ]
-    scorer = fit(name, endpoint, slides, tmp_path, step_slides=8)
+    scorer = fit(name, endpoint, slides, tmp_path, epochs=1, step_slides=8)
     (network,) = scorer.networks
     scale, offset = scale_of(scorer.model.members[0])
     for slide in slides[:2]:

@@ -96,10 +96,10 @@ def scored(name, endpoint, training, tested, tmp_path, **settings):
 
 
 SETTINGS = {
-    "top_k": {"max_epochs": 6, "learning_rate": 1e-3, "device": "cpu"},
+    "top_k": {"max_epochs": 2, "learning_rate": 2e-3, "device": "cpu"},
     "linear_probe": {},
     "mlp": {"max_epochs": 8, "learning_rate": 3e-3, "hidden": 16, "device": "cpu"},
-    "clam": {"max_epochs": 6, "step_slides": 8, "learning_rate": 1e-3, "device": "cpu"},
+    "clam": {"max_epochs": 4, "learning_rate": 2e-3, "device": "cpu"},
 }
 
 

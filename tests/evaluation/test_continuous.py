@@ -9,45 +9,48 @@ from continuous_study import LABELS, write_cohort
 from her2pipe import stats
 from her2pipe.evaluation import results
 from her2pipe.evaluation.continuous.survival import group_names, patients_with_follow_up
-from her2pipe.files import read_table
+from her2pipe.files import read_table, write_table
 from her2pipe.reporting.captions import sentences_of
 
-METHODS = {"probe": (), "flat": ("--c-values", "1e-5")}
+METHODS = ("probe", "coarse")
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Folder of two cohorts, in which each kind of endpoint is fitted, scored and evaluated."""
+    """Folder of two cohorts, in which each kind of endpoint is fitted, scored and evaluated.
+
+    The second method has the scores of the first, rounded.
+    """
     from her2pipe.cli import main
 
     folder = tmp_path_factory.mktemp("continuous")
     cohorts = {
-        "A": (write_cohort(folder / "A", 60, seed=1), "development"),
-        "B": (write_cohort(folder / "B", 80, seed=2, per_patient=2, split=False), "external"),
+        "A": write_cohort(folder / "A", 60, seed=1),
+        "B": write_cohort(folder / "B", 80, seed=2, per_patient=2, split=False),
     }
 
     def run(*words):
         assert main(list(map(str, words))) in (0, None), words
 
     for kind, labels in LABELS.items():
-        items = ["kind\tmethod\tencoder\tview\tcohort\tbatch\tpath"]
-        for method, more in METHODS.items():
-            out, development = folder / kind / method, cohorts["A"][0]
-            of_development = folder / kind / "probe" / "A.tsv"
-            which = ("--aggregate", "linear_probe", "--sheet")
-            run("fit", development / "e", out / "fit", *which, development / "sheet.tsv",
-                "--folds", "3", *more, *labels)  # fmt: skip
-            named = cohorts if method == "probe" else {"B": cohorts["B"]}
-            for name, (cohort, _) in named.items():
-                run("score", cohort / "e", out / f"{name}.tsv", *which, cohort / "sheet.tsv",
-                    "--model", out / "fit", *labels)  # fmt: skip
-            for name, (cohort, role) in named.items():
-                run("evaluate", out / f"{name}.tsv", out / name, "--sheet", cohort / "sheet.tsv",
-                    "--role", role, "--method", method, "--encoder", "frozen", "--cohort", name,
-                    "--aggregate", "linear_probe", "--development", of_development,
-                    "--development-sheet", development / "sheet.tsv", "--resamples", "200",
-                    "--subgroups", "scanner", *labels)  # fmt: skip
-                items.append(f"evaluate\t{method}\tfrozen\t\t{name}\t\t{out / name}")
+        fit, items = folder / kind / "fit", ["kind\tmethod\tencoder\tview\tcohort\tbatch\tpath"]
+        which = ("--aggregate", "linear_probe", "--sheet")
+        sheet = cohorts["A"] / "sheet.tsv"
+        run("fit", cohorts["A"] / "e", fit, *which, sheet, "--folds", "3", *labels)
+        for name, cohort in cohorts.items():
+            out = folder / kind / f"{name}.tsv"
+            run("score", cohort / "e", out, *which, cohort / "sheet.tsv", "--model", fit, *labels)
+        rows = read_table(folder / kind / "B.tsv")
+        coarse = [row | {"score": f"{float(row['score']):.0f}"} for row in rows]
+        write_table(folder / kind / "coarse.tsv", list(rows[0]), coarse)
+        for method, scores in zip(METHODS, ("B.tsv", "coarse.tsv"), strict=True):
+            out = folder / kind / method
+            run("evaluate", folder / kind / scores, out, "--sheet", cohorts["B"] / "sheet.tsv",
+                "--method", method, "--encoder", "frozen", "--cohort", "B",
+                "--aggregate", "linear_probe", "--development", folder / kind / "A.tsv",
+                "--development-sheet", sheet, "--resamples", "200",
+                "--subgroups", "scanner", *labels)  # fmt: skip
+            items.append(f"evaluate\t{method}\tfrozen\t\tB\t\t{out}")
         (folder / kind / "manifest.tsv").write_text("\n".join(items) + "\n")
         run("compare", folder / kind / "manifest.tsv", folder / kind / "compare",
             "--resamples", "500")  # fmt: skip
@@ -55,7 +58,7 @@ def study(tmp_path_factory):
 
 
 def test_a_number_is_predicted_and_judged(study):
-    evaluation = results.read(study / "number" / "probe" / "B")
+    evaluation = results.read(study / "number" / "probe")
     part, main = evaluation.metrics.number, evaluation.metrics.main()
     slides = [s for s in evaluation.slides if s.used]
     measured, predicted = np.array([(s.measured, s.score) for s in slides]).T
@@ -79,7 +82,7 @@ def test_a_number_is_predicted_and_judged(study):
 
 
 def test_survival_is_of_patients_and_groups_are_cut_at_training_scores(study):
-    evaluation = results.read(study / "survival" / "probe" / "B")
+    evaluation = results.read(study / "survival" / "probe")
     part, main = evaluation.metrics.survival, evaluation.metrics.main()
     assert (part.patients, part.slides, main.patients) == (40, 80, 40)
     assert main.value >= 0.7
@@ -88,9 +91,9 @@ def test_survival_is_of_patients_and_groups_are_cut_at_training_scores(study):
     assert part.events == known.event.sum()
     assert main.value == pytest.approx(stats.concordance(known.time, known.event, known.score))
     assert part.hazard_ratio.low > 1
-    training = results.read(study / "survival" / "probe" / "A")
+    training = read_table(study / "survival" / "A.tsv")
     sheet = {r["slide"]: r["split"] for r in read_table(study / "A" / "sheet.tsv")}
-    scores = [s.score for s in training.slides if sheet[s.slide] == "train"]
+    scores = [float(row["score"]) for row in training if sheet[row["slide"]] == "train"]
     assert part.cuts == pytest.approx([np.median(scores)])
     assert part.cuts_from == len(scores) == 45
     sizes = [(known.score <= part.cuts[0]).sum(), (known.score > part.cuts[0]).sum()]
@@ -107,23 +110,21 @@ def test_survival_is_of_patients_and_groups_are_cut_at_training_scores(study):
 @pytest.mark.parametrize("kind", LABELS)
 def test_methods_are_compared_by_resampled_patients(study, kind):
     compare = study / kind / "compare"
-    (row,) = [row for row in read_table(compare / "paired.tsv") if row["cohort"] == "B"]
-    assert (row["method"], row["other"], row["patients"]) == ("probe", "flat", "40")
-    main = {m: results.read(study / kind / m / "B").metrics.main().value for m in METHODS}
-    assert float(row["difference"]) == pytest.approx(main["probe"] - main["flat"], abs=1e-5)
+    (row,) = read_table(compare / "paired.tsv")
+    assert (row["method"], row["other"], row["patients"]) == ("probe", "coarse", "40")
+    main = {m: results.read(study / kind / m).metrics.main().value for m in METHODS}
+    assert float(row["difference"]) == pytest.approx(main["probe"] - main["coarse"], abs=1e-5)
     column, table = ("rho", "numbers") if kind == "number" else ("c_index", "survivals")
     rows = read_table(compare / "methods.tsv")
-    assert [float(row[column]) for row in rows if row["cohort"] == "B"] == pytest.approx(
-        list(main.values()), abs=1e-5
-    )
+    assert [float(row[column]) for row in rows] == pytest.approx(list(main.values()), abs=1e-5)
     assert "auc" not in rows[0]
-    assert len(read_table(compare / f"{table}.tsv")) == 3
+    assert len(read_table(compare / f"{table}.tsv")) == 2
     assert (compare / "forest.svg").exists()
 
 
 @pytest.mark.parametrize(("kind", "measure"), [("number", "spearman"), ("survival", "c_index")])
 def test_a_fit_says_what_its_held_out_slides_were_judged_by(study, kind, measure):
-    fit = study / kind / "probe" / "fit"
+    fit = study / kind / "fit"
     assert list(read_table(fit / "regularisation.tsv")[0]) == [
         *("fold", "c", "loss", measure, "scored")
     ]

@@ -252,6 +252,22 @@ def test_five_levels(tmp_path, her2pipe):
     assert {row["level"] for row in read_table(tmp_path / "s.tsv")} <= set(fitted.metadata.classes)
 
 
+def test_levels_in_order(tmp_path, her2pipe):
+    """Cut-offs between five levels, fitted and scored by hand: levels in slides' calls."""
+    folder = planted(tmp_path / "levels", 16, 4, levels=True)
+    small = ("--targets", "levels", "--hidden", "16", "--ordinal-loss", "coral")
+    code, stderr = fit(her2pipe, folder, tmp_path / "m", "ordinal_abmil", *small)
+    assert code == 0, stderr
+    fitted = load("ordinal_abmil", tmp_path / "m")
+    assert fitted.members[0]["out.gaps"].shape == (3,)  # and one offset of the first cut-off
+    words = ("score", folder / "e", tmp_path / "s.tsv", "--aggregate", "ordinal_abmil")
+    code, stderr = her2pipe(*words, "--model", tmp_path / "m")
+    assert code == 0, stderr
+    rows = read_table(tmp_path / "s.tsv")
+    assert {row["level"] for row in rows} <= set(fitted.metadata.classes)
+    assert all(0 <= float(row["score"]) <= 1 for row in rows)
+
+
 def test_mean_has_a_threshold_fitted(tmp_path, her2pipe):
     """Means of 0.1, 0.3, 0.4 (negative) and 0.35, 0.6 (positive): 0.6 and 0.35 tie at 1/2, 2/3."""
     (tmp_path / "e").mkdir()

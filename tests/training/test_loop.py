@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 import subprocess
 import sys
 
@@ -276,6 +277,9 @@ def test_without_validation_there_are_gaps(checkpoint):
 def test_a_compiled_network_learns_the_same(tmp_path, monkeypatch):
     """Compiled as far as to a graph of its steps: what makes code of that is torch's own matter."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # restored afterwards
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     found = []
     for compiled in (False, True):
         torch.manual_seed(5)
@@ -289,6 +293,7 @@ def test_a_compiled_network_learns_the_same(tmp_path, monkeypatch):
         )
         found.append(model.weight.detach())
     assert torch.allclose(*found, atol=1e-5)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "cache/her2pipe/inductor")
 
 
 def test_bfloat16_learns_about_the_same(tmp_path):
