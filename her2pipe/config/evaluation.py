@@ -194,7 +194,7 @@ class QualitySettings(PlausibilitySettings):
 class CompareSettings(Section):
     """The method table."""
 
-    algorithm: int = setting(5, ALGORITHM, ge=5, le=5)
+    algorithm: int = setting(6, ALGORITHM, ge=6, le=6)
     confidence: float = setting(0.95, "level of the confidence intervals", "", gt=0.5, lt=1)
     reference: str = setting(
         "", "method the others are tested against; empty: TL-PA if there is one, else the first"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from her2pipe.evaluation.method_table import Study, Table, table
+from her2pipe.evaluation.method_table import Study, Table, population_sd, table
 from her2pipe.evaluation.results import Evaluation
 from her2pipe.files import read_table
 from her2pipe.models.description import ModelDescription
@@ -145,7 +145,7 @@ def encoders(study: Study) -> Table:
         row["external_cohorts"] = len(external)
         if external:
             row |= {"external_mean": statistics.fmean(external)}
-            row |= {"external_sd": statistics.pstdev(external)}
+            row |= {"external_sd": population_sd(external)}
         if method in ranked.methods:
             row |= {"mean_rank": ranked.mean(method), "ranked_cohorts": len(ranked.cohorts)}
             row["ranked_methods"] = len(ranked.methods)

@@ -278,7 +278,7 @@ def external_mean(
     numbers: dict[str, Any] = {
         "external_cohorts": len(areas),
         "external_mean": mean,
-        "external_sd": statistics.pstdev(area.number for area in areas),
+        "external_sd": population_sd([area.number for area in areas]),
         "external_interval": "; ".join(dict.fromkeys(area.interval or "none" for area in areas)),
     }
     for key in ("low", "high", "logit_low", "logit_high"):
@@ -292,6 +292,11 @@ def external_mean(
             )
             numbers[f"external_{key}"] = end
     return numbers
+
+
+def population_sd(values: Sequence[float]) -> float | None:
+    """Return the population SD of numbers over cohorts; of one cohort there is none."""
+    return statistics.pstdev(values) if len(values) > 1 else None
 
 
 def _reach(area: Area, key: str, z: float) -> float | None:

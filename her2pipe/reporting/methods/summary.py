@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from her2pipe.evaluation.method_table import external_mean
-from her2pipe.evaluation.results import Area, Estimate, Evaluation, OperatingPoint, Reliability
+from her2pipe.evaluation.results import (
+    OUT_OF_FOLD,
+    Area,
+    Estimate,
+    Evaluation,
+    OperatingPoint,
+    Reliability,
+)
 from her2pipe.models.description import ModelDescription
 from her2pipe.reporting import captions, html
 from her2pipe.reporting.captions import SHARES, neighbour_share
@@ -279,6 +286,12 @@ def _limits_of(evaluation: Evaluation, inputs: ReportInputs) -> Iterator[tuple[s
             width = html.format_number(area.high - area.low, 2)
             limit = f"Few slides: intervals of the {name} wider than {WIDE:g} from end to end"
             yield limit, f" ({width}; {sizes})"
+    splits = metrics.resampling
+    if splits and splits.kind == OUT_OF_FOLD and splits.mean is not None:
+        limit = f"Scores out of fold are of several models, and the {name} of all of them pays for"
+        limit += " differences between these, most where groups are left out that differ in their"
+        limit += f" share of classes; the mean {name} within splits does not"
+        yield limit, f" ({html.format_number(splits.mean)} within, {splits.words})"
     if metrics.chosen_on_these:
         yield "Chosen on the very slides evaluated", f" ({metrics.chosen_on_these})"
     if (fit := metrics.calibration and metrics.calibration.recalibrated) and fit.same_slides:
