@@ -297,9 +297,12 @@ class Aggregation(ABC):
 
     @classmethod
     def fitted_settings(cls, model: FittedModel) -> FitSettings:
-        """Return the settings that a model was fitted with."""
+        """Return the settings that a model was fitted with.
+
+        Not the number of the algorithm that fitted it: models of earlier ones score as they did.
+        """
         settings = cls.Settings or FitSettings
-        known = settings.model_fields
+        known = settings.model_fields.keys() - {"algorithm"}
         try:
             return settings(**{k: v for k, v in model.metadata.settings.items() if k in known})
         except ValidationError as error:

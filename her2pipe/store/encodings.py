@@ -17,6 +17,7 @@ from her2pipe.store.integrity import (
     array,
     attributes,
     check_coords,
+    check_groups,
     check_range,
     check_texts,
     damaged,
@@ -222,6 +223,7 @@ def read_encoding(path: str | Path, features: bool = True) -> Encoding:
         else:
             values = np.zeros((rows, 0), np.float16)
         reasons = read_reasons(file, metadata.reason_names, rows)
+        check_groups(file)
         return Encoding(coords, probabilities, values, metadata, reasons)
 
 

@@ -2,7 +2,9 @@
 
 Every dataset has a digest of its type, shape and content in its attribute `sha256`. Texts among the
 file's attributes lie where HDF5 has no checksums; `texts_sha256` is theirs, but the slide's name,
-under which a file may be passed on. Files of version 1 have no digests and are read all the same.
+under which a file may be passed on. Names of groups and datasets lie there, too: `groups_sha256` is
+of them and of what groups have as attributes. Files of version 1 have no digests, and earlier ones
+of version 2 none of groups; they are read all the same.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from her2pipe.files import is_file_name
 
 DIGEST = "sha256"
 TEXTS_DIGEST = "texts_sha256"
+GROUPS_DIGEST = "groups_sha256"
 # A global heap of HDF5, where texts lie: signature and version, then its size and its objects.
 HEAP, HEAP_HEADER_BYTES, HEAP_OBJECT_BYTES = b"GCOL\x01\x00\x00\x00", 16, 16
 HEAP_SEARCHED_BYTES = 1 << 20  # at each end of a file; ours are written near its start
@@ -100,6 +103,7 @@ def seal(file: h5py.File) -> None:
             item.attrs[DIGEST] = _digest(item[()])
 
     file.visititems(add)
+    file.attrs[GROUPS_DIGEST] = _groups_digest(file)
     file.attrs[TEXTS_DIGEST] = _texts_digest(dict(file.attrs.items()))
 
 
@@ -214,6 +218,20 @@ def check_texts(file: h5py.File, values: dict[str, Any]) -> None:
         raise damaged(file, "its attributes do not match their checksum")
 
 
+def check_groups(file: h5py.File) -> None:
+    """Refuse groups that are not as they were written; after reading what names the very item.
+
+    Raises
+    ------
+    Her2Error
+    """
+    with reading(file, "its groups"):
+        digest = file.attrs.get(GROUPS_DIGEST)
+        is_damaged = digest is not None and digest != _groups_digest(file)
+    if is_damaged:
+        raise damaged(file, "its groups do not match their checksum")
+
+
 def check_coords(file: h5py.File, coords: np.ndarray, width_px0: int, height_px0: int) -> None:
     """Refuse corners of patches outside the slide, where its size is known.
 
@@ -259,6 +277,17 @@ def _texts_digest(values: dict[str, Any]) -> str:
     left_out = (TEXTS_DIGEST, "slide")
     texts = {k: v for k, v in values.items() if isinstance(v, str) and k not in left_out}
     return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
+
+
+def _groups_digest(file: h5py.File) -> str:
+    """Return the SHA-256 of the names in a file, and of the attributes of its groups."""
+    items: dict[str, Any] = {}
+
+    def add(name: str, item: Any) -> None:
+        items[name] = attributes(item) if isinstance(item, h5py.Group) else None
+
+    file.visititems(add)
+    return hashlib.sha256(json.dumps(items, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _path_of(file: h5py.File) -> str:

@@ -23,6 +23,7 @@ from her2pipe.store.integrity import (
     array,
     attributes,
     check_coords,
+    check_groups,
     check_range,
     check_texts,
     damaged,
@@ -281,6 +282,7 @@ class PatchStore:
             check_range(file, "tumour", self.tumour, -ROUNDING, 1 + ROUNDING)
         with reading(file, "jpeg/bytes"):
             self._data = _Bytes(data)
+        check_groups(file)
 
     def __len__(self) -> int:
         return len(self.coords)

@@ -1,5 +1,8 @@
 """Damage of stores and encodings: found, named, and nothing foreign followed."""
 
+import hashlib
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -62,6 +65,30 @@ def test_files_of_version_1_are_read(files):
             del file.attrs["texts_sha256"]
             file.visititems(lambda _, item: item.attrs.pop("sha256", None))
         assert read(path) == before
+
+
+def test_what_a_group_has_lost_is_missed(files):
+    """A name or an attribute of a group; files of before groups had a digest are read."""
+    path, before = files / "S.h5", read_store(files / "S.h5")
+    with h5py.File(path, "r+") as file:
+        file.move("stain", "stein")
+    with pytest.raises(Her2Error, match="groups do not match their checksum"):
+        read_store(path)
+    with h5py.File(path, "r+") as file:
+        file.move("stein", "stain")
+        file["stain"].attrs["method"] = "vahad`ne"
+    with pytest.raises(Her2Error, match="groups do not match their checksum"):
+        read_store(path)
+    with h5py.File(path, "r+") as file:
+        file["stain"].attrs["method"] = "vahadane"
+    assert read_store(path) == before
+    with h5py.File(path, "r+") as file:
+        del file.attrs["groups_sha256"]
+        texts = {k: v for k, v in file.attrs.items() if k not in ("texts_sha256", "slide")}
+        texts = {k: v for k, v in texts.items() if isinstance(v, str)}
+        digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
+        file.attrs["texts_sha256"] = digest
+    assert read_store(path) == before
 
 
 def test_a_dataset_without_a_digest_is_not_ours(files):

@@ -12,9 +12,9 @@ from her2pipe.reporting.inputs import ReportInputs
 # Everything that her2pipe is installed with, and what reads slides and images below it.
 LIBRARIES = (
     "numpy", "scipy", "pandas", "scikit-learn", "scikit-posthocs", "scikit-image", "statsmodels",
-    "matplotlib", "pillow", "opencv-python", "simplejpeg", "imagecodecs", "tifffile", "h5py",
-    "shapely", "openslide-python", "openslide-bin", "tiatoolbox", "torch", "torchvision", "timm",
-    "torch-geometric", "onnx", "onnxruntime", "safetensors", "threadpoolctl", "pydantic",
+    "lifelines", "matplotlib", "pillow", "opencv-python", "simplejpeg", "imagecodecs", "tifffile",
+    "h5py", "shapely", "openslide-python", "openslide-bin", "tiatoolbox", "torch", "torchvision",
+    "timm", "torch-geometric", "onnx", "onnxruntime", "safetensors", "threadpoolctl", "pydantic",
     "pyyaml", "jinja2", "bokeh", "openpyxl", "shtab", "snakemake",
 )  # fmt: skip
 
