@@ -23,6 +23,7 @@ from her2pipe.errors import LINE_BREAKS, Her2Error, raise_all
 
 REQUIRED = ("slide", "path", "patient")
 LABELS = ("her2", "ihc", "fish_ratio", "fish_copies", "fish", "er", "pr", "pcr", "rcb")
+BATCHES = ("scanner", "site")  # columns of the user's own, which name batches
 OPTIONAL = ("mpp", "scene", "annotation", "tissue_mask", "split", *LABELS)
 PATHS = ("path", "annotation", "tissue_mask")
 FILES = {"path": "slide", "annotation": "annotation", "tissue_mask": "mask of the tissue"}

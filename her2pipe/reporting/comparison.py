@@ -257,6 +257,12 @@ def _designs(inputs: ReportInputs) -> list[Block]:
         "and slides of other cohorts by the mean of the models of all splits. Heat maps, where "
         "there are any, are of one further model, trained on a holdout."
     )
+    factors = sorted({m.resampling.variance_factor for m in parts if m.resampling} - {1.0})
+    if factors:
+        text += (
+            " Training sets of splits overlap: intervals and paired tests of areas out of fold have"
+            f" {html.format_number(factors[-1])} times the variance by patient."
+        )
     return [Text(text), Folded("By method and cohort", [Text("", designs)], "part")]
 
 

@@ -22,7 +22,7 @@ from her2pipe.reporting.sections import SECTIONS, Section
 
 Row = Mapping[str, str]
 SHARE = "_share"
-SHEET_COLUMNS = ("scanner", "site")  # of the user's own, which name batches
+SHEET_COLUMNS = sheet.BATCHES
 NO_QUALITY = {"excluded", "reflex", "no_tumour"}  # flags that say nothing of a slide's quality
 AMOUNT = (
     Column("tissue_mm2", "Tissue, mm²", 2),

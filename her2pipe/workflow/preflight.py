@@ -18,7 +18,7 @@ from pathlib import Path
 from her2pipe import extras
 from her2pipe.aggregation.held_out import INTERNAL
 from her2pipe.bundles.read import verify
-from her2pipe.cohorts.sheet import OPTIONAL, REQUIRED, Row
+from her2pipe.cohorts.sheet import BATCHES, OPTIONAL, REQUIRED, Row
 from her2pipe.cohorts.split import assign_sides, split_names
 from her2pipe.cohorts.survey import label_counts
 from her2pipe.endpoints.lookup import endpoint_of
@@ -330,7 +330,8 @@ def _cohort_notes(study: Study, name: str, rows: list[Row]) -> Iterator[str]:
 def known_columns(study: Study) -> set[str]:
     """Return the columns of sheets that something of the study reads."""
     settings = study.settings
-    known = {*REQUIRED, *OPTIONAL, *settings.evaluate.subgroups, *settings.split.columns}
+    known = {*REQUIRED, *OPTIONAL, *BATCHES, *settings.split.columns}
+    known |= set(settings.evaluate.subgroups)
     if settings.labels.endpoint != "her2":
         known |= set(study.endpoint.columns)
     known |= {settings.evaluate.survival_time, settings.evaluate.survival_event} - {""}

@@ -122,8 +122,8 @@ def load(tmp_path, monkeypatch):
 
 def test_labels_and_columns_of_each_cohort(load):
     lines = [
-        "\t".join([SHEETS["B"][0], "her2_stauts"]),
-        *(f"{line}\tx" for line in SHEETS["B"][1:]),
+        "\t".join([SHEETS["B"][0], "her2_stauts", "site"]),
+        *(f"{line}\tx\ty" for line in SHEETS["B"][1:]),
     ]
     notes = preflight.notes(load(sheets={"B": lines}))
     assert notes[0].startswith("A: 6 slides of 6 patients; ")

@@ -53,6 +53,7 @@ def test_three_folds_from_slides_to_page_and_what_more_would_run(tmp_path):
     assert over_splits[1]["reference"] == "TL-PA"
     page = (results / "report/index.html").read_text()
     assert "Development: 3 folds by patient." in page
+    assert "times the variance by patient" in page
     assert "within, 3 folds by patient" in page  # what the pooled AUC pays for
     assert planned(folder) == {}
     # One more method: its fits and its scores, no encoder.
