@@ -127,7 +127,8 @@ class Survival(WithoutClasses):
     def __init__(self, labels: LabelSettings):
         self.labels = labels
         self.columns = self.evaluated_columns = (labels.time, labels.event)
-        self.time_label = f"{labels.time}, {labels.unit}" if labels.unit else labels.time
+        has_unit = labels.unit not in ("", labels.time)  # a column may be named by its unit
+        self.time_label = f"{labels.time}, {labels.unit}" if has_unit else labels.time
         self.summary = f"time to {labels.event}" if labels.event != "event" else "time to the event"
 
     def metadata(self) -> dict[str, Any]:
