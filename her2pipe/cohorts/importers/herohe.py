@@ -100,7 +100,7 @@ class Herohe(SlideImporter):
         }
 
     def note(self) -> str:
-        """Say that 2+ cannot be told apart."""
+        """Say that the status does not show which cases were 2+."""
         return "the status is binary: which cases were 2+ is not published"
 
 

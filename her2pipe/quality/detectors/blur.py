@@ -11,7 +11,7 @@ TISSUE_SHARE = 1 / 16  # of the blocks; a patch with less cannot be judged
 TISSUE_LEVELS = 20  # below the grey level of glass, from which on a block holds tissue
 VOID_GREY = 8  # of a block; darker ones are what scanners pad with
 INK_MOST = 0.05  # of a patch; one with more cannot be judged: ink is smooth, however sharp it is
-SOFTEN_LEVELS = 5.0  # added to that: noise on pale tissue is no texture
+SOFTEN_LEVELS = 5.0  # added to a block's darkness: noise on pale tissue is no texture
 SHARP_PERCENTILE = 75  # of a slide's patches: more than a quarter of it is taken to be in focus
 # Of sections in focus it is 0.1 to 0.2, and a tenth of that when blurred by 2 um: a slide whose
 # sharp patches have less than this is out of focus as a whole.

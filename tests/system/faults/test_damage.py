@@ -17,7 +17,7 @@ from her2pipe.training.checkpoint import Checkpoint
 from her2pipe.workflow.run_log import Failure
 
 pytestmark = pytest.mark.faults
-FLIPS = 160
+FLIPS = 250
 
 
 def contents(path):
