@@ -18,6 +18,7 @@ from her2pipe.models import costs, inference, renaming, sources, truncated
 from her2pipe.models.base import BODY, Network
 from her2pipe.models.description import FILE, ModelDescription, version_of
 from her2pipe.models.factory import create
+from her2pipe.models.uninitialised import WithoutRandomWeights
 from her2pipe.registry import PRESETS
 
 WEIGHTS = "model.safetensors"
@@ -354,16 +355,17 @@ def load(folder: str | Path) -> tuple[Network, ModelDescription]:
         When files are missing, or weights and description do not belong together.
     """
     file, description = read_verified(folder)
-    model = create(
-        description.architecture,
-        description.head_outputs,
-        description.input_px,
-        description.stages,
-        description.pooling,
-        description.mean,
-        description.std,
-        **description.model_args,
-    )
+    with WithoutRandomWeights():
+        model = create(
+            description.architecture,
+            description.head_outputs,
+            description.input_px,
+            description.stages,
+            description.pooling,
+            description.mean,
+            description.std,
+            **description.model_args,
+        )
     try:
         model.load_state_dict(_read(file))
     except RuntimeError as error:  # torch's list of tensors
