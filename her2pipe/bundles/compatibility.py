@@ -158,7 +158,7 @@ def _stored_px(listed: Sequence[Patches]) -> list[int]:
 def _has_stored_px(expected: PatchConditions, patches: Patches) -> bool:
     """Return whether patches are stored at an expected side, or are smaller and as the slide is.
 
-    Where no square was larger than it was stored, the side that was asked for may be any larger one.
+    Where no square was larger than stored, the side that was asked for may be any larger one.
     """
     if not expected.patch_px or not patches.patch_px or patches.patch_px in expected.patch_px:
         return True
