@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -46,7 +47,7 @@ from her2pipe.store.quality import (
 
 PATCHES = "her2pipe/patches"
 FLUSH_BYTES = 8 << 20
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 17  # HDF5 fills up the last one
 REQUIRED = (
     *("slide", "status", "view", "patch_size", "patch_size_level0", "width_px0", "height_px0"),
 )
@@ -70,7 +71,8 @@ class PatchMetadata:
         JSON of the settings it was tiled with.
     slide, view : str
     patch_size, patch_size_level0 : int
-        Side of a stored patch, px, and of its square on the slide, level-0 px.
+        Side of a stored patch, px, and of its square on the slide, level-0 px. Squares smaller
+        than `tile.patch_px` are stored as they are; older stores hold them enlarged.
     width_px0, height_px0 : int
         Size of the slide, level-0 px.
     mpp, objective : float or None
@@ -158,7 +160,7 @@ class PatchWriter:
     def _flush(self, size: int) -> None:
         """Write the first bytes of those that wait: whole chunks, or the rest."""
         if self._bytes is None:
-            # HDF5 fills up the last chunk. Where all is known, chunks are as long as leaves no gap.
+            # Where all is known, chunks are as long as leaves no gap.
             chunk = CHUNK_BYTES
             if size == len(self._pending) > 0:
                 chunk = -(-size // -(-size // CHUNK_BYTES))
@@ -372,7 +374,8 @@ class PatchStore:
         ----------
         index : int
         at_least_px : int, optional
-            The decoder may shrink a JPEG as long as its side stays at least this long.
+            The decoder may shrink a JPEG to as many eighths as leave a side at least this long,
+            if that is a whole number of pixels.
 
         Returns
         -------
@@ -446,7 +449,18 @@ def _decode(data: bytes, least_px: int, side_px: int) -> np.ndarray:
         if pixels is None:
             raise ValueError("it is no PNG")
         return pixels
+    if least_px and shrunk_px(width, least_px) is None:
+        least_px = 0
     return simplejpeg.decode_jpeg(data, min_height=least_px, min_width=least_px)
+
+
+def shrunk_px(side_px: int, least_px: int) -> int | None:
+    """Return the side that a decoder shrinks a JPEG to; None where it would not be whole.
+
+    The decoder rounds it up, as if the picture went on: what it shows would be stretched.
+    """
+    eighths = next((n for n in range(1, 8) if math.ceil(side_px * n / 8) >= least_px), 8)
+    return None if side_px * eighths % 8 else side_px * eighths // 8
 
 
 def compress(patch: np.ndarray, tile: TileSettings) -> bytes:
