@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from her2pipe import __version__
 from her2pipe.errors import Her2Error
@@ -18,7 +20,6 @@ from her2pipe.models import costs, inference, renaming, sources, truncated
 from her2pipe.models.base import BODY, Network
 from her2pipe.models.description import FILE, ModelDescription, version_of
 from her2pipe.models.factory import create
-from her2pipe.models.uninitialised import WithoutRandomWeights
 from her2pipe.registry import PRESETS
 
 WEIGHTS = "model.safetensors"
@@ -29,6 +30,12 @@ WRAPPERS = ("state_dict", "model", "teacher")  # under which checkpoints keep a 
 KERNEL = "patch_embed"  # is in the names of kernels that timm would interpolate
 COUNTER = "num_batches_tracked"
 AUXILIARY_HEADS = ("AuxLogits",)  # of training alone, which published files may hold
+DRAWN = frozenset(  # functions that draw weights
+    [
+        *(getattr(torch.Tensor, name) for name in ("uniform_", "normal_", "erfinv_")),
+        *(getattr(nn.init, name) for name in ("uniform_", "normal_", "kaiming_uniform_")),
+    ]
+)
 
 
 def start(
@@ -344,6 +351,28 @@ def save(model: Network, description: ModelDescription, folder: Path) -> None:
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     save_file(tensors, folder / WEIGHTS)
     description.having(digest=file_digest(folder / WEIGHTS)).write(folder)
+
+
+class WithoutRandomWeights(TorchFunctionMode):
+    """A context in which weights stay as they are in memory instead of being drawn at random.
+
+    To draw them takes longer than to read a file of them. Only weights (`nn.Parameter`), of which
+    such a file has all; buffers and all else are as ever.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable,
+        types: Iterable[type],
+        args: tuple = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in DRAWN:
+            weights = args[0] if args else kwargs["tensor"]
+            if isinstance(weights, nn.Parameter):
+                return weights
+        return func(*args, **kwargs)
 
 
 def load(folder: str | Path) -> tuple[Network, ModelDescription]:
