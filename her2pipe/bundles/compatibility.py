@@ -85,6 +85,11 @@ class Patches:
         )
 
     @property
+    def is_not_resized(self) -> bool:
+        """Whether patches are the slide's own pixels, as where its squares are small."""
+        return bool(self.patch_px) and self.patch_px == self.side_px0
+
+    @property
     def side_um(self) -> float | None:
         """Side of a patch on the slide, microns; None where the scale is not known."""
         return self.side_px0 * self.mpp if self.side_px0 and self.mpp else None
@@ -131,7 +136,7 @@ def conditions(patches: Iterable[Patches], view: str = "") -> PatchConditions | 
     return PatchConditions(
         views=sorted({each.view for each in listed if each.view}),
         view=view,
-        patch_px=sorted({each.patch_px for each in listed if each.patch_px}),
+        patch_px=_stored_px(listed),
         adaptive_area_px0=_common([each.adaptive_area_px0 for each in listed]),
         adaptive_side_px0=_common([each.adaptive_side_px0 for each in listed]),
         side_px0=_span([each.side_px0 for each in listed]),
@@ -141,6 +146,26 @@ def conditions(patches: Iterable[Patches], view: str = "") -> PatchConditions | 
         stain_method=methods.pop() if len(methods) == 1 else "",
         stain_digest=digests.pop() if len(digests) == 1 else "",
     )
+
+
+def _stored_px(listed: Sequence[Patches]) -> list[int]:
+    """Return the sides that patches were to be stored at; of smaller squares the largest side."""
+    sides = {each.patch_px for each in listed if each.patch_px}
+    resized = {each.patch_px for each in listed if each.patch_px and not each.is_not_resized}
+    return sorted(resized | {max(sides)} if sides else sides)
+
+
+def _has_stored_px(expected: PatchConditions, patches: Patches) -> bool:
+    """Return whether patches are stored at an expected side, or are smaller and as the slide is.
+
+    Where no square was larger than stored, the side that was asked for may be any larger one.
+    """
+    if not expected.patch_px or not patches.patch_px or patches.patch_px in expected.patch_px:
+        return True
+    most = max(expected.patch_px)
+    if patches.patch_px < most:
+        return patches.is_not_resized
+    return expected.side_px0 is not None and expected.side_px0[1] == most
 
 
 def _common(values: Sequence[float | None]) -> float | None:
@@ -166,7 +191,7 @@ def mismatches(expected: PatchConditions, patches: Patches, tolerance: float) ->
     differences = []
     if expected.view and not same_view(expected.view, patches.view) and patches.view:
         differences.append(f"view {patches.view}, not {expected.view}")
-    if expected.patch_px and patches.patch_px and patches.patch_px not in expected.patch_px:
+    if not _has_stored_px(expected, patches):
         sizes = " or ".join(map(str, expected.patch_px))
         differences.append(f"patches stored at a patch size of {patches.patch_px} px, not {sizes}")
     for name, what in (
