@@ -112,7 +112,7 @@ class TileCache:
 
     def reserve(self, corners: Iterable[tuple[int, int]], side_px0: int, out_px: int) -> None:
         """Announce the patches to come, so that each tile is kept exactly as long as needed."""
-        uses = np.zeros(self.level.sizes.shape, np.int32)
+        uses: np.ndarray = np.zeros(self.level.sizes.shape, np.int32)
         for x, y in corners:
             uses[self._span(x, y, side_px0, out_px)] += 1
         self._uses = uses.tolist()  # which one patch after the other changes faster
