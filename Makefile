@@ -1,6 +1,7 @@
 # make demo   set up and run the demo study      make test   set up and run the tests
 # make setup  only set up                        make lint   style, types and workflow checks
 # make bench  measure against named peers        make pins   renew requirements.txt and envs
+#             (hours; NAMES="tile fit" for some; QUICK=1 only sees that each script works)
 # make demo-ihc    IHC grades, in the folder demo-ihc
 # make demo-light  lightweight networks on images, in the folder demo-light
 # make cluster     the demo study through a SLURM started on this machine (root, Debian)
@@ -106,7 +107,7 @@ docs: $(READY)
 	@echo "Open  site/index.html"
 
 bench: $(READY)
-	for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
+	$(BIN)/python bench $(if $(QUICK),--quick) $(NAMES)
 
 pins: $(READY)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate \
@@ -130,4 +131,4 @@ schema: $(READY)
 	$(BIN)/python -m her2pipe.config.schema > studies/schema.json
 
 clean:
-	rm -rf site results logs benchmarks .snakemake demo-ihc demo-light demo-cluster demo-3.*
+	rm -rf site results logs benchmarks bench/output .snakemake demo-ihc demo-light demo-cluster demo-3.*

@@ -1,12 +1,13 @@
 """Measure the CPU time of scoring one slide by every aggregation, interleaved in one run.
 
-    python bench/aggregate.py [PATCHES]
+    python bench/aggregate.py [PATCHES] [--quick]
 
 What is measured is `Aggregation.score`: from a slide's probabilities and features, as read from its
 encoding, to its score. Fitted aggregations have untrained weights, one network and, as published
 for five folds, their whole ensemble; SlideGraph+ builds the slide's graph each time. One core.
 """
 
+import argparse
 import os
 import sys
 import time
@@ -89,4 +90,8 @@ def main(patches):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else PATCHES)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("patches", nargs="?", type=int, default=PATCHES)
+    parser.add_argument("--quick", action="store_true", help="a small slide: figures mean nothing")
+    options = parser.parse_args()
+    main(60 if options.quick else options.patches)

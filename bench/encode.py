@@ -1,7 +1,7 @@
 """Time `her2pipe encode` with one slide per job and with many, and print a Markdown table.
 
     python bench/encode.py [--slides 32] [--patches 64] [--device auto|cpu|cuda]
-                           [--architecture resnet10t]
+                           [--architecture resnet10t] [--quick]
 
 Each job is a process of its own, as Snakemake starts it, one after the other. What a job costs
 before its first patch (Python, torch, CUDA, the network) is the intercept of the line through both
@@ -85,7 +85,10 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=64)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--architecture", default="resnet10t")
+    parser.add_argument("--quick", action="store_true", help="two slides: figures mean nothing")
     args = parser.parse_args()
+    if args.quick:
+        args.slides, args.patches, args.architecture = 2, 4, "test_resnet"
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         stores = [folder / f"S{i:03d}.h5" for i in range(args.slides)]

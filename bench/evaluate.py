@@ -1,12 +1,17 @@
 """Statistics of a whole study: 578 slides x 8 methods evaluated and compared, and 2 M patches.
 
 Simulated scores of the five published cohorts go through the commands as the workflow calls them,
-in one process; what each job pays to start is measured apart. Run: python bench/evaluate.py
-[FOLDER], which keeps the results to look at.
+in one process; what each job pays to start is measured apart. Peers are scikit-learn, in a loop
+over resamples, and matplotlib's own way of saving.
+
+    python bench/evaluate.py [FOLDER] [--quick]
+
+The folder keeps the results to look at. Two minutes.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
@@ -16,6 +21,7 @@ import tempfile
 import time
 import tracemalloc
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -87,20 +93,22 @@ def command(*words) -> None:
         assert main([str(word) for word in words]) == 0, words
 
 
-def study(folder: Path) -> dict[str, float]:
-    """Evaluate and compare everything; return CPU seconds by stage."""
+def study(folder: Path, names: Sequence[str], methods: Sequence[str]) -> dict[str, float]:
+    """Evaluate and compare cohorts and methods; return CPU seconds by stage."""
     spent: Counter = Counter()
+    jobs = f"evaluate, {len(methods) * len(names)} jobs"
     folders = []
-    for method, (encoder, aggregation, trained, _) in METHODS.items():
-        for name, (_, role) in COHORTS.items():
-            out = folder / "evaluate" / method / name
+    for method in methods:
+        encoder, aggregation, trained, _ = METHODS[method]
+        for name in names:
+            role, out = COHORTS[name][1], folder / "evaluate" / method / name
             began = time.process_time()
             command("evaluate", folder / method / f"{name}.tsv", out, "--sheet",
                     folder / f"{name}.tsv", "--role", role, "--method", method, "--encoder",
                     encoder, "--aggregate", aggregation, "--trained", trained, "--cohort", name,
                     "--development", folder / method / "A.tsv", "--development-sheet",
                     folder / "A.tsv")  # fmt: skip
-            spent["evaluate, 40 jobs"] += time.process_time() - began
+            spent[jobs] += time.process_time() - began
             folders.append(out)
     began = time.process_time()
     items = [Item("evaluate", path=str(out)) for out in folders]
@@ -155,10 +163,10 @@ def patches(n: int = 2_000_000) -> tuple[float, float]:
 EVALUATE_IMPORTS = "import her2pipe.steps.evaluate, her2pipe.plotting.panels"
 
 
-def start_up(code: str) -> float:
-    """Return the CPU seconds a fresh Python takes for some code, the best of three."""
+def start_up(code: str, repeats: int) -> float:
+    """Return the least CPU seconds a fresh Python takes for some code."""
     best = []
-    for _ in range(3):
+    for _ in range(repeats):
         before = os.times()
         subprocess.run([sys.executable, "-c", code], check=True)
         after = os.times()
@@ -205,21 +213,24 @@ def peers(folder: Path) -> list[tuple[str, float, str, float]]:
     ]  # fmt: skip
 
 
-def run(folder: Path) -> None:
+def run(folder: Path, is_quick: bool) -> None:
+    """Measure all, or little of all, and print it."""
     random = np.random.default_rng(2025)
     for name in COHORTS:
         cohort(folder, name, random)
-    spent = study(folder)
+    names, methods = (("A", "D"), ["TL-PA"]) if is_quick else (tuple(COHORTS), list(METHODS))
+    spent = study(folder, names, methods)
     figures = len(list(folder.rglob("*.svg")))
-    slides = sum(n for n, _ in COHORTS.values())
-    print(f"{slides} slides x {len(METHODS)} methods, CPU seconds on one core")
+    slides = sum(COHORTS[name][0] for name in names)
+    print(f"{slides} slides x {len(methods)} methods, CPU seconds on one core")
     for stage, seconds in spent.items():
         print(f"  {stage:<28}{seconds:8.1f}")
     total = sum(spent.values())
     print(f"  {'together':<28}{total:8.1f}   {figures} figures, PNG and SVG,"
           f" {1000 * total / figures:.0f} ms each")  # fmt: skip
-    seconds, peak = patches()
-    print(f"2,000,000 patches of 500 slides: {seconds:.1f} s, peak {peak:.0f} MB")
+    count = 20_000 if is_quick else 2_000_000
+    seconds, peak = patches(count)
+    print(f"{count:,} patches of 500 slides: {seconds:.1f} s, peak {peak:.0f} MB")
     print("beside peers, ms")
     for what, ours, peer, theirs in peers(folder):
         times = f"{1000 * ours:8.1f}   {peer} {1000 * theirs:.1f}"
@@ -239,12 +250,16 @@ def run(folder: Path) -> None:
             )
         ),
     ):
-        print(f"  {what:<54}{start_up(code):8.2f}")
+        print(f"  {what:<54}{start_up(code, 1 if is_quick else 3):8.2f}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        run(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--quick", action="store_true", help="one method: figures mean nothing")
+    options = parser.parse_args()
+    if options.folder:
+        run(options.folder, options.quick)
     else:
         with tempfile.TemporaryDirectory() as place:
-            run(Path(place))
+            run(Path(place), options.quick)

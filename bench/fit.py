@@ -1,6 +1,6 @@
 """Time an epoch of CLAM and of SlideGraph+ beside plain loops written from their papers.
 
-    python bench/fit.py [--slides 150] [--rounds 3] [--small]
+    python bench/fit.py [--slides 150] [--rounds 3] [--quick]
 
 Slides of 1,000 to 4,000 patches with 768 features, a fifth of them held out, in memory. An epoch is
 one pass over the training slides (CLAM: one slide per step; SlideGraph+: eight, their graphs at
@@ -263,10 +263,10 @@ def main(argv=None):
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fold-slides", type=int, default=40)
     parser.add_argument("--fold-epochs", type=int, default=6)
-    parser.add_argument("--small", action="store_true", help="little of everything")
+    parser.add_argument("--quick", action="store_true", help="little of all: figures mean nothing")
     args = parser.parse_args(argv)
     patches = (LEAST, MOST)
-    if args.small:
+    if args.quick:
         args.slides, args.rounds, args.fold_slides, args.fold_epochs = 10, 1, 20, 2
         patches = (40, 60)
     import torch

@@ -1,6 +1,6 @@
 """Measure encoding and training on a graphics card, in eight minutes at most.
 
-    python bench/gpu.py [--minutes 7] [--networks NAME ...] [--json FILE] [--small]
+    python bench/gpu.py [--minutes 7] [--networks NAME ...] [--json FILE] [--quick]
 
 Needs nothing but the checkout: patches are drawn, weights are random. For each network: images/s of
 the network alone, on a batch that is there (bfloat16, channels last); of `her2pipe encode` from
@@ -8,7 +8,7 @@ patch stores to outputs, decoded by threads and on the card; the share of stain 
 step; the share of the time spent waiting for patches; and the card's greatest memory. Then what a
 training step costs, JPEG decoding alone, the two decoders' pixels and scores, and 32 slides in one
 batch beside one at a time. Goals stand beside figures. What the time does not suffice for is said.
-With --small, and where there is no card: a small network and few patches on a CPU, in seconds.
+With --quick, and where there is no card: a small network and few patches on a CPU, in seconds.
 """
 
 from __future__ import annotations
@@ -332,14 +332,14 @@ def main(argv=None):
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", help="file to write")
-    parser.add_argument("--small", action="store_true", help="on a CPU, in seconds")
+    parser.add_argument("--quick", action="store_true", help="on a CPU, in seconds")
     args = parser.parse_args(argv)
     import torch
 
     if args.device == "auto" and not torch.cuda.is_available():
         print("No graphics card: figures of a small run on the CPU, which mean nothing.\n")
-        args.small = True
-    if args.small:
+        args.quick = True
+    if args.quick:
         small = {"networks": ["test_resnet"], "device": "cpu", "seconds": 0.01, "slides": 2}
         small |= {"patches": 6, "side_px": 96, "input_px": 64, "batch": 4, "threads": 1}
         args = argparse.Namespace(**{**vars(args), **small})

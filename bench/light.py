@@ -1,11 +1,12 @@
 """Measure what small networks cost: parameters, multiply-adds, file size, and latency by form.
 
-    python bench/light.py [--runs N] [--classes N]
+    python bench/light.py [--runs N] [--classes N] [--quick]
 
 PrunEff4 (224 px) and ATHER2 (512 px) stand beside MobileNetV3-small and EfficientNetV2-B0 of the
 same input and classes. All are untrained: neither size nor latency depends on the weights. Latency
 is that of one patch on one CPU thread, from levels to probabilities, the median of many; turns of
-all networks of one size are interleaved, and ratios are to MobileNetV3-small of the same form.
+all networks of one size are interleaved, and ratios are to MobileNetV3-small of the same form. Five
+minutes.
 """
 
 import argparse
@@ -49,10 +50,13 @@ def forms(name, px, classes, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--classes", type=int, default=4)
+    parser.add_argument("--quick", action="store_true", help="small images: figures mean nothing")
     options = parser.parse_args()
+    groups = {112: GROUPS[224][:2], 224: GROUPS[512][:2]} if options.quick else GROUPS
+    runs = 2 if options.quick else options.runs
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
 
@@ -65,10 +69,10 @@ def main():
     )
     print("|---:|---|" + "---:|" * 12)
     with tempfile.TemporaryDirectory() as folder:
-        for px, names in GROUPS.items():
+        for px, names in groups.items():
             networks = {name: forms(name, px, options.classes, Path(folder)) for name in names}
             calls = {(n, f): call for n, (_, runs) in networks.items() for f, call in runs.items()}
-            times = costs.latencies_ms(calls, options.runs)
+            times = costs.latencies_ms(calls, runs)
             for name, (size, _) in networks.items():
                 medians = [times[name, form] for form in FORMS]
                 ratios = [times[name, form] / times[PEERS[0], form] for form in FORMS]

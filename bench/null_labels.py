@@ -3,12 +3,16 @@
 Slides are noise of 40 patients; an encoder that has seen a slide's label shows it in the features.
 Held-out scores are of inner folds, as `her2pipe fit` makes them: by a frozen encoder, by encoders
 of the folds (`fit.cross_fit: encoder`), and by one encoder that has seen every slide, which is what
-the settings avoid. Run: python bench/null_labels.py [COHORTS]; two CPU minutes for 24.
+the settings avoid.
+
+    python bench/null_labels.py [COHORTS] [--quick]
+
+Two CPU minutes for 24 cohorts.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 
 import numpy as np
@@ -94,4 +98,8 @@ def run(cohorts: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run(int(sys.argv[1]) if sys.argv[1:] else COHORTS)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cohorts", nargs="?", type=int, default=COHORTS)
+    parser.add_argument("--quick", action="store_true", help="two cohorts: figures mean nothing")
+    options = parser.parse_args()
+    run(2 if options.quick else options.cohorts)

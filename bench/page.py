@@ -4,13 +4,16 @@ Two studies are written to a folder: 30 methods on 8 cohorts of 600 slides each,
 one cohort of four slides. No slide is read and no network runs: scores are drawn at random, and go
 through the code of evaluate, compare and report.
 
-    python bench/page.py /tmp/page
+    python bench/page.py [FOLDER] [--methods 30] [--slides 600] [--quick]
+
+The folder keeps the pages to look at. Two minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -135,13 +138,25 @@ def study(folder: Path, methods: int, cohorts: dict[str, str], slides: int) -> d
 def main() -> None:
     """Write both studies, and print seconds and sizes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="folder to write")
+    parser.add_argument("folder", nargs="?", type=Path, help="folder to write, and to keep")
     parser.add_argument("--methods", type=int, default=30, help="methods of the large study")
     parser.add_argument("--slides", type=int, default=600, help="slides of each of its cohorts")
-    folder, methods = (args := parser.parse_args()).folder, args.methods
-    cohorts = {"A": "development"} | dict.fromkeys("BCDEFGH", "external")
+    parser.add_argument("--quick", action="store_true", help="small: figures mean nothing")
+    args = parser.parse_args()
+    if args.quick:
+        args.methods, args.slides = 2, 40
+    if args.folder is not None:
+        measure(args.folder, args.methods, args.slides, "BC" if args.quick else "BCDEFGH")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Path(folder), args.methods, args.slides, "BC" if args.quick else "BCDEFGH")
+
+
+def measure(folder: Path, methods: int, slides: int, external: str) -> None:
+    """Write the pages of the large and of the tiny study, and print their figures."""
+    cohorts = {"A": "development"} | dict.fromkeys(external, "external")
     for name, numbers in (
-        ("large", study(folder / "large", methods, cohorts, args.slides)),
+        ("large", study(folder / "large", methods, cohorts, slides)),
         ("tiny", study(folder / "tiny", 1, {"B": "external"}, 4)),
     ):
         print(name, ", ".join(f"{key}: {value:.2f}" for key, value in numbers.items()))

@@ -5,19 +5,21 @@ noise of the slide and of the patch, so that the AUC that can be reached is know
 Slides are of two sites whose stain shifts the features. Sides come from `cohorts.split`, as a
 study's do; slides are scored out of their fold or site.
 
-Run: python bench/recovery.py [STUDIES [SCENARIO ...]]; about a CPU minute a study.
+    python bench/recovery.py [STUDIES [SCENARIO ...]] [--quick]
+
+About a CPU minute a study.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
 import math
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -359,5 +361,12 @@ def table(scenarios: Sequence[Scenario], studies: int) -> None:
 
 
 if __name__ == "__main__":
-    chosen = [each for each in SCENARIOS if each.name in sys.argv[2:] or not sys.argv[2:]]
-    table(chosen, int(sys.argv[1]) if sys.argv[1:] else STUDIES)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("studies", nargs="?", type=int, default=STUDIES)
+    parser.add_argument("names", nargs="*", metavar="SCENARIO", help="only these")
+    parser.add_argument("--quick", action="store_true", help="small: figures mean nothing")
+    options = parser.parse_args()
+    chosen = [each for each in SCENARIOS if each.name in options.names or not options.names]
+    if options.quick:
+        chosen = [replace(each, slides=48) for each in chosen[2:3]]
+    table(chosen, 1 if options.quick else options.studies)

@@ -4,14 +4,17 @@ Patients are normal vectors of two classes, one slide each, and a method is a ri
 block of their numbers, trained anew for each split of `her2pipe.cohorts.split`. The AUC that an
 interval should hold is that of the methods' models on new patients, mean over splits and cohorts:
 with labels without meaning 0.5. Two methods that read blocks of equal worth differ by nothing, so a
-test of them should reject 0.05. Run: python bench/resampled.py [COHORTS]; about two CPU minutes for
-100, of which two standard errors are 0.044.
+test of them should reject 0.05.
+
+    python bench/resampled.py [COHORTS] [--quick]
+
+About two CPU minutes for 100, of which two standard errors are 0.044.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
-import sys
 
 import numpy as np
 
@@ -137,4 +140,8 @@ def run(cohorts: int) -> None:
 
 
 if __name__ == "__main__":
-    run(int(sys.argv[1]) if sys.argv[1:] else COHORTS)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cohorts", nargs="?", type=int, default=COHORTS)
+    parser.add_argument("--quick", action="store_true", help="few cohorts: figures mean nothing")
+    options = parser.parse_args()
+    run(3 if options.quick else options.cohorts)

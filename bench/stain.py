@@ -1,14 +1,15 @@
 """Time stain normalisation against other tools, on the same patches, interleaved in one run.
 
-    python bench/stain.py [IMAGE...]
+    python bench/stain.py [IMAGE...] [--quick]
 
 IMAGE: H&E images to cut 512 px patches from, as of one slide each; without any, real sections of
 ../shared/data, or a drawn one. One core. Each tool does what its users call per patch: ours maps
 with the slide's profile, once by NumPy and once as `encode` does: in torch on the patch shrunk to
-the network's input; the others estimate and map
-every patch. torch-staintools joins if it can be imported, for one patch: it takes half a minute.
+the network's input; the others estimate and map every patch: tiatoolbox and torchstain, and
+torch-staintools where it can be imported, for one patch, as it takes half a minute. Three minutes.
 """
 
+import argparse
 import os
 import sys
 import time
@@ -120,7 +121,12 @@ def measure(slides):
     return seconds, profiles
 
 
-def main(paths):
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", nargs="*", type=Path)
+    parser.add_argument("--quick", action="store_true", help="few patches: figures mean nothing")
+    args = parser.parse_args()
+    paths = args.images
     if os.environ.get("OMP_NUM_THREADS") != "1":  # numpy and torch read it when they start
         os.execve(
             sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -131,6 +137,8 @@ def main(paths):
     if not paths and DATA.is_dir():
         paths = sorted(DATA.glob("her2st/C[23]_HE.jpg"))
     slides = [p for p in map(patches_of, paths) if len(p) > 3] or [drawn()]
+    if args.quick:
+        slides = [[patch[:256, :256] for patch in slides[0][:4]]]
     seconds, profiles = measure(slides)
     ours = float(np.median(seconds["ours"]))
     print(f"{len(slides)} slides, {sum(map(len, slides))} patches of {SIDE_PX} px, one core\n")
@@ -147,4 +155,4 @@ def main(paths):
 
 
 if __name__ == "__main__":
-    main([Path(p) for p in sys.argv[1:]])
+    main()

@@ -1,6 +1,7 @@
 """What a job costs beyond its work: processor time of each verb on a cohort of four small slides.
 
     bench/startup.py [--rounds 3] [--only VERB ...] [--beside /another/checkout/.venv/bin/python]
+                     [--quick]
 
 Each verb runs in a process of its own and as a fork of the server of a run (`her2pipe/job_server`);
 `--beside` runs it in turn by another checkout, too, as before a change.
@@ -93,7 +94,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], help="verbs to measure")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--beside", help="Python of another checkout")
+    parser.add_argument("--quick", action="store_true", help="one round, two verbs as forks")
     args = parser.parse_args()
+    forked = ("ledger", "score, by a formula") if args.quick else tuple(VERBS)
+    args.rounds = 1 if args.quick else args.rounds
     os.environ |= {"OMP_NUM_THREADS": "1", client.SERVER: client.OFF}
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -111,7 +115,7 @@ def main() -> None:
                 now.append(call(words))
             columns = [f"{statistics.median(before):8.2f}" if before else " " * 8]
             columns.append(f"{statistics.median(now):8.2f}")
-            if name in VERBS:
+            if name in forked:
                 del os.environ[client.SERVER]
                 columns.append(f"{as_fork(VERBS[name]):8.2f}")
                 os.environ[client.SERVER] = client.OFF

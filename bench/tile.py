@@ -1,6 +1,6 @@
 """Cut the same patches with her2pipe and its peers, on one core, and print Markdown tables.
 
-    python bench/tile.py [--peers PYTHON] [--rounds 5] [--sides 512 1024 1448]
+    python bench/tile.py [--peers PYTHON] [--rounds 5] [--sides 512 1024 1448] [--quick]
 
 Each contender cuts the patches that `her2pipe tile` keeps, and does the same with each: read at
 512 px, grey-level variance, JPEG of quality 95 without chroma subsampling (simplejpeg), HDF5.
@@ -481,11 +481,14 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=200, help="patches of a slide, from its top")
     parser.add_argument("--names", nargs="*", help="contenders beside her2pipe")
     parser.add_argument("--slide", default="both", choices=("both", "generated", "real"))
+    parser.add_argument("--quick", action="store_true", help="few patches: figures mean nothing")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
         _work(args.work)
         return
+    if args.quick:
+        args.rounds, args.sides, args.most, args.slide = 1, [1024], 4, "real"
     names = args.names or [*PEERS, FLOOR, AS_SLIDE, THREADS]
     contenders = {name: Contender(name, args.peers) for name in (OURS, *names, WHOLE)}
     image = section(DATA / "her2st" / "C2_HE.jpg")

@@ -2,6 +2,7 @@
 
     python bench/train.py [--architecture NAME] [--input-px N] [--batch N] [--batches N]
                           [--rounds N] [--device auto|cpu|cuda] [--threads N] [--compile]
+                          [--quick]
 
 The loader decodes 512 px JPEG patches of a store, shuffled, to the network's size and hands them to
 the device. The network runs on one batch that is there already: bfloat16 and channels-last on
@@ -177,7 +178,7 @@ class Work:
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--architecture", default="swin_tiny_patch4_window7_224")
     parser.add_argument("--input-px", type=int, default=224)
     parser.add_argument("--batch", type=int)
@@ -186,7 +187,11 @@ def main():
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="little: figures mean nothing")
     options = parser.parse_args()
+    if options.quick:
+        options.architecture, options.input_px, options.batch = "test_resnet", 64, 4
+        options.batches, options.rounds = 1, 1
     import torch
 
     from her2pipe.models import gpu

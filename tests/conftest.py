@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 deferred.defer_compiler()  # as the command line does
 # It is there for power cuts, which no test sees, and takes milliseconds of waiting per file.
 os.fsync = lambda file: None
+# What a shell starts by `&` ignores it, and so would all that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 COLLECTED = gc.get_threshold()
 gc.set_threshold(deferred.COLLECTED_OBJECTS)  # while tests are imported, as while a job is
 

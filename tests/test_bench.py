@@ -1,7 +1,11 @@
-"""Benchmarks that are run where they can be: of a graphics card, a small run on a CPU."""
+"""The runner of all benchmarks, and those that can be run here: of a graphics card, on a CPU."""
 
+import ast
 import importlib.util
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ def test_the_bench_of_a_graphics_card_runs_without_one(tmp_path, capsys):
     spec = importlib.util.spec_from_file_location("bench_gpu", BENCH / "gpu.py")
     bench = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(bench)
-    results = bench.main(["--small", "--json", str(tmp_path / "gpu.json")])
+    results = bench.main(["--quick", "--json", str(tmp_path / "gpu.json")])
     assert json.loads((tmp_path / "gpu.json").read_text()) == results
     (figures,) = results["networks"]
     ratio = figures["cpu"]["rate"] / figures["bare"]
@@ -24,5 +28,47 @@ def test_the_bench_of_a_graphics_card_runs_without_one(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "| test_resnet |" in text
     assert "goal >= 70 %" in text
-    late = bench.main(["--small", "--minutes", "0"])
+    late = bench.main(["--quick", "--minutes", "0"])
     assert (late["networks"], late["skipped"]) == ([], ["test_resnet"])
+
+
+def test_every_script_says_how_it_is_called_and_has_a_quick_form():
+    missing = []
+    for path in sorted(BENCH.glob("[!_]*.py")):
+        text = path.read_text()
+        docstring = ast.get_docstring(ast.parse(text))
+        if f"bench/{path.name} [" not in docstring or '"--quick"' not in text:
+            missing.append(path.name)
+    assert missing == []
+
+
+def test_no_script_has_the_name_of_a_library():
+    """Their folder comes first where they look for modules, and the libraries they import do."""
+    search = [place for place in sys.path if place != str(BENCH)]
+    names = [path.stem for path in BENCH.glob("[!_]*.py")]
+    assert [name for name in names if importlib.machinery.PathFinder.find_spec(name, search)] == []
+
+
+def test_the_runner_goes_on_after_a_skip_and_a_failure_and_tells_of_it(tmp_path):
+    scripts = {
+        "fails": "raise ValueError('bits have rotted')",
+        "none": "print('skipped: no graphics card')\nraise SystemExit(77)",
+        "works": "import sys; print(sys.argv[1:])",
+    }
+    for name, text in scripts.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    shutil.copy(BENCH / "__main__.py", tmp_path)
+    command = [sys.executable, tmp_path]
+    run = subprocess.run([*command, "--quick"], capture_output=True, text=True)
+    lines = run.stdout.splitlines()
+    assert run.returncode == 1
+    assert run.stderr == "failed: fails\n"
+    assert [line.split()[:2] for line in (lines[0], *lines[-2:])] == [
+        ["fails", "failed"],
+        ["none", "skipped:"],
+        ["works", "done"],
+    ]
+    assert "    ValueError: bits have rotted" in lines
+    assert (tmp_path / "output/works.txt").read_text() == "['--quick']\n"
+    run = subprocess.run([*command, "works", "none"], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,8 @@ class Patches:
     ----------
     slide, view : str
     patch_px : int
-        Side of a stored patch, px.
+        Side of a stored patch, px: that which was asked for, as far as it is known, where squares
+        are smaller and stored as they are.
     side_px0, mpp, objective : float or None
         Side of a patch on the slide, level-0 px; microns per level-0 px; scan magnification.
     adaptive_area_px0, adaptive_side_px0 : float or None
@@ -67,11 +68,14 @@ class Patches:
     @classmethod
     def of_store(cls, metadata: PatchMetadata, stain: dict[str, Any]) -> Patches:
         """Describe the patches of a store, or of one image of a pack."""
-        return cls(
+        patches = cls(
             *_geometry(metadata),
             *adaptive(metadata),
             str(stain.get("method", "")),
         )
+        if not patches.is_not_resized:
+            return patches
+        return replace(patches, patch_px=_settings(metadata).get("patch_px", patches.patch_px))
 
     @classmethod
     def of_encoding(cls, metadata: EncodingMetadata) -> Patches:
@@ -83,6 +87,11 @@ class Patches:
             str(metadata.stain.get("method", "")),
             metadata.stain_digest,
         )
+
+    @property
+    def is_not_resized(self) -> bool:
+        """Whether patches are the slide's own pixels, as where its squares are small."""
+        return bool(self.patch_px) and self.patch_px == self.side_px0
 
     @property
     def side_um(self) -> float | None:
@@ -99,15 +108,21 @@ def _geometry(
     return metadata.slide, metadata.view, metadata.patch_size, side_px0, *scale
 
 
+def _settings(metadata: PatchMetadata) -> dict[str, Any]:
+    """Return the settings that a store was cut by; none where it does not say."""
+    try:
+        settings = json.loads(metadata.settings)
+    except ValueError:
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
 def adaptive(metadata: PatchMetadata) -> tuple[float | None, float | None]:
     """Return area and side of Eq. 1 by which a store was cut; None of another view."""
     if metadata.view != ADAPTIVE:
         return None, None
-    try:
-        settings = json.loads(metadata.settings)
-    except ValueError:
-        settings = None
-    if not isinstance(settings, dict) or "patch_px" not in settings:  # it does not say how
+    settings = _settings(metadata)
+    if "patch_px" not in settings:  # it does not say how
         return None, None
     tile = TileSettings()
     area = settings.get("adaptive_area_px0", tile.adaptive_area_px0)
@@ -131,7 +146,7 @@ def conditions(patches: Iterable[Patches], view: str = "") -> PatchConditions | 
     return PatchConditions(
         views=sorted({each.view for each in listed if each.view}),
         view=view,
-        patch_px=sorted({each.patch_px for each in listed if each.patch_px}),
+        patch_px=_stored_px(listed),
         adaptive_area_px0=_common([each.adaptive_area_px0 for each in listed]),
         adaptive_side_px0=_common([each.adaptive_side_px0 for each in listed]),
         side_px0=_span([each.side_px0 for each in listed]),
@@ -141,6 +156,26 @@ def conditions(patches: Iterable[Patches], view: str = "") -> PatchConditions | 
         stain_method=methods.pop() if len(methods) == 1 else "",
         stain_digest=digests.pop() if len(digests) == 1 else "",
     )
+
+
+def _stored_px(listed: Sequence[Patches]) -> list[int]:
+    """Return the sides that patches were to be stored at; of smaller squares the largest side."""
+    sides = {each.patch_px for each in listed if each.patch_px}
+    resized = {each.patch_px for each in listed if each.patch_px and not each.is_not_resized}
+    return sorted(resized | {max(sides)} if sides else sides)
+
+
+def _has_stored_px(expected: PatchConditions, patches: Patches) -> bool:
+    """Return whether patches are stored at an expected side, or are smaller and as the slide is.
+
+    Where no square was larger than stored, the side that was asked for may be any larger one.
+    """
+    if not expected.patch_px or not patches.patch_px or patches.patch_px in expected.patch_px:
+        return True
+    most = max(expected.patch_px)
+    if patches.patch_px < most:
+        return patches.is_not_resized
+    return expected.side_px0 is not None and expected.side_px0[1] == most
 
 
 def _common(values: Sequence[float | None]) -> float | None:
@@ -166,7 +201,7 @@ def mismatches(expected: PatchConditions, patches: Patches, tolerance: float) ->
     differences = []
     if expected.view and not same_view(expected.view, patches.view) and patches.view:
         differences.append(f"view {patches.view}, not {expected.view}")
-    if expected.patch_px and patches.patch_px and patches.patch_px not in expected.patch_px:
+    if not _has_stored_px(expected, patches):
         sizes = " or ".join(map(str, expected.patch_px))
         differences.append(f"patches stored at a patch size of {patches.patch_px} px, not {sizes}")
     for name, what in (

@@ -376,7 +376,10 @@ def _fit(study: FinishedStudy) -> dict[str, Any]:
 def _settings(study: FinishedStudy, patches: PatchConditions | None) -> dict[str, dict[str, Any]]:
     """Return, as a study file has them, the settings that decide a score."""
     sections = score_settings(study.config)
-    if patches and len(patches.patch_px) == 1:
+    # Of an adaptive view whose squares were all smaller, none shows the side that was asked for.
+    none_was_larger = patches and patches.side_px0 and [patches.side_px0[1]] == patches.patch_px
+    is_adaptive = patches and patches.adaptive_side_px0
+    if patches and len(patches.patch_px) == 1 and not (is_adaptive and none_was_larger):
         sections["tile"] |= {"patch_px": patches.patch_px[0], "view_px": {}}
     return sections
 

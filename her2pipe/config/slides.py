@@ -399,6 +399,9 @@ class TissueSettings(Section):
     )
 
 
+STORED_PX_MIN = 16  # side of a stored patch, at least
+
+
 class RejectSettings(Section):
     """Patches that are left out after they were cut and encoded."""
 
@@ -415,13 +418,14 @@ class TileSettings(RejectSettings):
     algorithm: int = setting(4, ALGORITHM, ge=4, le=4)
     patch_px: int = setting(
         512,
-        "side of a stored patch; where it is not given, a view that only encoders with a published"
-        " preset read is stored at the largest size they want",
+        "side of a stored patch, or that of its square on the slide where it is smaller; where"
+        " it is not given, a view that only encoders with a published preset read is stored at the"
+        " largest size they want",
         "px",
-        ge=16,
+        ge=STORED_PX_MIN,
         le=4096,
     )
-    view_px: dict[View, Annotated[int, Field(ge=16, le=4096)]] = setting(
+    view_px: dict[View, Annotated[int, Field(ge=STORED_PX_MIN, le=4096)]] = setting(
         {}, "side of a stored patch of single views, in place of patch_px", "px", False
     )
     adaptive_side_px0: float = setting(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from her2pipe.config import SlidesSettings, StainSettings, TileSettings, TissueSettings
+from her2pipe.config.slides import STORED_PX_MIN
 from her2pipe.errors import BadSlideError
 from her2pipe.quality.glass import Glass, glass_of
 from her2pipe.quality.inspection import Inspection
@@ -81,8 +82,8 @@ class Tiler:
         glass = glass_of(picture, mask)
         side = metadata.patch_size_level0
         side_um = side * (slide.mpp or MPP_USUAL)
-        inspection = Inspection(glass, min(side, self.tile.patch_px), side_um)
-        judged = self.tile
+        inspection = Inspection(glass, min(side, metadata.patch_size), side_um)
+        judged = self.tile.model_copy(update={"patch_px": metadata.patch_size})
         if method.chooses_patches:  # each patch is tissue, however pale; no variance is too low
             judged = judged.model_copy(update={"variance_min": 0.0, "screen": 0.0})
         pixels = self.extract_patches(slide, tiles, writer, metadata, judged, inspection)
@@ -168,6 +169,8 @@ class Tiler:
         metadata.objective, metadata.reader = slide.objective, slide.reader
         metadata.scanner = slide.scanner
         metadata.patch_size_level0, metadata.cells = side, len(corners)
+        # Enlarged pixels cost bytes and show nothing more: readers enlarge what they need larger.
+        metadata.patch_size = max(STORED_PX_MIN, min(side, self.tile.patch_px))
         if not corners:
             raise BadSlideError(
                 f"smaller than one patch: {size[0]} x {size[1]} px, side {side} px",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ from her2pipe.store.quality import (
 
 PATCHES = "her2pipe/patches"
 FLUSH_BYTES = 8 << 20
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 17  # HDF5 fills up the last one
 REQUIRED = (
     *("slide", "status", "view", "patch_size", "patch_size_level0", "width_px0", "height_px0"),
 )
@@ -69,7 +71,8 @@ class PatchMetadata:
         JSON of the settings it was tiled with.
     slide, view : str
     patch_size, patch_size_level0 : int
-        Side of a stored patch, px, and of its square on the slide, level-0 px.
+        Side of a stored patch, px, and of its square on the slide, level-0 px. Squares smaller
+        than `tile.patch_px` are stored as they are; older stores hold them enlarged.
     width_px0, height_px0 : int
         Size of the slide, level-0 px.
     mpp, objective : float or None
@@ -157,7 +160,7 @@ class PatchWriter:
     def _flush(self, size: int) -> None:
         """Write the first bytes of those that wait: whole chunks, or the rest."""
         if self._bytes is None:
-            # HDF5 fills up the last chunk. Where all is known, chunks are as long as leaves no gap.
+            # Where all is known, chunks are as long as leaves no gap.
             chunk = CHUNK_BYTES
             if size == len(self._pending) > 0:
                 chunk = -(-size // -(-size // CHUNK_BYTES))
@@ -320,7 +323,7 @@ class PatchStore:
         digest.update(str(self.stain).encode())
         return digest.hexdigest()
 
-    @property
+    @cached_property
     def stain(self) -> dict[str, Any]:
         """Stain profile of the slide, as `stain.Profile.from_dict` takes it; empty without one."""
         file = self._file
@@ -371,7 +374,8 @@ class PatchStore:
         ----------
         index : int
         at_least_px : int, optional
-            The decoder may shrink a JPEG as long as its side stays at least this long.
+            The decoder may shrink a JPEG to as many eighths as leave a side at least this long,
+            if that is a whole number of pixels.
 
         Returns
         -------
@@ -445,7 +449,18 @@ def _decode(data: bytes, least_px: int, side_px: int) -> np.ndarray:
         if pixels is None:
             raise ValueError("it is no PNG")
         return pixels
+    if least_px and shrunk_px(width, least_px) is None:
+        least_px = 0
     return simplejpeg.decode_jpeg(data, min_height=least_px, min_width=least_px)
+
+
+def shrunk_px(side_px: int, least_px: int) -> int | None:
+    """Return the side that a decoder shrinks a JPEG to; None where it would not be whole.
+
+    The decoder rounds it up, as if the picture went on: what it shows would be stretched.
+    """
+    eighths = next((n for n in range(1, 8) if math.ceil(side_px * n / 8) >= least_px), 8)
+    return None if side_px * eighths % 8 else side_px * eighths // 8
 
 
 def compress(patch: np.ndarray, tile: TileSettings) -> bytes:
@@ -471,6 +486,16 @@ def read_summary(path: str | Path) -> dict[str, Any]:
         fill(PatchMetadata, values, file, REQUIRED)
         check_texts(file, values)
         return {**values, "patches": len(dataset(file, "coords"))}
+
+
+def read_slide(path: str | Path) -> str:
+    """Read the name of a patch store's slide, and nothing else."""
+    with opened(path, PATCHES) as file:
+        with reading(file, "the attribute slide"):
+            slide = file.attrs["slide"]
+        if not isinstance(slide, str):
+            raise damaged(file, f"its attribute slide is {slide!r:.80}")
+        return slide
 
 
 def read_images(path: str | Path) -> Images | None:

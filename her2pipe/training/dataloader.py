@@ -22,6 +22,7 @@ from her2pipe.models.description import ModelDescription
 from her2pipe.stain.normalise import normalise_batch
 from her2pipe.stain.profile import Profile
 from her2pipe.store import SlidePatches
+from her2pipe.store.patches import shrunk_px
 
 log = logging.getLogger(__name__)
 JPEG = b"\xff\xd8"  # how one begins
@@ -137,17 +138,19 @@ class DeviceDecoder:
         self._weights: dict[int, torch.Tensor] = {}  # by side of the patches
 
     def __call__(self, codes: Sequence[bytes]) -> torch.Tensor:
-        """Decode patches of one size: (B, 3, input_px, input_px) uint8.
+        """Decode patches: (B, 3, input_px, input_px) uint8.
 
         Raises
         ------
         RuntimeError
-            When they cannot be decoded, or have other sizes.
+            When they cannot be decoded, or are not square.
         """
         from torchvision.io import ImageReadMode, decode_jpeg
 
         data = [torch.from_numpy(np.frombuffer(code, np.uint8).copy()) for code in codes]
         pictures = decode_jpeg(data, mode=ImageReadMode.RGB, device=self._device)
+        if len({picture.shape for picture in pictures}) > 1:  # of slides that hold small squares
+            return torch.cat([self.resized(picture[None]) for picture in pictures])
         return self.resized(torch.stack(pictures))
 
     def resized(self, images: torch.Tensor) -> torch.Tensor:
@@ -194,9 +197,8 @@ def shrinking(source: int, target: int) -> np.ndarray:
     """
     from scipy.fft import dct
 
-    sides = [math.ceil(source * eighths / 8) for eighths in range(1, 9)]
-    decoded = min(side for side in sides if side >= target)
-    eighths, blocks = sides.index(decoded) + 1, math.ceil(source / 8)
+    decoded = shrunk_px(source, target) or source
+    eighths, blocks = 8 * decoded // source, math.ceil(source / 8)
     if eighths in (1, 2, 4, 8):
         return area_weights(decoded, target) @ area_weights(source, decoded)
     of_8, of_m = (dct(np.eye(n), axis=0, norm="ortho") for n in (8, eighths))

@@ -9,6 +9,7 @@ from her2pipe.aggregation.held_out import held_out_by
 from her2pipe.cohorts.sheet import Row
 from her2pipe.cohorts.split import batch_count, batch_of, split_names
 from her2pipe.config import WHOLE, roles
+from her2pipe.config.slides import STORED_PX_MIN
 from her2pipe.config.training import TRAINED_ON_SLIDES
 from her2pipe.registry import PRESETS, STAIN_METHODS
 from her2pipe.workflow.derived_names import of_split
@@ -174,8 +175,15 @@ class Targets:
         """Return the side at which patches of a view are stored, px.
 
         As the study gives it for the view, or for all. Where it gives neither, a view that only
-        encoders with a published preset read is stored at the largest size they want.
+        encoders with a published preset read is stored at the largest size they want. A view of
+        fewer level-0 px is stored as it is; what squares of other views measure, only a slide
+        tells, and `tile` does the same.
         """
+        px = self._wanted_patch_px(view)
+        return max(STORED_PX_MIN, min(int(view), px)) if view.isdecimal() else px
+
+    def _wanted_patch_px(self, view: str) -> int:
+        """Return the side at which patches of a view are stored, where none is smaller."""
         tile = self.study.settings.tile
         if view in tile.view_px or "patch_px" in tile.model_fields_set or view == WHOLE:
             return tile.view_px.get(view, tile.patch_px)

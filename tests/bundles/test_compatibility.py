@@ -34,6 +34,9 @@ def cut(view="1024", side=1024.0, **fields):
 
 TRAINED = conditions([cut(), cut("2048", 2048.0)])
 ADAPTIVE = conditions([cut("adaptive", 700.0, adaptive_area_px0=1e9)], "adaptive")
+SMALL = conditions(
+    [cut("adaptive", side, patch_px=int(side), adaptive_area_px0=1e9) for side in (300.0, 400.0)]
+)
 TILED = conditions([cut("1024"), cut("1024", mpp=0.5)], "1024")
 MICRONS = conditions([cut("256um", 1024.0), cut("256um", 512.0, mpp=0.5)], "256um")
 
@@ -51,6 +54,8 @@ def test_conditions_are_what_slides_have_in_common():
         == TRAINED
     )
     assert conditions([]) is None
+    small = cut("adaptive", 300.0, patch_px=300)
+    assert conditions([cut("adaptive", 700.0), small]).patch_px == [512]
     mixed = conditions([cut(mpp=None), cut(stain_method="macenko", objective=20.0)])
     assert (mixed.mpp, mixed.stain_method, mixed.magnifications) == ((0.25, 0.25), "", [20])
 
@@ -69,6 +74,11 @@ def test_conditions_are_what_slides_have_in_common():
         (TRAINED, cut("adaptive", 9999.0), ""),  # as large as its slide asks for
         (TRAINED, cut("whole", None), ""),  # of unknown scale
         (TRAINED, cut(patch_px=256), "patch size of 256 px, not 512"),
+        (TRAINED, cut("900", 900.0, patch_px=900), "patch size of 900 px, not 512"),
+        (ADAPTIVE, cut("adaptive", 300.0, patch_px=300, adaptive_area_px0=1e9), ""),  # as they are
+        (SMALL, cut("adaptive", 450.0, patch_px=450, adaptive_area_px0=1e9), ""),
+        (SMALL, cut("adaptive", 700.0, patch_px=512, adaptive_area_px0=1e9), ""),
+        (SMALL, cut("adaptive", 450.0, patch_px=256, adaptive_area_px0=1e9), "256 px, not 400"),
         (TRAINED, cut(stain_method="macenko"), "stain method macenko, not vahadane"),
         (TRAINED, cut(stain_method="none"), ""),  # it keeps its colours: an image
         (ADAPTIVE, cut("adaptive", 1400.0, adaptive_area_px0=1e9), ""),
@@ -132,6 +142,8 @@ def test_a_store_says_by_what_area_it_was_cut():
     assert adaptive(PatchMetadata(view="adaptive", settings=TILE, **values)) == (2e9, 512)
     assert adaptive(PatchMetadata(view="1024", settings=TILE, **values)) == (None, None)
     assert adaptive(PatchMetadata(view="adaptive", settings="{}", **values)) == (None, None)
+    small = {**values, "patch_size": 50, "patch_size_level0": 50}  # less than the 64 asked for
+    assert Patches.of_store(PatchMetadata(settings=TILE, **small), {}).patch_px == 64
     stored = Patches.of_store(PatchMetadata(view="adaptive", settings=TILE, mpp=0.5, **values), {})
     assert (stored.side_um, stored.adaptive_area_px0) == (362, 2e9)
 

@@ -31,7 +31,7 @@ def make_store(
             view=view,
             status=status,
             reason=reason,
-            patch_size=64,
+            patch_size=len(pixels[0]) if len(pixels) else 64,
             patch_size_level0=64,
             width_px0=max(640, *(int(x) + 64 for x, _ in coords), 0),
             height_px0=max(640, *(int(y) + 64 for _, y in coords), 0),

@@ -217,21 +217,24 @@ def test_batches_keep_order_with_many_threads(tmp_path, make):
 )
 def test_a_device_decodes_as_the_threads_do(tmp_path, make, px, interpolation):
     """torchvision's decoder, here on the CPU: 45 dB at the network's size."""
-    path = make.store(tmp_path / "S.h5", make.stained(5, 1), [(64 * k, 0) for k in range(5)])
-    resizing, items = dataloader.Resizing(px, interpolation), np.array([[0, i] for i in range(5)])
-    with PatchStore(path) as store:
+    places = [(64 * k, 0) for k in range(5)]
+    path = make.store(tmp_path / "S.h5", make.stained(5, 1), places)
+    small = make.store(tmp_path / "T.h5", make.stained(5, 2, px=50), places)  # of another side
+    resizing = dataloader.Resizing(px, interpolation)
+    items = np.array([[number, i] for i in range(5) for number in (0, 1)][:-1])
+    with PatchStore(path) as store, PatchStore(small) as other:
         there, here = (
             torch.cat(
                 [
                     images
                     for images, _ in dataloader.batches(
-                        [store], items, resizing, 2, torch.device("cpu"), on_device=on_device
+                        [store, other], items, resizing, 4, torch.device("cpu"), on_device=on_device
                     )
                 ]
             ).double()
             for on_device in (True, False)
         )
-    assert there.shape == (5, 3, px, px)
+    assert there.shape == (9, 3, px, px)
     error = ((there - here) ** 2).mean((1, 2, 3))
     assert (10 * torch.log10(255**2 / error.clamp_min(1e-9))).min() >= 45
     assert abs(float((there - here).mean())) < 0.2
@@ -241,7 +244,7 @@ def test_a_matrix_shrinks_by_areas():
     assert dataloader.area_weights(4, 2).tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]
     thirds = [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]]
     assert np.allclose(dataloader.area_weights(3, 2), thirds)
-    for source, target in ((512, 224), (512, 299), (360, 224), (50, 33), (64, 64)):
+    for source, target in ((512, 224), (512, 299), (360, 224), (300, 224), (50, 33), (64, 64)):
         weights = dataloader.shrinking(source, target)
         assert weights.shape == (target, source)
         assert np.allclose(weights.sum(1), 1)  # an even patch stays as it is

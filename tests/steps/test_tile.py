@@ -146,6 +146,22 @@ def test_a_store(her2pipe, svs, tmp_path):
         assert slides.psnr(store.pixels(len(store) // 2), cell(x, y)) > 30
 
 
+@pytest.mark.parametrize(("view", "px"), [("48", 48), ("adaptive", 33), ("9", 16)])
+def test_squares_smaller_than_a_patch_are_stored_as_they_are(her2pipe, tmp_path, view, px):
+    """Enlarged, they would cost more bytes and show nothing more; 16 px are the least."""
+    path = slides.generic(tmp_path / "a.tif", slides.tissue(256, 160), levels=(1,))
+    words = "--view", view, "--adaptive-area-px0", 1e7, "--patch-px", "64", "--patch-format", "png"
+    code, stderr = her2pipe("tile", path, tmp_path / "S.h5", *words)
+    assert code == 0, stderr
+    with PatchStore(tmp_path / "S.h5") as store, open_slide(path, SlidesSettings()) as slide:
+        side = store.metadata.patch_size_level0
+        assert store.metadata.patch_size == px
+        assert json.loads(store.metadata.settings)["patch_px"] == 64
+        for i in (0, len(store) - 1):
+            x, y = store.coords[i].tolist()
+            assert (store.pixels(i) == slide.region(x, y, side, side, (px, px))).all()
+
+
 def cell(x, y, side=100, out=64):
     from PIL import Image
 

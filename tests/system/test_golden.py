@@ -54,7 +54,7 @@ def chain(tmp_path_factory):
             "--view",
             "64",
             "--patch-px",
-            "128",
+            "64",
             "--annotation",
             folder / f"{slide}.geojson",
         )

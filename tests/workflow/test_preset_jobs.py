@@ -44,7 +44,7 @@ def inputs(tmp_path, monkeypatch):
 def sizes(inputs):
     """Stored sizes by view, and what the tile command says of them."""
 
-    def of(**changes):
+    def of(views=(), **changes):
         job_inputs = inputs(**changes)
         targets, commands = job_inputs.targets, Commands(job_inputs)
 
@@ -53,7 +53,7 @@ def sizes(inputs):
             words = commands.tile(wildcards).split()
             return words[words.index("--patch-px") + 1] if "--patch-px" in words else ""
 
-        views = ("112um", "128um", "256um", "adaptive")
+        views = views or ("112um", "128um", "256um", "adaptive")
         return [targets.patch_px(view) for view in views], [flags(view) for view in views]
 
     return of
@@ -68,6 +68,11 @@ def test_a_size_that_is_given_holds(sizes):
     assert sizes(tile={"patch_px": 512}) == ([512] * 4, [""] * 4)
     assert sizes(tile={"patch_px": 96}) == ([96] * 4, ["96"] * 4)
     assert sizes(tile={"view_px": {"112um": 448}})[0] == [448, 256, 512, 512]
+
+
+def test_a_view_of_fewer_px_is_stored_as_it_is(sizes):
+    """So the command of such a view is another, and of others what it was."""
+    assert sizes(("8", "36", "512", "1024")) == ([16, 36, 512, 512], ["16", "36", "", ""])
 
 
 def test_a_presets_training_runs_again_with_another_file(inputs):
