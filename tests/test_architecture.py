@@ -208,7 +208,8 @@ homes = {name: f"her2pipe.config.{module}" for name, module in config._MODULES.i
 print(set(homes) ^ (set(config.__all__) - {"STEPS"}))
 print([n for n in homes if getattr(config, n) is not getattr(importlib.import_module(homes[n]), n)])
 from her2pipe.plotting import charts
-print([name for name in ("matplotlib.backends.backend_pdf", "fontTools.subset") if name in sys.modules])
+of_pdf = ("matplotlib.backends.backend_pdf", "fontTools.subset")
+print([name for name in of_pdf if name in sys.modules])
 """
 
 
