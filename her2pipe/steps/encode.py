@@ -355,7 +355,7 @@ def encode_stores(
     if precision == "auto" and description.task == "none":  # frozen: its encoder's own setting
         precision = description.settings.get("precision", precision)
     bfloat16 = inference.use_bfloat16(precision, device)
-    run = inference.BatchRunner(encoder.model, description.stage, device, bfloat16)
+    run = inference.BatchRunner(encoder.model, description.stage, device, bfloat16, encode.compile)
     batch_patches = encode.batch_patches or run.most_patches(description.input_px)
     if encode.decoder == "cuda" and device.type != "cuda":
         raise Her2Error(
