@@ -141,6 +141,14 @@ class BatchRunner:
             self._forward = functools.partial(forward, model, stage=stage)
         self._most = 0  # patches at once; 0: all
 
+    def casting_once(self) -> torch.autocast:
+        """Return a context in which weights are cast once, not for every batch.
+
+        Autocast forgets what it has cast at the end of the outermost context, and in inference mode
+        at once; this context casts nothing itself.
+        """
+        return torch.autocast(self._device.type, enabled=False)
+
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute logits (B, classes) and features (B, d) of images (B, 3, H, W).
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from her2pipe import store
 from her2pipe.config import StainSettings
@@ -351,6 +352,52 @@ def test_what_cannot_be_compiled_is_said(monkeypatch):
     run = inference.BatchRunner(Tight(9), "pooled", torch.device("cpu"), False, True)
     with pytest.raises(Her2Error, match=r"cannot be compiled: InvalidCxxCompiler, No working"):
         run(torch.zeros(2, 3, 4, 4))
+
+
+def test_weights_are_cast_once_for_all_batches():
+    torch.manual_seed(2)
+    run = inference.BatchRunner(Little(), "pooled", torch.device("cpu"), bfloat16=True)
+    casts, images = [], torch.rand(2, 3, 8, 8)
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten._to_copy.default and args[0].shape == (4, 3, 3, 3):
+                casts.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Watching():
+        outputs = [run(images) for _ in range(2)]
+        assert len(casts) == 2
+        with run.casting_once():
+            assert not torch.is_autocast_enabled("cpu")
+            outputs += [run(images) for _ in range(2)]
+        assert len(casts) == 3
+    assert all(torch.equal(values, outputs[0][1]) for _, values in outputs)
+
+
+def test_a_card_waits_while_it_has_nothing_to_do(monkeypatch):
+    """The card's clock: work until 5 s, the host back at 2 s, and then at 9 s."""
+    now = {"done": 5.0, "host": 0.0}
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.passed = max(now["done"], now["host"])
+
+        def synchronize(self):
+            pass
+
+        def elapsed_time(self, later):
+            return 1000 * (later.passed - self.passed)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    waits = dataloader.Waits()
+    for host_s in (2, 9):
+        with waits.waiting(torch.device("cuda")):
+            now["host"] = host_s
+    assert waits.seconds == pytest.approx(4)
 
 
 def test_a_batch_takes_half_of_the_free_memory_at_most():
