@@ -156,12 +156,16 @@ def _stored_px(listed: Sequence[Patches]) -> list[int]:
 
 
 def _has_stored_px(expected: PatchConditions, patches: Patches) -> bool:
-    """Return whether patches are stored at an expected side, or are smaller and as the slide is."""
+    """Return whether patches are stored at an expected side, or are smaller and as the slide is.
+
+    Where no square was larger than stored, the side that was asked for may be any larger one.
+    """
     if not expected.patch_px or not patches.patch_px or patches.patch_px in expected.patch_px:
         return True
     most = max(expected.patch_px)
-    none_was_larger = expected.side_px0 is not None and expected.side_px0[1] == most
-    return patches.is_not_resized and (patches.patch_px < most or none_was_larger)
+    if patches.patch_px < most:
+        return patches.is_not_resized
+    return expected.side_px0 is not None and expected.side_px0[1] == most
 
 
 def _common(values: Sequence[float | None]) -> float | None:

@@ -77,6 +77,7 @@ def test_conditions_are_what_slides_have_in_common():
         (TRAINED, cut("900", 900.0, patch_px=900), "patch size of 900 px, not 512"),
         (ADAPTIVE, cut("adaptive", 300.0, patch_px=300, adaptive_area_px0=1e9), ""),  # as they are
         (SMALL, cut("adaptive", 450.0, patch_px=450, adaptive_area_px0=1e9), ""),
+        (SMALL, cut("adaptive", 700.0, patch_px=512, adaptive_area_px0=1e9), ""),
         (SMALL, cut("adaptive", 450.0, patch_px=256, adaptive_area_px0=1e9), "256 px, not 400"),
         (TRAINED, cut(stain_method="macenko"), "stain method macenko, not vahadane"),
         (TRAINED, cut(stain_method="none"), ""),  # it keeps its colours: an image
