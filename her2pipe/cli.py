@@ -11,7 +11,7 @@ from her2pipe import __version__, verbs
 from her2pipe.job_server import client
 
 # Imported by every job, even those that a server does: what else it takes is imported when needed.
-MODULE = "her2pipe.cli"  # also where this is __main__
+MODULE = client.MODULE  # also where this is __main__
 VERBS = {name: verb.module for name, verb in verbs.VERBS.items()}
 
 

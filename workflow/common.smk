@@ -5,10 +5,11 @@ from her2pipe.workflow.commands import Commands
 from her2pipe.workflow.fingerprints import Fingerprints
 from her2pipe.workflow.inputs import Inputs
 from her2pipe.workflow.manifests import Manifests
+from her2pipe.workflow.quick.planning import plan_quickly
 from her2pipe.workflow.resources import gpus, growing, threads_for
 from her2pipe.workflow.targets import Targets
 
-snakemake_api.plan_quickly()
+plan_quickly()
 study = snakemake_api.load_study(config, workflow)
 targets = Targets(study)
 inputs = Inputs(targets)

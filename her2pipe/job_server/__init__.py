@@ -1,11 +1,13 @@
 """Serves the jobs of one run on one machine with forks of processes that have their imports done.
 
-Snakemake starts `her2pipe VERB ...` for each job, which asks the server of its run
-(`client.py`). The first jobs do their work themselves and say at their end which
-modules they imported. From then on a *parent* imports these, once, and each further job is a fork
-of it, which says what else it imported. There are two parents at most for each set of environment
-variables: one without torch, one with it. A parent has no threads, keeps no file open and never
-touches a graphics card, so a fork begins where a process that has imported its modules would.
+Snakemake starts `her2pipe VERB ...` for each job. In the shell of a run `her2pipe` is a function
+that asks the run's server (`client.py`) by a bare Python, which starts in a third of the time, and
+begins the command only where the server does not do the job. The first jobs do their work
+themselves and say at their end which modules they imported. From then on a *parent* imports these,
+once, and each further job is a fork of it, which says what else it imported. There are two parents
+at most for each set of environment variables: one without torch, one with it. A parent has no
+threads, keeps no file open and never touches a graphics card, so a fork begins where a process that
+has imported its modules would.
 
 Rules see nothing of it: the command, folder, environment, streams, umask, exit code, and signals
 are the job's own; who kills the client kills the job. A job does its work itself where a fork would

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from her2pipe.job_server.client import SERVER, imported, receive, send
 
 PR_SET_PDEATHSIG = 1
+USAGE = ".usage"  # ending of the file, CALLER-CLIENT, of what a job used: processor s, memory KB
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -38,12 +39,38 @@ def code_state(folder: Path) -> tuple[int, int]:
     return len(times), max(times, default=0)
 
 
+class Code:
+    """The modules of a folder as they were, to be asked often whether they still are.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._state = folder, code_state(folder)
+        # A module that comes or goes changes the time of its folder.
+        modules = list(folder.rglob("*.py"))
+        self._paths = [str(path) for path in {folder, *modules, *(m.parent for m in modules)}]
+        self._times = self._read_times()
+
+    def _read_times(self) -> list[int]:
+        return [os.stat(path).st_mtime_ns for path in self._paths]
+
+    def is_same(self) -> bool:
+        """Return whether no module was changed, added or removed."""
+        with suppress(FileNotFoundError):
+            if self._read_times() == self._times:
+                return True
+        return code_state(self._folder) == self._state
+
+
 def serve(folder: str, server: socket.socket) -> None:
     """Fork for each job; end when the server is gone and all jobs have ended."""
     selector = selectors.DefaultSelector()
     selector.register(server, selectors.EVENT_READ)
-    clients: dict[int, tuple[socket.socket, Path]] = {}  # by job
-    state = code_state(PACKAGE)
+    clients: dict[int, tuple[socket.socket, Path, Path]] = {}  # by job
+    code = Code(PACKAGE)
     is_open = True
     while is_open or clients:
         for key, _ in selector.select():
@@ -55,12 +82,12 @@ def serve(folder: str, server: socket.socket) -> None:
                     is_open = False
                     continue
                 client = socket.socket(fileno=streams[0])
-                is_same = code_state(PACKAGE) == state
-                if job := is_same and _begin(request, streams[1:], selector, client):
+                if job := code.is_same() and _begin(request, streams[1:], selector, client):
                     mark = Path(folder, str(request["client"]))
+                    usage = Path(folder, f"{request['caller']}-{request['client']}{USAGE}")
                     with suppress(OSError):
                         mark.write_text(str(job))
-                    clients[job] = client, mark
+                    clients[job] = client, mark, usage
                     with suppress(OSError):
                         send(client, {"job": job})
                     selector.register(os.pidfd_open(job), selectors.EVENT_READ, job)
@@ -72,8 +99,11 @@ def serve(folder: str, server: socket.socket) -> None:
             elif isinstance(key.fileobj, int):  # a job has ended
                 selector.unregister(key.fileobj)
                 os.close(key.fileobj)
-                exit_code = os.waitstatus_to_exitcode(os.waitpid(key.data, 0)[1])
-                client, mark = clients.pop(key.data)
+                _, status, used = os.wait4(key.data, 0)
+                exit_code = os.waitstatus_to_exitcode(status)
+                client, mark, usage = clients.pop(key.data)
+                with suppress(OSError):
+                    usage.write_text(f"{used.ru_utime + used.ru_stime} {used.ru_maxrss}")
                 with suppress(KeyError):
                     selector.unregister(client)
                 with suppress(OSError), client:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import selectors
+import shlex
 import shutil
 import socket
 import subprocess
@@ -14,13 +15,29 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from her2pipe.job_server.client import OF_SHELL, SERVER, SOCKET, place, receive, send
-from her2pipe.job_server.parent import ignore_terminal
+from her2pipe.job_server.client import (
+    COMMAND,
+    OF_SHELL,
+    OFF,
+    SERVER,
+    SOCKET,
+    interpreter,
+    place,
+    receive,
+    send,
+    variables,
+)
+from her2pipe.job_server.parent import USAGE, ignore_terminal
 
 MODULES = {role: f"her2pipe.job_server.{role}" for role in ("server", "parent")}
+SCRIPTS = Path(sys.executable).parent  # where the commands of an installation lie
+ROOT = Path(__file__).parents[2]
+# Of a process that only asks: without site and variables, which take most of its start.
+QUICK_START = "import sys; sys.path.append({!r}); from her2pipe.job_server.client import run; run()"
 LONGEST_ADDRESS = 100  # characters, of a socket
 CLOSING_S = 10  # to wait for the server at the end of a run
 MODEL = "--model"
@@ -78,6 +95,37 @@ def close(run: Run | None) -> None:
     shutil.rmtree(run.folder, ignore_errors=True)
 
 
+def shell_function() -> str:
+    """Return a function of the shell that asks the server in place of the command her2pipe."""
+    flags = "-SIB" if sys.dont_write_bytecode else "-SI"
+    words = shlex.join([sys.executable, flags, "-c", QUICK_START.format(str(ROOT))])
+    return f'{COMMAND}() {{ {words} "$@"; }}; '
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a job used of a machine: processor time, s, and memory at most, MB."""
+
+    cpu_s: float
+    memory_mb: float
+
+
+def usage_of(caller: int) -> Usage | None:
+    """Return what the ended forks used whose clients a process started; None if it had none.
+
+    It is told once.
+    """
+    usages = []
+    for file in Path(os.environ.get(SERVER, OFF)).glob(f"{caller}-*{USAGE}"):
+        with suppress(OSError, ValueError):
+            usages.append([float(word) for word in file.read_text().split()])
+            file.unlink()
+    if not usages:
+        return None
+    seconds, kilobytes = zip(*usages, strict=True)
+    return Usage(sum(seconds), max(kilobytes) / 1024)
+
+
 def job_of(client: int) -> int | None:
     """Return the process that does the work of a client; None if the client does it itself."""
     try:
@@ -117,7 +165,7 @@ class _Server:
 
     folder: str
     listener: socket.socket
-    here: dict[str, Any] = field(default_factory=place)
+    here: dict[str, Any] = field(default_factory=lambda: interpreter() | variables() | place())
     kinds: dict[tuple[str, bool], _Kind] = field(default_factory=dict)
     parents: dict[tuple[str, bool], _Parent] = field(default_factory=dict)  # by size, too
 
@@ -133,6 +181,7 @@ class _Server:
                     for parent in self.parents.values():
                         parent.connection.close()
                         parent.process.wait()
+                    shutil.rmtree(self.folder, ignore_errors=True)  # of a run that was killed
                     return
                 if key.fileobj is self.listener:
                     connection, _ = self.listener.accept()
@@ -151,7 +200,7 @@ class _Server:
         kind = report = theirs = None
         try:
             request = receive(connection, streams)
-            if request is None or request["place"] != self.here:
+            if request is None or not self._is_here(request):
                 return None, None
             words = request["words"]
             is_with_model = any(word.partition("=")[0] == MODEL for word in words)
@@ -159,6 +208,10 @@ class _Server:
             is_large = _is_large(kind.modules) if kind.modules else _may_be_large(words)
             modules = kind.modules or self._modules(is_large)
             is_watched = kind.modules is None and not kind.is_watched
+            if request["is_quick"]:
+                if not modules:  # it asks again as a process that can do the job itself
+                    return None, None
+                request["import_path"] = self.import_path
             if not modules:
                 send(connection, {"is_watched": is_watched})
                 report = connection if is_watched else None
@@ -178,6 +231,17 @@ class _Server:
             if theirs:
                 theirs.close()
         return kind, report
+
+    def _is_here(self, request: dict[str, Any]) -> bool:
+        """Return whether all that a job says of where it is holds for this process, too."""
+        return all(self.here[name] == value for name, value in request["place"].items())
+
+    @cached_property
+    def import_path(self) -> list[str]:
+        """Where a job that starts with the variables of this process imports from."""
+        if sys.flags.safe_path:
+            return list(sys.path)
+        return [str(SCRIPTS), *sys.path[1:]]  # the first is of `python -m`
 
     def _learn(self, kind: _Kind, report: socket.socket) -> None:
         """Take in the modules of a job that has ended, unless it failed."""

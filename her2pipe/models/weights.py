@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from her2pipe import __version__
 from her2pipe.errors import Her2Error
@@ -28,6 +30,12 @@ WRAPPERS = ("state_dict", "model", "teacher")  # under which checkpoints keep a 
 KERNEL = "patch_embed"  # is in the names of kernels that timm would interpolate
 COUNTER = "num_batches_tracked"
 AUXILIARY_HEADS = ("AuxLogits",)  # of training alone, which published files may hold
+DRAWN = frozenset(  # functions that draw weights
+    [
+        *(getattr(torch.Tensor, name) for name in ("uniform_", "normal_", "erfinv_")),
+        *(getattr(nn.init, name) for name in ("uniform_", "normal_", "kaiming_uniform_")),
+    ]
+)
 
 
 def start(
@@ -345,6 +353,28 @@ def save(model: Network, description: ModelDescription, folder: Path) -> None:
     description.having(digest=file_digest(folder / WEIGHTS)).write(folder)
 
 
+class WithoutRandomWeights(TorchFunctionMode):
+    """A context in which weights stay as they are in memory instead of being drawn at random.
+
+    To draw them takes longer than to read a file of them. Only weights (`nn.Parameter`), of which
+    such a file has all; buffers and all else are as ever.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable,
+        types: Iterable[type],
+        args: tuple = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in DRAWN:
+            weights = args[0] if args else kwargs["tensor"]
+            if isinstance(weights, nn.Parameter):
+                return weights
+        return func(*args, **kwargs)
+
+
 def load(folder: str | Path) -> tuple[Network, ModelDescription]:
     """Load a trained network, in evaluation mode, and its description.
 
@@ -354,16 +384,17 @@ def load(folder: str | Path) -> tuple[Network, ModelDescription]:
         When files are missing, or weights and description do not belong together.
     """
     file, description = read_verified(folder)
-    model = create(
-        description.architecture,
-        description.head_outputs,
-        description.input_px,
-        description.stages,
-        description.pooling,
-        description.mean,
-        description.std,
-        **description.model_args,
-    )
+    with WithoutRandomWeights():
+        model = create(
+            description.architecture,
+            description.head_outputs,
+            description.input_px,
+            description.stages,
+            description.pooling,
+            description.mean,
+            description.std,
+            **description.model_args,
+        )
     try:
         model.load_state_dict(_read(file))
     except RuntimeError as error:  # torch's list of tensors

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from her2pipe.errors import Her2Error
-from her2pipe.store.patches import PatchStore
+from her2pipe.store.patches import read_slide
 
 
 def refuse_namesakes(named: Iterable[tuple[str, str | Path]]) -> None:
@@ -38,9 +38,5 @@ def distinct_stores(paths: Sequence[str | Path]) -> list[Path]:
     """
     files = [Path(path) for path in paths]
     refuse_namesakes((path.stem, path) for path in files)
-    slides = []
-    for path in files:
-        with PatchStore(path) as store:
-            slides.append((store.metadata.slide, path))
-    refuse_namesakes(slides)
+    refuse_namesakes((read_slide(path), path) for path in files)
     return files

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +323,7 @@ class PatchStore:
         digest.update(str(self.stain).encode())
         return digest.hexdigest()
 
-    @property
+    @cached_property
     def stain(self) -> dict[str, Any]:
         """Stain profile of the slide, as `stain.Profile.from_dict` takes it; empty without one."""
         file = self._file
@@ -485,6 +486,16 @@ def read_summary(path: str | Path) -> dict[str, Any]:
         fill(PatchMetadata, values, file, REQUIRED)
         check_texts(file, values)
         return {**values, "patches": len(dataset(file, "coords"))}
+
+
+def read_slide(path: str | Path) -> str:
+    """Read the name of a patch store's slide, and nothing else."""
+    with opened(path, PATCHES) as file:
+        with reading(file, "the attribute slide"):
+            slide = file.attrs["slide"]
+        if not isinstance(slide, str):
+            raise damaged(file, f"its attribute slide is {slide!r:.80}")
+        return slide
 
 
 def read_images(path: str | Path) -> Images | None:

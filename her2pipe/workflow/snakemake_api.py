@@ -1,4 +1,4 @@
-"""All that is taken from Snakemake beyond its documented interface, in one file.
+"""All that is taken from Snakemake beyond its documented interface.
 
 - `workflow.overwrite_configfiles`, `workflow.configfiles`: the study file in use, for messages and
   because paths in it are relative to it; a Snakefile cannot know it otherwise.
@@ -12,43 +12,32 @@
   hundreds of paths for a job.
 - `workflow.rules` and their `resources`: a profile may give one by the name of another.
 - `snakemake.exceptions.LockException`: replaced, so that who holds the lock is said in three lines.
-- `snakemake.common.get_function_params`: its answers are kept. Snakemake asks 30 times per job for
-  the parameters of the same few functions, which was a sixth of the time of planning.
-- `snakemake.io.is_flagged` and `IOFile`, the hash and equality of its files, `Job.shellcmd`,
-  `Rule.expand_resources`, and `AttributeGuard` of its lists: the same answers by a shorter way, as
-  plans ask millions of times;
-  `Job.log_info`: not asked where `--quiet rules` prints nothing of jobs. A third of the time of
-  planning.
-- `workflow.local_exec`, and `main` of `snakemake.benchmark.BenchmarkTimer`, the process it measures
-  with its children: the forks that work for a job are none of these, and are measured, too.
+- `workflow.local_exec`: whether jobs run on this machine.
+- what is replaced to take less time, in `quick`.
 """
 
 from __future__ import annotations
 
 import atexit
-import functools
-import gc
 import logging
 import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import snakemake
-from snakemake import benchmark, common, exceptions, io, iocontainers, jobs, rules
+from snakemake import exceptions
 from snakemake.logging import logger
-from snakemake.settings.types import Quietness
 from snakemake.shell import shell
 
-from her2pipe import deferred, location
+from her2pipe import location
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.job_server import server
 from her2pipe.workflow import preflight, resources, run_log, run_progress
+from her2pipe.workflow.quick import benchmarks, is_known, scheduling
 from her2pipe.workflow.study import Study
 
 Workflow = Any  # snakemake.workflow.Workflow
@@ -60,8 +49,6 @@ WORDS_OF_JOBS = ("Select jobs to execute", "Execute ", "Finished jobid", "Storin
 LATE = re.compile(r"MissingOutputException in rule (\w+).*\n\s*Job (\d+) completed", re.DOTALL)
 SHOWN = 4  # files of a job that a dry run names
 LONGEST_REASON = 400  # characters of why a job runs
-# Snakemake's inner functions are known of these; any other version plans in its own, slower way.
-KNOWN_VERSIONS = ("9.27.",)
 MISSING = re.compile(r"(\S.*) \(missing ")  # a line for each output that is
 
 
@@ -72,136 +59,6 @@ class StudyError(exceptions.WorkflowError):
     def __traceback__(self) -> None:
         """Hide where it was raised: the user's mistake stands in the study, not in a program."""
         return None
-
-
-def plan_quickly() -> None:
-    """Take from planning what is repeated for every job; plans stay the same."""
-    # A plan is millions of objects that stay, and no garbage.
-    gc.set_threshold(max(gc.get_threshold()[0], deferred.COLLECTED_OBJECTS))
-    ask = getattr(common, "get_function_params", None)
-    if ask and not hasattr(ask, "__wrapped__"):
-        for module in (common, rules):
-            module.get_function_params = kept(ask)
-    if snakemake.__version__.startswith(KNOWN_VERSIONS) and io.is_flagged is not is_flagged:
-        _replace(io.is_flagged, is_flagged)
-        # What a file is compared by is the text that it is, whatever it was made of.
-        io._IOFile.__eq__, io._IOFile.__hash__ = str.__eq__, str.__hash__
-        # Every list has two, which differ in nothing from those of other lists.
-        # The class stays a class, for Snakemake asks what is one of it.
-        iocontainers.AttributeGuard.__new__ = functools.cache(_one_guard)
-        rules.IOFile = _file_of_rule
-        rules.Rule.expand_resources = _once_per_attempt(rules.Rule.expand_resources)
-        jobs.Job.shellcmd = property(_last_command(jobs.Job.shellcmd.fget))
-        jobs.Job.log_info = _unless_quiet(jobs.Job.log_info)
-
-
-def _one_guard(kind: type, name: str) -> Any:
-    """Make the guard of a name, which is kept."""
-    return object.__new__(kind)
-
-
-def _replace(function: Callable, by: Callable) -> None:
-    """Put another function in the place of one, in all modules of Snakemake that import it."""
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "snakemake":
-            for word in [w for w, value in vars(module).items() if value is function]:
-                setattr(module, word, by)
-
-
-def is_flagged(value: Any, flag: str) -> bool:
-    """Return whether a file of a rule has a flag, as `temp` or `directory`."""
-    flags = getattr(value, "flags", None) if isinstance(value, str) else None
-    return bool(flags and flags.get(flag))
-
-
-def _file_of_rule(file: Any, rule: Any = None) -> Any:
-    """Return a file of a rule; it is itself where it is one already, and not one around it."""
-    if type(file) is io._IOFile and file.rule is rule and not file.is_callable():
-        return file
-    return io.IOFile(file, rule)
-
-
-def _once_per_attempt(expand: Callable) -> Callable:
-    """Return a function that works out once what all jobs of a rule ask a machine for.
-
-    So where it hangs on the attempt alone. Jobs share the list: Snakemake changes that of a job
-    only for outputs that are pipes, services or updated, of which this workflow has none.
-    """
-    known: dict[Hashable, Any] = {}
-
-    @functools.wraps(expand)
-    def get(
-        rule: Any, wildcards: Any, input: Any, attempt: int, skip_evaluation: Iterable[str] = ()
-    ) -> Any:
-        skipped = frozenset(skip_evaluation or ())
-        if not all(map(_is_by_attempt, rule.resources.values())):
-            return expand(rule, wildcards, input, attempt, skip_evaluation=skipped)
-        key = (rule, attempt, skipped)
-        if key not in known:
-            known[key] = expand(rule, wildcards, input, attempt, skip_evaluation=skipped)
-        return known[key]
-
-    return get
-
-
-def _is_by_attempt(resource: Any) -> bool:
-    """Return whether a resource is a number, grows with the attempt, or is Snakemake's folder."""
-    if not resource.is_evaluable():
-        return True
-    is_folder = resource.name == "tmpdir" and resource.raw == "system_tmpdir"
-    return is_folder or getattr(resource._evaluator, resources.BY_ATTEMPT, False)
-
-
-def _last_command(command: Callable[[Any], str]) -> Callable[[Any], str]:
-    """Return a function that keeps the command of the job last asked for, while its params stay.
-
-    What is printed of a job asks three times in a row.
-    """
-    asked: tuple = ()
-    answer = ""
-
-    def get(job: Any) -> str:
-        nonlocal asked, answer
-        # Asked first, as both are set at the first question, and again for another attempt.
-        now = (job, job.params, job.resources)
-        if len(asked) != len(now) or any(a is not b for a, b in zip(asked, now, strict=True)):
-            answer = command(job)
-            asked = now
-        return answer
-
-    return get
-
-
-def _unless_quiet(log_info: Callable) -> Callable:
-    """Return a function that gathers what is printed of a job only where it is printed."""
-
-    @functools.wraps(log_info)
-    def log(job: Any, *args: Any, **kwargs: Any) -> None:
-        quiet = job.dag.workflow.output_settings.quiet or ()
-        if Quietness.RULES not in quiet:
-            log_info(job, *args, **kwargs)
-
-    return log
-
-
-def kept(parameters: Callable) -> Callable:
-    """Return a function that keeps what `parameters` returns of functions and methods.
-
-    A method is the same whatever object it is of.
-    """
-    known: dict[Hashable, Any] = {}
-
-    @functools.wraps(parameters)
-    def get(function: Any) -> Any:
-        key = (getattr(function, "__func__", function), hasattr(function, "__self__"))
-        try:
-            if key not in known:
-                known[key] = parameters(function)
-        except TypeError:  # a callable object that cannot be a key
-            return parameters(function)
-        return known[key]
-
-    return get
 
 
 def study_file(workflow: Workflow) -> str:
@@ -425,11 +282,12 @@ def prepare(workflow: Workflow, study: Study, start: Callable[[], None]) -> List
             ' her2pipe() {{ python -m her2pipe.cli "$@"; }}; '
         )
     elif "apptainer" not in deployed:  # an image has a her2pipe of its own
-        folder = shlex.quote(str(Path(sys.executable).parent))
-        shell.prefix(f"export PATH={folder}:$PATH; ")
+        shell.prefix(_path())
 
     def begin() -> None:
         start()
+        if is_known():
+            scheduling.schedule_quickly()
         _serve_jobs(workflow)
 
     listeners = Listeners(StartHandler(begin), FailureHandler(), ProgressHandler(workflow, study))
@@ -445,38 +303,20 @@ def prepare(workflow: Workflow, study: Study, start: Callable[[], None]) -> List
     return listeners
 
 
+def _path() -> str:
+    """Return the words of a shell that has the commands beside this Python."""
+    return f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+
+
 def _serve_jobs(workflow: Workflow) -> None:
     """Start a server for jobs that this process starts with the libraries it has itself."""
-    is_known = snakemake.__version__.startswith(KNOWN_VERSIONS)
     is_here = workflow.is_main_process and workflow.local_exec
-    if is_known and is_here and not _in_environments(workflow):
-        atexit.register(server.close, server.start())
-        benchmark.BenchmarkTimer.__init__ = _measuring_forks(benchmark.BenchmarkTimer.__init__)
-
-
-def _measuring_forks(initialise: Callable) -> Callable:
-    """Return a method that has a timer measure the forks that work for a job, too."""
-    import psutil
-
-    class Tree(psutil.Process):
-        """A process whose children are joined by what the server has forked for them."""
-
-        def children(self, recursive: bool = False) -> list[psutil.Process]:
-            """Return the processes below, those of the server among them."""
-            processes = super().children(recursive)
-            for client in (self.pid, *(process.pid for process in processes)):
-                with suppress(psutil.NoSuchProcess):
-                    if job := server.job_of(client):
-                        fork = psutil.Process(job)
-                        processes += [fork, *fork.children(recursive)]
-            return processes
-
-    @functools.wraps(initialise)
-    def start(timer: Any, pid: int, *args: Any, **kwargs: Any) -> None:
-        initialise(timer, pid, *args, **kwargs)
-        timer.main = Tree(pid)
-
-    return start
+    if is_known() and is_here and not _in_environments(workflow):
+        run = server.start()
+        atexit.register(server.close, run)
+        if run:
+            shell.prefix(_path() + server.shell_function().replace("{", "{{").replace("}", "}}"))
+        benchmarks.measure_forks()
 
 
 def _lock_error() -> exceptions.WorkflowError:

@@ -123,6 +123,11 @@ def end(processes):
     psutil.wait_procs(processes, timeout=30)
 
 
+def is_job(words, verb):
+    """Return whether a process is the command of a step, or asks the server for it (`-c CODE`)."""
+    return verb in (*words[2:3], *words[4:5]) and any("her2pipe" in word for word in words[1:4])
+
+
 def job_of(run, verb):
     """Wait for a job of one step and return its process."""
     while run.poll() is None:
@@ -131,7 +136,7 @@ def job_of(run, verb):
                 words = process.cmdline()
             except psutil.Error:
                 continue
-            if words[1:2] and words[1].endswith("her2pipe") and words[2] == verb:
+            if is_job(words, verb):
                 return process
         time.sleep(0.05)
     pytest.fail(f"no {verb} was seen")
@@ -143,7 +148,7 @@ def job_in(folder, verb, until):
         for process in in_folder(folder):
             with suppress(psutil.Error):
                 words = process.cmdline()
-                if words[1:2] and words[1].endswith("her2pipe") and words[2] == verb:
+                if is_job(words, verb):
                     return process
         time.sleep(0.05)
     pytest.fail(f"no {verb} was seen")

@@ -12,11 +12,13 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from snakemake.benchmark import BenchmarkRecord
 
 from her2pipe.job_server import client as job_client
 from her2pipe.job_server import server as job_server
 from her2pipe.job_server.parent import code_state
 from her2pipe.workflow import snakemake_api
+from her2pipe.workflow.quick import benchmarks
 
 LEDGER = ["ledger", "A.tsv", "out.tsv", "--sheet", "A=sheet.tsv"]
 SCORES = "slide\tflag\treason\nS1\t\tlate\n"
@@ -103,12 +105,21 @@ def test_a_fork_is_measured_with_the_process_it_works_for(client, waiting):
         fork = fork_of(process)
         assert fork.cwd() == str(waiting)
         assert fork not in psutil.Process(process.pid).children(recursive=True)
-        timer = SimpleNamespace()
-        snakemake_api._measuring_forks(lambda timer, pid: None)(timer, process.pid)
-        assert fork in timer.main.children(recursive=True)
+        tree = benchmarks.Tree(os.getpid())
+        below = tree.children(recursive=True)
+        assert fork in below
+        assert tree.has_fork
+        assert psutil.Process(process.pid) not in below  # which only waits
+        timer = benchmarks.ForkTimer(os.getpid(), record := BenchmarkRecord())
+        timer.start()
         (waiting / "A.tsv").write_text(SCORES)
         assert process.wait() == 0
         assert job_server.job_of(process.pid) is None
+        record.cpu_time = -1
+        timer.cancel()
+        assert record.cpu_time > 0  # of the whole fork, by the kernel
+        assert record.max_rss > 10
+        assert job_server.usage_of(os.getpid()) is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -143,8 +154,7 @@ def test_only_a_run_on_this_machine_with_its_own_libraries_has_a_server(monkeypa
     starts = []
     monkeypatch.setattr(snakemake_api.server, "start", lambda: starts.append(1))
     monkeypatch.setattr(snakemake_api.atexit, "register", lambda *call: None)
-    timer = snakemake_api.benchmark.BenchmarkTimer
-    monkeypatch.setattr(timer, "__init__", timer.__init__)
+    monkeypatch.setattr(benchmarks, "measure_forks", lambda: None)
     for is_main, is_local, method, count in (
         *((False, True, (), 0), (True, False, (), 0), (True, True, ("conda",), 0)),
         (True, True, (), 1),
@@ -193,3 +203,23 @@ def test_a_message_carries_files_and_may_be_long(tmp_path):
         os.close(streams[0])
         ours.close()
         assert job_client.receive(theirs) is None
+
+
+def test_a_shell_asks_the_server_before_it_starts_a_job(client, tmp_path):
+    folder = write(tmp_path)
+    (folder / "her2pipe").write_text("#!/bin/sh\necho itself $HER2PIPE_JOB_SERVER $*\n")
+    (folder / "her2pipe").chmod(0o755)
+    words = [
+        "bash",
+        "-c",
+        f'set -euo pipefail; {job_server.shell_function()} her2pipe "$@"',
+        "bash",
+    ]
+    environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"}
+    settings = {"cwd": folder, "capture_output": True, "text": True}
+    done = subprocess.run([*words, *LEDGER], env=environment, **settings)
+    assert (done.returncode, done.stderr) == (0, "ledger: 1 slides = 1 scored\n")
+    assert (folder / "out.tsv").exists()
+    environment[job_client.SERVER] = job_client.OFF
+    done = subprocess.run([*words, "ledger", "a b"], env=environment, **settings)
+    assert (done.returncode, done.stdout) == (0, "itself 0 ledger a b\n")

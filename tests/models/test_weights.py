@@ -47,6 +47,15 @@ def test_a_network_comes_back_as_it_was_saved(network, folder):
     assert len(description.digest) == 16
 
 
+def test_a_network_that_is_loaded_draws_no_random_weights(network, folder):
+    before = torch.random.get_rng_state()
+    again, _ = weights.load(folder)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert equal(dict(again.named_buffers()), dict(network.named_buffers()))
+    factory.create("resnet10t", 2, 32)  # as any other
+    assert not torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_weights_and_description_belong_together(folder):
     data = bytearray((folder / "model.safetensors").read_bytes())
     data[-1] ^= 1

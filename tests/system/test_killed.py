@@ -2,10 +2,14 @@
 
 import re
 import shutil
+import time
+from pathlib import Path
 
 import psutil
 import pytest
 from small_study import compare, job_of, snakemake, start
+
+from her2pipe.job_server.client import SERVER
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
 
@@ -28,6 +32,8 @@ def test_killed_jobs_and_killed_runs(finished, study):
         job_of(run, "tile").kill()
         orphan = job_of(run, "train")
         orphan.suspend()  # it works on beside its successor, later
+        server = Path(orphan.environ()[SERVER])
+        assert server.exists()
 
         second = snakemake(folder, TARGET)
         assert second.returncode == 1
@@ -49,4 +55,6 @@ def test_killed_jobs_and_killed_runs(finished, study):
         assert again.wait() == 0, (folder / "said.txt").read_text()
     _, alive = psutil.wait_procs([orphan], timeout=300)
     assert not alive
+    while server.exists():  # until the server of the killed run has seen the orphan's end
+        time.sleep(0.05)
     compare(finished[0], folder, whole=False)

@@ -4,7 +4,7 @@ import inspect
 
 from snakemake import common, rules
 
-from her2pipe.workflow.snakemake_api import kept, plan_quickly
+from her2pipe.workflow.quick.planning import kept, plan_quickly
 
 
 class Inputs:

@@ -10,9 +10,9 @@ from snakemake.resources import Resource
 from snakemake.settings.types import Quietness
 from snakemake_interface_common.io import AnnotatedStringInterface
 
-from her2pipe.workflow import snakemake_api
+from her2pipe.workflow.quick import KNOWN_VERSIONS, planning
+from her2pipe.workflow.quick.planning import is_flagged, plan_quickly
 from her2pipe.workflow.resources import growing
-from her2pipe.workflow.snakemake_api import is_flagged, plan_quickly
 
 PATHVARS = SimpleNamespace(apply=lambda path: path)
 
@@ -42,7 +42,7 @@ def test_another_version_of_snakemake_plans_in_its_own_way(monkeypatch):
 
 
 def test_the_tested_version_of_snakemake_is_known():
-    assert snakemake.__version__.startswith(snakemake_api.KNOWN_VERSIONS)
+    assert snakemake.__version__.startswith(KNOWN_VERSIONS)
 
 
 def test_a_file_of_a_rule_is_itself_and_compares_as_its_text():
@@ -79,7 +79,7 @@ def test_resources_of_all_jobs_of_a_rule_are_worked_out_once_per_attempt(resourc
 
     rule = SimpleNamespace(resources={k: Resource(k, v) for k, v in resources.items()})
     rule = type("Rule", (), {"resources": rule.resources})()
-    get = snakemake_api._once_per_attempt(expand)
+    get = planning._once_per_attempt(expand)
     one = [get(rule, "a", [], 1), get(rule, "abc", [], 1), get(rule, "a", [], 2)]
     one += [get(rule, "a", [], 1, skip_evaluation={"tmpdir"}), get(rule, "abcd", [], 2)]
     assert len(calls) == asked
@@ -96,7 +96,7 @@ def test_a_command_is_formatted_once_until_the_job_changes():
         formatted.append(job)
         return f"{job.name} {job.params}"
 
-    get = snakemake_api._last_command(command)
+    get = planning._last_command(command)
     one, other = (SimpleNamespace(name=n, params=[1], resources=[]) for n in "ab")
     assert [get(one), get(one), get(other), get(one)] == ["a [1]", "a [1]", "b [1]", "a [1]"]
     assert len(formatted) == 3
@@ -112,5 +112,5 @@ def test_what_a_quiet_run_does_not_print_is_not_gathered(quiet, n):
     logged = []
     workflow = SimpleNamespace(output_settings=SimpleNamespace(quiet=quiet))
     job = SimpleNamespace(dag=SimpleNamespace(workflow=workflow))
-    snakemake_api._unless_quiet(lambda job, indent: logged.append(indent))(job, indent=True)
+    planning._unless_quiet(lambda job, indent: logged.append(indent))(job, indent=True)
     assert logged == [True] * n
