@@ -36,6 +36,7 @@ encode: {device: cpu}
 methods: {M: {encoder: tiny, aggregate: highest}}
 evaluate: {resamples: 100}
 compare: {resamples: 100}
+report: {zoom_px: 0, gallery: 0}
 """)
 
 

@@ -199,8 +199,9 @@ def small_study():
     study["methods"] = {"net": {"encoder": "small", "aggregate": "mean"}}
     study["encode"] = {"device": "cpu"}
     study["evaluate"] = {"resamples": 100}
-    study["explain"] = {"encoders": ["small"], "device": "cpu", "map_min": 4, "tiles": 4}
+    study["explain"] = {"encoders": ["small"], "device": "cpu", "map_min": 4, "tiles": 2}
     study["compare"] = {"resamples": 100}
+    study["report"] = {"zoom_px": 0, "gallery": 0}
     return study
 
 
