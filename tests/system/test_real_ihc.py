@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 import yaml
+from drawing import SVG_ALONE
 from small_study import ROOT, planned, snakemake, write_study
 
 from her2pipe.files import read_table
@@ -216,7 +217,7 @@ def done(tmp_path_factory):
     (folder / "slides").mkdir()
     sheets = {"A": cores(DATA, folder / "slides"), "B": images(DATA, folder / "slides")}
     write_study(folder, small_study(), sheets)
-    run = snakemake(folder)
+    run = snakemake(folder, **SVG_ALONE)
     assert run.returncode == 0, run.stdout + run.stderr
     return folder, sheets
 
