@@ -53,6 +53,14 @@ class ScheduleSettings(Section):
         "epochs",
         ge=0,
     )
+    save_s: float = setting(
+        60.0, "least time between two checkpoints a killed run resumes from", "s", ge=0
+    )
+
+    @property
+    def unwritten(self) -> frozenset[str]:
+        """Settings that do not change what is trained."""
+        return frozenset({"save_s"})
 
 
 class PretrainSettings(ScheduleSettings):

@@ -70,7 +70,8 @@ class Plan:
     bfloat16: bool = False
     compile: bool = False
     seed: int | None = None  # torch's generator is seeded with it and each epoch's number
-    save_s: float = 0.0  # least time between two checkpoints; the last epoch's is always kept
+    save_s: float = 0.0  # least time between two checkpoints
+    keeps_end: bool = True  # whether the last epoch has one in any case
     log_epochs: int = 1  # epochs between two lines of the log
     keep: tuple[int, ...] = ()  # epochs whose weights are kept whatever their loss
     states: EpochStates = field(default_factory=EpochStates)  # where the weights of all go
@@ -158,7 +159,7 @@ def train_network(
         elif epoch in plan.keep:
             checkpoint.best[epoch] = _weights(model)
         ended = epoch >= plan.epochs or schedules.has_plateaued(history, schedule)
-        if ended or time.monotonic() - saved >= plan.save_s:
+        if (ended and plan.keeps_end) or time.monotonic() - saved >= plan.save_s:
             checkpoint.save(model, optimiser, history)
             saved = time.monotonic()
     best = checkpoint.best

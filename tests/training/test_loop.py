@@ -379,6 +379,8 @@ def test_a_checkpoint_is_written_now_and_then_and_at_the_end(tmp_path, monkeypat
     monkeypatch.setattr(Checkpoint, "save", lambda *args: (saved.append(len(args[3])), save(*args)))
     learn(little(), points, TWO, Plan(1e-2, 4, save_s=3600), Checkpoint(tmp_path / "a", "x"))
     learn(little(), points, TWO, Plan(1e-2, 3), Checkpoint(tmp_path / "b", "x"))
+    seldom = Plan(1e-2, 4, save_s=3600, keeps_end=False)  # its outputs are written at once
+    learn(little(), points, TWO, seldom, Checkpoint(tmp_path / "c", "x"))
     assert saved == [4, 1, 2, 3]
 
 
