@@ -145,8 +145,8 @@ def cores(data, folder):
         with Image.open(source) as picture:
             picture.draft("RGB", (picture.width // SHRINK, picture.height // SHRINK))
             size = picture.width
-            picture.save(folder / f"{name}.png", compress_level=1)
-        wrap(folder / f"{name}.png", folder / f"{name}.svs", MPP["A"])
+            picture.save(folder / f"{name}.bmp")
+        wrap(folder / f"{name}.bmp", folder / f"{name}.svs", MPP["A"])
         roi = ""
         if name in ROI:
             outlines, holes = (
@@ -267,7 +267,7 @@ def test_tiles_are_those_of_the_outline_that_are_not_white(done):
     folder, _ = done
     left_out = []
     for slide, store in stores(folder, "A"):
-        image = cv2.imread(str(folder / "slides" / f"{slide}.png"))
+        image = cv2.imread(str(folder / "slides" / f"{slide}.bmp"))
         inside = np.zeros(image.shape[:2], np.float32)
         for value, rings in ((1, ROI[slide][0]), (0, ROI[slide][1])):
             for ring in rings:

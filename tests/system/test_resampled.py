@@ -11,6 +11,7 @@ from her2pipe.files import read_table
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resampled")]
 FOLDED = {
     **STUDY,
+    "synthesise": {**STUDY["synthesise"], "scanners": {name: {"objective": 20} for name in "AB"}},
     "split": {"scheme": "folds", "folds": 3},
     "methods": {name: STUDY["methods"][name] for name in ("TL-PA", "TL-mlp")},
     "encode": {"device": "cpu"},

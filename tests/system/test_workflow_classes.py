@@ -15,6 +15,7 @@ pytestmark = pytest.mark.xdist_group("classes")
 GRADES = ("1+", "2+", "3+")
 CLASSY = STUDY | {
     "labels": {"endpoint": "class", "column": "grade"},
+    "synthesise": STUDY["synthesise"] | {"scanners": {name: {"objective": 20} for name in "AB"}},
     "train": STUDY["train"] | {"train_views": ["adaptive"]},
     "methods": {"net": {"encoder": "small", "aggregate": "mean"}},
     "evaluate": {"resamples": 100},
