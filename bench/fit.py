@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import sys
 import tempfile
 
@@ -268,10 +269,13 @@ def fit_to_folds(name, slides, epochs, keep_mb, processes=1):
 
 def processor_s(work):
     """Return the processor time of a call, of processes that it starts, too, s."""
-    began = os.times()
-    work()
-    ended = os.times()
-    return sum(ended[:4]) - sum(began[:4])
+    whose, spent = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN), []
+    for part in (None, work):
+        if part:
+            part()
+        usage = map(resource.getrusage, whose)
+        spent.append(sum(each.ru_utime + each.ru_stime for each in usage))
+    return spent[1] - spent[0]
 
 
 def main(argv=None):

@@ -7,57 +7,65 @@ passes over the edges are left out here, and the slowest ones of torch's are rep
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
-
-
-class Messages(Function):
-    """The sum of what the two ends of each edge say, (E, c)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, source: torch.Tensor, target: torch.Tensor, edges: torch.Tensor
-    ) -> torch.Tensor:
-        """Compute messages of nodes, (M, c) of either end, and edges, (2, E) from and to."""
-        ctx.save_for_backward(edges)
-        ctx.nodes = len(source)
-        return source.index_select(0, edges[0]).add_(target.index_select(0, edges[1]))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Sum the gradients of the edges at either end."""
-        (edges,) = ctx.saved_tensors
-        return (*(_sums(gradient, end, ctx.nodes) for end in edges), None)
+if TYPE_CHECKING:
+    import torch
 
 
-class Highest(Function):
-    """The highest message that each node gets, at least 0, which is also that of no message."""
+@cache
+def message_functions() -> tuple[Any, Any]:
+    """Return messages, and the highest of each node, made late: torch is slow to import."""
+    import torch
+    from torch.autograd import Function
+    from torch.autograd.function import once_differentiable
 
-    @staticmethod
-    def forward(ctx: Any, message: torch.Tensor, to: torch.Tensor, nodes: int) -> torch.Tensor:
-        """Compute (M, c) of messages, (E, c), and the nodes that they lead to, (E,)."""
-        highest = message.new_zeros(nodes, message.shape[1])
-        highest.scatter_reduce_(0, to[:, None].expand_as(message), message, "amax")
-        ctx.save_for_backward(message, to, highest)
-        return highest
+    class Messages(Function):
+        """The sum of what the two ends of each edge say, (E, c)."""
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Give the gradient of a node to the message that was highest, unless that was below 0."""
-        message, to, highest = ctx.saved_tensors
-        # Not a number equals no message: below 0 none is the highest. In place it is 1 or 0, and
-        # not a Boolean, which is slow to compute with.
-        wins = highest.masked_fill(highest == 0, torch.nan).index_select(0, to).eq_(message)
-        if message.is_cuda or not torch.equal(wins.sum(0), highest.sign().sum(0)):
-            # Several are highest: they share it, where it is positive, as in `segment_reduce`.
-            shares = _sums(wins, to, len(highest)).clamp_(min=1)
-            gradient = torch.where(gradient > 0, gradient / shares, gradient)
-        return wins.mul_(gradient.index_select(0, to)), None, None
+        @staticmethod
+        def forward(
+            ctx: Any, source: torch.Tensor, target: torch.Tensor, edges: torch.Tensor
+        ) -> torch.Tensor:
+            """Compute messages of nodes, (M, c) of either end, and edges, (2, E) from and to."""
+            ctx.save_for_backward(edges)
+            ctx.nodes = len(source)
+            return source.index_select(0, edges[0]).add_(target.index_select(0, edges[1]))
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+            """Sum the gradients of the edges at either end."""
+            (edges,) = ctx.saved_tensors
+            return (*(_sums(gradient, end, ctx.nodes) for end in edges), None)
+
+    class Highest(Function):
+        """The highest message that each node gets, at least 0, which is also that of no message."""
+
+        @staticmethod
+        def forward(ctx: Any, message: torch.Tensor, to: torch.Tensor, nodes: int) -> torch.Tensor:
+            """Compute (M, c) of messages, (E, c), and the nodes that they lead to, (E,)."""
+            highest = message.new_zeros(nodes, message.shape[1])
+            highest.scatter_reduce_(0, to[:, None].expand_as(message), message, "amax")
+            ctx.save_for_backward(message, to, highest)
+            return highest
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+            """Give a node's gradient to its highest message, unless that was below 0."""
+            message, to, highest = ctx.saved_tensors
+            # Not a number equals no message: below 0 none is the highest. In place it is 1 or 0,
+            # and not a Boolean, which is slow to compute with.
+            wins = highest.masked_fill(highest == 0, torch.nan).index_select(0, to).eq_(message)
+            if message.is_cuda or not torch.equal(wins.sum(0), highest.sign().sum(0)):
+                # Several are highest: they share it, where it is positive, as in `segment_reduce`.
+                shares = _sums(wins, to, len(highest)).clamp_(min=1)
+                gradient = torch.where(gradient > 0, gradient / shares, gradient)
+            return wins.mul_(gradient.index_select(0, to)), None, None
+
+    return Messages, Highest
 
 
 def _sums(values: torch.Tensor, places: torch.Tensor, count: int) -> torch.Tensor:
@@ -65,6 +73,7 @@ def _sums(values: torch.Tensor, places: torch.Tensor, count: int) -> torch.Tenso
     if values.is_cuda:
         return values.new_zeros(count, values.shape[1]).index_add_(0, places, values)
     import numpy as np
+    import torch
     from scipy.sparse import csc_array
 
     rows = values.contiguous().numpy()

@@ -272,7 +272,9 @@ def slidegraph_network() -> type[torch.nn.Module]:
     from torch import nn
     from torch.nn import functional
 
-    from her2pipe.aggregation.messages import Highest, Messages
+    from her2pipe.aggregation.messages import message_functions
+
+    messages, highest = message_functions()
 
     class EdgeConv(nn.Module):
         """The highest of each node's messages `nn([x_i, x_j - x_i])` from its neighbours j.
@@ -305,8 +307,8 @@ def slidegraph_network() -> type[torch.nn.Module]:
             # are six times fewer nodes than edges.
             of_centre = functional.linear(x, centre - other, linear.bias)
             of_neighbour = functional.linear(x, other)
-            message = norm(Messages.apply(of_neighbour, of_centre, edges))  # (E, out)
-            return Highest.apply(message, edges[1], len(x))  # at least 0: that is the ReLU
+            message = norm(messages.apply(of_neighbour, of_centre, edges))  # (E, out)
+            return highest.apply(message, edges[1], len(x))  # at least 0: that is the ReLU
 
     class SlideGraphNetwork(nn.Module):
         """Edge convolutions, and a score of every node from each layer.

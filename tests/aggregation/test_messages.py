@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from her2pipe.aggregation.messages import Highest, Messages
+from her2pipe.aggregation.messages import message_functions
 
 NODES, WIDTH = 40, 8
 
@@ -24,7 +24,8 @@ def plainly(source, target, edges):
 
 
 def ours(source, target, edges):
-    return Highest.apply(Messages.apply(source, target, edges), edges[1], NODES)
+    messages, highest = message_functions()
+    return highest.apply(messages.apply(source, target, edges), edges[1], NODES)
 
 
 @pytest.mark.parametrize("step", [0.0, 1.0])
