@@ -376,6 +376,7 @@ class EncodeSettings(Section):
         ge=1,
         le=16,
     )
+    compile: bool = setting(False, COMPILE)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
     precision: Precision = setting("auto", PRECISION)
 

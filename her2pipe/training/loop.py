@@ -11,17 +11,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from her2pipe.errors import Her2Error
+from her2pipe.models import inference
 from her2pipe.training import schedule as schedules
 from her2pipe.training.checkpoint import Checkpoint, State
 from her2pipe.training.objectives import BatchResult, Objective
@@ -128,7 +127,7 @@ def train_network(
     schedule = plan.schedule
     optimiser = schedules.optimiser(model, plan.learning_rate, schedule)
     history = checkpoint.restore(model, optimiser)
-    run = _compiled(model) if plan.compile else model
+    run = inference.compiled(model) if plan.compile else model
     saved = time.monotonic()
     ended = len(history) >= plan.epochs or schedules.has_plateaued(history, schedule)
     while not ended:
@@ -166,13 +165,6 @@ def train_network(
     if best:
         model.load_state_dict(next(iter(best.values())))
     return TrainingRun(history, best)
-
-
-def _compiled(model: torch.nn.Module) -> Callable:
-    """Compile a network; the result is kept for other jobs, in the home of all machines."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(cache) / "her2pipe" / "inductor"))
-    return torch.compile(model)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
