@@ -112,10 +112,15 @@ def test_a_command_is_formatted_once_until_the_job_changes():
 )
 def test_what_a_quiet_run_does_not_print_is_not_gathered(quiet, n):
     logged = []
-    workflow = SimpleNamespace(output_settings=SimpleNamespace(quiet=quiet))
-    job = SimpleNamespace(dag=SimpleNamespace(workflow=workflow))
-    planning._unless_quiet(lambda job, indent: logged.append(indent))(job, indent=True)
+    workflow = SimpleNamespace(output_settings=SimpleNamespace(quiet=quiet), dryrun=False)
+    job = SimpleNamespace(dag=SimpleNamespace(workflow=workflow), _params=[1])
+    log = planning._unless_quiet(lambda job, indent: logged.append(indent))
+    log(job, indent=True)
     assert logged == [True] * n
+    assert job._params == [1]
+    workflow.dryrun = True
+    log(job, indent=True)
+    assert job._params == (None if n else [1])
 
 
 def test_lists_of_names_are_as_snakemake_makes_them():

@@ -4,7 +4,8 @@
   the parameters of the same few functions, which was a sixth of the time of planning.
 - `snakemake.io.is_flagged` and `IOFile`, the hash and equality of its files, `Job.shellcmd`,
   `Rule.expand_resources`: the same answers by a shorter way, as plans ask millions of times.
-- `Job.log_info`: not asked where `--quiet rules` prints nothing of jobs.
+- `Job.log_info`: not asked where `--quiet rules` prints nothing of jobs; a dry run keeps no params
+  that were printed.
 - `Namedlist`, of which each job has four to eight: what guards the words `index` and `sort` stands
   once in the class, whether a name is allowed is asked once, and equal places are one.
 - `Job.conda_env_spec`: an environment that all jobs of a rule share needs no params of each, which
@@ -263,13 +264,18 @@ def _last_command(command: Callable[[Any], str]) -> Callable[[Any], str]:
 
 
 def _unless_quiet(log_info: Callable) -> Callable:
-    """Return a function that gathers what is printed of a job only where it is printed."""
+    """Return a function that gathers what is printed of a job only where it is printed.
+
+    Of a job that does not run after it nothing of this is kept.
+    """
 
     @functools.wraps(log_info)
     def log(job: Any, *args: Any, **kwargs: Any) -> None:
-        quiet = job.dag.workflow.output_settings.quiet or ()
-        if Quietness.RULES not in quiet:
+        workflow = job.dag.workflow
+        if Quietness.RULES not in (workflow.output_settings.quiet or ()):
             log_info(job, *args, **kwargs)
+            if workflow.dryrun:
+                job._params = job._non_derived_params = None
 
     return log
 
