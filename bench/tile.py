@@ -14,7 +14,12 @@ levels, overview, tissue, background, artefacts, stain, patches. "As the slide" 
 Every figure is processor time; each contender is a process of its own. Rounds take all contenders
 in turn, after one that does not count; the tables give medians of the rounds' ratios to her2pipe,
 with their least and greatest. Pixels are those before compression, against a full decode shrunk by
-Pillow's antialiased bicubic filter.
+Pillow's antialiased bicubic filter. "Waits" is what two threads spend waiting for the locks of the
+tile cache, or for a tile that the other one decodes, as a share of their time.
+
+A last table is of what stores cost and keep: sides and codings of stored patches, their bytes and,
+of the worst patch, dB to its pixels before compression, and to those of 224 px that a lossless
+store of 512 px gives a network.
 
 Peers that the project does not install run by another interpreter, or are left out:
 
@@ -48,6 +53,12 @@ OUT_PX, QUALITY = 512, 95
 WARM = 2  # patches read before the clock starts: what is loaded late is not timed
 OURS, WHOLE, FLOOR = "her2pipe", "whole step", "floor"
 THREADS, AS_SLIDE = "2 threads", "as the slide"
+NETWORK_PX, MOST_CODED = 224, 25
+# Side of stored patches, px; JPEG quality; chroma.
+STORES = (
+    *((512, 95, "444"), (512, 90, "444"), (512, 85, "444"), (512, 90, "420"), (512, 85, "420")),
+    *((256, 95, "444"), (224, 95, "444"), (224, 90, "444")),
+)
 
 # --- slides ---------------------------------------------------------------------------------------
 
@@ -354,6 +365,82 @@ def differences(images: np.ndarray, true: np.ndarray) -> tuple[float, float]:
     return 10 * math.log10(255**2 / max(1e-6, square)), float(error.mean((0, 1, 2)).__abs__().max())
 
 
+def waits(slide: str, side: int, corners) -> float:
+    """Return the share of their time that two threads wait for each other in the tile cache."""
+    import threading
+    from types import SimpleNamespace
+
+    from her2pipe.config import SlidesSettings, TileSettings
+    from her2pipe.slides import tile_cache
+    from her2pipe.slides.open import open_slide
+    from her2pipe.store import compress
+
+    waited = []
+
+    class Lock:
+        def __init__(self):
+            self._lock = threading.Lock()
+            self.release = self._lock.release
+
+        def acquire(self):
+            if not self._lock.acquire(blocking=False):
+                start = time.perf_counter()
+                self._lock.acquire()
+                waited.append(time.perf_counter() - start)
+
+        def __enter__(self):
+            self.acquire()
+
+        def __exit__(self, *_):
+            self.release()
+
+    usual, tile = tile_cache.threading, TileSettings()
+    tile_cache.threading = SimpleNamespace(Lock=Lock, local=threading.local)
+    try:
+        with open_slide(slide, SlidesSettings()) as opened:
+            start = time.perf_counter()
+            work = opened.patches(corners, side, OUT_PX, lambda _, p: compress(p, tile), 2)
+            list(work)
+            return sum(waited) / (2 * (time.perf_counter() - start))
+    finally:
+        tile_cache.threading = usual
+
+
+def stores(slide: str, side: int, corners) -> list[tuple]:
+    """Return side, quality, chroma, bytes a patch, least PSNR as stored and as a network sees."""
+    import cv2
+    import simplejpeg
+
+    from her2pipe.config import SlidesSettings, TileSettings
+    from her2pipe.slides.open import open_slide
+    from her2pipe.store import compress
+
+    def seen(picture: np.ndarray) -> np.ndarray:
+        for px in (256, NETWORK_PX):  # as the decoder halves it, if it is a JPEG of 512 px
+            if len(picture) > px:
+                picture = cv2.resize(picture, (px, px), interpolation=cv2.INTER_AREA)
+        return picture
+
+    def psnr(one: np.ndarray, other: np.ndarray) -> float:
+        return 10 * math.log10(255**2 / max(1e-6, cv2.norm(one, other, cv2.NORM_L2SQR) / one.size))
+
+    rows = []
+    with open_slide(slide, SlidesSettings()) as opened:
+        cut = {
+            px: list(opened.patches(corners, side, px, lambda _, patch: patch.copy()))
+            for px in {px for px, _, _ in STORES}
+        }
+    for px, quality, chroma in STORES:
+        tile = TileSettings(patch_px=px, jpeg_quality=quality, jpeg_subsampling=chroma)
+        codes = [compress(patch, tile) for patch in cut[px]]
+        least = {"min_height": NETWORK_PX, "min_width": NETWORK_PX}
+        pairs = list(zip(codes, cut[px], cut[OUT_PX], strict=True))
+        stored = min(psnr(simplejpeg.decode_jpeg(c), patch) for c, patch, _ in pairs)
+        read = min(psnr(seen(simplejpeg.decode_jpeg(c, **least)), seen(o)) for c, _, o in pairs)
+        rows.append((px, quality, chroma, sum(map(len, codes)) / len(codes), stored, read))
+    return rows
+
+
 # --- tables ---------------------------------------------------------------------------------------
 
 
@@ -370,7 +457,9 @@ def _work(name: str) -> None:
     for line in sys.stdin:
         what, slide, side, corners, out = json.loads(line)
         taken = 0.0
-        if what == "pixels":
+        if what == "waits":
+            taken = waits(slide, side, [tuple(corner) for corner in corners])
+        elif what == "pixels":
             np.save(out, pixels(name, slide, side, corners))
         elif name == WHOLE:
             taken = whole(slide, side, out)
@@ -452,6 +541,16 @@ class Bench:
                     ratios[name].append(other / mine * (self._share if name == WHOLE else 1))
         return statistics.median(seconds), ratios
 
+    def waits(self) -> float | None:
+        """Return the share of two threads' time that is spent waiting."""
+        contender = self._contenders.get(THREADS)
+        out = self._folder / "out.h5"
+        return contender and contender.run("waits", self._slide, self._side, self.corners, out)
+
+    def stores(self) -> list[tuple]:
+        """Return what sides and codings of stores cost and keep."""
+        return stores(str(self._slide), self._side, [tuple(c) for c in self.corners[:MOST_CODED]])
+
     def pixels(self) -> dict[str, tuple[float, float]]:
         """Return the least PSNR and bias of each contender."""
         true = reference(str(self._slide), self._side, self.corners)
@@ -494,9 +593,14 @@ def main() -> None:
     image = section(DATA / "her2st" / "C2_HE.jpg")
     block = image[BLOCK_AT : BLOCK_AT + BLOCK_PX, BLOCK_AT : BLOCK_AT + BLOCK_PX]
     slides = {"generated": (block, REPEATS), "real": (image, 1)}
-    checks = []
-    print("| slide | view | patches | ms / patch |", *(f"{name} |" for name in [*contenders][1:]))
-    print("|---|---|" + "---:|" * (1 + len(contenders)), flush=True)
+    checks: list[tuple] = []
+    sizes: list[tuple] = []
+    print(
+        "| slide | view | patches | ms / patch |",
+        *(f"{name} |" for name in [*contenders][1:]),
+        "waits |",
+    )
+    print("|---|---|" + "---:|" * (2 + len(contenders)), flush=True)
     with tempfile.TemporaryDirectory() as name:
         for title, (picture, repeats) in slides.items():
             if args.slide not in ("both", title):
@@ -510,12 +614,20 @@ def main() -> None:
                 seconds, ratios = bench.ratios(args.rounds)
                 row = [title, f"{side} → {OUT_PX}", len(bench.corners)]
                 row += [f"{1e3 * seconds / len(bench.corners):.2f}", *map(_text, ratios.values())]
+                waited = bench.waits()
+                row.append("" if waited is None else f"{waited:.1%}")
                 print("|", " | ".join(map(str, row)), "|", flush=True)
                 if repeats == 1:
                     checks += [(side, *item) for item in bench.pixels().items()]
+                    sizes += [(side, *row) for row in bench.stores()]
     print("\n| view | | worst PSNR, dB | bias, levels |\n|---|---|---:|---:|")
     for side, peer_name, (psnr, bias) in checks:
         print(f"| {side} → {OUT_PX} | {peer_name} | {psnr:.1f} | {bias:.2f} |")
+    print(f"\n| view, stored as | coding | kB a patch | dB | at {NETWORK_PX} px |")
+    print("|---|---|---:|---:|---:|")
+    for side, px, quality, chroma, size, stored, read in sizes:
+        print(f"| {side} → {px} | {quality}, {chroma} | {size / 1e3:.1f}", end="")
+        print(f" | {stored:.1f} | {read:.1f} |")
 
 
 if __name__ == "__main__":

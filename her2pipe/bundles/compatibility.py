@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,8 @@ class Patches:
     ----------
     slide, view : str
     patch_px : int
-        Side of a stored patch, px.
+        Side of a stored patch, px: that which was asked for, as far as it is known, where squares
+        are smaller and stored as they are.
     side_px0, mpp, objective : float or None
         Side of a patch on the slide, level-0 px; microns per level-0 px; scan magnification.
     adaptive_area_px0, adaptive_side_px0 : float or None
@@ -67,11 +68,14 @@ class Patches:
     @classmethod
     def of_store(cls, metadata: PatchMetadata, stain: dict[str, Any]) -> Patches:
         """Describe the patches of a store, or of one image of a pack."""
-        return cls(
+        patches = cls(
             *_geometry(metadata),
             *adaptive(metadata),
             str(stain.get("method", "")),
         )
+        if not patches.is_not_resized:
+            return patches
+        return replace(patches, patch_px=_settings(metadata).get("patch_px", patches.patch_px))
 
     @classmethod
     def of_encoding(cls, metadata: EncodingMetadata) -> Patches:
@@ -104,15 +108,21 @@ def _geometry(
     return metadata.slide, metadata.view, metadata.patch_size, side_px0, *scale
 
 
+def _settings(metadata: PatchMetadata) -> dict[str, Any]:
+    """Return the settings that a store was cut by; none where it does not say."""
+    try:
+        settings = json.loads(metadata.settings)
+    except ValueError:
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
 def adaptive(metadata: PatchMetadata) -> tuple[float | None, float | None]:
     """Return area and side of Eq. 1 by which a store was cut; None of another view."""
     if metadata.view != ADAPTIVE:
         return None, None
-    try:
-        settings = json.loads(metadata.settings)
-    except ValueError:
-        settings = None
-    if not isinstance(settings, dict) or "patch_px" not in settings:  # it does not say how
+    settings = _settings(metadata)
+    if "patch_px" not in settings:  # it does not say how
         return None, None
     tile = TileSettings()
     area = settings.get("adaptive_area_px0", tile.adaptive_area_px0)

@@ -53,6 +53,14 @@ class ScheduleSettings(Section):
         "epochs",
         ge=0,
     )
+    save_s: float = setting(
+        60.0, "least time between two checkpoints a killed run resumes from", "s", ge=0
+    )
+
+    @property
+    def unwritten(self) -> frozenset[str]:
+        """Settings that do not change what is trained."""
+        return frozenset({"save_s"})
 
 
 class PretrainSettings(ScheduleSettings):
@@ -368,6 +376,7 @@ class EncodeSettings(Section):
         ge=1,
         le=16,
     )
+    compile: bool = setting(False, COMPILE)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
     precision: Precision = setting("auto", PRECISION)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -97,6 +100,16 @@ def forward(
     return (pooled[:, :0] if logits is None else logits), pooled
 
 
+def compiled(function: Callable) -> Callable:
+    """Compile a network; the result is kept for other jobs, in the home of all machines.
+
+    TORCHINDUCTOR_CACHE_DIR says where, or else XDG_CACHE_HOME.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(cache) / "her2pipe" / "inductor"))
+    return torch.compile(function)
+
+
 class BatchRunner:
     """Runs a network over batches of any size, in parts where the device has too little memory.
 
@@ -109,12 +122,32 @@ class BatchRunner:
     device : torch.device
     bfloat16 : bool
         Compute under autocast.
+    is_compiled : bool
+        Compile the network, once for batches of all sizes.
     """
 
-    def __init__(self, model: Network, stage: str, device: torch.device, bfloat16: bool):
-        self._model, self._stage = model, stage
-        self._device, self._bfloat16 = device, bfloat16
+    def __init__(
+        self,
+        model: Network,
+        stage: str,
+        device: torch.device,
+        bfloat16: bool,
+        is_compiled: bool = False,
+    ):
+        self._device, self._bfloat16, self._is_compiled = device, bfloat16, is_compiled
+        if is_compiled:
+            self._forward = compiled(_without_stops(model, stage))
+        else:
+            self._forward = functools.partial(forward, model, stage=stage)
         self._most = 0  # patches at once; 0: all
+
+    def casting_once(self) -> torch.autocast:
+        """Return a context in which weights are cast once, not for every batch.
+
+        Autocast forgets what it has cast at the end of the outermost context, and in inference mode
+        at once; this context casts nothing itself.
+        """
+        return torch.autocast(self._device.type, enabled=False)
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute logits (B, classes) and features (B, d) of images (B, 3, H, W).
@@ -149,7 +182,27 @@ class BatchRunner:
     def _run(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         images = arrange(images, channels_last=True)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-            return forward(self._model, images, self._stage)
+            return self._run_compiled(images) if self._is_compiled else self._forward(images)
+
+    def _run_compiled(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run what is compiled when it is first called, for a size that may be any but one."""
+        count = len(images)
+        if count == 1:  # torch would compile that anew
+            images = images.expand(2, -1, -1, -1)
+            images = images.contiguous(memory_format=torch.channels_last)
+        torch._dynamo.mark_dynamic(images, 0)
+        try:
+            logits, features = self._forward(images)
+        except RuntimeError as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            raise Her2Error(
+                f"the network cannot be compiled: {type(error).__name__}, {reason}",
+                "encode.compile",
+                "install a C++ compiler (g++), or use compile: false",
+            ) from None
+        return logits[:count], features[:count]
 
     @torch.inference_mode()
     def most_patches(self, input_px: int) -> int:
@@ -180,6 +233,26 @@ def patches_within(free_bytes: float, patch_bytes: float) -> int:
     """
     fitting = MEMORY_SHARE * free_bytes / max(patch_bytes, 1)
     return 2 ** int(math.log2(min(max(fitting, 1), LARGEST_BATCH)))
+
+
+def _without_stops(model: Network, stage: str) -> Callable:
+    """Return `forward` of a stage for a compiler, which itself leaves out what is not asked for."""
+    if stage in ("pooled", "outputs"):
+        return functools.partial(forward, model, stage=stage)
+    headless = isinstance(model.get_classifier(), nn.Identity)
+    maps: dict[str, Any] = {}
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        maps[stage] = output
+
+    find_module(model, stage, "--features").register_forward_hook(keep)
+
+    def run(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = model(images)
+        pooled = _average(maps.pop(stage, None), model, stage)
+        return (pooled[:, :0] if headless else logits), pooled
+
+    return run
 
 
 class _StageReached(Exception):  # noqa: N818 - no error: nothing more need be computed

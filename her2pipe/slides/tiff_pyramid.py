@@ -48,7 +48,7 @@ LUMA_TABLE = (  # ITU-T T.81, Table K.1, in zigzag order
     *(37, 29, 40, 58, 51, 61, 60, 57, 51, 56, 55, 64, 72, 92, 78, 64, 68, 87, 69, 55, 56, 80, 109),
     *(81, 87, 95, 98, 103, 104, 103, 62, 77, 113, 121, 112, 100, 120, 92, 101, 103, 99),
 )
-END = b"\xff\xd9"
+END, SCAN = b"\xff\xd9", b"\xff\xda"  # markers of JPEG
 PACKED = {5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}
 IMAGES = {34927: "webp", 50001: "webp", 50002: "jpegxl", 52546: "jpegxl"}
 TILE_PX_MAX = 1 << 25  # a tile is held whole, and one per thread at a time
@@ -370,10 +370,6 @@ class JpegTiles:
         import simplejpeg
 
         stream = self._stream(data)
-        height, width, _, subsampling = simplejpeg.decode_jpeg_header(stream)
-        self.subsampling = subsampling if self._ycbcr else ""
-        if height >= 2 * self._shape[0] or width >= 2 * self._shape[1]:
-            raise InflatedError(f"it claims {(height, width)} px, not {self._shape}")
         least = {"min_height": self._shape[0] // scale, "min_width": self._shape[1] // scale}
         try:
             return simplejpeg.decode_jpeg(stream, "RGB", buffer=into, **least)
@@ -383,15 +379,29 @@ class JpegTiles:
             return simplejpeg.decode_jpeg(stream, "RGB", buffer=into, strict=False, **least)
 
     def _stream(self, data: bytes) -> bytes:
-        """Make a tile a JPEG of its own."""
+        """Make a tile a JPEG of its own, whose header was checked."""
         if self._headless:  # parts of a scan end with a restart marker
-            return self._start + (data if data.endswith(END) else data[:-2] + END)
+            stream = self._start + (data if data.endswith(END) else data[:-2] + END)
+            self._check(stream)
+            return stream
         header, replacement = self._last
-        if not data.startswith(header):  # nearly all tiles of a slide begin alike
-            kept, scan = _segments(data)
-            header, replacement = data[:scan], self._start + kept
-            self._last = header, replacement
-        return replacement + data[len(header) :]
+        if data.startswith(header):  # nearly all tiles of a slide begin alike
+            return replacement + data[len(header) :]
+        kept, scan = _segments(data)
+        stream = self._start + kept + data[scan:]
+        self._check(stream)
+        if data.startswith(SCAN, scan):  # it was a whole header
+            self._last = data[: scan + len(SCAN)], self._start + kept + SCAN
+        return stream
+
+    def _check(self, stream: bytes) -> None:
+        """Refuse a header that claims more pixels than a tile has; note the chroma subsampling."""
+        import simplejpeg
+
+        height, width, _, subsampling = simplejpeg.decode_jpeg_header(stream)
+        self.subsampling = subsampling if self._ycbcr else ""
+        if height >= 2 * self._shape[0] or width >= 2 * self._shape[1]:
+            raise InflatedError(f"it claims {(height, width)} px, not {self._shape}")
 
 
 def _jpeg_2000(

@@ -61,7 +61,7 @@ class TileCache:
         tile_bytes = self.tile_height_px * self.tile_width_px * 3
         fewest = min(CACHE_TILES, max(2, LARGE_BYTES // tile_bytes))
         self._limit = max(fewest, cache_bytes // tile_bytes)
-        self._uses: np.ndarray | None = None
+        self._uses: list[list[int]] = []
         self._tiles: OrderedDict[tuple[int, int], _Tile] = OrderedDict()
         self._spare: list[np.ndarray] = []
         self._lock = threading.Lock()
@@ -112,23 +112,23 @@ class TileCache:
 
     def reserve(self, corners: Iterable[tuple[int, int]], side_px0: int, out_px: int) -> None:
         """Announce the patches to come, so that each tile is kept exactly as long as needed."""
-        self._uses = np.zeros(self.level.sizes.shape, np.int32)
+        uses: np.ndarray = np.zeros(self.level.sizes.shape, np.int32)
         for x, y in corners:
-            self._uses[self._span(x, y, side_px0, out_px)] += 1
+            uses[self._span(x, y, side_px0, out_px)] += 1
+        self._uses = uses.tolist()  # which one patch after the other changes faster
 
     def evict(self, x: int, y: int, side_px0: int, out_px: int) -> None:
         """Drop the tiles of a patch that is done, but those that reserved patches still need."""
-        assert self._uses is not None  # reserved
         rows, columns = self._span(x, y, side_px0, out_px)
         with self._lock:
-            uses = self._uses[rows, columns]
-            uses -= 1
-            if uses.all():
-                return
-            for row, column in zip(*(uses == 0).nonzero(), strict=True):
-                tile = self._tiles.pop((rows.start + row, columns.start + column), None)
-                if tile is not None and tile.pixels is not None and tile.pixels.flags.writeable:
-                    self._spare.append(tile.pixels)
+            for row, uses in enumerate(self._uses[rows], rows.start):
+                for column, count in enumerate(uses[columns], columns.start):
+                    uses[column] = count - 1
+                    if count > 1:
+                        continue
+                    tile = self._tiles.pop((row, column), None)
+                    if tile is not None and tile.pixels is not None and tile.pixels.flags.writeable:
+                        self._spare.append(tile.pixels)
 
     def read(
         self, left, top, right, bottom, box=None, unreadable: int | None = None
@@ -218,8 +218,6 @@ class TileCache:
         ------
         CorruptTileError
         """
-        import cv2
-
         level = self.level
         offset, size = int(level.offsets[row, column]), int(level.sizes[row, column])
         if size == 0:
@@ -250,6 +248,8 @@ class TileCache:
             raise corrupt from None
         if more == 1:
             return pixels
+        import cv2
+
         return cv2.resize(pixels, shape[1::-1], dst=out, interpolation=cv2.INTER_AREA)
 
 

@@ -355,7 +355,7 @@ def encode_stores(
     if precision == "auto" and description.task == "none":  # frozen: its encoder's own setting
         precision = description.settings.get("precision", precision)
     bfloat16 = inference.use_bfloat16(precision, device)
-    run = inference.BatchRunner(encoder.model, description.stage, device, bfloat16)
+    run = inference.BatchRunner(encoder.model, description.stage, device, bfloat16, encode.compile)
     batch_patches = encode.batch_patches or run.most_patches(description.input_px)
     if encode.decoder == "cuda" and device.type != "cuda":
         raise Her2Error(
@@ -374,10 +374,10 @@ def encode_stores(
         on_device=encode.decoder == "cuda",
     )
     under_way: tuple[PatchStore, _Transfer] | None = None
-    with closing(inputs):
+    with closing(inputs), run.casting_once():
         for store in stores:
             began, probabilities, features = time.monotonic(), [], []
-            with torch.inference_mode():
+            with torch.no_grad():  # in inference mode autocast keeps nothing
                 for _ in range(0, len(store), batch_patches):
                     logits, pooled = run(next(inputs))
                     probabilities.append(logits.float().softmax(1))
@@ -402,7 +402,7 @@ class _Transfer:
         self._tensors = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
         self._arrived = None
         if tensors[0].is_cuda:
-            self._arrived = torch.cuda.Event()
+            self._arrived = torch.cuda.Event(blocking=True)  # leaves the processor to others
             self._arrived.record()
 
     def arrays(self) -> list[np.ndarray]:

@@ -112,6 +112,8 @@ def _train(
         accumulate=pretrain.accumulate,
         bfloat16=inference.use_bfloat16(pretrain.precision, device),
         compile=pretrain.compile,
+        save_s=pretrain.save_s,
+        keeps_end=False,  # its outputs are written next
         schedule=Schedule.of(pretrain),
     )
     batches = ImageBatches(images, pretrain, description.mean, description.std)

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -208,11 +209,40 @@ def shrinking(source: int, target: int) -> np.ndarray:
     return area_weights(decoded, target) @ rows[:, :source]
 
 
-@dataclass
 class Waits:
-    """How long a network waited for patches, s."""
+    """How long a network waited for patches, added up.
 
-    seconds: float = 0.0
+    A card works on what the host has asked for before: it waits only while all of that is done.
+    """
+
+    def __init__(self) -> None:
+        self._of_host_s = 0.0
+        self._of_card: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def waiting(self, device: torch.device) -> Iterator[None]:
+        """Measure a wait of the host, before which all work so far is asked for."""
+        if device.type == "cuda":
+            # Marks in the card's work: the first is passed when the work before is done, the second
+            # when the host has come back, or at once where the card is not done by then.
+            idle, going_on = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            idle.record()
+            yield
+            going_on.record()
+            self._of_card.append((idle, going_on))
+        else:
+            began = time.monotonic()
+            yield
+            self._of_host_s += time.monotonic() - began
+
+    @property
+    def seconds(self) -> float:
+        """Sum of all waits, s; the card's work is waited for."""
+        of_card_ms = 0.0
+        for idle, going_on in self._of_card:
+            going_on.synchronize()
+            of_card_ms += idle.elapsed_time(going_on)
+        return self._of_host_s + of_card_ms / 1000
 
 
 def batches(
@@ -288,10 +318,8 @@ def batches(
             submit(span)
         for number in range(len(spans)):
             chosen, batch, jobs = waiting.popleft()
-            began = time.monotonic()
-            results = [job.result() for job in jobs]
-            if waits:
-                waits.seconds += time.monotonic() - began
+            with waits.waiting(device) if waits else nullcontext():
+                results = [job.result() for job in jobs]
             if number + AHEAD < len(spans):
                 submit(spans[number + AHEAD])
             images = None
@@ -303,7 +331,8 @@ def batches(
                     for job in jobs:
                         job.result()
                 images = _sent(batch, device, copies).permute(0, 3, 1, 2)
-            yield images, _sent(torch.from_numpy(chosen[:, 0].copy()), device, None)
+            slides = torch.from_numpy(chosen[:, 0].copy())
+            yield images, _sent(slides.pin_memory() if cuda else slides, device, None)
 
 
 def _decoded_there(decoder: DeviceDecoder, codes: list[bytes]) -> torch.Tensor | None:

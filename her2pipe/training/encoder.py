@@ -90,6 +90,8 @@ def train_encoder(
         accumulate=train.accumulate,
         bfloat16=inference.use_bfloat16(train.precision, device),
         compile=train.compile,
+        save_s=train.save_s,
+        keeps_end=False,  # its outputs are written next
         schedule=Schedule.of(
             train, plateau_epochs=train.plateau_epochs, plateau_tolerance=train.plateau_tolerance
         ),

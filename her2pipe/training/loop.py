@@ -11,17 +11,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from her2pipe.errors import Her2Error
+from her2pipe.models import inference
 from her2pipe.training import schedule as schedules
 from her2pipe.training.checkpoint import Checkpoint, State
 from her2pipe.training.objectives import BatchResult, Objective
@@ -70,7 +69,8 @@ class Plan:
     bfloat16: bool = False
     compile: bool = False
     seed: int | None = None  # torch's generator is seeded with it and each epoch's number
-    save_s: float = 0.0  # least time between two checkpoints; the last epoch's is always kept
+    save_s: float = 0.0  # least time between two checkpoints
+    keeps_end: bool = True  # whether the last epoch has one in any case
     log_epochs: int = 1  # epochs between two lines of the log
     keep: tuple[int, ...] = ()  # epochs whose weights are kept whatever their loss
     states: EpochStates = field(default_factory=EpochStates)  # where the weights of all go
@@ -127,7 +127,7 @@ def train_network(
     schedule = plan.schedule
     optimiser = schedules.optimiser(model, plan.learning_rate, schedule)
     history = checkpoint.restore(model, optimiser)
-    run = _compiled(model) if plan.compile else model
+    run = inference.compiled(model) if plan.compile else model
     saved = time.monotonic()
     ended = len(history) >= plan.epochs or schedules.has_plateaued(history, schedule)
     while not ended:
@@ -158,20 +158,13 @@ def train_network(
         elif epoch in plan.keep:
             checkpoint.best[epoch] = _weights(model)
         ended = epoch >= plan.epochs or schedules.has_plateaued(history, schedule)
-        if ended or time.monotonic() - saved >= plan.save_s:
+        if (ended and plan.keeps_end) or time.monotonic() - saved >= plan.save_s:
             checkpoint.save(model, optimiser, history)
             saved = time.monotonic()
     best = checkpoint.best
     if best:
         model.load_state_dict(next(iter(best.values())))
     return TrainingRun(history, best)
-
-
-def _compiled(model: torch.nn.Module) -> Callable:
-    """Compile a network; the result is kept for other jobs, in the home of all machines."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(cache) / "her2pipe" / "inductor"))
-    return torch.compile(model)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

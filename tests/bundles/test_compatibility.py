@@ -142,6 +142,8 @@ def test_a_store_says_by_what_area_it_was_cut():
     assert adaptive(PatchMetadata(view="adaptive", settings=TILE, **values)) == (2e9, 512)
     assert adaptive(PatchMetadata(view="1024", settings=TILE, **values)) == (None, None)
     assert adaptive(PatchMetadata(view="adaptive", settings="{}", **values)) == (None, None)
+    small = {**values, "patch_size": 50, "patch_size_level0": 50}  # less than the 64 asked for
+    assert Patches.of_store(PatchMetadata(settings=TILE, **small), {}).patch_px == 64
     stored = Patches.of_store(PatchMetadata(view="adaptive", settings=TILE, mpp=0.5, **values), {})
     assert (stored.side_um, stored.adaptive_area_px0) == (362, 2e9)
 

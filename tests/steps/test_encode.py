@@ -1,16 +1,20 @@
 """Encoding: right numbers for right patches, exclusions carried, nothing half-written."""
 
+import functools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from her2pipe import store
 from her2pipe.config import StainSettings
 from her2pipe.errors import Her2Error
 from her2pipe.files import read_table, write_record
 from her2pipe.models import gpu, inference, weights
+from her2pipe.models.base import Network
 from her2pipe.models.description import PatchConditions
 from her2pipe.stain.base import estimate
 from her2pipe.stain.normalise import normalise_batch
@@ -291,6 +295,109 @@ def test_batches_are_halved_until_they_fit():
     network.most = 0
     with pytest.raises(torch.OutOfMemoryError):
         run(images[:2])
+
+
+class Little(Network):
+    """A network of one convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.classifier = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 2)
+
+    def forward_features(self, images):
+        return self.convolution(images)
+
+    def forward_head(self, maps, pre_logits=False):
+        pooled = maps.relu().mean((2, 3))
+        return pooled if pre_logits else self.classifier(pooled)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own
+@pytest.mark.parametrize("stage", ["pooled", "convolution"])
+def test_a_network_is_compiled_once_for_batches_of_all_sizes(stage, monkeypatch):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "unused")
+    torch.manual_seed(3)
+    network = Little().to(memory_format=torch.channels_last)
+    batches = [torch.rand(count, 3, 32, 32) for count in (4, 1, 7, 2)]
+    outputs, graphs_of_first = [], 0
+    for is_compiled in (False, True):
+        run = inference.BatchRunner(network, stage, torch.device("cpu"), False, is_compiled)
+        with torch.inference_mode():
+            for images in batches:
+                outputs.append(run(images))
+                graphs_of_first = graphs_of_first or len(graphs)
+    for of_plain, of_compiled in zip(outputs[:4], outputs[4:], strict=True):
+        for wanted, values in zip(of_plain, of_compiled, strict=True):
+            assert values.shape == wanted.shape
+            assert torch.allclose(values, wanted, atol=1e-5)
+    assert len(graphs) == graphs_of_first > 0
+
+
+def test_what_cannot_be_compiled_is_said(monkeypatch):
+    def fail(images):
+        raise type("InvalidCxxCompiler", (RuntimeError,), {"__module__": "torch._inductor.exc"})(
+            "No working C++ compiler found"
+        )
+
+    monkeypatch.setattr(inference, "compiled", lambda function: fail)
+    monkeypatch.setattr(torch, "_dynamo", SimpleNamespace(mark_dynamic=lambda tensor, axis: None))
+    run = inference.BatchRunner(Tight(9), "pooled", torch.device("cpu"), False, True)
+    with pytest.raises(Her2Error, match=r"cannot be compiled: InvalidCxxCompiler, No working"):
+        run(torch.zeros(2, 3, 4, 4))
+
+
+def test_weights_are_cast_once_for_all_batches():
+    torch.manual_seed(2)
+    run = inference.BatchRunner(Little(), "pooled", torch.device("cpu"), bfloat16=True)
+    casts, images = [], torch.rand(2, 3, 8, 8)
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten._to_copy.default and args[0].shape == (4, 3, 3, 3):
+                casts.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Watching():
+        outputs = [run(images) for _ in range(2)]
+        assert len(casts) == 2
+        with run.casting_once():
+            assert not torch.is_autocast_enabled("cpu")
+            outputs += [run(images) for _ in range(2)]
+        assert len(casts) == 3
+    assert all(torch.equal(values, outputs[0][1]) for _, values in outputs)
+
+
+def test_a_card_waits_while_it_has_nothing_to_do(monkeypatch):
+    """The card's clock: work until 5 s, the host back at 2 s, and then at 9 s."""
+    now = {"done": 5.0, "host": 0.0}
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.passed = max(now["done"], now["host"])
+
+        def synchronize(self):
+            pass
+
+        def elapsed_time(self, later):
+            return 1000 * (later.passed - self.passed)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    waits = dataloader.Waits()
+    for host_s in (2, 9):
+        with waits.waiting(torch.device("cuda")):
+            now["host"] = host_s
+    assert waits.seconds == pytest.approx(4)
 
 
 def test_a_batch_takes_half_of_the_free_memory_at_most():

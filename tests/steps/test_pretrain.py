@@ -261,6 +261,7 @@ def test_real_photographs_can_be_trained_on(tmp_path, data, her2pipe):
 @pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_files(tmp_path, her2pipe):
     words = ["--images", "synthetic", "--synthetic-images", "100", "--epochs", "4", *SMALL]
+    words += ["--save-s", "0"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     kill_after_a_checkpoint(["pretrain", killed, *words])
     assert not killed.exists()

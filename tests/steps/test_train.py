@@ -201,7 +201,7 @@ def test_step_learns_and_writes_everything(development, tmp_path, her2pipe):
 def test_killed_and_started_again_it_ends_with_the_same_files(development, tmp_path, her2pipe):
     stores, sheet = development
     words = ["--sheet", sheet, *SMALL, "--input-px", "32", "--max-epochs", "4"]
-    words += ["--accumulate", "2", "--class-weights", "balanced"]
+    words += ["--accumulate", "2", "--class-weights", "balanced", "--save-s", "0"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     code, message = her2pipe("train", *stores, whole, *words)
     assert code == 0, message

@@ -319,7 +319,7 @@ def test_a_removed_row_keeps_the_others(study):
 def test_a_training_that_is_killed_goes_on(study):
     """Snakemake deletes a killed job's output before it starts it again; the state is beside it."""
     folder, sheets = study
-    write_study(folder, STUDY | {"train": STUDY["train"] | {"max_epochs": 4}}, sheets)
+    write_study(folder, STUDY | {"train": STUDY["train"] | {"max_epochs": 4, "save_s": 0}}, sheets)
     kept = folder / "results/train/.small.resume/checkpoint.pt"
     words = ("--cores", "1", "--retries", "1", "results/train/small")
     with ThreadPoolExecutor() as beside:

@@ -125,6 +125,7 @@ def test_density_goes_on_after_a_stop_and_repeats_itself(
     small = SynthesiseSettings(width_um=260, height_um=260)
     monkeypatch.setattr("her2pipe.training.registered_pairs.FIELD", small)
     words = ["--sheet", sheet, *DENSITY, "--synthetic-pairs", "5", "--max-epochs", "2"]
+    words += ["--save-s", "0"]
     assert her2pipe("train", *stores, tmp_path / "whole", *words)[0] == 0
     keep = checkpoint.Checkpoint.save
 
