@@ -21,6 +21,7 @@ from her2pipe.errors import LINE_BREAKS, Her2Error
 CONTENT_DIGEST = "content_digest"  # key of a JSON file that holds the digest of all others
 NAME_BYTES = 255  # of a file's name, on the file systems in use
 FORMULA = re.compile("'*[=+@-].")  # a spreadsheet runs what begins so
+_FILLED: set[Path] = set()  # folders that `replacing_folder` has not moved to their place yet
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?")
 
 
@@ -37,11 +38,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
     partial = _partial_path(path)
     try:
         yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
+        if _FILLED.isdisjoint(path.parents):  # a folder has all its files written out in the end
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
         partial.replace(path)
-    finally:
+    except BaseException:
         partial.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
@@ -67,6 +70,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         )
     partial = _partial_path(path)
     partial.mkdir()
+    _FILLED.add(partial)
     try:
         yield partial
         for file in partial.rglob("*"):
@@ -78,6 +82,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
         partial.replace(path)
     finally:
+        _FILLED.discard(partial)
         shutil.rmtree(partial, ignore_errors=True)
 
 

@@ -197,6 +197,29 @@ def test_imports_are_late():
     assert run.stdout.splitlines() == []
 
 
+ASKED = """
+import importlib, sys
+from her2pipe import config
+started = [name for name in sys.modules if name.startswith(("her2pipe.config.", "pydantic"))]
+from her2pipe.config import LedgerSettings
+others = [f"her2pipe.config.{name}" for name in ("slides", "training", "load")]
+print(started, [name for name in others if name in sys.modules])
+homes = {name: f"her2pipe.config.{module}" for name, module in config._MODULES.items()}
+print(set(homes) ^ (set(config.__all__) - {"STEPS"}))
+print([n for n in homes if getattr(config, n) is not getattr(importlib.import_module(homes[n]), n)])
+from her2pipe.plotting import charts
+of_pdf = ("matplotlib.backends.backend_pdf", "fontTools.subset")
+print([name for name in of_pdf if name in sys.modules])
+"""
+
+
+def test_what_a_step_does_not_use_is_not_imported():
+    """Settings of other steps, and what writes PDF."""
+    run = subprocess.run([sys.executable, "-c", ASKED], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == ["[] []", "set()", "[]", "[]"]
+
+
 def test_only_their_packages_know_hdf5_and_openslide():
     homes = {"h5py": "store", "openslide": "slides", "tiatoolbox": "slides"}
     strangers = [

@@ -28,6 +28,21 @@ def test_after_an_error_nothing_is_left_and_the_old_one_stays(tmp_path, kind):
     assert old.read_text() == "old"
 
 
+def test_each_file_is_written_out_once_before_it_is_in_its_place(tmp_path, monkeypatch):
+    """Also one that is moved to its place within a folder that is moved in the end."""
+    flushed = []
+    monkeypatch.setattr(
+        files.os, "fsync", lambda n: flushed.append(Path(os.readlink(f"/proc/self/fd/{n}")).name)
+    )
+    with files.replacing_folder(tmp_path / "folder") as folder:
+        files.write_text(folder / "a.txt", "a")
+        files.write_text(folder / "inner" / "b.txt", "b")
+    assert sorted(flushed) == ["a.txt", "b.txt"]
+    files.write_text(tmp_path / "folder" / "c.txt", "c")
+    assert len(flushed) == 3
+    assert flushed[-1].startswith(".c.txt")
+
+
 @pytest.mark.parametrize("kind", ["replacing", "replacing_folder"])
 def test_what_a_killed_job_left_goes_when_the_output_is_made_again(tmp_path, kind):
     code = (

@@ -169,7 +169,7 @@ class FitMetadata(BaseModel):
     inverse strength of a regression's penalty, `patches` how the patches were cut.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     aggregation: str
     classes: list[str]

@@ -22,6 +22,7 @@ import numpy as np
 
 from her2pipe.aggregation.base import Arrays, FitMetadata, FittedModel, TrainingSlide
 from her2pipe.aggregation.fitting import NetworkFit, fit_aggregation, members_of_epochs
+from her2pipe.aggregation.fold_processes import FoldProcesses, Work
 from her2pipe.aggregation.networks import NetworkAggregation
 from her2pipe.endpoints.base import Endpoint
 
@@ -118,6 +119,7 @@ def fit_by_folds(
     count: int,
     fold_of: Callable[[int], Fold],
     all_slides: Sequence[TrainingSlide] = (),
+    processes: int = 1,
 ) -> JudgedFit:
     """Fit to folds, score what each holds out, and fit to all slides if these are given.
 
@@ -131,27 +133,30 @@ def fit_by_folds(
     all_slides : sequence of TrainingSlide
         Where the folds' features are of different encoders: the training slides by the encoder
         that the model is for.
+    processes : int
+        Folds that are fitted at a time, on a CPU, each on one thread. It changes no result.
     """
     result = JudgedFit()
-    fits: list[NetworkFit] = []
-    for number in range(count):
-        fold = fold_of(number)
-        fit = fitter.fit(number, fold, number, fitter.settings.keep_mb / count * (count > 1))
-        fits.append(fit)
-        _log_fold(number, count, fit, fitter.endpoint.fit_measure)
-        result.history += [{"fold": number + 1, **row} for row in fit.history]
+    folds = _Folds(fitter, count, fold_of)
+    work: Work = {"fit": folds.fit, "judge": folds.judge}
+    with FoldProcesses(work, min(processes, count) if count > 1 else 1) as run:
+        fits: list[NetworkFit] = run("fit", [()] * count)
+        for number, fit in enumerate(fits):
+            result.history += [{"fold": number + 1, **row} for row in fit.history]
+        result.parameters = fits[0].parameters
+        result.members = [member for fit in fits for member in fit.members]
         if count == 1:
-            result.scores = fitter.scores(fit.members, fold.held_out)
-    result.parameters = fits[0].parameters
-    result.members = [member for fit in fits for member in fit.members]
-    if count == 1:
-        return result
-    judged = [_judge(fitter, number, fits, fold_of(number)) for number in range(count)]
+            result.scores = fitter.scores(result.members, fold_of(0).held_out)
+            return result
+        # Epochs are chosen by the folds that have not seen the slides they are to score.
+        kept = [fit.epochs for fit in fits]
+        others = [[e for place, e in enumerate(kept) if place != n] for n in range(count)]
+        judged: list[_HeldOut] = run("judge", [(typical_epochs(epochs),) for epochs in others])
     for number, fold_scores in enumerate(judged):
-        others = [each for place, each in enumerate(judged) if place != number]
-        result.scores |= fold_scores.calibrated(fitter, _scaling(fitter, others))
+        unseen = [each for place, each in enumerate(judged) if place != number]
+        result.scores |= fold_scores.calibrated(fitter, _scaling(fitter, unseen))
     if all_slides:
-        result.epochs = typical_epochs([fit.epochs for fit in fits])
+        result.epochs = typical_epochs(kept)
         final = fitter.fit_epochs(count, all_slides, 2 * count, result.epochs)
         scaling = _scaling(fitter, judged)
         result.members = final.members
@@ -160,6 +165,36 @@ def fit_by_folds(
             result.members = [aggregation.recalibrated(m, *scaling) for m in final.members]
         log.info("all training slides: %d epochs, as the folds had", max(result.epochs))
     return result
+
+
+@dataclass
+class _Folds:
+    """The fits to folds, whose weights after each epoch stay in the process that fitted them."""
+
+    fitter: Fitter
+    count: int
+    fold_of: Callable[[int], Fold]
+    fits: dict[int, NetworkFit] = field(default_factory=dict)
+
+    def fit(self, number: int) -> NetworkFit:
+        """Fit until the held-out slides stop it; return it without the weights of all epochs."""
+        keep_mb = self.fitter.settings.keep_mb / self.count * (self.count > 1)
+        fit = self.fitter.fit(number, self.fold_of(number), number, keep_mb)
+        self.fits[number] = fit
+        _log_fold(number, self.count, fit, self.fitter.endpoint.fit_measure)
+        return fit._replace(states={})
+
+    def judge(self, number: int, epochs: Sequence[int]) -> _HeldOut:
+        """Score the slides of a fold by networks of given epochs."""
+        fitter, fold = self.fitter, self.fold_of(number)
+        place = self.count + number
+        members = fitter.members_of(self.fits[number], number, fold.train, place, epochs)
+        positive = {slide.slide: slide.target == 1 for slide in fold.held_out}
+        if not fitter.aggregation.calibrates:
+            return _HeldOut(fitter.scores(members, fold.held_out), {}, positive)
+        scorer = fitter.scorer(members)
+        decisions = {slide.slide: scorer.decisions(slide.inputs) for slide in fold.held_out}
+        return _HeldOut({}, decisions, positive)
 
 
 def _log_fold(number: int, count: int, fit: NetworkFit, measure: tuple[str, str]) -> None:
@@ -203,18 +238,6 @@ class _HeldOut:
         scorer = fitter.scorer([])
         p = {slide: expit(slope * z + offset).mean() for slide, z in self.decisions.items()}
         return {slide: scorer.predicted(np.array([1 - v, v])).score for slide, v in p.items()}
-
-
-def _judge(fitter: Fitter, number: int, fits: Sequence[NetworkFit], fold: Fold) -> _HeldOut:
-    """Score the slides of a fold by networks of the epochs that the other folds chose."""
-    epochs = typical_epochs([fit.epochs for place, fit in enumerate(fits) if place != number])
-    members = fitter.members_of(fits[number], number, fold.train, len(fits) + number, epochs)
-    positive = {slide.slide: slide.target == 1 for slide in fold.held_out}
-    if not fitter.aggregation.calibrates:
-        return _HeldOut(fitter.scores(members, fold.held_out), {}, positive)
-    scorer = fitter.scorer(members)
-    decisions = {slide.slide: scorer.decisions(slide.inputs) for slide in fold.held_out}
-    return _HeldOut({}, decisions, positive)
 
 
 def _scaling(fitter: Fitter, folds: Sequence[_HeldOut]) -> tuple[float, float] | None:

@@ -25,7 +25,7 @@ INCLUDED, PRESET = "included", "preset"
 
 class _Record(BaseModel):
     # A later program may describe more; what is not known here changes nothing.
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class BundledFile(_Record):

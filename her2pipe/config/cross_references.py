@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from her2pipe.config import WHOLE, PretrainSettings, TrainSettings
 from her2pipe.config.aggregation import AGGREGATIONS
+from her2pipe.config.base import WHOLE
 from her2pipe.config.endpoints import CHECKED, ENDPOINTS, KEYS, LabelSettings
 from her2pipe.config.mistakes import Mistake
-from her2pipe.config.training import over_shared_training
+from her2pipe.config.training import PretrainSettings, TrainSettings, over_shared_training
 from her2pipe.registry import STAIN_METHODS
 
 Check = Callable[["RawStudy"], Iterator[Mistake]]

@@ -34,7 +34,7 @@ OUT_OF_FOLD, ENSEMBLE = "out of fold", "ensemble"  # kinds of `Resampling`
 class Part(BaseModel):
     """A part of `metrics.json`; only what was set is written."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
 
 
 class Estimate(Part):
@@ -485,7 +485,7 @@ class Slide(BaseModel):
         Why the slide is not in the main number; empty when it is.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     slide: str
     patient: str

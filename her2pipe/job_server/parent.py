@@ -155,6 +155,9 @@ def _import(names: Sequence[str]) -> None:
         for name in names:
             with suppress(Exception):
                 importlib.import_module(name)
+        if registry := sys.modules.get("her2pipe.registry"):
+            with suppress(Exception):  # a job that cannot have a plugin says so itself
+                registry.load_plugins()
 
 
 def _work(request: dict[str, Any], streams: list[int], parent: int) -> NoReturn:

@@ -37,7 +37,7 @@ def version_of(architecture: str) -> int:
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class ParameterCount(_Record):

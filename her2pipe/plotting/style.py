@@ -8,16 +8,17 @@ read as mathematics, so a name such as `a_$b$` shows as it is. Colours are those
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any, cast
+from zlib import crc32
 
 import numpy as np
 from matplotlib import colormaps, style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -34,15 +35,8 @@ BLUE, VERMILLION = OKABE_ITO[:2]
 # green of viridis, which colours the values in the map beside them.
 CLASS_COLOURS = ("#56B4E9", "#9C3A00", "#E0D8EC", "#CC79A7", "#0072B2", "#E69F00", "#000000")
 FORMATS = ("png", "svg")
-CANVAS = {
-    "png": FigureCanvasAgg,
-    "jpg": FigureCanvasAgg,
-    "svg": FigureCanvasSVG,
-    "pdf": FigureCanvasPdf,
-}
+PNG_HEAD = 33  # bytes: signature, and the size of the picture
 OPTIONS: dict[str, Look] = {
-    # no dates and no versions; a light compression, which takes a third of the time
-    "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}},
     "jpg": {"pil_kwargs": {"quality": 90}},
     "svg": {"metadata": {"Date": None, "Creator": None}},
     "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
@@ -84,11 +78,45 @@ def save(
     if mark:
         figure.text(0.995, 0.003, mark, size=5, color="#666666", ha="right", va="bottom")
     paths = [Path(f"{stem}.{kind}") for kind in formats]  # with_suffix would cut at a dot
-    for path, kind in zip(paths, formats, strict=True):
-        canvas = CANVAS[kind](figure)  # savefig would draw everything twice
-        with replacing(path) as temporary, style.context(STYLE):
-            getattr(canvas, f"print_{kind}")(temporary, **OPTIONS[kind])
+    with style.context(STYLE):
+        for path, kind in zip(paths, formats, strict=True):
+            with replacing(path) as temporary:
+                if kind == "png":
+                    temporary.write_bytes(_png(figure))
+                else:  # savefig would draw everything twice
+                    print_figure = getattr(_canvas(kind)(figure), f"print_{kind}")
+                    print_figure(temporary, **OPTIONS[kind])
     return paths
+
+
+def _png(figure: Figure) -> bytes:
+    """Draw a figure and return it as PNG, in a third of the time that matplotlib takes.
+
+    Figures hide what is behind them, so that three channels do; each row is coded by its difference
+    from the one above, where Pillow tries five ways. No dates, no versions.
+    """
+    import cv2
+
+    # the canvas that has laid the figure out knows the size of every text
+    is_known = isinstance(figure.canvas, FigureCanvasAgg)
+    canvas = cast(FigureCanvasAgg, figure.canvas) if is_known else FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = cv2.cvtColor(np.asarray(canvas.buffer_rgba()), cv2.COLOR_RGBA2BGR)
+    options = (cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)
+    coded = cv2.imencode(".png", pixels, options)[1].tobytes()
+    dots_m = round(figure.dpi / 0.0254)
+    density = b"pHYs" + struct.pack(">IIB", dots_m, dots_m, 1)
+    density = struct.pack(">I", len(density) - 4) + density + struct.pack(">I", crc32(density))
+    return coded[:PNG_HEAD] + density + coded[PNG_HEAD:]
+
+
+def _canvas(kind: str) -> Callable[[Figure], Any]:
+    """Return the canvas of a format; that of PDF reads fonts by what takes long to import."""
+    if kind == "pdf":
+        from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
+        return FigureCanvasPdf
+    return FigureCanvasSVG if kind == "svg" else FigureCanvasAgg
 
 
 def format_p(p: float) -> str:

@@ -546,7 +546,7 @@ def _fit_networks(args: Any, development: Development, metadata: FitMetadata) ->
     metadata = metadata.model_copy(update={"training_set_digest": digest})
     checkpoint = Checkpoint.beside(args.folder, digest)
     checkpoint.claim()
-    result = _judged_fit(development, metadata, checkpoint)
+    result = _judged_fit(development, metadata, checkpoint, args.threads)
     checkpoint.check()
     update: dict[str, Any] = {"members": len(result.members), "parameters": result.parameters}
     update |= {"epochs": result.epochs} if result.epochs else {}
@@ -562,18 +562,24 @@ def _fit_networks(args: Any, development: Development, metadata: FitMetadata) ->
 
 
 def _judged_fit(
-    development: Development, metadata: FitMetadata, checkpoint: Checkpoint
+    development: Development, metadata: FitMetadata, checkpoint: Checkpoint, threads: int
 ) -> JudgedFit:
-    """Fit to each fold, and to all slides where each fold has an encoder of its own."""
+    """Fit to each fold, and to all slides where each fold has an encoder of its own.
+
+    On a CPU folds of the same features are fitted at a time, each on a thread.
+    """
     from her2pipe.aggregation.inner_folds import Fitter, fit_by_folds
+    from her2pipe.models import gpu
 
     aggregation, fit = development.cohort.aggregation, development.cohort.fit
     assert issubclass(aggregation, NetworkAggregation)
+    on_card = gpu.pick_device(fit.device).type == "cuda"
     return fit_by_folds(
         Fitter(aggregation, development.endpoint, fit, metadata, checkpoint),
         development.fold_count,
         development.fold,
         development.training.slides if development.fold_files else (),
+        1 if on_card or development.fold_files else threads,
     )
 
 

@@ -42,7 +42,7 @@ class Checkpoint:
         self.folder, self.digest = Path(folder), digest
         self._file, self._owner = self.folder / f"{name}.pt", self.folder / "owner"
         self.best: dict[int, State] = {}  # weights of the best epochs by their number, best first
-        self._claimed = False
+        self._claimed = ""  # by which process; its forks work for it
 
     @property
     def exists(self) -> bool:
@@ -76,8 +76,8 @@ class Checkpoint:
             if _is_elder(self._read()):
                 raise self._lost()
             with suppress(FileNotFoundError):  # whoever had it is just removing it: once more
-                write_text(self._owner, _here())
-                self._claimed = True
+                write_text(self._owner, here := _here())
+                self._claimed = here
                 break
         return self.folder
 
@@ -102,7 +102,7 @@ class Checkpoint:
         Her2Error
             When the folder was claimed by another since, or is gone.
         """
-        if self._claimed and self._read() != _here():
+        if self._claimed and self._read() != self._claimed:
             raise self._lost()
 
     def save(self, model, optimiser, history: Rows) -> None:
@@ -161,7 +161,7 @@ class Checkpoint:
 
     def release(self) -> bool:
         """Give the folder up, if it is this process's; what is kept in it stays."""
-        if self._read() != _here():
+        if self._read() != (self._claimed or _here()):
             return False
         self._owner.unlink(missing_ok=True)
         with suppress(OSError):  # something is kept

@@ -126,16 +126,25 @@ def test_epochs_of_all_slides_are_the_medians_of_the_folds():
 
 @pytest.mark.parametrize(("name", "epochs"), [("clam", 1), ("slidegraph", 3)])
 def test_weights_that_were_kept_are_those_of_a_second_training(name, epochs, tmp_path):
-    """Kept within memory, of no epoch, or of the first one alone: the scores are the same."""
-    scores = []
-    for megabytes in (0, 0.004, 1000):
+    """Kept within memory, of no epoch, or of the first one alone: the scores are the same.
+
+    So they are where two processes fit the folds, to the last bit of every weight.
+    """
+    results = []
+    for megabytes, processes in ((0, 1), (0.004, 2), (1000, 1), (1000, 2)):
         fit = settings(name, max_epochs=epochs, patience=2, keep_mb=megabytes)
         slides = training_slides(name, fit, np.zeros(SLIDES))[:12]
         parts = [Fold(slides[4:], slides[:4]), Fold(slides[:8], slides[8:])]
-        by_folds = fitter(name, fit, tmp_path / str(megabytes))
-        result = fit_by_folds(by_folds, FOLDS, lambda number, parts=parts: parts[number])
-        scores.append(result.scores)
-    assert scores[0] == scores[1] == scores[2]
+        by_folds = fitter(name, fit, tmp_path / f"{megabytes}-{processes}")
+        by_folds.checkpoint.claim()
+        results.append(fit_by_folds(by_folds, FOLDS, parts.__getitem__, processes=processes))
+        by_folds.checkpoint.check()
+    first, *others = results
+    for other in others:
+        assert other.scores == first.scores
+        assert other.history == first.history
+        for one, another in zip(first.members, other.members, strict=True):
+            assert all(np.array_equal(one[key], another[key]) for key in one)
 
 
 def test_epochs_are_kept_from_the_first_as_far_as_memory_goes():

@@ -24,6 +24,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+import drawing
 import process_client
 
 from her2pipe.job_server.client import OFF, SERVER
@@ -57,7 +58,7 @@ class Client:
     def __init__(self, address):
         self.address = address
 
-    def run(self, code, words, folder):
+    def run(self, code, words, folder, **variables):
         """Run code in a fork, and as forks the jobs it starts; return the finished process.
 
         Parameters
@@ -68,8 +69,11 @@ class Client:
             Becomes sys.argv.
         folder : Path
             Working directory.
+        **variables : str
+            More of the environment, as `drawing.SVG_ALONE`.
         """
         environment = _environment(HERE / "forked") | {"HER2PIPE_PROCESS_SERVER": self.address}
+        environment |= variables
         with (
             open(os.devnull) as nothing,
             tempfile.TemporaryFile("w+") as output,
@@ -240,6 +244,11 @@ def _work(request, streams):
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])
+        if (
+            request["code"] == process_client.COMMAND
+            and drawing.SVG_ALONE.items() <= os.environ.items()
+        ):
+            drawing.draw_svg_alone()
         sys.argv = request["words"]
         sys.stdin = open(0)  # noqa: SIM115
         exec(request["code"], {"__name__": "__main__"})

@@ -88,9 +88,9 @@ def arguments(folder, *words):
     return list(map(str, [*command, "--directory", folder, *words]))
 
 
-def snakemake(folder, *words, code=SNAKEMAKE):
+def snakemake(folder, *words, code=SNAKEMAKE, **variables):
     """Run Snakemake on the study of a folder; returns the finished process with its output."""
-    return shared().run(code, arguments(folder, *LOCALLY, *words), ROOT)
+    return shared().run(code, arguments(folder, *LOCALLY, *words), ROOT, **variables)
 
 
 @contextmanager

@@ -135,19 +135,25 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, scores, monkeypatch):
     def fail(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(style.FigureCanvasAgg, "print_png", fail)
+    monkeypatch.setattr(style.FigureCanvasAgg, "draw", fail)
     with pytest.raises(OSError, match="disk full"):
         style.save(figure, tmp_path / "roc")
     assert (tmp_path / "roc.png").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["roc.png", "roc.svg"]
 
 
-def test_png_has_200_dots_per_inch_of_a_column(tmp_path, scores):
+def test_png_has_200_dots_per_inch_of_a_column_and_the_pixels_of_matplotlib(tmp_path, scores):
     from PIL import Image
 
-    path, _ = style.save(charts.roc({"A": roc_curve(*scores)}), tmp_path / "roc")
-    with Image.open(path) as image:
+    figure = charts.roc({"A": roc_curve(*scores)})
+    path, _ = style.save(figure, tmp_path / "roc")
+    with style.style.context(style.STYLE):
+        figure.savefig(tmp_path / "other.png", dpi=200)
+    with Image.open(path) as image, Image.open(tmp_path / "other.png") as other:
         assert image.width == round(85 / 25.4 * 200)
+        assert image.info["dpi"] == pytest.approx((200, 200), abs=0.01)
+        assert image.info["dpi"] == other.info["dpi"]
+        np.testing.assert_array_equal(image, other.convert("RGB"))
 
 
 @pytest.mark.slow
@@ -397,7 +403,8 @@ def test_overlay_legend_counts_patches_and_matches_the_map():
     figure = small_overlay(opacity=0.5, probabilities=np.eye(3)[[1, 1, 0]])
     assert "HER2+ (n = 2 patches)" in words(figure)
     assert "Non-tumour (n = 0 patches)" in words(figure)
-    patches = figure.axes[5].get_legend().get_patches()
+    (legend,) = filter(None, (axes.get_legend() for axes in figure.axes))
+    patches = legend.get_patches()
     assert patches[1].get_facecolor() == pytest.approx(to_rgba(style.CLASS_COLOURS[1], 0.5))
 
 

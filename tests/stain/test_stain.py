@@ -95,6 +95,7 @@ def dye(amounts, matrix, rng=None, noise=2.0):
 
 
 @cache
+@cache
 def section(seed):
     """Draw a synthetic H&E image: true vectors, true concentrations, RGB."""
     rng = np.random.default_rng(seed)

@@ -106,7 +106,7 @@ def cohort_with_signal(tmp_path_factory):
     ("name", "more"),
     [
         ("clam", ("--max-epochs", "6")),
-        ("slidegraph", ("--max-epochs", "12", "--learning-rate", "3e-3")),
+        ("slidegraph", ("--max-epochs", "12", "--learning-rate", "3e-3", "--best-epochs", "3")),
     ],
 )
 def test_a_planted_signal_is_found_and_none_where_there_is_none(

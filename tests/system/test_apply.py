@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import yaml
+from drawing import SVG_ALONE
 from small_study import planned, snakemake
 
 from her2pipe.bundles.description import parse
@@ -40,7 +41,7 @@ def site(finished, tmp_path_factory):
         "drift": {"slides_min": 3},
     }
     (folder / "study.yaml").write_text(yaml.safe_dump(applied))
-    run = snakemake(folder)
+    run = snakemake(folder, **SVG_ALONE)
     assert run.returncode == 0, run.stdout + run.stderr
     return folder
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 from browser import Browser, browser_path
@@ -46,7 +47,8 @@ def test_the_search_of_the_manual_answers(tmp_path):
             tab.until(f"!({FIRST})")
             tab.ask("Input.insertText", text=question[:-1])
             tab.press(question[-1], text=question[-1])
-            tab.until(FIRST)
+            with suppress(TimeoutError):  # a busy machine answers late
+                tab.until(f"({FIRST}).includes('/{page}')")
             time.sleep(0.3)  # the answer to the last letter
             if f"/{page}" not in (first := tab.run(FIRST)):
                 wrong[question] = first

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from drawing import SVG_ALONE
 from example_package import install
 from process_client import COMMAND, SNAKEMAKE
 from process_server import ProcessServer
@@ -36,6 +37,7 @@ encode: {device: cpu}
 methods: {M: {encoder: tiny, aggregate: highest}}
 evaluate: {resamples: 100}
 compare: {resamples: 100}
+report: {zoom_px: 0, gallery: 0}
 """)
 
 
@@ -64,7 +66,7 @@ def results(installed, tmp_path_factory):
         )
         assert sheet.returncode == 0, sheet.stderr
     (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    study = installed(SNAKEMAKE, arguments(folder, *LOCALLY), folder)
+    study = installed(SNAKEMAKE, arguments(folder, *LOCALLY), folder, **SVG_ALONE)
     assert study.returncode == 0, study.stdout + study.stderr
     return folder / "results"
 

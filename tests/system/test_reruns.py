@@ -57,7 +57,7 @@ NEW_SETTINGS = """
 from her2pipe import config
 from her2pipe.config.base import setting
 
-sections = [kind for kind in vars(config).values()
+sections = [kind for kind in (getattr(config, name) for name in config.__all__)
             if isinstance(kind, type) and issubclass(kind, config.Section)]
 for kind in sections:
     kind.__pydantic_fields__["novelty"] = setting(3, "a setting of a later version")

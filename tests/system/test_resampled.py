@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from drawing import SVG_ALONE
 from small_study import STUDY, planned, sheet_lines, snakemake, write_study
 
 from her2pipe.files import read_table
@@ -10,6 +11,7 @@ from her2pipe.files import read_table
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resampled")]
 FOLDED = {
     **STUDY,
+    "synthesise": {**STUDY["synthesise"], "scanners": {name: {"objective": 20} for name in "AB"}},
     "split": {"scheme": "folds", "folds": 3},
     "methods": {name: STUDY["methods"][name] for name in ("TL-PA", "TL-mlp")},
     "encode": {"device": "cpu"},
@@ -24,7 +26,7 @@ def test_three_folds_from_slides_to_page_and_what_more_would_run(tmp_path):
     """Each slide is once out of fold; a new method trains only itself, a new cohort only scores."""
     folder = tmp_path / "study"
     write_study(folder, FOLDED, SHEETS)
-    run = snakemake(folder)
+    run = snakemake(folder, **SVG_ALONE)
     assert run.returncode == 0, run.stdout + run.stderr
     results = folder / "results"
     slides = [line.split("\t")[0] for line in SHEETS["A"][1:]]

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 
 import pytest
+from drawing import SVG_ALONE
 from small_study import STUDY, planned, snakemake, write_study
 
 from her2pipe.files import read_table
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.xdist_group("classes")
 GRADES = ("1+", "2+", "3+")
 CLASSY = STUDY | {
     "labels": {"endpoint": "class", "column": "grade"},
+    "synthesise": STUDY["synthesise"] | {"scanners": {name: {"objective": 20} for name in "AB"}},
     "train": STUDY["train"] | {"train_views": ["adaptive"]},
     "methods": {"net": {"encoder": "small", "aggregate": "mean"}},
     "evaluate": {"resamples": 100},
@@ -60,7 +62,7 @@ def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("classes") / "study"
     write_study(folder, CLASSY, SHEETS)
     maps = [f"results/heatmap/net/B/{batch}" for batch in _batches(folder)]
-    run = snakemake(folder, *DONE, *maps)
+    run = snakemake(folder, *DONE, *maps, **SVG_ALONE)
     assert run.returncode == 0, run.stdout + run.stderr
     return folder
 

@@ -3,11 +3,11 @@
 import functools
 import math
 import os
-import subprocess
-import sys
+import threading
 
 import pytest
 import torch
+from process_server import shared
 
 from her2pipe.errors import Her2Error
 from her2pipe.training.checkpoint import Checkpoint
@@ -199,19 +199,24 @@ def test_who_lost_its_checkpoint_to_another_process_stops(tmp_path, monkeypatch)
 @pytest.mark.slow
 def test_the_younger_of_two_processes_has_the_checkpoint(tmp_path):
     """The elder had not come to its claim yet when Snakemake was killed and started again."""
+    folder, there, end = tmp_path / "a", tmp_path / "there", tmp_path / "end"
+    for path in (there, end):
+        os.mkfifo(path)
     code = (
+        "import her2pipe.cli\n"  # by which the server knows what to have imported
         "from her2pipe.training.checkpoint import Checkpoint\n"
-        f"Checkpoint({str(tmp_path)!r}).claim()\n"
-        "print('there', flush=True); input()"
+        "Checkpoint('a').claim()\n"
+        "open('there', 'w').close(); open('end').read()"
     )
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as younger:
-        younger.stdout.readline()
-        with pytest.raises(Her2Error, match="taken this training over"):
-            Checkpoint(tmp_path).claim()
-        younger.communicate(b"\n")
-    elder = Checkpoint(tmp_path)
-    assert elder.claim() == tmp_path  # the younger one is gone
+    younger = threading.Thread(target=shared().run, args=(code, ["younger"], tmp_path), daemon=True)
+    younger.start()
+    there.read_text()
+    with pytest.raises(Her2Error, match="taken this training over"):
+        Checkpoint(folder).claim()
+    end.write_text("")
+    younger.join()
+    elder = Checkpoint(folder)
+    assert elder.claim() == folder  # the younger one is gone
     elder.check()
 
 
