@@ -40,7 +40,7 @@ def _shrunk(image: np.ndarray, width_px: int) -> np.ndarray:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def _on_grid(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[np.ndarray, list]:
+def _on_grid(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[np.ndarray, tuple]:
     """Put patch values on their grid, NaN elsewhere; return it with its extent in level-0 px."""
     origin = coords.min(axis=0)
     steps = (coords - origin) / side_px0
@@ -51,7 +51,7 @@ def _on_grid(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[n
     grid = np.full((rows, columns), np.nan)
     grid[tile[:, 1], tile[:, 0]] = values
     right, bottom = origin + np.array([columns, rows]) * side_px0
-    return grid, [origin[0], right, bottom, origin[1]]
+    return grid, (origin[0], right, bottom, origin[1])
 
 
 def _scale_bar(axes: Axes, width_px0: int, mpp: float | None, below: float) -> None:
@@ -93,7 +93,7 @@ def overlay(
     panels = [figure.add_subplot(grid_spec[0, column]) for column in range(count)]
     scale, *legend = (figure.add_subplot(grid_spec[1, column]) for column in range(1, count))
     coords = np.asarray(patches.coords).reshape(-1, 2)
-    whole = [0, patches.width_px0, patches.height_px0, 0]
+    whole = (0, patches.width_px0, patches.height_px0, 0)
     panels[0].imshow(overview, extent=whole)
     layers: list[tuple] = [(patches.values, "viridis", *patches.limits)]
     if names:
