@@ -5,13 +5,16 @@
 Cohorts are sheets of slides that are empty files; results are empty, too, but recorded as if their
 jobs had written them, as after a real run. Eight methods, of four encoders. Timed are a dry run
 with nothing to do, and one after a cohort of 50 slides has come. Seconds are processor time, so
-that they hold on a busy machine; memory is the most held at once.
+that they hold on a busy machine; memory is the most held at once. Studies of 2,000 slides at most
+are also run, by commands that only touch their outputs: what is left is Snakemake's own.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +31,30 @@ LAUNCH = (
     "from snakemake.executors import touch; touch.Executor.SLEEPING_TIME = 0\n"
     "from snakemake.cli import main; main()"
 )
+
+# The same for a run: another `her2pipe`, and what Snakemake itself used at the end.
+LAUNCH_RUN = """
+import resource, sys
+from snakemake.cli import main
+from snakemake.shell import shell
+folder, prefix = sys.argv.pop(1), shell.prefix
+shell.prefix = lambda words: prefix(f"export PATH={folder}:$PATH; ")
+try:
+    main()
+finally:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(f"{OWN} {used.ru_utime + used.ru_stime}")
+""".replace("{OWN}", OWN := "processor seconds of Snakemake:")
+TOUCH = """#!/bin/sh
+for word in "$@"; do case "$word" in
+  results/report/index.html)
+    mkdir -p results/report/files
+    touch "$word" results/report/flow.svg results/report/flow.pdf results/report/report.json ;;
+  results/$1/*.h5 | results/$1/*.tsv) touch "$word" ;;
+  results/$1 | results/$1/*) mkdir -p "$word" ;;
+esac; done
+"""
+MOST_RUN = 2_000  # slides of a study that is run
 
 
 def simulate(folder: Path, sizes: dict[str, int], encoders: int = 4) -> None:
@@ -106,8 +133,19 @@ def planned(folder: Path) -> Counter:
     return Counter((job.step, job.cohort) for job in jobs if job.state != "done")
 
 
+def run(folder: Path) -> tuple[int, float, float]:
+    """Run a study by empty commands; return its jobs, Snakemake's time [s] and memory [MB]."""
+    command = folder / "commands/her2pipe"
+    command.parent.mkdir()
+    command.write_text(TOUCH)
+    command.chmod(0o755)
+    text, _, mb = snakemake(folder, "--cores", "2", launch=["-c", LAUNCH_RUN, command.parent])
+    jobs = int(re.findall(r"(\d+) of \1 jobs", text)[-1])
+    return jobs, float(text.rpartition(OWN)[2].split()[0]), mb
+
+
 def measure(slides: int) -> None:
-    """Simulate a study and print its three rows of the table."""
+    """Simulate a study and print its three rows of the table, or four."""
     sizes = dict.fromkeys("ABC", slides // 4) | {"D": slides - 3 * (slides // 4)}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -115,6 +153,13 @@ def measure(slides: int) -> None:
         _, seconds, mb = snakemake(folder, "--dry-run", "--cores", "1", "--quiet", "rules")
         jobs = planned(folder)
         print(f"| {slides} slides, all to do | {sum(jobs.values())} | {seconds:.1f} | {mb:.0f} |")
+        if slides <= MOST_RUN:
+            n, used, most = run(folder)
+            each = 1000 * (used - seconds) / n
+            print(f"| {slides} slides, run by empty commands | {n} | {used:.1f} | {most:.0f} |")
+            print(f"| of it for each job, beside planning: {each:.1f} ms | | | |")
+            for name in ("results", ".snakemake"):
+                shutil.rmtree(folder / name)
         outputs = finish(folder)
         text, seconds, mb = snakemake(folder, "--dry-run", "--cores", "1")
         assert "Nothing to be done" in text, text[-2000:]

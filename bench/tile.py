@@ -479,7 +479,7 @@ class Contender:
         self.name = name
         outside = name in PEERS and name not in IN_PROJECT
         self.runs = bool(peers) or not outside
-        # Without -P this folder's coverage.py would stand for the package of that name.
+        # Without -P a script of this folder would stand for a package of its name.
         command = [peers if outside else sys.executable, "-P", __file__, "--work", name]
         path = "" if outside else str(Path(__file__).parents[1])
         if self.runs:
@@ -628,6 +628,8 @@ def main() -> None:
     for side, px, quality, chroma, size, stored, read in sizes:
         print(f"| {side} → {px} | {quality}, {chroma} | {size / 1e3:.1f}", end="")
         print(f" | {stored:.1f} | {read:.1f} |")
+    if missing := [each.name for each in contenders.values() if not each.runs]:
+        print(f"\nnot installed, or failed: {', '.join(missing)}")
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ class Usage:
 def usage_of(caller: int) -> Usage | None:
     """Return what the ended forks used whose clients a process started; None if it had none.
 
-    It is told once.
+    Each is returned once.
     """
     usages = []
     for file in Path(os.environ.get(SERVER, OFF)).glob(f"{caller}-*{USAGE}"):

@@ -40,7 +40,7 @@ def _shrunk(image: np.ndarray, width_px: int) -> np.ndarray:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def _on_grid(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[np.ndarray, list]:
+def _on_grid(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[np.ndarray, tuple]:
     """Put patch values on their grid, NaN elsewhere; return it with its extent in level-0 px."""
     origin = coords.min(axis=0)
     steps = (coords - origin) / side_px0
@@ -51,7 +51,7 @@ def _on_grid(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[n
     grid = np.full((rows, columns), np.nan)
     grid[tile[:, 1], tile[:, 0]] = values
     right, bottom = origin + np.array([columns, rows]) * side_px0
-    return grid, [origin[0], right, bottom, origin[1]]
+    return grid, (origin[0], right, bottom, origin[1])
 
 
 def _scale_bar(axes: Axes, width_px0: int, mpp: float | None, below: float) -> None:
@@ -87,14 +87,18 @@ def overlay(
     names, colours = list(patches.classes), patches.colours
     count = 3 if names else 2
     figure = new_figure(PAGE_MM * count / 3, height_mm + 27)
-    panels = figure.subplots(2, count, height_ratios=[height_mm, max(15, 5 + 3.2 * len(names))])
+    ratios = [height_mm, max(15, 5 + 3.2 * len(names))]
+    grid_spec = figure.add_gridspec(2, count, height_ratios=ratios)
+    # in order of rows; there is nothing below the slide
+    panels = [figure.add_subplot(grid_spec[0, column]) for column in range(count)]
+    scale, *legend = (figure.add_subplot(grid_spec[1, column]) for column in range(1, count))
     coords = np.asarray(patches.coords).reshape(-1, 2)
-    whole = [0, patches.width_px0, patches.height_px0, 0]
-    panels[0, 0].imshow(overview, extent=whole)
+    whole = (0, patches.width_px0, patches.height_px0, 0)
+    panels[0].imshow(overview, extent=whole)
     layers: list[tuple] = [(patches.values, "viridis", *patches.limits)]
     if names:
         layers.append((patches.class_numbers, ListedColormap(colours), 0, len(colours) - 1))
-    for axes, (values, cmap, low, high) in zip(panels[0, 1:], layers, strict=True):
+    for axes, (values, cmap, low, high) in zip(panels[1:], layers, strict=True):
         # a range that starts below 0 makes the grey pale, so that map and colour bar look alike
         axes.imshow(np.asarray(overview) @ LUMA, extent=whole, cmap="gray", vmin=-255, vmax=255)
         if len(coords):
@@ -106,18 +110,18 @@ def overlay(
                 "interpolation": "nearest",
             }
             axes.imshow(grid, extent=extent, alpha=opacity, **look)
-    for axes, heading in zip(panels[0], ("slide", patches.label, "class"), strict=False):
+    for axes, heading in zip(panels, ("slide", patches.label, "class"), strict=False):
         axes.set(xlim=(0, patches.width_px0), ylim=(patches.height_px0, 0), title=heading)
-    letter_panels(panels[0])
-    for axes in panels.flat:
+    letter_panels(panels)
+    for axes in figure.axes:
         _hide_axis(axes)
-    _scale_bar(panels[0, 0], patches.width_px0, patches.mpp, below=2 / height_mm)
-    _colour_bar(panels[1, 1], patches, opacity)
+    _scale_bar(panels[0], patches.width_px0, patches.mpp, below=2 / height_mm)
+    _colour_bar(scale, patches, opacity)
     if names:
         n = np.bincount(patches.class_numbers, minlength=len(names))
         texts = [f"{name} (n = {k:,} patches)" for name, k in zip(names, n, strict=True)]
         handles = [Patch(facecolor=colour, alpha=opacity) for colour in colours]
-        draw_legend(panels[1, 2], handles, texts, loc="upper center")
+        draw_legend(legend[0], handles, texts, loc="upper center")
     if title:
         figure.suptitle(title)
     return finish(figure)

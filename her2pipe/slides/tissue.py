@@ -185,6 +185,8 @@ def tissue_variance(patch: np.ndarray, grey: np.ndarray, tile: TileSettings) -> 
     """
     import cv2
 
+    if grey.min() > tile.void_level:  # as of nearly all patches
+        return _variance(grey)
     dark = cv2.threshold(grey, tile.void_level, 255, cv2.THRESH_BINARY_INV)[1]
     least = tile.void_share * grey.size
     if cv2.countNonZero(dark) < least:  # the luma of a black pixel is no higher than its channels

@@ -53,9 +53,10 @@ def creating(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]
 
 def write_attributes(file: h5py.File, format_name: str, attributes: dict[str, Any]) -> None:
     """Write format, version and attributes; what is None becomes NaN."""
-    file.attrs["format"], file.attrs["version"] = format_name, VERSION
+    attrs = file.attrs  # h5py makes them anew at each look
+    attrs["format"], attrs["version"] = format_name, VERSION
     for key, value in attributes.items():
-        file.attrs[key] = np.nan if value is None else value
+        attrs[key] = np.nan if value is None else value
 
 
 def opened(path: str | Path, format_name: str) -> h5py.File:
@@ -72,7 +73,8 @@ def opened(path: str | Path, format_name: str) -> h5py.File:
         ) from None
     try:
         with reading(file, "its format"):
-            kind, version = file.attrs.get("format"), file.attrs.get("version")
+            attrs = file.attrs
+            kind, version = attrs.get("format"), attrs.get("version")
         if not isinstance(kind, str) or kind != format_name or version not in READABLE:
             raise Her2Error(
                 f"expected {format_name} v{READABLE[0]} to v{VERSION}, found {kind} v{version}",

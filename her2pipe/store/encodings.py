@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,7 +195,7 @@ def write_encoding(
             name: json.dumps(getattr(metadata, name))
             for name in ("classes", "stain", "reason_names")
         }
-        values = asdict(metadata) | texts
+        values = vars(metadata) | texts
         if not metadata.split:
             values.pop("split")
         write_attributes(file, ENCODING, values)

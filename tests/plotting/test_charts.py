@@ -403,7 +403,8 @@ def test_overlay_legend_counts_patches_and_matches_the_map():
     figure = small_overlay(opacity=0.5, probabilities=np.eye(3)[[1, 1, 0]])
     assert "HER2+ (n = 2 patches)" in words(figure)
     assert "Non-tumour (n = 0 patches)" in words(figure)
-    patches = figure.axes[5].get_legend().get_patches()
+    (legend,) = filter(None, (axes.get_legend() for axes in figure.axes))
+    patches = legend.get_patches()
     assert patches[1].get_facecolor() == pytest.approx(to_rgba(style.CLASS_COLOURS[1], 0.5))
 
 

@@ -1,10 +1,12 @@
 """What planning asks of Snakemake a million times is answered as Snakemake answers."""
 
-from types import SimpleNamespace
+import asyncio
+import inspect
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 import snakemake
-from snakemake import io, rules
+from snakemake import io, iocontainers, rules
 from snakemake.io import AnnotatedString, IOFile, directory, temp
 from snakemake.resources import Resource
 from snakemake.settings.types import Quietness
@@ -110,7 +112,103 @@ def test_a_command_is_formatted_once_until_the_job_changes():
 )
 def test_what_a_quiet_run_does_not_print_is_not_gathered(quiet, n):
     logged = []
-    workflow = SimpleNamespace(output_settings=SimpleNamespace(quiet=quiet))
-    job = SimpleNamespace(dag=SimpleNamespace(workflow=workflow))
-    planning._unless_quiet(lambda job, indent: logged.append(indent))(job, indent=True)
+    workflow = SimpleNamespace(output_settings=SimpleNamespace(quiet=quiet), dryrun=False)
+    job = SimpleNamespace(dag=SimpleNamespace(workflow=workflow), _params=[1])
+    log = planning._unless_quiet(lambda job, indent: logged.append(indent))
+    log(job, indent=True)
     assert logged == [True] * n
+    assert job._params == [1]
+    workflow.dryrun = True
+    log(job, indent=True)
+    assert job._params == (None if n else [1])
+
+
+def test_lists_of_names_are_as_snakemake_makes_them():
+    plan_quickly()
+
+    class Plain(iocontainers.Namedlist):
+        """A list that Snakemake's own functions begin and name."""
+
+        __init__ = inspect.unwrap(iocontainers.Namedlist.__init__)
+        _set_name = inspect.unwrap(iocontainers.Namedlist._set_name)
+
+    def described(kind):
+        first = kind(fromdict={"index": "a", "view": "b"})
+        first.append("c")
+        first._set_name("slides", 1, end=3)
+        copies = [first, kind(toclone=first), kind(toclone=["x"]), kind(first, plainstr=True)]
+        return [
+            (list(named), dict(named._get_names()), sorted(dict(named.items()).items()))
+            for named in [*copies, kind(toclone=iter("xy"), fromdict={"z": 1}), kind()]
+        ]
+
+    assert described(iocontainers.Namedlist) == described(Plain)
+    named = iocontainers.Namedlist(fromdict={"view": "a"})
+    assert named.get("sort") is None
+    with pytest.raises(AttributeError, match="cannot be used"):
+        named.sort()
+    with pytest.raises(AttributeError, match="reserved"):
+        named._set_name("append", 0)
+    named._set_name("index", 0)
+    assert named.index == "a"
+
+
+@pytest.mark.parametrize("environment", ["envs/stats.yaml", None])
+def test_an_environment_of_all_jobs_of_a_rule_needs_no_params(environment):
+    class Job:
+        _conda_env_spec = None
+        wildcards_dict = MappingProxyType({"slide": "a"})
+
+        def __init__(self, environment):
+            expand = lambda wildcards, params=None: (environment, wildcards["slide"], params)  # noqa: E731
+            self.rule = SimpleNamespace(_conda_env=environment, expand_conda_env=expand)
+
+    get = planning._of_rule(lambda job: job.rule.expand_conda_env(job.wildcards_dict, "params"))
+    assert get(Job(environment)) == (environment, "a", None)
+    assert get(Job(by_job := len)) == (by_job, "a", "params")
+
+
+def test_empty_sets_of_jobs_are_one():
+    class Job:
+        def __init__(self, *temporary):
+            for name in planning.SETS_OF_JOB:
+                setattr(self, name, set())
+            self.temp_output |= set(temporary)
+
+    Job.__init__ = planning._sharing_empty_sets(Job.__init__)
+    job = Job("a")
+    assert job.temp_output == {"a"}
+    assert job.touch_output is job.protected_output is Job().temp_output == set()
+
+
+def test_only_params_that_changed_are_kept():
+    compare = planning._forgetting_params(lambda persistence, job, file: job._params - {"old"})
+    for params, kept in (({"old"}, None), ({"old", "new"}, {"old", "new"})):
+        job = SimpleNamespace(_params=params, _non_derived_params=[1], is_group=lambda: False)
+        assert compare(None, job) == params - {"old"}
+        assert job._params == kept
+
+
+def test_tasks_of_a_plan_are_done_in_turn():
+    done, module = [], SimpleNamespace(asyncio=asyncio)
+
+    async def task(number, fails=False):
+        await asyncio.sleep(0)
+        done.append(number)
+        if fails:
+            raise ValueError("of a task")
+
+    async def update(plan, fails):
+        async with module.asyncio.TaskGroup() as group:
+            for number in range(3):
+                group.create_task(task(number, fails))
+            assert done == []
+        return done
+
+    asyncio.run(planning._in_turn(update, module)("plan", fails=False))
+    assert done == [0, 1, 2]
+    done.clear()
+    with pytest.raises(ValueError, match="of a task"):
+        asyncio.run(planning._in_turn(update, module)("plan", fails=True))
+    assert done == [0]
+    assert module.asyncio is asyncio

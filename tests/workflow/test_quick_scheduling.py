@@ -1,7 +1,11 @@
 """A run chooses its jobs as Snakemake does, without asking the same again whenever one ends."""
 
 import asyncio
+import inspect
 from types import SimpleNamespace
+
+import numpy as np
+from snakemake.scheduling import greedy
 
 from her2pipe.workflow.quick import scheduling
 
@@ -65,15 +69,52 @@ def test_what_moves_a_job_forward_is_worked_out_once_per_job_and_scheduler():
     assert len(asked) == 4
 
 
+def test_of_many_ready_jobs_as_many_are_considered_as_the_profile_says():
+    ready = {Job() for _ in range(5)}
+    scheduler = SimpleNamespace(subsample=3, dryrun=False)
+    scheduler.workflow = SimpleNamespace(dag=SimpleNamespace(ready_jobs=ready))
+    assert len(chosen := set(scheduling.considered_jobs(scheduler))) == 3
+    assert chosen < ready
+    for name, value in {"dryrun": True, "subsample": None, "subsample ": 5}.items():
+        scheduler.dryrun = False
+        setattr(scheduler, name.strip(), value)
+        assert set(scheduling.considered_jobs(scheduler)) == ready
+
+
+def test_the_greedy_scheduler_selects_as_it_did():
+    generator = np.random.default_rng(7)
+    plain = inspect.unwrap(greedy.Scheduler.select_jobs)
+    quick = scheduling._selecting(plain)
+    scheduler = greedy.Scheduler.__new__(greedy.Scheduler)
+    scheduler.settings = greedy.SchedulerSettings()
+    scheduler.job_reward = lambda job, sizes: job.reward
+    selected = 0
+    for _ in range(60):
+        jobs = [
+            Job(
+                scheduler_resources={"_cores": int(c), "gpu": int(g), "_job_count": 1},
+                reward=tuple(map(int, generator.integers(0, 3, 3))),
+            )
+            for c, g in generator.integers(0, 4, (generator.integers(1, 9), 2))
+        ]
+        for cores, gpus in ((4, 1), (2, 0), (0, 0), (9, 5), (-1, 2)):
+            free = {"_cores": cores, "gpu": gpus, "_job_count": 10**9, "mem_mb": 5}
+            expected = plain(scheduler, jobs, None, free, {})
+            assert quick(scheduler, jobs, None, free, {}) == expected
+            selected += len(expected)
+    assert selected > 100
+
+
 def test_snakemake_is_given_them(monkeypatch):
     monkeypatch.setenv("CONDOR_CONFIG", "/dev/null")  # a plugin warns without
-    from snakemake.scheduling import greedy
     from snakemake.scheduling.job_scheduler import JobScheduler
 
     for kind, name in (
         (JobScheduler, "update_input_sizes"),
         (JobScheduler, "remaining_jobs"),
+        (JobScheduler, "open_jobs"),
         (greedy.Scheduler, "job_reward"),
+        (greedy.Scheduler, "select_jobs"),
     ):
         monkeypatch.setattr(kind, name, getattr(kind, name))
     scheduling.schedule_quickly()

@@ -68,7 +68,7 @@ def _below(process: psutil.Process) -> list[psutil.Process]:
                         processes.append(psutil.Process(child))
         except ProcessLookupError:  # it has ended meanwhile
             continue
-        except FileNotFoundError:  # as well, or a kernel that does not tell
+        except FileNotFoundError:  # as well, or a kernel that does not list them
             if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
                 return psutil.Process.children(process, recursive=True)
     return processes

@@ -4,11 +4,16 @@
   all jobs that are ready, which do not change. They are asked once per job.
 - `JobScheduler.remaining_jobs`: a list of all jobs to do, made each time a job ends, for a
   scheduler that does not look at it.
-- `job_reward` of the greedy scheduler: the sums of these sizes are kept, too.
+- `JobScheduler.open_jobs`: of more ready jobs than are considered at once a sample is drawn before,
+  not after, all of them are looked at.
+- `job_reward` of the greedy scheduler: the sums of these sizes are kept, too. `select_jobs`: jobs
+  that ask for the same are held against what is free once, not each by itself.
 """
 
 from __future__ import annotations
 
+import functools
+import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -22,7 +27,9 @@ def schedule_quickly() -> None:
         return
     JobScheduler.update_input_sizes = update_input_sizes
     JobScheduler.remaining_jobs = property(_Remaining)
+    JobScheduler.open_jobs = property(considered_jobs)
     greedy.Scheduler.job_reward = _reward_kept(greedy.Scheduler.job_reward)
+    greedy.Scheduler.select_jobs = _selecting(greedy.Scheduler.select_jobs)
 
 
 async def update_input_sizes(scheduler: Any, jobs: Iterable[Any]) -> None:
@@ -33,6 +40,15 @@ async def update_input_sizes(scheduler: Any, jobs: Iterable[Any]) -> None:
     seen |= new
     for path in {path for job in new for path in job.input if path not in sizes}:
         sizes[path] = await path.size() if await path.exists() else None
+
+
+def considered_jobs(scheduler: Any) -> list[Any]:
+    """Return the ready jobs, or as many of them as a run considers at once."""
+    ready = list(scheduler.workflow.dag.ready_jobs)
+    most = scheduler.subsample
+    return (
+        random.sample(ready, most) if most and len(ready) > most and not scheduler.dryrun else ready
+    )
 
 
 class _Remaining:
@@ -66,3 +82,38 @@ def _reward_kept(reward: Callable) -> Callable:
         return known[job]
 
     return get
+
+
+def _selecting(select: Callable) -> Callable:
+    """Return a function that selects what the greedy scheduler does, where it is entirely greedy.
+
+    That is, of the jobs that what is free suffices for the one with the greatest reward, again and
+    again.
+    """
+
+    @functools.wraps(select)
+    def get(
+        scheduler: Any, selectable_jobs: Any, remaining_jobs: Any, available: Any, input_sizes: Any
+    ) -> list[Any]:
+        if scheduler.settings.greediness != 1:
+            return select(scheduler, selectable_jobs, remaining_jobs, available, input_sizes)
+        jobs, free = list(selectable_jobs), list(available.values())
+        weights = [tuple(scheduler.job_weight(job, available)) for job in jobs]
+        rewards = [scheduler.job_reward(job, input_sizes) for job in jobs]
+        left = dict.fromkeys(range(len(jobs)))
+        while left:
+            suits = {weight: _fits(weight, free) for weight in set(weights)}
+            able = (i for i in left if suits[weights[i]])
+            chosen = max(able, key=rewards.__getitem__, default=None)
+            if chosen is None:
+                break
+            free = [there - asked for there, asked in zip(free, weights[chosen], strict=True)]
+            del left[chosen]
+        return [job for i, job in enumerate(jobs) if i not in left]
+
+    return get
+
+
+def _fits(weight: Iterable[int], free: Iterable[int]) -> bool:
+    """Return whether what is free suffices for what a job asks for."""
+    return all(asked <= there for asked, there in zip(weight, free, strict=True) if asked)
