@@ -9,19 +9,22 @@ layers one by one, torch's dropout and Adam, the loss of each step read. The flo
 matrix products alone, forward and backward; the start is what a fit costs beside its epochs.
 CLAM is measured once more with some patches drawn of each slide in a step, which is a setting.
 The last table is a whole fit to inner folds, where
-each fold is trained a second time (fit.keep_mb: 0) and where its weights are kept. Processor time
-of one thread, rounds interleaved; medians.
+each fold is trained a second time (fit.keep_mb: 0), where its weights are kept, and where two
+processes share the folds (--threads 2): the time of both, and of the busier one. Processor time of
+one thread, rounds interleaved; medians.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import sys
 import tempfile
-import time
 
 import numpy as np
+
+from her2pipe.aggregation.fold_processes import FoldProcesses
 
 WIDTH, LEAST, MOST, HELD_OUT = 768, 1_000, 4_000, 5
 
@@ -218,8 +221,22 @@ def fit_of(name, train, held_out, epochs, **values):
     return fit
 
 
-def fit_to_folds(name, slides, epochs, keep_mb):
+class BusiestProcess(FoldProcesses):
+    """Processes of which the greatest processor time is kept, s."""
+
+    seconds = 0.0
+
+    def __exit__(self, *error):
+        import psutil
+
+        spent = [psutil.Process(process.pid).cpu_times() for process in self._processes.values()]
+        BusiestProcess.seconds = max((each.user + each.system for each in spent), default=0.0)
+        super().__exit__(*error)
+
+
+def fit_to_folds(name, slides, epochs, keep_mb, processes=1):
     """Return a function that fits to five folds, and judges them."""
+    from her2pipe.aggregation import inner_folds
     from her2pipe.aggregation.base import AGGREGATIONS, FitMetadata
     from her2pipe.aggregation.fitting import assign_folds
     from her2pipe.aggregation.inner_folds import Fitter, Fold, fit_by_folds
@@ -244,16 +261,21 @@ def fit_to_folds(name, slides, epochs, keep_mb):
     def fit():
         with tempfile.TemporaryDirectory() as folder:
             fitter = Fitter(aggregation, endpoint_of(), settings, metadata, Checkpoint(folder))
-            fit_by_folds(fitter, settings.folds, fold)
+            return fit_by_folds(fitter, settings.folds, fold, processes=processes).scores
 
+    inner_folds.FoldProcesses = BusiestProcess
     return fit
 
 
 def processor_s(work):
-    """Return the processor time of a call, s."""
-    began = time.process_time()
-    work()
-    return time.process_time() - began
+    """Return the processor time of a call, of processes that it starts, too, s."""
+    whose, spent = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN), []
+    for part in (None, work):
+        if part:
+            part()
+        usage = map(resource.getrusage, whose)
+        spent.append(sum(each.ru_utime + each.ru_stime for each in usage))
+    return spent[1] - spent[0]
 
 
 def main(argv=None):
@@ -305,13 +327,19 @@ def main(argv=None):
             flush=True,
         )
     print(f"\n{args.fold_slides} slides, five folds, {args.fold_epochs} epochs at most\n")
-    print("| a fit, processor s | trained twice | weights kept | ratio |\n|---|---:|---:|---:|")
+    print("| a fit, processor s | trained twice | weights kept | ratio | two processes | busier |")
+    print("|---|---:|---:|---:|---:|---:|")
     for name in peers:
         slides = training_slides(AGGREGATIONS[name], args.fold_slides, patches)
-        twice, once = (
-            processor_s(fit_to_folds(name, slides, args.fold_epochs, mb)) for mb in (0, 2000)
+        twice, once, beside = (
+            processor_s(fit_to_folds(name, slides, args.fold_epochs, *more))
+            for more in ((0,), (2000,), (2000, 2))
         )
-        print(f"| {name} | {twice:.2f} | {once:.2f} | {twice / once:.2f} |", flush=True)
+        print(
+            f"| {name} | {twice:.2f} | {once:.2f} | {twice / once:.2f} | {beside:.2f} |"
+            f" {BusiestProcess.seconds:.2f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -7,16 +7,16 @@ on one thread each, so that results are the same however many there are.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
-import multiprocessing
 import signal
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing import connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from her2pipe.errors import Her2Error
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 PR_SET_PDEATHSIG = 1
 ENDED = (signal.SIGTERM, signal.SIGINT)
@@ -42,12 +42,14 @@ class FoldProcesses:
 
     def __init__(self, work: Work, count: int):
         self._work, self._count = work, count
-        self._processes: dict[connection.Connection, Any] = {}
-        self._process_of: dict[int, connection.Connection] = {}  # by number of a fold
+        self._processes: dict[Connection, Any] = {}
+        self._process_of: dict[int, Connection] = {}  # by number of a fold
 
     def __enter__(self) -> FoldProcesses:
         if self._count < 2:
             return self
+        import multiprocessing
+
         forks = multiprocessing.get_context("fork")
         for _ in range(self._count):
             here, there = forks.Pipe()
@@ -73,8 +75,11 @@ class FoldProcesses:
         if not self._processes:
             work = self._work[name]
             return [work(number, *more) for number, more in enumerate(arguments)]
+        from multiprocessing.connection import wait
+
         results: dict[int, Any] = {}
-        waiting, busy = list(range(len(arguments))), dict[connection.Connection, int]()
+        waiting = list(range(len(arguments)))
+        busy: dict[Connection, int] = {}
         while waiting or busy:
             for end in self._processes.keys() - busy.keys():
                 number = next((n for n in waiting if self._process_of.get(n, end) is end), None)
@@ -82,12 +87,12 @@ class FoldProcesses:
                     waiting.remove(number)
                     self._process_of[number], busy[end] = end, number
                     end.send((name, number, arguments[number]))
-            ready = connection.wait(list(busy))
+            ready = wait(list(busy))
             for end in [each for each in busy if each in ready]:
                 results[busy.pop(end)] = self._received(end)
         return [results[number] for number in range(len(arguments))]
 
-    def _received(self, end: connection.Connection) -> Any:
+    def _received(self, end: Connection) -> Any:
         try:
             value, error = end.recv()
         except EOFError:
@@ -104,8 +109,10 @@ class FoldProcesses:
         return value
 
 
-def _serve(end: connection.Connection, others: Sequence[connection.Connection], work: Work) -> None:
+def _serve(end: Connection, others: Sequence[Connection], work: Work) -> None:
     """Do what is asked for, until the process that began this one has closed its end."""
+    import ctypes
+
     import torch
 
     with contextlib.suppress(AttributeError, OSError):  # of Linux alone

@@ -138,6 +138,8 @@ def fit_by_folds(
     """
     result = JudgedFit()
     folds = _Folds(fitter, count, fold_of)
+    if processes > 1:
+        fitter.checkpoint.claim()  # for all of them
     work: Work = {"fit": folds.fit, "judge": folds.judge}
     with FoldProcesses(work, min(processes, count) if count > 1 else 1) as run:
         fits: list[NetworkFit] = run("fit", [()] * count)

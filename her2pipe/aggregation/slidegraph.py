@@ -272,6 +272,10 @@ def slidegraph_network() -> type[torch.nn.Module]:
     from torch import nn
     from torch.nn import functional
 
+    from her2pipe.aggregation.messages import message_functions
+
+    messages, highest = message_functions()
+
     class EdgeConv(nn.Module):
         """The highest of each node's messages `nn([x_i, x_j - x_i])` from its neighbours j.
 
@@ -297,20 +301,14 @@ def slidegraph_network() -> type[torch.nn.Module]:
                 Ordered by the node that they lead to.
             """
             layer: Any = self.nn
-            linear, norm, relu = layer
+            linear, norm, _ = layer
             centre, other = linear.weight.split(x.shape[1], dim=1)
             # The linear layer of [x_i, x_j - x_i] is a sum of one of x_i and one of x_j, and there
             # are six times fewer nodes than edges.
             of_centre = functional.linear(x, centre - other, linear.bias)
             of_neighbour = functional.linear(x, other)
-            message = of_neighbour.index_select(0, edges[0]) + of_centre.index_select(0, edges[1])
-            message = relu(norm(message))  # (E, out)
-            first = torch.searchsorted(
-                edges[1].contiguous(), torch.arange(len(x) + 1, device=x.device)
-            )
-            return torch.segment_reduce(
-                message, "max", lengths=first.diff(), axis=0, unsafe=True, initial=0.0
-            )
+            message = norm(messages.apply(of_neighbour, of_centre, edges))  # (E, out)
+            return highest.apply(message, edges[1], len(x))  # at least 0: that is the ReLU
 
     class SlideGraphNetwork(nn.Module):
         """Edge convolutions, and a score of every node from each layer.

@@ -158,6 +158,19 @@ def _import(names: Sequence[str]) -> None:
         if registry := sys.modules.get("her2pipe.registry"):
             with suppress(Exception):  # a job that cannot have a plugin says so itself
                 registry.load_plugins()
+        if pydantic := sys.modules.get("pydantic"):
+            _build_models(pydantic.BaseModel)
+
+
+def _build_models(base: Any) -> None:
+    """Build the models of settings and records once, as each job would that first uses them."""
+    pending = base.__subclasses__()
+    while pending:
+        model = pending.pop()
+        pending += model.__subclasses__()
+        if model.__module__.startswith("her2pipe.") and not model.__pydantic_complete__:
+            with suppress(Exception):  # one that cannot be built fails where it is used
+                model.model_rebuild()
 
 
 def _work(request: dict[str, Any], streams: list[int], parent: int) -> NoReturn:

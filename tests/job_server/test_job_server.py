@@ -223,3 +223,14 @@ def test_a_shell_asks_the_server_before_it_starts_a_job(client, tmp_path):
     environment[job_client.SERVER] = job_client.OFF
     done = subprocess.run([*words, "ledger", "a b"], env=environment, **settings)
     assert (done.returncode, done.stdout) == (0, "itself 0 ledger a b\n")
+
+
+def test_models_are_built_before_jobs_are_forked():
+    """Those that were put off are complete in the parent, and so in each of its forks."""
+    code = (
+        "import pydantic, her2pipe.config.slides as s; from her2pipe.job_server import parent;"
+        "print(s.TileSettings.__pydantic_complete__); parent._build_models(pydantic.BaseModel);"
+        "print(s.TileSettings.__pydantic_complete__, s.TileSettings().patch_px)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "512"]
