@@ -5,7 +5,7 @@
 Each script answers the question of its first line and runs by itself, too (`python bench/tile.py
 --help`). What it prints is kept in `bench/output`. One that cannot run here (no graphics card, say)
 is skipped with its reason; one that fails makes the exit status 1, after all others have run.
---quick has every script walk its whole way in its smallest form, in about three minutes
+--quick has every script walk its whole way in its smallest form, in about five CPU minutes
 altogether: its figures mean nothing, but what is broken shows. Without it the whole takes hours of
 one core, see `bench/RESULTS.md`.
 """
