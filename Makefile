@@ -37,6 +37,10 @@ $(READY): requirements.txt profiles/slurm/requirements.txt pyproject.toml
 	$(BIN)/uv pip install --quiet -r requirements.txt
 	$(BIN)/uv pip install --quiet --no-deps -r profiles/slurm/requirements.txt
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@# Compiled here side by side: the first jobs would wait for it.
+	@$(BIN)/snakemake --version > /dev/null & \
+	  $(BIN)/python -c "import scipy.stats, sklearn.linear_model, skimage.measure, bokeh.plotting" & \
+	  $(BIN)/python -c "import timm, torchvision.transforms.v2" & wait
 	@touch $(READY)
 
 demo: $(READY)

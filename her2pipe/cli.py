@@ -53,8 +53,8 @@ def _mistake(error: Exception, verb: str) -> Exception | None:
     """Return what a user can mend, of an error; None of a bug, which is to be seen."""
     import errno
 
-    from her2pipe import extras
     from her2pipe.errors import Her2Error, is_out_of_memory
+    from her2pipe.installation import extras
 
     full_disk = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if isinstance(error, Her2Error):
@@ -82,8 +82,8 @@ def _run(verb: str, words: list[str]) -> None:
     """Run a verb with its arguments and flags."""
     import importlib
 
-    from her2pipe import deferred
     from her2pipe.errors import Her2Error
+    from her2pipe.installation import deferred
 
     if verb == verbs.COMPLETION:
         from her2pipe import parsers

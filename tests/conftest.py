@@ -13,7 +13,7 @@ from small_study import finished, study  # noqa: F401 - fixtures of every test t
 from stores import CLASSES, DATA, make_bag, make_encoding, make_model, make_store, stained
 from training_sets import development, development_files  # noqa: F401
 
-from her2pipe import deferred
+from her2pipe.installation import deferred
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 deferred.defer_compiler()  # as the command line does

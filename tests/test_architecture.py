@@ -18,7 +18,7 @@ PACKAGE = ROOT / "her2pipe"
 # A package may import from its own row or from rows above, and never in a circle.
 LAYERS = [
     {
-        *("her2pipe", "errors", "files", "registry", "manifest", "deferred", "location", "extras"),
+        *("her2pipe", "errors", "files", "registry", "manifest", "installation"),
         "job_server",
     },
     {"config"},

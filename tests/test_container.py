@@ -6,7 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from her2pipe.extras import OPENCV_NEEDS
+from her2pipe.installation.extras import OPENCV_NEEDS
 
 ROOT = Path(__file__).parents[1]
 CONTAINER = ROOT / "container"

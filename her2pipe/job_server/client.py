@@ -202,7 +202,7 @@ def _ignored() -> list[int]:
 
 def imported() -> list[str]:
     """Return the modules that this process has imported, in their order; no stand-ins."""
-    from her2pipe.deferred import is_loaded
+    from her2pipe.installation.deferred import is_loaded
 
     return [
         name

@@ -149,7 +149,7 @@ def _begin(
 
 def _import(names: Sequence[str]) -> None:
     """Import modules as a job does; those that cannot be are left to the jobs."""
-    from her2pipe import deferred
+    from her2pipe.installation import deferred
 
     with deferred.quick_start():
         for name in names:

@@ -11,7 +11,7 @@ from typing import Any
 
 from her2pipe.config import SlidesSettings
 from her2pipe.errors import BadSlideError, Her2Error
-from her2pipe.extras import MissingLibraryError
+from her2pipe.installation.extras import MissingLibraryError
 from her2pipe.slides.base import (
     READERS,
     RefusedError,

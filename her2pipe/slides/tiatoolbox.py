@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from her2pipe import extras
 from her2pipe.config import SlidesSettings
+from her2pipe.installation import extras
 from her2pipe.slides.base import (
     READERS,
     LevelSlide,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from her2pipe import deferred
+from her2pipe.installation import deferred
 from her2pipe.stats.base import (
     EXACT,
     exact_bound,

@@ -12,11 +12,11 @@ import shlex
 import shutil
 from pathlib import Path
 
-from her2pipe import location
 from her2pipe.config import Config, load
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
 from her2pipe.files import replacing_folder
+from her2pipe.installation import location
 
 SETTINGS = ()
 DEMO = "demo"

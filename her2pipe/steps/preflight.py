@@ -10,11 +10,11 @@ import contextlib
 import logging
 from pathlib import Path
 
-from her2pipe import location
 from her2pipe.cohorts import sheet, survey
 from her2pipe.config import PreflightSettings, SlidesSettings, TileSettings
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.files import replacing_folder, write_table
+from her2pipe.installation import location
 
 log = logging.getLogger(__name__)
 

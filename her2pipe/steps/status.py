@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from her2pipe import location
 from her2pipe.config import load
 from her2pipe.errors import Her2Error
+from her2pipe.installation import location
 from her2pipe.workflow import preflight, progress, run_log, run_progress
 from her2pipe.workflow.study import Study
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from her2pipe.bundles import applied
 from her2pipe.config import load
 from her2pipe.errors import Her2Error
-from her2pipe.location import project, snakefile
+from her2pipe.installation.location import project, snakefile
 
 PROFILE = Path("profiles/default")  # Snakemake's word for that of a workflow
 # Options that say how many jobs there may be, or leave it to a profile.

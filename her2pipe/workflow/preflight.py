@@ -15,7 +15,6 @@ import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from her2pipe import extras
 from her2pipe.aggregation.held_out import INTERNAL
 from her2pipe.bundles.read import verify
 from her2pipe.cohorts.sheet import BATCHES, OPTIONAL, REQUIRED, Row
@@ -23,6 +22,7 @@ from her2pipe.cohorts.split import assign_sides, split_names
 from her2pipe.cohorts.survey import label_counts
 from her2pipe.endpoints.lookup import endpoint_of
 from her2pipe.errors import Her2Error
+from her2pipe.installation import extras
 from her2pipe.models import sources
 from her2pipe.models.presets import hub
 from her2pipe.registry import PRESETS

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from her2pipe import location
 from her2pipe.bundles import applied
 from her2pipe.cohorts import sheet
 from her2pipe.config import STEPS
 from her2pipe.errors import Her2Error, raise_all
 from her2pipe.files import read_table
+from her2pipe.installation import location
 
 MISTAKE = re.compile(r"^her2pipe: (.+)\n  where: (.+)\n  fix:   (.+)$", re.M)
 OF_STUDY = ("preflight", "compare", "ledger", "report")  # one job each, whatever it writes

@@ -33,8 +33,8 @@ from snakemake import exceptions
 from snakemake.logging import logger
 from snakemake.shell import shell
 
-from her2pipe import location
 from her2pipe.errors import Her2Error, raise_all
+from her2pipe.installation import location
 from her2pipe.job_server import server
 from her2pipe.workflow import preflight, resources, run_log, run_progress
 from her2pipe.workflow.quick import benchmarks, is_known, scheduling

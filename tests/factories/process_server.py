@@ -200,7 +200,7 @@ def _prepare_workflow():
 
 def _prepare_steps():
     """Import what the jobs of rules do, and put off what they put off."""
-    from her2pipe import deferred
+    from her2pipe.installation import deferred
 
     os.fsync = lambda file: None  # as in `conftest.py`
     with deferred.quick_start():

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from small_study import STUDY, sheet_lines, write_study
 
-from her2pipe import location
 from her2pipe.cli import main
 from her2pipe.errors import Her2Error
+from her2pipe.installation import location
 from her2pipe.workflow import launch
 
 HERE = Path(__file__).parent

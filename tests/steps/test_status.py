@@ -10,8 +10,8 @@ from process_client import SNAKEMAKE
 from process_server import shared
 from small_study import arguments
 
-from her2pipe import location
 from her2pipe.errors import Her2Error
+from her2pipe.installation import location
 from her2pipe.steps import status
 from her2pipe.workflow import progress, run_log, run_progress
 

@@ -29,7 +29,7 @@ from typing import Any
 from snakemake import common, io, iocontainers, jobs, persistence, rules
 from snakemake.settings.types import Quietness
 
-from her2pipe import deferred
+from her2pipe.installation import deferred
 from her2pipe.workflow import resources
 from her2pipe.workflow.quick import is_known
 

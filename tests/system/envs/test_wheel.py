@@ -7,8 +7,8 @@ import sys
 import pytest
 from small_study import LOCALLY, ROOT, snakemake
 
-from her2pipe import location
 from her2pipe.files import read_table
+from her2pipe.installation import location
 from her2pipe.steps import init
 
 sys.path[:0] = [str(ROOT / "tests")]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from training_sets import SMALL
 
-from her2pipe import deferred
+from her2pipe.installation import deferred
 
 NUMBERS = count()
 
@@ -136,7 +136,8 @@ def test_a_module_is_imported_without_what_it_can_do_without(tmp_path, monkeypat
 STEPS = """
 import sys
 import torch
-from her2pipe import cli, deferred
+from her2pipe import cli
+from her2pipe.installation import deferred
 store, model, out, *words = sys.argv[1:]
 assert cli.main(words) == 0
 assert cli.main(["encode", store, out, "--model", model]) == 0

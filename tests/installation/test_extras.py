@@ -7,14 +7,15 @@ import pytest
 import slides
 from small_study import STUDY, sheet_lines, write_study
 
-from her2pipe import cli, extras
+from her2pipe import cli
 from her2pipe.config import SlidesSettings, load
 from her2pipe.errors import BadSlideError
+from her2pipe.installation import extras
 from her2pipe.slides.open import open_slide
 from her2pipe.workflow import preflight
 from her2pipe.workflow.study import Study
 
-PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 
 
 @pytest.fixture

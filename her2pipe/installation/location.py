@@ -11,7 +11,7 @@ from pathlib import Path
 
 from her2pipe.errors import Her2Error
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 BUILT_IN = PACKAGE / "project"  # of an installed package
 LINKS = Path(".snakemake/her2pipe")  # in a study: holds the package and nothing else
 
