@@ -15,6 +15,9 @@ VIT = {"architecture": "vit_tiny_patch16_224", "input_px": 32}
         (VIT | {"model_args": {"nope": 1}}, "cannot be built with these options"),
         ({"architecture": "resnet10t", "input_px": 64, "pooling": "cls"}, "no class token"),
         ({"architecture": "resnet10t.c3_in1k", "input_px": 64, "features": "layer3"}, ""),
+        ({"architecture": "pruneff4", "input_px": 128}, ""),  # cut after a stage
+        ({"architecture": "pruneff4", "input_px": 64}, "takes no input of 64 px"),
+        ({"architecture": "resnet10t", "input_px": 64, "stages": 2, "frozen": ["x"]}, "no module"),
     ],
 )
 def test_options_and_pooling_are_tried(network, reason):
