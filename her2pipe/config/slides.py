@@ -572,15 +572,6 @@ class TileSettings(RejectSettings):
         " after a colon is ignored), or it has no class",
     )
     patch_format: Literal["jpeg", "png"] = setting("jpeg", "how patches are stored; png: lossless")
-    lossless_px: int = setting(
-        128,
-        "squares of fewer level-0 px are stored as png: networks enlarge them, and JPEG's errors"
-        " with them; 0: none",
-        "px",
-        ge=0,
-        le=4096,
-        choice=True,
-    )
     jpeg_quality: int = setting(95, "JPEG quality of stored patches", "", ge=50, le=100)
     jpeg_subsampling: Literal["444", "422", "420"] = setting("444", "chroma subsampling")
     jpeg_as_slide: bool = setting(

@@ -84,8 +84,6 @@ class Tiler:
         side_um = side * (slide.mpp or MPP_USUAL)
         inspection = Inspection(glass, min(side, metadata.patch_size), side_um)
         judged = self.tile.model_copy(update={"patch_px": metadata.patch_size})
-        if side <= metadata.patch_size and side < self.tile.lossless_px:
-            judged = judged.model_copy(update={"patch_format": "png"})
         if method.chooses_patches:  # each patch is tissue, however pale; no variance is too low
             judged = judged.model_copy(update={"variance_min": 0.0, "screen": 0.0})
         pixels = self.extract_patches(slide, tiles, writer, metadata, judged, inspection)
