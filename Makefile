@@ -53,7 +53,7 @@ demo: $(READY)
 	@echo "            results/ledger/ledger.tsv   status of every slide, with reasons"
 
 demo-ihc: $(READY)
-	@echo "her2pipe: the demo of IHC grading, about 200 short jobs; five to ten minutes on two cores"
+	@echo "her2pipe: the demo of IHC grading, about 200 jobs; ten to fifteen minutes on two cores"
 	$(BIN)/snakemake --cores all --configfile studies/ihc-demo.yaml --directory demo-ihc \
 	  --set-threads train=1
 	@echo
@@ -62,7 +62,7 @@ demo-ihc: $(READY)
 	@echo "      See   demo-ihc/results/explain             Grad-CAM of each grade by two networks"
 
 demo-light: $(READY)
-	@echo "her2pipe: the light demo study, about 50 short jobs; five to ten minutes on two cores"
+	@echo "her2pipe: the light demo study, about 50 short jobs; two to five minutes on two cores"
 	$(BIN)/snakemake --cores all --configfile studies/light-demo.yaml \
 	  --directory demo-light --set-threads train=1 pretrain=1 deploy=1
 	@echo
