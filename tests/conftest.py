@@ -84,3 +84,11 @@ def her2pipe(capsys):
         return code, capsys.readouterr().err
 
     return run
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items):
+    """Mark as slow what needs a study that was run to its end."""
+    for item in items:
+        if "finished" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)

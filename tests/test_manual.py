@@ -8,6 +8,7 @@ import shlex
 import warnings
 
 import numpy as np
+import pytest
 import yaml
 from manual import ROOT, blocks, inline_commands, pages, shell_lines
 from safetensors.numpy import save_file
@@ -142,6 +143,7 @@ def test_readme_is_short_and_its_links_lead_somewhere():
     assert (ROOT / "docs/images/overview.png").stat().st_size < 300_000
 
 
+@pytest.mark.slow
 def test_code_of_the_manual_runs(make, tmp_path, monkeypatch):
     """Blocks of Python read a store, a bundle and a report.json that are there.
 

@@ -455,6 +455,7 @@ def new_auc(name, planted, folder):
     return area(np.array([slide.target == 1 for slide in new]), scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*ATTENTION, *INSTANCES])
 def test_one_patch_in_fifty_is_found(planted, tmp_path, name):
     assert new_auc(name, planted, tmp_path) >= 0.9

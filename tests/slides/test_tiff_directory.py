@@ -61,6 +61,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 def test_the_slide_is_read_and_nothing_else(tmp_path, kind):
     path = write(tmp_path / "a.tif", *FILES[kind])

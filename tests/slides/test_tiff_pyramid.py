@@ -28,6 +28,7 @@ FORMATS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 def test_lossless_pyramidal_tiff(tmp_path, kind):
     path = slides.generic(tmp_path / "a.tif", PICTURE, **FORMATS[kind])

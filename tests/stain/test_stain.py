@@ -351,6 +351,7 @@ MACENKO = StainSettings(
 )
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize(
     ("source", "target"),

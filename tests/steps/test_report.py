@@ -116,6 +116,7 @@ def test_what_sheets_hold_is_text(text, page):
         json.loads(data)
 
 
+@pytest.mark.slow
 def test_twice_the_same_but_for_times(study, text):
     first = write(study, name="again.html")
     assert first == text

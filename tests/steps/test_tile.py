@@ -287,6 +287,7 @@ def stores_agree(one, other):
         assert a.overview == b.overview
 
 
+@pytest.mark.slow
 def test_threads_change_nothing(her2pipe, svs, tmp_path, monkeypatch):
     """Not even where the stain sample has no room for all patches."""
     for times in (50, 0.2):

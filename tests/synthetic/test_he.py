@@ -60,6 +60,7 @@ def test_colours_follow_the_stain_vectors(name):
         assert np.degrees(np.arccos(cosine)) < 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_nuclear_area_and_density_grow_with_severity(seed):
     scanner = Scanner(objective=20)

@@ -91,6 +91,7 @@ def test_a_head_that_is_not_linear_is_reported():
         dab_regression.scale_to_od(model, np.zeros(4), np.ones(4))
 
 
+@pytest.mark.slow
 def test_real_images_measure_more_dab_where_there_is_more(data):
     """BCI: glass of two lights, of slides of every grade."""
     from PIL import Image
