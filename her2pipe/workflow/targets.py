@@ -176,8 +176,8 @@ class Targets:
 
         As the study gives it for the view, or for all. Where it gives neither, a view that only
         encoders with a published preset read is stored at the largest size they want. A view of
-        fewer level-0 px is stored as it is; what squares of other views measure, only a slide
-        tells, and `tile` does the same.
+        fewer level-0 px is stored as it is. What squares of other views measure is known from the
+        slide alone, and `tile` stores them in the same way.
         """
         px = self._wanted_patch_px(view)
         return max(STORED_PX_MIN, min(int(view), px)) if view.isdecimal() else px
