@@ -24,7 +24,7 @@ class LogHandlerSettings(LogHandlerSettingsBase):
 
     file: Path = field(
         default=Path("logs/run.jsonl"),
-        metadata={"help": "file that events of a run are appended to, each a line of JSON."},
+        metadata={"help": "file that a run's events are appended to, in the folder of the call."},
     )
 
 
