@@ -132,23 +132,21 @@ def prefilter(ratio: float, shift_px: float) -> np.ndarray:
     frequency = np.fft.rfftfreq(4 * len(position))
     weight = 1 / np.hypot(frequency, 0.02)
 
-    def spectrum(kernels):
+    def spectra(kernels):
         wave = np.fft.rfft(kernels, 4 * len(position)) * weight
         return np.concatenate([wave.real, wave.imag], axis=-1)
 
-    shifts, targets = [], []
-    for phase in (np.arange(PHASES) + 0.5) / PHASES:
-        target = _cubic((position - phase - shift_px) / stretch, PILLOW_CUBIC)
-        targets.append(spectrum(target / target.sum()))
-        kernel = _cubic(position - phase, OPENCV_CUBIC)
-        # Its ends are 0, so shifts are cuts from a longer row.
-        longer = np.concatenate([np.zeros(reach), kernel, np.zeros(reach)])
-        shifted = np.lib.stride_tricks.sliding_window_view(longer, len(kernel))[::-1]
-        shifts.append(spectrum(shifted).T)
-    basis = np.concatenate(shifts)
+    phase = (np.arange(PHASES)[:, None] + 0.5) / PHASES
+    target = _cubic((position - phase - shift_px) / stretch, PILLOW_CUBIC)
+    targets = spectra(target / target.sum(1, keepdims=True))
+    kernel = _cubic(position - phase, OPENCV_CUBIC)
+    # Its ends are 0, so shifts are cuts from a longer row.
+    longer = np.pad(kernel, ((0, 0), (reach, reach)))
+    shifted = np.lib.stride_tricks.sliding_window_view(longer, len(position), 1)[:, ::-1]
+    basis = np.moveaxis(spectra(shifted), 1, 2).reshape(-1, 2 * reach + 1)
     centre = basis[:, reach]  # what the other taps give, the centre takes: the sum stays 1
     others = np.delete(basis, reach, 1) - centre[:, None]
-    taps = np.linalg.lstsq(others, np.concatenate(targets) - centre, rcond=None)[0]
+    taps = np.linalg.lstsq(others, targets.ravel() - centre, rcond=None)[0]
     if shift_px == 0:  # OpenCV keeps symmetric taps in 8 bits: round them so that they sum to 1
         taps = np.round((taps + taps[::-1]) * 128) / 256
     return np.insert(taps, reach, 1 - taps.sum())

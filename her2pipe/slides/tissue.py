@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -17,6 +18,10 @@ Corner = tuple[int, int]  # top left, level-0 px
 # Of the patches that look blank, those read to see whether they are; and the variance, as a share
 # of `variance_min`, from which on one of them proves the look deceptive.
 PROBES_MIN, PROBES_SHARE, PROBES_VARIANCE = 4, 0.02, 0.5
+# Whole numbers by which OpenCV makes Lab of 8-bit RGB: shares of R, G and B in luminance, of
+# `LAB_UNIT`, and luminance of white.
+LAB_WEIGHTS, LAB_UNIT, LAB_WHITE = (871, 2929, 296), 4096, 2040
+BAND_ROWS = 64  # of a picture, worked on at a time: the processor's cache holds them
 
 
 def crop_side(
@@ -124,12 +129,45 @@ def tissue_beyond_grid(
     """
     import cv2
 
-    luminosity = cv2.cvtColor(overview, cv2.COLOR_RGB2LAB)[..., 0]
-    tissue = (luminosity < 255 * luminosity_max) & (overview.max(2) > black_max)
+    black = cv2.inRange(overview, (0, 0, 0), (black_max,) * 3)
+    tissue = cv2.bitwise_and(darker(overview, luminosity_max), cv2.bitwise_not(black))
     rows, columns = tissue.shape
     covered = [length // side_px0 * side_px0 / length for length in size_px0]
     inside = tissue[: round(covered[1] * rows), : round(covered[0] * columns)]
-    return 1 - int(inside.sum()) / int(tissue.sum()) if tissue.any() else None
+    pixels = cv2.countNonZero(tissue)
+    return 1 - np.count_nonzero(inside) / pixels if pixels else None
+
+
+def darker(rgb: np.ndarray, luminosity: float) -> np.ndarray:
+    """Return where Lab luminosity (L/100) is lower, (h, w) uint8: 255 there; of (h, w, 3) uint8.
+
+    To the last bit what OpenCV's RGB2LAB says, which first makes tables for a and b, too: for
+    longer than it takes for an overview.
+    """
+    import cv2
+
+    lightness, weights = _lab_tables()
+    least = int(np.searchsorted(lightness, 255 * luminosity))
+    bright = np.empty(rgb.shape[:2], np.uint8)
+    for top in range(0, len(rgb), BAND_ROWS):
+        band = cv2.transform(cv2.LUT(rgb[top : top + BAND_ROWS], weights), np.ones((1, 3)))
+        bright[top : top + BAND_ROWS] = band >= (least - 0.5) * LAB_UNIT
+    return cv2.threshold(bright, 0, 255, cv2.THRESH_BINARY_INV)[1]
+
+
+@cache
+def _lab_tables() -> tuple[np.ndarray, np.ndarray]:
+    """Return CIE L in 255ths by luminance, (2041,), and luminance by level, (256, 1, 3) float32.
+
+    Luminance is counted in 2040ths of white's, times `LAB_UNIT`.
+    """
+    level = np.arange(256) / 255
+    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+    weights = np.rint(LAB_WHITE * linear)[:, None, None] * np.array(LAB_WEIGHTS)
+    luminance = np.arange(LAB_WHITE + 1) / LAB_WHITE
+    root = np.where(luminance < 0.008856, luminance * 7.787 + 16 / 116, np.cbrt(luminance))
+    lightness = np.rint((296 * np.rint(root * 2**15) - (16 * 255 * 2**15 + 50) // 100) / 2**15)
+    return lightness, weights.astype(np.float32)
 
 
 def screen(

@@ -11,7 +11,7 @@ from her2pipe.config import TissueSettings
 from her2pipe.errors import BadSlideError, Her2Error
 from her2pipe.registry import TISSUE_METHODS
 from her2pipe.slides.tissue_masks.base import covered_share, outlines, shares
-from her2pipe.slides.tissue_masks.mask import colour_mask
+from her2pipe.slides.tissue_masks.mask import closed, colour_mask
 
 SLIDE = SimpleNamespace(width_px0=1000, height_px0=800, mpp=0.5, path="S.svs")
 
@@ -72,6 +72,18 @@ def test_a_picture_full_of_tissue_is_not_parted_into_pale_and_dark():
 def test_glass_alone_holds_no_tissue():
     rgb = np.random.default_rng(1).normal(241, 1.5, (100, 100, 3)).round().astype(np.uint8)
     assert not colour_mask(rgb, 8.0, TissueSettings()).any()
+
+
+@pytest.mark.parametrize("width", [15, 17, 33, 45, 67])
+def test_closing_is_that_of_opencv(width):
+    random = np.random.default_rng(width)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+    for share in (0.3, 3 / width**2):
+        mask = (random.random((2 * width + 40, 2 * width + 71)) < share).astype(np.uint8)
+        inner = slice(width, -width)
+        wanted = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc)[inner, inner]
+        assert (closed(mask, width)[inner, inner] == wanted).all()
+        assert 0 < wanted.mean() < 1 or share == 0.3
 
 
 def from_file(path, **settings):

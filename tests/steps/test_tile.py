@@ -45,6 +45,18 @@ def test_tissue_at_the_edge_by_hand():
     assert share == pytest.approx(50 * 20 / (50 * 80))
 
 
+def test_luminosity_is_that_of_opencv():
+    import cv2
+
+    from her2pipe.slides.tissue import darker
+
+    levels = np.mgrid[0:256:5, 0:256:5, 0:256:5].reshape(3, 4, -1)
+    rgb = np.ascontiguousarray(np.moveaxis(levels, 0, 2), np.uint8)
+    luminosity = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[..., 0]
+    for limit in (0.0, 0.05, 0.8, 200 / 255, 1.0):
+        assert (darker(rgb, limit) == np.where(luminosity < 255 * limit, 255, 0)).all()
+
+
 @pytest.mark.parametrize("edge", ["drop", "shift", "pad"])
 def test_the_edge_is_left_out_or_covered(her2pipe, tmp_path, edge):
     picture = slides.tissue(460, 330)

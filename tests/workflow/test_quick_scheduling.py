@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -102,7 +103,48 @@ def test_the_greedy_scheduler_selects_as_it_did():
             expected = plain(scheduler, jobs, None, free, {})
             assert quick(scheduler, jobs, None, free, {}) == expected
             selected += len(expected)
+            if min(free.values()) >= 0:  # half as greedy as by `--prioritize`
+                scheduler.settings.greediness = 0.5
+                assert quick(scheduler, jobs, None, free, {}) == expected
+                assert plain(scheduler, jobs, None, free, {}) == expected
+                scheduler.settings.greediness = 1.0
     assert selected > 100
+
+
+def test_a_run_looks_again_only_where_the_limit_of_jobs_per_second_is_reached(monkeypatch):
+    begun = []
+
+    class Timer(threading.Timer):
+        def start(self):
+            begun.append(self)
+
+    monkeypatch.setattr(scheduling.threading, "Timer", Timer)
+    waiting, free = [], [100, 1]
+    scheduler = SimpleNamespace(
+        job_rate_limiter=SimpleNamespace(get_free_jobs=lambda: free[-1]),
+        workflow=SimpleNamespace(
+            dag=SimpleNamespace(has_unfinished_queue_input_jobs=lambda: bool(waiting))
+        ),
+        _open_jobs=threading.Semaphore(0),
+    )
+    for _ in range(2):
+        scheduling.look_again(scheduler, 1)
+    assert not begun
+    free.append(0)
+    for _ in range(3):
+        scheduling.look_again(scheduler, 1)
+    assert [timer.interval for timer in begun] == [1]
+    begun[0].function()  # a second later
+    assert scheduler._open_jobs.acquire(blocking=False)
+    scheduling.look_again(scheduler, 1)
+    assert len(begun) == 2
+    begun[1].function()
+    scheduler.job_rate_limiter = None
+    scheduling.look_again(scheduler, 1)
+    assert len(begun) == 2
+    waiting.append("a job whose input comes by a queue")
+    scheduling.look_again(scheduler, 10)
+    assert begun[2].interval == 10
 
 
 def test_snakemake_is_given_them(monkeypatch):
@@ -113,6 +155,7 @@ def test_snakemake_is_given_them(monkeypatch):
         (JobScheduler, "update_input_sizes"),
         (JobScheduler, "remaining_jobs"),
         (JobScheduler, "open_jobs"),
+        (JobScheduler, "_schedule_reevalutation"),
         (greedy.Scheduler, "job_reward"),
         (greedy.Scheduler, "select_jobs"),
     ):

@@ -8,12 +8,17 @@
   not after, all of them are looked at.
 - `job_reward` of the greedy scheduler: the sums of these sizes are kept, too. `select_jobs`: jobs
   that ask for the same are held against what is free once, not each by itself.
+- `JobScheduler._schedule_reevalutation`: as jobs that begin are limited per second, each look at
+  the ready jobs begins a timer for another look, which begins one in turn. After hundreds of jobs
+  a run looked hundreds of times a second. Now it looks again only where the limit is reached, and
+  one timer waits at a time.
 """
 
 from __future__ import annotations
 
 import functools
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -28,6 +33,7 @@ def schedule_quickly() -> None:
     JobScheduler.update_input_sizes = update_input_sizes
     JobScheduler.remaining_jobs = property(_Remaining)
     JobScheduler.open_jobs = property(considered_jobs)
+    JobScheduler._schedule_reevalutation = look_again
     greedy.Scheduler.job_reward = _reward_kept(greedy.Scheduler.job_reward)
     greedy.Scheduler.select_jobs = _selecting(greedy.Scheduler.select_jobs)
 
@@ -49,6 +55,23 @@ def considered_jobs(scheduler: Any) -> list[Any]:
     return (
         random.sample(ready, most) if most and len(ready) > most and not scheduler.dryrun else ready
     )
+
+
+def look_again(scheduler: Any, delay_s: float) -> None:
+    """Have a run look at its ready jobs in a while, if the end of no job will have it look."""
+    limiter = scheduler.job_rate_limiter
+    is_limited = limiter is not None and not limiter.get_free_jobs()
+    if not is_limited and not scheduler.workflow.dag.has_unfinished_queue_input_jobs():
+        return
+    waiting = vars(scheduler).get("timer")
+    if waiting is None or waiting.finished.is_set():
+
+        def look() -> None:
+            timer.finished.set()  # the look may begin the next one
+            scheduler._open_jobs.release()
+
+        scheduler.timer = timer = threading.Timer(delay_s, look)
+        timer.start()
 
 
 class _Remaining:
@@ -85,18 +108,16 @@ def _reward_kept(reward: Callable) -> Callable:
 
 
 def _selecting(select: Callable) -> Callable:
-    """Return a function that selects what the greedy scheduler does, where it is entirely greedy.
+    """Return a function that selects what the greedy scheduler does.
 
     That is, of the jobs that what is free suffices for the one with the greatest reward, again and
-    again.
+    again: how greedy it is makes no difference, as there is one of each job.
     """
 
     @functools.wraps(select)
     def get(
         scheduler: Any, selectable_jobs: Any, remaining_jobs: Any, available: Any, input_sizes: Any
     ) -> list[Any]:
-        if scheduler.settings.greediness != 1:
-            return select(scheduler, selectable_jobs, remaining_jobs, available, input_sizes)
         jobs, free = list(selectable_jobs), list(available.values())
         weights = [tuple(scheduler.job_weight(job, available)) for job in jobs]
         rewards = [scheduler.job_reward(job, input_sizes) for job in jobs]
