@@ -48,7 +48,7 @@ def run(script: Path, options: list[str]) -> bool:
 
 def main() -> None:
     """Run what is asked for; the exit status says whether something failed."""
-    names = sorted(path.stem for path in HERE.glob("*.py") if path.stem != "__main__")
+    names = sorted(path.stem for path in HERE.glob("[!_]*.py"))  # others are no scripts
     parser = argparse.ArgumentParser(prog="bench", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smallest form of each")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}")

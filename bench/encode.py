@@ -2,23 +2,16 @@
 
     python bench/encode.py [--slides 32] [--patches 64] [--device auto|cpu|cuda]
                            [--architecture resnet10t] [--input-px 64] [--quick]
-                           [--beside /another/checkout/.venv/bin/python] [--rounds 3]
 
 Each job is a process of its own, as Snakemake starts it, one after the other. What a job costs
 before its first patch (Python, torch, CUDA, the network) is the intercept of the line through both
 ways; it is paid once per batch. Wall time; processor time beside it holds on a busy machine.
-
-With --beside, another question: what one job of all slides takes here and in another checkout, as
-before a change, once libraries are imported, as in a fork of a run's server. Processor time,
-interleaved rounds; whether all numbers are equal is said.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -85,65 +78,6 @@ def encode(stores: list[Path], out: Path, model: Path, device: str) -> tuple[flo
     return time.perf_counter() - began, used.ru_utime + used.ru_stime
 
 
-# Its first job imports; the second one is measured.
-SECOND = """
-import json, sys, time
-from her2pipe.cli import main
-first, second = json.load(sys.stdin)
-assert main(first) == 0
-began = time.process_time()
-assert main(second) == 0
-print(time.process_time() - began)
-"""
-
-
-def second_job(python: str, stores: list[Path], out: Path, model: Path) -> float:
-    """Return the processor seconds of a job whose imports are done."""
-    jobs = [
-        [
-            *("encode", *map(str, stores[:count]), str(folder), "--model", str(model)),
-            *("--device", "cpu", "--threads", "1"),
-        ]
-        for count, folder in ((1, out.with_suffix(".first")), (len(stores), out))
-    ]
-    done = subprocess.run(
-        [python, "-c", SECOND],
-        input=json.dumps(jobs),
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=out.parent,  # not this checkout, whose package would be imported
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    return float(done.stdout)
-
-
-def beside(args: argparse.Namespace, folder: Path, stores: list[Path]) -> None:
-    """Measure one job of all slides by both checkouts in turn, and print a row of a table."""
-    from her2pipe.store import read_encoding
-
-    seconds: dict[str, list[float]] = {args.beside: [], sys.executable: []}
-    for number in range(args.rounds):
-        for way, python in enumerate(seconds):
-            out = folder / f"{way}-{number}"
-            seconds[python].append(second_job(python, stores, out, folder / "model"))
-    before, now = seconds.values()
-    ratios = [b / a for a, b in zip(before, now, strict=True)]
-    equal = all(
-        np.array_equal(getattr(old, name), getattr(new, name))
-        for store in stores
-        for old, new in [[read_encoding(folder / f"{way}-0" / store.name) for way in (0, 1)]]
-        for name in ("coords", "probabilities", "features")
-    )
-    print("| network | px | processor s before | now | ratio, rounds | equal |")
-    print("|---|---:|---:|---:|---|---|")
-    print(
-        f"| {args.architecture} | {args.input_px} | {statistics.median(before):.2f} |"
-        f" {statistics.median(now):.2f} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to"
-        f" {max(ratios):.2f}) | {'yes' if equal else 'no'} |"
-    )
-
-
 def main() -> None:
     """Measure both ways and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -152,8 +86,6 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--architecture", default="resnet10t")
     parser.add_argument("--input-px", type=int, default=64)
-    parser.add_argument("--beside", help="Python of another checkout")
-    parser.add_argument("--rounds", type=int, default=3, help="of --beside")
     parser.add_argument("--quick", action="store_true", help="two slides: figures mean nothing")
     args = parser.parse_args()
     if args.quick:
@@ -163,9 +95,6 @@ def main() -> None:
         stores = [folder / f"S{i:03d}.h5" for i in range(args.slides)]
         profiles = [write_store(path, args.patches, i) for i, path in enumerate(stores)]
         write_model(folder / "model", args.architecture, args.input_px, profiles[0])
-        if args.beside:
-            beside(args, folder, stores)
-            return
         encode(stores[:1], folder / "warm", folder / "model", args.device)  # compiled, on disk
         rows = []
         for size in (1, args.slides):

@@ -12,18 +12,17 @@ are also run, by commands that only touch their outputs: what is left is Snakema
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 
 import yaml
+from _checkouts import Checkout, Usage
 
-ROOT = Path(__file__).resolve().parents[1]
+HERE = Checkout.here()
+DRY = ("--dry-run", "--cores", "1")
 NEW = 50
 STUDY_LEVEL = {"preflight", "compare", "ledger", "report"}
 # Touching waits a tenth of a second per job, for clocks coarser than ours.
@@ -93,34 +92,19 @@ def simulate(folder: Path, sizes: dict[str, int], encoders: int = 4) -> None:
         (folder / "sheets" / f"{name}.tsv").write_text("\n".join(lines) + "\n")
 
 
-def snakemake(folder: Path, *words: str, launch: list[str] | None = None):
-    """Run Snakemake: (what it printed, seconds of processor time, MB held at most)."""
-    command = [sys.executable, *(launch or ["-m", "snakemake"]), "--snakefile", ROOT / "Snakefile",
-               "--directory", folder, "--configfile", folder / "study.yaml", *words]  # fmt: skip
-    said = folder / "said.txt"
-    with said.open("w") as out:
-        process = subprocess.Popen(list(map(str, command)), stdout=out, stderr=out, cwd=ROOT)
-        _, code, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(code)
-    text = said.read_text()
-    if process.returncode:
-        raise SystemExit(f"snakemake {' '.join(words)} failed:\n{text[-2000:]}")
-    return text, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
-
-
 FILES = {".h5", ".tsv", ".html", ".json", ".svg", ".pdf"}  # other results are folders
 
 
 def finish(folder: Path) -> int:
     """Write every result as an empty file that Snakemake takes for done; return their number."""
-    text, *_ = snakemake(folder, "--summary", "--cores", "1")
+    text = HERE.snakemake(folder, "--summary", "--cores", "1").text
     outputs = [line.split("\t")[0] for line in text.splitlines() if line.startswith("results/")]
     for output in outputs:
         path = folder / output
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch() if path.suffix in FILES else path.mkdir(exist_ok=True)
-    snakemake(folder, "--touch", "--forceall", "--quiet", "all", "--cores", "200",
-              "--scheduler-subsample", "200", launch=["-c", LAUNCH])  # fmt: skip
+    words = ["--touch", "--forceall", "--quiet", "all", "--cores", "200"]
+    HERE.snakemake(folder, *words, "--scheduler-subsample", "200", launch=["-c", LAUNCH])
     return len(outputs)
 
 
@@ -139,39 +123,47 @@ def run(folder: Path) -> tuple[int, float, float]:
     command.parent.mkdir()
     command.write_text(TOUCH)
     command.chmod(0o755)
-    text, _, mb = snakemake(folder, "--cores", "2", launch=["-c", LAUNCH_RUN, command.parent])
-    jobs = int(re.findall(r"(\d+) of \1 jobs", text)[-1])
-    return jobs, float(text.rpartition(OWN)[2].split()[0]), mb
+    usage = HERE.snakemake(folder, "--cores", "2", launch=["-c", LAUNCH_RUN, command.parent])
+    jobs = int(re.findall(r"(\d+) of \1 jobs", usage.text)[-1])
+    return jobs, float(usage.text.rpartition(OWN)[2].split()[0]), usage.memory_mb
+
+
+def of_four(slides: int) -> dict[str, int]:
+    """Return the sizes of four cohorts of so many slides."""
+    return dict.fromkeys("ABC", slides // 4) | {"D": slides - 3 * (slides // 4)}
 
 
 def measure(slides: int) -> None:
     """Simulate a study and print its three rows of the table, or four."""
-    sizes = dict.fromkeys("ABC", slides // 4) | {"D": slides - 3 * (slides // 4)}
+    sizes = of_four(slides)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         simulate(folder, sizes)
-        _, seconds, mb = snakemake(folder, "--dry-run", "--cores", "1", "--quiet", "rules")
+        usage = HERE.snakemake(folder, *DRY, "--quiet", "rules")
         jobs = planned(folder)
-        print(f"| {slides} slides, all to do | {sum(jobs.values())} | {seconds:.1f} | {mb:.0f} |")
+        print(f"| {slides} slides, all to do | {sum(jobs.values())} | {columns(usage)}")
         if slides <= MOST_RUN:
             n, used, most = run(folder)
-            each = 1000 * (used - seconds) / n
+            each = 1000 * (used - usage.cpu_s) / n
             print(f"| {slides} slides, run by empty commands | {n} | {used:.1f} | {most:.0f} |")
             print(f"| of it for each job, beside planning: {each:.1f} ms | | | |")
             for name in ("results", ".snakemake"):
                 shutil.rmtree(folder / name)
         outputs = finish(folder)
-        text, seconds, mb = snakemake(folder, "--dry-run", "--cores", "1")
-        assert "Nothing to be done" in text, text[-2000:]
-        print(
-            f"| {slides} slides, {outputs} results, nothing to do | 0 | {seconds:.1f} | {mb:.0f} |"
-        )
+        usage = HERE.snakemake(folder, *DRY)
+        assert "Nothing to be done" in usage.text, usage.text[-2000:]
+        print(f"| {slides} slides, {outputs} results, nothing to do | 0 | {columns(usage)}")
         simulate(folder, sizes | {"E": NEW})
-        text, seconds, mb = snakemake(folder, "--dry-run", "--cores", "1", "--quiet", "rules")
+        usage = HERE.snakemake(folder, *DRY, "--quiet", "rules")
         todo = planned(folder)
         assert {cohort for _, cohort in todo} == {"E", ""}, todo
         assert {step for step, cohort in todo if not cohort} == STUDY_LEVEL
-        print(f"| and a cohort of {NEW} | {sum(todo.values())} | {seconds:.1f} | {mb:.0f} |")
+        print(f"| and a cohort of {NEW} | {sum(todo.values())} | {columns(usage)}")
+
+
+def columns(usage: Usage) -> str:
+    """Return the last columns of a row."""
+    return f"{usage.cpu_s:.1f} | {usage.memory_mb:.0f} |"
 
 
 def main() -> None:

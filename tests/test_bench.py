@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import h5py
+import numpy as np
 import pytest
 
 BENCH = Path(__file__).parents[1] / "bench"
@@ -74,3 +77,30 @@ def test_the_runner_goes_on_after_a_skip_and_a_failure_and_tells_of_it(tmp_path)
     assert (tmp_path / "output/works.txt").read_text() == "['--quick']\n"
     run = subprocess.run([*command, "works", "none"], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_outputs_of_two_versions_are_compared_by_what_both_have(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    versions = importlib.import_module("versions")
+    before, now = tmp_path / "before", tmp_path / "now"
+    work = versions.Work("made up", print, outputs=("*.h5", "*.tsv", "*.json"))
+    grey = np.full((8, 8, 3), 100, np.uint8)
+    for folder, shift, added in ((before, 0, "noise"), (now, 0.25, "quality")):
+        folder.mkdir()
+        with h5py.File(folder / "same.h5", "w") as file:
+            file.attrs["version"] = added
+            # The same pixels in other bytes, and a dataset that one alone has.
+            codes = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, int(9 * shift)])[1]
+            file["jpeg/bytes"], file["jpeg/offsets"] = codes, [0, len(codes)]
+            if shift:
+                file[added] = [1.0]
+        with h5py.File(folder / "other.h5", "w") as file:
+            file["features"] = np.array([1.0, 2.0 + shift])
+        (folder / "table.tsv").write_text(f"slide\tscore\t{added}\nS1\t{shift}\t1\n")
+        (folder / "values.json").write_text(json.dumps({"auc": {"n": 5}, added: shift}))
+    sizes = [sum(p.stat().st_size for p in f.glob("*.h5")) / 1000 for f in (before, now)]
+    assert versions.compare(work, before, now) == (
+        f"not: h5: features by 0.2; tsv: score; {sizes[0]:,.0f} kB, now {sizes[1]:,.0f}"
+    )
+    assert versions.compare_files(before / "same.h5", now / "same.h5") == []
+    assert versions.compare(work, before, before).startswith("equal")

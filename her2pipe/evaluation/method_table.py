@@ -155,8 +155,9 @@ def compare(study: Study, folder: Path, formats: Sequence[str] = style.FORMATS) 
         result = TABLES[name](study)
         if result.rows or not result.optional:
             write_table(folder / f"{name}.tsv", result.columns, result.rows)
-        for stem, draw in result.figures.items():
-            style.save(draw(), folder / stem, formats)
+        with style.house_style():
+            for stem, draw in result.figures.items():
+                style.save(draw(), folder / stem, formats)
 
 
 # --- methods -------------------------------------------------------------------------------------

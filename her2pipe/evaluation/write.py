@@ -56,8 +56,9 @@ def write_evaluation(
     write_metrics(folder, metrics)
     for stem, (columns, rows) in results.tables.items():
         write_table(folder / f"{stem}.tsv", columns, rows)
-    for stem, draw in results.figures.items():
-        style.save(draw(), folder / stem, formats)
+    with style.house_style():
+        for stem, draw in results.figures.items():
+            style.save(draw(), folder / stem, formats)
 
 
 def roc_curve(fpr: np.ndarray, tpr: np.ndarray, area: Area, n: int) -> RocCurve:

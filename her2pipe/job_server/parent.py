@@ -249,3 +249,4 @@ if __name__ == "__main__":
     os.environ.pop(SERVER, None)
     os.chdir("/")
     serve(sys.argv[1], socket.socket(fileno=int(sys.argv[2])))
+    os._exit(0)  # Python would take all that was imported apart first

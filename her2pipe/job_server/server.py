@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from her2pipe.job_server import libraries
 from her2pipe.job_server.client import (
     COMMAND,
     OF_SHELL,
@@ -206,7 +207,7 @@ class _Server:
             is_with_model = any(word.partition("=")[0] == MODEL for word in words)
             kind = self.kinds.setdefault((words[0], is_with_model), _Kind())
             is_large = _is_large(kind.modules) if kind.modules else _may_be_large(words)
-            modules = kind.modules or self._modules(is_large)
+            modules = kind.modules or self._modules(words[0], is_large)
             is_watched = kind.modules is None and not kind.is_watched
             if request["is_quick"]:
                 if not modules:  # it asks again as a process that can do the job itself
@@ -249,8 +250,13 @@ class _Server:
             kind.modules = receive(report)
         kind.is_watched = False
 
-    def _modules(self, is_large: bool) -> list[str]:
-        """Return the modules of the jobs known so far, of those with torch or without."""
+    def _modules(self, step: str, is_large: bool) -> list[str]:
+        """Return the modules that a job of a new kind is likely to import.
+
+        Of an unknown step those of the jobs so far, of those with torch or without.
+        """
+        if likely := libraries.of_step(step):
+            return likely
         known = [kind.modules for kind in self.kinds.values() if kind.modules]
         return list(
             dict.fromkeys(

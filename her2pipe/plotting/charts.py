@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)))
 P_TICKS = {1e-4: "≤ 0.0001", 1e-3: "0.001", 1e-2: "0.01", 0.05: "0.05", 1: "1"}
 LEARNING = (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)"))
+SHARES = (0, 0.2, 0.4, 0.6, 0.8, 1)  # ticks; matplotlib would choose the same, and try more
 CALIBRATIONS = {"as_it_is": "score as it is", "recalibrated": "recalibrated"}
 
 
@@ -115,6 +116,7 @@ def roc(
         look: Look = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 4]}
         handles += axes.plot(curve.fpr, curve.tpr, label=str(label), **look)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=title)
+    axes.set(xticks=SHARES, yticks=SHARES)
     heading = f"AUC ({100 * confidence:g} % confidence interval), n {items}"
     draw_legend(figure, handles, labels, loc="outside lower center", title=heading, handlelength=3)
     return finish(figure)
@@ -143,6 +145,7 @@ def precision_recall(
         # between two thresholds recall is that of the next: no straight lines
         handles += axes.plot(curve.recall, curve.precision, drawstyle="steps-post", **look)
     axes.set(xlabel="recall (sensitivity)", ylabel="precision (positive predictive value)")
+    axes.set(xticks=SHARES, yticks=SHARES)
     heading = f"area ({100 * confidence:g} % confidence interval), dotted: prevalence, n {items}"
     draw_legend(figure, handles, labels, loc="outside lower center", title=heading, handlelength=3)
     return finish(figure)
@@ -472,7 +475,7 @@ def reliability(
     figure = new_figure(COLUMN_MM, COLUMN_MM + 26 + 3.2 * len(views))
     axes, histogram = figure.subplots(2, sharex=True, height_ratios=[4, 1])
     letter_panels((axes, histogram))
-    axes.set(box_aspect=1, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set(box_aspect=1, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=SHARES, yticks=SHARES)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     handles, texts = [], []
     width = 1 / bins / len(views)

@@ -5,126 +5,185 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from string import ascii_lowercase
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from her2pipe.plotting.patch_map import PatchMap
 from her2pipe.plotting.style import (
     COLUMN_MM,
-    LUMA,
     OKABE_ITO,
     PAGE_MM,
+    TITLE_POINTS,
     Look,
     draw_legend,
     finish,
-    letter_panels,
     new_figure,
     styled,
 )
 
-PANEL_PX = 450  # width of a panel as printed, 57 mm at 200 dots per inch
+# Of a map, mm: width of a panel's column, of the panel in it, and what is beside and above it.
+COLUMN_OF_MAP_MM, PANEL_MM, BESIDE_MM, ABOVE_MM = 60.0, 55.0, 4.1, 5.6
+LEAST_MM, MOST_MM = 25.0, 150.0  # height of a panel
+FOOT_MM, CLASS_MM = 20.0, 3.3  # below it: colour scale, and a line of the legend
 
 
-def _shrunk(image: np.ndarray, width_px: int) -> np.ndarray:
-    """Shrink a picture to a width once, where matplotlib would do it at every drawing."""
+class Picture(Artist):
+    """A picture on a figure, dot for dot: matplotlib's own are resampled in floating point first.
+
+    Parameters
+    ----------
+    pixels : (h, w, 3) uint8
+    corner : (float, float)
+        Left and top, dots of the figure.
+    """
+
+    def __init__(self, figure: Figure, pixels: np.ndarray, corner: tuple[float, float]):
+        super().__init__()
+        self.pixels, (left, top) = pixels, corner
+        wide, tall = figure.bbox.size
+        self.page = figure.bbox  # whose dots are those of the canvas that draws
+        self.place = np.array([left / wide, 1 - (top + len(pixels)) / tall])  # left, below; shares
+        figure.add_artist(self)
+
+    def draw(self, renderer) -> None:
+        """Draw it."""
+        context = renderer.new_gc()
+        opaque = np.full((*self.pixels.shape[:2], 1), 255, np.uint8)
+        left, below = self.page.size * self.place
+        shown = np.dstack((self.pixels, opaque))[::-1]
+        renderer.draw_image(context, round(left), round(below), np.ascontiguousarray(shown))
+        context.restore()
+
+
+def _resized(image: np.ndarray, width_px: int, height_px: int) -> np.ndarray:
+    """Return a picture at the size it is shown at."""
     import cv2
 
-    scale = width_px / image.shape[1]
-    if scale >= 1:
+    how = cv2.INTER_AREA if image.shape[1] > width_px else cv2.INTER_LINEAR
+    return cv2.resize(image, (width_px, height_px), interpolation=how)
+
+
+def _pale_grey(image: np.ndarray) -> np.ndarray:
+    """Return a pale grey copy, on which map and colour bar look alike."""
+    import cv2
+
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return cv2.cvtColor(grey // 2 + 127, cv2.COLOR_GRAY2RGB)
+
+
+def _painted(
+    image: np.ndarray, patches: PatchMap, colours: np.ndarray, opacity: float
+) -> np.ndarray:
+    """Paint patches over a picture of the whole slide, in (N, 3) colours of 0 to 255."""
+    coords = np.asarray(patches.coords).reshape(-1, 2)
+    if not len(coords):
         return image
-    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-
-
-def _on_grid(coords: np.ndarray, side_px0: float, values: np.ndarray) -> tuple[np.ndarray, tuple]:
-    """Put patch values on their grid, NaN elsewhere; return it with its extent in level-0 px."""
-    origin = coords.min(axis=0)
-    steps = (coords - origin) / side_px0
+    origin, side = coords.min(axis=0), patches.side_px0
+    steps = (coords - origin) / side
     tile = np.rint(steps).astype(int)
     if np.abs(steps - tile).max() > 0.1:
-        raise ValueError(f"patches do not lie on one grid of {side_px0:g} px")
+        raise ValueError(f"patches do not lie on one grid of {side:g} px")
     columns, rows = tile.max(axis=0) + 1
-    grid = np.full((rows, columns), np.nan)
-    grid[tile[:, 1], tile[:, 0]] = values
-    right, bottom = origin + np.array([columns, rows]) * side_px0
-    return grid, (origin[0], right, bottom, origin[1])
+    numbers = np.full((rows + 2, columns + 2), -1)  # a frame around the grid has no patches
+    numbers[tile[:, 1] + 1, tile[:, 0] + 1] = np.arange(len(coords))
+    x, y = (
+        ((np.arange(count) + 0.5) * size / count - start) // side
+        for count, size, start in zip(
+            image.shape[1::-1], (patches.width_px0, patches.height_px0), origin, strict=True
+        )
+    )
+    y, x = (np.clip(at, -1, size) + 1 for at, size in ((y, rows), (x, columns)))
+    number = numbers[np.ix_(y.astype(int), x.astype(int))]
+    mixed = image * (1 - opacity) + colours[number] * opacity
+    return np.where(number[..., None] >= 0, np.rint(mixed), image).astype(np.uint8)
 
 
-def _scale_bar(axes: Axes, width_px0: int, mpp: float | None, below: float) -> None:
-    """Draw a bar of a round length, about a quarter of the slide; without mpp, write the width."""
-    place: Look = {
-        "transform": axes.get_xaxis_transform(),
-        "clip_on": False,
-        "in_layout": False,
-    }
-    text = f"width {width_px0:,} px"
+def _scale_bar(
+    axes: Axes, place: tuple[float, float], width: int, width_px0: int, mpp: float | None
+) -> None:
+    """Draw a bar of a round length, about a quarter of the slide; without mpp, write the width.
+
+    `place` is its left and top, `width` that of the slide, both dots.
+    """
+    text, (left, top) = f"width {width_px0:,} px", place
     if mpp:
         quarter_um = width_px0 * mpp / 4
         power = 10 ** math.floor(math.log10(quarter_um))
         length_um = max(step * power for step in (1, 2, 5) if step * power <= quarter_um)
         look: Look = {"color": "black", "linewidth": 2, "solid_capstyle": "butt"}
-        axes.plot([0, length_um / mpp], [-below, -below], **look, **place)
+        end = left + length_um / mpp * width / width_px0
+        axes.plot([left, end], [top, top], **look)
         text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
-    axes.text(0, -2 * below, text, va="top", size=6, **place)
+    axes.annotate(text, (left, top), (0, -6), textcoords="offset points", va="top", size=6)
 
 
 @styled
-def overlay(
-    overview: np.ndarray, patches: PatchMap, opacity: float = 0.55, title: str = ""
-) -> Figure:
+def overlay(overview: np.ndarray, patches: PatchMap, opacity: float = 0.55) -> Figure:
     """Draw a slide, the map of its patches' values and that of their classes side by side.
 
     `overview` is the whole slide, (h, w, 3) uint8; the maps lie on a pale grey copy, so that only
     they have colour, of this `opacity`, 0 to 1. Without classes there is no map of them. The slide
     is not named, so that the picture can be shown where names must not be.
+
+    Panels are pictures of the size they are shown at on one page of dots from the upper left
+    corner: axes of their own, and laying them out, would take longer than all else.
     """
-    overview = _shrunk(np.asarray(overview), PANEL_PX)
-    height_mm = min(max(57 * patches.height_px0 / patches.width_px0, 25), 150)
-    names, colours = list(patches.classes), patches.colours
+    names = list(patches.classes)
     count = 3 if names else 2
-    figure = new_figure(PAGE_MM * count / 3, height_mm + 27)
-    ratios = [height_mm, max(15, 5 + 3.2 * len(names))]
-    grid_spec = figure.add_gridspec(2, count, height_ratios=ratios)
-    # in order of rows; there is nothing below the slide
-    panels = [figure.add_subplot(grid_spec[0, column]) for column in range(count)]
-    scale, *legend = (figure.add_subplot(grid_spec[1, column]) for column in range(1, count))
-    coords = np.asarray(patches.coords).reshape(-1, 2)
-    whole = (0, patches.width_px0, patches.height_px0, 0)
-    panels[0].imshow(overview, extent=whole)
-    layers: list[tuple] = [(patches.values, "viridis", *patches.limits)]
+    wide, tall = patches.width_px0, patches.height_px0
+    panel_mm = min(max(PANEL_MM * tall / wide, LEAST_MM), MOST_MM)
+    foot_mm = max(FOOT_MM, 8 + CLASS_MM * len(names))
+    figure, axes, mm = _page(COLUMN_OF_MAP_MM * count, ABOVE_MM + panel_mm + foot_mm)
+    scale = min(PANEL_MM / wide, panel_mm / tall) * mm
+    width, height = max(1, round(wide * scale)), max(1, round(tall * scale))
+    picture = _resized(np.ascontiguousarray(overview), width, height)
+    grey, values = _pale_grey(picture), np.asarray(patches.values, float)
+    of_values = colormaps["viridis"](Normalize(*patches.limits)(values))[:, :3] * 255
+    layers = [picture, _painted(grey, patches, of_values, opacity)]
     if names:
-        layers.append((patches.class_numbers, ListedColormap(colours), 0, len(colours) - 1))
-    for axes, (values, cmap, low, high) in zip(panels[1:], layers, strict=True):
-        # a range that starts below 0 makes the grey pale, so that map and colour bar look alike
-        axes.imshow(np.asarray(overview) @ LUMA, extent=whole, cmap="gray", vmin=-255, vmax=255)
-        if len(coords):
-            grid, extent = _on_grid(coords, patches.side_px0, values)
-            look: Look = {
-                "cmap": cmap,
-                "vmin": low,
-                "vmax": high,
-                "interpolation": "nearest",
-            }
-            axes.imshow(grid, extent=extent, alpha=opacity, **look)
-    for axes, heading in zip(panels, ("slide", patches.label, "class"), strict=False):
-        axes.set(xlim=(0, patches.width_px0), ylim=(patches.height_px0, 0), title=heading)
-    letter_panels(panels)
-    for axes in figure.axes:
-        _hide_axis(axes)
-    _scale_bar(panels[0], patches.width_px0, patches.mpp, below=2 / height_mm)
-    _colour_bar(scale, patches, opacity)
+        of_classes = np.array([to_rgb(colour) for colour in patches.colours]) * 255
+        layers.append(_painted(grey, patches, of_classes[patches.class_numbers], opacity))
+    top = round(ABOVE_MM * mm + (panel_mm * mm - height) / 2)
+    lefts = [
+        round((COLUMN_OF_MAP_MM * column + BESIDE_MM) * mm + (PANEL_MM * mm - width) / 2)
+        for column in range(count)
+    ]
+    point, headings = figure.dpi / 72, ("slide", patches.label, "class")
+    above = ABOVE_MM * mm - TITLE_POINTS * point
+    for left, layer, letter, heading in zip(lefts, layers, ascii_lowercase, headings, strict=False):
+        Picture(figure, layer, (left, top))
+        axes.text(left, above, heading)
+        axes.text(left - 3 * point, above, letter, size=8, weight="bold", ha="right")
+    _scale_bar(axes, (lefts[0], top + height + 2 * mm), width, wide, patches.mpp)
+    below, middle = (ABOVE_MM + panel_mm) * mm, width / 2
+    place = lefts[1] + middle - 22 * mm, below + 5.8 * mm, 44 * mm, 3.3 * mm
+    _colour_bar(figure, place, patches, opacity)
     if names:
         n = np.bincount(patches.class_numbers, minlength=len(names))
         texts = [f"{name} (n = {k:,} patches)" for name, k in zip(names, n, strict=True)]
-        handles = [Patch(facecolor=colour, alpha=opacity) for colour in colours]
-        draw_legend(legend[0], handles, texts, loc="upper center")
-    if title:
-        figure.suptitle(title)
-    return finish(figure)
+        handles = [Patch(facecolor=colour, alpha=opacity) for colour in patches.colours]
+        look: Look = {"loc": "upper center", "bbox_transform": axes.transData}
+        look["bbox_to_anchor"] = lefts[2] + middle, below + 5 * mm
+        draw_legend(axes, handles, texts, **look)
+    return figure
+
+
+def _page(width_mm: float, height_mm: float) -> tuple[Figure, Axes, float]:
+    """Return a figure that is laid out by hand, its axes of dots, and how many are a mm."""
+    figure = new_figure(width_mm, height_mm)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set(xlim=(0, figure.bbox.width), ylim=(figure.bbox.height, 0), autoscale_on=False)
+    return figure, axes, figure.dpi / 25.4
 
 
 def _hide_axis(axes: Axes) -> None:
@@ -134,21 +193,29 @@ def _hide_axis(axes: Axes) -> None:
     axes.set_axis_off()
 
 
-def _colour_bar(axes: Axes, patches: PatchMap, opacity: float) -> None:
-    """Draw the colour scale, pointed at an end where values lie beyond it."""
-    inset, values = axes.inset_axes((0.1, 0.75, 0.8, 0.2)), np.asarray(patches.values, float)
-    limits = patches.limits
+def _colour_bar(
+    figure: Figure, box: tuple[float, float, float, float], patches: PatchMap, opacity: float
+) -> None:
+    """Draw the colour scale, pointed at an end where values lie beyond it.
+
+    `box` is its left and top, width and height, dots.
+    """
+    limits, values = patches.limits, np.asarray(patches.values, float)
     beyond = bool((values < limits[0]).any()), bool((values > limits[1]).any())
     ends = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
-    bar = axes.figure.colorbar(
+    (wide, tall), (left, top, width, height) = figure.bbox.size, box
+    place = left / wide, 1 - (top + height) / tall, width / wide, height / tall
+    bar = figure.colorbar(
         ScalarMappable(Normalize(*limits), "viridis"),
-        cax=inset,
+        cax=figure.add_axes(place),
         orientation="horizontal",
         alpha=opacity,
         label=patches.label,
         extend=ends,
     )
+    bar.ax.tick_params(labelsize=6)
     bar.ax.ticklabel_format(axis="x", scilimits=(-3, 4))
+    bar.ax.get_xticklabels()  # made now, while the house style holds
 
 
 @styled

@@ -134,8 +134,9 @@ def _draw(
 
     from her2pipe.plotting import overlays, qupath, style
 
-    figure = overlays.overlay(simplejpeg.decode_jpeg(overview), patches, heatmap.opacity)
-    style.save(figure, folder / patches.slide, formats=("png",))
+    with style.house_style():
+        figure = overlays.overlay(simplejpeg.decode_jpeg(overview), patches, heatmap.opacity)
+        style.save(figure, folder / patches.slide, formats=("png",))
     if heatmap.viewers:
         text = qupath.geojson(patches, artefacts)
         (folder / f"{patches.slide}.geojson").write_text(text, encoding="utf-8")

@@ -1,6 +1,8 @@
 """Jobs that a fork does behave as those that a process of their own does."""
 
+import importlib.util
 import os
+import re
 import resource
 import signal
 import socket
@@ -15,8 +17,9 @@ import pytest
 from snakemake.benchmark import BenchmarkRecord
 
 from her2pipe.job_server import client as job_client
+from her2pipe.job_server import libraries
 from her2pipe.job_server import server as job_server
-from her2pipe.job_server.parent import code_state
+from her2pipe.job_server.parent import PACKAGE, code_state
 from her2pipe.workflow import snakemake_api
 from her2pipe.workflow.quick import benchmarks
 
@@ -28,7 +31,7 @@ pytestmark = pytest.mark.skipif(not job_server._is_possible(), reason="needs Lin
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    """Starts commands of a run whose server knows what modules a ledger imports."""
+    """Starts commands of a run whose server has seen a job of a step that it does not know."""
     folder = write(tmp_path_factory.mktemp("first"))
     script = folder / "her2pipe"
     script.write_text(SCRIPT)
@@ -44,8 +47,9 @@ def client(tmp_path_factory):
             settings = {"env": environment} | streams | options
             return subprocess.Popen(command, cwd=folder, **settings)
 
-        first = start(folder)
-        assert first.communicate()[1] == "ledger: 1 slides = 1 scored\n"
+        first = start(folder, "completion", "bash")
+        assert "complete" in first.communicate()[0]
+        assert job_server.usage_of(os.getpid()) is None  # no fork did it, as nothing was known
         yield start
         job_server.close(run)
         assert run.process.returncode == 0
@@ -91,6 +95,32 @@ def test_a_fork_does_a_job_in_its_own_surroundings(client, tmp_path):
     assert process.returncode == 0
     assert (folder / "out.tsv").read_text().splitlines()[1].startswith("S1\tP1\tA\tscored")
     assert (folder / "out.tsv").stat().st_mode & 0o777 == 0o640
+    assert job_server.usage_of(os.getpid()).cpu_s > 0
+
+
+def test_a_job_of_an_unknown_step_is_likely_to_need_what_others_do():
+    server = job_server._Server("", None, here={})
+    assert server._modules("mine", False) == []
+    server.kinds[("one", False)] = job_server._Kind(["a", "b"])
+    server.kinds[("two", False)] = job_server._Kind(["torch", "c"])
+    assert server._modules("mine", False) == ["a", "b"]
+    assert server._modules("mine", True) == ["torch", "c"]
+    assert "tifffile" in server._modules("tile", False)
+
+
+def test_libraries_of_steps_are_there_and_are_used():
+    text = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    imported = set(re.findall(r"^ *(?:import|from) (\w+)", text, re.MULTILINE))
+    modules = {name for step in libraries.OF_STEPS for name in libraries.of_step(step)}
+    spare = {name for name in modules if name.partition(".")[0] not in imported | {"her2pipe"}}
+    assert not spare
+    missing = []
+    for name in modules:
+        package, *rest = name.split(".")
+        place = Path(importlib.util.find_spec(package).origin).parent
+        if rest and not list(place.glob("/".join(rest) + "*")):
+            missing.append(name)
+    assert not missing
 
 
 def test_a_mistake_is_three_lines_and_an_exit_code(client, tmp_path):

@@ -365,36 +365,63 @@ def test_forest_draws_each_interval_and_its_n():
 # --- slides
 
 
-def colour_at(axes, x_px0, y_px0):
-    """Colour drawn at a level-0 point of a panel, R, G and B of 0 to 255."""
-    pixels = np.asarray(axes.figure.canvas.buffer_rgba())
-    column, row = axes.transData.transform((x_px0, y_px0))
-    return pixels[len(pixels) - 1 - int(row), int(column), :3].astype(int)
+def pictures(figure):
+    return [artist for artist in figure.artists if isinstance(artist, overlays.Picture)]
+
+
+def colour_at(picture, x_px0, y_px0):
+    """Colour of a picture of the small slide at a level-0 point, R, G and B of 0 to 255."""
+    height, width = picture.pixels.shape[:2]
+    return picture.pixels[int(y_px0 / 200 * height), int(x_px0 / 300 * width)].astype(int)
+
+
+def viridis(value):
+    from matplotlib import colormaps
+
+    return 255 * np.array(colormaps["viridis"](value)[:3])
 
 
 def test_overlay_paints_the_right_cells():
-    from matplotlib import colormaps
-
-    figure = small_overlay()
-    _, probability, classes = figure.axes[:3]
-    figure.canvas.draw()
+    slide, probability, classes = pictures(small_overlay())
+    assert (slide.pixels == 200).all()
     for x, y, p, number in [(50, 50, 0.1, 0), (250, 50, 0.9, 1), (150, 150, 0.5, 2)]:
-        expected = 255 * np.array(colormaps["viridis"](p)[:3])
-        assert colour_at(probability, x, y) == pytest.approx(expected, abs=3)
+        assert colour_at(probability, x, y) == pytest.approx(viridis(p), abs=1)
         expected = 255 * np.array(to_rgb(style.CLASS_COLOURS[number]))
-        assert colour_at(classes, x, y) == pytest.approx(expected, abs=3)
+        assert colour_at(classes, x, y) == pytest.approx(expected, abs=1)
     for x, y in [(150, 50), (50, 150), (250, 150)]:  # cells without a patch show the slide
-        assert np.ptp(colour_at(probability, x, y)) <= 1
-        assert np.ptp(colour_at(classes, x, y)) <= 1
+        assert list(colour_at(probability, x, y)) == [227] * 3
+        assert list(colour_at(classes, x, y)) == [227] * 3
+
+
+def test_overlay_mixes_map_and_grey_slide():
+    _, probability, _ = pictures(small_overlay(opacity=0.25))
+    expected = 0.25 * viridis(0.9) + 0.75 * 227
+    assert colour_at(probability, 250, 50) == pytest.approx(expected, abs=1)
+
+
+def test_overlay_draws_its_pictures_dot_for_dot():
+    figure = small_overlay()
+    figure.canvas.draw()
+    drawn = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    wide, tall = figure.bbox.size
+    for picture in pictures(figure):
+        height, width = picture.pixels.shape[:2]
+        left, below = picture.place
+        left, bottom = round(left * wide), len(drawn) - round(below * tall)
+        shown = drawn[bottom - height : bottom, left : left + width]
+        np.testing.assert_array_equal(shown, picture.pixels)
 
 
 def test_overlay_on_a_grid_that_starts_elsewhere():
-    figure = small_overlay(
-        coords=[[40, 30], [140, 130]], values=[0.2, 0.8], probabilities=np.eye(3)[:2]
+    _, probability, _ = pictures(
+        small_overlay(coords=[[40, 30], [140, 130]], values=[0.2, 0.8], probabilities=np.eye(3)[:2])
     )
-    image = figure.axes[1].images[1]
-    assert list(image.get_extent()) == [40, 240, 230, 30]
-    assert image.get_array().filled(-1).tolist() == [[0.2, -1], [-1, 0.8]]
+    for point in [(42, 33), (90, 80), (138, 127)]:
+        assert colour_at(probability, *point) == pytest.approx(viridis(0.2), abs=1)
+    for point in [(142, 133), (238, 198)]:
+        assert colour_at(probability, *point) == pytest.approx(viridis(0.8), abs=1)
+    for point in [(38, 80), (90, 27), (242, 180), (90, 133), (190, 127)]:
+        assert list(colour_at(probability, *point)) == [227] * 3
     with pytest.raises(ValueError, match="do not lie on one grid of 100 px"):
         small_overlay(coords=[[0, 0], [130, 0], [100, 100]])
 
@@ -415,9 +442,10 @@ def test_overlay_of_what_is_no_probability():
     figure = small_overlay(
         classes=(), values=values, coords=coords, label="node score", is_unit_scale=False
     )
-    assert len(figure.axes[0].images) == 1
+    _, painted = pictures(figure)
     low, high = np.percentile(values, [1, 99])
-    assert figure.axes[1].images[1].get_clim() == (low, high)
+    assert figure.axes[-1].get_xlim() == (low, high)
+    assert list(painted.pixels[0, 0]) == pytest.approx(viridis(0.0), abs=1)
     assert figure.get_figwidth() * 25.4 == pytest.approx(style.PAGE_MM * 2 / 3)
     assert words(figure).count("node score") == 2  # over the map and under the colours
     assert "class" not in words(figure)
@@ -426,7 +454,8 @@ def test_overlay_of_what_is_no_probability():
 
 def test_overlay_of_a_slide_without_patches():
     figure = small_overlay(coords=[], values=[], probabilities=np.zeros((0, 3)))
-    assert [len(axes.images) for axes in figure.axes[:3]] == [1, 1, 1]
+    _, *maps = pictures(figure)
+    assert [np.unique(picture.pixels).tolist() for picture in maps] == [[227], [227]]
     assert "HER2- (n = 0 patches)" in words(figure)
 
 
@@ -437,7 +466,11 @@ def test_overlay_of_a_slide_without_patches():
 def test_scale_bar(width_px0, mpp, length_px0, text):
     figure = small_overlay(width_px0=width_px0, mpp=mpp)
     (bar,) = figure.axes[0].lines
-    assert list(bar.get_xdata()) == [0, length_px0]
+    slide = pictures(figure)[0]
+    left, right = bar.get_xdata()
+    assert left == pytest.approx(slide.place[0] * figure.bbox.width)
+    length = (right - left) / slide.pixels.shape[1] * width_px0
+    assert length == pytest.approx(length_px0)
     assert text in words(figure)
     assert f"width {width_px0:,} px" in words(small_overlay(width_px0=width_px0))
 
@@ -468,3 +501,45 @@ def test_fold_curves_draw_each_fold():
     assert losses.lines[0].get_color() != losses.lines[2].get_color()
     curves = {line.get_label(): list(line.get_ydata()) for line in aucs.lines}
     assert curves["fold 1"] == curves["fold 2"] == [0.1, 0.2, 0.1 * 3]
+
+
+# --- layout
+
+
+def test_panels_above_each_other_share_their_abscissa(figures):
+    """What is drawn below a curve stands under it, with the ticks and labels of the measuring."""
+    view = {"predicted": [0.1, 0.9], "observed": [0.0, 1.0], "low": [0, 0.7], "high": [0.3, 1]}
+    view |= {"n": [4, 5], "brier": 0.1, "ece": 0.2}
+    figure = charts.reliability({"as_it_is": view})
+    upper, lower = (axes.get_position(original=True) for axes in figure.axes)
+    assert (upper.x0, upper.x1) == pytest.approx((lower.x0, lower.x1))
+    assert upper.width * 85 == pytest.approx(upper.height * figure.get_figheight() * 25.4)
+    assert upper.y0 > lower.y1
+    for drawn in (figure, figures["confusion"]):
+        drawn.canvas.draw()
+        renderer = drawn.canvas.get_renderer()
+        axes_of_labels = [
+            (axis, along)
+            for axes in drawn.axes
+            for axis, along in ((axes.xaxis, 1), (axes.yaxis, 0))
+            if axis.label.get_text()
+        ]
+        assert axes_of_labels
+        for axis, along in axes_of_labels:
+            label = axis.label.get_window_extent(renderer)
+            for tick in filter(lambda tick: tick.get_text(), axis.get_ticklabels()):
+                box = tick.get_window_extent(renderer)
+                apart = (label.min[along] - box.max[along], box.min[along] - label.max[along])
+                assert max(apart) > 0, tick
+
+
+def test_the_house_style_is_begun_once():
+    from matplotlib import rcParams
+
+    size = rcParams["font.size"]
+    with style.house_style():
+        inside = rcParams["font.size"]
+        with style.house_style():
+            pass
+        assert rcParams["font.size"] == inside == 7  # the inner one has not ended the outer
+    assert rcParams["font.size"] == size
