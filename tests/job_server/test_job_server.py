@@ -134,6 +134,7 @@ def test_a_fork_is_measured_with_the_process_it_works_for(client, waiting):
     with client(waiting) as process:
         fork = fork_of(process)
         assert fork.cwd() == str(waiting)
+        began_with = fork.environ()
         assert fork not in psutil.Process(process.pid).children(recursive=True)
         tree = benchmarks.Tree(os.getpid())
         below = tree.children(recursive=True)
@@ -147,6 +148,7 @@ def test_a_fork_is_measured_with_the_process_it_works_for(client, waiting):
         assert job_server.job_of(process.pid) is None
         record.cpu_time = -1
         timer.cancel()
+        assert began_with.keys() >= job_server.MEMORY.keys()
         assert record.cpu_time > 0  # of the whole fork, by the kernel
         assert record.max_rss > 10
         assert job_server.usage_of(os.getpid()) is None
