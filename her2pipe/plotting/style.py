@@ -91,19 +91,23 @@ def save(
     if mark:
         figure.text(0.995, 0.003, mark, size=5, color="#666666", ha="right", va="bottom")
     paths = [Path(f"{stem}.{kind}") for kind in formats]  # with_suffix would cut at a dot
+    canvas, dpi, vectors = _canvas_of(figure), figure.dpi, ""
     with house_style():
-        vectors = ""
-        if set(FORMATS) <= set(formats) and is_vector(figure):
-            vectors = _canvas_of(figure).draw_with_vectors(**OPTIONS["svg"])
+        if is_drawn := set(FORMATS) <= set(formats) and is_vector(figure):
+            vectors = canvas.draw_with_vectors(**OPTIONS["svg"])
         for path, kind in zip(paths, formats, strict=True):
             with replacing(path) as temporary:
                 if kind == "png":
-                    temporary.write_bytes(_png(figure, is_drawn=bool(vectors)))
-                elif kind == "svg" and vectors:
+                    if not is_drawn:
+                        canvas.draw()
+                    temporary.write_bytes(_png(canvas))
+                elif kind == "svg" and is_drawn:
                     temporary.write_text(vectors, encoding="utf-8")
                 else:  # savefig would draw everything twice
                     print_figure = getattr(_canvas(kind)(figure), f"print_{kind}")
                     print_figure(temporary, **OPTIONS[kind])
+                    figure.dpi = dpi  # which they leave at 72
+    figure.set_canvas(canvas)
     return paths
 
 
@@ -112,21 +116,18 @@ def _canvas_of(figure: Figure) -> Canvas:
     return figure.canvas if isinstance(figure.canvas, Canvas) else Canvas(figure)
 
 
-def _png(figure: Figure, is_drawn: bool = False) -> bytes:
-    """Draw a figure, unless it is drawn; return it as PNG, in a third of matplotlib's time.
+def _png(canvas: Canvas) -> bytes:
+    """Return what is drawn on a canvas as PNG, in a third of the time that matplotlib takes.
 
     Figures hide what is behind them, so that three channels do; each row is coded by its difference
     from the one above, where Pillow tries five ways. No dates, no versions.
     """
     import cv2
 
-    canvas = _canvas_of(figure)
-    if not is_drawn:
-        canvas.draw()
     pixels = cv2.cvtColor(np.asarray(canvas.buffer_rgba()), cv2.COLOR_RGBA2BGR)
-    options = (cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)
+    options = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)
     coded = cv2.imencode(".png", pixels, options)[1].tobytes()
-    dots_m = round(figure.dpi / 0.0254)
+    dots_m = round(canvas.figure.dpi / 0.0254)
     density = b"pHYs" + struct.pack(">IIB", dots_m, dots_m, 1)
     density = struct.pack(">I", len(density) - 4) + density + struct.pack(">I", crc32(density))
     return coded[:PNG_HEAD] + density + coded[PNG_HEAD:]

@@ -128,6 +128,18 @@ def test_a_figure_drawn_twice_is_the_same(tmp_path, groups):
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
+def test_formats_come_out_alike_in_any_order(tmp_path, scores):
+    """The canvases of other formats take a figure over, and leave it at 72 dots per inch."""
+    names = ("png", "svg", "pdf")
+    for figure in (charts.roc({"A": roc_curve(*scores)}), charts.confusion([[3, 1], [0, 2]], "AB")):
+        for stem, formats in (("ours", names), ("turned", names[::-1]), ("again", names)):
+            style.save(figure, tmp_path / stem, formats)
+        for kind in names:
+            ours = (tmp_path / f"ours.{kind}").read_bytes()
+            assert (tmp_path / f"turned.{kind}").read_bytes() == ours, kind
+            assert (tmp_path / f"again.{kind}").read_bytes() == ours, kind
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path, scores, monkeypatch):
     figure = charts.roc({"A": roc_curve(*scores)})
     style.save(figure, tmp_path / "roc")
