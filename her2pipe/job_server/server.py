@@ -43,6 +43,10 @@ LONGEST_ADDRESS = 100  # characters, of a socket
 CLOSING_S = 10  # to wait for the server at the end of a run
 MODEL = "--model"
 OF_NETWORKS = ("pretrain", "train", "encode", "fit", "deploy")
+# Whose jobs fill many new arrays, which take a tenth of the page faults on large pages. Other jobs
+# fill few, and large pages cost them a tenth more.
+OF_ARRAYS = ("synthesise", "tile")
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 LARGE = "torch"  # modules of jobs that import it are kept from the others, which it would burden
 
 
@@ -168,7 +172,7 @@ class _Server:
     listener: socket.socket
     here: dict[str, Any] = field(default_factory=lambda: interpreter() | variables() | place())
     kinds: dict[tuple[str, bool], _Kind] = field(default_factory=dict)
-    parents: dict[tuple[str, bool], _Parent] = field(default_factory=dict)  # by size, too
+    parents: dict[tuple[str, bool, bool], _Parent] = field(default_factory=dict)
 
     def run(self) -> None:
         """Serve until standard input is closed."""
@@ -266,15 +270,17 @@ class _Server:
 
     def _parent(self, request: dict[str, Any], is_large: bool) -> _Parent | None:
         """Return the parent of a job, started when it is first asked for; None if it has ended."""
-        key = _parent_key(request), is_large
+        is_of_arrays = request["words"][0] in OF_ARRAYS
+        key = _parent_key(request), is_large, is_of_arrays
         if key not in self.parents:
+            pages = LARGE_PAGES if is_of_arrays else {}
             ours, theirs = socket.socketpair()
             with theirs:
                 process = subprocess.Popen(
                     [sys.executable, "-m", MODULES["parent"], self.folder, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
-                    env=request["environment"],
+                    env=pages | request["environment"],
                 )
             self.parents[key] = _Parent(ours, process)
         parent = self.parents[key]
