@@ -272,7 +272,7 @@ def slidegraph_network() -> type[torch.nn.Module]:
     from torch import nn
     from torch.nn import functional
 
-    from her2pipe.aggregation.messages import message_functions
+    from her2pipe.aggregation.messages import Edges, message_functions
 
     messages, highest = message_functions()
 
@@ -291,15 +291,8 @@ def slidegraph_network() -> type[torch.nn.Module]:
                 if isinstance(part, nn.Linear | nn.BatchNorm1d):
                     part.reset_parameters()
 
-        def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-            """Compute (M, out) of nodes (M, d); 0 for a node without any edge.
-
-            Parameters
-            ----------
-            x : (M, d) float32
-            edges : (2, E) int64
-                Ordered by the node that they lead to.
-            """
+        def forward(self, x: torch.Tensor, edges: Edges) -> torch.Tensor:
+            """Compute (M, out) of nodes, (M, d) float32; 0 for a node without any edge."""
             layer: Any = self.nn
             linear, norm, _ = layer
             centre, other = linear.weight.split(x.shape[1], dim=1)
@@ -308,7 +301,7 @@ def slidegraph_network() -> type[torch.nn.Module]:
             of_centre = functional.linear(x, centre - other, linear.bias)
             of_neighbour = functional.linear(x, other)
             message = norm(messages.apply(of_neighbour, of_centre, edges))  # (E, out)
-            return highest.apply(message, edges[1], len(x))  # at least 0: that is the ReLU
+            return highest.apply(message, edges)  # at least 0: that is the ReLU
 
     class SlideGraphNetwork(nn.Module):
         """Edge convolutions, and a score of every node from each layer.
@@ -350,6 +343,7 @@ def slidegraph_network() -> type[torch.nn.Module]:
             graphs : G of (m, d) float32
                 The nodes of each graph, M together.
             edges : (2, E) int64
+                Ordered by the node that they lead to.
             """
             # What standardises the features is taken into the first layer's weights, and only its
             # 16 outputs are put together: features are read once, and never copied.
@@ -359,11 +353,12 @@ def slidegraph_network() -> type[torch.nn.Module]:
             bias = linear.bias - weight @ self.mean
             z = relu(norm(torch.cat([functional.linear(x, weight, bias) for x in graphs])))
             scores = [self.heads[0](z)]  # of nodes, (M, 1)
+            graph = Edges(edges, len(z))
             for number, head in enumerate(self.heads[1:]):
                 conv: Any = self.convs[number]
                 # Without edges there is no maximum, and no batch statistics to update.
                 width = conv.nn[0].out_features
-                z = conv(z, edges) if edges.shape[1] else z.new_zeros(len(z), width)
+                z = conv(z, graph) if edges.shape[1] else z.new_zeros(len(z), width)
                 scores.append(head(z))
             node = torch.cat(scores, 1)  # (M, 3)
             means = [part.mean(0) for part in node.split([len(x) for x in graphs])]

@@ -151,7 +151,8 @@ def ordered_groups(
     try:
         if len(tested) < 2 and omitted:
             raise stats.StatisticUndefined(f"needs 2 groups; those of {few} are not tested")
-        tests = {"unadjusted": stats.dunn(tested), "holm": stats.dunn(tested, "holm")}
+        unadjusted = stats.dunn(tested)
+        tests = {"unadjusted": unadjusted, "holm": stats.dunn_holm(unadjusted)}
     except stats.StatisticUndefined as reason:
         numbers["dunn_note"] = str(reason)
     for name, p in tests.items():

@@ -167,7 +167,8 @@ def dunn(groups: Mapping[str, np.ndarray]) -> DunnTest:
         Fewer than two grades or three values, or values that are all equal.
     """
     sizes = {grade: len(values) for grade, values in groups.items()}
-    return DunnTest(sizes, stats.dunn(groups), stats.dunn(groups, "holm"))
+    unadjusted = stats.dunn(groups)
+    return DunnTest(sizes, unadjusted, stats.dunn_holm(unadjusted))
 
 
 def _dunn_cells(test: DunnTest, alpha: float) -> dict[str, Any]:

@@ -31,6 +31,17 @@ ID_LENGTH = 60  # characters of an id made of a caption
 MARK_PT = 7  # height of the line below a drawing that says what it is of
 
 
+class _Quoted(dict[int, str]):
+    """Characters as `quote` writes each, for `str.translate`, which takes a tenth of its time."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = quote(chr(code), safe=SAFE_IN_SVG)
+        return self[code]
+
+
+QUOTED_IN_SVG = _Quoted()
+
+
 class Column(NamedTuple):
     """A column of a table: key of its values, heading, and how a value is written.
 
@@ -406,7 +417,7 @@ def svg_uri(path: Path) -> str:
     text = re.sub(r"\s*\n\s*", " ", text.strip()).replace("> <", "><")
     if "'" not in text:
         text = text.replace('"', "'")  # one character where the other takes three
-    return Markup("data:image/svg+xml,") + Markup(quote(text, safe=SAFE_IN_SVG))
+    return Markup("data:image/svg+xml,") + Markup(text.translate(QUOTED_IN_SVG))
 
 
 def marked(figure: Figure, mark: str) -> Figure:
@@ -416,7 +427,7 @@ def marked(figure: Figure, mark: str) -> Figure:
     image, head = figure.image, "data:image/svg+xml,"
     if image.startswith(head) and not figure.files:
         drawing = mark_svg(unquote(str(image).removeprefix(head)), mark)
-        image = Markup(head) + Markup(quote(drawing, safe=SAFE_IN_SVG))
+        image = Markup(head) + Markup(drawing.translate(QUOTED_IN_SVG))
     caption, alt = (f"{text} {mark}" for text in (figure.caption, figure.alt))
     return replace(figure, image=image, caption=caption, alt=alt, mark=mark)
 

@@ -210,21 +210,25 @@ def read_encoding(path: str | Path, features: bool = True) -> Encoding:
         When it is damaged, or its values cannot be of an encoding.
     """
     with opened(path, ENCODING) as file:
-        metadata = _metadata(file)
-        coords = array(file, "coords", "i", (None, 2))
-        rows = len(coords)
-        check_coords(file, coords, metadata.width_px0, metadata.height_px0)
-        probabilities = array(file, "probabilities", "f", (rows, len(metadata.classes)))
-        check_range(file, "probabilities", probabilities, -ROUNDING, 1 + ROUNDING)
-        if not np.isfinite(probabilities).all():
-            raise damaged(file, "probabilities holds values that are not numbers")
-        if features:
-            values = array(file, "features", "f", (rows, None))
-        else:
-            values = np.zeros((rows, 0), np.float16)
-        reasons = read_reasons(file, metadata.reason_names, rows)
-        check_groups(file)
-        return Encoding(coords, probabilities, values, metadata, reasons)
+        return _read(file, features)
+
+
+def _read(file: h5py.File, features: bool) -> Encoding:
+    metadata = _metadata(file)
+    coords = array(file, "coords", "i", (None, 2))
+    rows = len(coords)
+    check_coords(file, coords, metadata.width_px0, metadata.height_px0)
+    probabilities = array(file, "probabilities", "f", (rows, len(metadata.classes)))
+    check_range(file, "probabilities", probabilities, -ROUNDING, 1 + ROUNDING)
+    if not np.isfinite(probabilities).all():
+        raise damaged(file, "probabilities holds values that are not numbers")
+    if features:
+        values = array(file, "features", "f", (rows, None))
+    else:
+        values = np.zeros((rows, 0), np.float16)
+    reasons = read_reasons(file, metadata.reason_names, rows)
+    check_groups(file)
+    return Encoding(coords, probabilities, values, metadata, reasons)
 
 
 def read_metadata(path: str | Path) -> EncodingMetadata:
@@ -307,8 +311,7 @@ class Encodings:
         path, index = (self._files[slide], 0) if slide in self._files else self._places()[slide]
         if self._last[0] != path:
             with opened(path, ENCODING) as file:
-                images = images_of(file)
-            encoding = read_encoding(path, self._features)
+                images, encoding = images_of(file), _read(file, self._features)
             self._last = path, [encoding] if images is None else _by_image(encoding, images)
         return self._last[1][index]
 

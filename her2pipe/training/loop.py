@@ -124,6 +124,7 @@ def train_network(
             "option --frozen",
             "freeze fewer modules, or set the encoder's task to none",
         )
+    frozen = _frozen_modules(model)
     schedule = plan.schedule
     optimiser = schedules.optimiser(model, plan.learning_rate, schedule)
     history = checkpoint.restore(model, optimiser)
@@ -133,12 +134,13 @@ def train_network(
     while not ended:
         epoch = len(history) + 1
         if plan.seed is not None:
-            torch.manual_seed(epoch_seed(plan.seed, epoch))
+            _seed(epoch_seed(plan.seed, epoch), trained[0].device)
         row: dict[str, float] = {"epoch": epoch, **_apply_lr_schedule(optimiser, history, plan)}
         for side, number in (("train", epoch), ("validation", None)):
             began = time.monotonic()
             model.train(side == "train")
-            _freeze_batchnorm(model)
+            for module in frozen:
+                module.eval()
             measures, items = _run_side(
                 model, run, batches(side, number), objective, plan, optimiser, side
             )
@@ -170,6 +172,16 @@ def train_network(
 def epoch_seed(seed: int, epoch: int) -> int:
     """Return the seed of an epoch's draws; epoch 0 is that of the first weights."""
     return int(np.random.default_rng([seed, epoch]).integers(2**62))
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed what is drawn on a device, and on the CPU, as `torch.manual_seed` does.
+
+    That also notes seeds, with the stack of its callers, for cards that are not in use: 3 ms.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.manual_seed(seed)
 
 
 def _keep_best(checkpoint: Checkpoint, model, history: Rows, schedule: Schedule) -> None:
@@ -209,12 +221,14 @@ def _break_down(what: str, epoch: int, checkpoint: Checkpoint) -> None:
     )
 
 
-def _freeze_batchnorm(model: torch.nn.Module) -> None:
-    """Keep batch statistics as they are where all weights are."""
+def _frozen_modules(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return the modules that are not trained, whose batch statistics stay as they are, too."""
+    modules = []
     for module in model.modules():
         weights = list(module.parameters())
         if weights and not any(w.requires_grad for w in weights):
-            module.eval()
+            modules.append(module)
+    return modules
 
 
 def _run_side(

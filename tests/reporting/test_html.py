@@ -126,6 +126,7 @@ def test_a_drawing_comes_out_as_it_went_in(tmp_path, quotes):
     assert root[0].get("style") == "font: #x"
     assert "comment" not in data
     assert page.svg_uri(tmp_path / "none.svg") == ""
+    assert data == urllib.parse.quote(urllib.parse.unquote(data), safe=page.SAFE_IN_SVG)
 
 
 def test_a_large_drawing_gives_way_to_its_pixels(tmp_path):

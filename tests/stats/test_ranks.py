@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from pandas import testing as pd_testing
 from scipy.stats import spearmanr
 from scores import tied_scores
 
@@ -146,6 +147,11 @@ def test_dunn_equals_its_formula_and_keeps_the_level_order():
     pairs = np.triu_indices(5, 1)
     np.testing.assert_allclose(adjusted.to_numpy()[pairs], stats.holm(expected[pairs]))
     assert list(adjusted.index) == LEVELS
+    pd_testing.assert_frame_equal(stats.dunn_holm(raw), adjusted, check_exact=True)
+    tied = stats.dunn({"a": [1, 2, 3], "c": [1, 2, 3], "b": [4, 5, 6]})  # two P are equal
+    expected = stats.dunn({"a": [1, 2, 3], "c": [1, 2, 3], "b": [4, 5, 6]}, "holm")
+    pd_testing.assert_frame_equal(stats.dunn_holm(tied), expected, check_exact=True)
+    assert tied.loc["a", "b"] == tied.loc["c", "b"]  # and the table is not changed
 
 
 def test_dunn_leaves_out_empty_groups():
