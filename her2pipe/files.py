@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import io
 import json
@@ -113,8 +112,12 @@ def _partial_path(path: Path) -> Path:
     name, ending = path.name, f"~{this_process()}.part"
     if len(os.fsencode(f".{name}{ending}")) > NAME_BYTES:  # the name itself may fit all the same
         name = f"{name[:64]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
-    for leftover in path.parent.glob(f".{glob.escape(name)}~*.part"):
-        if not _is_running("~".join(leftover.name.removesuffix(".part").split("~")[-2:])):
+    # a glob would compile a pattern for each path
+    for entry in os.listdir(path.parent):
+        if not (entry.startswith(f".{name}~") and entry.endswith(".part")):
+            continue
+        if not _is_running("~".join(entry.removesuffix(".part").split("~")[-2:])):
+            leftover = path.with_name(entry)
             shutil.rmtree(leftover, ignore_errors=True)
             leftover.unlink(missing_ok=True)
     return path.with_name(f".{name}{ending}")

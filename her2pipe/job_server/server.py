@@ -43,10 +43,11 @@ LONGEST_ADDRESS = 100  # characters, of a socket
 CLOSING_S = 10  # to wait for the server at the end of a run
 MODEL = "--model"
 OF_NETWORKS = ("pretrain", "train", "encode", "fit", "deploy")
-# Whose jobs fill many new arrays, which take a tenth of the page faults on large pages. Other jobs
-# fill few, and large pages cost them a tenth more.
-OF_ARRAYS = ("synthesise", "tile")
-LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+# How glibc's malloc works for jobs without networks, whose arrays are many and short-lived: what is
+# freed is kept for the next array, and pages have 2 MB where the system allows that. Otherwise a
+# tenth to a quarter of their time goes into pages of 4 kB. With networks nothing is gained.
+OF_MALLOC = {"hugetlb": 1, "mmap_threshold": 64 << 20, "trim_threshold": 256 << 20}
+MEMORY = {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{k}={v}" for k, v in OF_MALLOC.items())}
 LARGE = "torch"  # modules of jobs that import it are kept from the others, which it would burden
 
 
@@ -172,7 +173,7 @@ class _Server:
     listener: socket.socket
     here: dict[str, Any] = field(default_factory=lambda: interpreter() | variables() | place())
     kinds: dict[tuple[str, bool], _Kind] = field(default_factory=dict)
-    parents: dict[tuple[str, bool, bool], _Parent] = field(default_factory=dict)
+    parents: dict[tuple[str, bool], _Parent] = field(default_factory=dict)  # by size, too
 
     def run(self) -> None:
         """Serve until standard input is closed."""
@@ -270,17 +271,15 @@ class _Server:
 
     def _parent(self, request: dict[str, Any], is_large: bool) -> _Parent | None:
         """Return the parent of a job, started when it is first asked for; None if it has ended."""
-        is_of_arrays = request["words"][0] in OF_ARRAYS
-        key = _parent_key(request), is_large, is_of_arrays
+        key = _parent_key(request), is_large
         if key not in self.parents:
-            pages = LARGE_PAGES if is_of_arrays else {}
             ours, theirs = socket.socketpair()
             with theirs:
                 process = subprocess.Popen(
                     [sys.executable, "-m", MODULES["parent"], self.folder, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
-                    env=pages | request["environment"],
+                    env=request["environment"] if is_large else MEMORY | request["environment"],
                 )
             self.parents[key] = _Parent(ours, process)
         parent = self.parents[key]

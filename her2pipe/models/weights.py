@@ -30,9 +30,10 @@ WRAPPERS = ("state_dict", "model", "teacher")  # under which checkpoints keep a 
 KERNEL = "patch_embed"  # is in the names of kernels that timm would interpolate
 COUNTER = "num_batches_tracked"
 AUXILIARY_HEADS = ("AuxLogits",)  # of training alone, which published files may hold
-DRAWN = frozenset(  # functions that draw weights
+DRAWN = frozenset(  # functions that draw weights, and those that bring what was drawn to a scale
     [
         *(getattr(torch.Tensor, name) for name in ("uniform_", "normal_", "erfinv_")),
+        *(getattr(torch.Tensor, name) for name in ("mul_", "add_", "clamp_")),
         *(getattr(nn.init, name) for name in ("uniform_", "normal_", "kaiming_uniform_")),
     ]
 )

@@ -173,7 +173,8 @@ def _plot(width: float, height: float, ranges: dict[str, Any], name: str):
         background_fill_color="#ffffff",
     )
     source = ColumnDataSource({"url": []}, name=f"{name} picture")
-    plot.add_glyph(source, ImageURL(url="url", x=0, y=0, w=width, h=height, anchor="top_left"))
+    place: dict[str, Any] = {"x": 0, "y": 0, "w": width, "h": height, "anchor": "top_left"}
+    plot.add_glyph(source, ImageURL(url="url", **place))
     return plot
 
 

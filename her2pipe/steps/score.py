@@ -16,8 +16,6 @@ from her2pipe.bundles.compatibility import (
     check_encoding,
     remark_on_unknown,
 )
-from her2pipe.bundles.description import parse
-from her2pipe.bundles.drift import QUANTITIES, measure, out_of_range
 from her2pipe.cohorts import sheet
 from her2pipe.config import (
     CompatibilitySettings,
@@ -149,6 +147,8 @@ def run(
         names = ("patches", "score", "call", *aggregation.endpoint.probability_columns)
         columns += tuple(f"{key}_{name}" for key in (ALL, ACCEPTED) for name in names)
     if args.reference:
+        from her2pipe.bundles.drift import QUANTITIES
+
         add_drift(rows, args.reference, args.stores, files, drift)
         columns += tuple(name for name in QUANTITIES if name not in COLUMNS)
     columns += pooling.SPLIT if args.split else ()
@@ -198,6 +198,10 @@ def add_drift(
     drift: DriftSettings,
 ) -> None:
     """Add to each scored slide what is compared with a bundle's slides, and what is unlike them."""
+    # descriptions of bundles take longer to import than a score takes
+    from her2pipe.bundles.description import parse
+    from her2pipe.bundles.drift import measure, out_of_range
+
     known = parse(Path(reference).read_bytes(), reference).reference
     by_slide = {row["slide"]: row for row in rows if row["flag"] != "excluded"}
     scores = {slide: row["score"] for slide, row in by_slide.items()}

@@ -20,6 +20,7 @@ from her2pipe.synthetic.tissue_layout import (
     PLAN,
     Fat,
     Region,
+    band_by_band,
     blur,
     fill,
     lattice,
@@ -67,10 +68,17 @@ class Components(NamedTuple):
 
     tissue: np.ndarray  # float32 (H, W), 0 to 1: how much tissue there is
     nuclei: np.ndarray  # float32 (H, W): haematoxylin of the nuclei alone
-    fibres: np.ndarray  # float32 (H, W): collagen, as eosin shows it; none in gaps and fat
+    collagen: np.ndarray  # float32 (H, W): eosin of fibres, as if they were everywhere
+    gap: np.ndarray  # float32 (H, W), 0 to 1: gaps in nests of tumour cells
+    fat: np.ndarray  # float32 (H, W), 0 to 1: how much fat there is
     body: np.ndarray  # float32 (H, W), 0 to 1: bodies of tumour cells
     centres: np.ndarray  # float64 (n, 2): tumour cells, x and y
     level: np.ndarray  # float32 (H / COARSE, W / COARSE): severity shown
+
+    @property
+    def fibres(self) -> np.ndarray:
+        """Collagen, as eosin shows it, (H, W) float32; none in gaps and fat."""
+        return self.collagen * (1 - self.gap) * (1 - self.fat)
 
 
 def draw(
@@ -127,9 +135,14 @@ def _fibres(
     thin = noise(rng, (side, side // 8), 1.6, smooth=False)
     bundle = noise(rng, (side // 9, side // 60), 1)
     thin, bundle = (regrid(f, (side, side), smooth=True) for f in (thin, bundle))
-    eosin = 0.6 + 0.13 * thin + 0.2 * bundle + 0.1 * noise(rng, (side, side), 2.5, smooth=False)
-    cleft = np.clip((-1.15 - bundle - 0.25 * thin) * 3.5, 0, 1)  # bundles part on drying
-    eosin = np.clip(eosin * (1 - 0.93 * cleft), 0.02, 2).astype(np.float32)
+    cloth = noise(rng, (side, side), 2.5, smooth=False)
+
+    def weave(cloth, thin, bundle):
+        eosin = 0.6 + 0.13 * thin + 0.2 * bundle + 0.1 * cloth
+        cleft = np.clip((-1.15 - bundle - 0.25 * thin) * 3.5, 0, 1)  # bundles part on drying
+        cloth[:] = np.clip(eosin * (1 - 0.93 * cleft), 0.02, 2)
+
+    band_by_band(weave, cloth, thin, bundle)
     small, grain = [n // COARSE for n in shape], um / COARSE
     y, x = np.mgrid[: small[0], : small[1]].astype(np.float32) * COARSE
     bend = noise(rng, small, 90 * grain) * 20 * um + noise(rng, small, 28 * grain) * 4 * um
@@ -138,7 +151,7 @@ def _fibres(
     along, across = x * cos + y * sin, y * cos - x * sin + bend
     x_map, y_map = (regrid(each.astype(np.float32), shape) for each in (along, across))
     dy, dx = np.gradient(across)
-    woven = cv2.remap(eosin, x_map, y_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    woven = cv2.remap(cloth, x_map, y_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     return woven, np.arctan2(-dx, dy)
 
 
@@ -162,25 +175,32 @@ def _stain(
     lumen = (0.95 + 0.3 * level) - noise(rng, small, 17 * grain)
     eosin, direction = _fibres(rng, shape, um)
     eosin *= regrid(1 + 0.16 * noise(rng, small, 60 * grain), shape)
-    fibres, haematoxylin = eosin.copy(), np.full(shape, 0.04, np.float32)
+    collagen, haematoxylin = eosin.copy(), np.full(shape, 0.04, np.float32)
     at = lattice(rng, shape, 11.6 * um, 0.17)
     share = np.clip(0.5 + 0.115 * level, 0.3, 0.97) * (np.minimum(nest, lumen) > 0)
     at = at[(value_at(tumour, at, 1) > 0) & (rng.random(len(at)) < value_at(share, at))]
     body, gap = _cytoplasm(rng, haematoxylin, eosin, tumour, at, level, nest, lumen, um)
-    eosin += fat.amount * (fat.wall - eosin)
-    haematoxylin *= 1 - fat.amount
+
+    def add_fat(haematoxylin, eosin, amount, wall):
+        eosin += amount * (wall - eosin)
+        haematoxylin *= 1 - amount
+
+    band_by_band(add_fat, haematoxylin, eosin, *fat)
     bank, nuclei = _nucleus_bank(rng), np.zeros(shape, np.float32)
     _tumour_nuclei(rng, nuclei, bank, at, value_at(level, at), um)
     stroma = (tissue > 0.6) & (tumour == 0) & (fat.amount < 0.1)
     _fibroblast_nuclei(rng, nuclei, bank, stroma, direction, um)
     _lymphocytes(rng, nuclei, bank, stroma, um)
-    inside = np.minimum(nuclei * 1.4, 1)
-    present = np.maximum(tissue, inside * (tissue > 0.3))
     tint = np.exp(rng.normal(0, (0.08, 0.1))).astype(np.float32)  # no two slides stain alike
-    haematoxylin = np.maximum(haematoxylin, nuclei) * present * tint[0]
-    eosin = eosin * (1 - 0.55 * inside) * present * tint[1]
-    fibres = fibres * (1 - gap) * (1 - fat.amount)
-    components = Components(present, nuclei, fibres, body, at, level)
+
+    def add_nuclei(haematoxylin, eosin, tissue, nuclei):
+        inside = np.minimum(nuclei * 1.4, 1)
+        tissue[:] = np.maximum(tissue, inside * (tissue > 0.3))
+        haematoxylin[:] = np.maximum(haematoxylin, nuclei) * tissue * tint[0]
+        eosin[:] = eosin * (1 - 0.55 * inside) * tissue * tint[1]
+
+    band_by_band(add_nuclei, haematoxylin, eosin, tissue, nuclei)
+    components = Components(tissue, nuclei, collagen, gap, fat.amount, body, at, level)
     return Section(haematoxylin, eosin, tumour, regions, um, components)
 
 
@@ -209,11 +229,17 @@ def _cytoplasm(
     body, pink, blue, gap = (
         regrid(field.astype(np.float32), tumour.shape) for field in (body, pink, blue, gap)
     )
-    inside = blur(tumour, 1.2)
-    for stain, tint in ((eosin, pink), (haematoxylin, blue)):
-        stain += body * inside * (tint - stain)
-        stain *= 1 - 0.95 * gap * inside
-    return body * inside * (1 - gap), gap * inside
+
+    def colour(haematoxylin, eosin, pink, blue, inside, body, gap):
+        cell, torn = body * inside, 1 - 0.95 * gap * inside
+        for stain, tint in ((eosin, pink), (haematoxylin, blue)):
+            stain += cell * (tint - stain)
+            stain *= torn
+        body[:] = cell * (1 - gap)
+        gap *= inside
+
+    band_by_band(colour, haematoxylin, eosin, pink, blue, blur(tumour, 1.2), body, gap)
+    return body, gap
 
 
 def _nucleus_bank(rng: np.random.Generator, count: int = 48) -> np.ndarray:
@@ -351,21 +377,41 @@ def expose(
     (first, a), (second, b) = stains
     enlarge = ENLARGE[scanner.objective]
     image = np.empty((*first.shape, 3), np.uint8)
-    for c in range(3):
-        weights = -a[c] * scanner.strength, -b[c] * scanner.strength
-        density = cv2.addWeighted(first, weights[0], second, weights[1], 0)
-        image[..., c] = cv2.exp(density) * GLASS
+
+    def shine(image, first, second):
+        channels = []
+        for od in zip(a, b, strict=True):
+            weights = [-each * scanner.strength for each in od]
+            density = cv2.addWeighted(first, weights[0], second, weights[1], 0)
+            channels.append((cv2.exp(density) * GLASS).astype(np.uint8))
+        cv2.merge(channels, image)
+
+    band_by_band(shine, image, first, second)
     if enlarge > 1:
         image = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
-    grain = rng.normal(0, 1.6, (768, 768, 3)).round().astype(np.int16)
+    brighter, darker = _grain(rng)
     for y in range(0, image.shape[0], 256):
         for x in range(0, image.shape[1], 256):
             block, (v, u) = image[y : y + 256, x : x + 256], rng.integers(0, 512, 2)
-            speckle = grain[v : v + block.shape[0], u : u + block.shape[1]]
-            block[:] = cv2.add(block, speckle, dtype=cv2.CV_8U)
+            window = np.s_[v : v + block.shape[0], u : u + block.shape[1]]
+            cv2.add(block, brighter[window], block)
+            cv2.subtract(block, darker[window], block)
     regions = [
         ((outline + 0.5) * enlarge, [(hole + 0.5) * enlarge for hole in holes])
         for outline, holes in section.regions
     ]
     mpp = MPP[scanner.objective]
     return Drawing(image, mpp, regions, section.tumour.astype(bool), enlarge)
+
+
+def _grain(rng: np.random.Generator, side: int = 768) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the camera's noise: what it adds and what it takes, (side, side, 3) uint8 each."""
+    brighter, darker = np.empty((2, side, side, 3), np.uint8)
+
+    def draw_noise(brighter, darker):
+        levels = rng.normal(0, 1.6, brighter.shape).round()
+        brighter[:] = np.maximum(levels, 0)
+        darker[:] = np.maximum(-levels, 0)
+
+    band_by_band(draw_noise, brighter, darker)
+    return brighter, darker

@@ -108,26 +108,6 @@ def test_a_job_of_an_unknown_step_is_likely_to_need_what_others_do():
     assert "tifffile" in server._modules("tile", False)
 
 
-def test_only_parents_of_jobs_that_fill_arrays_have_large_pages(monkeypatch):
-    environments = []
-
-    def start(command, env, **options):
-        environments.append(env)
-        return SimpleNamespace(poll=lambda: None)
-
-    monkeypatch.setattr(job_server.subprocess, "Popen", start)
-    server = job_server._Server("", None, here={})
-    asked = {"import_path": [], "environment": {"OMP_NUM_THREADS": "1"}}
-    for step in ("tile", "evaluate", "tile", "synthesise"):
-        server._parent(asked | {"words": [step]}, is_large=False)
-    own = {"GLIBC_TUNABLES": "glibc.malloc.check=1"}
-    server._parent(asked | {"words": ["tile"], "environment": own}, is_large=False)
-    large = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    assert environments == [asked["environment"] | large, asked["environment"], own]
-    for parent in server.parents.values():
-        parent.connection.close()
-
-
 def test_libraries_of_steps_are_there_and_are_used():
     text = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     imported = set(re.findall(r"^ *(?:import|from) (\w+)", text, re.MULTILINE))
@@ -154,6 +134,7 @@ def test_a_fork_is_measured_with_the_process_it_works_for(client, waiting):
     with client(waiting) as process:
         fork = fork_of(process)
         assert fork.cwd() == str(waiting)
+        began_with = fork.environ()
         assert fork not in psutil.Process(process.pid).children(recursive=True)
         tree = benchmarks.Tree(os.getpid())
         below = tree.children(recursive=True)
@@ -167,6 +148,7 @@ def test_a_fork_is_measured_with_the_process_it_works_for(client, waiting):
         assert job_server.job_of(process.pid) is None
         record.cpu_time = -1
         timer.cancel()
+        assert began_with.keys() >= job_server.MEMORY.keys()
         assert record.cpu_time > 0  # of the whole fork, by the kernel
         assert record.max_rss > 10
         assert job_server.usage_of(os.getpid()) is None
