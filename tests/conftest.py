@@ -1,6 +1,7 @@
 """Shared fixtures: synthetic stores, encodings and models, made without slides."""
 
 import gc
+import inspect
 import os
 import signal
 from types import SimpleNamespace
@@ -24,7 +25,8 @@ os.fsync = lambda file: None
 # What a shell starts by `&` ignores it, and so would all that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-COLLECTED = gc.get_threshold()
+COLLECTED, DOCUMENTATION = gc.get_threshold(), inspect.getdoc
+inspect.getdoc = deferred._no_documentation  # or scipy rewrites all of its own
 gc.set_threshold(deferred.COLLECTED_OBJECTS)  # while tests are imported, as while a job is
 
 
@@ -43,6 +45,7 @@ def pytest_collection_finish(session):
         gc.collect()
         gc.freeze()
     gc.set_threshold(*COLLECTED)
+    inspect.getdoc = DOCUMENTATION
 
 
 looked_at = []  # the test at work, if it is marked `pictures`

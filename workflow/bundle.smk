@@ -13,6 +13,7 @@ rule bundle:
         "logs/bundle/{method}.log",
     benchmark:
         "benchmarks/bundle/{method}.tsv"
+    priority: -2  # nothing waits for it: it can be made beside the page
     conda:
         "../envs/stats.yaml"
     threads: 1

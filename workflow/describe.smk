@@ -10,6 +10,7 @@ rule describe:
         "logs/describe/{encoder}/{cohort}.log",
     benchmark:
         "benchmarks/describe/{encoder}/{cohort}.tsv"
+    priority: -1  # nothing but the page waits for it: what `compare` needs comes first
     conda:
         "../envs/stats.yaml"
     threads: 1

@@ -17,6 +17,7 @@ rule explain:
         "logs/explain/{encoder}/{cohort}/{batch}.log",
     benchmark:
         "benchmarks/explain/{encoder}/{cohort}/{batch}.tsv"
+    priority: -1  # nothing but the page waits for it: what `compare` needs comes first
     conda:
         "../envs/torch.yaml"
     threads: threads_for(study.settings.explain.device, 8)

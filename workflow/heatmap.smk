@@ -17,6 +17,7 @@ rule heatmap:
         "logs/heatmap/{method}/{cohort}/{batch}.log",
     benchmark:
         "benchmarks/heatmap/{method}/{cohort}/{batch}.tsv"
+    priority: -1  # nothing but the page waits for it: what `compare` needs comes first
     conda:
         "../envs/torch.yaml"
     threads: 1

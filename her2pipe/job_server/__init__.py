@@ -5,10 +5,10 @@ that asks the run's server (`client.py`) by a bare Python, which starts in a thi
 begins the command only where the server does not do the job. A *parent* imports what jobs of a step
 are known to need (`libraries.py`), once, and each job is a fork of it; the first of each kind says
 at its end which modules it has imported, and the parent imports what it lacks. First jobs of a step
-that is not known do their work themselves, and say so as well. There are two parents
-at most for each set of environment variables: one without torch, one with it. A parent has no
-threads, keeps no file open and never touches a graphics card, so a fork begins where a process that
-has imported its modules would.
+that is not known do their work themselves, and say so as well. There are two parents at most for
+each set of environment variables: one without torch, one with it. A parent has no threads, keeps no
+file open and never touches a graphics card, so a fork begins where a process that has imported its
+modules would.
 
 Rules see nothing of it: the command, folder, environment, streams, umask, exit code, and signals
 are the job's own; who kills the client kills the job. A job does its work itself where a fork would

@@ -125,7 +125,7 @@ def _png(canvas: Canvas) -> bytes:
     import cv2
 
     pixels = cv2.cvtColor(np.asarray(canvas.buffer_rgba()), cv2.COLOR_RGBA2BGR)
-    options = (cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)
+    options = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)
     coded = cv2.imencode(".png", pixels, options)[1].tobytes()
     dots_m = round(canvas.figure.dpi / 0.0254)
     density = b"pHYs" + struct.pack(">IIB", dots_m, dots_m, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,63 +123,126 @@ def scene(store: PatchStore, patches: PatchValues) -> str:
     str
         JSON that may stand inside a script element; the same slide always gives the same.
     """
-    from bokeh.document import Document
-    from bokeh.models import Range1d
-
     mpp = store.metadata.mpp
     unit = mpp or 1  # micrometres where the resolution is known, else level-0 px
     width, height = unit * store.metadata.width_px0, unit * store.metadata.height_px0
-    ranges = {
-        "x_range": Range1d(start=-MARGIN * width, end=(1 + MARGIN) * width, name="x"),
-        "y_range": Range1d(start=(1 + MARGIN) * height, end=-MARGIN * height, name="y"),
-    }
-    slide, overlay = (_plot(width, height, ranges, name) for name in ("slide", "map"))
-    if mpp:
-        _scale_bar(slide, ranges["x_range"])
-    side = unit * store.metadata.patch_size_level0
-    centres = (patches.coords * unit + side / 2).astype(np.float32)
-    _rectangles(overlay, centres, side, patches)
-    document = Document()
-    for plot in (slide, overlay):
-        document.add_root(plot)
-    return Markup(_renumbered(script_json(document.to_json(deferred=False))))
+    plots = _linked_plots(bool(mpp), bool(len(patches.values)))
+    plots.fit(width, height)
+    if len(patches.values):
+        side = unit * store.metadata.patch_size_level0
+        plots.fill(patches, (patches.coords * unit + side / 2).astype(np.float32), side)
+    return Markup(_renumbered(script_json(plots.document.to_json(deferred=False))))
 
 
-def _plot(width: float, height: float, ranges: dict[str, Any], name: str):
-    """Make a plot of the whole slide that drags pan or zoom; its picture comes from the page.
+@cache
+def _linked_plots(has_scale: bool, has_patches: bool) -> _LinkedPlots:
+    """Return the plots that all slides share: to build them takes longer than to fill them."""
+    return _LinkedPlots(has_scale, has_patches)
+
+
+class _LinkedPlots:
+    """Bokeh's models of the two plots of a slide, to be filled with one slide after the other.
 
     Bokeh's `figure` would add axes and a grid, which are not shown and take half of the time.
+
+    Parameters
+    ----------
+    has_scale : bool
+        Whether lengths are micrometres, of which a bar is drawn.
+    has_patches : bool
     """
-    from bokeh.models import (
-        BoxZoomTool,
-        ColumnDataSource,
-        ImageURL,
-        PanTool,
-        Plot,
-        Toolbar,
-        WheelZoomTool,
-    )
 
-    wheel, drag = WheelZoomTool(name="wheel"), PanTool(name="pan")
-    box = BoxZoomTool(name="box", match_aspect=True)
-    plot = Plot(
-        **ranges,
-        name=name,
-        aspect_ratio=width / height,
-        sizing_mode="stretch_width",
-        toolbar=Toolbar(tools=[drag, wheel, box], active_scroll=wheel, active_drag=drag),
-        toolbar_location=None,
-        min_border=0,
-        outline_line_color="#8a93a3",
-        background_fill_color="#ffffff",
-    )
-    source = ColumnDataSource({"url": []}, name=f"{name} picture")
-    place: dict[str, Any] = {"x": 0, "y": 0, "w": width, "h": height, "anchor": "top_left"}
-    plot.add_glyph(source, ImageURL(url="url", **place))
-    return plot
+    def __init__(self, has_scale: bool, has_patches: bool):
+        from bokeh.document import Document
+        from bokeh.models import Range1d
+
+        self.ranges = {axis: Range1d(name=axis) for axis in "xy"}
+        self.pictures: list[Any] = []
+        self.plots = [self._plot(name) for name in ("slide", "map")]
+        if has_scale:
+            _scale_bar(self.plots[0], self.ranges["x"])
+        if has_patches:
+            self._add_patches(self.plots[1])
+        self.document = Document()
+        for plot in self.plots:
+            self.document.add_root(plot)
+
+    def _plot(self, name: str) -> Any:
+        """Make a plot of a slide that drags pan or zoom; its picture comes from the page."""
+        from bokeh.models import (
+            BoxZoomTool,
+            ColumnDataSource,
+            ImageURL,
+            PanTool,
+            Plot,
+            Toolbar,
+            WheelZoomTool,
+        )
+
+        wheel, drag = WheelZoomTool(name="wheel"), PanTool(name="pan")
+        box = BoxZoomTool(name="box", match_aspect=True)
+        plot = Plot(
+            x_range=self.ranges["x"],
+            y_range=self.ranges["y"],
+            name=name,
+            sizing_mode="stretch_width",
+            toolbar=Toolbar(tools=[drag, wheel, box], active_scroll=wheel, active_drag=drag),
+            toolbar_location=None,
+            min_border=0,
+            outline_line_color="#8a93a3",
+            background_fill_color="#ffffff",
+        )
+        source = ColumnDataSource({"url": []}, name=f"{name} picture")
+        place: dict[str, Any] = {"x": 0, "y": 0, "anchor": "top_left"}
+        self.pictures.append(ImageURL(url="url", **place))
+        plot.add_glyph(source, self.pictures[-1])
+        return plot
+
+    def _add_patches(self, plot: Any) -> None:
+        """Add patches, coloured by value or by class, and what hovering over them shows."""
+        from bokeh.models import (
+            CategoricalColorMapper,
+            ColumnDataSource,
+            HoverTool,
+            LinearColorMapper,
+            Rect,
+        )
+
+        self.source = ColumnDataSource(name="patches")
+        self.by_class = CategoricalColorMapper()
+        by_p = LinearColorMapper(palette="Viridis256", low=0, high=1)
+        # One layer with two looks: muted, Bokeh draws it by class.
+        self.rectangles = [
+            Rect(x="x", y="y", line_color=None, fill_color={"field": field, "transform": mapper})
+            for field, mapper in (("p", by_p), ("name", self.by_class))
+        ]
+        glyph, muted = self.rectangles
+        layer = plot.add_glyph(self.source, glyph, muted_glyph=muted, name="layer")
+        self.hover = HoverTool(renderers=[layer], point_policy="follow_mouse")
+        plot.add_tools(self.hover)
+
+    def fit(self, width: float, height: float) -> None:
+        """Give both plots the size of a slide."""
+        self.ranges["x"].update(start=-MARGIN * width, end=(1 + MARGIN) * width)
+        self.ranges["y"].update(start=(1 + MARGIN) * height, end=-MARGIN * height)
+        for plot, picture in zip(self.plots, self.pictures, strict=True):
+            plot.aspect_ratio = width / height
+            picture.update(w=width, h=height)
+
+    def fill(self, patches: PatchValues, centres: np.ndarray, side: float) -> None:
+        """Show patches of a side, at centres (N, 2), both in the unit of the slide."""
+        data: dict[str, Any] = {"x": centres[:, 0], "y": centres[:, 1]}
+        data["p"] = np.asarray(patches.values, np.float32)
+        # The page turns these numbers into names: the names of thousands of patches would be long.
+        data["class"] = np.asarray(patches.classes, np.uint8)
+        self.source.data = data | {"name": [""] * len(centres)}
+        self.by_class.update(palette=patches.colours, factors=patches.names)
+        for rectangle in self.rectangles:
+            rectangle.update(width=side, height=side)
+        self.hover.tooltips = [(patches.label, "@p{0.00}"), ("class", "@name")]
 
 
-def _scale_bar(plot, across) -> None:
+def _scale_bar(plot: Any, across: Any) -> None:
     from bokeh.models.annotations.dimensional import MetricLength
     from bokeh.models.annotations.legends import ScaleBar
 
@@ -194,37 +258,6 @@ def _scale_bar(plot, across) -> None:
             border_line_color=None,
         )
     )
-
-
-def _rectangles(plot, centres: np.ndarray, side: float, patches: PatchValues) -> None:
-    """Add the patches, coloured by value or by class, and what hovering over them shows."""
-    from bokeh.models import (
-        CategoricalColorMapper,
-        ColumnDataSource,
-        HoverTool,
-        LinearColorMapper,
-        Rect,
-    )
-
-    if not len(patches.values):
-        return
-    values = np.asarray(patches.values, np.float32)
-    data: dict[str, Any] = {"x": centres[:, 0], "y": centres[:, 1], "p": values}
-    # The page turns these numbers into names: the names of thousands of patches would be long.
-    data["class"] = np.asarray(patches.classes, np.uint8)
-    source = ColumnDataSource(data | {"name": [""] * len(centres)}, name="patches")
-    by_p = LinearColorMapper(palette="Viridis256", low=0, high=1)
-    by_class = CategoricalColorMapper(palette=patches.colours, factors=patches.names)
-    # One layer with two looks: muted, Bokeh draws it by class.
-    shape: dict[str, Any] = {"x": "x", "y": "y", "width": side, "height": side, "line_color": None}
-    layer = plot.add_glyph(
-        source,
-        Rect(**shape, fill_color={"field": "p", "transform": by_p}),
-        muted_glyph=Rect(**shape, fill_color={"field": "name", "transform": by_class}),
-        name="layer",
-    )
-    tips = [(patches.label, "@p{0.00}"), ("class", "@name")]
-    plot.add_tools(HoverTool(renderers=[layer], tooltips=tips, point_policy="follow_mouse"))
 
 
 def _renumbered(text: str) -> str:

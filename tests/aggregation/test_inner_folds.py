@@ -124,6 +124,7 @@ def test_epochs_of_all_slides_are_the_medians_of_the_folds():
     assert typical_epochs([[9, 3, 7], [4]]) == [7]  # of 9 and 4: 6.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "epochs"), [("clam", 1), ("slidegraph", 3)])
 def test_weights_that_were_kept_are_those_of_a_second_training(name, epochs, tmp_path):
     """Kept within memory, of no epoch, or of the first one alone: the scores are the same.

@@ -57,6 +57,7 @@ def study(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_number_is_predicted_and_judged(study):
     evaluation = results.read(study / "number" / "probe")
     part, main = evaluation.metrics.number, evaluation.metrics.main()
@@ -81,6 +82,7 @@ def test_a_number_is_predicted_and_judged(study):
     assert {"number.svg", "agreement.svg"} <= {p.name for p in evaluation.folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_survival_is_of_patients_and_groups_are_cut_at_training_scores(study):
     evaluation = results.read(study / "survival" / "probe")
     part, main = evaluation.metrics.survival, evaluation.metrics.main()
@@ -107,6 +109,7 @@ def test_survival_is_of_patients_and_groups_are_cut_at_training_scores(study):
     assert "Log-rank test, 1 degree of freedom: P" in caption
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LABELS)
 def test_methods_are_compared_by_resampled_patients(study, kind):
     compare = study / kind / "compare"
@@ -122,6 +125,7 @@ def test_methods_are_compared_by_resampled_patients(study, kind):
     assert (compare / "forest.svg").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "measure"), [("number", "spearman"), ("survival", "c_index")])
 def test_a_fit_says_what_its_held_out_slides_were_judged_by(study, kind, measure):
     fit = study / kind / "fit"

@@ -89,6 +89,7 @@ def test_names_in_the_file_are_those_users_know(evaluated):
     assert "note" not in file["pcr"]  # what has a value has no note
 
 
+@pytest.mark.slow
 def test_metrics_of_classes_are_read_as_they_were_written(tmp_path):
     folder = class_evaluations.evaluation(tmp_path)
     evaluation = results.read(folder)

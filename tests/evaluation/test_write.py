@@ -70,6 +70,7 @@ def test_metrics_are_those_of_the_tables(made):
     assert area == pytest.approx(by_class[1], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_better_network_is_seen_to_be_better(tmp_path, made):
     better = class_evaluations.metrics(class_evaluations.evaluation(tmp_path, skill=4))
     worse = class_evaluations.metrics(made)
@@ -92,6 +93,7 @@ def test_two_classes_without_order(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_only_the_validation_side_of_the_development_cohort_counts(tmp_path):
     out = class_evaluations.evaluation(tmp_path, cohort="A", role="development", n=20)
     metrics = class_evaluations.metrics(out)

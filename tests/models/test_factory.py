@@ -89,6 +89,7 @@ GRADING = [  # the six networks of IHC grading: parameters with 3 classes
 ]
 
 
+@pytest.mark.slow
 def test_the_published_study_grades_by_these_six():
     from pathlib import Path
 

@@ -213,7 +213,10 @@ def test_weights_of_the_whole_network_are_taken_from_its_file(tmp_path):
     assert mismatch == weights.Mismatch(surplus=("body.layer2.0.scale",))
 
 
-@pytest.mark.parametrize(("name", "stages"), [("pruneff4", 0), ("ather2", 0), ("resnet10t", 2)])
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [pytest.param("pruneff4", 0, marks=pytest.mark.slow), ("ather2", 0), ("resnet10t", 2)],
+)
 def test_they_are_saved_and_loaded(name, stages, tmp_path):
     torch.manual_seed(0)
     px = 128 if name == "ather2" else 112

@@ -94,6 +94,7 @@ def test_the_files_are_the_network_on_real_patches(name, px, tmp_path, data):
     assert np.abs(rough - logits).max() < 0.25 * np.abs(logits).max() + 0.02
 
 
+@pytest.mark.slow
 def test_first_and_last_layers_stay_in_full(tmp_path, make):
     import onnx
 

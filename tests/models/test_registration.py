@@ -66,7 +66,10 @@ def test_a_plugin_adds_a_network(tiny):
         factory.create("tiny", 4, stages=1)
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet10t", pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow)],
+)
 def test_stages_are_those_that_timm_itself_gives(name):
     """Features as by timm's `forward_intermediates`, cuts as by its `prune_intermediate_layers`."""
     px, number = (64, 3) if name == "resnet10t" else (224, 1)

@@ -124,6 +124,7 @@ def test_shifts_draw_median_and_quartiles_of_each_status():
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["A\n3 + 1", "B\n0 + 0"]
 
 
+@pytest.mark.slow
 def test_the_flow_holds_every_line_inside_and_is_the_same_each_time(tmp_path):
     """Five cohorts stand in two rows; a long reason is broken, never cut or spilt."""
     reason = "12 unreadable: the file ends before its last tile"

@@ -56,6 +56,7 @@ def measured(patch, side_um=64.0):
     return {name: float(values[0]) for name, values in inspection.finish(TILE).values.items()}
 
 
+@pytest.mark.slow
 def test_each_artefact_is_seen_by_its_detector_and_clean_tissue_by_none(drawing):
     """At the defaults, over all: sensitivity 0.9 at least, false rejection 0.02 at most."""
     seen, false = {}, {name: [] for name in CASE}

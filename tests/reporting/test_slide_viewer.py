@@ -102,7 +102,11 @@ def test_the_scene_is_in_micrometres(store):
 
 
 def test_a_scene_is_the_same_every_time(store):
-    assert scene(store, mpp=0.5) == scene(store, mpp=0.5)
+    first = scene(store, mpp=0.5)
+    other = scene(store, mpp=0.25)  # nothing of it stays in the plots that slides share
+    assert first == scene(store, mpp=0.5) != other
+    slide_viewer._linked_plots.cache_clear()
+    assert other == scene(store, mpp=0.25)
 
 
 def test_an_encoder_without_classes_still_shows_the_slide(store):

@@ -243,6 +243,7 @@ def test_a_mask_with_a_label_in_one_channel(tmp_path):
     assert found == pytest.approx([1, 0.5, 0.5, 0.25])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
 def test_a_large_mask_in_little_memory(tmp_path):
     script = """

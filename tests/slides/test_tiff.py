@@ -18,7 +18,10 @@ PICTURE = slides.tissue(1500, 1100, seed=5)
 # --- geometry and colours ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("side", "out"), [(256, 256), (300, 256), (725, 256), (181, 256)])
+@pytest.mark.parametrize(
+    ("side", "out"),
+    [(256, 256), (300, 256), (725, 256), pytest.param(181, 256, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("chroma", [(1, 1), (2, 1), (2, 2)])
 def test_svs_as_openslide_reads_it(tmp_path, side, out, chroma):
     path = slides.svs(tmp_path / "a.svs", PICTURE, subsampling=chroma)

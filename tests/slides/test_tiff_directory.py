@@ -90,6 +90,7 @@ def test_pages_described_as_a_label(tmp_path):
         shows(slide, PICTURE)
 
 
+@pytest.mark.slow
 def test_ome_tiff_with_the_macro_first(tmp_path):
     macro = slides.halve(TURNED, 4)
     path = write_ome(tmp_path / "a.ome.tif", (macro, "macro"), (PICTURE, "slide"))

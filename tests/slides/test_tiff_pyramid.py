@@ -69,6 +69,7 @@ def test_jpeg_2000(tmp_path, compression):
         assert (made == wanted).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reversible", "scale"), [(False, 4), (True, 1)])
 def test_coarse_wavelets(tmp_path, reversible, scale):
     """Irreversible ones are read alone, and lie where they should; reversible ones are biased."""

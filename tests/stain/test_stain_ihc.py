@@ -112,6 +112,7 @@ def looked_at(slides, method):
     return shown, target
 
 
+@pytest.mark.slow
 def test_brown_keeps_its_order_and_its_amount(slides):
     shown, target = looked_at(slides, "macenko-dab")
     before, after = {}, {}
@@ -131,6 +132,7 @@ def test_brown_keeps_its_order_and_its_amount(slides):
     assert max(after.values()) / min(after.values()) > 4
 
 
+@pytest.mark.slow
 def test_one_constant_scales_brown_nowhere(slides):
     """Neither a slide's own maximum nor the training slides' median rescales DAB."""
     profiles = [
@@ -141,6 +143,7 @@ def test_one_constant_scales_brown_nowhere(slides):
     assert len({round(p.max_concentration[0], 6) for p in profiles}) == len(profiles)
 
 
+@pytest.mark.slow
 def test_the_centres_blues_come_together(slides):
     """Nuclei of the two centres differ by a third of what they did, or less."""
     shown, _ = looked_at(slides, "macenko-dab")

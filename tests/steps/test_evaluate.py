@@ -492,6 +492,7 @@ def test_bootstrap_draws_patients(tmp_path, write, her2pipe):
     assert one["low"] == pytest.approx(found[0]["auc"]["low"], abs=0.04)
 
 
+@pytest.mark.slow
 def test_the_same_again_is_the_same_bytes(tmp_path, patched, her2pipe):
     sheet, scores, _ = patched
     kept = []

@@ -45,6 +45,7 @@ def names(folder):
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_files(tmp_path, slides, her2pipe):
     stores, encodings = slides
     code, log = her2pipe("heatmap", *stores, tmp_path / "out", "--encoding", encodings)

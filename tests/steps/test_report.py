@@ -214,6 +214,7 @@ def test_training_set_as_in_the_paper(page):
     assert rows[1][:3] == ["1024 px", "90,664 (63,464 = 0.70)", "97,264 (68,084 = 0.70)"]
 
 
+@pytest.mark.slow
 def test_the_gallery_has_its_limit_and_goes_without_viewer(study):
     text = write(study, "--gallery", "1", name="one.html")
     assert text.count('<details class="viewer">') == 1
@@ -236,6 +237,7 @@ def test_what_is_not_there_is_left_out(tmp_path, study, her2pipe):
     ]
 
 
+@pytest.mark.slow
 def test_deployed_networks_have_a_section(study, text, tmp_path):
     """Latencies stand among what differs from run to run."""
     folder = study[0] / "deploy" / "net"
@@ -280,6 +282,7 @@ def test_a_ledger_of_other_slides_is_an_error(tmp_path, study, her2pipe):
     assert not (tmp_path / "x.html").exists()
 
 
+@pytest.mark.slow
 def test_a_plugin_can_add_a_section(study, monkeypatch):
     """A registered class is all it takes; it stands where its place says."""
     monkeypatch.setattr(sections.SECTIONS, "_items", dict(sections.SECTIONS._items))
@@ -338,6 +341,7 @@ def test_the_study_states_what_guidelines_ask_for(study):
     assert cells["Width of the interval"] == "0.300"
 
 
+@pytest.mark.slow
 def test_a_page_can_do_without_names_and_paths(study):
     """No name of a slide or patient and no path is left in text, alt texts, ids, files, numbers."""
     text = write(study, "--identifiers", "false", name="hidden/index.html")

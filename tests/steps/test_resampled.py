@@ -102,6 +102,7 @@ def module_her2pipe():
     return run
 
 
+@pytest.mark.slow
 def test_each_slide_is_scored_once_by_the_split_that_tests_it(scored):
     rows = cohort.load(scored / "sheet.tsv", check_files=False)
     tested = splits_testing(rows, FOLDS)
@@ -117,6 +118,7 @@ def test_each_slide_is_scored_once_by_the_split_that_tests_it(scored):
         assert row["split"] == "; ".join(SPLITS)
 
 
+@pytest.mark.slow
 def test_labels_without_meaning_are_not_found_out_of_fold(scored, tmp_path, her2pipe):
     """Though each encoder knows the labels of the slides it was trained on by heart."""
     tables = [scored / f"scores-{split}.tsv" for split in SPLITS]
@@ -168,6 +170,7 @@ def test_labels_without_meaning_are_not_found_out_of_fold(scored, tmp_path, her2
     assert known.value > 0.95
 
 
+@pytest.mark.slow
 def test_what_was_trained_on_is_refused(scored, tmp_path, her2pipe):
     """Leaks that are planted: a tested slide in training, an encoder and a fit of other splits."""
     leaky = shutil.copytree(scored / "encoder-1of3", tmp_path / "leaky")

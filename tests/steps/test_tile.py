@@ -586,6 +586,7 @@ def test_corrupt_tiles_cost_patches(her2pipe, tmp_path):
     assert not kept & {(200, 200), (300, 200), (200, 300), (300, 300)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ["tiff", "openslide"])
 def test_too_many_corrupt_tiles(her2pipe, tmp_path, reader):
     path = damaged(tmp_path / "a.svs", 16)

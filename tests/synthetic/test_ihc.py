@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pytest
 
 from her2pipe.config import Scanner, SynthesiseSettings
 from her2pipe.synthetic.he import cut_section, draw
@@ -54,6 +55,7 @@ def test_every_nucleus_is_in_both():
     assert (ihc[away] < 0.25).mean() > 0.95
 
 
+@pytest.mark.slow
 def test_membranes_show_what_the_guideline_says():
     dense, share = np.zeros((4, 5)), np.zeros((4, 5))
     for row, seed in enumerate((1, 4, 9, 12)):

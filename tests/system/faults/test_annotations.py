@@ -252,6 +252,7 @@ def test_ragged_regions_over_each_other_are_counted():
     assert fraction.max() <= 1
 
 
+@pytest.mark.slow
 def test_a_million_spikes_are_measured_on_a_raster(tmp_path, monkeypatch):
     """An exact union of these would take hours."""
     monkeypatch.setattr(annotation, "RASTER_CROSSINGS", 3_000_000)

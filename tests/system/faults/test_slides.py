@@ -59,6 +59,7 @@ def deflated(megabytes):
     return b"".join(parts) + stream.flush()
 
 
+@pytest.mark.slow
 def test_a_tile_that_inflates_beyond_its_size(tmp_path):
     path = tiled(tmp_path / "bomb.tif", 8, deflated(300))
     assert "corrupt" in refused(path)
