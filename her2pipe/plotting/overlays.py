@@ -14,7 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.transforms import Affine2D, Transform
 
 from her2pipe.plotting.patch_map import PatchMap
 from her2pipe.plotting.style import (
@@ -83,6 +85,8 @@ def _painted(
     image: np.ndarray, patches: PatchMap, colours: np.ndarray, opacity: float
 ) -> np.ndarray:
     """Paint patches over a picture of the whole slide, in (N, 3) colours of 0 to 255."""
+    import cv2
+
     coords = np.asarray(patches.coords).reshape(-1, 2)
     if not len(coords):
         return image
@@ -102,16 +106,22 @@ def _painted(
     )
     y, x = (np.clip(at, -1, size) + 1 for at, size in ((y, rows), (x, columns)))
     number = numbers[np.ix_(y.astype(int), x.astype(int))]
-    mixed = image * (1 - opacity) + colours[number] * opacity
-    return np.where(number[..., None] >= 0, np.rint(mixed), image).astype(np.uint8)
+    paint = np.rint(colours).astype(np.uint8)[number]
+    mixed = cv2.addWeighted(image, 1 - opacity, paint, opacity, 0)
+    return np.where(number[..., None] >= 0, mixed, image)
 
 
 def _scale_bar(
-    axes: Axes, place: tuple[float, float], width: int, width_px0: int, mpp: float | None
+    figure: Figure,
+    dots: Transform,
+    place: tuple[float, float],
+    width: int,
+    width_px0: int,
+    mpp: float | None,
 ) -> None:
     """Draw a bar of a round length, about a quarter of the slide; without mpp, write the width.
 
-    `place` is its left and top, `width` that of the slide, both dots.
+    `place` is its left and top, `width` that of the slide, both `dots`.
     """
     text, (left, top) = f"width {width_px0:,} px", place
     if mpp:
@@ -120,9 +130,9 @@ def _scale_bar(
         length_um = max(step * power for step in (1, 2, 5) if step * power <= quarter_um)
         look: Look = {"color": "black", "linewidth": 2, "solid_capstyle": "butt"}
         end = left + length_um / mpp * width / width_px0
-        axes.plot([left, end], [top, top], **look)
+        figure.add_artist(Line2D([left, end], [top, top], transform=dots, **look))
         text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
-    axes.annotate(text, (left, top), (0, -6), textcoords="offset points", va="top", size=6)
+    figure.text(left, top + 6 * figure.dpi / 72, text, transform=dots, va="top", size=6)
 
 
 @styled
@@ -133,15 +143,19 @@ def overlay(overview: np.ndarray, patches: PatchMap, opacity: float = 0.55) -> F
     they have colour, of this `opacity`, 0 to 1. Without classes there is no map of them. The slide
     is not named, so that the picture can be shown where names must not be.
 
-    Panels are pictures of the size they are shown at on one page of dots from the upper left
-    corner: axes of their own, and laying them out, would take longer than all else.
+    Panels are pictures of the size they are shown at, placed in dots from the upper left corner:
+    axes of their own, and laying them out, would take longer than all else.
     """
     names = list(patches.classes)
     count = 3 if names else 2
     wide, tall = patches.width_px0, patches.height_px0
     panel_mm = min(max(PANEL_MM * tall / wide, LEAST_MM), MOST_MM)
     foot_mm = max(FOOT_MM, 8 + CLASS_MM * len(names))
-    figure, axes, mm = _page(COLUMN_OF_MAP_MM * count, ABOVE_MM + panel_mm + foot_mm)
+    figure = new_figure(COLUMN_OF_MAP_MM * count, ABOVE_MM + panel_mm + foot_mm)
+    figure.set_layout_engine("none")
+    page_wide, page_tall = figure.bbox.size
+    dots = Affine2D().scale(1 / page_wide, -1 / page_tall).translate(0, 1) + figure.transFigure
+    mm = figure.dpi / 25.4
     scale = min(PANEL_MM / wide, panel_mm / tall) * mm
     width, height = max(1, round(wide * scale)), max(1, round(tall * scale))
     picture = _resized(np.ascontiguousarray(overview), width, height)
@@ -160,9 +174,10 @@ def overlay(overview: np.ndarray, patches: PatchMap, opacity: float = 0.55) -> F
     above = ABOVE_MM * mm - TITLE_POINTS * point
     for left, layer, letter, heading in zip(lefts, layers, ascii_lowercase, headings, strict=False):
         Picture(figure, layer, (left, top))
-        axes.text(left, above, heading)
-        axes.text(left - 3 * point, above, letter, size=8, weight="bold", ha="right")
-    _scale_bar(axes, (lefts[0], top + height + 2 * mm), width, wide, patches.mpp)
+        figure.text(left, above, heading, transform=dots)
+        look: Look = {"size": 8, "weight": "bold", "ha": "right", "transform": dots}
+        figure.text(left - 3 * point, above, letter, **look)
+    _scale_bar(figure, dots, (lefts[0], top + height + 2 * mm), width, wide, patches.mpp)
     below, middle = (ABOVE_MM + panel_mm) * mm, width / 2
     place = lefts[1] + middle - 22 * mm, below + 5.8 * mm, 44 * mm, 3.3 * mm
     _colour_bar(figure, place, patches, opacity)
@@ -170,20 +185,10 @@ def overlay(overview: np.ndarray, patches: PatchMap, opacity: float = 0.55) -> F
         n = np.bincount(patches.class_numbers, minlength=len(names))
         texts = [f"{name} (n = {k:,} patches)" for name, k in zip(names, n, strict=True)]
         handles = [Patch(facecolor=colour, alpha=opacity) for colour in patches.colours]
-        look: Look = {"loc": "upper center", "bbox_transform": axes.transData}
+        look = {"loc": "upper center", "bbox_transform": dots}
         look["bbox_to_anchor"] = lefts[2] + middle, below + 5 * mm
-        draw_legend(axes, handles, texts, **look)
+        draw_legend(figure, handles, texts, **look)
     return figure
-
-
-def _page(width_mm: float, height_mm: float) -> tuple[Figure, Axes, float]:
-    """Return a figure that is laid out by hand, its axes of dots, and how many are a mm."""
-    figure = new_figure(width_mm, height_mm)
-    figure.set_layout_engine("none")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.set(xlim=(0, figure.bbox.width), ylim=(figure.bbox.height, 0), autoscale_on=False)
-    return figure, axes, figure.dpi / 25.4
 
 
 def _hide_axis(axes: Axes) -> None:

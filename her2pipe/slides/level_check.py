@@ -52,7 +52,7 @@ def shows_the_same(
             window = slide.region(x, y, side_px0, side_px0, out_px)
         except BadSlideError:
             continue
-        windows.append((float(window.std()), x, y, window))
+        windows.append((_texture(window), x, y, window))
     windows.sort(key=lambda item: -item[0])
     fine_px = min(FINE_PX, math.ceil(side_px0 / fine))
     compared = 0
@@ -74,6 +74,13 @@ def _corners(slide: Slide, side_px0: int) -> Sequence[tuple[int, int]]:
         for size in (slide.width_px0, slide.height_px0)
     ]
     return [(x, y) for y in axes[1] for x in axes[0]]
+
+
+def _texture(window: np.ndarray) -> float:
+    """Return a number by which windows of one size are in the order of their variances."""
+    import cv2
+
+    return cv2.norm(window, cv2.NORM_L2SQR) - sum(cv2.sumElems(window)) ** 2 / window.size
 
 
 def _cells(window: np.ndarray) -> np.ndarray:

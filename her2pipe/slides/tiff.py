@@ -62,6 +62,7 @@ class TiffSlide(Slide):
         self.icc = pyramid.icc
         self._file = os.open(path, os.O_RDONLY)
         self._scales: dict[tuple[int, int], int] = {}
+        self._choices: dict[tuple[float, bool], tuple[int, int, int]] = {}
         self._views: dict[tuple[int, int, int], TileCache] = {}
         self._lock = threading.Lock()
         self._try_tiles()
@@ -103,7 +104,7 @@ class TiffSlide(Slide):
             places = [*_fullest(self.levels[-2]), *_fullest(level)]
             if not shows_the_same(self, finest, max(level.downsample), places):
                 self.levels = self.levels[:-1]
-            self._views, self._scales = {}, {}  # which number levels
+            self._views, self._scales, self._choices = {}, {}, {}  # which number levels
 
     def close(self) -> None:
         """Release the file."""
@@ -116,6 +117,11 @@ class TiffSlide(Slide):
 
         `quick` takes the decoder's own reduction as it comes.
         """
+        if (factor, quick) not in self._choices:
+            self._choices[factor, quick] = self._chosen(factor, quick)
+        return self._choices[factor, quick]
+
+    def _chosen(self, factor: float, quick: bool) -> tuple[int, int, int]:
         limit = factor * 1.001  # downsamples are not exact
         number = max(i for i, v in enumerate(self.levels) if i == 0 or max(v.downsample) <= limit)
         level = self.levels[number]

@@ -10,6 +10,7 @@ import pytest
 from figure_text import ODD_NAME, roc_curve, texts, words
 from matplotlib.cbook import boxplot_stats
 from matplotlib.colors import to_rgb, to_rgba
+from matplotlib.lines import Line2D
 
 from her2pipe import stats
 from her2pipe.plotting import charts, overlays, style
@@ -443,7 +444,7 @@ def test_overlay_legend_counts_patches_and_matches_the_map():
     figure = small_overlay(opacity=0.5, probabilities=np.eye(3)[[1, 1, 0]])
     assert "HER2+ (n = 2 patches)" in words(figure)
     assert "Non-tumour (n = 0 patches)" in words(figure)
-    (legend,) = filter(None, (axes.get_legend() for axes in figure.axes))
+    (legend,) = figure.legends
     patches = legend.get_patches()
     assert patches[1].get_facecolor() == pytest.approx(to_rgba(style.CLASS_COLOURS[1], 0.5))
 
@@ -478,7 +479,7 @@ def test_overlay_of_a_slide_without_patches():
 )
 def test_scale_bar(width_px0, mpp, length_px0, text):
     figure = small_overlay(width_px0=width_px0, mpp=mpp)
-    (bar,) = figure.axes[0].lines
+    (bar,) = (artist for artist in figure.artists if isinstance(artist, Line2D))
     slide = pictures(figure)[0]
     left, right = bar.get_xdata()
     assert left == pytest.approx(slide.place[0] * figure.bbox.width)
