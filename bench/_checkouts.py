@@ -92,7 +92,7 @@ class Checkout:
     ) -> Usage:
         """Run Snakemake on the study of a folder, `study.yaml`; `launch` starts it."""
         study = ["--directory", folder, "--configfile", folder / "study.yaml"]
-        words = [*launch, "--snakefile", self.root / "Snakefile", *study, *words]
+        words = [*launch, "--snakefile", self.root / "Snakefile", *words, *study]
         return self.run(words, self.root)
 
 

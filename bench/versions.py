@@ -219,6 +219,7 @@ def small_study() -> dict[str, Any]:
             "A": {"sheet": "sheets/A.tsv", "role": "development"},
             "B": {"sheet": "sheets/B.tsv", "role": "external"},
         },
+        "split": {"validation_fraction": 0.4},
         "synthesise": {"width_um": 260, "height_um": 220},
         "tile": {"adaptive_area_px0": 6.3e6, "patch_px": 128},
         "train": {
