@@ -31,7 +31,6 @@ from matplotlib.transforms import BboxBase, ScaledTranslation
 
 from her2pipe.config import FigureSettings
 from her2pipe.files import replacing
-from her2pipe.plotting.canvas import Canvas, is_vector
 
 Look = dict[str, Any]  # how something is drawn: options of matplotlib
 COLUMN_MM, PAGE_MM = 85.0, 180.0
@@ -91,18 +90,13 @@ def save(
     if mark:
         figure.text(0.995, 0.003, mark, size=5, color="#666666", ha="right", va="bottom")
     paths = [Path(f"{stem}.{kind}") for kind in formats]  # with_suffix would cut at a dot
-    canvas, dpi, vectors = _canvas_of(figure), figure.dpi, ""
+    canvas, dpi = _canvas_of(figure), figure.dpi
     with house_style():
-        if is_drawn := set(FORMATS) <= set(formats) and is_vector(figure):
-            vectors = canvas.draw_with_vectors(**OPTIONS["svg"])
         for path, kind in zip(paths, formats, strict=True):
             with replacing(path) as temporary:
                 if kind == "png":
-                    if not is_drawn:
-                        canvas.draw()
+                    canvas.draw()
                     temporary.write_bytes(_png(canvas))
-                elif kind == "svg" and is_drawn:
-                    temporary.write_text(vectors, encoding="utf-8")
                 else:  # savefig would draw everything twice
                     print_figure = getattr(_canvas(kind)(figure), f"print_{kind}")
                     print_figure(temporary, **OPTIONS[kind])
@@ -111,12 +105,13 @@ def save(
     return paths
 
 
-def _canvas_of(figure: Figure) -> Canvas:
+def _canvas_of(figure: Figure) -> FigureCanvasAgg:
     """Return the canvas that has laid a figure out, which knows the size of every text."""
-    return figure.canvas if isinstance(figure.canvas, Canvas) else Canvas(figure)
+    canvas = figure.canvas
+    return canvas if isinstance(canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
 
 
-def _png(canvas: Canvas) -> bytes:
+def _png(canvas: FigureCanvasAgg) -> bytes:
     """Return what is drawn on a canvas as PNG, in a third of the time that matplotlib takes.
 
     Figures hide what is behind them, so that three channels do; each row is coded by its difference
@@ -187,7 +182,7 @@ def styled(draw: Callable) -> Callable:
 def new_figure(width_mm: float, height_mm: float) -> Figure:
     """Return an empty figure of a size on paper."""
     figure = Figure((width_mm / 25.4, height_mm / 25.4), dpi=200, layout="constrained")
-    Canvas(figure)
+    FigureCanvasAgg(figure)
     return figure
 
 

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -557,52 +556,3 @@ def test_the_house_style_is_begun_once():
             pass
         assert rcParams["font.size"] == inside == 7  # the inner one has not ended the outer
     assert rcParams["font.size"] == size
-
-
-def svg_items(path):
-    """Kind, look and places, points, of each text, line and mark of a drawing."""
-    items = []
-
-    def walk(element, scale):
-        scale *= float(re.sub(r"scale\((.*)\)|.*", r"\1", element.get("transform", "")) or 1)
-        kind, style = element.tag.split("}")[1], element.get("style", "")
-        widths = [f"{float(w) * scale:.3f}" for w in re.findall(r"stroke-width: ([\d.]+)", style)]
-        dashes = re.findall(r"stroke-dasharray: ([\d.,]+)", style)
-        dashes = [f"{float(dash) * scale:.2f}" for dash in ",".join(dashes).split(",") if dash]
-        sizes = [f"{float(size) * scale:.3f}" for size in re.findall(r"([\d.]+)px", style)]
-        anchor = re.findall(r"text-anchor: (\w+)", style)
-        place = element.get("d") or element.get("transform", "")
-        numbers = re.findall(r"-?\d+\.?\d*", place)[: 8 if "d" in element.attrib else 2]
-        if "x" in element.attrib:
-            numbers = [element.get("x"), element.get("y")]
-        if kind in ("text", "path", "use"):
-            look = [element.text, *sizes, *anchor, *(w for w in widths if w != "1.000"), *dashes]
-            items.append((kind, look, [float(number) * scale for number in numbers]))
-        for child in element:
-            walk(child, scale)
-
-    walk(ET.parse(path).getroot(), 1.0)
-    return items
-
-
-def test_vectors_drawn_beside_dots_are_those_of_matplotlib(tmp_path, scores):
-    """Both files come of one drawing, in dots: sizes, widths and dashes are the same in points."""
-    y, score = scores
-    view = {"predicted": [0.1, 0.9], "observed": [0.0, 1.0], "low": [0, 0.7], "high": [0.3, 1]}
-    view |= {"n": [4, 5], "brier": 0.1, "ece": 0.2}
-    for kind, figure in {
-        "roc": charts.roc({"A": roc_curve(y, score), "B": roc_curve(1 - y, score)}),
-        "reliability": charts.reliability({"as_it_is": view, "recalibrated": view}),
-        "boxes": charts.boxes({"level 0": score, "level 1": score}),
-    }.items():
-        _, ours = style.save(figure, tmp_path / "ours")
-        _, again = style.save(figure, tmp_path / "again")
-        assert ours.read_bytes() == again.read_bytes()
-        (alone,) = style.save(figure, tmp_path / "alone", ("svg",))
-        pairs = list(zip(svg_items(ours), svg_items(alone), strict=True))
-        assert len(pairs) > 30
-        for one, other in pairs:
-            assert one[:2] == other[:2], kind
-            assert one[2] == pytest.approx(other[2], abs=1.5), (kind, one[:2])  # of the legend
-        head = re.search(r"<svg[^>]*>", ours.read_text())[0]
-        assert head == re.search(r"<svg[^>]*>", alone.read_text())[0]
