@@ -44,7 +44,7 @@ $(READY): requirements.txt profiles/slurm/requirements.txt pyproject.toml
 	@touch $(READY)
 
 demo: $(READY)
-	@echo "her2pipe: the demo study, about 350 short jobs; five minutes on two idle cores"
+	@echo "her2pipe: the demo study, about 350 short jobs; three minutes on two idle cores"
 	$(BIN)/snakemake --cores all \
 	  --prioritize results/train/swin-t --set-threads train=1 pretrain=1
 	@echo
