@@ -37,6 +37,7 @@ def test_without_the_workflow_it_says_so(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys, monkeypatch):
     """The benchmark's simulated study, small: nothing to do, then a cohort comes."""
+    monkeypatch.syspath_prepend(ROOT / "bench")  # of the module that its scripts share
     spec = importlib.util.spec_from_file_location("growth", ROOT / "bench/growth.py")
     growth = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(growth)
@@ -50,10 +51,10 @@ def test_a_study_that_grows_runs_only_what_is_new(tmp_path, her2pipe, capsys, mo
     def snakemake(folder, *words, launch=("-c", SNAKEMAKE)):
         done = shared().run(launch[1], arguments(folder, *words), ROOT)
         assert done.returncode == 0, done.stderr
-        return done.stdout, 0, 0
+        return growth.Usage(0, 0, done.stdout)
 
     monkeypatch.setattr(progress.subprocess, "run", run)
-    monkeypatch.setattr(growth, "snakemake", snakemake)
+    monkeypatch.setattr(growth, "HERE", SimpleNamespace(snakemake=snakemake))
     sizes = {"A": 6, "B": 6}
     growth.simulate(tmp_path, sizes, encoders=2)
     growth.finish(tmp_path)
