@@ -273,11 +273,15 @@ _TESTED = (
 def _introduction(rows: Sequence[Row], measure: str) -> str:
     encoders = dict.fromkeys(row["encoder"] for row in rows)
     aggregations = dict.fromkeys(row["aggregation"] for row in rows)
+    numbers = (
+        html.count_of(len(rows), "method"),
+        html.count_of(len(encoders), "encoder"),
+        html.count_of(len(aggregations), "aggregation"),
+    )
     return (
-        f"{len(rows)} methods are made of {len(encoders)} encoders and {len(aggregations)}"
-        " aggregations. What encoders give is compared down a column of the next table, under the"
-        " same aggregation; what aggregations add, along a row. Mean and population standard"
-        f" deviation of the {measure} are over the external cohorts."
+        f"{numbers[0]} made of {numbers[1]} and {numbers[2]}. What encoders give is compared down a"
+        " column of the next table, under the same aggregation; what aggregations add, along a row."
+        f" Mean and population standard deviation of the {measure} are over the external cohorts."
     )
 
 
