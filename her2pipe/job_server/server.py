@@ -44,9 +44,9 @@ CLOSING_S = 10  # to wait for the server at the end of a run
 MODEL = "--model"
 OF_NETWORKS = ("pretrain", "train", "encode", "fit", "deploy")
 # How glibc's malloc works for jobs without networks, whose arrays are many and short-lived: what is
-# freed is kept for the next array, and pages have 2 MB where the system allows that. Otherwise a
-# tenth to a quarter of their time goes into pages of 4 kB. With networks nothing is gained.
-OF_MALLOC = {"hugetlb": 1, "mmap_threshold": 64 << 20, "trim_threshold": 256 << 20}
+# freed is kept for the next array. With pages of 2 MB, too, drawing slides is faster, but a job
+# that writes into many of its parent's pages, as all that draw figures do, is slower.
+OF_MALLOC = {"mmap_threshold": 64 << 20, "trim_threshold": 256 << 20}
 MEMORY = {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{k}={v}" for k, v in OF_MALLOC.items())}
 LARGE = "torch"  # modules of jobs that import it are kept from the others, which it would burden
 
