@@ -65,10 +65,10 @@ def prepare(checkout: Checkout, folder: Path) -> None:
     checkout.run(["-c", *words], folder)
 
 
-def as_fork(words: list[str], folder: Path, jobs: int = 2) -> float:
+def as_fork(words: list[str], folder: Path, jobs: int = 8) -> float:
     """Return the processor time of a job that a server forks, its client's included, s."""
     totals = []
-    for count in (2, 2 + jobs):  # the first does its work itself, a parent is made for the second
+    for count in (2, 2 + jobs):  # with the first two a parent is made, and learns what they import
         before = children()
         run = server.start()
         for _ in range(count):

@@ -506,6 +506,8 @@ def reliability(
         dict.fromkeys(view.get("interval") or "Wilson" for view in views.values())
     )
     heading = f"bars: {100 * confidence:g} % confidence interval ({intervals}); below, n of bins"
+    if not any(low is not None for view in views.values() for low in view["low"]):
+        heading = "bins have too few slides for intervals; below, n of bins"
     draw_legend(figure, handles, texts, loc="outside lower center", title=heading, handlelength=3)
     return finish(figure)
 

@@ -162,6 +162,10 @@ def test_bins_of_few_slides_are_points_with_their_size():
     assert [float(np.ptp(line[:, 1])) for line in bars.get_segments()] == pytest.approx([0, 0.4])
     assert [patch.get_height() for patch in histogram.patches] == [2, 9]
     assert {"2", "9"} <= set(words(figure).split("\n"))
+    assert "bars: 95 % confidence interval (Wilson)" in words(figure)
+    none = words(charts.reliability({"as_it_is": view | {"low": [None] * 2, "high": [None] * 2}}))
+    assert "bins have too few slides for intervals" in none
+    assert "confidence interval" not in none
 
 
 def test_panels_have_letters_and_a_single_one_has_none():
